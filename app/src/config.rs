@@ -1,0 +1,365 @@
+//! Configuration. The only place that reads the environment; every setting is here.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use redlock::{NodeConfig, Policy};
+
+use crate::auth::check_credentials;
+
+/// What `serve` reads, for its help.
+pub const SERVE_SETTINGS: &str = "\
+Settings (environment):
+  DATABASE_URL               postgres://user@host/name or sqlite://path (required)
+  DATABASE_MAX_CONNECTIONS   connections to it [8]
+  REDIS_NODES                host:port of each node, separated by commas (required)
+  REDIS_PASSWORD             password of every node
+  USE_REDLOCK                true: a quorum of all nodes; false: the first node only [true]
+  LOCK_TIMEOUT_SECONDS       lease time of the lock [5]
+  LOCK_WAIT_SECONDS          how long a purchase waits for the lock [2]
+  LOCK_NODE_TIMEOUT_SECONDS  how long one node may take to answer [0.05]
+  LOCK_ORDER                 Fair: first come, first served, over all replicas;
+                             Unordered: whoever gets the lock [Unordered]
+  JWT_SECRET                 key that signs tokens, at least 32 bytes (required)
+  SALE_STARTS_AT             RFC 3339; purchases before it are refused
+  SALE_ENDS_AT               RFC 3339; purchases from it on are refused
+  LISTEN                     address of the API [0.0.0.0:8080]
+  METRICS_LISTEN             address of metrics and probes [0.0.0.0:9090]
+  LOG_FORMAT                 text or json [text]
+  RUST_LOG                   log filter [info]";
+
+/// What `seed` reads, for its help.
+pub const SEED_SETTINGS: &str = "\
+Settings (environment): those of serve for database and lock, and
+  CATALOG_FILE               JSON: {\"products\": [{\"id\": \"1\", \"name\": \"Console\", \"stock\": 100}]};
+                             optional per product: max_per_buyer, wait_timeout_ms, lease_time_ms (required)
+  ADMIN_ID, ADMIN_PASSWORD   the administrator's account, made if absent
+  SEED_TIMEOUT_SECONDS       how long to wait for database and quorum [120]";
+
+/// A setting that is missing or cannot be used. The message names it and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {problem}")]
+pub struct ConfigError {
+    name: &'static str,
+    problem: String,
+}
+
+/// Where the order is decided.
+// No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// `DATABASE_URL`
+    pub url: String,
+    /// `DATABASE_MAX_CONNECTIONS`
+    pub max_connections: u32,
+}
+
+/// The lock's nodes and its timing.
+#[derive(Debug, Clone)]
+pub struct LockConfig {
+    /// `REDIS_NODES` with `REDIS_PASSWORD`; only the first without `USE_REDLOCK`
+    pub nodes: redlock::Config,
+    /// `LOCK_WAIT_SECONDS`, `LOCK_TIMEOUT_SECONDS` and `LOCK_ORDER`
+    pub policy: Policy,
+}
+
+/// When the sale is open.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SaleWindow {
+    /// `SALE_STARTS_AT`
+    pub starts_at: Option<Timestamp>,
+    /// `SALE_ENDS_AT`
+    pub ends_at: Option<Timestamp>,
+}
+
+/// What `serve` needs.
+// No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct ServeConfig {
+    /// See [`DatabaseConfig`].
+    pub database: DatabaseConfig,
+    /// See [`LockConfig`].
+    pub lock: LockConfig,
+    /// See [`SaleWindow`].
+    pub window: SaleWindow,
+    /// `JWT_SECRET`
+    pub jwt_secret: String,
+    /// `LISTEN`
+    pub listen: SocketAddr,
+    /// `METRICS_LISTEN`
+    pub metrics_listen: SocketAddr,
+}
+
+/// What `seed` needs.
+// No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct SeedConfig {
+    /// See [`DatabaseConfig`].
+    pub database: DatabaseConfig,
+    /// See [`LockConfig`].
+    pub lock: LockConfig,
+    /// `CATALOG_FILE`
+    pub catalog_file: PathBuf,
+    /// `ADMIN_ID` and `ADMIN_PASSWORD`
+    pub admin: Option<(String, String)>,
+    /// `SEED_TIMEOUT_SECONDS`
+    pub timeout: Duration,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// A source of settings: the environment, or a test's own.
+pub trait Source {
+    /// The value of a setting; an empty one counts as absent.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The process's environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Environment;
+
+impl Source for Environment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+impl ConfigError {
+    /// A setting whose value turned out to be unusable.
+    pub fn unusable(name: &'static str, error: &dyn Display) -> Self {
+        wrong(name, error.to_string())
+    }
+}
+
+impl ServeConfig {
+    /// Reads all settings of `serve`.
+    ///
+    /// # Errors
+    /// The first setting that is missing or wrong.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let jwt_secret = required(source, "JWT_SECRET", "the key that signs tokens")?;
+        if jwt_secret.len() < 32 {
+            return Err(wrong(
+                "JWT_SECRET",
+                "has fewer than 32 bytes; make one with: openssl rand -hex 32",
+            ));
+        }
+        let window = SaleWindow {
+            starts_at: optional(source, "SALE_STARTS_AT", "a time like 2026-11-27T00:00:00Z")?,
+            ends_at: optional(source, "SALE_ENDS_AT", "a time like 2026-11-28T00:00:00Z")?,
+        };
+        if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
+            return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
+        }
+        let address = "an address like 0.0.0.0:8080";
+        Ok(Self {
+            database: DatabaseConfig::read(source)?,
+            lock: LockConfig::read(source)?,
+            window,
+            jwt_secret,
+            listen: optional(source, "LISTEN", address)?.unwrap_or(([0, 0, 0, 0], 8080).into()),
+            metrics_listen: optional(source, "METRICS_LISTEN", address)?
+                .unwrap_or(([0, 0, 0, 0], 9090).into()),
+        })
+    }
+}
+
+impl SeedConfig {
+    /// Reads all settings of `seed`.
+    ///
+    /// # Errors
+    /// The first setting that is missing or wrong.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let admin = match (source.get("ADMIN_ID"), source.get("ADMIN_PASSWORD")) {
+            (Some(id), Some(password)) => {
+                check_credentials(&id, &password)
+                    .map_err(|error| wrong("ADMIN_ID, ADMIN_PASSWORD", error.to_string()))?;
+                Some((id, password))
+            }
+            (None, None) => None,
+            (Some(_), None) => return Err(wrong("ADMIN_PASSWORD", "is needed with ADMIN_ID")),
+            (None, Some(_)) => return Err(wrong("ADMIN_ID", "is needed with ADMIN_PASSWORD")),
+        };
+        Ok(Self {
+            database: DatabaseConfig::read(source)?,
+            lock: LockConfig::read(source)?,
+            catalog_file: required(source, "CATALOG_FILE", "the path of the JSON catalog")?.into(),
+            admin,
+            timeout: seconds(source, "SEED_TIMEOUT_SECONDS", Duration::from_mins(2))?,
+        })
+    }
+}
+
+impl DatabaseConfig {
+    /// Reads where the database is.
+    ///
+    /// # Errors
+    /// The first setting that is missing or wrong.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let url = required(source, "DATABASE_URL", "postgres://user@host/name or sqlite://path")?;
+        let max_connections = optional(source, "DATABASE_MAX_CONNECTIONS", "a whole number")?;
+        Ok(Self { url, max_connections: max_connections.unwrap_or(8) })
+    }
+}
+
+impl LockConfig {
+    fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let password = source.get("REDIS_PASSWORD");
+        let mut nodes: Vec<NodeConfig> =
+            required(source, "REDIS_NODES", "host:port of each node, separated by commas")?
+                .split(',')
+                .map(str::trim)
+                .filter(|address| !address.is_empty())
+                .map(|address| NodeConfig {
+                    address: address.to_owned(),
+                    password: password.clone(),
+                })
+                .collect();
+        if !optional(source, "USE_REDLOCK", "true or false")?.unwrap_or(true) {
+            nodes.truncate(1);
+        }
+        if nodes.is_empty() {
+            return Err(wrong("REDIS_NODES", "names no node"));
+        }
+        let node_timeout = seconds(source, "LOCK_NODE_TIMEOUT_SECONDS", Duration::from_millis(50))?;
+        let default = Policy::default();
+        let policy = Policy {
+            wait_timeout: seconds(source, "LOCK_WAIT_SECONDS", default.wait_timeout)?,
+            lease_time: seconds(source, "LOCK_TIMEOUT_SECONDS", default.lease_time)?,
+            order: optional(source, "LOCK_ORDER", "Fair or Unordered")?.unwrap_or(default.order),
+        };
+        if policy.lease_time <= node_timeout * 2 {
+            let problem = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS";
+            return Err(wrong("LOCK_TIMEOUT_SECONDS", problem));
+        }
+        Ok(Self { nodes: redlock::Config { nodes, node_timeout }, policy })
+    }
+}
+
+impl LogFormat {
+    /// Reads `LOG_FORMAT`.
+    ///
+    /// # Errors
+    /// When it is neither `text` nor `json`.
+    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        match source.get("LOG_FORMAT").as_deref() {
+            None | Some("text") => Ok(Self::Text),
+            Some("json") => Ok(Self::Json),
+            Some(_) => Err(wrong("LOG_FORMAT", "must be text or json")),
+        }
+    }
+}
+
+fn wrong(name: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError { name, problem: problem.into() }
+}
+
+fn required(
+    source: &impl Source,
+    name: &'static str,
+    expected: &str,
+) -> Result<String, ConfigError> {
+    source.get(name).ok_or_else(|| wrong(name, format!("is not set; give {expected}")))
+}
+
+fn optional<T: FromStr<Err: Display>>(
+    source: &impl Source,
+    name: &'static str,
+    expected: &str,
+) -> Result<Option<T>, ConfigError> {
+    let Some(text) = source.get(name) else {
+        return Ok(None);
+    };
+    let parsed = text.trim().parse();
+    parsed.map(Some).map_err(|error| wrong(name, format!("{text:?} is not {expected}: {error}")))
+}
+
+/// No wait and no lease has a reason to be longer.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// Decimal seconds above zero.
+fn seconds(
+    source: &impl Source,
+    name: &'static str,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    let Some(value) = optional::<f64>(source, name, "a number of seconds")? else {
+        return Ok(default);
+    };
+    Duration::try_from_secs_f64(value)
+        .ok()
+        .filter(|duration| (Duration::from_millis(1)..=LONGEST).contains(duration))
+        .ok_or_else(|| wrong(name, format!("{value} is not from 0.001 to 3600 seconds")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    struct Settings(HashMap<&'static str, &'static str>);
+
+    impl Source for Settings {
+        fn get(&self, name: &str) -> Option<String> {
+            self.0.get(name).map(|&value| value.to_owned())
+        }
+    }
+
+    fn settings(changes: &[(&'static str, &'static str)]) -> Settings {
+        let mut settings = HashMap::from([
+            ("DATABASE_URL", "sqlite://sale.db"),
+            ("REDIS_NODES", "a:6379, b:6379 ,c:6379"),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ]);
+        settings.extend(changes.iter().copied());
+        Settings(settings)
+    }
+
+    fn message(name: &'static str, value: &'static str) -> String {
+        ServeConfig::read(&settings(&[(name, value)])).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn has_defaults() {
+        let config = ServeConfig::read(&settings(&[])).unwrap();
+        assert_eq!(config.lock.nodes.nodes.len(), 3);
+        assert_eq!(config.lock.nodes.nodes[1].address, "b:6379");
+        assert_eq!(config.lock.policy.lease_time, Duration::from_secs(5));
+        assert_eq!(config.listen.port(), 8080);
+    }
+
+    #[test]
+    fn one_node_without_redlock() {
+        let settings = settings(&[("USE_REDLOCK", "false"), ("LOCK_TIMEOUT_SECONDS", "0.5")]);
+        let config = ServeConfig::read(&settings).unwrap();
+        assert_eq!(config.lock.nodes.nodes.len(), 1);
+        assert_eq!(config.lock.policy.lease_time, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn errors_name_the_setting() {
+        assert!(message("JWT_SECRET", "short").starts_with("JWT_SECRET: "));
+        assert!(message("LOCK_WAIT_SECONDS", "0").starts_with("LOCK_WAIT_SECONDS: "));
+        assert!(message("LOCK_WAIT_SECONDS", "soon").starts_with("LOCK_WAIT_SECONDS: "));
+        assert!(message("LOCK_ORDER", "fifo").starts_with("LOCK_ORDER: "));
+        assert!(message("LOCK_WAIT_SECONDS", "1e19").starts_with("LOCK_WAIT_SECONDS: "));
+        assert!(message("LOCK_TIMEOUT_SECONDS", "0.1").starts_with("LOCK_TIMEOUT_SECONDS: "));
+        assert!(message("REDIS_NODES", " , ").starts_with("REDIS_NODES: "));
+        assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
+        assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
+        let error = ServeConfig::read(&Settings(HashMap::new())).err().unwrap().to_string();
+        assert!(error.contains("is not set"), "{error}");
+    }
+}

@@ -1,0 +1,161 @@
+//! The decision itself, without a database: who gets how many, in order of arrival.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Order, Purchase};
+
+/// What became of a purchase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sold now.
+    Sold(Order),
+    /// Sold before, under the same idempotency key.
+    Replayed(Order),
+    /// The key was used before for another product or quantity.
+    KeyReused,
+    /// Fewer units are left than were asked for.
+    SoldOut,
+    /// The buyer would have more than the product allows.
+    LimitReached,
+}
+
+/// What the transaction read, and what it decides from it.
+pub(super) struct Ruling<'a> {
+    pub(super) product_id: &'a str,
+    pub(super) available: i64,
+    pub(super) max_per_buyer: Option<i64>,
+    /// Orders that exist under keys of this batch, by buyer and key.
+    pub(super) existing: HashMap<(String, String), Order>,
+    /// Units that buyers of this batch have already.
+    pub(super) bought: HashMap<String, i64>,
+}
+
+impl Ruling<'_> {
+    /// Decides one purchase after the other; `available` ends at what is left.
+    pub(super) fn decide(&mut self, purchases: &[&Purchase]) -> Vec<Outcome> {
+        purchases.iter().map(|purchase| self.decide_one(purchase)).collect()
+    }
+
+    fn decide_one(&mut self, purchase: &Purchase) -> Outcome {
+        let key =
+            purchase.idempotency_key.as_ref().map(|key| (purchase.buyer.clone(), key.clone()));
+        if let Some(order) = key.as_ref().and_then(|key| self.existing.get(key)) {
+            return Outcome::of_existing(order.clone(), self.product_id, purchase.quantity);
+        }
+        if purchase.quantity > self.available {
+            return Outcome::SoldOut;
+        }
+        if let Some(limit) = self.max_per_buyer {
+            let bought = self.bought.entry(purchase.buyer.clone()).or_default();
+            if bought.saturating_add(purchase.quantity) > limit {
+                return Outcome::LimitReached;
+            }
+            *bought += purchase.quantity;
+        }
+        self.available -= purchase.quantity;
+        let order = Order {
+            id: Uuid::now_v7(),
+            product_id: self.product_id.to_owned(),
+            buyer: purchase.buyer.clone(),
+            quantity: purchase.quantity,
+            idempotency_key: purchase.idempotency_key.clone(),
+        };
+        if let Some(key) = key {
+            self.existing.insert(key, order.clone());
+        }
+        Outcome::Sold(order)
+    }
+}
+
+impl Outcome {
+    /// What a purchase comes to whose key already led to `order`.
+    #[must_use]
+    pub fn of_existing(order: Order, product_id: &str, quantity: i64) -> Self {
+        if order.product_id == product_id && order.quantity == quantity {
+            Self::Replayed(order)
+        } else {
+            Self::KeyReused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purchase(buyer: &str, quantity: i64, key: Option<&str>) -> Purchase {
+        Purchase { buyer: buyer.to_owned(), quantity, idempotency_key: key.map(str::to_owned) }
+    }
+
+    fn ruling(available: i64, max_per_buyer: Option<i64>) -> Ruling<'static> {
+        Ruling {
+            product_id: "1",
+            available,
+            max_per_buyer,
+            existing: HashMap::new(),
+            bought: HashMap::new(),
+        }
+    }
+
+    fn decide(ruling: &mut Ruling<'_>, purchases: &[Purchase]) -> Vec<&'static str> {
+        let outcomes = ruling.decide(&purchases.iter().collect::<Vec<_>>());
+        let name = |outcome: &Outcome| match outcome {
+            Outcome::Sold(_) => "sold",
+            Outcome::Replayed(_) => "replayed",
+            Outcome::KeyReused => "key reused",
+            Outcome::SoldOut => "sold out",
+            Outcome::LimitReached => "limit",
+        };
+        outcomes.iter().map(name).collect()
+    }
+
+    #[test]
+    fn first_come_first_served_and_not_one_more() {
+        let mut ruling = ruling(3, None);
+        let purchases = [
+            purchase("a", 2, None),
+            purchase("b", 2, None),
+            purchase("c", 1, None),
+            purchase("d", 1, None),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "sold out", "sold", "sold out"]);
+        assert_eq!(ruling.available, 0);
+    }
+
+    #[test]
+    fn a_key_buys_once_even_within_a_batch() {
+        let mut ruling = ruling(9, None);
+        let purchases = [
+            purchase("a", 1, Some("k")),
+            purchase("a", 1, Some("k")),
+            purchase("a", 2, Some("k")),
+            purchase("b", 1, Some("k")),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed", "key reused", "sold"]);
+        assert_eq!(ruling.available, 7);
+    }
+
+    #[test]
+    fn a_key_still_answers_when_all_is_sold() {
+        let mut ruling = ruling(1, Some(1));
+        let purchases = [purchase("a", 1, Some("k")), purchase("a", 1, Some("k"))];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed"]);
+    }
+
+    #[test]
+    fn the_limit_counts_what_was_bought_before_and_in_this_batch() {
+        let mut ruling = ruling(9, Some(3));
+        ruling.bought.insert("a".to_owned(), 1);
+        let purchases = [
+            purchase("a", 1, None),
+            purchase("a", 2, None),
+            purchase("a", 1, None),
+            purchase("a", 1, None),
+            purchase("b", 3, None),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "limit", "sold", "limit", "sold"]);
+        assert_eq!(ruling.available, 4);
+    }
+}

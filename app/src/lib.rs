@@ -1,0 +1,16 @@
+//! The purchase API of a flash sale.
+//!
+//! [`router`] shows every route; [`sale`] decides who gets what, under the lock and in the
+//! [`ledger`]; [`config`] is the only place that reads the environment.
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod ledger;
+pub mod metrics;
+pub mod router;
+mod routes;
+pub mod sale;
+pub mod seed;
+pub mod serve;
+pub mod state;

@@ -1,0 +1,76 @@
+//! Metrics, probes, and what the operator reads; on a port of their own.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use redlock::Redlock;
+use serde::Serialize;
+
+use crate::error::ApiError;
+use crate::ledger::Product;
+use crate::metrics::Metrics;
+use crate::sale::{Listing, Sale};
+use crate::state::Readiness;
+
+/// What the internal routes share.
+#[derive(Debug, Clone)]
+pub struct ProbeState {
+    /// Set once the replica can sell.
+    pub readiness: Arc<Readiness>,
+    /// For the stock.
+    pub sale: Arc<Sale>,
+    /// For the nodes connected.
+    pub redlock: Redlock,
+    /// What is exported.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Whether a replica takes requests, and why not.
+#[derive(Serialize)]
+pub(crate) struct ReadinessView {
+    ready: bool,
+    reasons: Vec<String>,
+}
+
+/// The stock of every product, from the database.
+#[derive(Serialize)]
+pub(crate) struct SaleView {
+    products: Vec<SoldView>,
+}
+
+#[derive(Serialize)]
+struct SoldView {
+    id: String,
+    name: String,
+    stock: i64,
+    sold: i64,
+    remaining: i64,
+}
+
+pub(crate) async fn metrics(State(state): State<ProbeState>) -> Result<String, ApiError> {
+    state.metrics.refresh(&state.sale.catalog().list(), state.redlock.connected().0);
+    state.metrics.encode().map_err(|error| anyhow::Error::from(error).into())
+}
+
+pub(crate) async fn livez() -> &'static str {
+    "ok"
+}
+
+pub(crate) async fn readyz(State(state): State<ProbeState>) -> (StatusCode, Json<ReadinessView>) {
+    let (ready, reasons) = state.readiness.state();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ReadinessView { ready, reasons }))
+}
+
+pub(crate) async fn sale(State(state): State<ProbeState>) -> Result<Json<SaleView>, ApiError> {
+    state.sale.catalog().refresh().await?;
+    let view = |listing: Listing| {
+        // The row as it is, not the newer news of what is left: the two must belong together.
+        let Product { id, name, declared, available, .. } = listing.product;
+        SoldView { id, name, stock: declared, sold: declared - available, remaining: available }
+    };
+    let products = state.sale.catalog().list().into_iter().map(view).collect();
+    Ok(Json(SaleView { products }))
+}

@@ -1,0 +1,164 @@
+//! `flashsale-app seed`: brings the declared products into the ledger and their stock onto the
+//! nodes. Running it again changes nothing; a stock that was raised adds the difference.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use redlock::{Policy, Redlock};
+use serde::Deserialize;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::auth::Passwords;
+use crate::config::{ConfigError, SeedConfig};
+use crate::ledger::{Account, Ledger, LedgerError, ProductDeclaration};
+use crate::sale::stock_resource;
+
+const RETRY: Duration = Duration::from_millis(250);
+/// How long nodes beyond a quorum are waited for; one that comes later gets its stock with the
+/// first release after.
+const ALL_NODES: Duration = Duration::from_secs(10);
+
+/// The file that `CATALOG_FILE` names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CatalogFile {
+    products: Vec<ProductDeclaration>,
+}
+
+/// Seeds; waits for the database and a quorum of nodes until the timeout.
+///
+/// # Errors
+/// When the catalog is wrong, or something was away for the whole time.
+pub async fn run(config: &SeedConfig) -> Result<()> {
+    let path = config.catalog_file.display();
+    let text = std::fs::read_to_string(&config.catalog_file)
+        .with_context(|| format!("CATALOG_FILE: cannot read {path}"))?;
+    let catalog: CatalogFile =
+        serde_json::from_str(&text).with_context(|| format!("CATALOG_FILE: {path}"))?;
+
+    for product in &catalog.products {
+        check_id(&product.id)?;
+    }
+
+    let database = &config.database;
+    let ledger = Ledger::connect_lazy(&database.url, database.max_connections)
+        .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
+    let redlock = Redlock::start(&config.lock.nodes)
+        .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
+    let deadline = Instant::now() + config.timeout;
+
+    until(deadline, "the database", || ledger.migrate()).await?;
+    if let Some((id, password)) = &config.admin {
+        create_admin(&ledger, id, password).await?;
+    }
+    all_connected(&redlock, Instant::now() + ALL_NODES).await;
+    for product in &catalog.products {
+        let remaining = declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
+        info!(product = product.id, stock = product.stock, remaining, "seeded");
+    }
+    Ok(())
+}
+
+/// An id is part of Redis keys, metric labels and paths.
+fn check_id(id: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    let good = (1..=63).contains(&id.len()) && id.chars().all(allowed);
+    ensure!(
+        good,
+        "CATALOG_FILE: product id {id:?} must be 1 to 63 letters, digits, '.', '_' or '-'"
+    );
+    Ok(())
+}
+
+async fn create_admin(ledger: &Ledger, id: &str, password: &str) -> Result<()> {
+    if let Some(account) = ledger.account(id).await? {
+        ensure!(
+            account.role == "admin",
+            "ADMIN_ID: the account {id:?} is a buyer's; choose another"
+        );
+        return Ok(());
+    }
+    let password_hash = Passwords::new()?.hash(password.to_owned()).await?;
+    let account = Account { id: id.to_owned(), password_hash, role: "admin".to_owned() };
+    if ledger.create_account(&account).await? {
+        info!(id, "admin account made");
+    }
+    Ok(())
+}
+
+async fn all_connected(redlock: &Redlock, deadline: Instant) {
+    loop {
+        let (connected, nodes) = redlock.connected();
+        if connected == nodes {
+            return;
+        }
+        if Instant::now() >= deadline {
+            warn!(connected, nodes, "seeding without all nodes");
+            return;
+        }
+        sleep(RETRY / 10).await;
+    }
+}
+
+/// Declares one product under its lock and leaves its stock on the nodes.
+async fn declare(
+    ledger: &Ledger,
+    redlock: &Redlock,
+    policy: Policy,
+    product: &ProductDeclaration,
+    deadline: Instant,
+) -> Result<i64> {
+    let resource = stock_resource(&product.id);
+    loop {
+        let acquire = || redlock.acquire(&resource, policy);
+        let lease = until(deadline, "the lock", acquire).await?;
+        match ledger.declare(product, i64::try_from(lease.token())?).await {
+            Ok(remaining) => {
+                lease.release_with(&[(&resource, remaining.to_string())]).await;
+                return Ok(remaining);
+            }
+            // Nodes that lost their data count from zero again; the ledger knows better.
+            Err(LedgerError::StaleToken { seen, .. }) => {
+                redlock.saw_token(&resource, u64::try_from(seen)?);
+                lease.release().await;
+            }
+            Err(error @ (LedgerError::Database(_) | LedgerError::TimedOut(_)))
+                if Instant::now() < deadline =>
+            {
+                warn!(%error, "trying again");
+                lease.release().await;
+                sleep(RETRY).await;
+            }
+            Err(error) => {
+                lease.release().await;
+                return Err(error).with_context(|| format!("product {}", product.id));
+            }
+        }
+    }
+}
+
+/// Tries again until it works or the deadline has passed.
+async fn until<T, E, F>(deadline: Instant, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut reported = false;
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() >= deadline => {
+                bail!(anyhow::Error::from(error).context(format!("{what} did not come in time")))
+            }
+            Err(error) => {
+                if !reported {
+                    warn!(%error, "waiting for {what}");
+                }
+                reported = true;
+                sleep(RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A sale of its own for each test: Redis processes, a database, replicas of the app on free
+//! ports, and a client.
+#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
+
+pub mod proxy;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flashsale_app::config::{SeedConfig, ServeConfig, Source};
+use flashsale_app::{auth, seed, serve};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::{Postgres, RedisServer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const JWT_SECRET: &str = "a key of the tests, thirty-two bytes or more";
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    Postgres,
+    Sqlite,
+}
+
+pub const BOTH: [Database; 2] = [Database::Postgres, Database::Sqlite];
+
+/// What a sale is made of; change what a test is about.
+pub struct SaleSpec {
+    pub database: Database,
+    pub nodes: usize,
+    pub replicas: usize,
+    pub products: Value,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl SaleSpec {
+    pub fn on(database: Database) -> Self {
+        let products = json!([{"id": "1", "name": "Console", "stock": 100}]);
+        Self { database, nodes: 5, replicas: 1, products, settings: Vec::new() }
+    }
+}
+
+pub struct Settings(HashMap<&'static str, String>);
+
+impl Source for Settings {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+pub struct Replica {
+    pub api: String,
+    pub internal: String,
+    shutdown: CancellationToken,
+    pub task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Replica {
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+pub struct TestSale {
+    pub nodes: Vec<RedisServer>,
+    pub replicas: Vec<Replica>,
+    pub client: Client,
+    settings: HashMap<&'static str, String>,
+    folder: TempDir,
+    _postgres: Option<Arc<Postgres>>,
+}
+
+impl TestSale {
+    pub async fn start(spec: SaleSpec) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (postgres, database_url) = match spec.database {
+            Database::Sqlite => {
+                (None, format!("sqlite://{}", folder.path().join("sale.db").display()))
+            }
+            Database::Postgres => {
+                let postgres = Postgres::shared().unwrap();
+                let url = postgres.create_database(&unique_name()).unwrap();
+                (Some(postgres), url)
+            }
+        };
+        let nodes = RedisServer::start_many(spec.nodes).unwrap();
+        let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
+        let mut settings = HashMap::from([
+            ("DATABASE_URL", database_url),
+            ("REDIS_NODES", addresses.join(",")),
+            ("JWT_SECRET", JWT_SECRET.to_owned()),
+            ("CATALOG_FILE", folder.path().join("catalog.json").display().to_string()),
+            ("LOCK_WAIT_SECONDS", "10".to_owned()),
+            ("LOCK_NODE_TIMEOUT_SECONDS", "0.3".to_owned()),
+        ]);
+        settings.extend(spec.settings);
+        let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let mut sale =
+            Self { nodes, replicas: Vec::new(), client, settings, folder, _postgres: postgres };
+        if spec.products.as_array().is_some_and(|products| !products.is_empty()) {
+            sale.seed(&spec.products).await.unwrap();
+        }
+        for _ in 0..spec.replicas {
+            sale.add_replica().await;
+            sale.await_ready(sale.replicas.len() - 1).await;
+        }
+        sale
+    }
+
+    pub async fn seed(&self, products: &Value) -> anyhow::Result<()> {
+        let catalog = json!({ "products": products });
+        std::fs::write(self.folder.path().join("catalog.json"), catalog.to_string()).unwrap();
+        seed::run(&SeedConfig::read(&Settings(self.settings.clone())).unwrap()).await
+    }
+
+    /// Starts one more replica, without waiting for it.
+    pub async fn add_replica(&mut self) {
+        let config = ServeConfig::read(&Settings(self.settings.clone())).unwrap();
+        let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let internal = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shutdown = CancellationToken::new();
+        self.replicas.push(Replica {
+            api: format!("http://{}", api.local_addr().unwrap()),
+            internal: format!("http://{}", internal.local_addr().unwrap()),
+            task: tokio::spawn(serve::run(config, api, internal, shutdown.clone())),
+            shutdown,
+        });
+    }
+
+    pub async fn readiness(&self, replica: usize) -> (StatusCode, Value) {
+        let url = format!("{}/readyz", self.replicas[replica].internal);
+        let response = self.client.get(url).send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    pub async fn await_ready(&self, replica: usize) {
+        eventually("the replica is ready", async || {
+            self.readiness(replica).await.0 == StatusCode::OK
+        })
+        .await;
+    }
+
+    pub fn buyer(&self, name: &str) -> Buyer<'_> {
+        let (token, _) = auth::Tokens::new(JWT_SECRET).sign(name, auth::Role::Buyer).unwrap();
+        Buyer { sale: self, token }
+    }
+
+    pub async fn sold(&self) -> Value {
+        let url = format!("{}/sale", self.replicas[0].internal);
+        let sale: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
+        sale["products"].clone()
+    }
+
+    pub async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.replicas[0].internal);
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// Waits until every node has this stock.
+    pub async fn await_stock_on_nodes(&self, product: &str, stock: &str) {
+        let key = format!("stock:{product}");
+        eventually("all nodes have the stock", async || {
+            self.nodes.iter().all(|node| node.get(&key).unwrap().as_deref() == Some(stock))
+        })
+        .await;
+    }
+}
+
+pub struct Buyer<'a> {
+    sale: &'a TestSale,
+    token: String,
+}
+
+impl Buyer<'_> {
+    pub fn request(&self, replica: usize, method: &str, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.sale.replicas[replica].api);
+        self.sale.client.request(method.parse().unwrap(), url).bearer_auth(&self.token)
+    }
+
+    pub async fn buy(&self, product: &str, quantity: i64, key: Option<&str>) -> Answer {
+        self.buy_from(0, product, quantity, key).await
+    }
+
+    pub async fn buy_from(
+        &self,
+        replica: usize,
+        product: &str,
+        quantity: i64,
+        key: Option<&str>,
+    ) -> Answer {
+        let body = json!({"product_id": product, "quantity": quantity});
+        let mut request = self.request(replica, "POST", "/v1/purchases").json(&body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    pub async fn stock(&self, product: &str) -> Value {
+        let request = self.request(0, "GET", &format!("/v1/products/{product}/stock"));
+        Answer::of(request.send().await.unwrap()).await.body["remaining"].clone()
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.json().await.unwrap_or(Value::Null);
+        Self { status, headers, body }
+    }
+
+    /// The status and the problem's code.
+    pub fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status, "{self:?}");
+        (self.status, self.body["code"].as_str().unwrap())
+    }
+
+    pub fn order(&self) -> &str {
+        assert_eq!(self.status, 201, "{self:?}");
+        self.body["order_id"].as_str().unwrap()
+    }
+}
+
+/// Waits until something is so; the deadline is generous because it only bounds a failure.
+pub async fn eventually(what: &str, so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !so().await {
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn unique_name() -> String {
+    format!("t{}", uuid::Uuid::now_v7().simple())
+}

@@ -1,0 +1,207 @@
+//! One user: buys until it has a final answer. Knows the API, but no other user.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::observed::{Order, Outcome, Purchase};
+
+/// What all users of a run share.
+#[derive(Debug)]
+pub struct Shop {
+    pub http: Client,
+    pub urls: Vec<String>,
+    pub product_id: String,
+    pub quantity: u32,
+    pub pause: RangeInclusive<Duration>,
+    pub max_tries: u32,
+    pub answer_timeout: Duration,
+}
+
+/// A user that has not started yet.
+#[derive(Debug)]
+pub struct Buyer {
+    /// Spreads the users over the URLs.
+    pub index: usize,
+    /// The subject of the token.
+    pub subject: String,
+    pub token: String,
+}
+
+/// What a user came to.
+#[derive(Debug)]
+pub struct Visit {
+    pub purchase: Purchase,
+    /// Time to answer of each try; of a lost answer, until it was given up.
+    pub latencies: Vec<Duration>,
+    /// How often each answer came, by code.
+    pub answers: BTreeMap<String, u32>,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    product_id: &'a str,
+    quantity: u32,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    order_id: String,
+    quantity: i64,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+}
+
+/// What one try came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Sold {
+        order_id: String,
+        quantity: i64,
+    },
+    /// No use in trying again, by the rules of the sale.
+    Declined(String),
+    /// No use in trying again: the request itself is refused.
+    Refused(String),
+    /// Nothing happened; try again.
+    Busy(String),
+    /// Unknown what happened; the idempotency key tells when asked again.
+    Lost(String),
+}
+
+impl Buyer {
+    /// Buys; gives up after the shop's tries or at the deadline.
+    pub async fn buy(self, shop: &Shop, deadline: Instant) -> Visit {
+        // The same for all tries: this user wants one purchase, however often it must ask.
+        let key = Uuid::new_v4().to_string();
+        let mut latencies = Vec::new();
+        let mut answers = BTreeMap::new();
+        let mut lost_answers = 0;
+        let mut url = self.index;
+        let outcome = loop {
+            let asked = Instant::now();
+            let left = deadline.saturating_duration_since(asked);
+            let base = &shop.urls[url % shop.urls.len()];
+            let answer = self.ask(shop, base, &key, left.min(shop.answer_timeout)).await;
+            latencies.push(asked.elapsed());
+            *answers.entry(answer.code().to_owned()).or_default() += 1;
+            let reason = match answer {
+                Answer::Sold { order_id: id, quantity } => {
+                    break Outcome::Sold(Order { id, buyer: self.subject.clone(), quantity });
+                }
+                Answer::Declined(code) => break Outcome::Declined(code),
+                Answer::Refused(code) => break Outcome::Unanswered(code),
+                Answer::Busy(code) => code,
+                Answer::Lost(code) => {
+                    lost_answers += 1;
+                    // Another replica may be there.
+                    url += 1;
+                    code
+                }
+            };
+            let pause = rand::random_range(shop.pause.clone());
+            let tries = u32::try_from(latencies.len()).unwrap_or(u32::MAX);
+            if tries >= shop.max_tries || Instant::now() + pause >= deadline {
+                break Outcome::Unanswered(reason);
+            }
+            sleep(pause).await;
+        };
+        let purchase = Purchase { buyer: self.subject, outcome, lost_answers };
+        Visit { purchase, latencies, answers }
+    }
+
+    async fn ask(&self, shop: &Shop, base: &str, key: &str, timeout: Duration) -> Answer {
+        let request = shop
+            .http
+            .post(format!("{base}/v1/purchases"))
+            .timeout(timeout)
+            .bearer_auth(&self.token)
+            .header("Idempotency-Key", key)
+            .json(&Request { product_id: &shop.product_id, quantity: shop.quantity });
+        match request.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => Answer::Lost(loss(&error)),
+        }
+    }
+}
+
+impl Answer {
+    fn code(&self) -> &str {
+        match self {
+            Self::Sold { .. } => "sold",
+            Self::Declined(code) | Self::Refused(code) | Self::Busy(code) | Self::Lost(code) => {
+                code
+            }
+        }
+    }
+
+    fn of_problem(status: StatusCode, code: String) -> Self {
+        if status.is_server_error() {
+            Self::Lost(code)
+        } else if matches!(code.as_str(), "sold_out" | "limit_reached") {
+            Self::Declined(code)
+        } else if matches!(
+            status,
+            StatusCode::LOCKED
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_EARLY
+        ) {
+            Self::Busy(code)
+        } else {
+            Self::Refused(code)
+        }
+    }
+}
+
+async fn read(response: Response) -> Answer {
+    let status = response.status();
+    let body = match response.bytes().await {
+        Ok(body) => body,
+        Err(error) => return Answer::Lost(loss(&error)),
+    };
+    if status == StatusCode::CREATED {
+        return match serde_json::from_slice(&body) {
+            Ok(Created { order_id, quantity }) => Answer::Sold { order_id, quantity },
+            Err(_) => Answer::Lost("unreadable_answer".to_owned()),
+        };
+    }
+    let problem = serde_json::from_slice(&body).map(|Problem { code }| code);
+    Answer::of_problem(status, problem.unwrap_or_else(|_| format!("http_{}", status.as_u16())))
+}
+
+fn loss(error: &reqwest::Error) -> String {
+    if error.is_timeout() { "no_answer" } else { "connection_lost" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_final_answers_from_those_worth_another_try() {
+        let answer = |status: u16, code: &str| {
+            Answer::of_problem(StatusCode::from_u16(status).unwrap(), code.to_owned())
+        };
+        assert_eq!(answer(409, "sold_out"), Answer::Declined("sold_out".to_owned()));
+        assert_eq!(answer(409, "limit_reached"), Answer::Declined("limit_reached".to_owned()));
+        assert_eq!(answer(423, "lock_timeout"), Answer::Busy("lock_timeout".to_owned()));
+        for code in ["quorum_unavailable", "database_unavailable", "overloaded"] {
+            assert_eq!(answer(503, code), Answer::Lost(code.to_owned()));
+        }
+        assert_eq!(answer(500, "http_500"), Answer::Lost("http_500".to_owned()));
+        for (status, code) in
+            [(401, "token_expired"), (403, "sale_not_open"), (404, "unknown_product")]
+        {
+            assert_eq!(answer(status, code), Answer::Refused(code.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Reads the stock that each Redis node shows.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
+
+use crate::observed::NodeStock;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The sale's Redis nodes.
+pub struct Cluster {
+    nodes: Vec<(String, Client)>,
+}
+
+impl Cluster {
+    /// Connects with the first question.
+    pub fn new(addresses: &[String], password: Option<&str>) -> RedisResult<Self> {
+        let client = |address: &String| {
+            let info: ConnectionInfo = format!("redis://{address}").into_connection_info()?;
+            let mut settings = info.redis_settings().clone();
+            if let Some(password) = password {
+                settings = settings.set_password(password);
+            }
+            Ok((address.clone(), Client::open(info.set_redis_settings(settings))?))
+        };
+        Ok(Self { nodes: addresses.iter().map(client).collect::<RedisResult<_>>()? })
+    }
+
+    /// `GET stock:<product>` on every node at once.
+    pub async fn stock(&self, product: &str) -> Vec<NodeStock> {
+        let key = format!("stock:{product}");
+        let key = key.as_str();
+        join_all(self.nodes.iter().map(async |(node, client)| {
+            let stock = match get(client, key).await {
+                Ok(Some(stock)) => Ok(stock),
+                Ok(None) => Err(format!("has no key {key}")),
+                Err(error) => Err(error.to_string()),
+            };
+            NodeStock { node: node.clone(), stock }
+        }))
+        .await
+    }
+}
+
+async fn get(client: &Client, key: &str) -> RedisResult<Option<i64>> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT));
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    redis::cmd("GET").arg(key).query_async(&mut connection).await
+}

@@ -1,0 +1,56 @@
+//! Reads the sale's database. All SQL of the load tool is here.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{PgPool, SqlitePool};
+
+use crate::observed::{Books, Order};
+
+// One text for both databases: PostgreSQL's ids are of type UUID, SQLite's are TEXT.
+const ORDERS: &str = "SELECT CAST(id AS TEXT), buyer, quantity FROM orders WHERE product_id = $1";
+const AVAILABLE: &str = "SELECT available FROM stock WHERE product_id = $1";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+type OrderRow = (String, String, i64);
+
+/// The sale's database, read only.
+#[derive(Debug)]
+pub enum Ledger {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+impl Ledger {
+    /// Connects with the first query.
+    pub fn connect_lazy(url: &str) -> sqlx::Result<Self> {
+        if url.starts_with("sqlite:") {
+            // No `read_only`: SQLite needs to write to its index of the write-ahead log.
+            let options = SqliteConnectOptions::from_str(url)?.create_if_missing(false);
+            let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+            Ok(Self::Sqlite(pool.connect_lazy_with(options)))
+        } else {
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+            Ok(Self::Postgres(pool.connect_lazy(url)?))
+        }
+    }
+
+    /// What is left of a product and who has the rest; an error when there is no such product.
+    pub async fn books(&self, product: &str) -> sqlx::Result<Books> {
+        let (available, rows): (i64, Vec<OrderRow>) = match self {
+            Self::Postgres(pool) => (
+                sqlx::query_scalar(AVAILABLE).bind(product).fetch_one(pool).await?,
+                sqlx::query_as(ORDERS).bind(product).fetch_all(pool).await?,
+            ),
+            Self::Sqlite(pool) => (
+                sqlx::query_scalar(AVAILABLE).bind(product).fetch_one(pool).await?,
+                sqlx::query_as(ORDERS).bind(product).fetch_all(pool).await?,
+            ),
+        };
+        let order = |(id, buyer, quantity)| Order { id, buyer, quantity };
+        Ok(Books { available, orders: rows.into_iter().map(order).collect() })
+    }
+}

@@ -1,0 +1,233 @@
+//! Scenarios are data: who buys what how fast, and what must come of it.
+
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::ConfigError;
+
+/// The files under `load/scenarios`.
+const BUILT_IN: [&str; 2] =
+    [include_str!("../scenarios/v3-redlock.yaml"), include_str!("../scenarios/v1-single.yaml")];
+
+/// One load run.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// For `--scenario`
+    pub name: String,
+    /// One line for people
+    pub description: String,
+    /// Buyers that start at once
+    pub users: u32,
+    /// Units each of them asks for
+    pub quantity: u32,
+    /// Units the sale must have, all unsold, at the start
+    pub stock: i64,
+    /// Redis nodes of the sale
+    pub nodes: usize,
+    /// Pause between two tries of one user
+    pause_seconds: Pause,
+    /// Tries of one user before it gives up
+    pub max_tries: u32,
+    /// Seconds until an answer counts as lost
+    answer_timeout_seconds: f64,
+    /// Seconds until everybody gives up
+    deadline_seconds: f64,
+    /// What is judged beside correctness
+    #[serde(default)]
+    pub targets: Targets,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    min: f64,
+    max: f64,
+}
+
+/// Targets; those that are absent are only reported.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    /// Answers a second, at least
+    pub requests_per_second: Option<f64>,
+    /// Half of the answers, below this
+    pub p50_ms: Option<f64>,
+    /// Mean time to answer, below this
+    pub average_ms: Option<f64>,
+    /// 99 % of the answers, below this
+    pub p99_ms: Option<f64>,
+    /// Mean time of one lock attempt on the slowest Redis node, below this
+    pub lock_node_average_ms: Option<f64>,
+    /// Lock acquisitions that reached a quorum, at least
+    pub quorum_success_percent: Option<f64>,
+}
+
+impl Scenario {
+    fn parse(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        let wrong =
+            |problem: String| ConfigError::new("--scenario-file", format!("{origin}: {problem}"));
+        let scenario: Self =
+            serde_norway::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let Pause { min, max } = scenario.pause_seconds;
+        let seconds = [min, max, scenario.answer_timeout_seconds, scenario.deadline_seconds];
+        if seconds.iter().any(|&value| Duration::try_from_secs_f64(value).is_err()) || min > max {
+            return Err(wrong(
+                "times must be seconds of 0 or more, and min at most max".to_owned(),
+            ));
+        }
+        if scenario.users == 0
+            || scenario.quantity == 0
+            || scenario.max_tries == 0
+            || scenario.nodes == 0
+        {
+            return Err(wrong(
+                "users, quantity, max_tries and nodes must be at least 1".to_owned(),
+            ));
+        }
+        if scenario.stock < 0 {
+            return Err(wrong("stock must be 0 or more".to_owned()));
+        }
+        Ok(scenario)
+    }
+
+    /// Reads a scenario from a YAML file.
+    ///
+    /// # Errors
+    /// When it cannot be read, has unknown fields, or says something impossible.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::new("--scenario-file", format!("cannot read {}: {error}", path.display()))
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Finds a built-in scenario.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn named(name: &str) -> Result<Self, ConfigError> {
+        let all = built_in()?;
+        let names: Vec<_> = all.iter().map(|scenario| scenario.name.clone()).collect();
+        all.into_iter().find(|scenario| scenario.name == name).ok_or_else(|| {
+            let problem = format!("there is no {name:?}; choose one of {}", names.join(", "));
+            ConfigError::new("--scenario", problem)
+        })
+    }
+
+    /// Users that must get what they ask for: as many as the stock allows.
+    #[must_use]
+    pub fn expected_buyers(&self) -> u32 {
+        let purchases = self.stock / i64::from(self.quantity);
+        u32::try_from(purchases).unwrap_or(u32::MAX).min(self.users)
+    }
+
+    /// Units that must be sold.
+    #[must_use]
+    pub fn expected_sold(&self) -> i64 {
+        i64::from(self.expected_buyers()) * i64::from(self.quantity)
+    }
+
+    /// Between two tries of one user.
+    #[must_use]
+    pub fn pause(&self) -> RangeInclusive<Duration> {
+        seconds(self.pause_seconds.min)..=seconds(self.pause_seconds.max)
+    }
+
+    /// Until an answer counts as lost.
+    #[must_use]
+    pub fn answer_timeout(&self) -> Duration {
+        seconds(self.answer_timeout_seconds)
+    }
+
+    /// Until everybody gives up.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        seconds(self.deadline_seconds)
+    }
+
+    /// For the command `scenarios`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = format!("{}\n  {}\n", self.name, self.description);
+        let mut target = |name: &str, value: String| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "    {name:<24}{value}");
+        };
+        let success = f64::from(self.expected_buyers()) / f64::from(self.users) * 100.0;
+        target("sold", format!("= {}", self.expected_sold()));
+        target("oversold", "= 0".to_owned());
+        target("success rate", format!("= {success:.2} %"));
+        let targets = &self.targets;
+        for (name, bound, value, unit) in [
+            ("requests/s", ">=", targets.requests_per_second, ""),
+            ("P50", "<", targets.p50_ms, " ms"),
+            ("average", "<", targets.average_ms, " ms"),
+            ("P99", "<", targets.p99_ms, " ms"),
+            ("lock attempt a node", "<", targets.lock_node_average_ms, " ms on average"),
+            ("quorum success", ">=", targets.quorum_success_percent, " %"),
+        ] {
+            if let Some(value) = value {
+                target(name, format!("{bound} {value}{unit}"));
+            }
+        }
+        text
+    }
+}
+
+/// All scenarios in the binary.
+///
+/// # Errors
+/// When a file under `load/scenarios` is wrong; a test sees to it that none is.
+pub fn built_in() -> Result<Vec<Scenario>, ConfigError> {
+    BUILT_IN.iter().map(|text| Scenario::parse(text, "a built-in scenario")).collect()
+}
+
+/// [`Scenario::parse`] has checked the range; saturating keeps this total.
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_scenarios_are_those_of_the_design() {
+        let v3 = Scenario::named("v3-redlock").unwrap();
+        assert_eq!((v3.users, v3.stock, v3.nodes, v3.expected_sold()), (300, 100, 5, 100));
+        assert_eq!(v3.pause(), Duration::from_millis(100)..=Duration::from_millis(500));
+        let v1 = Scenario::named("v1-single").unwrap();
+        assert_eq!((v1.users, v1.stock, v1.nodes, v1.expected_sold()), (100, 100, 1, 100));
+    }
+
+    #[test]
+    fn expects_whole_purchases_only() {
+        let scenario = Scenario { quantity: 3, ..Scenario::named("v3-redlock").unwrap() };
+        assert_eq!(scenario.expected_sold(), 99);
+        assert_eq!(Scenario { users: 4, ..scenario }.expected_sold(), 12);
+    }
+
+    #[test]
+    fn errors_say_what_to_change() {
+        let unknown = Scenario::named("v9").unwrap_err().to_string();
+        assert!(unknown.contains("v3-redlock, v1-single"), "{unknown}");
+        let text = BUILT_IN[1];
+        for (from, to, expected) in [
+            ("users: 100", "users: 0", "at least 1"),
+            ("users: 100", "userz: 100", "userz"),
+            ("min: 0.1", "min: 0.9", "min at most max"),
+            ("stock: 100", "stock: -1", "0 or more"),
+        ] {
+            let error = Scenario::parse(&text.replace(from, to), "x.yaml").unwrap_err().to_string();
+            assert!(
+                error.starts_with("--scenario-file: x.yaml: ") && error.contains(expected),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Runs the reconcile loop: waits for the resource to be known, watches, shuts down.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{self, Controller};
+use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::context::Context;
+use crate::crd::FlashSale;
+use crate::flash_sale::build::names::MANAGED_BY;
+use crate::flash_sale::{figures, on_error, reconcile};
+
+/// How often a missing resource definition is looked for.
+const CRD_RETRY: Duration = Duration::from_secs(5);
+/// Events of one sale within this time become one pass: children change in bursts.
+const DEBOUNCE: Duration = Duration::from_millis(500);
+/// Sales that are reconciled at the same time.
+const CONCURRENCY: u16 = 8;
+
+/// What is watched: one namespace, or all.
+#[derive(Clone, Debug)]
+pub struct Scope(pub Option<String>);
+
+impl Scope {
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.0 {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        }
+    }
+}
+
+/// Returns once the API server knows `FlashSale` and lets us list it, or at `shutdown`.
+pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &CancellationToken) {
+    let sales: Api<DeserializeGuard<FlashSale>> = scope.api(client);
+    loop {
+        match sales.list(&ListParams::default().limit(1)).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                warn!("the FlashSale resource is not installed; waiting for it");
+            }
+            Err(error) => {
+                warn!(error = crate::error_chain(&error), "sales can't be listed; trying again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CRD_RETRY) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Reconciles until `shutdown`; passes that run then are finished.
+pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationToken) {
+    let client = context.client.clone();
+    let (reader, writer) = reflector::store();
+    // Our own writes to a status change no generation, and so cause no pass.
+    let sales =
+        watcher(scope.api::<DeserializeGuard<FlashSale>>(&client), watcher::Config::default())
+            .default_backoff()
+            .reflect(writer)
+            .applied_objects()
+            .predicate_filter(predicates::generation, PredicateConfig::default());
+    let counts = figures::changes(reader.clone(), context.figures.clone());
+    let controller = Controller::for_stream(sales, reader)
+        .reconcile_on(counts)
+        .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
+    let controller = owns::<ConfigMap>(controller, scope, &client);
+    let controller = owns::<Service>(controller, scope, &client);
+    let controller = owns::<StatefulSet>(controller, scope, &client);
+    let controller = owns::<Job>(controller, scope, &client);
+    let controller = owns::<Deployment>(controller, scope, &client);
+    let controller = owns::<HorizontalPodAutoscaler>(controller, scope, &client);
+    let controller = owns::<PodDisruptionBudget>(controller, scope, &client);
+    info!(namespace = scope.0.as_deref().unwrap_or("(all)"), "reconciling sales");
+    controller
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, on_error, context)
+        .for_each(|result| async move {
+            match result {
+                Ok((sale, _)) => debug!(%sale, "reconciled"),
+                // The error policy has logged it, with its causes.
+                Err(controller::Error::ReconcilerFailed(..)) => {}
+                // A child of a sale that was deleted.
+                Err(controller::Error::ObjectNotFound(sale)) => debug!(%sale, "gone"),
+                Err(error) => warn!(error = crate::error_chain(&error), "watch failed"),
+            }
+        })
+        .await;
+}
+
+type SaleController = Controller<DeserializeGuard<FlashSale>>;
+
+/// Watches children of one kind; the label keeps the objects of others out of our memory.
+fn owns<K>(controller: SaleController, scope: &Scope, client: &Client) -> SaleController
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
+    controller.owns(scope.api::<K>(client), watcher::Config::default().labels(&ours))
+}

@@ -1,0 +1,195 @@
+//! What happens to a `FlashSale`, from top to bottom:
+//!
+//! 1. [`dereference`]: read what the sale refers to and what exists
+//! 2. [`validate`]: a sale that can be built, or what is missing
+//! 3. [`build`]: all objects of the sale
+//! 4. [`apply`]: put them in place; then [`seed`]: is the stock in place?
+//! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it
+//!
+//! This file only calls the steps in order. It alone knows the clock and the client of all of them.
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod figures;
+pub mod phase;
+pub mod seed;
+pub mod update_status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use crate::context::Context;
+use crate::crd::{FlashSale, FlashSaleStatus};
+use build::credentials::Passwords;
+use seed::Seed;
+use update_status::Outcome;
+
+/// How often a sale is looked at without a cause: Secrets are not watched.
+const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
+/// How long a pass that failed waits for the next.
+const ERROR_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A pass could not be finished; it is tried again.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Step 1.
+    #[error("dereference failed")]
+    Dereference(#[from] dereference::Error),
+    /// Step 3.
+    #[error("build failed")]
+    Build(#[from] build::Error),
+    /// Step 4.
+    #[error("apply failed")]
+    Apply(#[from] apply::Error),
+    /// Step 5.
+    #[error("update of the status failed")]
+    UpdateStatus(#[source] kube::Error),
+}
+
+impl Error {
+    /// The step, as a metric's label.
+    #[must_use]
+    pub const fn step(&self) -> &'static str {
+        match self {
+            Self::Dereference(_) => "dereference",
+            Self::Build(_) => "build",
+            Self::Apply(_) => "apply",
+            Self::UpdateStatus(_) => "update_status",
+        }
+    }
+}
+
+/// One pass over one sale.
+///
+/// # Errors
+/// When a step could not be finished for reasons that may pass.
+pub async fn reconcile(
+    object: Arc<DeserializeGuard<FlashSale>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let sale = match &object.0 {
+        Ok(sale) => sale,
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            warn!(name, error = %invalid.error, "skipped a sale that can't be read");
+            return Ok(Action::await_change());
+        }
+    };
+    if sale.metadata.deletion_timestamp.is_some() {
+        // The garbage collector removes the parts: they name the sale as their owner.
+        return Ok(Action::await_change());
+    }
+    let timer = context.metrics.reconcile_timer();
+    let result = pass(sale, &context).await;
+    timer.observe(&result);
+    result.map(|(_, action)| action)
+}
+
+async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
+    // Step 1.
+    let references = dereference::dereference(&context.client, sale).await?;
+    // Steps 2 to 4.
+    let outcome = Box::pin(put_in_place(sale, references, context)).await?;
+
+    // Step 5.
+    let now = Timestamp::now();
+    let status = update_status::status(sale, &outcome, now);
+    let changed =
+        update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
+    if changed {
+        report(sale, &status, context).await;
+    }
+    let action = next(sale, &outcome, now);
+    Ok((outcome, action))
+}
+
+async fn put_in_place(
+    sale: &FlashSale,
+    references: dereference::References,
+    context: &Context,
+) -> Result<Outcome, Error> {
+    let client = &context.client;
+    let (autoscaler_exists, jobs) = (references.autoscaler_exists, references.seed_jobs.clone());
+    let valid = match validate::validate(sale, references, &context.images) {
+        Ok(valid) => valid,
+        Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
+    };
+    let prepared = build::build(&valid, &Passwords::draw())?;
+    let (namespace, name) = (&valid.namespace, &valid.name);
+    let resources =
+        match Box::pin(apply::apply(client, namespace, prepared, autoscaler_exists)).await {
+            Ok(resources) => Box::new(resources),
+            Err(refused @ apply::Error::Refused { .. }) => {
+                return Ok(Outcome::Refused(refused.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+    let seed = seed::state(&resources.seed, Timestamp::now());
+    apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
+    let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
+    let figures = match app {
+        Some(1..) => context.figures.read(namespace, name).await,
+        _ => None,
+    };
+    Ok(Outcome::Applied { resources, seed, figures })
+}
+
+/// When to look again, if nothing happens before.
+fn next(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> Action {
+    let pause = match outcome {
+        Outcome::Waiting(not_ready) => match not_ready.requeue_after {
+            Some(pause) => pause,
+            None => return Action::await_change(),
+        },
+        Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
+            (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
+        }
+        Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
+    };
+    let by_clock = phase::until_next(&sale.spec, now);
+    Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
+}
+
+/// An event for each change of phase, and for a change that was refused.
+async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
+    let ready = |status: &FlashSaleStatus| {
+        let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
+        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let before = sale.status.as_ref();
+    let (reason, message) = ready(status);
+    let phase_changed = before.map(|before| before.phase) != Some(status.phase);
+    let newly_refused =
+        reason == "ChangeRefused" && before.is_none_or(|before| ready(before).0 != reason);
+    if phase_changed || newly_refused {
+        let (namespace, name) = (sale.namespace(), sale.name_any());
+        info!(namespace, name, phase = %status.phase, reason, "{message}");
+        let reference = sale.object_ref(&());
+        let event = if newly_refused { "ChangeRefused" } else { status.phase.as_str() };
+        if let Err(error) = context.publish(event, status.phase, message, &reference).await {
+            warn!(error = crate::error_chain(&error), "event not recorded");
+        }
+    }
+}
+
+/// A pass that failed is tried again, not at once.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+pub fn on_error(
+    object: Arc<DeserializeGuard<FlashSale>>,
+    failure: &Error,
+    context: Arc<Context>,
+) -> Action {
+    context.metrics.reconcile_failed(failure.step());
+    let cause = crate::error_chain(failure);
+    error!(name = object.meta().name, error = cause, "reconcile failed");
+    Action::requeue(ERROR_INTERVAL)
+}

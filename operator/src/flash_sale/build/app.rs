@@ -1,0 +1,177 @@
+//! The purchase API: a Deployment, and an autoscaler if one is declared.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec,
+    MetricTarget, ResourceMetricSource,
+};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
+    PodTemplateSpec, Probe, SleepAction,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::credentials::Secrets;
+use super::names::{self, Component, HTTP_PORT, METRICS_PORT};
+use super::pods;
+use crate::crd::Order;
+use crate::flash_sale::validate::ValidatedSale;
+
+/// The user that the project's own images run as.
+pub(super) const USER: i64 = 65532;
+
+pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
+    let app = &sale.spec.app;
+    // Where an autoscaler decides, what it decided last is kept within the declared bounds.
+    let replicas = match (&app.autoscaling, sale.autoscaled_replicas) {
+        (Some(autoscaling), Some(now)) => now.clamp(app.replicas, autoscaling.max_replicas),
+        _ => app.replicas,
+    };
+    Deployment {
+        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        spec: Some(DeploymentSpec {
+            replicas: Some(replicas),
+            selector: names::label_selector(&sale.name, Component::App),
+            // A roll-out never has fewer replicas than declared.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(pods::template_metadata(
+                    &sale.name,
+                    Component::App,
+                    &[
+                        ("auth", &secrets.auth_checksum),
+                        ("database", &secrets.database_checksum),
+                        ("redis", &secrets.redis_checksum),
+                    ],
+                )),
+                spec: Some(PodSpec {
+                    containers: vec![container(sale)],
+                    automount_service_account_token: Some(false),
+                    enable_service_links: Some(false),
+                    security_context: Some(pods::pod_security(USER)),
+                    termination_grace_period_seconds: Some(30),
+                    topology_spread_constraints: Some(pods::prefer_spread(
+                        &sale.name,
+                        Component::App,
+                    )),
+                    ..PodSpec::default()
+                }),
+            },
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn container(sale: &ValidatedSale) -> Container {
+    let port = |name: &str, port| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: port,
+        ..ContainerPort::default()
+    };
+    let mut env = environment(sale);
+    env.extend([
+        pods::secret_env("JWT_SECRET", &sale.auth.secret, "jwt-secret", false),
+        pods::env("LISTEN", format!("0.0.0.0:{HTTP_PORT}")),
+        pods::env("METRICS_LISTEN", format!("0.0.0.0:{METRICS_PORT}")),
+    ]);
+    Container {
+        args: Some(vec!["serve".to_owned()]),
+        env: Some(env),
+        ports: Some(vec![port("http", HTTP_PORT), port("metrics", METRICS_PORT)]),
+        // Ready while nodes or database are away would mean taking purchases only to refuse them.
+        readiness_probe: Some(http_probe("/readyz", 2, 2)),
+        // Slow to act: a restart heals no node that is away, and drops the queue.
+        liveness_probe: Some(http_probe("/livez", 10, 6)),
+        // Time for Services to stop sending before the server stops accepting.
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: 3 }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        ..pods::container("app", &sale.images.app, sale.spec.app.resources.as_ref())
+    }
+}
+
+fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(METRICS_PORT),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+/// What the app and its seed Job both need: the stores and the lock.
+pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
+    let spec = &sale.spec;
+    let uri = spec.database.secret_ref.as_ref().map_or("uri", |secret| &secret.key);
+    let order = match spec.lock.order {
+        Order::Unordered => "Unordered",
+        Order::Fair => "Fair",
+    };
+    let seconds = |duration| Duration::from(duration).as_secs_f64().to_string();
+    let mut env = vec![
+        pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
+        pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),
+        pods::env("REDIS_NODES", names::redis_nodes(sale)),
+        pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),
+        pods::env("LOCK_TIMEOUT_SECONDS", seconds(spec.lock.lease_time)),
+        pods::env("LOCK_WAIT_SECONDS", seconds(spec.lock.wait_timeout)),
+        pods::env("LOCK_NODE_TIMEOUT_SECONDS", seconds(spec.lock.node_timeout)),
+        pods::env("LOCK_ORDER", order),
+        pods::env("LOG_FORMAT", "json"),
+    ];
+    let moments = [("SALE_STARTS_AT", spec.starts_at), ("SALE_ENDS_AT", spec.ends_at)];
+    env.extend(
+        moments.into_iter().filter_map(|(name, moment)| Some(pods::env(name, moment?.to_string()))),
+    );
+    env
+}
+
+pub(super) fn autoscaler(sale: &ValidatedSale) -> Option<HorizontalPodAutoscaler> {
+    let autoscaling = sale.spec.app.autoscaling.as_ref()?;
+    Some(HorizontalPodAutoscaler {
+        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        spec: Some(HorizontalPodAutoscalerSpec {
+            min_replicas: Some(sale.spec.app.replicas),
+            max_replicas: autoscaling.max_replicas,
+            scale_target_ref: CrossVersionObjectReference {
+                api_version: Some("apps/v1".to_owned()),
+                kind: "Deployment".to_owned(),
+                name: sale.name.clone(),
+            },
+            metrics: Some(vec![MetricSpec {
+                type_: "Resource".to_owned(),
+                resource: Some(ResourceMetricSource {
+                    name: "cpu".to_owned(),
+                    target: MetricTarget {
+                        type_: "Utilization".to_owned(),
+                        average_utilization: Some(autoscaling.target_cpu_percent),
+                        ..MetricTarget::default()
+                    },
+                }),
+                ..MetricSpec::default()
+            }]),
+            ..HorizontalPodAutoscalerSpec::default()
+        }),
+        status: None,
+    })
+}

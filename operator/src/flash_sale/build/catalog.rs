@@ -1,0 +1,60 @@
+//! The products as the seed Job reads them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde::Serialize;
+
+use super::names::{self, Component};
+use crate::crd::Product;
+use crate::flash_sale::validate::ValidatedSale;
+
+pub(super) const FILE: &str = "catalog.json";
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    products: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    id: &'a str,
+    name: &'a str,
+    stock: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_per_buyer: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_timeout_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_time_ms: Option<u128>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(product: &'a Product) -> Self {
+        let lock = product.lock.as_ref();
+        let millis = |duration| Duration::from(duration).as_millis();
+        Self {
+            id: &product.id,
+            name: product.name.as_ref().unwrap_or(&product.id),
+            stock: product.stock,
+            max_per_buyer: product.max_per_buyer,
+            wait_timeout_ms: lock.and_then(|lock| lock.wait_timeout).map(millis),
+            lease_time_ms: lock.and_then(|lock| lock.lease_time).map(millis),
+        }
+    }
+}
+
+/// The catalog as JSON.
+pub(super) fn json(sale: &ValidatedSale) -> Result<String, serde_json::Error> {
+    let products = sale.spec.products.iter().map(Entry::new).collect();
+    serde_json::to_string(&Catalog { products })
+}
+
+pub(super) fn build(sale: &ValidatedSale, json: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: names::metadata(sale, names::catalog(&sale.name), Component::Seed),
+        data: Some(BTreeMap::from([(FILE.to_owned(), json.to_owned())])),
+        ..ConfigMap::default()
+    }
+}

@@ -1,0 +1,102 @@
+//! Secrets that the operator makes itself, once, and the checksums by which pods notice a change.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+
+use super::hash;
+use super::names::{self, Component};
+use crate::flash_sale::dereference::SecretData;
+use crate::flash_sale::validate::{Credentials, ValidatedSale};
+
+/// Passwords for Secrets that do not exist yet. Drawn outside of `build`, which stays a function.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    jwt: String,
+    admin: String,
+    redis: String,
+    database: String,
+}
+
+impl Passwords {
+    /// New passwords, of letters and digits so that they need no escaping in a URI.
+    #[must_use]
+    pub fn draw() -> Self {
+        let draw = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from);
+        Self {
+            jwt: draw(48).collect(),
+            admin: draw(20).collect(),
+            redis: draw(32).collect(),
+            database: draw(32).collect(),
+        }
+    }
+
+    /// The same each time: for tests only, where outputs are compared.
+    #[must_use]
+    pub fn fixed() -> Self {
+        let fixed = |what: &str| format!("{what}-of-a-test-that-is-long-enough-for-a-key");
+        Self {
+            jwt: fixed("jwt"),
+            admin: fixed("admin"),
+            redis: fixed("redis"),
+            database: fixed("database"),
+        }
+    }
+}
+
+/// The Secrets of a sale after this pass.
+pub(super) struct Secrets {
+    /// To be created; one that exists is never changed.
+    pub missing: Vec<Secret>,
+    /// Of the signing key.
+    pub auth_checksum: String,
+    /// Of the Redis password.
+    pub redis_checksum: String,
+    /// Of the connection URI, which holds user and password.
+    pub database_checksum: String,
+}
+
+pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
+    let host = format!("{}.{}.svc", names::database(&sale.name), sale.namespace);
+    let password = &passwords.database;
+    let uri = format!("postgres://flashsale:{password}@{host}:{}/flashsale", names::DATABASE_PORT);
+    let auth = data(&[
+        ("jwt-secret", &passwords.jwt),
+        ("admin-id", "admin"),
+        ("admin-password", &passwords.admin),
+    ]);
+    let redis = data(&[("password", &passwords.redis)]);
+    let database = data(&[
+        ("uri", &uri),
+        ("username", "flashsale"),
+        ("password", password),
+        ("database", "flashsale"),
+    ]);
+    let uri_key = sale.spec.database.secret_ref.as_ref().map_or("uri", |external| &external.key);
+
+    let mut missing = Vec::new();
+    let mut settle = |component, credentials: &Credentials, fresh: SecretData, key: &str| {
+        if let Some(found) = &credentials.data {
+            return hash(&found.get(key));
+        }
+        let checksum = hash(&fresh.get(key));
+        missing.push(Secret {
+            metadata: names::metadata(sale, credentials.secret.clone(), component),
+            data: Some(fresh),
+            ..Secret::default()
+        });
+        checksum
+    };
+    let auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");
+    let redis_checksum = settle(Component::Redis, &sale.redis_auth, redis, "password");
+    let database_checksum = settle(Component::Database, &sale.database, database, uri_key);
+    Secrets { missing, auth_checksum, redis_checksum, database_checksum }
+}
+
+fn data(entries: &[(&str, &str)]) -> BTreeMap<String, ByteString> {
+    let entry = |&(key, value): &(&str, &str)| (key.to_owned(), ByteString(value.into()));
+    entries.iter().map(entry).collect()
+}

@@ -1,0 +1,105 @@
+//! The sale's own `PostgreSQL`, for those who bring none: one server, one volume.
+
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
+};
+
+use super::names::{self, Component, DATABASE_PORT};
+use super::pods;
+use crate::flash_sale::validate::ValidatedSale;
+
+/// The user of the usual `PostgreSQL` images.
+const USER: i64 = 999;
+
+/// Enough for 40 replicas, the most a sale may have, with 8 connections each, and for people.
+const MAX_CONNECTIONS: &str = "max_connections=400";
+
+pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) -> StatefulSet {
+    let name = names::database(&sale.name);
+    let storage = sale.spec.database.storage.clone().unwrap_or_default();
+    StatefulSet {
+        metadata: names::metadata(sale, name.clone(), Component::Database),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(1),
+            selector: names::label_selector(&sale.name, Component::Database),
+            service_name: Some(name),
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: None,
+            }),
+            persistent_volume_claim_retention_policy: Some(
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".to_owned()),
+                    when_scaled: Some("Retain".to_owned()),
+                },
+            ),
+            template: PodTemplateSpec {
+                metadata: Some(pods::template_metadata(
+                    &sale.name,
+                    Component::Database,
+                    &[("credentials", checksum)],
+                )),
+                spec: Some(PodSpec {
+                    containers: vec![container(sale, image)],
+                    automount_service_account_token: Some(false),
+                    enable_service_links: Some(false),
+                    security_context: Some(pods::pod_security(USER)),
+                    termination_grace_period_seconds: Some(60),
+                    volumes: Some(vec![pods::scratch("run"), pods::scratch("tmp")]),
+                    ..PodSpec::default()
+                }),
+            },
+            volume_claim_templates: Some(vec![pods::volume_claim(
+                names::labels(&sale.name, Component::Database),
+                &storage,
+            )]),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn container(sale: &ValidatedSale, image: &str) -> Container {
+    let secret = &sale.database.secret;
+    Container {
+        args: Some(["postgres", "-c", MAX_CONNECTIONS].map(str::to_owned).into()),
+        env: Some(vec![
+            pods::secret_env("POSTGRES_USER", secret, "username", false),
+            pods::secret_env("POSTGRES_PASSWORD", secret, "password", false),
+            pods::secret_env("POSTGRES_DB", secret, "database", false),
+            pods::env("PGDATA", "/var/lib/postgresql/data/pgdata"),
+        ]),
+        ports: Some(vec![ContainerPort {
+            name: Some("postgres".to_owned()),
+            container_port: DATABASE_PORT,
+            ..ContainerPort::default()
+        }]),
+        // By TCP: while the image sets the database up, a server listens on the socket only.
+        startup_probe: Some(pods::startup_probe(
+            "pg_isready -q -h 127.0.0.1 -U \"$POSTGRES_USER\" -d \"$POSTGRES_DB\"",
+        )),
+        readiness_probe: Some(pods::tcp_probe(DATABASE_PORT, 5, 2)),
+        liveness_probe: Some(pods::tcp_probe(DATABASE_PORT, 10, 6)),
+        // SIGINT is the fast shutdown; on SIGTERM the server would wait for every client to leave.
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                exec: Some(ExecAction {
+                    command: Some(["sh", "-c", "kill -INT 1"].map(str::to_owned).into()),
+                }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
+        volume_mounts: Some(vec![
+            pods::mount("data", "/var/lib/postgresql/data"),
+            pods::mount("run", "/var/run/postgresql"),
+            pods::mount("tmp", "/tmp"),
+        ]),
+        ..pods::container("postgres", image, sale.spec.database.resources.as_ref())
+    }
+}

@@ -1,0 +1,138 @@
+//! Names, labels and addresses of a sale's parts. Others (dashboards, load Jobs, people) rely on
+//! them; the labels of a `StatefulSet`'s template must never change.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use crate::crd::FlashSaleSpec;
+use crate::flash_sale::validate::ValidatedSale;
+
+/// Value of `app.kubernetes.io/managed-by`; watches of children select on it.
+pub const MANAGED_BY: &str = "flashsale-operator";
+/// Port of a Redis node.
+pub const REDIS_PORT: i32 = 6379;
+/// Port of the sale's own database.
+pub const DATABASE_PORT: i32 = 5432;
+/// Port of the purchase API.
+pub const HTTP_PORT: i32 = 8080;
+/// Port of metrics, probes and counts.
+pub const METRICS_PORT: i32 = 9090;
+
+/// A part of a sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// A lock node.
+    Redis,
+    /// The sale's own database.
+    Database,
+    /// The purchase API.
+    App,
+    /// The Job that puts the stock in place.
+    Seed,
+}
+
+impl Component {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Database => "database",
+            Self::App => "app",
+            Self::Seed => "seed",
+        }
+    }
+}
+
+/// The Secret with signing key and administrator.
+#[must_use]
+pub fn auth_secret(name: &str, spec: &FlashSaleSpec) -> String {
+    let named = spec.auth.as_ref().map(|auth| auth.secret_ref.name.clone());
+    named.unwrap_or_else(|| format!("{name}-auth"))
+}
+
+/// Redis: its Secret, Service, `StatefulSet` and disruption budget share a name.
+#[must_use]
+pub fn redis(name: &str) -> String {
+    format!("{name}-redis")
+}
+
+/// The Secret with the password of the Redis nodes.
+#[must_use]
+pub fn redis_secret(name: &str) -> String {
+    redis(name)
+}
+
+/// The sale's own database: its Secret, Service and `StatefulSet` share a name.
+#[must_use]
+pub fn database(name: &str) -> String {
+    format!("{name}-db")
+}
+
+/// The Secret with the connection URI, own or external.
+#[must_use]
+pub fn database_secret(name: &str, spec: &FlashSaleSpec) -> String {
+    let named = spec.database.secret_ref.as_ref().map(|secret| secret.name.clone());
+    named.unwrap_or_else(|| database(name))
+}
+
+/// The `ConfigMap` with the products.
+#[must_use]
+pub fn catalog(name: &str) -> String {
+    format!("{name}-catalog")
+}
+
+/// The headless Service that resolves to every replica of the app.
+#[must_use]
+pub fn pods(name: &str) -> String {
+    format!("{name}-pods")
+}
+
+/// The Service of the app inside the cluster.
+#[must_use]
+pub fn app_host(namespace: &str, name: &str) -> String {
+    format!("{name}.{namespace}.svc")
+}
+
+/// Addresses of all Redis nodes, in order, comma separated.
+#[must_use]
+pub fn redis_nodes(sale: &ValidatedSale) -> String {
+    let service = redis(&sale.name);
+    let node = |i| format!("{service}-{i}.{service}.{}.svc:{REDIS_PORT}", sale.namespace);
+    (0..sale.spec.redis.nodes).map(node).collect::<Vec<_>>().join(",")
+}
+
+/// What tells the pods of a part from all others.
+#[must_use]
+pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "flashsale"),
+        ("app.kubernetes.io/instance", name),
+        ("app.kubernetes.io/component", component.as_str()),
+        ("app.kubernetes.io/managed-by", MANAGED_BY),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// The same as a query.
+#[must_use]
+pub fn selector(name: &str, component: Component) -> String {
+    let labels = labels(name, component).into_iter();
+    labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// The same as part of an object. Selectors of workloads are immutable.
+pub(super) fn label_selector(name: &str, component: Component) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels(name, component)), ..LabelSelector::default() }
+}
+
+/// Metadata of a part: it goes when the sale goes.
+pub(super) fn metadata(sale: &ValidatedSale, name: String, component: Component) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(sale.namespace.clone()),
+        labels: Some(labels(&sale.name, component)),
+        owner_references: Some(vec![sale.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}

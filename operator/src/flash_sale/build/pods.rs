@@ -1,0 +1,199 @@
+//! What the pods of all parts have in common: restricted security, probes, environment, volumes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction,
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecurityContext, TCPSocketAction, TopologySpreadConstraint, Volume, VolumeMount,
+    VolumeResourceRequirements, WeightedPodAffinityTerm,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::{self, Component};
+use crate::crd::{Amounts, Resources, Storage};
+
+/// Pods run as `user`, never as root, and own their volumes.
+pub(super) fn pod_security(user: i64) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(user),
+        run_as_group: Some(user),
+        fs_group: Some(user),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// Together with [`pod_security`], the `restricted` pod security standard.
+pub(super) fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+/// A container with what all of them have.
+pub(super) fn container(name: &str, image: &str, resources: Option<&Resources>) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        resources: resources.map(resource_requirements),
+        security_context: Some(container_security()),
+        ..Container::default()
+    }
+}
+
+fn resource_requirements(resources: &Resources) -> ResourceRequirements {
+    let amounts = |amounts: &Amounts| {
+        let cpu = amounts.cpu.clone().map(|cpu| ("cpu".to_owned(), cpu));
+        let memory = amounts.memory.clone().map(|memory| ("memory".to_owned(), memory));
+        cpu.into_iter().chain(memory).collect()
+    };
+    ResourceRequirements {
+        requests: resources.requests.as_ref().map(amounts),
+        limits: resources.limits.as_ref().map(amounts),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Metadata of a pod template: labels that never change, and checksums of what the pods read only
+/// at start. Nothing here may depend on the operator's version, or its upgrade would restart sales.
+pub(super) fn template_metadata(
+    name: &str,
+    component: Component,
+    checksums: &[(&str, &str)],
+) -> ObjectMeta {
+    let annotation =
+        |&(key, value): &(&str, &str)| (format!("flashsale.dev/{key}-checksum"), value.to_owned());
+    ObjectMeta {
+        labels: Some(names::labels(name, component)),
+        annotations: Some(checksums.iter().map(annotation).collect()),
+        ..ObjectMeta::default()
+    }
+}
+
+pub(super) fn env(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.into()), value_from: None }
+}
+
+pub(super) fn secret_env(name: &str, secret: &str, key: &str, optional: bool) -> EnvVar {
+    let selector = SecretKeySelector {
+        name: secret.to_owned(),
+        key: key.to_owned(),
+        optional: optional.then_some(true),
+    };
+    EnvVar {
+        name: name.to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(selector),
+            ..EnvVarSource::default()
+        }),
+    }
+}
+
+/// Runs a shell command, each second until it succeeds, for at most two minutes.
+pub(super) fn startup_probe(command: &str) -> Probe {
+    Probe {
+        exec: Some(ExecAction { command: Some(["sh", "-c", command].map(str::to_owned).into()) }),
+        period_seconds: Some(1),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(120),
+        ..Probe::default()
+    }
+}
+
+/// Opens a connection: cheap enough to do often on a busy node.
+pub(super) fn tcp_probe(port: i32, period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(port), host: None }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+pub(super) fn mount(volume: &str, path: &str) -> VolumeMount {
+    VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
+}
+
+pub(super) fn scratch(volume: &str) -> Volume {
+    Volume {
+        name: volume.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    }
+}
+
+/// One volume a pod, named `data`.
+pub(super) fn volume_claim(
+    labels: BTreeMap<String, String>,
+    storage: &Storage,
+) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some("data".to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: storage.class_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([(
+                    "storage".to_owned(),
+                    Quantity(storage.size.clone()),
+                )])),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// On different nodes where there are enough; on one node still all of them.
+pub(super) fn prefer_apart(name: &str, component: Component) -> Affinity {
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![
+                WeightedPodAffinityTerm {
+                    weight: 100,
+                    pod_affinity_term: PodAffinityTerm {
+                        label_selector: Some(names::label_selector(name, component)),
+                        topology_key: "kubernetes.io/hostname".to_owned(),
+                        ..PodAffinityTerm::default()
+                    },
+                },
+            ]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// The same for replicas that come and go.
+pub(super) fn prefer_spread(name: &str, component: Component) -> Vec<TopologySpreadConstraint> {
+    vec![TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(names::label_selector(name, component)),
+        ..TopologySpreadConstraint::default()
+    }]
+}

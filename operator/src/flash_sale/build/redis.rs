@@ -1,0 +1,114 @@
+//! The Redis nodes: independent servers, one volume each. They know nothing of one another.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{
+    StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
+    StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
+
+use super::names::{self, Component, REDIS_PORT};
+use super::pods;
+use crate::flash_sale::validate::ValidatedSale;
+
+/// The user of the usual Redis images.
+const USER: i64 = 999;
+
+/// Every second to disk: a node that forgot its last second does not vote until it caught up, so
+/// no write has to wait for the disk.
+const ARGUMENTS: [&str; 12] = [
+    "--port",
+    "6379",
+    "--dir",
+    "/data",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "everysec",
+    "--save",
+    "",
+    "--requirepass",
+    "$(REDIS_PASSWORD)",
+];
+
+/// All nodes start at once (`Parallel`); a change restarts them one at a time, so the quorum holds.
+pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
+    let name = names::redis(&sale.name);
+    StatefulSet {
+        metadata: names::metadata(sale, name.clone(), Component::Redis),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(sale.spec.redis.nodes),
+            selector: names::label_selector(&sale.name, Component::Redis),
+            service_name: Some(name),
+            pod_management_policy: Some("Parallel".to_owned()),
+            min_ready_seconds: Some(rest_between_restarts(sale)),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: None,
+            }),
+            persistent_volume_claim_retention_policy: Some(
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".to_owned()),
+                    when_scaled: Some("Retain".to_owned()),
+                },
+            ),
+            template: PodTemplateSpec {
+                metadata: Some(pods::template_metadata(
+                    &sale.name,
+                    Component::Redis,
+                    &[("password", checksum)],
+                )),
+                spec: Some(PodSpec {
+                    containers: vec![container(sale)],
+                    affinity: Some(pods::prefer_apart(&sale.name, Component::Redis)),
+                    automount_service_account_token: Some(false),
+                    enable_service_links: Some(false),
+                    security_context: Some(pods::pod_security(USER)),
+                    termination_grace_period_seconds: Some(15),
+                    ..PodSpec::default()
+                }),
+            },
+            volume_claim_templates: Some(vec![pods::volume_claim(
+                names::labels(&sale.name, Component::Redis),
+                &sale.spec.redis.storage,
+            )]),
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// A node that restarted does not vote for the longest lease: the next one restarts after that, or
+/// a roll-out would leave fewer voters than the quorum.
+fn rest_between_restarts(sale: &ValidatedSale) -> i32 {
+    let products = sale.spec.products.iter().filter_map(|product| product.lock.as_ref());
+    let leases = products.filter_map(|lock| lock.lease_time).chain([sale.spec.lock.lease_time]);
+    let longest = leases.map(Duration::from).max().unwrap_or_default();
+    // At most 60, says the schema.
+    i32::try_from(longest.as_secs()).unwrap_or(i32::MAX).saturating_add(2)
+}
+
+fn container(sale: &ValidatedSale) -> Container {
+    let secret = &sale.redis_auth.secret;
+    Container {
+        command: Some(vec!["redis-server".to_owned()]),
+        args: Some(ARGUMENTS.map(str::to_owned).into()),
+        env: Some(vec![
+            pods::secret_env("REDIS_PASSWORD", secret, "password", false),
+            // So that `kubectl exec POD -- redis-cli GET stock:1` just works.
+            pods::secret_env("REDISCLI_AUTH", secret, "password", false),
+        ]),
+        ports: Some(vec![ContainerPort {
+            name: Some("redis".to_owned()),
+            container_port: REDIS_PORT,
+            ..ContainerPort::default()
+        }]),
+        // A node that still loads its file accepts connections but does not answer PONG.
+        startup_probe: Some(pods::startup_probe("redis-cli ping | grep -q PONG")),
+        readiness_probe: Some(pods::tcp_probe(REDIS_PORT, 5, 2)),
+        liveness_probe: Some(pods::tcp_probe(REDIS_PORT, 10, 6)),
+        volume_mounts: Some(vec![pods::mount("data", "/data")]),
+        ..pods::container("redis", &sale.images.redis, sale.spec.redis.resources.as_ref())
+    }
+}

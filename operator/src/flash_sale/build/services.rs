@@ -1,0 +1,84 @@
+//! Addresses of the parts, and budgets for how many pods may be away at once on purpose.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::{self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT};
+use crate::flash_sale::validate::ValidatedSale;
+
+/// Every node by its own name, ready or not: who locks must reach each of them.
+pub(super) fn redis(sale: &ValidatedSale) -> Service {
+    let mut service =
+        service(sale, names::redis(&sale.name), Component::Redis, &[("redis", REDIS_PORT)]);
+    if let Some(spec) = &mut service.spec {
+        spec.cluster_ip = Some("None".to_owned());
+        spec.publish_not_ready_addresses = Some(true);
+    }
+    service
+}
+
+pub(super) fn database(sale: &ValidatedSale) -> Service {
+    service(sale, names::database(&sale.name), Component::Database, &[("postgres", DATABASE_PORT)])
+}
+
+const APP_PORTS: [(&str, i32); 2] = [("http", HTTP_PORT), ("metrics", METRICS_PORT)];
+
+pub(super) fn app(sale: &ValidatedSale) -> Service {
+    service(sale, sale.name.clone(), Component::App, &APP_PORTS)
+}
+
+/// Resolves to every replica, so that each one's metrics can be read.
+pub(super) fn app_pods(sale: &ValidatedSale) -> Service {
+    let mut service = service(sale, names::pods(&sale.name), Component::App, &APP_PORTS);
+    if let Some(spec) = &mut service.spec {
+        spec.cluster_ip = Some("None".to_owned());
+    }
+    // Else a ServiceMonitor on the labels would read every replica twice.
+    let labels = service.metadata.labels.get_or_insert_default();
+    labels.insert("flashsale.dev/headless".to_owned(), "true".to_owned());
+    service
+}
+
+fn service(
+    sale: &ValidatedSale,
+    name: String,
+    component: Component,
+    ports: &[(&str, i32)],
+) -> Service {
+    let port = |&(name, port): &(&str, i32)| ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        target_port: Some(IntOrString::Int(port)),
+        protocol: Some("TCP".to_owned()),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: names::metadata(sale, name, component),
+        spec: Some(ServiceSpec {
+            selector: Some(names::labels(&sale.name, component)),
+            ports: Some(ports.iter().map(port).collect()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// One at a time: drains keep the quorum, and all replicas but one.
+pub(super) fn disruption_budget(
+    sale: &ValidatedSale,
+    name: String,
+    component: Component,
+) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: names::metadata(sale, name, component),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(names::label_selector(&sale.name, component)),
+            // A pod that is not ready protects nobody: it may always go.
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}

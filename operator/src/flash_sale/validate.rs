@@ -1,0 +1,178 @@
+//! Step 2: turns the spec and what it refers to into a sale that can be built, or says what is
+//! missing. Takes no client and no clock.
+//!
+//! What the API server refuses by itself (schema and CEL rules) is not checked again.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use super::build::names;
+use super::dereference::{References, SecretData};
+use crate::config::DefaultImages;
+use crate::crd::{FlashSale, FlashSaleSpec};
+
+/// Why a sale can't go on, and when to look again. Becomes a condition and a requeue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// `CamelCase`, one of a fixed set.
+    pub reason: &'static str,
+    /// What is missing and what to do about it.
+    pub message: String,
+    /// Absent: only a change of the sale helps.
+    pub requeue_after: Option<Duration>,
+}
+
+/// Secrets are not watched (the operator may not list them), so a missing one is looked for.
+const SECRET_RETRY: Duration = Duration::from_secs(5);
+/// How long the garbage collector usually takes.
+const LEFTOVER_RETRY: Duration = Duration::from_secs(1);
+
+/// A sale that can be built.
+#[derive(Clone, Debug)]
+pub struct ValidatedSale {
+    /// Name of the sale and of its app.
+    pub name: String,
+    /// Where all parts live.
+    pub namespace: String,
+    /// What makes the garbage collector remove the parts with the sale.
+    pub owner: OwnerReference,
+    /// As declared, defaults filled in.
+    pub spec: FlashSaleSpec,
+    /// Images after defaulting.
+    pub images: Images,
+    /// Signing key and administrator.
+    pub auth: Credentials,
+    /// Password of the Redis nodes.
+    pub redis_auth: Credentials,
+    /// Connection URI of the database.
+    pub database: Credentials,
+    /// Replicas the app has now, if an autoscaler decides on them.
+    pub autoscaled_replicas: Option<i32>,
+}
+
+/// Images after defaulting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// The purchase API.
+    pub app: String,
+    /// A Redis node.
+    pub redis: String,
+    /// The sale's own database; absent if it is external.
+    pub postgres: Option<String>,
+}
+
+/// A Secret that pods read.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The Secret.
+    pub secret: String,
+    /// Absent: yet to be generated.
+    pub data: Option<SecretData>,
+}
+
+/// Checks what only the operator can see.
+///
+/// # Errors
+/// [`NotReady`] when something outside the sale's own parts is missing.
+pub fn validate(
+    sale: &FlashSale,
+    references: References,
+    defaults: &DefaultImages,
+) -> Result<ValidatedSale, NotReady> {
+    let name = sale.name_any();
+    let spec = sale.spec.clone();
+    let owner = sale.controller_owner_ref(&()).ok_or_else(|| NotReady {
+        reason: "NoUid",
+        message: "the sale has no uid: it was not read from an API server".to_owned(),
+        requeue_after: None,
+    })?;
+    // Its volumes and passwords must not become those of the new sale.
+    if let Some(leftover) = references.leftover {
+        return Err(NotReady {
+            reason: "EarlierSaleLeaving",
+            message: format!("{leftover} of an earlier sale of this name is yet to be removed"),
+            requeue_after: Some(LEFTOVER_RETRY),
+        });
+    }
+    let own_database = spec.database.secret_ref.is_none();
+    let images = Images {
+        app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,
+        redis: image("redis", spec.redis.image.as_ref(), defaults.redis.as_ref())?,
+        postgres: own_database
+            .then(|| image("database", spec.database.image.as_ref(), defaults.postgres.as_ref()))
+            .transpose()?,
+    };
+
+    let auth = Credentials { secret: names::auth_secret(&name, &spec), data: references.auth };
+    auth.check(spec.auth.is_some(), &["jwt-secret"])?;
+    let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
+    redis_auth.check(false, &["password"])?;
+    let database =
+        Credentials { secret: names::database_secret(&name, &spec), data: references.database };
+    match &spec.database.secret_ref {
+        Some(external) => database.check(true, &[&external.key])?,
+        // A database keeps the password it was created with; a new Secret would lock the app out.
+        None => database
+            .check(references.database_exists, &["uri", "username", "password", "database"])?,
+    }
+
+    Ok(ValidatedSale {
+        autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),
+        namespace: sale.namespace().unwrap_or_default(),
+        name,
+        owner,
+        spec,
+        images,
+        auth,
+        redis_auth,
+        database,
+    })
+}
+
+fn image(
+    part: &str,
+    declared: Option<&String>,
+    default: Option<&String>,
+) -> Result<String, NotReady> {
+    declared.or(default).cloned().ok_or_else(|| NotReady {
+        reason: "NoImage",
+        message: format!(
+            "spec.{part}.image is absent and the operator has no default: set it in the sale or \
+             in the chart's values under images"
+        ),
+        requeue_after: None,
+    })
+}
+
+impl Credentials {
+    /// Whether the Secret is there, where it `must_exist`, and holds `keys`.
+    fn check(&self, must_exist: bool, keys: &[&str]) -> Result<(), NotReady> {
+        let secret = &self.secret;
+        let Some(data) = &self.data else {
+            return if must_exist {
+                Err(NotReady {
+                    reason: "SecretMissing",
+                    message: format!(
+                        "Secret {secret} does not exist; create it with {}",
+                        keys.join(", ")
+                    ),
+                    requeue_after: Some(SECRET_RETRY),
+                })
+            } else {
+                Ok(())
+            };
+        };
+        let missing =
+            keys.iter().find(|key| data.get(**key).is_none_or(|value| value.0.is_empty()));
+        match missing {
+            Some(key) => Err(NotReady {
+                reason: "SecretIncomplete",
+                message: format!("Secret {secret} has no value for {key}"),
+                requeue_after: Some(SECRET_RETRY),
+            }),
+            None => Ok(()),
+        }
+    }
+}

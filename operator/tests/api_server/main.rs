@@ -1,0 +1,17 @@
+//! The operator against a real API server.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod chart;
+mod cluster;
+mod crd;
+mod definition;
+mod leader;
+mod reconcile;
+mod secrets;
+mod support;

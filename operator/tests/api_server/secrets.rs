@@ -1,0 +1,88 @@
+//! Secrets that the operator makes, and those it is given.
+
+use std::time::Duration;
+
+use flashsale_operator::crd::{FlashSale, Phase};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::controller::Action;
+use serde_json::json;
+
+use crate::cluster::{NAME, condition, owned, pass};
+use crate::support::{Operator, apply, minimal, namespace};
+
+#[tokio::test]
+async fn secrets_are_generated_once() {
+    let (client, namespace) = namespace("secrets").await;
+    let operator = Operator::idle().await;
+    apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    pass(&operator, &client, &namespace).await;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let names = ["black-friday-auth", "black-friday-redis", "black-friday-db"];
+    let mut before = Vec::new();
+    for name in names {
+        before.push(secrets.get(name).await.unwrap());
+    }
+    assert!(before[0].data.as_ref().unwrap()["jwt-secret"].0.len() >= 32);
+    assert_eq!(before[0].data.as_ref().unwrap()["admin-id"].0, b"admin");
+    pass(&operator, &client, &namespace).await;
+    for (name, before) in names.iter().zip(before) {
+        assert_eq!(secrets.get(name).await.unwrap(), before);
+    }
+
+    // The database keeps the password it was created with: a new one would lock the app out.
+    secrets.delete("black-friday-db", &DeleteParams::default()).await.unwrap();
+    pass(&operator, &client, &namespace).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "Ready"), ("False", "SecretMissing"));
+    assert!(secrets.get_opt("black-friday-db").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_external_database_is_waited_for_and_its_rotation_honoured() {
+    let (client, namespace) = namespace("external").await;
+    let operator = Operator::idle().await;
+    let mut sale = minimal(NAME);
+    sale["spec"]["database"] = json!({ "secretRef": { "name": "shop-db" } });
+    apply(&client, &namespace, &sale).await.unwrap();
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+
+    let action = pass(&operator, &client, &namespace).await;
+    assert_eq!(action, Action::requeue(Duration::from_secs(5)));
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(sale.status.as_ref().unwrap().phase, Phase::Pending);
+    assert_eq!(condition(&sale, "Ready"), ("False", "SecretMissing"));
+    assert!(owned(&client, &namespace).await.is_empty(), "nothing is half there");
+
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let mut secret: Secret = serde_json::from_value(json!({
+        "metadata": { "name": "shop-db" }, "stringData": { "uri": "postgres://a:b@db/shop" },
+    }))
+    .unwrap();
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+    pass(&operator, &client, &namespace).await;
+    let parts = owned(&client, &namespace).await;
+    assert!(!parts.contains_key("StatefulSet black-friday-db"));
+
+    let apps: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let template = async || {
+        let app = apps.get(NAME).await.unwrap();
+        app.spec.unwrap().template.metadata.unwrap().annotations.unwrap()
+    };
+    let before = template().await;
+    secret = secrets.get("shop-db").await.unwrap();
+    let uri = ByteString(b"postgres://a:rotated@db/shop".to_vec());
+    secret.data.as_mut().unwrap().insert("uri".to_owned(), uri);
+    secrets.replace("shop-db", &PostParams::default(), &secret).await.unwrap();
+    pass(&operator, &client, &namespace).await;
+    let after = template().await;
+    assert_ne!(
+        before["flashsale.dev/database-checksum"], after["flashsale.dev/database-checksum"],
+        "the app restarts with the new password"
+    );
+    assert_eq!(before["flashsale.dev/auth-checksum"], after["flashsale.dev/auth-checksum"]);
+}

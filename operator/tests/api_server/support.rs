@@ -1,0 +1,317 @@
+//! A real etcd and a real kube-apiserver, one pair for all tests of this binary, and no controller
+//! of Kubernetes' own: what they would do, the tests do.
+
+use std::path::PathBuf;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flashsale_operator::config::DefaultImages;
+use flashsale_operator::context::Context;
+use flashsale_operator::controller::{self, Scope};
+use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
+use flashsale_operator::flash_sale::figures::Figures;
+use flashsale_operator::metrics::Metrics;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::runtime::wait::{Condition, await_condition, conditions};
+use kube::{Api, Client, Config, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take before a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+const ADMIN: &str = "admin";
+/// The service account of the chart, which has the rights that the chart gives it and no other.
+const OPERATOR: &str = "system:serviceaccount:flashsale-system:flashsale-operator";
+
+/// Ends both servers when the test process ends, however it ends: its end of the pipe closes.
+const SUPERVISOR: &str = r#"
+cd "$DIR"
+etcd --data-dir etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD" \
+  --listen-peer-urls http://127.0.0.1:0 --unsafe-no-fsync --log-level error >etcd.log 2>&1 &
+etcd=$!
+"$APISERVER" --etcd-servers "$ETCD" --bind-address 127.0.0.1 --secure-port "$PORT" --cert-dir certs \
+  --token-auth-file tokens --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/16 \
+  --service-account-issuer https://test --service-account-key-file sa.key \
+  --service-account-signing-key-file sa.key --disable-admission-plugins ServiceAccount \
+  --profiling=false >apiserver.log 2>&1 &
+apiserver=$!
+cat >/dev/null
+kill "$apiserver" "$etcd"
+wait
+rm -rf "$DIR"
+"#;
+
+pub struct Server {
+    port: u16,
+    _lifeline: Mutex<ChildStdin>,
+}
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+
+impl Server {
+    /// One that knows nothing of sales.
+    #[expect(clippy::zombie_processes, reason = "it lives as long as the test process")]
+    pub async fn bare() -> Self {
+        let apiserver = bin().join("kube-apiserver");
+        assert!(apiserver.exists(), "no {}: set FLASHSALE_CLUSTER_BIN", apiserver.display());
+        let dir = tempfile::tempdir().unwrap().keep();
+        let tokens =
+            format!("{ADMIN},admin,admin,system:masters\n{OPERATOR},{OPERATOR},operator\n");
+        std::fs::write(dir.join("tokens"), tokens).unwrap();
+        let key = Command::new("openssl").args(["genrsa", "-out"]).arg(dir.join("sa.key")).output();
+        assert!(key.unwrap().status.success(), "openssl made no key");
+        let port = testkit::free_port().unwrap();
+        let mut supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR])
+            .env("DIR", &dir)
+            .env("APISERVER", apiserver)
+            .env("PORT", port.to_string())
+            .env("ETCD", format!("http://127.0.0.1:{}", testkit::free_port().unwrap()))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let server = Self { port, _lifeline: Mutex::new(supervisor.stdin.take().unwrap()) };
+        let client = server.admin();
+        eventually("the API server is ready", async || {
+            let request = axum::http::Request::get("/readyz").body(Vec::new()).unwrap();
+            client.request_text(request).await.ok()
+        })
+        .await;
+        server
+    }
+
+    /// One with the resource definition, and with the chart's rights for the operator.
+    async fn with_chart() -> Self {
+        let server = Self::bare().await;
+        let client = server.admin();
+        install_crd(&client, custom_resource_definition().unwrap()).await;
+        grant_rights(&client).await;
+        server
+    }
+
+    /// A kubeconfig that may do everything, for other programs.
+    pub fn kubeconfig(&self) -> String {
+        let server = format!("https://127.0.0.1:{}", self.port);
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+            "clusters": [
+                { "name": "test", "cluster": { "server": server, "insecure-skip-tls-verify": true } }
+            ],
+            "users": [{ "name": "test", "user": { "token": ADMIN } }],
+        })
+        .to_string()
+    }
+
+    /// A client that may do everything.
+    pub fn admin(&self) -> Client {
+        self.client(ADMIN)
+    }
+
+    fn client(&self, token: &str) -> Client {
+        let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse().unwrap());
+        config.accept_invalid_certs = true;
+        config.auth_info.token = Some(token.to_owned().into());
+        Client::try_from(config).unwrap()
+    }
+}
+
+fn bin() -> PathBuf {
+    std::env::var_os("FLASHSALE_CLUSTER_BIN")
+        .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
+}
+
+/// Installs the definition and waits until the API server serves it.
+pub async fn install_crd(client: &Client, crd: CustomResourceDefinition) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let applied = crds
+        .patch("flashsales.flashsale.dev", &PatchParams::apply("test"), &Patch::Apply(crd))
+        .await;
+    applied.expect("the API server takes the resource definition");
+    wait_for(&crds, "flashsales.flashsale.dev", conditions::is_crd_established()).await;
+}
+
+/// The chart.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/flashsale-operator");
+
+/// Runs helm, and returns what it printed.
+pub fn helm(arguments: &[&str]) -> Vec<u8> {
+    let own = bin().join("helm");
+    let helm = if own.exists() { own } else { PathBuf::from("helm") };
+    let output = Command::new(helm).args(arguments).output().expect("helm runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The rights in the chart, as helm renders them.
+async fn grant_rights(client: &Client) {
+    let rendered = helm(&[
+        "template",
+        "flashsale-operator",
+        CHART,
+        "--namespace",
+        SYSTEM,
+        "--show-only",
+        "templates/rbac.yaml",
+    ]);
+    create_namespace(client, SYSTEM).await;
+    for document in serde_norway::Deserializer::from_slice(&rendered) {
+        let object = DynamicObject::deserialize(document).unwrap();
+        let types = object.types.clone().unwrap();
+        let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &kind),
+            None => Api::all_with(client.clone(), &kind),
+        };
+        let params = PatchParams::apply("test");
+        api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap();
+    }
+}
+
+/// The operator's own namespace.
+pub const SYSTEM: &str = "flashsale-system";
+
+/// A client with the rights of the chart's service account.
+pub async fn operator_client() -> Client {
+    SERVER.get_or_init(Server::with_chart).await.client(OPERATOR)
+}
+
+/// A client as administrator, and a namespace of this test's own.
+pub async fn namespace(name: &str) -> (Client, String) {
+    let client = SERVER.get_or_init(Server::with_chart).await.admin();
+    create_namespace(&client, name).await;
+    (client, name.to_owned())
+}
+
+async fn create_namespace(client: &Client, name: &str) {
+    let namespace = Namespace {
+        metadata: kube::api::ObjectMeta {
+            name: Some(name.to_owned()),
+            ..kube::api::ObjectMeta::default()
+        },
+        ..Namespace::default()
+    };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+}
+
+/// The smallest sale that is valid.
+pub fn minimal(name: &str) -> Value {
+    json!({
+        "apiVersion": "flashsale.dev/v1alpha1",
+        "kind": "FlashSale",
+        "metadata": { "name": name },
+        "spec": { "products": [{ "id": "1", "stock": 100 }] },
+    })
+}
+
+/// Applies `sale` as a user would.
+pub async fn apply(client: &Client, namespace: &str, sale: &Value) -> kube::Result<FlashSale> {
+    let api: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
+    let name = sale["metadata"]["name"].as_str().unwrap();
+    let params = PatchParams::apply("kubectl").validation_strict();
+    api.patch(name, &params, &Patch::Apply(sale)).await
+}
+
+/// Waits until the object fulfils `condition`, and returns it.
+pub async fn wait_for<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> K
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let found = tokio::time::timeout(DEADLINE, await_condition(api.clone(), name, condition)).await;
+    let Ok(found) = found else {
+        panic!("{name} did not get there: {:#?}", api.get_opt(name).await);
+    };
+    found.unwrap().unwrap_or_else(|| panic!("{name} is gone"))
+}
+
+/// Asks until there is an answer.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let answer = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            tick.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(DEADLINE, answer).await;
+    answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+}
+
+/// Counts that a test sets.
+#[derive(Default)]
+pub struct SetFigures(pub Mutex<Option<Vec<ProductStatus>>>);
+
+impl Figures for SetFigures {
+    fn read<'a>(
+        &'a self,
+        _namespace: &'a str,
+        _sale: &'a str,
+    ) -> BoxFuture<'a, Option<Vec<ProductStatus>>> {
+        let figures = self.0.lock().unwrap().clone();
+        async move { figures }.boxed()
+    }
+}
+
+/// An operator with the chart's rights and no other; it stops when dropped.
+pub struct Operator {
+    pub metrics: Metrics,
+    pub figures: Arc<SetFigures>,
+    pub context: Arc<Context>,
+    shutdown: CancellationToken,
+}
+
+impl Operator {
+    /// One whose steps the test calls itself.
+    pub async fn idle() -> Self {
+        Self::new(operator_client().await)
+    }
+
+    fn new(client: Client) -> Self {
+        let images = DefaultImages {
+            app: Some("app:test".to_owned()),
+            redis: Some("redis:test".to_owned()),
+            postgres: Some("postgres:test".to_owned()),
+        };
+        let metrics = Metrics::new().unwrap();
+        let figures = Arc::new(SetFigures::default());
+        let context = Arc::new(Context::new(
+            client,
+            images,
+            figures.clone(),
+            metrics.clone(),
+            "test".to_owned(),
+        ));
+        Self { metrics, figures, context, shutdown: CancellationToken::new() }
+    }
+
+    /// One that runs.
+    pub async fn start(namespace: &str) -> Self {
+        Self::run(operator_client().await, Scope(Some(namespace.to_owned())))
+    }
+
+    /// One that runs on another server.
+    pub fn run(client: Client, scope: Scope) -> Self {
+        let operator = Self::new(client);
+        let (context, shutdown) = (operator.context.clone(), operator.shutdown.clone());
+        tokio::spawn(async move { controller::run(context, &scope, shutdown).await });
+        operator
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}

@@ -1,0 +1,184 @@
+//! What a sale consists of.
+
+use flashsale_operator::flash_sale::build::credentials::Passwords;
+use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
+use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::validate::validate;
+use k8s_openapi::api::core::v1::{Container, EnvVar};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::{images, references, sale};
+
+fn built(changes: &str, references: References) -> KubernetesResources<Prepared> {
+    let valid = validate(&sale(changes), references, &images()).unwrap();
+    build(&valid, &Passwords::fixed()).unwrap()
+}
+
+fn container(resources: &KubernetesResources<Prepared>) -> Container {
+    let template = resources.app.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+    template.containers[0].clone()
+}
+
+fn value(env: &[EnvVar], name: &str) -> String {
+    let found = env.iter().find(|variable| variable.name == name);
+    found.and_then(|variable| variable.value.clone()).unwrap_or_default()
+}
+
+/// Everything that restarts pods when it changes, and everything a `StatefulSet` can't change. If
+/// this test fails, an upgrade of the operator would restart or break sales that run. If that is
+/// meant: `UPDATE_GOLDEN=1 cargo test -p flashsale-operator --test steps`
+#[test]
+fn an_upgrade_of_the_operator_restarts_nothing() {
+    let resources = built("", references());
+    let mut redis = serde_json::to_value(resources.redis.spec.unwrap()).unwrap();
+    redis.as_object_mut().unwrap().remove("replicas");
+    let golden = json!({
+        "redis": redis,
+        "database": resources.database.unwrap().spec.unwrap(),
+        "app": resources.app.spec.unwrap().template,
+        "seed": { "name": resources.seed.name_any(), "spec": resources.seed.spec.unwrap() },
+    });
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/golden.yaml");
+    let yaml = format!(
+        "# Written by UPDATE_GOLDEN=1 cargo test -p flashsale-operator --test steps\n{}",
+        serde_norway::to_string(&golden).unwrap()
+    );
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &yaml).unwrap();
+    }
+    let expected: Value =
+        serde_norway::from_str(&std::fs::read_to_string(path).unwrap_or_default()).unwrap();
+    assert_eq!(golden, expected, "sales that run would restart");
+}
+
+#[test]
+fn all_parts_belong_to_the_sale_and_fit_the_restricted_standard() {
+    let resources = built("", References::default());
+    let owned = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
+        owners.len() == 1 && owners[0].name == "black-friday" && owners[0].controller == Some(true)
+    };
+    assert!(resources.missing_secrets.iter().all(|it| owned(it.owner_references())));
+    assert!(resources.services.iter().all(|it| owned(it.owner_references())));
+    assert!(resources.disruption_budgets.iter().all(|it| owned(it.owner_references())));
+    assert!(owned(resources.catalog.owner_references()));
+    assert!(owned(resources.seed.owner_references()));
+
+    let templates = [
+        resources.redis.spec.unwrap().template,
+        resources.database.unwrap().spec.unwrap().template,
+        resources.app.spec.unwrap().template,
+        resources.seed.spec.unwrap().template,
+    ];
+    for template in templates {
+        let pod = template.spec.unwrap();
+        let security = pod.security_context.unwrap();
+        assert_eq!(security.run_as_non_root, Some(true));
+        assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        for container in pod.containers {
+            let security = container.security_context.unwrap();
+            assert_eq!(security.allow_privilege_escalation, Some(false));
+            assert_eq!(security.read_only_root_filesystem, Some(true));
+            assert_eq!(security.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+        }
+    }
+}
+
+#[test]
+fn nodes_restart_no_faster_than_they_vote_again() {
+    let rest = |changes: &str| built(changes, references()).redis.spec.unwrap().min_ready_seconds;
+    assert_eq!(rest(""), Some(7), "a lease of 5 s");
+    assert_eq!(rest("lock: {leaseTime: 2s}"), Some(5), "a product's lease of 3 s");
+}
+
+#[test]
+fn the_app_is_told_everything_by_environment() {
+    let env = container(&built("", references())).env.unwrap();
+    let nodes: Vec<String> = (0..5)
+        .map(|i| format!("black-friday-redis-{i}.black-friday-redis.shop.svc:6379"))
+        .collect();
+    assert_eq!(value(&env, "REDIS_NODES"), nodes.join(","));
+    assert_eq!(value(&env, "USE_REDLOCK"), "true");
+    assert_eq!(value(&env, "LOCK_TIMEOUT_SECONDS"), "5");
+    assert_eq!(value(&env, "LOCK_WAIT_SECONDS"), "2");
+    assert_eq!(value(&env, "LOCK_NODE_TIMEOUT_SECONDS"), "0.05");
+    assert_eq!(value(&env, "LOCK_ORDER"), "Fair");
+    assert_eq!(value(&env, "SALE_STARTS_AT"), "2026-11-27T00:00:00Z");
+    assert_eq!(value(&env, "SALE_ENDS_AT"), "2026-11-28T00:00:00Z");
+    assert!(env.iter().any(|variable| variable.name == "DATABASE_URL"));
+
+    let env = container(&built("redis: {nodes: 1}", references())).env.unwrap();
+    assert_eq!(value(&env, "USE_REDLOCK"), "false");
+}
+
+#[test]
+fn the_catalog_is_what_the_seed_reads() {
+    let catalog = built("", references()).catalog.data.unwrap();
+    let catalog: Value = serde_json::from_str(&catalog["catalog.json"]).unwrap();
+    let expected = json!({ "products": [
+        {
+            "id": "1", "name": "Console", "stock": 100, "max_per_buyer": 1,
+            "wait_timeout_ms": 1500, "lease_time_ms": 3000
+        },
+        { "id": "B", "name": "B", "stock": 90 },
+    ] });
+    assert_eq!(catalog, expected);
+}
+
+#[test]
+fn the_seed_job_is_named_after_what_it_does() {
+    let name = |changes: &str| built(changes, references()).seed.name_any();
+    let products = |stock| format!("products: [{{id: '1', stock: {stock}}}]");
+    assert_eq!(name(&products(100)), name(&products(100)));
+    assert_ne!(name(&products(100)), name(&products(101)));
+    // Nothing to seed again, so no other Job.
+    assert_eq!(name(""), name("app: {image: another, replicas: 9}"));
+    assert_eq!(name(""), name("endsAt: '2026-11-29T00:00:00Z'"));
+}
+
+#[test]
+fn secrets_are_made_only_where_there_is_none() {
+    let names = |resources: KubernetesResources<Prepared>| -> Vec<String> {
+        resources.missing_secrets.iter().map(ResourceExt::name_any).collect()
+    };
+    assert_eq!(
+        names(built("", References::default())),
+        ["black-friday-auth", "black-friday-redis", "black-friday-db"]
+    );
+    assert!(names(built("", references())).is_empty());
+    let password = built("", References { redis: None, ..references() }).missing_secrets;
+    assert_eq!(
+        names(built("", References { redis: None, ..references() })),
+        ["black-friday-redis"]
+    );
+    assert!(password[0].data.as_ref().unwrap()["password"].0.len() >= 32);
+    assert_ne!(format!("{:?}", Passwords::draw()), format!("{:?}", Passwords::draw()));
+}
+
+#[test]
+fn an_external_database_brings_no_parts() {
+    let resources = built("database: {secretRef: {name: shop-db, key: uri}}", references());
+    assert!(resources.database.is_none());
+    assert!(!resources.services.iter().any(|service| service.name_any() == "black-friday-db"));
+    let env = container(&resources).env.unwrap();
+    let url = env.iter().find(|variable| variable.name == "DATABASE_URL").unwrap();
+    let source = url.value_from.clone().unwrap().secret_key_ref.unwrap();
+    assert_eq!((source.name.as_str(), source.key.as_str()), ("shop-db", "uri"));
+}
+
+#[test]
+fn an_autoscaler_keeps_its_replicas_within_the_bounds() {
+    let changes = "app: {replicas: 3, autoscaling: {maxReplicas: 8, targetCpuPercent: 70}}";
+    let replicas = |now| {
+        let resources = built(changes, References { app_replicas: now, ..references() });
+        assert!(resources.autoscaler.is_some());
+        resources.app.spec.unwrap().replicas.unwrap()
+    };
+    assert_eq!(
+        [replicas(None), replicas(Some(1)), replicas(Some(5)), replicas(Some(20))],
+        [3, 3, 5, 8]
+    );
+    let fixed = built("", References { app_replicas: Some(5), ..references() });
+    assert_eq!(fixed.app.spec.unwrap().replicas, Some(3), "without one, the declared number");
+}

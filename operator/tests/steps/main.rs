@@ -1,0 +1,65 @@
+//! The steps that take no client and no clock, fed with plain YAML.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod build;
+mod phase;
+mod status;
+mod validate;
+
+use std::collections::BTreeMap;
+
+use flashsale_operator::config::DefaultImages;
+use flashsale_operator::crd::FlashSale;
+use flashsale_operator::flash_sale::dereference::{References, SecretData};
+use k8s_openapi::ByteString;
+
+/// The sale of the fixture, changed by YAML that is merged into its spec.
+fn sale(changes: &str) -> FlashSale {
+    let mut sale: serde_json::Value =
+        serde_norway::from_str(include_str!("../fixtures/sale.yaml")).unwrap();
+    let changes: serde_json::Value = serde_norway::from_str(changes).unwrap();
+    merge(&mut sale["spec"], changes);
+    serde_json::from_value(sale).unwrap()
+}
+
+fn merge(into: &mut serde_json::Value, changes: serde_json::Value) {
+    match changes {
+        serde_json::Value::Object(changes) => {
+            for (key, value) in changes {
+                merge(&mut into[key], value);
+            }
+        }
+        serde_json::Value::Null => {}
+        other => *into = other,
+    }
+}
+
+fn images() -> DefaultImages {
+    DefaultImages {
+        app: Some("flashsale-app:1".to_owned()),
+        redis: Some("redis:1".to_owned()),
+        postgres: Some("postgres:1".to_owned()),
+    }
+}
+
+fn data(entries: &[(&str, &str)]) -> SecretData {
+    let entry = |&(key, value): &(&str, &str)| (key.to_owned(), ByteString(value.into()));
+    entries.iter().map(entry).collect::<BTreeMap<_, _>>()
+}
+
+/// What is found on the second pass: the Secrets are there.
+fn references() -> References {
+    References {
+        auth: Some(data(&[("jwt-secret", "j"), ("admin-id", "admin"), ("admin-password", "a")])),
+        redis: Some(data(&[("password", "r")])),
+        database: Some(data(&[
+            ("uri", "postgres://u:p@h/d"),
+            ("username", "u"),
+            ("password", "p"),
+            ("database", "d"),
+        ])),
+        database_exists: true,
+        ..References::default()
+    }
+}

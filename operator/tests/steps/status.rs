@@ -1,0 +1,167 @@
+//! What is said of a sale, by what the API server answered.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase, ProductStatus};
+use flashsale_operator::flash_sale::build::credentials::Passwords;
+use flashsale_operator::flash_sale::build::{Applied, KubernetesResources, build};
+use flashsale_operator::flash_sale::seed::{self, Seed};
+use flashsale_operator::flash_sale::update_status::{Outcome, status};
+use flashsale_operator::flash_sale::validate::{NotReady, validate};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::json;
+
+use crate::{images, references, sale};
+
+fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+const NOON: &str = "2026-11-27T12:00:00Z";
+const LATER: &str = "2026-11-27T12:30:00Z";
+
+/// The parts of the fixture with so many ready.
+fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Applied>> {
+    let valid = validate(&sale(""), references(), &images()).unwrap();
+    let mut built = build(&valid, &Passwords::fixed()).unwrap();
+    let ready = |pods: i32| json!({ "replicas": pods, "readyReplicas": pods });
+    built.redis.status = serde_json::from_value(ready(redis)).unwrap();
+    built.database.as_mut().unwrap().status = serde_json::from_value(ready(database)).unwrap();
+    let available = json!({ "readyReplicas": app, "availableReplicas": app });
+    built.app.status = serde_json::from_value(available).unwrap();
+    Box::new(KubernetesResources {
+        missing_secrets: built.missing_secrets,
+        catalog: built.catalog,
+        services: built.services,
+        redis: built.redis,
+        database: built.database,
+        seed: built.seed,
+        app: built.app,
+        autoscaler: built.autoscaler,
+        disruption_budgets: built.disruption_budgets,
+        state: PhantomData,
+    })
+}
+
+fn outcome(redis: i32, database: i32, app: i32, seed: Seed) -> Outcome {
+    Outcome::Applied { resources: applied(redis, database, app), seed, figures: None }
+}
+
+fn after(previous: Option<FlashSaleStatus>, outcome: &Outcome, now: &str) -> FlashSaleStatus {
+    let sale = FlashSale { status: previous, ..sale("") };
+    status(&sale, outcome, at(now))
+}
+
+fn condition(status: &FlashSaleStatus, type_: &str) -> (String, String, String) {
+    let found = status.conditions.iter().find(|it| it.type_ == type_).unwrap();
+    (found.status.clone(), found.reason.clone(), found.message.clone())
+}
+
+fn since(status: &FlashSaleStatus, type_: &str) -> Timestamp {
+    status.conditions.iter().find(|it| it.type_ == type_).unwrap().last_transition_time.0
+}
+
+#[test]
+fn a_time_moves_only_with_its_condition() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    assert_eq!(ready.phase, Phase::Open);
+    assert_eq!(ready.observed_generation, 3);
+    let same = after(Some(ready.clone()), &outcome(5, 1, 3, Seed::Done), LATER);
+    assert_eq!(same, ready, "nothing to send");
+
+    let away = after(Some(ready.clone()), &outcome(4, 1, 3, Seed::Done), LATER);
+    assert_eq!(since(&away, "RedisReady"), at(LATER));
+    assert_eq!(since(&away, "Ready"), at(LATER));
+    assert_eq!(since(&away, "DatabaseReady"), at(NOON));
+}
+
+#[test]
+fn the_first_part_that_is_away_is_the_cause() {
+    let status = after(None, &outcome(2, 0, 0, Seed::Running), NOON);
+    let (holds, reason, message) = condition(&status, "Ready");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", "NodesAway"));
+    assert_eq!(message, "2 of 5 nodes ready; 3 are needed to sell anything");
+    assert_eq!(status.phase, Phase::Provisioning);
+    let redis = status.redis.unwrap();
+    assert_eq!((redis.quorum, redis.summary.as_str()), (false, "2/5"));
+
+    let status = after(None, &outcome(5, 1, 3, Seed::Running), NOON);
+    assert_eq!(condition(&status, "Ready").1, "Seeding");
+}
+
+#[test]
+fn one_node_away_degrades_a_sale_that_goes_on() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let status = after(Some(ready), &outcome(4, 1, 3, Seed::Done), LATER);
+    assert_eq!(status.phase, Phase::Degraded);
+    assert_eq!(condition(&status, "RedisReady").2, "4 of 5 nodes ready; the quorum holds");
+    assert!(status.redis.unwrap().quorum);
+}
+
+#[test]
+fn what_could_not_be_looked_at_keeps_its_state() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let waiting = Outcome::Waiting(NotReady {
+        reason: "SecretMissing",
+        message: "Secret shop-db does not exist".to_owned(),
+        requeue_after: None,
+    });
+    let status = after(Some(ready.clone()), &waiting, LATER);
+    assert_eq!(condition(&status, "RedisReady"), condition(&ready, "RedisReady"));
+    assert_eq!(condition(&status, "Ready").1, "SecretMissing");
+    assert_eq!(status.phase, Phase::Degraded);
+
+    let status = after(None, &waiting, NOON);
+    assert_eq!((status.phase, status.conditions.len()), (Phase::Pending, 1));
+    let status = after(None, &Outcome::Refused("no".to_owned()), NOON);
+    assert_eq!(
+        (status.phase, condition(&status, "Ready").1.as_str()),
+        (Phase::Failed, "ChangeRefused")
+    );
+}
+
+#[test]
+fn counts_stay_when_nobody_answers() {
+    let product = |id: &str, sold| ProductStatus {
+        id: id.to_owned(),
+        stock: 100,
+        sold,
+        remaining: 100 - sold,
+    };
+    let figures = Some(vec![product("B", 10), product("1", 40)]);
+    let counted = Outcome::Applied { resources: applied(5, 1, 3), seed: Seed::Done, figures };
+    let status = after(None, &counted, NOON);
+    assert_eq!(status.products, [product("1", 40), product("B", 10)], "sorted");
+    assert_eq!(status.totals.unwrap().sold, 50);
+    let silent = after(Some(status.clone()), &outcome(5, 1, 3, Seed::Done), LATER);
+    assert_eq!(silent, status);
+}
+
+#[test]
+fn a_seed_job_that_failed_is_tried_again_after_a_minute() {
+    let job = |conditions| -> Job {
+        serde_json::from_value(json!({
+            "metadata": { "name": "now" }, "status": { "conditions": conditions },
+        }))
+        .unwrap()
+    };
+    let failed = |at| {
+        job(json!([{ "type": "Failed", "status": "True", "message": "no quorum",
+                     "lastTransitionTime": at }]))
+    };
+    assert_eq!(seed::state(&job(json!([])), at(NOON)), Seed::Running);
+    let complete = job(json!([{ "type": "Complete", "status": "True" }]));
+    assert_eq!(seed::state(&complete, at(NOON)), Seed::Done);
+    let fresh = failed("2026-11-27T11:59:50Z");
+    let state = seed::state(&fresh, at(NOON));
+    assert_eq!(
+        state,
+        Seed::Failed { message: "no quorum".to_owned(), retry_after: Duration::from_secs(50) }
+    );
+    assert_eq!(seed::obsolete(std::slice::from_ref(&fresh), &fresh, &state).count(), 0);
+    let old = failed("2026-11-27T11:58:00Z");
+    let state = seed::state(&old, at(NOON));
+    assert_eq!(seed::obsolete(std::slice::from_ref(&old), &old, &state).count(), 1);
+}

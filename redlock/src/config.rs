@@ -1,0 +1,71 @@
+//! What a caller chooses: the nodes, and the policy of one acquisition.
+
+use std::time::Duration;
+
+/// One Redis node.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// `host:port`, or `redis://[:password@]host:port[/db]`.
+    pub address: String,
+    /// Overrides the password in the address.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither field: the address may carry a password too.
+        f.debug_struct("NodeConfig").finish_non_exhaustive()
+    }
+}
+
+/// The nodes and how to speak with them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The independent nodes; a quorum is more than half of them.
+    pub nodes: Vec<NodeConfig>,
+    /// How long one node may take to answer; a node that is slower has no vote in that round.
+    pub node_timeout: Duration,
+}
+
+/// Who comes first among those who wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Whoever gets a majority of the nodes.
+    #[default]
+    Unordered,
+    /// Whoever asked first, over all clients. Used by [`crate::Combiner`].
+    Fair,
+}
+
+impl std::str::FromStr for Order {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "Unordered" => Ok(Self::Unordered),
+            "Fair" => Ok(Self::Fair),
+            _ => Err("expected Fair or Unordered"),
+        }
+    }
+}
+
+/// How one acquisition behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// How long a caller waits for the lock before it is told so.
+    pub wait_timeout: Duration,
+    /// How long a node keeps the lock for a holder that says nothing more.
+    pub lease_time: Duration,
+    /// Who comes first.
+    pub order: Order,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            wait_timeout: Duration::from_secs(2),
+            lease_time: Duration::from_secs(5),
+            order: Order::Unordered,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Fair order over several clients and real Redis processes.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::{client, nodes_with, patient, until};
+use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy};
+use testkit::RedisServer;
+use tokio::task::JoinHandle;
+
+/// Writes down who was served, in order.
+struct Recording {
+    policy: Policy,
+    served: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Batch for Recording {
+    type Item = usize;
+    type Output = ();
+
+    fn policy(&self, _resource: &str) -> Policy {
+        self.policy
+    }
+
+    async fn execute(
+        &self,
+        _resource: &str,
+        lease: Lease,
+        entries: Vec<Entry<usize, ()>>,
+    ) -> Vec<Entry<usize, ()>> {
+        for entry in entries {
+            self.served.lock().unwrap().push(entry.item);
+            entry.reply(());
+        }
+        lease.release().await;
+        Vec::new()
+    }
+}
+
+type Clients = Vec<Arc<Combiner<Recording>>>;
+
+async fn clients(
+    nodes: &[RedisServer],
+    count: usize,
+    policy: Policy,
+) -> (Clients, Arc<Mutex<Vec<usize>>>) {
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let recording = Recording { policy, served: Arc::clone(&served) };
+        let config = CombinerConfig::default();
+        clients.push(Arc::new(Combiner::new(client(nodes).await, recording, config)));
+    }
+    (clients, served)
+}
+
+fn submit(client: &Arc<Combiner<Recording>>, item: usize) -> JoinHandle<()> {
+    let client = Arc::clone(client);
+    tokio::spawn(async move { client.submit("x", item).await.unwrap() })
+}
+
+/// Submits to each client in turn while the lock is held, and returns the order of service.
+async fn order_of_service(order: Order) -> Vec<usize> {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let (clients, served) = clients(&nodes, 3, Policy { order, ..patient() }).await;
+    let blocker = client(&nodes).await.acquire("x", patient()).await.unwrap();
+    let mut waiting = Vec::new();
+    for item in 0..30 {
+        let client = &clients[item % 3];
+        let queued = client.queued("x");
+        waiting.push(submit(client, item));
+        if order == Order::Fair {
+            let ticket = (item + 1).to_string();
+            until("it has a ticket", || nodes_with(&nodes, "ticket:x", Some(&ticket)) >= 3).await;
+        } else if item >= 3 {
+            until("it is queued", || client.queued("x") > queued).await;
+        }
+    }
+    blocker.release().await;
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+    let served = served.lock().unwrap();
+    served.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_served_in_the_order_they_asked_over_all_clients() {
+    assert_eq!(order_of_service(Order::Fair).await, (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_tickets_they_are_not() {
+    let served = order_of_service(Order::Unordered).await;
+    assert_eq!(served.len(), 30);
+    assert!(!served.is_sorted(), "{served:?}");
+}
+
+#[tokio::test]
+async fn ten_thousand_callers_of_three_clients_are_all_served() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let (clients, served) = clients(&nodes, 3, Policy { order: Order::Fair, ..patient() }).await;
+    let waiting: Vec<_> = (0..10_000).map(|item| submit(&clients[item % 3], item)).collect();
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+    let served = served.lock().unwrap();
+    assert_eq!(served.len(), 10_000);
+    for client in 0..3 {
+        let own: Vec<_> = served.iter().filter(|&item| item % 3 == client).collect();
+        assert!(own.is_sorted(), "each client's callers keep their order");
+    }
+}
+
+#[test]
+fn a_client_that_died_in_line_is_skipped() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dying = tokio::runtime::Runtime::new().unwrap();
+    let blocker =
+        runtime.block_on(async { client(&nodes).await.acquire("x", patient()).await }).unwrap();
+    // Within the wait that is the default.
+    let policy = Policy { order: Order::Fair, ..Policy::default() };
+    let (dead, _) = dying.block_on(clients(&nodes, 1, policy));
+    let first = dying.spawn({
+        let dead = Arc::clone(&dead[0]);
+        async move { dead.submit("x", 0).await }
+    });
+    let one_ticket = || nodes_with(&nodes, "ticket:x", Some("1")) >= 3;
+    runtime.block_on(until("the first has a ticket", one_ticket));
+    dying.shutdown_background();
+    runtime.block_on(async {
+        let (clients, served) = clients(&nodes, 1, policy).await;
+        let second = submit(&clients[0], 1);
+        let two_tickets = || nodes_with(&nodes, "ticket:x", Some("2")) >= 3;
+        until("the second has a ticket", two_tickets).await;
+        blocker.release().await;
+        second.await.unwrap();
+        assert_eq!(*served.lock().unwrap(), [1]);
+        assert!(first.await.is_err(), "the first was never served");
+    });
+}

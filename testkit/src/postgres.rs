@@ -1,0 +1,139 @@
+//! One `postgres` with its default durability.
+
+use std::fs::File;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use nix::unistd::{User, getuid};
+use tempfile::TempDir;
+
+use crate::{accepts_connections, await_ready, free_port, signal};
+
+/// A running PostgreSQL with one superuser `postgres` that needs no password.
+#[derive(Debug)]
+pub struct Postgres {
+    child: Child,
+    port: u16,
+    binaries: PathBuf,
+    _data: TempDir,
+}
+
+impl Postgres {
+    /// Makes a data folder, starts a server on a free port and waits until it answers.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not come up.
+    pub fn start() -> Result<Self> {
+        let binaries = binaries()?;
+        let data = tempfile::Builder::new().prefix("flashsale-postgres-").tempdir()?;
+        if getuid().is_root() {
+            let user = User::from_name("postgres")?.context("there is no user postgres")?;
+            chown(data.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        let folder = data.path().join("data");
+        let made = unprivileged(&binaries.join("initdb"))
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", "-D"])
+            .arg(&folder)
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(made.success(), "initdb failed: {made}");
+
+        let port = free_port()?;
+        let log = File::create(data.path().join("postgres.log"))?;
+        let mut child = unprivileged(&binaries.join("postgres"))
+            .arg("-D")
+            .arg(&folder)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "max_connections=300", "-c"])
+            .arg(format!("unix_socket_directories={}", data.path().display()))
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        await_ready(&mut child, "postgres", || {
+            accepts_connections(port)
+                && Command::new(binaries.join("pg_isready"))
+                    .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+                    .status()
+                    .is_ok_and(|status| status.success())
+        })?;
+        Ok(Self { child, port, binaries, _data: data })
+    }
+
+    /// The server that the tests of this process share; it ends with the last of them.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = shared.upgrade() {
+            return Ok(running);
+        }
+        let started = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&started);
+        Ok(started)
+    }
+
+    /// Makes an empty database and gives its URL.
+    ///
+    /// # Errors
+    /// When the name is taken or the server is away.
+    pub fn create_database(&self, name: &str) -> Result<String> {
+        let made = Command::new(self.binaries.join("createdb"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", name])
+            .status()?;
+        ensure!(made.success(), "createdb {name} failed: {made}");
+        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// Freezes the postmaster (SIGSTOP): sessions that are open go on, new ones hang.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn pause(&self) -> Result<()> {
+        signal(&self.child, Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen postmaster go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn resume(&self) -> Result<()> {
+        signal(&self.child, Signal::SIGCONT)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // SIGINT is PostgreSQL's fast shutdown: sessions end, no crash recovery, no orphans.
+        if signal(&self.child, Signal::SIGINT).is_ok() {
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// PostgreSQL refuses to run as root, so root starts it as Debian's user `postgres`.
+fn unprivileged(program: &std::path::Path) -> Command {
+    if !getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    // The user cannot enter root's folders.
+    command.current_dir("/");
+    command
+}
+
+fn binaries() -> Result<PathBuf> {
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .context("PostgreSQL is not installed (Debian: apt-get install postgresql)")?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .filter(|bin| bin.join("postgres").exists() && bin.join("initdb").exists())
+        .collect();
+    versions.sort();
+    versions.pop().context("no PostgreSQL server under /usr/lib/postgresql")
+}

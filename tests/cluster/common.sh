@@ -1,0 +1,88 @@
+# Shared by binaries, up, down and image: where things are, and how the node's processes are known.
+# shellcheck shell=bash
+#
+# A process belongs to the node when its environment has FLASHSALE_NODE=<component>. That survives what
+# a list of process ids does not: a reboot, an id given to another process, an `up` that was interrupted.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+dir=${CLUSTER_DIR:-/var/tmp/flashsale-cluster}
+port=${CLUSTER_PORT:-6443}
+netns=flashsale
+state=/run/flashsale-containerd
+k8s=1.34.4
+components=(containerd etcd kube-apiserver api-inside api-outside kube-controller-manager kube-scheduler kubelet kube-proxy coredns)
+export PATH="$dir/bin:$PATH" KUBECONFIG="$dir/pki/admin.kubeconfig"
+
+fail() { echo "tests/cluster: $*" >&2; exit 1; }
+
+need_root() { [ "$(id -u)" = 0 ] || fail "a node needs root (network namespace, mounts, cgroups)"; }
+
+# One of these scripts at a time: the second waits for the first. What they start does not inherit the lock.
+mkdir -p "$dir"/{bin,log}
+exec 9>"$dir/lock"
+flock -w 1800 9 || fail "another of these scripts has held $dir/lock for half an hour"
+
+marked() { grep -lsz '^FLASHSALE_NODE=' /proc/[0-9]*/environ | cut -d/ -f3 || true; }
+
+alive() { # component
+  local pid
+  pid=$(cat "$dir/run/$1.pid" 2>/dev/null) && grep -qsxz "FLASHSALE_NODE=$1" "/proc/$pid/environ"
+}
+
+# Kubernetes and CoreDNS from their Go modules, once: some minutes on 2 cores.
+build_binaries() {
+  local node v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version
+  node=node-$k8s-$(cat "$here"/node/{main.go,go.mod} | sha256sum | cut -c1-8)
+  if [ ! -x "$dir/bin/$node" ]; then
+    echo "building Kubernetes $k8s (about 4 minutes on 2 cores; once)" >&2
+    (cd "$here/node" && go build -trimpath -o "$dir/bin/$node.new" \
+      -ldflags "-s -w -X $v.gitVersion=v$k8s -X $v.gitMajor=1 -X $v.gitMinor=34 -X $c.gitVersion=v$k8s" . 9>&-)
+    mv "$dir/bin/$node.new" "$dir/bin/$node"
+  fi
+  for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+    ln -sfn "$node" "$dir/bin/$name"
+  done
+  if [ ! -x "$dir/bin/coredns" ]; then
+    echo "building CoreDNS (about 90 seconds on 2 cores; once)" >&2
+    GOBIN=$dir/bin go install -trimpath -ldflags '-s -w' github.com/coredns/coredns@v1.12.4 9>&-
+  fi
+}
+
+ctr() { command ctr -a "$dir/run/containerd.sock" -n k8s.io "$@"; }
+
+# buildah with a store of its own, and without the kernel features that containers lack.
+buildah() {
+  BUILDAH_ISOLATION=chroot command buildah --root "$dir/storage" --runroot /run/flashsale-storage --storage-driver overlay "$@"
+}
+
+load_image() { # name: from buildah's store into the node
+  local archive=$dir/run/image.tar
+  rm -f "$archive"
+  buildah push -q "$1" "docker-archive:$archive:$1" >/dev/null
+  ctr images import "$archive" >/dev/null
+  rm -f "$archive"
+}
+
+# Stops every process of the node and removes all of its state but the built binaries and images.
+remove_node() {
+  local ours containers gone
+  # The first process of a container is a child of containerd's shim; everything else is marked.
+  ours=$(marked | tr '\n' ' ')
+  containers=$(grep -sH '^PPid:' /proc/[0-9]*/status | awk -v ours="$ours" '
+    BEGIN { n = split(ours, list, " "); for (i = 1; i <= n; i++) parent[list[i]] = 1 }
+    $2 in parent { split($1, path, "/"); print path[3] }')
+  for pid in $ours $containers; do kill -KILL "$pid" 2>/dev/null || true; done
+  gone=$((SECONDS + 10))
+  while [ -n "$(marked)" ]; do
+    [ $SECONDS -lt $gone ] || fail "processes of the node do not end: $(marked | tr '\n' ' ')"
+    sleep 0.1
+  done
+  for _ in 1 2 3; do # mounts on top of mounts
+    awk -v d="$dir/kubelet" -v s="$state" 'index($2, d) == 1 || index($2, s) == 1 {print $2}' /proc/mounts |
+      sort -r | xargs -r -n1 umount -l 2>/dev/null || true
+  done
+  [ ! -e "/run/netns/$netns" ] || ip netns del "$netns"
+  # Never descend into a mount that is still there.
+  rm -rf --one-file-system "$dir"/{etcd,kubelet,pv,pki,pki.new,run,cni,containerd} "$state"
+  find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
+}

@@ -1,0 +1,206 @@
+//! What must hold on a real cluster. One test at a time (`cargo xtask test e2e`): sales that run side by
+//! side would take the processors from each other.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flashsale_tests::{SALE, SOON, Shop, objects, reconciliations, within};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const BLACK_FRIDAY: &str = "manifests/samples/black-friday.yaml";
+const LOAD: &str = "manifests/load/v3-redlock.yaml";
+const NODES: usize = 5;
+/// Long enough for an operator that loops to show it.
+const IDLE: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_sale_sells_exactly_its_stock_and_leaves_nothing_behind() -> Result<()> {
+    Shop::open("life", async |shop| {
+        shop.open_sale(&black_friday()?).await?;
+        idle_sale_is_left_alone(shop).await?;
+
+        shop.start_load(LOAD, None).await?.verdict().await?.must_pass()?;
+        shop.await_status("the sale to be sold out", SOON, |status| {
+            status["phase"] == "SoldOut" && status["totals"]["sold"] == 100
+        })
+        .await?;
+
+        raised_stock_adds_the_difference(shop).await?;
+        deleting_it_removes_its_children(shop).await
+    })
+    .await
+}
+
+async fn idle_sale_is_left_alone(shop: &Shop) -> Result<()> {
+    let before = reconciliations().await?;
+    let ours = watcher::Config::default().fields(&format!("metadata.name={SALE}"));
+    let mut changes = watcher(shop.sales(), ours).boxed();
+    // The first events are the state at the beginning.
+    while !matches!(changes.try_next().await?, Some(watcher::Event::InitDone)) {}
+    let change = tokio::time::timeout(IDLE, changes.next()).await;
+    ensure!(change.is_err(), "an idle sale was written: {change:?}");
+    let passes = reconciliations().await? - before;
+    ensure!(passes <= 3, "an idle sale was reconciled {passes} times in {IDLE:?}");
+    Ok(())
+}
+
+async fn raised_stock_adds_the_difference(shop: &Shop) -> Result<()> {
+    let mut products = black_friday()?.data["spec"]["products"].take();
+    products[0]["stock"] = 110.into();
+    shop.change_spec(json!({ "products": products })).await?;
+    shop.await_status("ten more items", SOON, |status| {
+        status["totals"] == json!({"stock": 110, "sold": 100, "remaining": 10})
+    })
+    .await?;
+    for node in 0..NODES {
+        let stock = shop.stock_on_node(node).await?;
+        ensure!(stock == 10, "node {node} says {stock} are left, not 10");
+    }
+    Ok(())
+}
+
+async fn deleting_it_removes_its_children(shop: &Shop) -> Result<()> {
+    shop.sales().delete(SALE, &DeleteParams::default()).await?;
+    gone::<StatefulSet>(shop).await?;
+    gone::<Deployment>(shop).await?;
+    gone::<Job>(shop).await?;
+    gone::<Service>(shop).await?;
+    gone::<Secret>(shop).await?;
+    gone::<ConfigMap>(shop).await?;
+    gone::<Pod>(shop).await?;
+    gone::<PersistentVolumeClaim>(shop).await
+}
+
+/// Waits until no object of a kind is left that the operator made.
+async fn gone<K>(shop: &Shop) -> Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let labels = format!(
+        "app.kubernetes.io/managed-by=flashsale-operator,app.kubernetes.io/instance={SALE}"
+    );
+    let ours = watcher::Config::default().labels(&labels);
+    let what = format!("every {} to be gone", K::kind(&()));
+    within(SOON, &what, async {
+        let mut changes = watcher(shop.api::<K>(), ours).boxed();
+        while changes.try_next().await?.is_some() {
+            let left = shop.api::<K>().list(&ListParams::default().labels(&labels)).await?;
+            if left.items.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_replica_that_is_killed_costs_no_item() -> Result<()> {
+    Shop::open("replica", async |shop| {
+        sale_with_a_fault(shop, async || {
+            let replicas = shop.pods("app").await?;
+            shop.kill(replicas.first().context("no replica")?).await
+        })
+        .await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_redis_node_that_is_lost_costs_no_item() -> Result<()> {
+    Shop::open("node", async |shop| {
+        sale_with_a_fault(shop, async || shop.kill(&format!("{SALE}-redis-2")).await).await?;
+        // It comes back and learns what the others know.
+        within(SOON, "the lost node to know that nothing is left", async {
+            while shop.stock_on_node(2).await.ok() != Some(0) {}
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
+/// Runs a sale of 6000 items, does the harm once the first is sold, and wants all the rest as ever.
+async fn sale_with_a_fault(shop: &Shop, harm: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    const STOCK: i64 = 6000;
+    let mut sale = black_friday()?;
+    sale.data["spec"]["products"][0]["stock"] = STOCK.into();
+    shop.open_sale(&sale).await?;
+    let load = shop.start_load(LOAD, Some("tests/fault.yaml")).await?;
+    within(SOON, "the first item to be sold", async {
+        while shop.stock_on_node(0).await? == STOCK {}
+        Ok(())
+    })
+    .await?;
+    harm().await?;
+    let left = shop.stock_on_node(0).await?;
+    ensure!(left > 0, "the sale was over before the harm was done; raise the stock of this test");
+    load.verdict().await?.must_pass()?;
+    shop.await_ready().await?;
+    shop.await_status("the sale to be sold out", SOON, |status| {
+        status["totals"] == json!({"stock": STOCK, "sold": STOCK, "remaining": 0})
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_wrong_spec_is_refused_with_the_name_of_its_field() -> Result<()> {
+    let product = |id: &str, stock: i64| json!({"id": id, "name": "Console", "stock": stock});
+    let wrong: [(Value, &str); 6] = [
+        (json!({"redis": {"nodes": 2}}), "spec.redis.nodes"),
+        (json!({"products": [product("1", -1)]}), "spec.products[0].stock"),
+        (json!({"products": [product("1", 1), product("1", 2)]}), "spec.products[1]"),
+        (json!({"products": []}), "spec.products"),
+        (
+            json!({"startsAt": "2026-11-28T00:00:00Z", "endsAt": "2026-11-27T00:00:00Z"}),
+            "endsAt must be after startsAt",
+        ),
+        (json!({"lock": {"waitTimeout": "0s"}}), "spec.lock.waitTimeout"),
+    ];
+    Shop::open("wrong", async |shop| {
+        for (change, field) in &wrong {
+            let mut sale = black_friday()?;
+            merge(&mut sale.data["spec"], change);
+            match shop.sales().create(&PostParams::default(), &sale).await {
+                Ok(taken) => anyhow::bail!("{change} was taken as {}", taken.name_any()),
+                Err(error) => {
+                    let message = error.to_string();
+                    ensure!(message.contains(field), "{change}: no {field:?} in {message:?}");
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The sale of the samples: 100 items, five Redis nodes, three replicas.
+fn black_friday() -> Result<DynamicObject> {
+    objects(BLACK_FRIDAY)?.pop().context("an empty manifest")
+}
+
+/// Puts the fields of `change` over those of `target`.
+fn merge(target: &mut Value, change: &Value) {
+    match (target, change) {
+        (Value::Object(target), Value::Object(change)) => {
+            for (name, value) in change {
+                merge(target.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (target, change) => *target = change.clone(),
+    }
+}

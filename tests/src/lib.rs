@@ -1,0 +1,208 @@
+//! End-to-end tests on a real cluster that `cargo xtask test` prepares: the operator is installed, its
+//! images are there, `$KUBECONFIG` leads to it.
+//!
+//! This library is what the tests share: a namespace of its own for each, waiting with a deadline, and the
+//! load Job. It knows the product from outside only: its manifests, its keys in Redis and its labels.
+
+mod load;
+mod operator;
+mod wait;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::api::{
+    ApiResource, AttachParams, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
+    PatchParams, PostParams,
+};
+use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+pub use load::{Load, Verdict};
+pub use operator::reconciliations;
+pub use wait::within;
+
+/// The sale of the samples and of the load Jobs.
+pub const SALE: &str = "black-friday";
+/// How long a sale may take to become ready: images are on the node already.
+pub const READY: Duration = Duration::from_mins(3);
+/// How long something may take that needs no pod to start.
+pub const SOON: Duration = Duration::from_mins(1);
+
+/// A namespace with a sale.
+#[derive(Clone)]
+pub struct Shop {
+    client: Client,
+    namespace: String,
+}
+
+impl Shop {
+    /// Makes an empty namespace, runs the test in it, and removes it. After a failure it first prints
+    /// what a person would look at.
+    ///
+    /// # Errors
+    /// The test's own, or when the cluster does not answer.
+    pub async fn open(name: &str, test: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let client = Client::try_default().await.context("no cluster: run cargo xtask test")?;
+        let namespaces = Api::<Namespace>::all(client.clone());
+        let wanted = json!({"metadata": {"generateName": format!("e2e-{name}-")}});
+        let made =
+            namespaces.create(&PostParams::default(), &serde_json::from_value(wanted)?).await?;
+        let shop = Self { client, namespace: made.name_any() };
+        let result = test(&shop).await;
+        if result.is_err()
+            && let Err(error) = shop.explain().await
+        {
+            eprintln!("cannot say more: {error:#}");
+        }
+        namespaces.delete(&shop.namespace, &DeleteParams::default()).await?;
+        result
+    }
+
+    /// An API of this namespace.
+    #[must_use]
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The sales of this namespace.
+    #[must_use]
+    pub fn sales(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("flashsale.dev", "v1alpha1", "FlashSale");
+        let resource = ApiResource::from_gvk(&kind);
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Creates the sale and waits until it is ready.
+    ///
+    /// # Errors
+    /// When the API server refuses it, or it takes longer than [`READY`].
+    pub async fn open_sale(&self, sale: &DynamicObject) -> Result<()> {
+        self.sales().create(&PostParams::default(), sale).await?;
+        self.await_ready().await
+    }
+
+    /// Changes the sale's spec by a merge patch.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn change_spec(&self, spec: Value) -> Result<DynamicObject> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        Ok(self.sales().patch(SALE, &PatchParams::default(), &patch).await?)
+    }
+
+    /// Waits until the sale's status is as wanted, for the generation that is declared now.
+    ///
+    /// # Errors
+    /// When that takes longer than `deadline`.
+    pub async fn await_status(
+        &self,
+        what: &str,
+        deadline: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        let met = |sale: Option<&DynamicObject>| {
+            sale.is_some_and(|sale| {
+                let status = &sale.data["status"];
+                status["observedGeneration"].as_i64() == sale.metadata.generation && wanted(status)
+            })
+        };
+        within(deadline, what, wait::condition(self.sales(), SALE, met)).await
+    }
+
+    /// Waits until the sale is ready.
+    ///
+    /// # Errors
+    /// When that takes longer than [`READY`].
+    pub async fn await_ready(&self) -> Result<()> {
+        self.await_status("the sale to be ready", READY, |status| holds(status, "Ready")).await
+    }
+
+    /// `GET stock:1`, asked by `redis-cli` in the pod of a Redis node.
+    ///
+    /// # Errors
+    /// When the pod does not run or has no such key.
+    pub async fn stock_on_node(&self, node: usize) -> Result<i64> {
+        let answer =
+            self.exec(&format!("{SALE}-redis-{node}"), &["redis-cli", "GET", "stock:1"]).await?;
+        answer.trim().parse().with_context(|| format!("node {node}: GET stock:1 says {answer:?}"))
+    }
+
+    async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
+        let parameters = AttachParams::default().stderr(false);
+        let mut process = self.api::<Pod>().exec(pod, command.iter().copied(), &parameters).await?;
+        let mut output = String::new();
+        process.stdout().context("exec without stdout")?.read_to_string(&mut output).await?;
+        process.join().await?;
+        Ok(output)
+    }
+
+    /// Names of the pods of one component of the sale.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn pods(&self, component: &str) -> Result<Vec<String>> {
+        let labels =
+            format!("app.kubernetes.io/instance={SALE},app.kubernetes.io/component={component}");
+        let pods = self.api::<Pod>().list(&ListParams::default().labels(&labels)).await?;
+        Ok(pods.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Kills a pod as a failing machine would: without time to say good-bye.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub async fn kill(&self, pod: &str) -> Result<()> {
+        let at_once = DeleteParams::default().grace_period(0);
+        self.api::<Pod>().delete(pod, &at_once).await?;
+        Ok(())
+    }
+
+    /// Prints the sale, the pods and the events.
+    async fn explain(&self) -> Result<()> {
+        for sale in self.sales().list(&ListParams::default()).await? {
+            eprintln!("{}: {:#}", sale.name_any(), sale.data["status"]);
+        }
+        for pod in self.api::<Pod>().list(&ListParams::default()).await? {
+            let status = serde_json::to_value(&pod.status)?;
+            eprintln!("{}: {} {}", pod.name_any(), status["phase"], status["containerStatuses"]);
+        }
+        for event in self.api::<Event>().list(&ListParams::default()).await? {
+            let about = event.involved_object.name.unwrap_or_default();
+            eprintln!("{about}: {}", event.message.unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a condition of a status is true.
+#[must_use]
+pub fn holds(status: &Value, condition: &str) -> bool {
+    status["conditions"].as_array().is_some_and(|conditions| {
+        conditions.iter().any(|c| c["type"] == condition && c["status"] == "True")
+    })
+}
+
+/// The objects of a manifest, given from the checkout's root.
+///
+/// # Errors
+/// When the file is missing or holds something else.
+pub fn objects(manifest: &str) -> Result<Vec<DynamicObject>> {
+    serde_norway::Deserializer::from_str(&read(manifest)?)
+        .map(|document| DynamicObject::deserialize(document).context("not an object"))
+        .collect()
+}
+
+/// A file's text, given from the checkout's root.
+fn read(file: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}

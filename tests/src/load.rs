@@ -1,0 +1,114 @@
+//! The load Job: started, followed, and its verdict read.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use kube::api::{LogParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde_json::{Value, json};
+
+use crate::{Shop, objects, read, within};
+
+const SCENARIO: &str = "scenario";
+const START: Duration = Duration::from_mins(1);
+const RUN: Duration = Duration::from_mins(3);
+
+/// A load Job that was started.
+pub struct Load<'a> {
+    shop: &'a Shop,
+    job: String,
+}
+
+/// The last line of the Job's output.
+#[derive(Clone, Debug)]
+pub struct Verdict(Value);
+
+impl Verdict {
+    /// The verdict must be PASS.
+    ///
+    /// # Errors
+    /// With the whole report, when it is not.
+    pub fn must_pass(&self) -> Result<()> {
+        ensure!(self.0["verdict"] == "PASS", "the load's verdict: {:#}", self.0);
+        Ok(())
+    }
+}
+
+impl Shop {
+    /// Starts a load Job from its manifest and waits until it runs. A `scenario` file (from the checkout's
+    /// root) takes the place of the one that the manifest names.
+    ///
+    /// # Errors
+    /// When the manifest is refused or the pod does not start.
+    pub async fn start_load(&self, manifest: &str, scenario: Option<&str>) -> Result<Load<'_>> {
+        let mut job = objects(manifest)?.pop().context("an empty manifest")?;
+        let pod = &mut job.data["spec"]["template"]["spec"];
+        if let Ok(image) = std::env::var("FLASHSALE_LOAD_IMAGE") {
+            pod["containers"][0]["image"] = image.into();
+        }
+        if let Some(scenario) = scenario {
+            self.give_scenario(scenario).await?;
+            pod["volumes"] = json!([{"name": "scenario", "configMap": {"name": SCENARIO}}]);
+            let container = &mut pod["containers"][0];
+            container["volumeMounts"] = json!([{"name": "scenario", "mountPath": "/scenario"}]);
+            let file = "/scenario/scenario.yaml";
+            container["args"] = json!(["run", "--scenario-file", file, "--wait-seconds", "30"]);
+        }
+        let name = job.name_any();
+        let parameters = PatchParams::apply("flashsale-tests").force();
+        self.api::<Job>().patch(&name, &parameters, &Patch::Apply(&job)).await?;
+        let load = Load { shop: self, job: name };
+        within(START, "the load to start", load.started_pod()).await?;
+        Ok(load)
+    }
+
+    async fn give_scenario(&self, file: &str) -> Result<()> {
+        let map = ConfigMap {
+            metadata: ObjectMeta { name: Some(SCENARIO.to_owned()), ..ObjectMeta::default() },
+            data: Some([("scenario.yaml".to_owned(), read(file)?)].into()),
+            ..ConfigMap::default()
+        };
+        self.api::<ConfigMap>().create(&PostParams::default(), &map).await?;
+        Ok(())
+    }
+}
+
+impl Load<'_> {
+    async fn started_pod(&self) -> Result<String> {
+        let ours = watcher::Config::default().labels(&format!("job-name={}", self.job));
+        let mut pods = watcher(self.shop.api::<Pod>(), ours).applied_objects().boxed();
+        while let Some(pod) = pods.try_next().await? {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            if phase.is_some_and(|phase| phase != "Pending") {
+                return Ok(pod.name_any());
+            }
+        }
+        anyhow::bail!("the watch ended")
+    }
+
+    /// Follows the Job to its end, shows what it prints, and gives its verdict.
+    ///
+    /// # Errors
+    /// When it takes longer than some minutes or prints no verdict.
+    pub async fn verdict(self) -> Result<Verdict> {
+        within(RUN, "the verdict of the load", async {
+            let pod = self.started_pod().await?;
+            let follow = LogParams { follow: true, ..LogParams::default() };
+            let mut lines = self.shop.api::<Pod>().log_stream(&pod, &follow).await?.lines();
+            let mut verdict = None;
+            while let Some(line) = lines.try_next().await? {
+                match serde_json::from_str::<Value>(&line) {
+                    Ok(json) if json["verdict"].is_string() => verdict = Some(Verdict(json)),
+                    _ => println!("{line}"),
+                }
+            }
+            verdict.context("the load printed no verdict")
+        })
+        .await
+    }
+}

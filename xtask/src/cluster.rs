@@ -1,0 +1,221 @@
+//! Which cluster demo and test use: the one `$KUBECONFIG` names, if it answers; else kind, where a
+//! container engine runs; else a node of our own (`tests/cluster`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::shell::{command, output, run, say, state_folder, succeeds};
+use crate::tools;
+
+const KIND_NAME: &str = "flashsale";
+
+/// Who made the cluster, and so how images get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody else's.
+    Given,
+    /// kind, on a container engine, under this name.
+    InEngine(Engine, String),
+    /// `tests/cluster`.
+    OwnNode,
+}
+
+/// A container engine that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker.
+    Docker,
+    /// Podman.
+    Podman,
+}
+
+impl Engine {
+    /// The first engine that answers.
+    pub fn running() -> Option<Self> {
+        let answers = |engine: &Self| succeeds(command(engine.program()).arg("info"));
+        [Self::Docker, Self::Podman].into_iter().find(answers)
+    }
+
+    /// Its command.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+
+    fn kind(self) -> Command {
+        let mut kind = command("kind");
+        kind.env("KIND_EXPERIMENTAL_PROVIDER", self.program());
+        kind
+    }
+
+    /// Copies a built image into kind's node.
+    pub fn load(self, cluster: &str, image: &str) -> Result<()> {
+        run(self.kind().args(["load", "docker-image", "--name", cluster, image]))
+    }
+}
+
+/// A cluster that answers.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Who made it.
+    pub kind: Kind,
+    /// How to reach it.
+    pub kubeconfig: PathBuf,
+    /// It ran before this command did, so this command leaves it running.
+    pub was_running: bool,
+}
+
+impl Cluster {
+    /// Takes the cluster that is there, or starts one.
+    pub fn choose() -> Result<Self> {
+        if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").map(PathBuf::from) {
+            tools::ensure_kubectl()?;
+            if answers(&kubeconfig) {
+                return Self::given(kubeconfig);
+            }
+            say(&format!("KUBECONFIG={} does not answer; not used", kubeconfig.display()));
+        }
+        Engine::running().map_or_else(Self::own_node, Self::in_engine)
+    }
+
+    fn given(kubeconfig: PathBuf) -> Result<Self> {
+        if kubeconfig == node_kubeconfig() {
+            return Self::own_node();
+        }
+        let context = output(
+            command("kubectl")
+                .arg("--kubeconfig")
+                .arg(&kubeconfig)
+                .args(["config", "current-context"]),
+        )?;
+        say(&format!("using the cluster that KUBECONFIG names (context {})", context.trim()));
+        let kind = match (context.trim().strip_prefix("kind-"), Engine::running()) {
+            (Some(name), Some(engine)) => {
+                tools::ensure_kind()?;
+                Kind::InEngine(engine, name.to_owned())
+            }
+            _ => Kind::Given,
+        };
+        Ok(Self { kind, kubeconfig, was_running: true })
+    }
+
+    fn in_engine(engine: Engine) -> Result<Self> {
+        tools::ensure_kubectl()?;
+        tools::ensure_kind()?;
+        let kubeconfig = kind_kubeconfig();
+        let was_running = kind_runs(engine);
+        if was_running {
+            say(&format!("using the kind cluster {KIND_NAME} that runs"));
+            run(engine
+                .kind()
+                .args(["export", "kubeconfig", "--name", KIND_NAME, "--kubeconfig"])
+                .arg(&kubeconfig))?;
+        } else {
+            say(&format!("starting the kind cluster {KIND_NAME} on {}", engine.program()));
+            run(engine
+                .kind()
+                .args(["create", "cluster", "--name", KIND_NAME, "--wait", "3m"])
+                .args(["--config", "kind-config.yaml", "--kubeconfig"])
+                .arg(&kubeconfig))?;
+        }
+        Ok(Self { kind: Kind::InEngine(engine, KIND_NAME.to_owned()), kubeconfig, was_running })
+    }
+
+    fn own_node() -> Result<Self> {
+        let was_running = answers(&node_kubeconfig());
+        let folder = state_folder();
+        if was_running {
+            say(&format!("using the Kubernetes node of our own in {}", folder.display()));
+        } else {
+            say(&format!("starting a Kubernetes node of our own in {}", folder.display()));
+        }
+        tools::ensure_packages(tools::NODE)?;
+        tools::ensure_kubernetes()?;
+        let kubeconfig = output(&mut tools::node_script("up"))?;
+        Ok(Self { kind: Kind::OwnNode, kubeconfig: kubeconfig.trim().into(), was_running })
+    }
+
+    /// kubectl for this cluster.
+    pub fn kubectl(&self) -> Command {
+        let mut kubectl = command("kubectl");
+        kubectl.env("KUBECONFIG", &self.kubeconfig);
+        kubectl
+    }
+
+    /// helm for this cluster.
+    pub fn helm(&self) -> Command {
+        let mut helm = command("helm");
+        helm.env("KUBECONFIG", &self.kubeconfig);
+        helm
+    }
+
+    /// Removes a cluster that this command started.
+    pub fn stop(&self) -> Result<()> {
+        if self.was_running {
+            say("leaving the cluster up: it ran before (cargo xtask cluster down removes ours)");
+            return Ok(());
+        }
+        match &self.kind {
+            Kind::Given => Ok(()),
+            Kind::InEngine(engine, _) => delete_kind(*engine),
+            Kind::OwnNode => run(&mut tools::node_script("down")),
+        }
+    }
+}
+
+fn answers(kubeconfig: &Path) -> bool {
+    kubeconfig.exists()
+        && succeeds(command("kubectl").arg("--kubeconfig").arg(kubeconfig).args([
+            "get",
+            "--raw",
+            "/readyz",
+            "--request-timeout=5s",
+        ]))
+}
+
+fn node_kubeconfig() -> PathBuf {
+    state_folder().join("pki/admin.kubeconfig")
+}
+
+fn kind_kubeconfig() -> PathBuf {
+    state_folder().join("kind.kubeconfig")
+}
+
+fn kind_runs(engine: Engine) -> bool {
+    output(engine.kind().args(["get", "clusters"]))
+        .is_ok_and(|names| names.lines().any(|name| name == KIND_NAME))
+}
+
+fn delete_kind(engine: Engine) -> Result<()> {
+    say(&format!("removing the kind cluster {KIND_NAME}"));
+    run(engine
+        .kind()
+        .args(["delete", "cluster", "--name", KIND_NAME, "--kubeconfig"])
+        .arg(kind_kubeconfig()))
+}
+
+/// `cargo xtask cluster up`.
+pub fn up() -> Result<ExitCode> {
+    let cluster = Cluster::choose()?;
+    println!("export KUBECONFIG={}", cluster.kubeconfig.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `cargo xtask cluster down`: whatever demo, test and `cluster up` may have started, if it is there.
+pub fn down() -> Result<ExitCode> {
+    if let Some(engine) = Engine::running().filter(|&engine| kind_runs(engine)) {
+        delete_kind(engine)?;
+    }
+    if state_folder().exists() {
+        run(&mut tools::node_script("down")).context("cannot remove the node")?;
+        say(&format!(
+            "the node is gone; built binaries and images stay in {}",
+            state_folder().display()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}

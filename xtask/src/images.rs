@@ -1,0 +1,123 @@
+//! The images: built from ordinary Dockerfiles by the engine that runs (else buildah), and brought to
+//! the cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::{Cluster, Engine, Kind};
+use crate::shell::{cargo, command, output, repository, run, say};
+use crate::tools;
+
+const BINARIES: [&str; 3] = ["flashsale-app", "flashsale-operator", "flashsale-load"];
+/// Redis and PostgreSQL of Debian: a node without a registry can't pull the usual ones.
+const SERVERS: [&str; 2] = ["redis", "postgres"];
+
+/// The images of one cluster.
+#[derive(Debug)]
+pub struct Images {
+    prefix: String,
+}
+
+impl Images {
+    /// The image of a part: app, operator, load, redis, postgres.
+    pub fn name(&self, part: &str) -> String {
+        format!("{}/flashsale-{part}:dev", self.prefix)
+    }
+}
+
+/// Tells one build of the operator from another.
+pub fn operator_build() -> Result<String> {
+    let binary = target_folder().join("release/flashsale-operator");
+    let sum = output(command("sha256sum").arg(binary))?;
+    Ok(sum.chars().take(12).collect())
+}
+
+/// Builds the binaries (release) and every image, and brings the images to the cluster.
+pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
+    let images = Images { prefix: prefix(cluster)? };
+    build_binaries()?;
+
+    let engine = match &cluster.kind {
+        Kind::InEngine(engine, _) => Some(*engine),
+        Kind::Given => Engine::running(),
+        Kind::OwnNode => None,
+    };
+    if engine.is_none() {
+        tools::ensure_packages(tools::NODE)?;
+    }
+    say(&format!("building the images with {}", engine.map_or("buildah", Engine::program)));
+    let mut names = Vec::new();
+    for binary in BINARIES {
+        let name = images.name(binary.trim_start_matches("flashsale-"));
+        let context = stage(binary)?;
+        run(build(engine)
+            .args(["-t", &name, "--build-arg", &format!("BINARY={binary}"), "-f", "Dockerfile"])
+            .arg(context))?;
+        names.push(name);
+    }
+    for server in SERVERS {
+        let name = images.name(server);
+        run(build(engine).args(["-t", &name, &format!("tests/cluster/images/{server}")]))?;
+        names.push(name);
+    }
+    say("bringing the images to the cluster");
+    bring(cluster, engine, &names)?;
+    Ok(images)
+}
+
+/// Builds the binaries: always all of them, because another choice of packages means other features of
+/// their dependencies, and so a second build.
+pub fn build_binaries() -> Result<()> {
+    say("building the binaries (release)");
+    let packages = BINARIES.iter().flat_map(|name| ["--package", name]);
+    run(cargo("build").arg("--release").args(packages))
+}
+
+/// A cluster that is not ours pulls from a registry that the person names.
+fn prefix(cluster: &Cluster) -> Result<String> {
+    match (&cluster.kind, std::env::var("FLASHSALE_REGISTRY")) {
+        (Kind::Given, Ok(registry)) => Ok(registry.trim_end_matches('/').to_owned()),
+        (Kind::Given, Err(_)) => bail!(
+            "the cluster that KUBECONFIG names pulls its images from a registry: set \
+             FLASHSALE_REGISTRY (host/path) to one that you may push to, or unset KUBECONFIG"
+        ),
+        _ => Ok("localhost".to_owned()),
+    }
+}
+
+fn build(engine: Option<Engine>) -> Command {
+    let mut build = engine.map_or_else(|| tools::node_script("image"), |e| command(e.program()));
+    build.args(["build", "-q"]).stdout(std::process::Stdio::null());
+    build
+}
+
+/// The build context of a binary: a folder with just that file.
+fn stage(binary: &str) -> Result<PathBuf> {
+    let built = target_folder().join("release").join(binary);
+    let context = target_folder().join("image").join(binary);
+    std::fs::create_dir_all(&context)?;
+    std::fs::copy(&built, context.join(binary))
+        .with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(context)
+}
+
+/// Where cargo builds.
+pub fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository().join("target"), |folder| repository().join(Path::new(&folder)))
+}
+
+fn bring(cluster: &Cluster, engine: Option<Engine>, names: &[String]) -> Result<()> {
+    match (&cluster.kind, engine) {
+        (Kind::OwnNode, _) => run(tools::node_script("image").arg("load").args(names)),
+        (Kind::InEngine(engine, kind), _) => {
+            names.iter().try_for_each(|name| engine.load(kind, name))
+        }
+        (Kind::Given, Some(engine)) => {
+            names.iter().try_for_each(|name| run(command(engine.program()).args(["push", name])))
+        }
+        (Kind::Given, None) => run(tools::node_script("image").arg("push").args(names)),
+    }
+}

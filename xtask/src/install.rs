@@ -1,0 +1,47 @@
+//! The operator on a cluster: installed with helm, as its users do it.
+
+use std::process::Stdio;
+
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+use crate::images::{self, Images};
+use crate::shell::{run, say, succeeds};
+use crate::tools;
+
+/// The helm release.
+pub const RELEASE: &str = "flashsale-operator";
+/// The operator's namespace.
+pub const NAMESPACE: &str = "flashsale-system";
+/// The chart, from the checkout's root.
+pub const CHART: &str = "charts/flashsale-operator";
+
+/// Installs the operator, or upgrades the one that is there, and waits until it runs.
+pub fn operator(cluster: &Cluster, images: &Images) -> Result<()> {
+    tools::ensure_helm()?;
+    say(&format!("helm: installing {CHART} in namespace {NAMESPACE}"));
+    let values = ["operator", "app", "redis", "postgres"]
+        .map(|part| format!("images.{part}={}", images.name(part)));
+    // The tag is always the same: this makes a pod of an earlier build give way to one of this build.
+    let build = format!("podAnnotations.build={}", images::operator_build()?);
+    run(cluster
+        .helm()
+        .args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE])
+        .args(["--create-namespace", "--wait", "--timeout", "3m"])
+        .args(values.iter().chain([&build]).flat_map(|value| ["--set-string", value]))
+        .stdout(Stdio::null()))
+}
+
+/// Whether an operator is installed already.
+pub fn is_installed(cluster: &Cluster) -> bool {
+    succeeds(cluster.helm().args(["status", RELEASE, "--namespace", NAMESPACE]))
+}
+
+/// Removes the operator. The CRD stays, as the chart has it.
+pub fn remove(cluster: &Cluster) -> Result<()> {
+    run(cluster
+        .helm()
+        .args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"])
+        .stdout(std::io::stderr()))?;
+    run(cluster.kubectl().args(["delete", "namespace", NAMESPACE]).stdout(std::io::stderr()))
+}

@@ -1,0 +1,68 @@
+//! The project's own commands: `cargo xtask demo | test | local | cluster up/down | generate`.
+//!
+//! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
+//! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
+//! command lines and manifests.
+
+mod cluster;
+mod demo;
+mod generate;
+mod images;
+mod install;
+mod local;
+mod shell;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Commands for working on the flash sale.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sells 100 items on a real cluster and prints the verdict.
+    Demo(demo::Options),
+    /// Runs all tests of the project and counts them.
+    Test(test::Options),
+    /// Runs the sale without a cluster, for work on the API.
+    Local(local::Options),
+    /// The cluster that demo and test use.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Writes the generated files: the CRD and the API's description.
+    Generate(generate::Options),
+}
+
+#[derive(Subcommand)]
+enum ClusterCommand {
+    /// Starts it, if none runs, and prints its KUBECONFIG.
+    Up,
+    /// Removes everything that was started.
+    Down,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Local(options) => local::run(&options),
+        Command::Cluster(ClusterCommand::Up) => cluster::up(),
+        Command::Cluster(ClusterCommand::Down) => cluster::down(),
+        Command::Generate(options) => generate::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Running other programs: where, with which PATH, and what is said when one fails.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Tells the person what happens now; stdout is left to results.
+pub fn say(message: &str) {
+    eprintln!("==> {message}");
+}
+
+/// The root of the checkout.
+pub fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Where the node of `tests/cluster` keeps its state and the built binaries.
+pub fn state_folder() -> PathBuf {
+    std::env::var_os("CLUSTER_DIR")
+        .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster"), PathBuf::from)
+}
+
+/// The built binaries: Kubernetes, helm and the like.
+pub fn binaries_folder() -> PathBuf {
+    state_folder().join("bin")
+}
+
+/// A program run from the checkout's root. What the project built for itself is found as well, after
+/// what the machine has.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([binaries_folder()]);
+    let mut command = Command::new(program);
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command.current_dir(repository());
+    command
+}
+
+/// cargo, held to the lock file.
+pub fn cargo(subcommand: &str) -> Command {
+    let mut command = command("cargo");
+    command.args([subcommand, "--locked"]);
+    // What `cargo run` told this process about itself. Build scripts watch it (ring's does), and would run
+    // again after each change between `cargo` and `cargo xtask`.
+    for (name, _) in std::env::vars_os() {
+        let said = name.to_string_lossy();
+        if said.starts_with("CARGO_PKG_") || said.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Runs a command with its output shown.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and gives its stdout; its stderr is part of the error.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} failed: {}\n{}", line(command), output.status, said.trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", line(command)))
+}
+
+/// Whether a command succeeds; its output is not shown.
+pub fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The command as one would type it.
+pub fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}

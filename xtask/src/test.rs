@@ -1,0 +1,222 @@
+//! `cargo xtask test`: every test of the project, counted. A step that fails does not stop the next.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::Cluster;
+use crate::shell::{self, binaries_folder, cargo, command, line, output, say};
+use crate::{generate, images, install, tools};
+
+/// The end-to-end crate: the only one that needs a cluster.
+const END_TO_END: &str = "flashsale-tests";
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only these steps (default: all).
+    #[arg(value_enum)]
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Step {
+    /// rustfmt
+    Format,
+    /// clippy, warnings denied
+    Clippy,
+    /// rustdoc, warnings denied
+    Docs,
+    /// generated files are up to date
+    Generated,
+    /// unit and integration tests: real Redis, PostgreSQL, etcd and API server processes
+    Unit,
+    /// the chart: lint and template
+    Chart,
+    /// end-to-end tests on a cluster
+    E2e,
+}
+
+const ALL: [Step; 7] =
+    [Step::Format, Step::Clippy, Step::Docs, Step::Generated, Step::Unit, Step::Chart, Step::E2e];
+
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// `cargo xtask test`.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    tools::ensure_packages(tools::PROCESSES)?;
+    tools::ensure_kubernetes()?;
+    tools::ensure_helm()?;
+    let mut count = Count::default();
+    for step in ALL {
+        if options.steps.is_empty() || options.steps.contains(&step) {
+            let started = Instant::now();
+            say(&format!("{step:?}"));
+            step.run(&mut count);
+            say(&format!("{step:?}: {} s", started.elapsed().as_secs()));
+        }
+    }
+    let skipped =
+        if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
+    println!("{} passed, {} failed{skipped}", count.passed, count.failed);
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Step {
+    fn run(self, count: &mut Count) {
+        match self {
+            Self::Format => {
+                let arguments = ["fmt", "--all", "--check"];
+                count.check(shell::run(command("cargo").args(arguments)));
+            }
+            Self::Clippy => {
+                let arguments = ["--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+                count.check(shell::run(cargo("clippy").args(arguments)));
+            }
+            Self::Docs => {
+                let arguments = ["--workspace", "--no-deps", "--quiet"];
+                count.check(shell::run(
+                    cargo("doc").args(arguments).env("RUSTDOCFLAGS", "-D warnings"),
+                ));
+            }
+            Self::Generated => count.check(generate::check()),
+            Self::Unit => count.cargo_test(
+                cargo("test")
+                    .args(["--workspace", "--exclude", END_TO_END])
+                    .args(["--no-fail-fast"])
+                    .env("FLASHSALE_CLUSTER_BIN", binaries_folder()),
+            ),
+            Self::Chart => {
+                count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
+                count.check(template(None).map(drop));
+                count.check(template(Some("monitoring.enabled=true")).map(drop));
+            }
+            Self::E2e => end_to_end(count),
+        }
+    }
+}
+
+fn template(set: Option<&str>) -> Result<String> {
+    let mut helm = command("helm");
+    helm.args(["template", install::RELEASE, install::CHART]);
+    output(helm.args(set.iter().flat_map(|value| ["--set", value])))
+}
+
+fn end_to_end(count: &mut Count) {
+    let cluster = match Cluster::choose() {
+        Ok(cluster) => cluster,
+        Err(error) => return count.check(Err(error.context("no cluster"))),
+    };
+    let was_installed = install::is_installed(&cluster);
+    let installed = images::build_and_load(&cluster).and_then(|images| {
+        // A real API server knows the objects' schemas best; strict refuses unknown fields.
+        count.check(accepted(&cluster));
+        install::operator(&cluster, &images)?;
+        Ok(images)
+    });
+    match installed {
+        Ok(images) => count.cargo_test(
+            cargo("test")
+                // Not the one package: that would be another choice of features, and another build.
+                .args(["--workspace", "--no-fail-fast", "--test", "e2e", "--"])
+                // The sales would take the processors from each other, and miss their targets.
+                .args(["--include-ignored", "--test-threads=1", "--nocapture"])
+                .env("KUBECONFIG", &cluster.kubeconfig)
+                .env("FLASHSALE_LOAD_IMAGE", images.name("load")),
+        ),
+        Err(error) => count.check(Err(error.context("the end-to-end tests did not start"))),
+    }
+    // On a cluster that stays, what was there stays as well.
+    let removed = if cluster.was_running && !was_installed && install::is_installed(&cluster) {
+        install::remove(&cluster)
+    } else {
+        Ok(())
+    };
+    if let Err(error) = removed.and_then(|()| cluster.stop()) {
+        count.check(Err(error.context("cannot clean up")));
+    }
+}
+
+/// Whether the API server would take every object of the chart.
+fn accepted(cluster: &Cluster) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), template(None)?)?;
+    output(
+        cluster
+            .kubectl()
+            .args(["apply", "--dry-run=server", "--validate=strict", "-n", "default", "-f"])
+            .arg(file.path()),
+    )
+    .map(drop)
+}
+
+impl Count {
+    fn check(&mut self, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("FAILED: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Runs `cargo test`, shows its output and adds up its `test result` lines.
+    fn cargo_test(&mut self, command: &mut Command) {
+        let before = self.failed;
+        if let Err(error) = self.count_lines(command)
+            && self.failed == before
+        {
+            // It failed before a test could: did not compile, or a test binary died.
+            self.check(Err(error));
+        }
+    }
+
+    fn count_lines(&mut self, command: &mut Command) -> Result<()> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", line(command)))?;
+        let stdout = child.stdout.take().context("cargo test has no output")?;
+        for text in BufReader::new(stdout).lines() {
+            let text = text?;
+            println!("{text}");
+            if let Some(result) = text.strip_prefix("test result: ") {
+                self.passed += number_before(result, " passed");
+                self.failed += number_before(result, " failed");
+                self.skipped += number_before(result, " ignored");
+            }
+        }
+        let status = child.wait()?;
+        anyhow::ensure!(status.success(), "{} failed: {status}", line(command));
+        Ok(())
+    }
+}
+
+/// The number that stands before a word in `ok. 12 passed; 0 failed; 1 ignored; ...`.
+fn number_before(text: &str, word: &str) -> usize {
+    text.split_once(word)
+        .and_then(|(before, _)| before.rsplit(' ').next())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_line_that_cargo_test_prints() {
+        let line = "FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(number_before(line, " passed"), 12);
+        assert_eq!(number_before(line, " failed"), 3);
+        assert_eq!(number_before(line, " ignored"), 1);
+    }
+}

@@ -1,0 +1,109 @@
+//! What must be on the machine: Debian packages, and tools built from their Go modules.
+//! Whatever is missing gets installed, and is named before.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell::{binaries_folder, command, output, repository, run, say, succeeds};
+
+/// For the node of `tests/cluster` and its images.
+pub const NODE: &[&str] = &[
+    "etcd-server",
+    "containerd",
+    "runc",
+    "containernetworking-plugins",
+    "iproute2",
+    "iptables",
+    "conntrack",
+    "socat",
+    "openssl",
+    "buildah",
+    "crun",
+    "uidmap",
+    "debootstrap",
+    "gcc",
+    "libc6-dev",
+];
+/// For the tests against real processes: Redis, PostgreSQL and the API server's etcd.
+pub const PROCESSES: &[&str] = &["redis-server", "postgresql-15", "etcd-server"];
+/// For `cargo xtask local`.
+pub const LOCAL: &[&str] = &["redis-server"];
+
+/// Installs those of the Debian packages that are missing.
+pub fn ensure_packages(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|name| !is_installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !succeeds(command("apt-get").arg("--version")) {
+        bail!(
+            "these Debian packages (or what they hold) are needed, and there is no apt-get: {list}"
+        );
+    }
+    say(&format!("installing Debian packages with apt-get: {list}"));
+    let apt = |arguments: &[&str]| {
+        run(command("apt-get")
+            .args(["-q", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(std::io::stderr()))
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat())
+        .with_context(|| format!("as root, run: apt-get install {list}"))
+}
+
+fn is_installed(package: &str) -> bool {
+    output(command("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))
+        .is_ok_and(|status| status == "installed")
+}
+
+/// helm, from its Go module unless the machine has one.
+pub fn ensure_helm() -> Result<()> {
+    ensure_go_tool("helm", "helm.sh/helm/v4/cmd/helm@v4.3.1", "about 2 minutes on 2 cores")
+}
+
+/// kind, for machines with a container engine.
+pub fn ensure_kind() -> Result<()> {
+    ensure_go_tool("kind", "sigs.k8s.io/kind@v0.33.0", "about half a minute")
+}
+
+fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {
+    if is_in_path(name) {
+        return Ok(());
+    }
+    ensure_go()?;
+    say(&format!("building {name} with go install {module} ({time}, once)"));
+    run(command("go")
+        .args(["install", "-trimpath", "-ldflags", "-s -w", module])
+        .env("GOBIN", binaries_folder()))
+}
+
+/// kubectl; without one, the node's Kubernetes is built, which has it.
+pub fn ensure_kubectl() -> Result<()> {
+    if is_in_path("kubectl") { Ok(()) } else { ensure_kubernetes() }
+}
+
+/// The binaries of `tests/cluster`: Kubernetes, kubectl and the DNS server.
+pub fn ensure_kubernetes() -> Result<()> {
+    ensure_go()?;
+    run(&mut node_script("binaries"))
+}
+
+/// A script of `tests/cluster`.
+pub fn node_script(name: &str) -> Command {
+    command(repository().join("tests/cluster").join(name))
+}
+
+fn ensure_go() -> Result<()> {
+    if is_in_path("go") {
+        return Ok(());
+    }
+    bail!("go is needed to build Kubernetes tools and is not in PATH; install Go 1.24 or newer")
+}
+
+fn is_in_path(name: &str) -> bool {
+    succeeds(command("sh").args(["-c", &format!("command -v {name}")]))
+}

@@ -1,5 +1,6 @@
 //! The `flashsale-app` command.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -82,7 +83,10 @@ async fn bind(name: &str, address: std::net::SocketAddr) -> Result<TcpListener> 
 
 fn log_to_stderr() -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match LogFormat::read(&Environment)? {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -59,7 +59,7 @@ impl Metrics {
             lock_node: HistogramVec::new(
                 histogram(
                     "flashsale_lock_node_seconds",
-                    "Time one Redis node took to vote, by node; votes that came after the quorum are not counted.",
+                    "Time one Redis node took to vote, by node; one that did not vote in time counts with its timeout.",
                 ),
                 &["node"],
             )?,

@@ -165,7 +165,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "  Lock times come from the app's histograms; percentiles are interpolated within a bucket, \
-                 as by Prometheus's histogram_quantile. Votes that came after the quorum are not among them."
+                 as by Prometheus's histogram_quantile."
             )?;
         }
         write!(f, "{}", self.verdict)?;

@@ -66,8 +66,9 @@ load_image() { # name: from buildah's store into the node
 # Stops every process of the node and removes all of its state but the built binaries and images.
 remove_node() {
   local ours containers gone
-  # The first process of a container is a child of containerd's shim; everything else is marked.
-  ours=$(marked | tr '\n' ' ')
+  # The first process of a container is a child of containerd's shim; everything else is marked, and most
+  # of it is in the node's network.
+  ours=$( (marked; ip netns pids "$netns" 2>/dev/null || true) | sort -u | tr '\n' ' ')
   containers=$(grep -sH '^PPid:' /proc/[0-9]*/status | awk -v ours="$ours" '
     BEGIN { n = split(ours, list, " "); for (i = 1; i <= n; i++) parent[list[i]] = 1 }
     $2 in parent { split($1, path, "/"); print path[3] }')

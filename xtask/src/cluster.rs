@@ -106,6 +106,7 @@ impl Cluster {
     fn in_engine(engine: Engine) -> Result<Self> {
         tools::ensure_kubectl()?;
         tools::ensure_kind()?;
+        std::fs::create_dir_all(state_folder())?;
         let kubeconfig = kind_kubeconfig();
         let was_running = kind_runs(engine);
         if was_running {

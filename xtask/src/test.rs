@@ -47,6 +47,8 @@ struct Count {
     passed: usize,
     failed: usize,
     skipped: usize,
+    /// What failed, for the end of the output.
+    failures: Vec<String>,
 }
 
 /// `cargo xtask test`.
@@ -62,6 +64,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             step.run(&mut count);
             say(&format!("{step:?}: {} s", started.elapsed().as_secs()));
         }
+    }
+    for failure in &count.failures {
+        println!("failed: {failure}");
     }
     let skipped =
         if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
@@ -162,8 +167,9 @@ impl Count {
         match result {
             Ok(()) => self.passed += 1,
             Err(error) => {
-                eprintln!("FAILED: {error:#}");
+                eprintln!("error: {error:#}");
                 self.failed += 1;
+                self.failures.push(format!("{error:#}"));
             }
         }
     }
@@ -185,13 +191,22 @@ impl Count {
             .spawn()
             .with_context(|| format!("cannot start {}", line(command)))?;
         let stdout = child.stdout.take().context("cargo test has no output")?;
+        let mut in_failures = false;
         for text in BufReader::new(stdout).lines() {
             let text = text?;
             println!("{text}");
+            in_failures |= text == "failures:";
+            // The names stand alone on their lines, indented.
+            if let Some(name) = text.strip_prefix("    ").filter(|name| !name.contains(' '))
+                && in_failures
+            {
+                self.failures.push(name.to_owned());
+            }
             if let Some(result) = text.strip_prefix("test result: ") {
                 self.passed += number_before(result, " passed");
                 self.failed += number_before(result, " failed");
                 self.skipped += number_before(result, " ignored");
+                in_failures = false;
             }
         }
         let status = child.wait()?;

@@ -6,6 +6,7 @@
 
 mod decide;
 mod postgres;
+mod sql;
 mod sqlite;
 
 use std::time::Duration;
@@ -219,14 +220,6 @@ impl Ledger {
     /// When the database is away or was made by a later version.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
         either!(self, ledger => ledger.migrate())
-    }
-
-    /// Asks the database for a sign of life.
-    ///
-    /// # Errors
-    /// When it is away.
-    pub async fn ping(&self) -> Result<(), LedgerError> {
-        bounded(async { either!(self, ledger => ledger.ping()) }).await
     }
 
     /// Makes an account; `false` when the name is taken.

@@ -76,7 +76,7 @@ pub async fn run(
             };
             // None: shut down.
             let _ = shutdown.run_until_cancelled(working).await;
-            readiness.not_yet(vec!["shutting down".to_owned()]);
+            readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });
     let served =
@@ -108,13 +108,13 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
         }
         if reasons.is_empty() {
             info!("ready");
-            readiness.ready();
+            readiness.set_ready();
             return;
         }
-        if readiness.state().1 != reasons {
+        if readiness.unready().as_ref() != Some(&reasons) {
             warn!(?reasons, "not ready");
         }
-        readiness.not_yet(reasons);
+        readiness.set_unready(reasons);
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the handlers share.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
@@ -29,30 +28,37 @@ pub struct AppState {
 }
 
 /// Why a replica takes no requests yet, or none any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Readiness {
-    reasons: std::sync::Mutex<Vec<String>>,
-    ready: AtomicBool,
+    /// `None`: it takes them.
+    unready: Mutex<Option<Vec<String>>>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self { unready: Mutex::new(Some(vec!["starting".to_owned()])) }
+    }
 }
 
 impl Readiness {
-    /// Says why not yet.
-    pub fn not_yet(&self, reasons: Vec<String>) {
-        *self.reasons.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reasons;
-        self.ready.store(false, std::sync::atomic::Ordering::Release);
+    /// Says why not.
+    pub fn set_unready(&self, reasons: Vec<String>) {
+        *self.lock() = Some(reasons);
     }
 
     /// From now on ready.
-    pub fn ready(&self) {
-        self.not_yet(Vec::new());
-        self.ready.store(true, std::sync::atomic::Ordering::Release);
+    pub fn set_ready(&self) {
+        *self.lock() = None;
     }
 
-    /// Whether it is, and if not, why.
+    /// Why not; `None` when it is ready.
     #[must_use]
-    pub fn state(&self) -> (bool, Vec<String>) {
-        let reasons = self.reasons.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (self.ready.load(std::sync::atomic::Ordering::Acquire), reasons.clone())
+    pub fn unready(&self) -> Option<Vec<String>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.unready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

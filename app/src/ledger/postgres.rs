@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection};
 
 use super::decide::Ruling;
+use super::sql;
 use super::{
     ACQUIRE_TIMEOUT, Account, Decision, LedgerError, Order, Outcome, Product, ProductDeclaration,
     Purchase, answers,
@@ -35,34 +36,22 @@ impl PostgresLedger {
         Ok(())
     }
 
-    pub(super) async fn ping(&self) -> Result<(), LedgerError> {
-        self.pool.acquire().await?.ping().await?;
-        Ok(())
-    }
-
     pub(super) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
-        let done = sqlx::query(
-            "INSERT INTO accounts (id, password_hash, role) VALUES ($1, $2, $3) \
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(&account.id)
-        .bind(&account.password_hash)
-        .bind(&account.role)
-        .execute(&self.pool)
-        .await?;
+        let done = sqlx::query(sql::CREATE_ACCOUNT)
+            .bind(&account.id)
+            .bind(&account.password_hash)
+            .bind(&account.role)
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
-        let query = "SELECT id, password_hash, role FROM accounts WHERE id = $1";
-        Ok(sqlx::query_as(query).bind(id).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as(sql::ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {
-        let query = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-                     declared, available, fence \
-                     FROM products JOIN stock ON product_id = id ORDER BY id";
-        Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
+        Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.pool).await?)
     }
 
     pub(super) async fn order_by_key(
@@ -70,9 +59,11 @@ impl PostgresLedger {
         buyer: &str,
         key: &str,
     ) -> Result<Option<Order>, LedgerError> {
-        let query = "SELECT id, product_id, buyer, quantity, idempotency_key FROM orders \
-                     WHERE buyer = $1 AND idempotency_key = $2";
-        Ok(sqlx::query_as(query).bind(buyer).bind(key).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as(sql::ORDER_BY_KEY)
+            .bind(buyer)
+            .bind(key)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 
     pub(super) async fn sell(
@@ -83,7 +74,7 @@ impl PostgresLedger {
     ) -> Result<Decision, LedgerError> {
         let mut transaction = self.pool.begin().await?;
         let available = fence(&mut transaction, product_id, token).await?;
-        let max_per_buyer = sqlx::query_scalar("SELECT max_per_buyer FROM products WHERE id = $1")
+        let max_per_buyer = sqlx::query_scalar(sql::MAX_PER_BUYER)
             .bind(product_id)
             .fetch_one(&mut *transaction)
             .await?;
@@ -106,29 +97,17 @@ impl PostgresLedger {
         token: i64,
     ) -> Result<i64, LedgerError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO products (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms) \
-             VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
-             max_per_buyer = excluded.max_per_buyer, \
-             wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms",
-        )
-        .bind(&product.id)
-        .bind(&product.name)
-        .bind(product.max_per_buyer)
-        .bind(product.wait_timeout_ms)
-        .bind(product.lease_time_ms)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO stock (product_id, declared, available) VALUES ($1, 0, 0) \
-             ON CONFLICT (product_id) DO NOTHING",
-        )
-        .bind(&product.id)
-        .execute(&mut *transaction)
-        .await?;
+        sqlx::query(sql::DECLARE_PRODUCT)
+            .bind(&product.id)
+            .bind(&product.name)
+            .bind(product.max_per_buyer)
+            .bind(product.wait_timeout_ms)
+            .bind(product.lease_time_ms)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(sql::CREATE_STOCK).bind(&product.id).execute(&mut *transaction).await?;
         fence(&mut transaction, &product.id, token).await?;
-        let declared: i64 = sqlx::query_scalar("SELECT declared FROM stock WHERE product_id = $1")
+        let declared: i64 = sqlx::query_scalar(sql::DECLARED)
             .bind(&product.id)
             .fetch_one(&mut *transaction)
             .await?;
@@ -139,39 +118,32 @@ impl PostgresLedger {
                 asked: product.stock,
             });
         }
-        let available = sqlx::query_scalar(
-            "UPDATE stock SET available = available + $2 - declared, declared = $2 \
-             WHERE product_id = $1 RETURNING available",
-        )
-        .bind(&product.id)
-        .bind(product.stock)
-        .fetch_one(&mut *transaction)
-        .await?;
+        let available = sqlx::query_scalar(sql::RAISE)
+            .bind(&product.id)
+            .bind(product.stock)
+            .fetch_one(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(available)
     }
 }
 
-/// Installs the token, before anything is read, and locks the row. Returns the units left.
+/// Installs the token; returns the units left.
 async fn fence(
     connection: &mut PgConnection,
     product_id: &str,
     token: i64,
 ) -> Result<i64, LedgerError> {
-    let available = sqlx::query_scalar(
-        "UPDATE stock SET fence = $2 WHERE product_id = $1 AND fence < $2 RETURNING available",
-    )
-    .bind(product_id)
-    .bind(token)
-    .fetch_optional(&mut *connection)
-    .await?;
+    let available = sqlx::query_scalar(sql::FENCE)
+        .bind(product_id)
+        .bind(token)
+        .fetch_optional(&mut *connection)
+        .await?;
     if let Some(available) = available {
         return Ok(available);
     }
-    let seen = sqlx::query_scalar("SELECT fence FROM stock WHERE product_id = $1")
-        .bind(product_id)
-        .fetch_optional(connection)
-        .await?;
+    let seen =
+        sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id).fetch_optional(connection).await?;
     Err(match seen {
         Some(seen) => LedgerError::StaleToken { token, seen },
         None => LedgerError::UnknownProduct(product_id.to_owned()),
@@ -233,15 +205,12 @@ async fn record(
     if units == 0 {
         return Ok(());
     }
-    let done = sqlx::query(
-        "UPDATE stock SET available = available - $2 \
-         WHERE product_id = $1 AND available >= $2 AND fence = $3",
-    )
-    .bind(product_id)
-    .bind(units)
-    .bind(token)
-    .execute(&mut *connection)
-    .await?;
+    let done = sqlx::query(sql::TAKE)
+        .bind(product_id)
+        .bind(units)
+        .bind(token)
+        .execute(&mut *connection)
+        .await?;
     // The row is ours since `fence`, so this cannot happen; if it does, nothing may be sold.
     if done.rows_affected() != 1 {
         return Err(LedgerError::Database(sqlx::Error::RowNotFound));

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::SqliteConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection, SqliteConnection};
 use uuid::fmt::Hyphenated;
 
 use super::decide::Ruling;
+use super::sql;
 use super::{
     ACQUIRE_TIMEOUT, Account, Decision, LedgerError, Order, Outcome, Product, ProductDeclaration,
     Purchase, answers,
@@ -52,34 +53,22 @@ impl SqliteLedger {
         Ok(())
     }
 
-    pub(super) async fn ping(&self) -> Result<(), LedgerError> {
-        self.pool.acquire().await?.ping().await?;
-        Ok(())
-    }
-
     pub(super) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
-        let done = sqlx::query(
-            "INSERT INTO accounts (id, password_hash, role) VALUES ($1, $2, $3) \
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(&account.id)
-        .bind(&account.password_hash)
-        .bind(&account.role)
-        .execute(&self.pool)
-        .await?;
+        let done = sqlx::query(sql::CREATE_ACCOUNT)
+            .bind(&account.id)
+            .bind(&account.password_hash)
+            .bind(&account.role)
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
-        let query = "SELECT id, password_hash, role FROM accounts WHERE id = $1";
-        Ok(sqlx::query_as(query).bind(id).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as(sql::ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {
-        let query = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-                     declared, available, fence \
-                     FROM products JOIN stock ON product_id = id ORDER BY id";
-        Ok(sqlx::query_as(query).fetch_all(&self.pool).await?)
+        Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.pool).await?)
     }
 
     pub(super) async fn order_by_key(
@@ -99,11 +88,10 @@ impl SqliteLedger {
     ) -> Result<Decision, LedgerError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let available = fence(&mut transaction, product_id, token).await?;
-        let max_per_buyer: Option<i64> =
-            sqlx::query_scalar("SELECT max_per_buyer FROM products WHERE id = $1")
-                .bind(product_id)
-                .fetch_one(&mut *transaction)
-                .await?;
+        let max_per_buyer: Option<i64> = sqlx::query_scalar(sql::MAX_PER_BUYER)
+            .bind(product_id)
+            .fetch_one(&mut *transaction)
+            .await?;
         let mut ruling = Ruling {
             product_id,
             available,
@@ -135,29 +123,17 @@ impl SqliteLedger {
         token: i64,
     ) -> Result<i64, LedgerError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(
-            "INSERT INTO products (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms) \
-             VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
-             max_per_buyer = excluded.max_per_buyer, \
-             wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms",
-        )
-        .bind(&product.id)
-        .bind(&product.name)
-        .bind(product.max_per_buyer)
-        .bind(product.wait_timeout_ms)
-        .bind(product.lease_time_ms)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(
-            "INSERT INTO stock (product_id, declared, available) VALUES ($1, 0, 0) \
-             ON CONFLICT (product_id) DO NOTHING",
-        )
-        .bind(&product.id)
-        .execute(&mut *transaction)
-        .await?;
+        sqlx::query(sql::DECLARE_PRODUCT)
+            .bind(&product.id)
+            .bind(&product.name)
+            .bind(product.max_per_buyer)
+            .bind(product.wait_timeout_ms)
+            .bind(product.lease_time_ms)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(sql::CREATE_STOCK).bind(&product.id).execute(&mut *transaction).await?;
         fence(&mut transaction, &product.id, token).await?;
-        let declared: i64 = sqlx::query_scalar("SELECT declared FROM stock WHERE product_id = $1")
+        let declared: i64 = sqlx::query_scalar(sql::DECLARED)
             .bind(&product.id)
             .fetch_one(&mut *transaction)
             .await?;
@@ -168,39 +144,32 @@ impl SqliteLedger {
                 asked: product.stock,
             });
         }
-        let available = sqlx::query_scalar(
-            "UPDATE stock SET available = available + $2 - declared, declared = $2 \
-             WHERE product_id = $1 RETURNING available",
-        )
-        .bind(&product.id)
-        .bind(product.stock)
-        .fetch_one(&mut *transaction)
-        .await?;
+        let available = sqlx::query_scalar(sql::RAISE)
+            .bind(&product.id)
+            .bind(product.stock)
+            .fetch_one(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(available)
     }
 }
 
-/// Installs the token, before anything is read. Returns the units left.
+/// Installs the token; returns the units left.
 async fn fence(
     connection: &mut SqliteConnection,
     product_id: &str,
     token: i64,
 ) -> Result<i64, LedgerError> {
-    let available = sqlx::query_scalar(
-        "UPDATE stock SET fence = $2 WHERE product_id = $1 AND fence < $2 RETURNING available",
-    )
-    .bind(product_id)
-    .bind(token)
-    .fetch_optional(&mut *connection)
-    .await?;
+    let available = sqlx::query_scalar(sql::FENCE)
+        .bind(product_id)
+        .bind(token)
+        .fetch_optional(&mut *connection)
+        .await?;
     if let Some(available) = available {
         return Ok(available);
     }
-    let seen = sqlx::query_scalar("SELECT fence FROM stock WHERE product_id = $1")
-        .bind(product_id)
-        .fetch_optional(connection)
-        .await?;
+    let seen =
+        sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id).fetch_optional(connection).await?;
     Err(match seen {
         Some(seen) => LedgerError::StaleToken { token, seen },
         None => LedgerError::UnknownProduct(product_id.to_owned()),
@@ -222,10 +191,8 @@ async fn find_order(
     buyer: &str,
     key: &str,
 ) -> Result<Option<Order>, LedgerError> {
-    let query = "SELECT id, product_id, buyer, quantity, idempotency_key FROM orders \
-                 WHERE buyer = $1 AND idempotency_key = $2";
     let row: Option<OrderRow> =
-        sqlx::query_as(query).bind(buyer).bind(key).fetch_optional(connection).await?;
+        sqlx::query_as(sql::ORDER_BY_KEY).bind(buyer).bind(key).fetch_optional(connection).await?;
     Ok(row.map(order))
 }
 
@@ -240,15 +207,12 @@ async fn record(
     if units == 0 {
         return Ok(());
     }
-    let done = sqlx::query(
-        "UPDATE stock SET available = available - $2 \
-         WHERE product_id = $1 AND available >= $2 AND fence = $3",
-    )
-    .bind(product_id)
-    .bind(units)
-    .bind(token)
-    .execute(&mut *connection)
-    .await?;
+    let done = sqlx::query(sql::TAKE)
+        .bind(product_id)
+        .bind(units)
+        .bind(token)
+        .execute(&mut *connection)
+        .await?;
     // The database is ours since `BEGIN IMMEDIATE`, so this cannot happen; if it does, nothing may
     // be sold.
     if done.rows_affected() != 1 {

@@ -59,8 +59,10 @@ pub(crate) async fn livez() -> &'static str {
 }
 
 pub(crate) async fn readyz(State(state): State<ProbeState>) -> (StatusCode, Json<ReadinessView>) {
-    let (ready, reasons) = state.readiness.state();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (status, ready, reasons) = match state.readiness.unready() {
+        None => (StatusCode::OK, true, Vec::new()),
+        Some(reasons) => (StatusCode::SERVICE_UNAVAILABLE, false, reasons),
+    };
     (status, Json(ReadinessView { ready, reasons }))
 }
 

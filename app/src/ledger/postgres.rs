@@ -24,6 +24,8 @@ impl PostgresLedger {
         let options = PgConnectOptions::from_str(url)?.application_name("flashsale");
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
+            // A sale begins with a burst: connecting then would cost its first buyers the time.
+            .min_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_release(|connection, _| Box::pin(answers(connection)))
             .connect_lazy_with(options);

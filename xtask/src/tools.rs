@@ -26,7 +26,7 @@ pub const NODE: &[&str] = &[
     "libc6-dev",
 ];
 /// For the tests against real processes: Redis, PostgreSQL and the API server's etcd.
-pub const PROCESSES: &[&str] = &["redis-server", "postgresql-15", "etcd-server"];
+pub const PROCESSES: &[&str] = &["redis-server", "postgresql-15", "etcd-server", "openssl"];
 /// For `cargo xtask local`.
 pub const LOCAL: &[&str] = &["redis-server"];
 

@@ -81,6 +81,17 @@ pub struct ProductDeclaration {
     pub lease_time_ms: Option<i64>,
 }
 
+impl ProductDeclaration {
+    /// Stock that was declared may have been sold: it is raised, never lowered.
+    fn check_not_lowered(&self, declared: i64) -> Result<(), LedgerError> {
+        if self.stock < declared {
+            let (product, asked) = (self.id.clone(), self.stock);
+            return Err(LedgerError::StockLowered { product, declared, asked });
+        }
+        Ok(())
+    }
+}
+
 /// A purchase that asks for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
@@ -155,6 +166,14 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Why a token was not installed, by the one that is there.
+    fn refused(product_id: &str, token: i64, seen: Option<i64>) -> Self {
+        match seen {
+            Some(seen) => Self::StaleToken { token, seen },
+            None => Self::UnknownProduct(product_id.to_owned()),
+        }
+    }
+
     /// One buyer used one key for two products at the same time. Nothing was changed, and one of
     /// the orders is there now, so the next look finds it.
     fn is_crossed_keys(&self) -> bool {
@@ -199,7 +218,8 @@ macro_rules! either {
 }
 
 impl Ledger {
-    /// Reads the URL; connects only when first used.
+    /// Reads the URL; connects in the background or when first used. PostgreSQL's connections are
+    /// all kept open, so ask for as many as the process has use for.
     ///
     /// # Errors
     /// [`LedgerError::UnsupportedUrl`], or what is wrong with the URL.

@@ -69,7 +69,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Seed => seed::run(&SeedConfig::read(&Environment)?).await,
         Command::Migrate => {
             let config = DatabaseConfig::read(&Environment)?;
-            let ledger = Ledger::connect_lazy(&config.url, config.max_connections)
+            let ledger = Ledger::connect_lazy(&config.url, 1)
                 .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
             ledger.migrate().await.context("cannot migrate the database")
         }

@@ -42,8 +42,8 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         check_id(&product.id)?;
     }
 
-    let database = &config.database;
-    let ledger = Ledger::connect_lazy(&database.url, database.max_connections)
+    // One thing after the other needs one connection.
+    let ledger = Ledger::connect_lazy(&config.database.url, 1)
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
     let redlock = Redlock::start(&config.lock.nodes)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;

@@ -113,13 +113,7 @@ impl PostgresLedger {
             .bind(&product.id)
             .fetch_one(&mut *transaction)
             .await?;
-        if product.stock < declared {
-            return Err(LedgerError::StockLowered {
-                product: product.id.clone(),
-                declared,
-                asked: product.stock,
-            });
-        }
+        product.check_not_lowered(declared)?;
         let available = sqlx::query_scalar(sql::RAISE)
             .bind(&product.id)
             .bind(product.stock)
@@ -130,7 +124,7 @@ impl PostgresLedger {
     }
 }
 
-/// Installs the token; returns the units left.
+/// Installs the token and locks the row; returns the units left.
 async fn fence(
     connection: &mut PgConnection,
     product_id: &str,
@@ -146,10 +140,7 @@ async fn fence(
     }
     let seen =
         sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id).fetch_optional(connection).await?;
-    Err(match seen {
-        Some(seen) => LedgerError::StaleToken { token, seen },
-        None => LedgerError::UnknownProduct(product_id.to_owned()),
-    })
+    Err(LedgerError::refused(product_id, token, seen))
 }
 
 async fn bought(

@@ -15,7 +15,7 @@ use crate::auth::check_credentials;
 pub const SERVE_SETTINGS: &str = "\
 Settings (environment):
   DATABASE_URL               postgres://user@host/name or sqlite://path (required)
-  DATABASE_MAX_CONNECTIONS   connections to it [8]
+  DATABASE_MAX_CONNECTIONS   connections to it, kept open [8]
   REDIS_NODES                host:port of each node, separated by commas (required)
   REDIS_PASSWORD             password of every node
   USE_REDLOCK                true: a quorum of all nodes; false: the first node only [true]

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{SALE, SOON, Shop, objects, reconciliations, within};
-use futures::{StreamExt, TryStreamExt};
+use flashsale_tests::{GONE, SALE, SOON, Shop, objects, reconciliations, unbroken, within};
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
@@ -44,9 +44,9 @@ async fn a_sale_sells_exactly_its_stock_and_leaves_nothing_behind() -> Result<()
 async fn idle_sale_is_left_alone(shop: &Shop) -> Result<()> {
     let before = reconciliations().await?;
     let ours = watcher::Config::default().fields(&format!("metadata.name={SALE}"));
-    let mut changes = watcher(shop.sales(), ours).boxed();
+    let mut changes = unbroken(watcher(shop.sales(), ours));
     // The first events are the state at the beginning.
-    while !matches!(changes.try_next().await?, Some(watcher::Event::InitDone)) {}
+    while !matches!(changes.next().await, Some(watcher::Event::InitDone)) {}
     let change = tokio::time::timeout(IDLE, changes.next()).await;
     ensure!(change.is_err(), "an idle sale was written: {change:?}");
     let passes = reconciliations().await? - before;
@@ -92,9 +92,9 @@ where
     );
     let ours = watcher::Config::default().labels(&labels);
     let what = format!("every {} to be gone", K::kind(&()));
-    within(SOON, &what, async {
-        let mut changes = watcher(shop.api::<K>(), ours).boxed();
-        while changes.try_next().await?.is_some() {
+    within(GONE, &what, async {
+        let mut changes = unbroken(watcher(shop.api::<K>(), ours));
+        while changes.next().await.is_some() {
             let left = shop.api::<K>().list(&ListParams::default().labels(&labels)).await?;
             if left.items.is_empty() {
                 break;

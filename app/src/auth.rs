@@ -1,9 +1,15 @@
 //! Who is asking: passwords and tokens.
 
+mod attempts;
 mod credentials;
 mod password;
+mod provider;
+mod seen;
+mod shared_key;
 mod token;
 
+pub use attempts::{Attempt, Attempts, TooManyAttempts};
 pub use credentials::{CredentialsError, check_credentials};
-pub use password::Passwords;
+pub use password::{PasswordError, Passwords};
+pub use provider::{Provider, ProviderConfig, ProviderError};
 pub use token::{Claims, Role, TokenError, Tokens};

@@ -1,5 +1,10 @@
 //! Configuration. The only place that reads the environment; every setting is here.
 
+mod auth;
+mod help;
+mod http;
+mod stores;
+
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,36 +14,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use redlock::{NodeConfig, Policy};
 
+pub use self::auth::AuthConfig;
+pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
+pub use self::http::HttpConfig;
 use crate::auth::check_credentials;
-
-/// What `serve` reads, for its help.
-pub const SERVE_SETTINGS: &str = "\
-Settings (environment):
-  DATABASE_URL               postgres://user@host/name or sqlite://path (required)
-  DATABASE_MAX_CONNECTIONS   connections to it, kept open [8]
-  REDIS_NODES                host:port of each node, separated by commas (required)
-  REDIS_PASSWORD             password of every node
-  USE_REDLOCK                true: a quorum of all nodes; false: the first node only [true]
-  LOCK_TIMEOUT_SECONDS       lease time of the lock [5]
-  LOCK_WAIT_SECONDS          how long a purchase waits for the lock [2]
-  LOCK_NODE_TIMEOUT_SECONDS  how long one node may take to answer [0.05]
-  LOCK_ORDER                 Fair: first come, first served, over all replicas;
-                             Unordered: whoever gets the lock [Unordered]
-  JWT_SECRET                 key that signs tokens, at least 32 bytes (required)
-  SALE_STARTS_AT             RFC 3339; purchases before it are refused
-  SALE_ENDS_AT               RFC 3339; purchases from it on are refused
-  LISTEN                     address of the API [0.0.0.0:8080]
-  METRICS_LISTEN             address of metrics and probes [0.0.0.0:9090]
-  LOG_FORMAT                 text or json [text]
-  RUST_LOG                   log filter [info]";
-
-/// What `seed` reads, for its help.
-pub const SEED_SETTINGS: &str = "\
-Settings (environment): those of serve for database and lock, and
-  CATALOG_FILE               JSON: {\"products\": [{\"id\": \"1\", \"name\": \"Console\", \"stock\": 100}]};
-                             optional per product: max_per_buyer, wait_timeout_ms, lease_time_ms (required)
-  ADMIN_ID, ADMIN_PASSWORD   the administrator's account, made if absent
-  SEED_TIMEOUT_SECONDS       how long to wait for database and quorum [120]";
+pub use stores::{StoresConfig, Strategy};
 
 /// A setting that is missing or cannot be used. The message names it and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -86,8 +66,18 @@ pub struct ServeConfig {
     pub lock: LockConfig,
     /// See [`SaleWindow`].
     pub window: SaleWindow,
-    /// `JWT_SECRET`
-    pub jwt_secret: String,
+    /// See [`AuthConfig`].
+    pub auth: AuthConfig,
+    /// See [`HttpConfig`].
+    pub http: HttpConfig,
+    /// `EVENT_LISTENERS`
+    pub event_listeners: usize,
+    /// `HOSTNAME`, the pod's name
+    pub replica: String,
+    /// `STRATEGY`
+    pub strategy: Strategy,
+    /// See [`StoresConfig`].
+    pub stores: StoresConfig,
     /// `LISTEN`
     pub listen: SocketAddr,
     /// `METRICS_LISTEN`
@@ -148,13 +138,6 @@ impl ServeConfig {
     /// # Errors
     /// The first setting that is missing or wrong.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let jwt_secret = required(source, "JWT_SECRET", "the key that signs tokens")?;
-        if jwt_secret.len() < 32 {
-            return Err(wrong(
-                "JWT_SECRET",
-                "has fewer than 32 bytes; make one with: openssl rand -hex 32",
-            ));
-        }
         let window = SaleWindow {
             starts_at: optional(source, "SALE_STARTS_AT", "a time like 2026-11-27T00:00:00Z")?,
             ends_at: optional(source, "SALE_ENDS_AT", "a time like 2026-11-28T00:00:00Z")?,
@@ -163,11 +146,18 @@ impl ServeConfig {
             return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
         }
         let address = "an address like 0.0.0.0:8080";
+        let lock = LockConfig::read(source)?;
         Ok(Self {
             database: DatabaseConfig::read(source)?,
-            lock: LockConfig::read(source)?,
+            strategy: Strategy::read(source, &lock)?,
+            stores: StoresConfig::read(source)?,
+            lock,
             window,
-            jwt_secret,
+            auth: AuthConfig::read(source)?,
+            http: HttpConfig::read(source)?,
+            event_listeners: optional(source, "EVENT_LISTENERS", "a whole number")?
+                .unwrap_or(5_000),
+            replica: source.get("HOSTNAME").unwrap_or_default(),
             listen: optional(source, "LISTEN", address)?.unwrap_or(([0, 0, 0, 0], 8080).into()),
             metrics_listen: optional(source, "METRICS_LISTEN", address)?
                 .unwrap_or(([0, 0, 0, 0], 9090).into()),
@@ -243,7 +233,13 @@ impl LockConfig {
             let problem = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS";
             return Err(wrong("LOCK_TIMEOUT_SECONDS", problem));
         }
-        Ok(Self { nodes: redlock::Config { nodes, node_timeout }, policy })
+        let longest_lease = seconds(source, "LOCK_LONGEST_LEASE_SECONDS", policy.lease_time)?;
+        if longest_lease < policy.lease_time {
+            let problem = "must not be less than LOCK_TIMEOUT_SECONDS";
+            return Err(wrong("LOCK_LONGEST_LEASE_SECONDS", problem));
+        }
+        let config = redlock::Config { node_timeout, longest_lease, ..redlock::Config::new(nodes) };
+        Ok(Self { nodes: config, policy })
     }
 }
 
@@ -351,12 +347,19 @@ mod tests {
     #[test]
     fn errors_name_the_setting() {
         assert!(message("JWT_SECRET", "short").starts_with("JWT_SECRET: "));
+        assert!(message("JWT_ACCEPTED_SECRET", "short").starts_with("JWT_ACCEPTED_SECRET: "));
+        assert!(message("JWKS_ISSUER", "shop").starts_with("JWKS_ISSUER: "));
+        assert!(message("HTTP_MAX_CONNECTIONS", "0").starts_with("HTTP_MAX_CONNECTIONS: "));
         assert!(message("LOCK_WAIT_SECONDS", "0").starts_with("LOCK_WAIT_SECONDS: "));
         assert!(message("LOCK_WAIT_SECONDS", "soon").starts_with("LOCK_WAIT_SECONDS: "));
         assert!(message("LOCK_ORDER", "fifo").starts_with("LOCK_ORDER: "));
         assert!(message("LOCK_WAIT_SECONDS", "1e19").starts_with("LOCK_WAIT_SECONDS: "));
         assert!(message("LOCK_TIMEOUT_SECONDS", "0.1").starts_with("LOCK_TIMEOUT_SECONDS: "));
         assert!(message("REDIS_NODES", " , ").starts_with("REDIS_NODES: "));
+        assert!(message("STRATEGY", "Atomic").starts_with("STRATEGY: Atomic needs one node"));
+        assert!(message("STRATEGY", "Both").starts_with("STRATEGY: "));
+        assert!(message("COMPARE_SECONDS", "0").starts_with("COMPARE_SECONDS: "));
+        assert!(message("LOAD_SECONDS", "often").starts_with("LOAD_SECONDS: "));
         assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
         assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
         let error = ServeConfig::read(&Settings(HashMap::new())).err().unwrap().to_string();

@@ -4,8 +4,13 @@
 //! where they are left, and a transaction whose fencing token is not above all that came before is
 //! refused. It knows no Redis and no HTTP.
 
+mod change;
+pub mod coupons;
 mod decide;
+mod follow;
+pub mod orders;
 mod postgres;
+mod sell;
 mod sql;
 mod sqlite;
 
@@ -15,8 +20,11 @@ use sqlx::Connection;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+pub use change::{ProductChange, ProductDeclaration, ProductTerms};
 pub use decide::Outcome;
+pub use follow::{DecidedOrder, KeyedOrder, Recorded, StockRow};
 use postgres::PostgresLedger;
+pub use sell::Demand;
 use sqlite::SqliteLedger;
 
 /// A ledger in the database that the URL names.
@@ -29,7 +37,8 @@ pub enum Ledger {
 }
 
 /// What a sign-up left behind.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+// No `Debug`: it holds a password's hash.
+#[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Account {
     /// The name it was signed up with.
     pub id: String,
@@ -60,38 +69,6 @@ pub struct Product {
     pub fence: i64,
 }
 
-/// A product as an operator declares it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProductDeclaration {
-    /// See [`Product::id`].
-    pub id: String,
-    /// See [`Product::name`].
-    pub name: String,
-    /// Units the sale is given in all.
-    pub stock: i64,
-    /// See [`Product::max_per_buyer`].
-    #[serde(default)]
-    pub max_per_buyer: Option<i64>,
-    /// See [`Product::wait_timeout_ms`].
-    #[serde(default)]
-    pub wait_timeout_ms: Option<i64>,
-    /// See [`Product::lease_time_ms`].
-    #[serde(default)]
-    pub lease_time_ms: Option<i64>,
-}
-
-impl ProductDeclaration {
-    /// Stock that was declared may have been sold: it is raised, never lowered.
-    fn check_not_lowered(&self, declared: i64) -> Result<(), LedgerError> {
-        if self.stock < declared {
-            let (product, asked) = (self.id.clone(), self.stock);
-            return Err(LedgerError::StockLowered { product, declared, asked });
-        }
-        Ok(())
-    }
-}
-
 /// A purchase that asks for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
@@ -101,6 +78,20 @@ pub struct Purchase {
     pub quantity: i64,
     /// The same key of the same buyer is the same purchase.
     pub idempotency_key: Option<String>,
+}
+
+impl Purchase {
+    /// What it leads to when it is made.
+    fn order(&self, product_id: &str) -> Order {
+        Order {
+            id: Uuid::now_v7(),
+            product_id: product_id.to_owned(),
+            buyer: self.buyer.clone(),
+            quantity: self.quantity,
+            idempotency_key: self.idempotency_key.clone(),
+            lines: 1,
+        }
+    }
 }
 
 /// Units sold, committed.
@@ -116,6 +107,8 @@ pub struct Order {
     pub quantity: i64,
     /// The key the purchase came with.
     pub idempotency_key: Option<String>,
+    /// How many products the order is for: another than one was no purchase.
+    pub lines: i64,
 }
 
 /// What one transaction decided.
@@ -138,6 +131,10 @@ pub enum LedgerError {
         /// The one that came before.
         seen: i64,
     },
+    /// Other holders of these products' locks were here since, with these tokens; nothing was
+    /// changed.
+    #[error("fencing tokens are not above {0:?}")]
+    StaleTokens(Vec<(String, i64)>),
     /// There is no such product; nothing was changed.
     #[error("unknown product {0}")]
     UnknownProduct(String),
@@ -150,6 +147,20 @@ pub enum LedgerError {
         declared: i64,
         /// The stock asked for.
         asked: i64,
+    },
+    /// The product that was to be made is there; nothing was changed.
+    #[error("product {0} exists already")]
+    ProductExists(String),
+    /// The product that was declared was deleted by an administrator; nothing was changed.
+    #[error("product {0} was deleted by an administrator")]
+    ProductDeleted(String),
+    /// The stock is not what the request goes out from; nothing was changed.
+    #[error("product {product} has been given {stock} units in all by now")]
+    StockChanged {
+        /// The product.
+        product: String,
+        /// The units it was given in all.
+        stock: i64,
     },
     /// The URL names no database that is supported.
     #[error("{0:?} is neither a postgres:// nor a sqlite:// URL")]
@@ -171,6 +182,23 @@ impl LedgerError {
         match seen {
             Some(seen) => Self::StaleToken { token, seen },
             None => Self::UnknownProduct(product_id.to_owned()),
+        }
+    }
+
+    /// A constraint forbids it: no second try helps.
+    pub(crate) fn is_refused_by_a_rule(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+            || error.is_check_violation()
+            || error.is_foreign_key_violation()
+    }
+
+    /// Why not all tokens were installed, by those that are there instead.
+    fn refused_among(refused: &[&str], seen: Vec<(String, i64)>) -> Self {
+        let known = |product: &str| seen.iter().any(|(seen, _)| seen == product);
+        match refused.iter().find(|product| !known(product)) {
+            Some(product) => Self::UnknownProduct((*product).to_owned()),
+            None => Self::StaleTokens(seen),
         }
     }
 
@@ -216,6 +244,7 @@ macro_rules! either {
         }
     };
 }
+use either;
 
 impl Ledger {
     /// Reads the URL; connects in the background or when first used. PostgreSQL's connections are
@@ -274,35 +303,52 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.order_by_key(buyer, key)) }).await
     }
 
-    /// Decides purchases of one product, in their order, in one transaction.
+    /// Buyers and keys of all orders of a product; `None` when there are more than `at_most`.
     ///
     /// # Errors
-    /// In every case nothing was changed, but for a connection lost during the commit: then it is
-    /// not known, and the idempotency keys tell.
-    pub async fn sell(
+    /// When the database fails.
+    pub async fn keys_of(
         &self,
         product_id: &str,
-        token: i64,
-        purchases: &[&Purchase],
-    ) -> Result<Decision, LedgerError> {
-        loop {
-            let decision = either!(self, ledger => ledger.sell(product_id, token, purchases));
-            if !matches!(&decision, Err(error) if error.is_crossed_keys()) {
-                return decision;
-            }
-        }
+        at_most: i64,
+    ) -> Result<Option<Vec<(String, String)>>, LedgerError> {
+        let keys = either!(self, ledger => ledger.keys_of(product_id, at_most + 1))?;
+        Ok(i64::try_from(keys.len()).is_ok_and(|count| count <= at_most).then_some(keys))
+    }
+
+    /// The products that were deleted, with the fencing token of each deletion.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deleted_products(&self) -> Result<Vec<(String, i64)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.deleted_products()) }).await
     }
 
     /// Makes the product, or takes over what changed: a stock that was raised adds the difference
     /// to what is left. Returns the units left.
     ///
     /// # Errors
-    /// [`LedgerError::StockLowered`], [`LedgerError::StaleToken`], or when the database fails.
+    /// As [`Ledger::change`].
     pub async fn declare(
         &self,
         product: &ProductDeclaration,
         token: i64,
     ) -> Result<i64, LedgerError> {
-        bounded(async { either!(self, ledger => ledger.declare(product, token)) }).await
+        let product = self.change(&ProductChange::Declare(product.clone()), token).await?;
+        Ok(product.map_or(0, |product| product.available))
+    }
+
+    /// Changes a product and its stock; `token` must come from its lock. Returns what it is then,
+    /// nothing for one that was deleted.
+    ///
+    /// # Errors
+    /// The rule that is broken, [`LedgerError::StaleToken`], or when the database fails; in every
+    /// case nothing was changed, but for a connection lost during the commit.
+    pub async fn change(
+        &self,
+        change: &ProductChange,
+        token: i64,
+    ) -> Result<Option<Product>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.change(change, token)) }).await
     }
 }

@@ -5,7 +5,10 @@
 
 pub mod auth;
 pub mod config;
+pub mod coupons;
 pub mod error;
+pub mod feed;
+mod json;
 pub mod ledger;
 pub mod metrics;
 pub mod router;
@@ -14,3 +17,4 @@ pub mod sale;
 pub mod seed;
 pub mod serve;
 pub mod state;
+pub mod stores;

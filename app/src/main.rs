@@ -1,9 +1,10 @@
 //! The `flashsale-app` command.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use flashsale_app::config::{
     ConfigError, DatabaseConfig, Environment, LogFormat, SEED_SETTINGS, SERVE_SETTINGS, SeedConfig,
@@ -11,10 +12,15 @@ use flashsale_app::config::{
 };
 use flashsale_app::ledger::Ledger;
 use flashsale_app::{router, seed, serve};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
+
+/// Requests allocate small things on one thread and free them on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The purchase API of a flash sale.
 ///
@@ -62,23 +68,58 @@ async fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve => {
             let config = ServeConfig::read(&Environment)?;
-            let api = bind("LISTEN", config.listen).await?;
-            let internal = bind("METRICS_LISTEN", config.metrics_listen).await?;
+            allow_open_files(config.http.max_connections);
+            keep_pages_small();
+            let api = bind("LISTEN", config.listen)?;
+            let internal = bind("METRICS_LISTEN", config.metrics_listen)?;
             serve::run(config, api, internal, shutdown_on_signal()?).await
         }
-        Command::Seed => seed::run(&SeedConfig::read(&Environment)?).await,
+        Command::Seed => unless_stopped(seed::run(&SeedConfig::read(&Environment)?)).await,
         Command::Migrate => {
             let config = DatabaseConfig::read(&Environment)?;
             let ledger = Ledger::connect_lazy(&config.url, 1)
                 .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
-            ledger.migrate().await.context("cannot migrate the database")
+            let migration = async { ledger.migrate().await.map_err(anyhow::Error::from) };
+            unless_stopped(migration).await.context("cannot migrate the database")
         }
         Command::Openapi => Ok(()),
     }
 }
 
-async fn bind(name: &str, address: std::net::SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{name}: cannot listen on {address}"))
+/// Each connection is an open file, and a shell's limit is often 1024.
+fn allow_open_files(connections: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // Beside connections: the stores, the sockets themselves and the log.
+    let needed = connections as u64 + 256;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft >= needed {
+        return;
+    }
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard);
+    if hard < needed || raised.is_err() {
+        warn!(soft, hard, needed, "HTTP_MAX_CONNECTIONS may need more open files; raise ulimit -n");
+    }
+}
+
+/// A connection touches a part of each of its buffers; huge pages would be there for the whole of
+/// them.
+fn keep_pages_small() {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        warn!(%error, "cannot turn off huge pages: more memory is used");
+    }
+}
+
+/// How many may connect before the first of them is accepted; the system may allow fewer.
+const BACKLOG: u32 = 8192;
+
+fn bind(name: &str, address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("{name}: cannot listen on {address}"))
 }
 
 fn log_to_stderr() -> Result<()> {
@@ -92,6 +133,15 @@ fn log_to_stderr() -> Result<()> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+/// Ends at a signal: the first process of a container dies of none by itself.
+async fn unless_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let stopped = shutdown_on_signal()?;
+    tokio::select! {
+        result = work => result,
+        () = stopped.cancelled() => bail!("stopped by a signal"),
+    }
 }
 
 /// Cancelled by the first SIGTERM or SIGINT.

@@ -1,12 +1,20 @@
 //! What the app measures, for Prometheus. A metric's doc comment is its help text.
 
+mod clients;
+mod lock;
+mod stores;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
-use prometheus::{Histogram, IntGauge};
-use redlock::{AcquireOutcome, Observer};
+
+pub use clients::{ClientMetrics, LogIn};
+pub use lock::{LockMetrics, LockWait};
+pub use stores::StoreMetrics;
 
 use crate::sale::{Listing, PurchaseError, Receipt};
 
@@ -20,13 +28,16 @@ const SECONDS: &[f64] = &[
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    lock_wait: HistogramVec,
-    lock_hold: Histogram,
-    lock_node: HistogramVec,
-    lock_node_failures: IntCounterVec,
-    lock_acquisitions: IntCounterVec,
-    lock_nodes_connected: IntGauge,
+    lock: Arc<LockMetrics>,
+    clients: Arc<ClientMetrics>,
+    stores: Arc<StoreMetrics>,
     purchases: IntCounterVec,
+    /// Of `purchases`: what is counted most is not looked up by its label each time.
+    sold: IntCounter,
+    /// The same.
+    sold_out: IntCounter,
+    orders: IntCounterVec,
+    coupons: IntCounterVec,
     batch_size: Histogram,
     stock_remaining: IntGaugeVec,
     http_requests: IntCounterVec,
@@ -43,46 +54,28 @@ impl Metrics {
     /// # Errors
     /// Never with the names below, which differ.
     pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let purchases = IntCounterVec::new(
+            Opts::new("flashsale_purchases_total", "Purchases, by outcome."),
+            &["outcome"],
+        )?;
         let metrics = Self {
-            registry: Registry::new(),
-            lock_wait: HistogramVec::new(
-                histogram(
-                    "flashsale_lock_wait_seconds",
-                    "Time until the lock was acquired or given up, by outcome.",
+            lock: Arc::new(LockMetrics::registered(&registry)?),
+            clients: Arc::new(ClientMetrics::registered(&registry)?),
+            stores: Arc::new(StoreMetrics::registered(&registry)?),
+            registry,
+            sold: purchases.with_label_values(&["sold"]),
+            sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
+            purchases,
+            orders: IntCounterVec::new(
+                Opts::new(
+                    "flashsale_orders_total",
+                    "Orders of several products placed, cancelled and paid, by outcome.",
                 ),
                 &["outcome"],
             )?,
-            lock_hold: Histogram::with_opts(histogram(
-                "flashsale_lock_hold_seconds",
-                "Time from the acquisition of the lock to its release.",
-            ))?,
-            lock_node: HistogramVec::new(
-                histogram(
-                    "flashsale_lock_node_seconds",
-                    "Time one Redis node took to vote, by node; one that did not vote in time counts with its timeout.",
-                ),
-                &["node"],
-            )?,
-            lock_node_failures: IntCounterVec::new(
-                Opts::new(
-                    "flashsale_lock_node_failures_total",
-                    "Votes that a Redis node did not give in time, by node.",
-                ),
-                &["node"],
-            )?,
-            lock_acquisitions: IntCounterVec::new(
-                Opts::new(
-                    "flashsale_lock_acquisitions_total",
-                    "Attempts to acquire the lock, by outcome.",
-                ),
-                &["outcome"],
-            )?,
-            lock_nodes_connected: IntGauge::new(
-                "flashsale_lock_nodes_connected",
-                "Redis nodes this replica is connected to.",
-            )?,
-            purchases: IntCounterVec::new(
-                Opts::new("flashsale_purchases_total", "Purchases, by outcome."),
+            coupons: IntCounterVec::new(
+                Opts::new("flashsale_coupons_total", "Coupons asked for, by outcome."),
                 &["outcome"],
             )?,
             batch_size: Histogram::with_opts(
@@ -119,25 +112,22 @@ impl Metrics {
         // Without `..`: a metric that is not registered does not compile.
         let Self {
             registry,
-            lock_wait,
-            lock_hold,
-            lock_node,
-            lock_node_failures,
-            lock_acquisitions,
-            lock_nodes_connected,
+            lock: _,
+            clients: _,
+            stores: _,
             purchases,
+            sold: _,
+            sold_out: _,
+            orders,
+            coupons,
             batch_size,
             stock_remaining,
             http_requests,
             http_seconds,
         } = self;
-        registry.register(Box::new(lock_wait.clone()))?;
-        registry.register(Box::new(lock_hold.clone()))?;
-        registry.register(Box::new(lock_node.clone()))?;
-        registry.register(Box::new(lock_node_failures.clone()))?;
-        registry.register(Box::new(lock_acquisitions.clone()))?;
-        registry.register(Box::new(lock_nodes_connected.clone()))?;
         registry.register(Box::new(purchases.clone()))?;
+        registry.register(Box::new(orders.clone()))?;
+        registry.register(Box::new(coupons.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
         registry.register(Box::new(stock_remaining.clone()))?;
         registry.register(Box::new(http_requests.clone()))?;
@@ -157,11 +147,22 @@ impl Metrics {
     /// Counts an answer to a buyer.
     pub fn purchase(&self, result: Result<&Receipt, &PurchaseError>) {
         let outcome = match result {
-            Ok(Receipt { replayed: false, .. }) => "sold",
+            Ok(Receipt { replayed: false, .. }) => return self.sold.inc(),
+            Err(PurchaseError::SoldOut) => return self.sold_out.inc(),
             Ok(Receipt { replayed: true, .. }) => "replayed",
             Err(error) => error.code(),
         };
         self.purchases.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts what became of an order.
+    pub fn order(&self, outcome: &'static str) {
+        self.orders.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts an answer to somebody who asked for a coupon.
+    pub fn coupon(&self, outcome: &'static str) {
+        self.coupons.with_label_values(&[outcome]).inc();
     }
 
     /// Counts purchases that are decided together.
@@ -170,12 +171,31 @@ impl Metrics {
         self.batch_size.observe(size as f64);
     }
 
+    /// Is told what the lock does.
+    #[must_use]
+    pub fn lock(&self) -> &Arc<LockMetrics> {
+        &self.lock
+    }
+
+    /// Is told what clients do before they buy.
+    #[must_use]
+    pub fn clients(&self) -> &Arc<ClientMetrics> {
+        &self.clients
+    }
+
+    /// Is told how the two stores agree.
+    #[must_use]
+    pub fn stores(&self) -> &Arc<StoreMetrics> {
+        &self.stores
+    }
+
     /// Takes over what is read only when somebody asks.
-    pub fn refresh(&self, listings: &[Listing], nodes_connected: usize) {
+    pub fn refresh(&self, listings: &[Listing]) {
+        // Without those that were deleted since.
+        self.stock_remaining.reset();
         for listing in listings {
             self.stock_remaining.with_label_values(&[&listing.product.id]).set(listing.remaining);
         }
-        self.lock_nodes_connected.set(i64::try_from(nodes_connected).unwrap_or(i64::MAX));
     }
 
     /// Counts an HTTP request; `route` is the pattern, not the path.
@@ -183,33 +203,4 @@ impl Metrics {
         self.http_requests.with_label_values(&[method, route, status]).inc();
         self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
-}
-
-impl Observer for Metrics {
-    fn acquired(&self, outcome: AcquireOutcome, waited: Duration) {
-        let outcome = match outcome {
-            AcquireOutcome::Acquired => "acquired",
-            AcquireOutcome::Timeout => "timeout",
-            AcquireOutcome::QuorumUnavailable => "quorum_unavailable",
-        };
-        self.lock_wait.with_label_values(&[outcome]).observe(waited.as_secs_f64());
-        self.lock_acquisitions.with_label_values(&[outcome]).inc();
-    }
-
-    fn released(&self, held: Duration) {
-        self.lock_hold.observe(held.as_secs_f64());
-    }
-
-    fn node_voted(&self, node: usize, took: Duration, answered: bool) {
-        let node = node_label(node);
-        self.lock_node.with_label_values(&[node]).observe(took.as_secs_f64());
-        if !answered {
-            self.lock_node_failures.with_label_values(&[node]).inc();
-        }
-    }
-}
-
-/// A sale has one node or five.
-fn node_label(node: usize) -> &'static str {
-    ["0", "1", "2", "3", "4"].get(node).copied().unwrap_or("other")
 }

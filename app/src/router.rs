@@ -10,14 +10,18 @@ use axum::response::Response;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::routes::{auth, probes, products, purchases};
+use crate::routes::{
+    admin, auth, coupons, events, orders, page, probes, products, purchases, stocks,
+};
 use crate::state::AppState;
 
 /// No request has a reason to be larger.
@@ -38,6 +42,22 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(products::list))
         .routes(routes!(products::stock))
         .routes(routes!(purchases::purchase))
+        .routes(routes!(events::sale))
+        .routes(routes!(events::follow_sale))
+        .routes(routes!(events::follow_product))
+        .routes(routes!(admin::create))
+        .routes(routes!(admin::revise, admin::delete))
+        .routes(routes!(admin::restock))
+        .routes(routes!(admin::overview))
+        .routes(routes!(stocks::distributed))
+        .routes(routes!(stocks::fair))
+        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::payment))
+        .routes(routes!(coupons::create))
+        .routes(routes!(coupons::show))
+        .routes(routes!(coupons::issue))
 }
 
 /// The OpenAPI document of the API.
@@ -49,13 +69,32 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .components
         .get_or_insert_default()
         .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document_timeouts(&mut document);
     document
+}
+
+/// The server itself answers this where there is a body to wait for, whatever the route.
+fn document_timeouts(document: &mut utoipa::openapi::OpenApi) {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let late = ResponseBuilder::new()
+        .description("`request_timeout`: the body did not come in time")
+        .content("application/problem+json", problem)
+        .build();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.post, &mut item.put, &mut item.patch];
+        let with_body = |operation: &&mut Operation| operation.request_body.is_some();
+        for operation in operations.into_iter().flatten().filter(with_body) {
+            let responses = &mut operation.responses.responses;
+            responses.entry("408".to_owned()).or_insert_with(|| late.clone().into());
+        }
+    }
 }
 
 /// The API, for port 8080.
 pub fn api(state: AppState) -> Router {
     let (routes, _) = documented().split_for_parts();
     routes
+        .merge(page::routes())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))

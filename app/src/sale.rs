@@ -4,21 +4,34 @@
 //! the window, what is known of the stock, then the batch under the lock and the ledger. It knows
 //! no HTTP.
 
+mod atomic;
 mod batch;
 mod catalog;
+mod change;
+mod known_keys;
+mod ordering;
+mod orders;
+mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use redlock::{AcquireError, Combiner, CombinerConfig, Redlock, SubmitError};
-use tracing::error;
+use tracing::{error, warn};
 
-use crate::config::{LockConfig, SaleWindow};
-use crate::ledger::{Ledger, LedgerError, Order, Outcome, Purchase};
+use crate::config::{ConfigError, SaleWindow, ServeConfig, Strategy};
+use crate::ledger::{Ledger, LedgerError, Order, Outcome, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
+use crate::stores::Stores;
+use atomic::Atomic;
 use batch::Selling;
 pub use catalog::{Catalog, Listing};
+pub use change::{ChangeError, change_product};
+use known_keys::KnownKeys;
+use ordering::Orders;
+pub use orders::{OrderError, OrderReceipt};
+pub use rules::{RuleError, check_product, check_terms, check_units};
 
 /// The lock's resource, and the Redis key of the stock, of a product: `stock:<product>`.
 #[must_use]
@@ -31,9 +44,19 @@ pub fn stock_resource(product_id: &str) -> String {
 pub struct Sale {
     window: SaleWindow,
     ledger: Ledger,
+    redlock: Redlock,
     catalog: Arc<Catalog>,
-    combiner: Combiner<Selling>,
+    known_keys: Arc<KnownKeys>,
+    engine: Engine,
+    orders: Orders,
     metrics: Arc<Metrics>,
+}
+
+/// What decides, and what keeps the two stores in agreement meanwhile.
+#[derive(Debug)]
+enum Engine {
+    Locked(Combiner<Selling>, Box<Stores>),
+    Atomic(Atomic),
 }
 
 /// A purchase that was made.
@@ -82,6 +105,14 @@ pub enum PurchaseError {
     /// The database failed or is away.
     #[error("the database does not answer")]
     DatabaseUnavailable,
+    /// Redis, which decides, is away or being filled from the database.
+    #[error("the stock is not there at the moment")]
+    StockUnavailable,
+    /// Redis decides in this sale, one product at a time.
+    #[error(
+        "this sale is decided by Redis (strategy Atomic): buy products one by one with POST /v1/purchases"
+    )]
+    NotWithAtomic,
     /// The batch ended without an answer.
     #[error("the purchase was interrupted")]
     Interrupted,
@@ -89,29 +120,95 @@ pub enum PurchaseError {
 
 impl Sale {
     /// Opens the sale of what the ledger lists. Products appear with [`Catalog::refresh`].
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the node that decides cannot be used.
     pub fn new(
         ledger: Ledger,
         redlock: Redlock,
-        lock: &LockConfig,
-        window: SaleWindow,
+        config: &ServeConfig,
         metrics: Arc<Metrics>,
-    ) -> Self {
-        let catalog = Arc::new(Catalog::new(ledger.clone(), redlock.clone(), lock.policy));
-        let selling = Selling {
-            ledger: ledger.clone(),
-            redlock: redlock.clone(),
-            catalog: Arc::clone(&catalog),
-            metrics: Arc::clone(&metrics),
+    ) -> Result<Self, ConfigError> {
+        let ServeConfig { lock, window, strategy, stores, .. } = config;
+        let (window, catalog) =
+            (*window, Catalog::new(ledger.clone(), redlock.clone(), lock, *strategy));
+        let catalog = Arc::new(catalog);
+        let orders = Orders::new(&ledger, &redlock, &catalog, &metrics);
+        let (of_ledger, of_catalog) = (ledger.clone(), Arc::clone(&catalog));
+        let engine = match strategy {
+            Strategy::Locked => {
+                let stores = Stores::new(
+                    ledger.clone(),
+                    redlock.clone(),
+                    lock.policy,
+                    *stores,
+                    Arc::clone(metrics.stores()),
+                );
+                let selling = Selling {
+                    ledger: of_ledger,
+                    redlock: redlock.clone(),
+                    catalog: of_catalog,
+                    metrics: Arc::clone(&metrics),
+                };
+                let combiner = Combiner::new(redlock.clone(), selling, CombinerConfig::default());
+                Engine::Locked(combiner, Box::new(stores))
+            }
+            Strategy::Atomic => Engine::Atomic(
+                Atomic::new(of_ledger, redlock.clone(), lock, of_catalog, Arc::clone(&metrics))
+                    .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?,
+            ),
         };
-        let combiner = Combiner::new(redlock, selling, CombinerConfig::default());
-        Self { window, ledger, catalog, combiner, metrics }
+        let known_keys = Arc::new(KnownKeys::new(ledger.clone()));
+        Ok(Self { window, ledger, redlock, catalog, known_keys, engine, orders, metrics })
+    }
+
+    /// Keeps the two stores in agreement, until it is dropped.
+    pub async fn keep(&self) {
+        match &self.engine {
+            Engine::Locked(_, stores) => Box::pin(stores.keep()).await,
+            Engine::Atomic(atomic) => Box::pin(atomic.keep()).await,
+        }
+    }
+
+    /// Whether the database decides, so that units can be taken there.
+    fn is_decided_by_the_database(&self) -> bool {
+        matches!(self.engine, Engine::Locked(..))
     }
 
     /// The products on sale.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// When it is open.
+    #[must_use]
+    pub fn window(&self) -> SaleWindow {
+        self.window
+    }
+
+    /// How many lock nodes may vote now, and how many there are.
+    #[must_use]
+    pub fn lock_nodes(&self) -> (usize, usize) {
+        self.redlock.connected()
+    }
+
+    /// Changes a product in both stores, for an administrator. This replica knows of it at once;
+    /// the others of its stock at once, of the rest with their next look at the ledger.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change(&self, change: &ProductChange) -> Result<Option<Product>, ChangeError> {
+        let deletes = matches!(change, ProductChange::Delete { .. });
+        if deletes && !self.is_decided_by_the_database() {
+            return Err(ChangeError::NotWithAtomic);
+        }
+        let policy = self.catalog.policy(&stock_resource(change.product_id()));
+        let product = change_product(&self.ledger, &self.redlock, policy, change).await?;
+        if let Err(error) = self.catalog.refresh().await {
+            warn!(%error, "cannot read the catalog after a change");
+        }
+        Ok(product)
     }
 
     /// Buys, or says why not.
@@ -133,16 +230,27 @@ impl Sale {
         product_id: &str,
         purchase: Purchase,
     ) -> Result<Receipt, PurchaseError> {
-        let Some(remaining) = self.catalog.loaded()?.remaining(product_id) else {
+        let Some(stock) = self.catalog.loaded()?.stock(product_id) else {
             return Err(PurchaseError::UnknownProduct(product_id.to_owned()));
         };
         if let Err(refusal) = self.window.check(Timestamp::now()) {
             return self.replay_or(refusal, product_id, &purchase).await;
         }
-        if purchase.quantity > remaining {
+        if purchase.quantity > stock.remaining {
+            // Where Redis decides, it knows the keys as well, and before the database does.
+            if self.is_decided_by_the_database()
+                && self.known_keys.rule_out(product_id, stock.token, &purchase)
+            {
+                return Err(PurchaseError::SoldOut);
+            }
             return self.replay_or(PurchaseError::SoldOut, product_id, &purchase).await;
         }
-        self.combiner.submit(&stock_resource(product_id), purchase).await?
+        match &self.engine {
+            Engine::Locked(combiner, _) => {
+                combiner.submit(&stock_resource(product_id), purchase).await?
+            }
+            Engine::Atomic(atomic) => atomic.purchase(product_id, purchase).await,
+        }
     }
 
     /// The answer a known idempotency key had, else the refusal.
@@ -155,7 +263,16 @@ impl Sale {
         let Some(key) = &purchase.idempotency_key else {
             return Err(refusal);
         };
-        match self.ledger.order_by_key(&purchase.buyer, key).await? {
+        let decided = match &self.engine {
+            Engine::Locked(..) => None,
+            Engine::Atomic(atomic) => atomic.order_by_key(&purchase.buyer, key).await,
+        };
+        let order = match decided {
+            Some(order) => order,
+            // Boxed: every purchase that waits would have room for it.
+            None => Box::pin(self.ledger.order_by_key(&purchase.buyer, key)).await?,
+        };
+        match order {
             Some(order) => receipt(Outcome::of_existing(order, product_id, purchase.quantity)),
             None => Err(refusal),
         }
@@ -173,7 +290,8 @@ fn receipt(outcome: Outcome) -> Result<Receipt, PurchaseError> {
 }
 
 impl SaleWindow {
-    fn check(&self, now: Timestamp) -> Result<(), PurchaseError> {
+    /// Whether purchases are taken at this time.
+    pub(crate) fn check(&self, now: Timestamp) -> Result<(), PurchaseError> {
         match (self.starts_at, self.ends_at) {
             (Some(starts_at), _) if now < starts_at => Err(PurchaseError::NotStarted(starts_at)),
             (_, Some(ends_at)) if now >= ends_at => Err(PurchaseError::Ended(ends_at)),
@@ -188,9 +306,20 @@ impl From<SubmitError> for PurchaseError {
             SubmitError::Overloaded { expected_wait } => {
                 Self::Overloaded { retry_after: expected_wait }
             }
-            SubmitError::Lock(AcquireError::Timeout { .. }) => Self::LockTimeout,
-            SubmitError::Lock(_) => Self::QuorumUnavailable,
+            SubmitError::Lock(error) => error.into(),
             SubmitError::Abandoned => Self::Interrupted,
+        }
+    }
+}
+
+impl From<AcquireError> for PurchaseError {
+    fn from(error: AcquireError) -> Self {
+        match error {
+            AcquireError::Overloaded { expected_wait } => {
+                Self::Overloaded { retry_after: expected_wait }
+            }
+            AcquireError::Timeout { .. } => Self::LockTimeout,
+            _ => Self::QuorumUnavailable,
         }
     }
 }

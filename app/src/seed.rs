@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use redlock::{Policy, Redlock};
 use serde::Deserialize;
 use tokio::time::sleep;
@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use crate::auth::Passwords;
 use crate::config::{ConfigError, SeedConfig};
-use crate::ledger::{Account, Ledger, LedgerError, ProductDeclaration};
-use crate::sale::stock_resource;
+use crate::ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
+use crate::sale::{ChangeError, change_product, check_product};
 
 const RETRY: Duration = Duration::from_millis(250);
 /// How long nodes beyond a quorum are waited for; one that comes later gets its stock with the
@@ -39,7 +39,8 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         serde_json::from_str(&text).with_context(|| format!("CATALOG_FILE: {path}"))?;
 
     for product in &catalog.products {
-        check_id(&product.id)?;
+        check_product(product, config.lock.nodes.longest_lease)
+            .map_err(|error| anyhow!("CATALOG_FILE: product {:?}: {error}", product.id))?;
     }
 
     // One thing after the other needs one connection.
@@ -55,20 +56,8 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     }
     all_connected(&redlock, Instant::now() + ALL_NODES).await;
     for product in &catalog.products {
-        let remaining = declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
-        info!(product = product.id, stock = product.stock, remaining, "seeded");
+        declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
     }
-    Ok(())
-}
-
-/// An id is part of Redis keys, metric labels and paths.
-fn check_id(id: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    let good = (1..=63).contains(&id.len()) && id.chars().all(allowed);
-    ensure!(
-        good,
-        "CATALOG_FILE: product id {id:?} must be 1 to 63 letters, digits, '.', '_' or '-'"
-    );
     Ok(())
 }
 
@@ -109,32 +98,29 @@ async fn declare(
     policy: Policy,
     product: &ProductDeclaration,
     deadline: Instant,
-) -> Result<i64> {
-    let resource = stock_resource(&product.id);
+) -> Result<()> {
+    let change = ProductChange::Declare(product.clone());
+    let mut reported = false;
     loop {
-        let acquire = || redlock.acquire(&resource, policy);
-        let lease = until(deadline, "the lock", acquire).await?;
-        match ledger.declare(product, i64::try_from(lease.token())?).await {
-            Ok(remaining) => {
-                lease.release_with(&[(&resource, remaining.to_string())]).await;
-                return Ok(remaining);
+        match change_product(ledger, redlock, policy, &change).await {
+            Ok(declared) => {
+                let remaining = declared.map(|declared| declared.available);
+                info!(product = product.id, stock = product.stock, remaining, "seeded");
+                return Ok(());
             }
-            // Nodes that lost their data count from zero again; the ledger knows better.
-            Err(LedgerError::StaleToken { seen, .. }) => {
-                redlock.saw_token(&resource, u64::try_from(seen)?);
-                lease.release().await;
+            // It was declared when it was deleted, so to declare it again says nothing new.
+            Err(ChangeError::Ledger(error @ LedgerError::ProductDeleted(_))) => {
+                warn!(%error, "not seeded");
+                return Ok(());
             }
-            Err(error @ (LedgerError::Database(_) | LedgerError::TimedOut(_)))
-                if Instant::now() < deadline =>
-            {
-                warn!(%error, "trying again");
-                lease.release().await;
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                if !reported {
+                    warn!(%error, "trying again");
+                }
+                reported = true;
                 sleep(RETRY).await;
             }
-            Err(error) => {
-                lease.release().await;
-                return Err(error).with_context(|| format!("product {}", product.id));
-            }
+            Err(error) => return Err(error).with_context(|| format!("product {}", product.id)),
         }
     }
 }

@@ -1,24 +1,31 @@
 //! `flashsale-app serve`: a replica from start to shutdown.
 
+mod activity;
+mod body;
+mod http;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::serve::ListenerExt;
 use redlock::Redlock;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::auth::{Passwords, Tokens};
-use crate::config::{ConfigError, ServeConfig};
+pub use self::body::BodyTimeout;
+pub use self::http::Peer;
+use crate::auth::{Attempts, Passwords, Provider, Tokens};
+use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
+use crate::coupons::Coupons;
+use crate::feed::Feed;
 use crate::ledger::Ledger;
-use crate::metrics::Metrics;
+use crate::metrics::{ClientMetrics, Metrics};
 use crate::router;
 use crate::routes::probes::ProbeState;
 use crate::sale::Sale;
-use crate::state::{AppState, Readiness};
+use crate::state::{AppState, Parts, Readiness};
 
 /// How often what is away at start is tried again.
 const START_RETRY: Duration = Duration::from_millis(250);
@@ -41,15 +48,12 @@ pub async fn run(
     let database = &config.database;
     let ledger = Ledger::connect_lazy(&database.url, database.max_connections)
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
-    let redlock = Redlock::start_observed(&config.lock.nodes, Arc::clone(&metrics) as _)
+    let redlock = Redlock::start_observed(&config.lock.nodes, Arc::clone(metrics.lock()) as _)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
-    let sale = Arc::new(Sale::new(
-        ledger.clone(),
-        redlock.clone(),
-        &config.lock,
-        config.window,
-        Arc::clone(&metrics),
-    ));
+    let sale = Arc::new(Sale::new(ledger.clone(), redlock.clone(), &config, Arc::clone(&metrics))?);
+    let coupons =
+        Coupons::new(ledger.clone(), redlock.clone(), config.lock.policy, Arc::clone(&metrics));
+    let (tokens, provider) = trusted(&config.auth)?;
     let readiness = Arc::new(Readiness::default());
 
     let probes = ProbeState {
@@ -58,13 +62,17 @@ pub async fn run(
         redlock: redlock.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let state = AppState {
+    let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
+        coupons: Arc::new(coupons),
         ledger: ledger.clone(),
-        tokens: Arc::new(Tokens::new(&config.jwt_secret)),
-        passwords: Passwords::new()?,
+        tokens: Arc::new(tokens),
+        passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
+        attempts: Attempts::behind(config.auth.trusted_proxies),
         metrics,
-    };
+        feed: Feed::start(Arc::clone(&sale), config.event_listeners, shutdown.clone()),
+        replica: config.replica.into(),
+    });
     info!(api = %api.local_addr()?, internal = %internal.local_addr()?, "listening");
 
     let upkeep = tokio::spawn({
@@ -72,18 +80,36 @@ pub async fn run(
         async move {
             let working = async {
                 become_ready(&ledger, &redlock, &sale, &readiness).await;
-                keep_fresh(&sale).await;
+                tokio::join!(keep_fresh(&sale), sale.keep());
             };
             // None: shut down.
             let _ = shutdown.run_until_cancelled(working).await;
             readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });
-    let served =
-        serve(api, router::api(state), internal, router::internal(probes), &shutdown).await;
+    if let Some(provider) = provider {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move { shutdown.run_until_cancelled(provider.follow()).await });
+    }
+    let clients = Arc::clone(state.metrics.clients());
+    let servers = Servers { config: config.http, clients };
+    servers.serve(api, router::api(state), internal, router::internal(probes), &shutdown).await;
     // Ends with the same signal.
     let _ = upkeep.await;
-    served
+    Ok(())
+}
+
+/// Whose tokens are accepted.
+fn trusted(config: &AuthConfig) -> Result<(Tokens, Option<Arc<Provider>>)> {
+    let mut tokens = Tokens::new(&config.secret);
+    if let Some(secret) = &config.accepted_secret {
+        tokens = tokens.accepting(secret);
+    }
+    let Some(provider) = &config.provider else { return Ok((tokens, None)) };
+    let provider = Provider::read(provider.clone())
+        .map_err(|error| ConfigError::unusable("JWKS_FILE", &error))?;
+    let provider = Arc::new(provider);
+    Ok((tokens.trusting(Arc::clone(&provider)), Some(provider)))
 }
 
 /// Migrates, reads the catalog and waits for a quorum, saying in the readiness what is missing.
@@ -136,39 +162,39 @@ async fn keep_fresh(sale: &Sale) {
     }
 }
 
-async fn serve(
-    api: TcpListener,
-    api_router: axum::Router,
-    internal: TcpListener,
-    internal_router: axum::Router,
-    shutdown: &CancellationToken,
-) -> Result<()> {
-    // Answers are small: waiting to fill a packet only delays them.
-    let api = api.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let api = axum::serve(api, api_router)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
-    // The probes answer as long as requests are under way.
-    let drained = CancellationToken::new();
-    let internal = axum::serve(internal, internal_router)
-        .with_graceful_shutdown(drained.clone().cancelled_owned())
-        .into_future();
-    let internal = tokio::spawn(internal);
+/// Both sockets.
+struct Servers {
+    config: HttpConfig,
+    clients: Arc<ClientMetrics>,
+}
 
-    let deadline = async {
-        shutdown.cancelled().await;
-        info!("shutting down");
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = api => served.context("API socket")?,
-        () = deadline => warn!("requests were still under way after {DRAIN:?}"),
+impl Servers {
+    async fn serve(
+        &self,
+        api: TcpListener,
+        api_router: axum::Router,
+        internal: TcpListener,
+        internal_router: axum::Router,
+        shutdown: &CancellationToken,
+    ) {
+        let serve = |listener, router, shutdown| {
+            http::serve(listener, router, self.config, Arc::clone(&self.clients), shutdown)
+        };
+        let api = serve(api, api_router, shutdown.clone());
+        // The probes answer as long as requests are under way.
+        let drained = CancellationToken::new();
+        let internal = tokio::spawn(serve(internal, internal_router, drained.clone()));
+
+        let deadline = async {
+            shutdown.cancelled().await;
+            info!("shutting down");
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = api => {}
+            () = deadline => warn!("requests were still under way after {DRAIN:?}"),
+        }
+        drained.cancel();
+        let _ = timeout(Duration::from_secs(1), internal).await;
     }
-    drained.cancel();
-    if let Ok(served) = timeout(Duration::from_secs(1), internal).await {
-        served?.context("probe socket")?;
-    }
-    Ok(())
 }

@@ -1,30 +1,85 @@
 //! What the handlers share.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
+use axum::http::request;
 
-use crate::auth::{Claims, Passwords, Tokens};
+use crate::auth::{Attempts, Claims, Passwords, Role, Tokens};
+use crate::coupons::Coupons;
 use crate::error::ApiError;
+use crate::feed::Feed;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::sale::Sale;
+use crate::serve::Peer;
 
-/// Cheap to clone.
-#[derive(Debug, Clone, FromRef)]
-pub struct AppState {
+/// One pointer: each request clones it more than once, and all cores share the counts behind it.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Parts>);
+
+/// See [`AppState`].
+#[derive(Debug)]
+pub struct Parts {
     /// Sells.
     pub sale: Arc<Sale>,
+    /// Issues coupons.
+    pub coupons: Arc<Coupons>,
     /// For accounts.
     pub ledger: Ledger,
     /// Signs and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
+    /// Bounds log-ins.
+    pub attempts: Arc<Attempts>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Tells listeners of the stock.
+    pub feed: Feed,
+    /// This replica's name.
+    pub replica: Arc<str>,
+}
+
+impl AppState {
+    /// Shares them.
+    #[must_use]
+    pub fn of(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What a handler may ask for alone.
+macro_rules! parts {
+    ($($part:ident: $of:ty,)*) => {$(
+        impl FromRef<AppState> for $of {
+            fn from_ref(state: &AppState) -> Self {
+                state.$part.clone()
+            }
+        }
+    )*};
+}
+
+parts! {
+    sale: Arc<Sale>,
+    coupons: Arc<Coupons>,
+    ledger: Ledger,
+    tokens: Arc<Tokens>,
+    passwords: Passwords,
+    metrics: Arc<Metrics>,
+    feed: Feed,
+    replica: Arc<str>,
 }
 
 /// Why a replica takes no requests yet, or none any more.
@@ -69,7 +124,10 @@ pub struct Authenticated(pub Claims);
 impl FromRequestParts<AppState> for Authenticated {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+    async fn from_request_parts(
+        parts: &mut request::Parts,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
         let header = parts.headers.get(AUTHORIZATION).ok_or(ApiError::MissingToken)?;
         let (scheme, token) = header
             .to_str()
@@ -80,5 +138,41 @@ impl FromRequestParts<AppState> for Authenticated {
             return Err(ApiError::MissingToken);
         }
         Ok(Self(state.tokens.verify(token.trim())?))
+    }
+}
+
+/// The claims of an administrator's token.
+#[derive(Debug)]
+pub struct Admin(pub Claims);
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut request::Parts,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let Authenticated(claims) = Authenticated::from_request_parts(parts, state).await?;
+        match claims.role {
+            Role::Admin => Ok(Self(claims)),
+            Role::Buyer => Err(ApiError::Forbidden),
+        }
+    }
+}
+
+/// The address at the other end of the connection: a client's, or a proxy's.
+#[derive(Debug)]
+pub(crate) struct PeerAddress(pub IpAddr);
+
+impl<S: Sync> FromRequestParts<S> for PeerAddress {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut request::Parts,
+        _: &S,
+    ) -> Result<Self, Self::Rejection> {
+        // Absent only where a test calls the router itself.
+        let peer = parts.extensions.get::<Peer>();
+        Ok(Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip())))
     }
 }

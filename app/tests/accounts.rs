@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale};
+use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
+use flashsale_app::auth::{Role, Tokens};
 use serde_json::{Value, json};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
@@ -46,6 +47,141 @@ async fn wrong_credentials_do_not_say_which_part_is_wrong() {
     ];
     assert_eq!(wrong.problem(), (401, "wrong_credentials"));
     assert_eq!(wrong.body, unknown.body);
+}
+
+/// Passwords that were hashed so far.
+async fn hashes(sale: &TestSale) -> u64 {
+    let metrics = sale.metrics().await;
+    let name = "flashsale_password_hash_seconds_count ";
+    metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_unknown_id_takes_the_same_work_as_a_wrong_password() {
+    for database in BOTH {
+        let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(database) }).await;
+        let ann = json!({"id": "ann", "password": "correct horse"});
+        post(&sale, "/v1/auth/signup", &ann).await;
+        for id in ["ann", "bob"] {
+            let before = hashes(&sale).await;
+            let body = json!({"id": id, "password": "battery staple"});
+            let answer = post(&sale, "/v1/auth/login", &body).await;
+            assert_eq!(answer.problem(), (401, "wrong_credentials"));
+            assert_eq!(hashes(&sale).await, before + 1, "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn passwords_cannot_be_guessed_and_nobody_else_is_locked_out() {
+    let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
+    spec.settings.push(("TRUSTED_PROXIES", "1".to_owned()));
+    let sale = TestSale::start(spec).await;
+    let ann = json!({"id": "ann", "password": "correct horse"});
+    post(&sale, "/v1/auth/signup", &ann).await;
+    let log_in = async |from: &str, body: &Value| {
+        let url = format!("{}/v1/auth/login", sale.replicas[0].api);
+        let request = sale.client.post(url).header("x-forwarded-for", from).json(body);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    for n in 0..5 {
+        let guess = json!({"id": "ann", "password": format!("password{n}")});
+        assert_eq!(log_in("192.0.2.66", &guess).await.problem(), (401, "wrong_credentials"));
+    }
+    // From now on not even the right one is looked at.
+    let hashed = hashes(&sale).await;
+    let refused = log_in("192.0.2.66", &ann).await;
+    assert_eq!(refused.problem(), (429, "too_many_attempts"));
+    let seconds: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+    assert_eq!(hashes(&sale).await, hashed);
+    // An id that does not exist is no different.
+    for n in 0..6 {
+        let guess = json!({"id": "nobody", "password": format!("password{n}")});
+        assert_eq!(log_in("192.0.2.67", &guess).await.status, if n < 5 { 401 } else { 429 });
+    }
+    // Ann herself is elsewhere, and the header's other values are anybody's.
+    assert_eq!(log_in("192.0.2.66, 192.0.2.1", &ann).await.status, 200);
+    assert_eq!(log_in("192.0.2.1, 192.0.2.66", &ann).await.status, 429);
+    let metrics = sale.metrics().await;
+    for (outcome, count) in [("succeeded", 1), ("wrong_credentials", 10), ("too_many_attempts", 3)]
+    {
+        let line = format!("flashsale_log_ins_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(metrics.contains(&line), "{line}");
+    }
+}
+
+async fn me(sale: &TestSale, replica: usize, token: &str) -> Answer {
+    let url = format!("{}/v1/auth/me", sale.replicas[replica].api);
+    Answer::of(sale.client.get(url).bearer_auth(token).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn the_key_is_changed_without_a_gap() {
+    const NEXT: &str = "the next key of the tests, of thirty-two bytes or more";
+    let mut sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
+    let (old, _) = Tokens::new(JWT_SECRET).sign("ann", Role::Buyer).unwrap();
+    let (new, _) = Tokens::new(NEXT).sign("ann", Role::Buyer).unwrap();
+    assert_eq!(me(&sale, 0, &new).await.problem(), (401, "unauthenticated"));
+    // The new key is made known, then signs, then is the only one; each as a replica of its own.
+    for (secret, accepted, old_status, new_status, signs) in [
+        (JWT_SECRET, NEXT, 200, 200, JWT_SECRET),
+        (NEXT, JWT_SECRET, 200, 200, NEXT),
+        (NEXT, "", 401, 200, NEXT),
+    ] {
+        sale.settings.insert("JWT_SECRET", secret.to_owned());
+        sale.settings.remove("JWT_ACCEPTED_SECRET");
+        if !accepted.is_empty() {
+            sale.settings.insert("JWT_ACCEPTED_SECRET", accepted.to_owned());
+        }
+        sale.add_replica().await;
+        let replica = sale.replicas.len() - 1;
+        sale.await_ready(replica).await;
+        assert_eq!(me(&sale, replica, &old).await.status, old_status);
+        assert_eq!(me(&sale, replica, &new).await.status, new_status);
+        let bob = json!({"id": format!("bob{replica}"), "password": "correct horse"});
+        for path in ["signup", "login"] {
+            let url = format!("{}/v1/auth/{path}", sale.replicas[replica].api);
+            let answer = Answer::of(sale.client.post(url).json(&bob).send().await.unwrap()).await;
+            assert!(answer.status < 300, "{answer:?}");
+            if let Some(token) = answer.body["access_token"].as_str() {
+                assert!(Tokens::new(signs).verify(token).is_ok());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_the_identity_provider_are_accepted_and_its_keys_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let key = || {
+        let mut openssl = std::process::Command::new("openssl");
+        let pem = openssl.args(["genpkey", "-algorithm", "ed25519"]).output().unwrap().stdout;
+        jsonwebtoken::EncodingKey::from_ed_pem(&pem).unwrap()
+    };
+    let publish = |key: &jsonwebtoken::EncodingKey| {
+        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(key, jsonwebtoken::Algorithm::EdDSA);
+        std::fs::write(&file, json!({"keys": [jwk.unwrap()]}).to_string()).unwrap();
+    };
+    let sign = |key: &jsonwebtoken::EncodingKey| {
+        let claims = json!({"sub": "ann", "exp": 4_000_000_000_i64, "iss": "https://id.example"});
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
+        jsonwebtoken::encode(&header, &claims, key).unwrap()
+    };
+    let [first, second] = [key(), key()];
+    publish(&first);
+    let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
+    spec.settings.push(("JWKS_FILE", file.display().to_string()));
+    spec.settings.push(("JWKS_ISSUER", "https://id.example".to_owned()));
+    let sale = TestSale::start(spec).await;
+    let answer = me(&sale, 0, &sign(&first)).await;
+    assert_eq!(answer.body, json!({"id": "idp:ann", "role": "buyer"}));
+    assert_eq!(me(&sale, 0, &sign(&second)).await.problem(), (401, "unauthenticated"));
+    publish(&second);
+    eventually("the new key is known", async || me(&sale, 0, &sign(&second)).await.status == 200)
+        .await;
+    assert_eq!(me(&sale, 0, &sign(&first)).await.problem(), (401, "unauthenticated"));
 }
 
 #[tokio::test]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::proxy::Proxy;
 use common::{BOTH, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::{Ledger, LedgerError, ProductDeclaration, Purchase};
+use flashsale_app::ledger::{
+    Decision, Demand, Ledger, LedgerError, ProductChange, ProductDeclaration, Purchase,
+};
 use serde_json::json;
-use testkit::Postgres;
+use sqlx::Connection;
+use testkit::{Postgres, Proxy};
 
 #[tokio::test]
 async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
@@ -128,7 +130,7 @@ async fn keys_crossed_over_two_products_fail_nobody() {
             let (forth, back): (Vec<_>, Vec<_>) = (forth.iter().collect(), back.iter().collect());
             let token = i64::from(round) + 10;
             let (one, two) =
-                tokio::join!(ledger.sell("1", token, &forth), ledger.sell("2", token, &back));
+                tokio::join!(sell(&ledger, "1", token, &forth), sell(&ledger, "2", token, &back));
             assert_eq!((one.unwrap().outcomes.len(), two.unwrap().outcomes.len()), (50, 50));
         }
         let orders =
@@ -140,25 +142,76 @@ async fn keys_crossed_over_two_products_fail_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_vanished_without_a_word_is_left_for_its_successor() {
     let postgres = Postgres::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await;
-    let ledger = Ledger::connect_lazy(&url.replace(address, &proxy.address), 4).unwrap();
-    ledger.migrate().await.unwrap();
-    ledger.declare(&product("1", 10), 1).await.unwrap();
+    let (proxy, ledger, _url) = ledger_behind_a_proxy(&postgres, 4).await;
 
     proxy.stall_connections();
     let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
     let limit = Duration::from_millis(100);
     let asked = [&purchase];
-    let hanging = (2..6).map(|token| tokio::time::timeout(limit, ledger.sell("1", token, &asked)));
+    let hanging =
+        (2..6).map(|token| tokio::time::timeout(limit, sell(&ledger, "1", token, &asked)));
     futures::future::join_all(hanging).await;
     eventually("it sells over new connections", async || {
-        ledger.sell("1", 10, &[&purchase]).await.is_ok()
+        sell(&ledger, "1", 10, &[&purchase]).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_froze_in_the_middle_of_a_sale_does_not_keep_the_row() {
+    let postgres = Postgres::shared().unwrap();
+    let (proxy, frozen, url) = ledger_behind_a_proxy(&postgres, 1).await;
+    // With a limit it takes more than one statement.
+    let limited = ProductDeclaration { max_per_buyer: Some(10), ..product("1", 10) };
+    frozen.declare(&limited, 2).await.unwrap();
+    let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+
+    // It waits for the row, in its transaction, when it is cut off; then it gets the row.
+    let mut holder = sqlx::PgConnection::connect(&url).await.unwrap();
+    let lock = "BEGIN; SELECT * FROM stock WHERE product_id = '1' FOR UPDATE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let sold = purchase.clone();
+    let selling = tokio::spawn(async move { sell(&frozen, "1", 3, &[&sold]).await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND datname = current_database()";
+    eventually("it waits for the row", async || {
+        let mut watcher = sqlx::PgConnection::connect(&url).await.unwrap();
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await.unwrap() == 1
+    })
+    .await;
+    proxy.stall_connections();
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+
+    let other = Ledger::connect_lazy(&url, 1).unwrap();
+    eventually("another replica sells", async || sell(&other, "1", 4, &[&purchase]).await.is_ok())
+        .await;
+    assert!(!selling.is_finished(), "it is frozen");
+    selling.abort();
+    assert_eq!(other.products().await.unwrap()[0].available, 9);
+}
+
+async fn sell(
+    ledger: &Ledger,
+    product_id: &str,
+    token: i64,
+    purchases: &[&Purchase],
+) -> Result<Decision, LedgerError> {
+    let demand = Demand { product_id, token, purchases: purchases.to_vec() };
+    ledger.sell(&[demand]).await.and_then(|decisions| decisions.into_iter().next().unwrap())
+}
+
+/// With ten units of product 1, and the database's own address.
+async fn ledger_behind_a_proxy(postgres: &Postgres, connections: u32) -> (Proxy, Ledger, String) {
+    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let url = postgres.create_database(&name).unwrap();
+    let (_, address) = url.split_once('@').unwrap();
+    let (address, _) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let proxied = url.replace(address, proxy.address());
+    let ledger = Ledger::connect_lazy(&proxied, connections).unwrap();
+    ledger.migrate().await.unwrap();
+    ledger.declare(&product("1", 10), 1).await.unwrap();
+    (proxy, ledger, url)
 }
 
 fn product(id: &str, stock: i64) -> ProductDeclaration {
@@ -192,13 +245,31 @@ async fn ledgers() -> Vec<(Ledger, Box<dyn std::any::Any>)> {
 }
 
 #[tokio::test]
+async fn a_deleted_product_is_not_sold_by_the_ledger_whoever_still_knows_of_it() {
+    for (ledger, _keep) in ledgers().await {
+        let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+        let delete = ProductChange::Delete { id: "1".to_owned() };
+        sell(&ledger, "1", 5, &[&purchase]).await.unwrap();
+        let late = ledger.change(&delete, 5).await.unwrap_err();
+        assert!(matches!(late, LedgerError::StaleToken { seen: 5, .. }), "{late}");
+        assert_eq!(ledger.change(&delete, 6).await.unwrap(), None);
+        let refused = sell(&ledger, "1", 7, &[&purchase]).await.unwrap_err();
+        assert!(matches!(refused, LedgerError::UnknownProduct(_)), "{refused}");
+        assert_eq!(ledger.deleted_products().await.unwrap(), [("1".to_owned(), 6)]);
+        let again = ledger.change(&ProductChange::Create(product("1", 3)), 8).await.unwrap();
+        let again = again.unwrap();
+        assert_eq!((again.declared, again.available), (4, 3), "one is sold, three are for sale");
+    }
+}
+
+#[tokio::test]
 async fn a_late_holder_is_refused_by_the_ledger() {
     for (ledger, _keep) in ledgers().await {
         let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
-        let sold = ledger.sell("1", 7, &[&purchase]).await.unwrap();
+        let sold = sell(&ledger, "1", 7, &[&purchase]).await.unwrap();
         assert_eq!(sold.available, 999);
         for token in [6, 7] {
-            let late = ledger.sell("1", token, &[&purchase]).await;
+            let late = sell(&ledger, "1", token, &[&purchase]).await;
             assert!(matches!(late, Err(LedgerError::StaleToken { seen: 7, .. })), "{late:?}");
         }
         assert_eq!(ledger.products().await.unwrap()[0].available, 999);
@@ -209,7 +280,7 @@ async fn a_late_holder_is_refused_by_the_ledger() {
 async fn the_ledger_alone_never_oversells() {
     for (ledger, _keep) in ledgers().await {
         let most = Purchase { buyer: "bob".to_owned(), quantity: 990, idempotency_key: None };
-        ledger.sell("1", 2, &[&most]).await.unwrap();
+        sell(&ledger, "1", 2, &[&most]).await.unwrap();
         let token = Arc::new(AtomicI64::new(2));
         let sales = (0..40).map(|i| {
             let (ledger, token) = (ledger.clone(), Arc::clone(&token));
@@ -218,7 +289,7 @@ async fn the_ledger_alone_never_oversells() {
                     Purchase { buyer: format!("buyer-{i}"), quantity: 1, idempotency_key: None };
                 loop {
                     let token = token.fetch_add(1, Ordering::SeqCst) + 1;
-                    match ledger.sell("1", token, &[&purchase]).await {
+                    match sell(&ledger, "1", token, &[&purchase]).await {
                         Err(LedgerError::StaleToken { .. }) => {}
                         decided => return decided.unwrap().outcomes,
                     }

@@ -5,9 +5,11 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale};
+use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testkit::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_buyers_at_once_get_exactly_one_hundred() {
@@ -22,9 +24,10 @@ async fn three_hundred_buyers_at_once_get_exactly_one_hundred() {
 
         let sold: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
         let orders: HashSet<&str> = sold.iter().map(|answer| answer.order()).collect();
+        let mut refused = answers.iter().filter(|answer| answer.status != 201);
+        let otherwise = refused.find(|answer| answer.problem() != (409, "sold_out"));
+        assert_eq!(otherwise.map(Answer::problem), None, "{database:?}");
         assert_eq!((sold.len(), orders.len()), (100, 100), "{database:?}");
-        let refused = answers.iter().filter(|answer| answer.status != 201);
-        assert!(refused.clone().all(|answer| answer.problem() == (409, "sold_out")));
         assert_eq!(sale.sold().await[0]["sold"], 100);
         sale.await_stock_on_nodes("1", "0").await;
     }
@@ -47,6 +50,79 @@ async fn a_repeated_key_gives_the_same_order_from_any_replica_even_when_all_is_s
         assert_eq!(buyer.buy("1", 2, Some("k")).await.problem(), (422, "idempotency_key_reused"));
         assert_eq!(sale.buyer("bob").buy("1", 1, Some("k")).await.problem(), (409, "sold_out"));
         assert_eq!(sale.sold().await[0]["sold"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sold_out_is_answered_from_memory_and_keys_that_bought_are_not_forgotten() {
+    let postgres = Postgres::shared().unwrap();
+    let url = postgres.create_database("sold_out_from_memory").unwrap();
+    let stock = |stock: i64| json!([{"id": "1", "name": "Console", "stock": stock}]);
+    let settings = vec![("DATABASE_URL", url.clone())];
+    let spec = SaleSpec { products: stock(1), settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let (ann, bob) = (sale.buyer("ann"), sale.buyer("bob"));
+    let bought = ann.buy("1", 1, Some("k")).await;
+    assert_eq!(bought.status, 201);
+
+    let mut database = PgConnection::connect(&url).await.unwrap();
+    let mut rename = async |from: &str, to: &str| {
+        let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+        sqlx::raw_sql(AssertSqlSafe(rename)).execute(&mut database).await.unwrap();
+    };
+    loop {
+        rename("orders", "hidden").await;
+        let refused = bob.buy("1", 1, Some("other")).await;
+        let known = ann.buy("1", 1, Some("k")).await;
+        rename("hidden", "orders").await;
+        assert_eq!(known.problem(), (503, "database_unavailable"), "only the database knows it");
+        if refused.problem() == (409, "sold_out") {
+            break;
+        }
+        // The first to ask has them read.
+        assert_eq!(bob.buy("1", 1, Some("other")).await.problem(), (409, "sold_out"));
+    }
+    assert_eq!(ann.buy("1", 1, Some("k")).await.order(), bought.order());
+
+    sale.seed(&stock(2)).await.unwrap();
+    eventually("bob gets the unit that came", async || {
+        bob.buy("1", 1, Some("b")).await.status == 201
+    })
+    .await;
+    assert_eq!(bob.buy("1", 1, Some("b")).await.headers["idempotent-replayed"], "true");
+    assert_eq!(ann.buy("1", 1, Some("k")).await.order(), bought.order());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_products_at_once_sell_exactly_their_stocks() {
+    for database in BOTH {
+        let products: Vec<_> = (0..12)
+            .map(|i| {
+                // Some are decided one by one.
+                let limit = (i % 4 == 0).then_some(1);
+                let id = format!("p{i}");
+                json!({"id": id, "name": "Game", "stock": 5, "max_per_buyer": limit})
+            })
+            .collect();
+        let products = json!(products);
+        let spec = SaleSpec { products, replicas: 2, ..SaleSpec::on(database) };
+        let sale = TestSale::start(spec).await;
+        let buyers: Vec<_> = (0..8).map(|i| sale.buyer(&format!("buyer-{i}"))).collect();
+        let ids: Vec<String> = (0..12).map(|i| format!("p{i}")).collect();
+        let purchases = buyers.iter().enumerate().flat_map(|(i, buyer)| {
+            ids.iter().map(move |id| buyer.buy_from(i % 2, id, 1, Some(id.as_str())))
+        });
+        let answers = join_all(purchases).await;
+        let sold = answers.iter().filter(|answer| answer.status == 201).count();
+        let refused = answers.iter().filter(|answer| answer.status != 201);
+        assert!(refused.clone().all(|answer| answer.problem() == (409, "sold_out")));
+        assert_eq!((sold, refused.count()), (60, 36), "{database:?}");
+        for (product, id) in sale.sold().await.as_array().unwrap().iter().zip(0..) {
+            assert_eq!(product["sold"], 5, "{database:?} {id}");
+        }
+        for id in &ids {
+            sale.await_stock_on_nodes(id, "0").await;
+        }
     }
 }
 
@@ -127,6 +203,10 @@ async fn bad_purchases_are_refused_with_a_stable_code_and_sell_nothing() {
     }
     let long_id = buyer.buy(&"1".repeat(64), 1, None).await;
     assert_eq!(long_id.problem(), (422, "invalid_request"));
+    let typed = buyer.request(0, "POST", "/v1/purchases");
+    let typed = typed.header("content-type", "application/json; charset=utf-8");
+    let typed = typed.body(r#"{"product_id": "2"}"#).send().await.unwrap();
+    assert_eq!(Answer::of(typed).await.problem(), (404, "unknown_product"));
     let path = buyer.request(0, "GET", "/v1/products/%FF/stock").send().await.unwrap();
     assert_eq!(Answer::of(path).await.problem(), (400, "invalid_request"));
     assert_eq!(sale.sold().await[0]["sold"], 0);

@@ -110,6 +110,9 @@ pub enum Strategy {
     /// One transaction in the database, under the lock.
     #[default]
     Locked,
+    /// One script in the one Redis node, which writes to its disk before it answers; the database
+    /// follows.
+    Atomic,
 }
 
 /// The lock that purchases of a product take.
@@ -343,7 +346,9 @@ impl SecretKey {
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// Holds `jwt-secret` and, if the sale shall have an administrator, `admin-id` and
-    /// `admin-password`.
+    /// `admin-password`. Optional: `jwt-secret-accepted`, another key whose tokens are accepted while
+    /// the key is changed; `jwks.json`, the public keys of an identity provider, with `jwks-issuer` and
+    /// `jwks-audience`.
     pub secret_ref: SecretName,
 }
 

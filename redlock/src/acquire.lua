@@ -1,27 +1,59 @@
--- Votes on this node for one holder of one or more resources: all of them or none.
--- KEYS     per resource: its lock, its fence (the highest token ever granted here)
--- ARGV     owner, lease in ms, then per resource the proposed token
--- Returns  {vote, wait, counter...}
---   vote     1 granted; 0 a lock is held; -1 a token is not above its fence
+-- Votes on this node for one holder of several resources: all of them or none.
+-- KEYS     the membership, the floor (stands for a fence that is not known), then the locks of the
+--          resources, then their fences (the highest token ever granted here)
+-- ARGV     epoch, owner, lease and longest lease in ms, line, its place, the time limits of a line
+--          and of a request in ms, then per resource the proposed token
+-- Returns  {time, vote, wait, counter...}
+--   time     this node's clock in microseconds
+--   vote     1 granted; 0 a lock is held; -1 a token is not above its fence; -2 the epoch is over
 --   wait     ms until the last lock in the way expires (vote 0), else 0
---   counter  the fence of each resource after the call
-local owner, lease = ARGV[1], ARGV[2]
-local vote, wait, counters = 1, 0, {}
-for i = 1, #ARGV - 2 do
-  local lock, fence = KEYS[2 * i - 1], KEYS[2 * i]
-  counters[i] = tonumber(redis.call('GET', fence) or '0')
-  local ttl = redis.call('PTTL', lock)
-  if ttl ~= -2 then
+--   counter  the fence of each resource
+-- Returns the time only, an integer, where all are granted.
+-- A lock that would last longer than any lease is from before this node's clock was set back. It
+-- is over: a client that saw the clock jump left this node out for the longest lease.
+local epoch, owner, lease, longest = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
+local line, place, limit, request_limit = unpack(ARGV, 5, 8)
+local resources = (#KEYS - 2) / 2
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+-- The floor, the owners, the fences.
+local present = read(2, #KEYS)
+local floor = present[1] or '0'
+local vote, wait, counters, held = 1, 0, {}, {}
+for i = 1, resources do
+  counters[i] = tonumber(present[1 + resources + i] or floor)
+  local ttl = present[1 + i] and redis.call('PTTL', KEYS[2 + i]) or -2
+  if ttl ~= -2 and ttl <= longest then
     vote, wait = 0, math.max(wait, ttl)
-  elseif vote == 1 and tonumber(ARGV[i + 2]) <= counters[i] then
+    held[#held + 1] = i
+  elseif vote == 1 and tonumber(ARGV[8 + i]) <= counters[i] then
     vote = -1
   end
 end
-if vote == 1 then
-  for i = 1, #ARGV - 2 do
-    redis.call('SET', KEYS[2 * i - 1], owner, 'PX', lease)
-    redis.call('SET', KEYS[2 * i], ARGV[i + 2])
-    counters[i] = tonumber(ARGV[i + 2])
-  end
+if epoch < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') then
+  vote, wait, held = -2, 0, {}
 end
-return {vote, wait, unpack(counters)}
+if vote == 1 then
+  local fences = {}
+  for i = 1, resources do
+    redis.call('SET', KEYS[2 + i], owner, 'PX', lease)
+    fences[2 * i - 1], fences[2 * i] = KEYS[2 + resources + i], ARGV[8 + i]
+  end
+  call_for_all('MSET', fences, 1)
+  return micros
+end
+-- Nobody grants a part of what is asked for; the request only makes room for it (release.lua). The
+-- keys of the queues, which nothing else here needs, are made of those of the locks.
+for _, i in ipairs(held) do
+  local name = string.sub(KEYS[2 + i], #'lock:' + 1)
+  redis.call('ZADD', 'queue:' .. name, place, line)
+  redis.call('ZADD', 'queue-limits:' .. name, now + limit, line)
+  local request = cmsgpack.pack(ARGV[1], '', lease, now + request_limit, '0')
+  redis.call('HSET', 'queue-requests:' .. name, line, request)
+end
+local answer = { micros, vote, wait }
+for i = 1, resources do
+  answer[3 + i] = counters[i]
+end
+return answer

@@ -1,40 +1,90 @@
--- Votes on this node for the client whose turn it is.
--- KEYS     the lock, its fence, the queue (client by its lowest ticket), the clients' time limits
--- ARGV     owner, lease in ms, the proposed token, client, its lowest ticket, time limit in ms
--- Returns  {vote, wait, counter, next}
---   vote     1 granted; 0 the lock is held or another's ticket is lower; -1 the token is too low
+-- Votes on this node for one holder of one resource in fair order, and issues the tickets of those
+-- who have none yet. If others stand in the way, the request stays: whoever releases the resource
+-- here grants it to the first in the queue (release.lua), for the time limit of a line; who is
+-- alive extends that to its lease.
+-- KEYS     the membership, the floor (acquire.lua), the lock, its fence, the queue (lines by their
+--          lowest ticket), the lines' time limits, the lines' requests, the ticket counter
+-- ARGV     epoch, owner, lease and longest lease in ms, the proposed token, line, the lowest ticket
+--          it has (0: none), the time limits of a line and of a request in ms, how many tickets it
+--          wants, the first that is proposed
+-- Returns  {time, vote, wait, counter, next, first}
+--   time     this node's clock in microseconds
+--   vote     1 granted; 0 the lock is held or another line is before this; -1 the token is too
+--            low; -2 the epoch is over
 --   wait     ms until what is in the way expires (vote 0), else 0
 --   counter  the fence after the call
---   next     the lowest ticket of another client (0: none): the holder may serve its own below it
--- A client that has not been heard of for its time limit, by this node's clock, is skipped.
-local lock, fence, queue, limits = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local client, ticket = ARGV[4], tonumber(ARGV[5])
+--   next     the lowest ticket of another line (vote 1; 0: none): the holder may serve its own below
+--   first    the first ticket issued here (0: none), as take_tickets.lua does it
+-- A line that has not been heard of for its time limit, by this node's clock, is skipped. What
+-- lasts longer than it may is from before this node's clock was set back, and is over (acquire.lua).
+local members, floor, lock, fence, queue, limits, requests, tickets = unpack(KEYS)
+local epoch, owner, lease, longest, token, line = unpack(ARGV, 1, 6)
+local place, limit, request_limit = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local wanted, first = tonumber(ARGV[10]), tonumber(ARGV[11])
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+local counter = tonumber(redis.call('GET', fence) or redis.call('GET', floor) or '0')
 
-redis.call('ZADD', queue, ticket, client)
-redis.call('ZADD', limits, now + ARGV[6], client)
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', limits, '-inf', now)) do
-  redis.call('ZREM', queue, gone)
-  redis.call('ZREM', limits, gone)
-end
-local first = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
-local other, next_ticket = first[1], tonumber(first[2])
-if other == client then
-  other, next_ticket = first[3], tonumber(first[4] or '0')
+if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
+  return {micros, -2, 0, counter, 0, 0}
 end
 
-local counter = tonumber(redis.call('GET', fence) or '0')
+if wanted > 0 then
+  -- Most often the proposal is above the counter, and one call is enough.
+  local last = string.format('%.0f', first + wanted - 1)
+  local issued = redis.call('SET', tickets, last, 'GET') or redis.call('GET', floor) or '0'
+  if tonumber(issued) >= first then
+    first = tonumber(issued) + 1
+    redis.call('SET', tickets, string.format('%.0f', first + wanted - 1))
+  end
+  if place == 0 then
+    place = first
+  end
+else
+  first = 0
+end
+redis.call('ZADD', queue, place, line)
+redis.call('ZADD', limits, now + limit, line)
+
+local function next_line()
+  local lines = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
+  if lines[1] == line then
+    return lines[3], tonumber(lines[4] or '0')
+  end
+  return lines[1], tonumber(lines[2])
+end
+
+local vote, wait, next_place = 1, 0, 0
 local ttl = redis.call('PTTL', lock)
-if ttl ~= -2 then
-  return {0, ttl, counter, next_ticket}
+if ttl ~= -2 and ttl <= tonumber(longest) then
+  vote, wait = 0, ttl
+else
+  local other
+  other, next_place = next_line()
+  while vote == 1 and other and next_place < place do
+    local believed_until = tonumber(redis.call('ZSCORE', limits, other) or '0')
+    if believed_until > now and believed_until <= now + limit then
+      vote, wait = 0, believed_until - now
+    else
+      redis.call('ZREM', queue, other)
+      redis.call('ZREM', limits, other)
+      redis.call('HDEL', requests, other)
+      other, next_place = next_line()
+    end
+  end
+  if vote == 1 and tonumber(token) <= counter then
+    vote = -1
+  end
 end
-if other and next_ticket < ticket then
-  return {0, tonumber(redis.call('ZSCORE', limits, other)) - now, counter, next_ticket}
+if vote == 1 then
+  redis.call('SET', lock, owner, 'PX', lease)
+  redis.call('SET', fence, token)
+  counter = tonumber(token)
+elseif vote == 0 then
+  -- Should the line be dead when it is granted, it is in the way no longer than in the queue.
+  local provisional = math.min(tonumber(lease), limit)
+  local request = cmsgpack.pack(epoch, owner, provisional, now + request_limit, '1')
+  redis.call('HSET', requests, line, request)
 end
-if tonumber(ARGV[3]) <= counter then
-  return {-1, 0, counter, next_ticket}
-end
-redis.call('SET', lock, ARGV[1], 'PX', ARGV[2])
-redis.call('SET', fence, ARGV[3])
-return {1, 0, tonumber(ARGV[3]), next_ticket}
+return {micros, vote, wait, counter, next_place, first}

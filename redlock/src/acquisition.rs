@@ -1,29 +1,33 @@
 //! One caller's attempts until it holds the lock or its wait is over.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use futures::stream::StreamExt;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{sleep, timeout_at};
 
 use crate::board::Topic;
-use crate::script::Handover;
+use crate::lease::Held;
+use crate::roster::Roster;
+use crate::round::{Outcome, Round};
+use crate::script::{LINE_LIMIT, Place, REQUEST_LIMIT};
 use crate::shared::{Question, Shared};
-use crate::tally::{Tally, Verdict};
-use crate::turn::Turn;
+use crate::tally::Verdict;
+use crate::turn::{Outbid, Turn};
 use crate::{AcquireError, Lease, Policy};
 
-/// A waiter that hears no notice asks again after at most this long.
+/// A waiter asks again after at most this long, so that its request stands without a break.
 const POLL_AT_MOST: Duration = Duration::from_millis(100);
-/// Rounds lost to another contender, not to a holder, are repeated after up to this long.
-const SPLIT_VOTE_PAUSE: Duration = Duration::from_millis(4);
-/// After a release, a client that knows of others lets them try first for this long.
+const _: () = assert!(POLL_AT_MOST.as_millis() < REQUEST_LIMIT.as_millis());
+/// It asks at least so often in the time of a lease, which counts from when it asked.
+const POLLS_A_LEASE: u32 = 8;
+/// Rounds lost to another contender, not to a holder, are repeated after up to this long, or as
+/// long as the nodes take to answer.
+pub(crate) const SPLIT_VOTE_PAUSE: Duration = Duration::from_millis(4);
+/// A resource that was left to one that waits for others too is left to it for this long,
 const YIELD: Duration = Duration::from_millis(1);
-/// Others count as contending for this long after their last release was heard of.
-const CONTENDED_FOR: Duration = Duration::from_millis(500);
+/// and again until nothing has been heard of it for this long.
+const LEFT_FOR: Duration = Duration::from_millis(500);
 /// Clocks of nodes may run this much faster than ours (1 %), plus a fixed 2 ms for Redis's expiry.
 const DRIFT_FACTOR: f64 = 0.01;
 const DRIFT_FIXED: Duration = Duration::from_millis(2);
@@ -34,10 +38,19 @@ pub(crate) struct Acquisition<'a> {
     policy: Policy,
     resources: Vec<String>,
     topics: Vec<Arc<Topic>>,
-    /// The place in the queue of the only resource, when the order is fair.
-    turn: Option<Arc<Turn>>,
+    waits: Waits,
     started: Instant,
     deadline: Instant,
+    rounds: u32,
+    outbid: Outbid,
+}
+
+/// Where it waits.
+enum Waits {
+    /// In the line of this client for the only resource, in fair order.
+    InTurn(Arc<Turn>),
+    /// On its own.
+    Alone(Place),
 }
 
 impl<'a> Acquisition<'a> {
@@ -45,175 +58,214 @@ impl<'a> Acquisition<'a> {
         let mut resources: Vec<String> = resources.iter().map(|&name| name.to_owned()).collect();
         resources.sort_unstable();
         resources.dedup();
-        let topics = resources.iter().map(|name| shared.board.topic(name)).collect();
+        let board = &shared.roster.board;
+        let topics: Vec<_> = resources.iter().map(|name| board.topic(name)).collect();
+        let newest = topics.iter().map(|topic| topic.highest_token()).max().unwrap_or(0);
+        // The same on all nodes, and the lower the longer it waits: an order, if not a strict one.
+        #[expect(clippy::cast_precision_loss, reason = "tokens are far below 2^52")]
+        let number = newest as f64 + rand::random::<f64>();
+        let place = Place { line: shared.next_owner().into(), number, fair: None };
         let started = Instant::now();
         let deadline = started + policy.wait_timeout;
-        Self { shared, policy, resources, topics, turn: None, started, deadline }
+        let (waits, rounds, outbid) = (Waits::Alone(place), 0, Outbid::default());
+        Self { shared, policy, resources, topics, waits, started, deadline, rounds, outbid }
     }
 
-    /// Acquires one resource when its turn has come.
+    /// Acquires one resource when its turn has come, and takes the tickets that the line wants.
     pub(crate) fn in_turn(
         shared: &'a Arc<Shared>,
         resource: &str,
         policy: Policy,
         turn: Arc<Turn>,
     ) -> Self {
-        Self { turn: Some(turn), ..Self::new(shared, &[resource], policy) }
+        Self { waits: Waits::InTurn(turn), ..Self::new(shared, &[resource], policy) }
     }
 
-    pub(crate) async fn run(self) -> Result<Lease, AcquireError> {
-        let mut releases: Vec<_> = self.topics.iter().map(|topic| topic.releases()).collect();
-        if self.turn.is_none() && self.is_contended() {
-            sleep(YIELD).await;
+    pub(crate) async fn run(mut self) -> Result<Lease, AcquireError> {
+        let result = self.attempt().await;
+        if let Waits::InTurn(turn) = &self.waits {
+            turn.wants_no_more(result.as_ref().err());
         }
+        let outcome = (&result).into();
+        let Roster { observer, .. } = &*self.shared.roster;
+        observer.acquired(outcome, self.started.elapsed(), self.rounds);
+        result
+    }
+
+    async fn attempt(&mut self) -> Result<Lease, AcquireError> {
+        let (lease_time, longest) = (self.policy.lease_time, self.shared.roster.longest_lease);
+        if lease_time > longest {
+            return Err(AcquireError::LeaseTooLong { lease_time, longest });
+        }
+        let _gates = self.pass_gates().await?;
+        let mut releases: Vec<_> = self.topics.iter().map(|topic| topic.releases()).collect();
         loop {
+            if self.must_yield() {
+                sleep(YIELD).await;
+            }
             for receiver in &mut releases {
                 receiver.mark_unchanged();
             }
-            let round = match self.round().await {
-                Ok(lease) => return Ok(lease),
-                Err(round) => round,
-            };
-            if Instant::now() >= self.deadline {
-                return Err(self.give_up(&round));
+            self.rounds += 1;
+            let mut round = self.ask();
+            let verdict = round.verdict().await;
+            let is_over = Instant::now() >= self.deadline;
+            if is_over && verdict != Verdict::Won {
+                return Err(self.give_up(verdict, &round));
             }
             let jitter = rand::random_range(0.1..1.0);
-            match round.verdict {
+            let split_pause = round.split_pause().mul_f64(jitter);
+            match verdict {
+                Verdict::Won => match self.lease(round) {
+                    Some(lease) => return Ok(lease),
+                    // The votes came when the lease was over.
+                    None if is_over => {
+                        return Err(AcquireError::Timeout { waited: self.started.elapsed() });
+                    }
+                    None => self.wait(&mut releases, split_pause).await,
+                },
                 // The answers have raised what is proposed next.
                 Verdict::Stale => {}
-                Verdict::Won | Verdict::Split => {
-                    self.wait(&mut releases, SPLIT_VOTE_PAUSE.mul_f64(jitter)).await;
+                Verdict::Split if self.resources.len() > 1 => {
+                    // Given up before the pause: nobody would pass it on.
+                    drop(round);
+                    self.wait(&mut releases, split_pause).await;
                 }
-                Verdict::Held(ms) => {
-                    let pause = Duration::from_millis(ms).min(POLL_AT_MOST).max(SPLIT_VOTE_PAUSE);
-                    self.wait(&mut releases, pause.mul_f64(jitter)).await;
+                Verdict::Split | Verdict::Held(_) => {
+                    let pause = self.pause(match verdict {
+                        Verdict::Held(ms) => self.poll(ms),
+                        _ => split_pause,
+                    });
+                    let freed = any_change(&mut releases);
+                    if !round.is_outbid() && round.stand(pause, freed).await == Outcome::Won {
+                        if let Some(lease) = self.lease(round) {
+                            return Ok(lease);
+                        }
+                    } else if round.is_outbid() {
+                        drop(round);
+                        self.outbid.pause().await;
+                    }
                 }
                 Verdict::Unreachable => {
+                    drop(round);
                     sleep(self.pause(POLL_AT_MOST.mul_f64(jitter))).await;
                 }
             }
         }
     }
 
-    /// Asks all nodes at once; goes on as soon as the votes that came decide.
-    async fn round(&self) -> Result<Lease, Lost> {
-        let (owner, proposals) = (self.next_owner(), self.proposals());
-        let asked = Instant::now();
-        let claim = Claim { shared: self.shared, owner: &owner, proposals: &proposals, won: false };
-        let mut votes = self.shared.ask_all(Question {
-            owner: owner.clone(),
-            lease: self.policy.lease_time,
-            proposals: proposals.clone(),
-            turn: self.turn.clone(),
-        });
-        let mut tally = Tally::new(self.shared.nodes.len());
-        let mut next_ticket = None;
-        let mut verdict = None;
-        while verdict.is_none()
-            && let Some(answer) = votes.next().await
-        {
-            if let Some(answer) = &answer {
-                for (topic, fence) in self.topics.iter().zip(&answer.fences) {
-                    topic.saw_token(*fence);
-                }
-                // Every ticket issued is known to one node at least of any majority.
-                next_ticket = next_ticket.into_iter().chain(answer.next_ticket).min();
+    /// Asks all nodes at once.
+    fn ask(&self) -> Round {
+        let (place, turn) = match &self.waits {
+            Waits::Alone(place) => (place.clone(), None),
+            Waits::InTurn(turn) => {
+                let highest = self.topics.iter().map(|topic| topic.highest_ticket()).max();
+                let (ticket, place) = turn.place(highest.unwrap_or(0) + 1);
+                (place, Some((Arc::clone(turn), ticket)))
             }
-            tally.count(answer.map(|answer| answer.vote));
-            verdict = tally.verdict();
-        }
-        if !votes.is_empty() {
-            // Nobody waits for the rest, but what became of them is measured.
-            tokio::spawn(votes.for_each(|_late| std::future::ready(())));
-        }
-        let verdict = verdict.unwrap_or(Verdict::Unreachable);
+        };
+        let next = self.topics.iter().map(|topic| topic.highest_token() + 1);
+        let members = self.shared.roster.members();
+        let question = Question {
+            epoch: members.membership.epoch,
+            owner: self.shared.next_owner(),
+            lease: self.policy.lease_time,
+            proposals: self.resources.iter().cloned().zip(next).collect(),
+            place,
+        };
+        Round::ask(self.shared, members, self.topics.clone(), question, turn)
+    }
+
+    /// The lease that a round has won, if it is not over already.
+    fn lease(&self, round: Round) -> Option<Lease> {
+        let (asked, next_ticket) = (round.asked, round.next_ticket());
         let lease_time = self.policy.lease_time;
-        let drift = lease_time.mul_f64(DRIFT_FACTOR) + DRIFT_FIXED;
-        let deadline = asked + lease_time.saturating_sub(drift);
-        if verdict != Verdict::Won || Instant::now() >= deadline {
-            return Err(Lost { verdict, reachable: tally.reachable() });
+        let granted_for =
+            if round.was_granted_late() { lease_time.min(LINE_LIMIT) } else { lease_time };
+        let deadline = asked + usable(granted_for);
+        if Instant::now() >= deadline {
+            return None;
         }
-        claim.keep();
-        let lease = Lease::new(Arc::clone(self.shared), owner, proposals, deadline);
-        Ok(match &self.turn {
-            Some(turn) => lease.in_turn(Arc::clone(turn), next_ticket),
+        let mut won = round.keep();
+        let turn = won.turn.take();
+        let held = Held::new(Arc::clone(self.shared), won);
+        let lease = Lease::new(held, lease_time, deadline);
+        if granted_for < lease_time {
+            lease.extend_once(asked + granted_for / 3);
+        }
+        Some(match turn {
+            Some((turn, ticket)) => lease.in_turn(turn, ticket, next_ticket),
             None => lease,
         })
     }
 
-    fn proposals(&self) -> Vec<(String, u64)> {
-        let next = self.topics.iter().map(|topic| topic.highest_token() + 1);
-        self.resources.iter().cloned().zip(next).collect()
+    /// Waits until no caller of this process that came before asks for these resources, which are
+    /// sorted, so that nobody waits in a circle. In a fair line there is only one that asks.
+    async fn pass_gates(&self) -> Result<Vec<OwnedMutexGuard<()>>, AcquireError> {
+        let mut passed = Vec::new();
+        if matches!(self.waits, Waits::InTurn(_)) {
+            return Ok(passed);
+        }
+        for topic in &self.topics {
+            let gate = timeout_at(self.deadline.into(), topic.gate().lock_owned()).await;
+            passed.push(gate.map_err(|_elapsed| self.give_up_at_gate())?);
+        }
+        Ok(passed)
     }
 
-    /// Differs for every round, so that a release meant for one round cannot end another.
-    fn next_owner(&self) -> String {
-        let number = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}", self.shared.client)
+    /// One that waits for several resources is granted none of them: it must find them free.
+    fn must_yield(&self) -> bool {
+        let left = |topic: &Arc<Topic>| topic.left_at().is_some_and(|at| at.elapsed() < LEFT_FOR);
+        matches!(self.waits, Waits::Alone(_))
+            && self.topics.len() == 1
+            && self.topics.iter().any(left)
     }
 
-    fn is_contended(&self) -> bool {
-        self.topics
-            .iter()
-            .filter_map(|topic| topic.contended_at())
-            .any(|at| at.elapsed() < CONTENDED_FOR)
+    /// How long to wait where the lock is held for so many milliseconds more.
+    fn poll(&self, held_ms: u64) -> Duration {
+        let at_most = POLL_AT_MOST.min(self.policy.lease_time / POLLS_A_LEASE);
+        Duration::from_millis(held_ms).min(at_most).max(SPLIT_VOTE_PAUSE)
     }
 
     /// Waits for a notice of release, at most this long and not past the deadline.
     async fn wait(&self, releases: &mut [watch::Receiver<u64>], at_most: Duration) {
         let until = Instant::now() + self.pause(at_most);
-        let any = futures::future::select_all(releases.iter_mut().map(|r| Box::pin(r.changed())));
         // Both outcomes mean: try again.
-        let _ = timeout_at(until.into(), any).await;
+        let _ = timeout_at(until.into(), any_change(releases)).await;
     }
 
     fn pause(&self, at_most: Duration) -> Duration {
         at_most.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn give_up(&self, round: &Lost) -> AcquireError {
-        let (nodes, reachable) = (self.shared.nodes.len(), round.reachable);
-        match round.verdict {
+    fn give_up(&self, verdict: Verdict, round: &Round) -> AcquireError {
+        match verdict {
             Verdict::Unreachable => {
-                AcquireError::QuorumUnavailable { reachable, nodes, quorum: nodes / 2 + 1 }
+                let (reachable, nodes, quorum) = round.shortage();
+                AcquireError::QuorumUnavailable { reachable, nodes, quorum }
             }
             _ => AcquireError::Timeout { waited: self.started.elapsed() },
         }
     }
-}
 
-/// A round that was not won.
-struct Lost {
-    verdict: Verdict,
-    reachable: usize,
-}
-
-/// What the nodes may have granted in a round. Unless it is kept it is given back: half-won nodes
-/// would stand in everybody's way, and a caller that goes away in the middle holds nothing.
-struct Claim<'a> {
-    shared: &'a Arc<Shared>,
-    owner: &'a str,
-    proposals: &'a [(String, u64)],
-    won: bool,
-}
-
-impl Claim<'_> {
-    fn keep(mut self) {
-        self.won = true;
+    /// Nothing was asked, but what is known of the nodes says what the caller waited for.
+    fn give_up_at_gate(&self) -> AcquireError {
+        let (reachable, nodes) = self.shared.roster.members().voting();
+        let quorum = nodes / 2 + 1;
+        if reachable < quorum {
+            return AcquireError::QuorumUnavailable { reachable, nodes, quorum };
+        }
+        AcquireError::Timeout { waited: self.started.elapsed() }
     }
 }
 
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if self.won {
-            return;
-        }
-        let names = self.proposals.iter().map(|(resource, _)| resource.clone());
-        let given_up = names.map(|resource| Handover { resource, token: 0, value: None });
-        let released = self.shared.release(self.owner, given_up.collect());
-        // Outside a runtime nothing can be sent; the nodes then end the lease themselves.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(released);
-        }
-    }
+async fn any_change(releases: &mut [watch::Receiver<u64>]) {
+    let changes = releases.iter_mut().map(|release| Box::pin(release.changed()));
+    // The senders live as long as the topics that are waited for.
+    let _ = futures::future::select_all(changes).await;
+}
+
+/// How long a lease can be relied on by this process's clock.
+pub(crate) fn usable(lease_time: Duration) -> Duration {
+    lease_time.saturating_sub(lease_time.mul_f64(DRIFT_FACTOR) + DRIFT_FIXED)
 }

@@ -1,23 +1,28 @@
 //! Combining: many callers, one acquisition.
 //!
-//! Callers submit items for a resource and await each one's result. One worker a resource takes
-//! the lock and executes everything that is waiting as one batch; meanwhile the next batch
-//! collects. So the cost of the lock is divided by the length of the queue, and a caller that goes
+//! Callers submit items for a resource and await each one's result. A worker takes the lock and
+//! executes everything that is waiting as one batch; meanwhile the next batch collects. Where
+//! callers wait for several resources, and it is in no order, one batch may have all their locks. So the cost of the lock is divided by the length of the queue, and a caller that goes
 //! away cannot leave a lock behind.
 
+mod direct;
 mod fair;
+mod load;
 mod unordered;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use crate::{AcquireError, Lease, Order, Policy, Redlock};
+pub(crate) use direct::FairLines;
+use load::{Load, Place};
+use unordered::{Bell, Ring};
 use worker::Worker;
 
 /// What is done under the lock.
@@ -27,9 +32,13 @@ pub trait Batch: Send + Sync + 'static {
     /// What a caller gets back.
     type Output: Send + 'static;
 
-    /// How the lock on a resource is taken; asked before each acquisition. The order is asked for
-    /// once, with the first item.
-    fn policy(&self, resource: &str) -> Policy;
+    /// On how many resources the locks are taken together, where callers wait for several at once:
+    /// that costs as much as one lock. Fair lines stay on their own.
+    const TOGETHER: usize = 1;
+
+    /// How the lock on a resource is taken for an item; asked before each acquisition for the item
+    /// that has waited longest. The order is asked for once, with the first item.
+    fn policy(&self, resource: &str, item: &Self::Item) -> Policy;
 
     /// Answers the entries, in their order of arrival, and releases the lease.
     ///
@@ -40,6 +49,34 @@ pub trait Batch: Send + Sync + 'static {
         lease: Lease,
         entries: Vec<Entry<Self::Item, Self::Output>>,
     ) -> impl Future<Output = Vec<Entry<Self::Item, Self::Output>>> + Send;
+
+    /// The same for several resources under one lease; for those that take them
+    /// [`TOGETHER`](Self::TOGETHER).
+    fn execute_together(
+        &self,
+        lease: Lease,
+        lots: Vec<Lot<Self>>,
+    ) -> impl Future<Output = Vec<Lot<Self>>> + Send
+    where
+        Self: Sized,
+    {
+        async move {
+            // More would be locked and not executed: they are asked for again.
+            let mut lots = lots.into_iter();
+            let Some(Lot { resource, entries }) = lots.next() else { return Vec::new() };
+            let entries = self.execute(&resource, lease, entries).await;
+            std::iter::once(Lot { resource, entries }).chain(lots).collect()
+        }
+    }
+}
+
+/// What waits for one resource.
+#[derive(Debug)]
+pub struct Lot<B: Batch> {
+    /// The resource.
+    pub resource: Arc<str>,
+    /// In order of arrival.
+    pub entries: Vec<Entry<B::Item, B::Output>>,
 }
 
 /// One submitted item and the caller that waits for it.
@@ -50,6 +87,7 @@ pub struct Entry<Item, Output> {
     deadline: Instant,
     /// In a fair line; otherwise 0.
     ticket: u64,
+    place: Place,
     fate: Arc<Fate>,
     reply: oneshot::Sender<Result<Output, SubmitError>>,
 }
@@ -85,7 +123,9 @@ impl<Item, Output> Entry<Item, Output> {
 
     /// From here on the caller waits for the result, however long it takes.
     fn claim(&self) -> bool {
-        !self.is_abandoned() && self.fate.decide(Fate::CLAIMED)
+        let claimed = !self.is_abandoned() && self.fate.decide(Fate::CLAIMED);
+        self.place.leave();
+        claimed
     }
 
     fn refuse(self, error: SubmitError) {
@@ -96,8 +136,8 @@ impl<Item, Output> Entry<Item, Output> {
 /// Why an item was not executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// The queue is full.
-    #[error("the queue is full, the expected wait is {expected_wait:?}")]
+    /// The queue is full, or so long that the wait would be over before the turn comes.
+    #[error("too many wait, the expected wait is {expected_wait:?}")]
     Overloaded {
         /// How long those in the queue will have to wait, from the last batches.
         expected_wait: Duration,
@@ -136,21 +176,16 @@ pub struct Combiner<B: Batch> {
     redlock: Redlock,
     batch: Arc<B>,
     config: CombinerConfig,
-    queues: Mutex<HashMap<String, Queue<B>>>,
+    queues: Mutex<HashMap<String, Arc<Queue<B>>>>,
+    /// To the worker of all that is not in fair order, from the first such item on.
+    bells: OnceLock<mpsc::UnboundedSender<Ring<B>>>,
 }
 
 struct Queue<B: Batch> {
     sender: mpsc::Sender<Entry<B::Item, B::Output>>,
-    /// A moving average of what one item costs.
-    nanos_per_item: Arc<AtomicU64>,
-}
-
-// Not derived: that would ask `B: Clone`.
-impl<B: Batch> Clone for Queue<B> {
-    fn clone(&self) -> Self {
-        let Self { sender, nanos_per_item } = self;
-        Self { sender: sender.clone(), nanos_per_item: Arc::clone(nanos_per_item) }
-    }
+    /// In fair order the worker listens to the queue itself.
+    bell: Option<Bell<B>>,
+    load: Arc<Load>,
 }
 
 impl<B: Batch> std::fmt::Debug for Combiner<B> {
@@ -163,7 +198,13 @@ impl<B: Batch> Combiner<B> {
     /// Executes `batch` under locks from `redlock`.
     #[must_use]
     pub fn new(redlock: Redlock, batch: B, config: CombinerConfig) -> Self {
-        Self { redlock, batch: Arc::new(batch), config, queues: Mutex::default() }
+        Self {
+            redlock,
+            batch: Arc::new(batch),
+            config,
+            queues: Mutex::default(),
+            bells: OnceLock::new(),
+        }
     }
 
     /// Submits an item and awaits its result.
@@ -173,20 +214,26 @@ impl<B: Batch> Combiner<B> {
     /// # Errors
     /// [`SubmitError`], each of which but `Abandoned` means that nothing was executed.
     pub async fn submit(&self, resource: &str, item: B::Item) -> Result<B::Output, SubmitError> {
-        let queue = self.queue(resource);
+        let policy = self.batch.policy(resource, &item);
+        let queue = self.queue(resource, policy.order);
         let (reply, mut answer) = oneshot::channel();
         let submitted = Instant::now();
-        let deadline = submitted + self.batch.policy(resource).wait_timeout;
+        let deadline = submitted + policy.wait_timeout;
         let fate = Arc::<Fate>::default();
-        let entry = Entry { item, deadline, ticket: 0, fate: Arc::clone(&fate), reply };
+        let expected_wait = queue.load.expected_wait(self.config.batch);
+        // Whoever would wait in vain is better told now.
+        let place = (expected_wait <= policy.wait_timeout)
+            .then(|| queue.load.enter(self.config.queue))
+            .flatten()
+            .ok_or(SubmitError::Overloaded { expected_wait })?;
+        let entry = Entry { item, deadline, ticket: 0, place, fate: Arc::clone(&fate), reply };
         queue.sender.try_send(entry).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded {
-                expected_wait: Duration::from_nanos(
-                    queue.nanos_per_item.load(Ordering::Relaxed) * self.config.queue as u64,
-                ),
-            },
+            mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded { expected_wait },
             mpsc::error::TrySendError::Closed(_) => SubmitError::Abandoned,
         })?;
+        if let Some(bell) = &queue.bell {
+            bell.ring();
+        }
         // A worker that waits for the lock tells those whose time is up why. One that executes a
         // batch does not, and a batch may be long.
         let patience = deadline + WORKER_ANSWERS_WITHIN;
@@ -208,29 +255,39 @@ impl<B: Batch> Combiner<B> {
     #[must_use]
     pub fn queued(&self, resource: &str) -> usize {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |queue: &Queue<B>| queue.sender.max_capacity() - queue.sender.capacity();
-        queues.get(resource).map_or(0, waiting)
+        queues.get(resource).map_or(0, |queue| queue.load.waiting())
     }
 
-    fn queue(&self, resource: &str) -> Queue<B> {
+    fn queue(&self, resource: &str, order: Order) -> Arc<Queue<B>> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(resource) {
-            return queue.clone();
+            return Arc::clone(queue);
         }
         let (sender, receiver) = mpsc::channel(self.config.queue);
-        let queue = Queue { sender, nanos_per_item: Arc::default() };
+        let load = Arc::new(Load::new());
         let worker = Worker {
             redlock: self.redlock.clone(),
             batch: Arc::clone(&self.batch),
             config: self.config,
-            resource: resource.to_owned(),
-            nanos_per_item: Arc::clone(&queue.nanos_per_item),
+            resource: resource.into(),
+            load: Arc::clone(&load),
         };
-        match self.batch.policy(resource).order {
-            Order::Unordered => tokio::spawn(unordered::run(worker, receiver)),
-            Order::Fair => tokio::spawn(fair::Line::new(worker, receiver).run()),
+        let bell = match order {
+            Order::Unordered => {
+                let bells = self.bells.get_or_init(|| {
+                    let (bells, rings) = mpsc::unbounded_channel();
+                    tokio::spawn(unordered::run(rings));
+                    bells
+                });
+                Some(Bell::of(worker, receiver, bells.clone()))
+            }
+            Order::Fair => {
+                tokio::spawn(fair::Line::new(worker, receiver).run());
+                None
+            }
         };
-        queues.insert(resource.to_owned(), queue.clone());
+        let queue = Arc::new(Queue { sender, bell, load });
+        queues.insert(resource.to_owned(), Arc::clone(&queue));
         queue
     }
 }

@@ -25,6 +25,36 @@ pub struct Config {
     pub nodes: Vec<NodeConfig>,
     /// How long one node may take to answer; a node that is slower has no vote in that round.
     pub node_timeout: Duration,
+    /// No lease is longer. For so long a node does not vote that restarted, or whose clock jumped:
+    /// all clients must have the same.
+    pub longest_lease: Duration,
+    /// Protections that a test has turned off.
+    #[cfg(feature = "ablation")]
+    pub ablation: Ablation,
+}
+
+/// Turns protections off, for tests that show what they are for.
+#[cfg(feature = "ablation")]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ablation {
+    /// A node that restarted votes at once.
+    pub quarantine_is_off: bool,
+    /// A release frees a lock whoever its owner is.
+    pub owner_check_is_off: bool,
+}
+
+impl Config {
+    /// These nodes, 50 ms for each to answer, and leases of up to 10 s.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeConfig>) -> Self {
+        Self {
+            nodes,
+            node_timeout: Duration::from_millis(50),
+            longest_lease: Duration::from_secs(10),
+            #[cfg(feature = "ablation")]
+            ablation: Ablation::default(),
+        }
+    }
 }
 
 /// Who comes first among those who wait.
@@ -33,7 +63,7 @@ pub enum Order {
     /// Whoever gets a majority of the nodes.
     #[default]
     Unordered,
-    /// Whoever asked first, over all clients. Used by [`crate::Combiner`].
+    /// Whoever asked first, over all clients.
     Fair,
 }
 

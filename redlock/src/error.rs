@@ -21,6 +21,23 @@ pub enum AcquireError {
         /// The majority.
         quorum: usize,
     },
+    /// Too many callers wait in the fair line.
+    #[error("the line is full, the expected wait is {expected_wait:?}")]
+    Overloaded {
+        /// How long those in the line will have to wait, from the last leases.
+        expected_wait: Duration,
+    },
+    /// The section that ran under the lock panicked; the lock is released.
+    #[error("the section that held the lock ended without a result")]
+    Interrupted,
+    /// A lease may not be longer than what nodes are kept out for after a restart.
+    #[error("a lease of {lease_time:?} is longer than the longest allowed, {longest:?}")]
+    LeaseTooLong {
+        /// What was asked for.
+        lease_time: Duration,
+        /// [`crate::Config::longest_lease`].
+        longest: Duration,
+    },
     /// The nodes' addresses cannot be used.
     #[error("lock node {index}: {reason}")]
     BadNode {
@@ -32,4 +49,51 @@ pub enum AcquireError {
     /// There are no nodes at all.
     #[error("no lock nodes are configured")]
     NoNodes,
+}
+
+/// Why [`crate::Lease::extend`] did not extend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExtendError {
+    /// The lease was over already; others may have held the lock since.
+    #[error("the lease is over")]
+    Expired,
+    /// No majority has held the lock for this lease without a break.
+    #[error("{extended} of {nodes} lock nodes still hold the lease, {quorum} are needed")]
+    NoQuorum {
+        /// Nodes that extended it.
+        extended: usize,
+        /// All nodes.
+        nodes: usize,
+        /// The majority.
+        quorum: usize,
+    },
+    /// As [`AcquireError::LeaseTooLong`].
+    #[error("a lease of {lease_time:?} is longer than the longest allowed, {longest:?}")]
+    LeaseTooLong {
+        /// What was asked for.
+        lease_time: Duration,
+        /// [`crate::Config::longest_lease`].
+        longest: Duration,
+    },
+}
+
+/// Why [`crate::Redlock::change_members`] did not come to an end. Nothing is broken by that: the
+/// nodes stay as they are, or in between, and the same call goes on from there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The nodes to come cannot be used.
+    #[error(transparent)]
+    BadNodes(AcquireError),
+    /// The change is guarded by the lock itself.
+    #[error("cannot lock the membership: {0}")]
+    Lock(AcquireError),
+    /// The lock was lost on the way, so another change may have begun. The same call tries again.
+    #[error("the lock on the membership was lost: {0}")]
+    LockLost(ExtendError),
+    /// Another change has begun and must be ended first.
+    #[error("a change to {0:?} is under way: end it first")]
+    InProgress(Vec<String>),
+    /// Too few nodes of the present set or of the set to come took part.
+    #[error("no majority of the present nodes and of those to come answers")]
+    NoQuorum,
 }

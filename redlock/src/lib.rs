@@ -5,8 +5,8 @@
 //! in real-time order without any assumption on clocks, because a node grants a token only above
 //! the highest one it has ever granted and two majorities share a node. Whatever the lock guards
 //! must refuse a token not above the last it saw; then a holder that outlived its lease does no harm.
-//! That holds as long as a majority remembers what it granted: a node that lost its data votes at
-//! once, and until it is kept out the guarded thing is what keeps such tokens harmless.
+//! A node that restarted may have forgotten what it granted; it is kept out of votes until that can
+//! do no harm.
 //!
 //! [`Combiner`] lets many callers share one acquisition.
 //!
@@ -15,22 +15,37 @@
 
 mod acquisition;
 mod board;
+mod call;
+mod change;
+mod clock;
 mod combine;
 mod config;
+mod domain;
 mod error;
+mod keeper;
+mod keys;
 mod lease;
 mod lock;
+mod members;
 mod node;
 mod observe;
+mod quarantine;
+mod roster;
+mod round;
 mod script;
 mod shared;
 mod tally;
 mod turn;
+mod values;
 
-pub use board::Published;
-pub use combine::{Batch, Combiner, CombinerConfig, Entry, SubmitError};
+pub use board::{Published, REMOVED};
+pub use combine::{Batch, Combiner, CombinerConfig, Entry, Lot, SubmitError};
+#[cfg(feature = "ablation")]
+pub use config::Ablation;
 pub use config::{Config, NodeConfig, Order, Policy};
-pub use error::AcquireError;
+pub use domain::{Domain, Grant};
+pub use error::{AcquireError, ChangeError, ExtendError};
 pub use lease::Lease;
 pub use lock::Redlock;
-pub use observe::{AcquireOutcome, Observer};
+pub use observe::{AcquireOutcome, Exclusion, Observer};
+pub use values::NodeValues;

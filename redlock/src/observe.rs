@@ -19,20 +19,41 @@ impl<T> From<&Result<T, AcquireError>> for AcquireOutcome {
     fn from(result: &Result<T, AcquireError>) -> Self {
         match result {
             Ok(_) => Self::Acquired,
-            Err(AcquireError::Timeout { .. }) => Self::Timeout,
+            Err(AcquireError::Timeout { .. } | AcquireError::Overloaded { .. }) => Self::Timeout,
             Err(_) => Self::QuorumUnavailable,
         }
     }
 }
 
+/// Why a node is kept out of votes for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusion {
+    /// It restarted: it may have forgotten locks and counters.
+    Restarted,
+    /// Its clock jumped: its locks may have ended too early.
+    ClockJumped,
+}
+
 /// Is told what the lock does. Every method is called on a hot path and must not block.
+///
+/// Nodes are numbered in the order in which this client heard of them, from 0: as configured, then
+/// those that a change of the membership added.
 pub trait Observer: Send + Sync + 'static {
-    /// An acquisition ended after this wait.
-    fn acquired(&self, _outcome: AcquireOutcome, _waited: Duration) {}
+    /// An acquisition ended after this wait and so many rounds of votes; all but the first are
+    /// retries.
+    fn acquired(&self, _outcome: AcquireOutcome, _waited: Duration, _rounds: u32) {}
     /// A lease was released after this time.
     fn released(&self, _held: Duration) {}
-    /// A node (by its index) answered a vote, or did not within its timeout.
+    /// A lease ended before it was released; [`crate::Lease::lost`] fires.
+    fn lease_lost(&self) {}
+    /// A node answered a vote, or did not within its timeout.
     fn node_voted(&self, _node: usize, _took: Duration, _answered: bool) {}
+    /// So many of so many nodes may vote now. Told again and again.
+    fn quorum(&self, _voting: usize, _nodes: usize) {}
+    /// A node is kept out of votes.
+    fn node_excluded(&self, _node: usize, _why: Exclusion) {}
+    /// A node that had restarted may vote again.
+    fn node_admitted(&self, _node: usize) {}
 }
 
 /// Observes nothing.

@@ -1,24 +1,136 @@
--- Ends a hold on this node and publishes what the holder leaves behind.
--- KEYS     per resource: its lock, its value, the version of its value
--- ARGV     owner, client, channel, then per resource: its name, the token, the value ('' leaves it)
--- Returns  how many locks were the owner's and are free now
+-- Ends a hold on this node, grants each resource to the first that waits for it, and tells what
+-- the holder leaves behind.
+-- KEYS     the membership, then the locks of the resources, then the versions of their values, then
+--          their values, then their queues (lines by their place)
+-- ARGV     owner, channel, the line that it asked in, the place of the line from now on (0: it
+--          leaves; '': as it is; -n: as it is, but it leaves if that is below n), the line's time
+--          limit in ms, whether it gives up (1) or held them (0), then per resource: the token (if
+--          it gives up, the highest that it knows of), the value ('' leaves it, a NUL removes it)
+-- Returns  how many locks were the owner's and are not any more
 -- A value is kept only if no higher token wrote one here, so a late holder cannot turn it back.
--- Token 0 gives up a hold that had no quorum: it frees the locks and tells nobody.
-local owner, client, channel = ARGV[1], ARGV[2], ARGV[3]
-local freed = 0
-for i = 1, (#ARGV - 3) / 3 do
-  local lock, value_key, version_key = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
-  local name, token, value = ARGV[3 * i + 1], tonumber(ARGV[3 * i + 2]), ARGV[3 * i + 3]
-  if value ~= '' and token >= tonumber(redis.call('GET', version_key) or '0') then
-    redis.call('SET', value_key, value)
-    redis.call('SET', version_key, ARGV[3 * i + 2])
+-- Whoever gives up a request had no quorum: nobody is told that it ended.
+-- A request is granted as if it came now: under the epoch that it came under, with a token above
+-- the fence. Whoever asked holds the resource when a majority granted it the same token.
+local members, owner, channel = KEYS[1], ARGV[1], ARGV[2]
+local line, place, limit, gives_up = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local resources = (#KEYS - 1) / 4
+local locks, versions, names, queues = 1, 1 + resources, 1 + 2 * resources, 1 + 3 * resources
+
+local function leave(queue, limits, name)
+  redis.call('ZREM', queue, name)
+  redis.call('ZREM', limits, name)
+end
+
+-- Nothing is granted any more to one that has given up, or got it from other nodes.
+local function take_back(queue, limits, requests, now)
+  local request = redis.call('HGET', requests, line)
+  if request then
+    local _, asked_by, _, _, fair = cmsgpack.unpack(request)
+    if asked_by == owner or asked_by == '' then
+      redis.call('HDEL', requests, line)
+      if fair == '0' then
+        leave(queue, limits, line)
+      end
+    end
   end
-  if redis.call('GET', lock) == owner then
-    redis.call('DEL', lock)
-    freed = freed + 1
-  end
-  if token > 0 then
-    redis.call('PUBLISH', channel, client .. '\n' .. name .. '\n' .. ARGV[3 * i + 2] .. '\n' .. value)
+  if place == '0' then
+    leave(queue, limits, line)
+  elseif place:sub(1, 1) == '-' then
+    if tonumber(redis.call('ZSCORE', queue, line) or '0') < -tonumber(place) then
+      leave(queue, limits, line)
+    end
+  elseif place ~= '' then
+    redis.call('ZADD', queue, place, line)
+    redis.call('ZADD', limits, now + limit, line)
   end
 end
-return freed
+
+-- Answers the new owner, its token and the next place in the queue. '': it is nobody's; '-': it is
+-- left to one that waits for other resources too.
+local function grant(lock, fence, queue, limits, requests, token, now)
+  local first = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
+  local request = first[1] and redis.call('HGET', requests, first[1])
+  if not request then
+    return '', '0', '0'
+  end
+  local epoch, next_owner, lease, request_limit, fair = cmsgpack.unpack(request)
+  local here = tonumber(redis.call('HGET', members, 'epoch') or '0')
+  if tonumber(epoch) < here or request_limit < now then
+    return '', '0', '0'
+  end
+  if next_owner == '' then
+    return '-', '0', '0'
+  end
+  -- The same on all nodes, even if their fences differ.
+  local counter = tonumber(redis.call('GET', fence) or '0')
+  local next_token = string.format('%.0f', math.max(counter, tonumber(token)) + 1)
+  redis.call('SET', lock, next_owner, 'PX', lease)
+  redis.call('SET', fence, next_token)
+  redis.call('HDEL', requests, first[1])
+  if fair == '0' then
+    leave(queue, limits, first[1])
+  end
+  return next_owner, next_token, first[4] or '0'
+end
+
+-- The owners, the versions.
+local present = read(1 + locks, versions + resources)
+local left, own, freed = {}, {}, {}
+for i = 1, resources do
+  local token, value = ARGV[2 * i + 5], ARGV[2 * i + 6]
+  if value ~= '' and tonumber(token) >= tonumber(present[resources + i] or '0') then
+    local next = #left
+    left[next + 1], left[next + 2] = KEYS[names + i], value
+    left[next + 3], left[next + 4] = KEYS[versions + i], token
+  end
+  if present[i] == owner then
+    own[i] = true
+    freed[#freed + 1] = KEYS[locks + i]
+  end
+end
+call_for_all('MSET', left, 1)
+call_for_all('DEL', freed, 1)
+for i = 2, #left, 4 do
+  if left[i] == '\0' then
+    redis.call('DEL', left[i - 1])
+  end
+end
+
+-- Whoever asked for something is in a queue: where there is none, nothing is left to do.
+local micros, new_owners = 0, {}
+if place ~= '' and place ~= '0' or call_for_all('EXISTS', KEYS, 1 + queues) > 0 then
+  local time = redis.call('TIME')
+  micros = time[1] * 1000000 + time[2]
+  local now = math.floor(micros / 1000)
+  for i = 1, resources do
+    local queue, name = KEYS[queues + i], KEYS[names + i]
+    local limits, requests = 'queue-limits:' .. name, 'queue-requests:' .. name
+    take_back(queue, limits, requests, now)
+    -- Whoever left the queue may have kept others waiting without holding anything.
+    if own[i] or not present[i] then
+      new_owners[i] = {
+        grant(KEYS[locks + i], 'fence:' .. name, queue, limits, requests, ARGV[2 * i + 5], now)
+      }
+    end
+  end
+elseif gives_up or redis.call('PUBSUB', 'NUMSUB', channel)[2] <= 1 then
+  -- The only one that listens is who knows already: each client hears the channel over the
+  -- connection that it calls from.
+  return #freed
+end
+local notices = {}
+micros = string.format('%.0f', micros)
+for i = 1, resources do
+  local new = new_owners[i] or { '', '0', '0' }
+  if not gives_up or new[1] ~= '' then
+    local token = gives_up and '0' or ARGV[2 * i + 5]
+    local notice = KEYS[names + i] .. '\n' .. token .. '\n' .. new[1] .. '\n' .. new[2] .. '\n'
+      .. new[3] .. '\n' .. micros .. '\n' .. ARGV[2 * i + 6]
+    local next = #notices
+    notices[next + 1], notices[next + 2] = #notice .. ':', notice
+  end
+end
+if #notices > 0 then
+  redis.call('PUBLISH', channel, table.concat(notices))
+end
+return #freed

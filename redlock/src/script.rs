@@ -1,187 +1,374 @@
 //! The Lua scripts that run on a node, their arguments and their answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, RedisResult, Script, ScriptInvocation};
+use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, Script, Value};
 
+use crate::call::Call;
+use crate::keys::{
+    fence_key, limits_key, lock_key, queue_key, requests_key, ticket_key, value_key, version_key,
+};
+use crate::members::Membership;
+
+/// The hash on each node that says which nodes there are: `epoch`, `nodes`, `joining`.
+pub(crate) const MEMBERS: &str = "redlock:members";
+/// The key on each node whose value is the run id of the process that was admitted to vote.
+pub(crate) const ADMITTED: &str = "redlock:admitted";
+/// The counter on each node that stands for those it does not know.
+pub(crate) const FLOOR: &str = "redlock:floor";
+/// The counters that no majority may forget: tokens, tickets, the floor.
+pub(crate) const COUNTERS: [&str; 3] = ["fence:*", "ticket:*", FLOOR];
 /// The channel on which every release is told; all resources share it.
 pub(crate) const CHANNEL: &str = "redlock:released";
 
-/// A client that waits its turn and has not been heard of for this long, by a node's own clock, is
-/// skipped there.
-const TURN_LIMIT: Duration = Duration::from_millis(500);
+/// A line that waits and has not been heard of for this long, by a node's own clock, is skipped
+/// there. What a waiting request is granted lasts no longer, unless it is extended.
+pub(crate) const LINE_LIMIT: Duration = Duration::from_millis(500);
+/// A request that waits is granted for this long after it came, by a node's own clock.
+pub(crate) const REQUEST_LIMIT: Duration = Duration::from_millis(150);
 
 /// What a node says to a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Vote {
     Granted,
-    Held { wait_ms: u64 },
+    Held {
+        wait_ms: u64,
+    },
     Stale,
+    /// The membership has changed since.
+    Outdated,
 }
 
-/// A vote, the fence of each resource on that node, and the lowest ticket of another client.
+/// A lease that is asked for or lengthened: what every node is told of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hold<'a> {
+    pub(crate) epoch: u64,
+    pub(crate) owner: &'a str,
+    pub(crate) lease: Duration,
+    /// What no lease exceeds.
+    pub(crate) longest: Duration,
+}
+
+/// Where somebody stands who waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Under this name it is in the nodes' queues.
+    pub(crate) line: Arc<str>,
+    /// The lowest comes first. In fair order, the lowest ticket of the line.
+    pub(crate) number: f64,
+    /// The tickets that it asks for, in fair order: nobody is granted anything before those whose
+    /// number is lower.
+    pub(crate) fair: Option<TicketsWanted>,
+}
+
+/// So many tickets, and the first that is proposed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TicketsWanted {
+    pub(crate) count: usize,
+    pub(crate) first: u64,
+}
+
+/// The node's clock in microseconds, its vote, the fence of each resource on that node, the lowest
+/// ticket of another line, and the first ticket that it issued.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    pub(crate) micros: i64,
     pub(crate) vote: Vote,
     pub(crate) fences: Vec<u64>,
-    pub(crate) next_ticket: Option<u64>,
+    pub(crate) next_place: Option<u64>,
+    pub(crate) first_ticket: Option<u64>,
 }
 
 /// What a holder leaves behind when it releases a resource.
 #[derive(Debug, Clone)]
 pub(crate) struct Handover {
     pub(crate) resource: String,
-    /// 0: the hold had no quorum, so there is nobody to tell.
+    /// That of the hold; the highest that is known, if it had no quorum. Whoever is granted it next
+    /// gets a higher one.
     pub(crate) token: u64,
     pub(crate) value: Option<String>,
+}
+
+/// The line in which a hold was asked for, when it ends.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Left {
+    pub(crate) line: Arc<str>,
+    pub(crate) stays: Stays,
+    /// It had no quorum, so there is nobody to tell.
+    pub(crate) gives_up: bool,
+}
+
+/// Where a line stands when a hold ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Stays {
+    /// Where it is.
+    #[default]
+    AsItIs,
+    /// With this ticket, the lowest that waits.
+    At(u64),
+    /// Where it is if that is not below this: none waits, but tickets from this on are under way.
+    From(u64),
+    /// Nowhere: none waits.
+    Nowhere,
 }
 
 /// The compiled scripts.
 #[derive(Debug)]
 pub(crate) struct Scripts {
-    acquire: Script,
-    acquire_in_turn: Script,
-    leave_turn: Script,
-    release: Script,
-    take_tickets: Script,
+    acquire: Arc<Script>,
+    acquire_in_turn: Arc<Script>,
+    acquire_one: Arc<Script>,
+    change_members: Arc<Script>,
+    extend: Arc<Script>,
+    leave_turn: Arc<Script>,
+    raise: Arc<Script>,
+    release: Arc<Script>,
+    take_tickets: Arc<Script>,
 }
+
+const RELEASE: &str = concat!(include_str!("many.lua"), include_str!("release.lua"));
 
 impl Scripts {
     pub(crate) fn new() -> Self {
+        let compiled = |code| Arc::new(Script::new(code));
         Self {
-            acquire: Script::new(include_str!("acquire.lua")),
-            acquire_in_turn: Script::new(include_str!("acquire_in_turn.lua")),
-            leave_turn: Script::new(include_str!("leave_turn.lua")),
-            release: Script::new(include_str!("release.lua")),
-            take_tickets: Script::new(include_str!("take_tickets.lua")),
+            acquire: compiled(concat!(include_str!("many.lua"), include_str!("acquire.lua"))),
+            acquire_in_turn: compiled(include_str!("acquire_in_turn.lua")),
+            acquire_one: compiled(include_str!("acquire_one.lua")),
+            change_members: compiled(include_str!("change_members.lua")),
+            extend: compiled(include_str!("extend.lua")),
+            leave_turn: compiled(include_str!("leave_turn.lua")),
+            raise: compiled(include_str!("raise.lua")),
+            release: compiled(RELEASE),
+            take_tickets: compiled(include_str!("take_tickets.lua")),
         }
+    }
+
+    /// Frees a lock whoever its owner is, which is wrong.
+    #[cfg(feature = "ablation")]
+    pub(crate) fn without_owner_check(mut self) -> Self {
+        let unchecked = RELEASE.replace("present[i] == owner", "true");
+        self.release = Arc::new(Script::new(&unchecked));
+        self
     }
 
     /// Loads all of them into a node, so that each call needs one message only.
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        let Self { acquire, acquire_in_turn, leave_turn, release, take_tickets } = self;
-        for script in [acquire, acquire_in_turn, leave_turn, release, take_tickets] {
+        // Without `..`: a script that is not loaded does not compile.
+        let Self {
+            acquire,
+            acquire_in_turn,
+            acquire_one,
+            change_members,
+            extend,
+            leave_turn,
+            raise,
+            release,
+            take_tickets,
+        } = self;
+        let all = [acquire, acquire_in_turn, acquire_one, change_members, extend];
+        for script in all.into_iter().chain([leave_turn, raise, release, take_tickets]) {
             script.load_async(connection).await?;
         }
         Ok(())
     }
 
     /// `resources` with the token proposed for each.
-    pub(crate) fn acquire<'a>(
-        &'a self,
-        owner: &str,
-        lease: Duration,
+    pub(crate) fn acquire(
+        &self,
+        hold: Hold<'_>,
+        place: &Place,
         resources: &[(String, u64)],
-    ) -> ScriptInvocation<'a> {
-        let mut call = self.acquire.prepare_invoke();
-        call.arg(owner).arg(millis(lease));
-        for (name, token) in resources {
-            call.key(lock_key(name)).key(fence_key(name)).arg(*token);
+    ) -> Call {
+        let [(name, token)] = resources else {
+            let mut call = Hold::call(&self.acquire, 2 * resources.len());
+            for (name, _) in resources {
+                call.key(lock_key(name));
+            }
+            for (name, _) in resources {
+                call.key(fence_key(name));
+            }
+            hold.describe(&mut call).arg(&*place.line).arg(place.number);
+            call.arg(millis(LINE_LIMIT)).arg(millis(REQUEST_LIMIT));
+            for (_, token) in resources {
+                call.arg(*token);
+            }
+            return call;
+        };
+        let (script, keys) =
+            if place.fair.is_some() { (&self.acquire_in_turn, 6) } else { (&self.acquire_one, 5) };
+        let mut call = Hold::call(script, keys);
+        call.key(lock_key(name)).key(fence_key(name));
+        call.key(queue_key(name)).key(limits_key(name)).key(requests_key(name));
+        if place.fair.is_some() {
+            call.key(ticket_key(name));
+        }
+        hold.describe(&mut call).arg(*token).arg(&*place.line).arg(place.number);
+        call.arg(millis(LINE_LIMIT)).arg(millis(REQUEST_LIMIT));
+        if let Some(tickets) = place.fair {
+            call.arg(tickets.count).arg(tickets.first);
         }
         call
     }
 
-    /// As [`Scripts::acquire`] for one resource, for the client whose turn it is.
-    pub(crate) fn acquire_in_turn<'a>(
-        &'a self,
-        owner: &str,
-        lease: Duration,
-        resource: &str,
-        token: u64,
-        client: &str,
-        ticket: u64,
-    ) -> ScriptInvocation<'a> {
-        let mut call = self.acquire_in_turn.prepare_invoke();
-        call.key(lock_key(resource)).key(fence_key(resource));
-        call.key(queue_key(resource)).key(limits_key(resource));
-        call.arg(owner).arg(millis(lease)).arg(token);
-        call.arg(client).arg(ticket).arg(millis(TURN_LIMIT));
+    /// Makes the hold last for its lease from now on.
+    pub(crate) fn extend(&self, hold: Hold<'_>, resources: &[(String, u64)]) -> Call {
+        let mut call = Hold::call(&self.extend, resources.len());
+        for (name, _) in resources {
+            call.key(lock_key(name));
+        }
+        hold.describe(&mut call);
         call
     }
 
-    /// Proposes tickets from `first` on.
-    pub(crate) fn take_tickets<'a>(
-        &'a self,
-        resource: &str,
-        client: &str,
-        first: u64,
-        count: usize,
-    ) -> ScriptInvocation<'a> {
-        let mut call = self.take_tickets.prepare_invoke();
-        call.key(format!("ticket:{resource}"));
-        call.key(queue_key(resource)).key(limits_key(resource));
-        call.arg(client).arg(first).arg(count).arg(millis(TURN_LIMIT));
+    /// Raises counters, given by their keys, and the membership.
+    pub(crate) fn raise(&self, membership: &Membership, counters: &[(&String, &u64)]) -> Call {
+        let mut call = Call::new(&self.raise, 1 + counters.len());
+        call.key(MEMBERS);
+        for (key, _) in counters {
+            call.key(key);
+        }
+        describe(membership, &mut call);
+        for (_, counter) in counters {
+            call.arg(**counter);
+        }
         call
     }
 
-    /// The client's lowest ticket is now this one (0: it waits no longer).
-    pub(crate) fn leave_turn<'a>(
-        &'a self,
-        resource: &str,
-        client: &str,
-        ticket: u64,
-    ) -> ScriptInvocation<'a> {
-        let mut call = self.leave_turn.prepare_invoke();
-        call.key(queue_key(resource)).key(limits_key(resource));
-        call.arg(client).arg(ticket).arg(millis(TURN_LIMIT));
+    /// Writes a membership that is changed under the lock on `resource`.
+    pub(crate) fn change_members(&self, resource: &str, membership: &Membership) -> Call {
+        let mut call = Call::new(&self.change_members, 2);
+        call.key(MEMBERS).key(fence_key(resource));
+        describe(membership, &mut call);
         call
     }
 
-    /// Frees what the owner holds of these.
-    pub(crate) fn release<'a>(
-        &'a self,
-        owner: &str,
-        client: &str,
-        handovers: &[Handover],
-    ) -> ScriptInvocation<'a> {
-        let mut call = self.release.prepare_invoke();
-        call.arg(owner).arg(client).arg(CHANNEL);
-        for Handover { resource, token, value } in handovers {
-            call.key(lock_key(resource)).key(resource).key(format!("version:{resource}"));
-            call.arg(resource).arg(*token).arg(value.as_deref().unwrap_or_default());
+    /// Asks for tickets for a line whose lowest is `place` (0: it has none).
+    pub(crate) fn take_tickets(
+        &self,
+        epoch: u64,
+        resource: &str,
+        line: &str,
+        place: u64,
+        wanted: TicketsWanted,
+    ) -> Call {
+        let mut call = Call::new(&self.take_tickets, 5);
+        call.key(MEMBERS).key(FLOOR).key(ticket_key(resource));
+        call.key(queue_key(resource)).key(limits_key(resource));
+        call.arg(epoch).arg(line).arg(place).arg(wanted.count).arg(wanted.first);
+        call.arg(millis(LINE_LIMIT));
+        call
+    }
+
+    /// The line waits no longer.
+    pub(crate) fn leave_turn(&self, resource: &str, line: &str) -> Call {
+        let mut call = Call::new(&self.leave_turn, 2);
+        call.key(queue_key(resource)).key(limits_key(resource)).arg(line);
+        call
+    }
+
+    /// Frees what the owner holds of these, and takes back what it asked for in this line.
+    pub(crate) fn release(&self, owner: &str, line: &Left, handovers: &[Handover]) -> Call {
+        let names = || handovers.iter().map(|handover| &*handover.resource);
+        let mut call = Call::new(&self.release, 1 + 4 * handovers.len());
+        call.key(MEMBERS);
+        for key in [lock_key, version_key, value_key, queue_key] {
+            for name in names() {
+                call.key(key(name));
+            }
+        }
+        call.arg(owner).arg(CHANNEL).arg(&*line.line);
+        match line.stays {
+            Stays::AsItIs => call.arg(""),
+            Stays::At(ticket) => call.arg(ticket),
+            Stays::From(ticket) => call.arg(format!("-{ticket}")),
+            Stays::Nowhere => call.arg(0),
+        };
+        call.arg(millis(LINE_LIMIT)).arg(u8::from(line.gives_up));
+        for Handover { token, value, .. } in handovers {
+            call.arg(*token).arg(value.as_deref().unwrap_or_default());
         }
         call
     }
 }
 
-/// The key whose value is the current owner: `lock:<resource>`.
-fn lock_key(resource: &str) -> String {
-    format!("lock:{resource}")
+impl Hold<'_> {
+    /// So many keys follow, then what the hold is.
+    fn call(script: &Arc<Script>, keys: usize) -> Call {
+        let mut call = Call::new(script, 2 + keys);
+        call.key(MEMBERS).key(FLOOR);
+        call
+    }
+
+    fn describe<'a>(&self, call: &'a mut Call) -> &'a mut Call {
+        call.arg(self.epoch).arg(self.owner).arg(millis(self.lease)).arg(millis(self.longest))
+    }
 }
 
-fn fence_key(resource: &str) -> String {
-    format!("fence:{resource}")
-}
-
-fn queue_key(resource: &str) -> String {
-    format!("queue:{resource}")
-}
-
-fn limits_key(resource: &str) -> String {
-    format!("queue-limits:{resource}")
+fn describe(membership: &Membership, call: &mut Call) {
+    call.arg(membership.epoch);
+    call.arg(membership.nodes.join(" ")).arg(membership.joining.join(" "));
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Reads what `acquire.lua` or `acquire_in_turn.lua` returns for so many resources.
-pub(crate) fn parse_answer(reply: &[i64], resources: usize) -> RedisResult<Answer> {
-    let ([vote, wait, fences @ ..], true) = (reply, reply.len() >= 2 + resources) else {
-        let error = (ErrorKind::UnexpectedReturnType, "a node's vote is too short");
-        return Err(RedisError::from(error));
-    };
-    let (fences, next_ticket) = fences.split_at(resources);
-    let vote = match vote {
-        1 => Vote::Granted,
-        0 => Vote::Held { wait_ms: u64::try_from(*wait).unwrap_or(0) },
-        _ => Vote::Stale,
-    };
-    let unsigned = |value: &i64| u64::try_from(*value).unwrap_or(0);
-    Ok(Answer {
-        vote,
-        fences: fences.iter().map(unsigned).collect(),
-        next_ticket: next_ticket.first().map(unsigned).filter(|ticket| *ticket > 0),
-    })
+/// What `acquire.lua`, `acquire_one.lua` or `acquire_in_turn.lua` returns.
+pub(crate) enum Reply {
+    /// All granted, at this time.
+    Granted(i64),
+    /// See the scripts.
+    Table(Vec<i64>),
+}
+
+impl FromRedisValue for Reply {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        match value {
+            Value::Int(micros) => Ok(Self::Granted(micros)),
+            value => Ok(Self::Table(redis::from_redis_value(value)?)),
+        }
+    }
+}
+
+impl Reply {
+    /// The answer to these proposals.
+    pub(crate) fn parse(&self, proposals: &[(String, u64)]) -> RedisResult<Answer> {
+        let reply = match self {
+            Self::Granted(micros) => {
+                let fences = proposals.iter().map(|(_, token)| *token).collect();
+                return Ok(Answer {
+                    micros: *micros,
+                    vote: Vote::Granted,
+                    fences,
+                    next_place: None,
+                    first_ticket: None,
+                });
+            }
+            Self::Table(reply) => reply,
+        };
+        let resources = proposals.len();
+        let ([micros, vote, wait, fences @ ..], true) = (&reply[..], reply.len() >= 3 + resources)
+        else {
+            let error = (ErrorKind::UnexpectedReturnType, "a node's vote is too short");
+            return Err(RedisError::from(error));
+        };
+        let (fences, fair) = fences.split_at(resources);
+        let unsigned = |value: &i64| u64::try_from(*value).unwrap_or(0);
+        let vote = match vote {
+            1 => Vote::Granted,
+            0 => Vote::Held { wait_ms: unsigned(wait) },
+            -1 => Vote::Stale,
+            _ => Vote::Outdated,
+        };
+        Ok(Answer {
+            micros: *micros,
+            vote,
+            fences: fences.iter().map(unsigned).collect(),
+            next_place: fair.first().map(unsigned).filter(|place| *place > 0),
+            first_ticket: fair.get(1).map(unsigned).filter(|first| *first > 0),
+        })
+    }
 }

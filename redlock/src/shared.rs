@@ -1,140 +1,202 @@
-//! What a [`crate::Redlock`] shares with the leases that come from it: the nodes, and the calls
-//! that go to all of them.
+//! The calls that go to all nodes at once.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio_util::sync::DropGuard;
+use redis::FromRedisValue;
+use tokio::task::coop::unconstrained;
 use tracing::debug;
 
-use crate::Observer;
-use crate::board::Board;
-use crate::node::{Node, NodeError, Release};
-use crate::script::{Answer, Handover, Scripts, parse_answer};
+use crate::call::Call;
+use crate::clock::Sample;
+use crate::members::{Member, Members};
+use crate::node::{NodeError, Release};
+use crate::roster::Roster;
+use crate::script::{Answer, Handover, Hold, Left, Place, Reply, Vote};
 use crate::turn::Turn;
 
-/// See the module.
+/// What a [`crate::Redlock`] shares with the leases that come from it. The connections last as
+/// long as anybody may use them, a lease on its own included.
+#[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) nodes: Vec<Arc<Node>>,
-    pub(crate) scripts: Arc<Scripts>,
-    pub(crate) board: Arc<Board>,
-    pub(crate) client: Arc<str>,
-    pub(crate) sequence: AtomicU64,
-    pub(crate) observer: Arc<dyn Observer>,
-    /// The connections last as long as anybody may use them, a lease on its own included.
-    pub(crate) _keepers: DropGuard,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("client", &self.client).finish_non_exhaustive()
-    }
+    pub(crate) roster: Arc<Roster>,
+    sequence: AtomicU64,
 }
 
 impl Shared {
-    /// Frees the resources on every node; the future returned waits for the answers.
+    pub(crate) fn new(roster: Arc<Roster>) -> Self {
+        Self { roster, sequence: AtomicU64::new(0) }
+    }
+
+    /// Differs for every round, so that a release meant for one round cannot end another.
+    pub(crate) fn next_owner(&self) -> String {
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", self.roster.client)
+    }
+
+    /// Frees the resources on these nodes, and takes back what was asked for in this line; the future returned waits until that is confirmed.
     ///
     /// The calls are on their way before this returns, so they precede what the caller sends next.
     pub(crate) fn release(
         self: &Arc<Self>,
+        members: &Arc<Members>,
         owner: &str,
+        line: Left,
         handovers: Vec<Handover>,
+        confirmed: Confirmed,
     ) -> impl Future<Output = ()> + Send + 'static {
-        for Handover { resource, token, value } in &handovers {
+        for Handover { resource, token, value, .. } in &handovers {
             if let Some(value) = value {
-                self.board.topic(resource).publish(*token, value);
+                self.roster.board.topic(resource).publish(*token, value);
             }
         }
-        let shared = Arc::clone(self);
-        let release = Arc::new(Release { owner: owner.to_owned(), handovers });
-        self.tell_all(move |node| {
-            let (shared, release) = (Arc::clone(&shared), Arc::clone(&release));
+        let call = Arc::new(self.roster.scripts.release(owner, &line, &handovers));
+        let release = Arc::new(Release { owner: owner.to_owned(), line, handovers });
+        tell_all(members, confirmed, move |node| {
+            let (call, release) = (Arc::clone(&call), Arc::clone(&release));
             async move {
-                let Release { owner, handovers } = &*release;
-                let call = shared.scripts.release(owner, &shared.client, handovers);
                 // Not given up at the node's timeout: what is given up may never be sent.
-                if node.run_to_the_end::<u64>(call).await.is_err() {
-                    node.owe(release);
+                let told = node.run::<u64>(&call).await.is_ok();
+                if !told {
+                    node.owe(Arc::unwrap_or_clone(release).later());
                 }
+                told
             }
         })
     }
 
-    /// Tells every node which of this client's tickets waits next.
+    /// Tells every node that nobody waits in this line any more.
     pub(crate) fn leave_turn(
         self: &Arc<Self>,
         resource: &str,
-        ticket: u64,
+        turn: &Turn,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (shared, resource) = (Arc::clone(self), Arc::<str>::from(resource));
-        self.tell_all(move |node| {
-            let (shared, resource) = (Arc::clone(&shared), Arc::clone(&resource));
-            async move {
-                let call = shared.scripts.leave_turn(&resource, &shared.client, ticket);
-                // A node that does not answer skips this client when its time is up.
-                let _ = node.run_to_the_end::<u64>(call).await;
-            }
+        let call = Arc::new(self.roster.scripts.leave_turn(resource, &turn.line()));
+        tell_all(&self.roster.members(), Confirmed::ByMajority, move |node| {
+            let call = Arc::clone(&call);
+            // A node that does not answer skips this client when its time is up.
+            async move { node.run::<u64>(&call).await.is_ok() }
         })
     }
 
-    /// Sends to every node before it returns; the future waits for the answers.
-    fn tell_all<F>(
-        &self,
-        call: impl Fn(Arc<Node>) -> F,
-    ) -> impl Future<Output = ()> + Send + 'static
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let mut calls: FuturesUnordered<_> =
-            self.nodes.iter().map(|node| call(Arc::clone(node))).collect();
-        // The first poll sends; a call that is done at once must not end the round of polling.
-        while let Some(Some(())) = calls.next().now_or_never() {}
-        async move { while calls.next().await.is_some() {} }
-    }
-
-    /// Asks all nodes for their vote, which is `None` when it does not come in time.
-    pub(crate) fn ask_all(self: &Arc<Self>, question: Question) -> FuturesUnordered<Vote> {
-        let question = Arc::new(question);
-        let ask = |node: &Arc<Node>| {
+    /// Asks all nodes for their vote on a hold.
+    pub(crate) fn ask_all(self: &Arc<Self>, members: &Members, question: &Arc<Question>) -> Votes {
+        let Question { epoch, owner, lease, proposals, place } = &**question;
+        let longest = self.roster.longest_lease;
+        let hold = Hold { epoch: *epoch, owner, lease: *lease, longest };
+        let call = Arc::new(self.roster.scripts.acquire(hold, place, proposals));
+        let ask = |(position, node): (usize, &Arc<Member>)| {
             let (shared, node) = (Arc::clone(self), Arc::clone(node));
-            shared.vote(node, Arc::clone(&question)).boxed()
+            let (question, call) = (Arc::clone(question), Arc::clone(&call));
+            async move { (position, shared.vote(&node, &call, &question.proposals).await) }.boxed()
         };
-        self.nodes.iter().map(ask).collect()
+        members.nodes.iter().enumerate().map(ask).collect()
     }
 
-    async fn vote(self: Arc<Self>, node: Arc<Node>, question: Arc<Question>) -> Option<Answer> {
-        let started = Instant::now();
-        let Question { owner, lease, proposals, turn } = &*question;
-        let call = match (turn, &proposals[..]) {
-            (Some(turn), [(resource, token)]) => {
-                let ticket = turn.lowest_ticket();
-                self.scripts.acquire_in_turn(owner, *lease, resource, *token, &self.client, ticket)
+    async fn vote(
+        &self,
+        node: &Member,
+        call: &Call,
+        proposals: &[(String, u64)],
+    ) -> Option<Answer> {
+        let parse = |reply: Reply| {
+            let answer = reply.parse(proposals)?;
+            Ok((answer.micros, answer))
+        };
+        let answer = self.ask(node, call, parse).await?;
+        if answer.vote == Vote::Outdated {
+            node.look.notify_one();
+        }
+        Some(answer)
+    }
+
+    /// Asks one node to let a hold last longer; whether it did.
+    pub(crate) async fn extend(&self, node: &Member, call: &Call) -> bool {
+        let parse = |(micros, vote): (i64, i64)| Ok((micros, vote == 1));
+        self.ask(node, call, parse).await.unwrap_or(false)
+    }
+
+    /// Runs a script that votes. `None`: no answer in time, or from a node that is kept out.
+    async fn ask<Reply: FromRedisValue, T>(
+        &self,
+        node: &Member,
+        call: &Call,
+        parse: impl Fn(Reply) -> redis::RedisResult<(i64, T)>,
+    ) -> Option<T> {
+        let asked = Instant::now();
+        let reply = node.vote::<Reply>(call).await;
+        let answered = Instant::now();
+        let answer = reply.and_then(|reply| parse(reply).map_err(NodeError::from));
+        self.roster.observer.node_voted(node.slot(), answered - asked, answer.is_ok());
+        match answer {
+            Ok((micros, answer)) => {
+                let sample = Sample { asked, answered, micros };
+                self.roster.clock_is_sound(node, sample).then_some(answer)
             }
-            _ => self.scripts.acquire(owner, *lease, proposals),
-        };
-        let answer = match node.run::<Vec<i64>>(call).await {
-            Ok(reply) => parse_answer(&reply, proposals.len()).map_err(NodeError::from),
-            Err(error) => Err(error),
-        };
-        self.observer.node_voted(node.index(), started.elapsed(), answer.is_ok());
-        answer.inspect_err(|error| debug!(node = node.index(), %error, "no vote")).ok()
+            Err(error) => {
+                debug!(node = node.address(), %error, "no vote");
+                None
+            }
+        }
     }
 }
 
-/// A vote that is under way.
-pub(crate) type Vote = BoxFuture<'static, Option<Answer>>;
+/// Whose confirmation is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confirmed {
+    /// By a majority; the rest is left to the background.
+    ByMajority,
+    /// By every node that answers.
+    ByAll,
+}
+
+/// Sends to every node before it returns; the future waits until that is confirmed.
+fn tell_all<F, C>(
+    members: &Arc<Members>,
+    confirmed: Confirmed,
+    call: C,
+) -> impl Future<Output = ()> + Send + use<F, C>
+where
+    F: Future<Output = bool> + Send + 'static,
+    C: Fn(Arc<Member>) -> F,
+{
+    let tell = |(position, node): (usize, &Arc<Member>)| {
+        call(Arc::clone(node)).map(move |told| (position, told))
+    };
+    let mut calls: FuturesUnordered<_> = members.nodes.iter().enumerate().map(tell).collect();
+    let mut told = vec![false; members.nodes.len()];
+    // The first poll sends; a call that is done at once must not end the round of polling.
+    while let Some(Some((position, now_told))) = unconstrained(calls.next()).now_or_never() {
+        told[position] = now_told;
+    }
+    let members = Arc::clone(members);
+    async move {
+        let majority = |told: &[bool]| Members::majority(&members.sets, |position| told[position]);
+        while confirmed == Confirmed::ByAll || !majority(&told) {
+            let Some((position, now_told)) = calls.next().await else { return };
+            told[position] = now_told;
+        }
+        if !calls.is_empty() {
+            tokio::spawn(calls.for_each(|_late| std::future::ready(())));
+        }
+    }
+}
+
+/// The votes that are under way: of the node at a position, `None` when it does not come in time.
+pub(crate) type Votes = FuturesUnordered<BoxFuture<'static, (usize, Option<Answer>)>>;
 
 /// What the nodes vote on in one round.
 #[derive(Debug)]
 pub(crate) struct Question {
+    pub(crate) epoch: u64,
     pub(crate) owner: String,
     pub(crate) lease: Duration,
     /// The token proposed for each resource.
     pub(crate) proposals: Vec<(String, u64)>,
-    /// When the order is fair: the place in the queue of the only resource.
-    pub(crate) turn: Option<Arc<Turn>>,
+    /// Where the request stands if others are in the way.
+    pub(crate) place: Place,
 }

@@ -17,10 +17,11 @@ pub(crate) enum Verdict {
     Unreachable,
 }
 
-/// The votes of one round.
+/// The votes of one set of nodes.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    nodes: usize,
+struct Count<'a> {
+    /// Their positions among all nodes.
+    set: &'a [usize],
     granted: usize,
     held: usize,
     stale: usize,
@@ -28,42 +29,81 @@ pub(crate) struct Tally {
     wait: u64,
 }
 
-impl Tally {
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self { nodes, granted: 0, held: 0, stale: 0, failed: 0, wait: 0 }
+/// The votes of one round, of one set of nodes or of two while the membership changes.
+#[derive(Debug)]
+pub(crate) struct Tally<'a> {
+    counts: Vec<Count<'a>>,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(sets: &'a [Vec<usize>]) -> Self {
+        let count = |set| Count { set, granted: 0, held: 0, stale: 0, failed: 0, wait: 0 };
+        Self { counts: sets.iter().map(|set| count(set.as_slice())).collect() }
     }
 
-    pub(crate) fn quorum(&self) -> usize {
-        self.nodes / 2 + 1
+    /// Counts the node at this position; `None` is a node that did not answer.
+    pub(crate) fn count(&mut self, position: usize, vote: Option<Vote>) {
+        for count in self.counts.iter_mut().filter(|count| count.set.contains(&position)) {
+            match vote {
+                Some(Vote::Granted) => count.granted += 1,
+                Some(Vote::Held { wait_ms }) => {
+                    count.held += 1;
+                    count.wait = count.wait.max(wait_ms);
+                }
+                Some(Vote::Stale) => count.stale += 1,
+                Some(Vote::Outdated) | None => count.failed += 1,
+            }
+        }
     }
 
-    pub(crate) fn reachable(&self) -> usize {
+    /// The verdict, as soon as no further vote can change it: every set must be won.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let mut verdict = Some(Verdict::Won);
+        for count in &self.counts {
+            match count.verdict() {
+                Some(Verdict::Won) => {}
+                Some(lost) => return Some(lost),
+                None => verdict = None,
+            }
+        }
+        verdict
+    }
+
+    /// Whether a majority of each set would have granted a higher token.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.counts
+            .iter()
+            .all(|count| count.stale > 0 && count.granted + count.stale >= count.quorum())
+    }
+
+    /// Of the set with the fewest answers: how many answered, how many there are, the majority.
+    pub(crate) fn shortage(&self) -> (usize, usize, usize) {
+        let answers = |count: &Count<'_>| (count.reachable(), count.set.len(), count.quorum());
+        let spare = |(reachable, _, quorum): &(usize, usize, usize)| {
+            i64::try_from(*reachable).unwrap_or(0) - i64::try_from(*quorum).unwrap_or(0)
+        };
+        self.counts.iter().map(answers).min_by_key(spare).unwrap_or((0, 0, 1))
+    }
+}
+
+impl Count<'_> {
+    fn quorum(&self) -> usize {
+        self.set.len() / 2 + 1
+    }
+
+    fn reachable(&self) -> usize {
         self.granted + self.held + self.stale
     }
 
-    /// Counts one node; `None` is a node that did not answer.
-    pub(crate) fn count(&mut self, vote: Option<Vote>) {
-        match vote {
-            Some(Vote::Granted) => self.granted += 1,
-            Some(Vote::Held { wait_ms }) => {
-                self.held += 1;
-                self.wait = self.wait.max(wait_ms);
-            }
-            Some(Vote::Stale) => self.stale += 1,
-            None => self.failed += 1,
-        }
-    }
-
-    /// The verdict, as soon as no further vote can change it.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
+    fn verdict(&self) -> Option<Verdict> {
         if self.granted >= self.quorum() {
             return Some(Verdict::Won);
         }
-        let lost = self.nodes - self.quorum();
+        let lost = self.set.len() - self.quorum();
         if self.failed > lost {
             // Nothing is gained by hurry, and the caller wants to know how many are left.
             let counted = self.reachable() + self.failed;
-            return (counted == self.nodes).then_some(Verdict::Unreachable);
+            return (counted == self.set.len()).then_some(Verdict::Unreachable);
         }
         if self.held + self.stale + self.failed <= lost {
             return None;
@@ -82,9 +122,13 @@ mod tests {
     use super::*;
 
     fn verdict(nodes: usize, votes: &[Option<Vote>]) -> Option<Verdict> {
-        let mut tally = Tally::new(nodes);
-        for vote in votes {
-            tally.count(*vote);
+        joint(&[(0..nodes).collect()], votes)
+    }
+
+    fn joint(sets: &[Vec<usize>], votes: &[Option<Vote>]) -> Option<Verdict> {
+        let mut tally = Tally::new(sets);
+        for (position, vote) in votes.iter().enumerate() {
+            tally.count(position, *vote);
         }
         tally.verdict()
     }
@@ -118,5 +162,22 @@ mod tests {
     fn a_low_token_is_told_from_a_held_lock() {
         assert_eq!(verdict(5, &[GRANTED, STALE, STALE, STALE]), Some(Verdict::Stale));
         assert_eq!(verdict(5, &[STALE, STALE, HELD]), Some(Verdict::Held(7)));
+    }
+
+    #[test]
+    fn both_sets_must_be_won_while_the_membership_changes() {
+        let sets = [vec![0, 1, 2], vec![2, 3, 4]];
+        assert_eq!(joint(&sets, &[GRANTED, GRANTED]), None);
+        assert_eq!(joint(&sets, &[GRANTED, GRANTED, GRANTED]), None);
+        assert_eq!(joint(&sets, &[GRANTED, GRANTED, GRANTED, GRANTED]), Some(Verdict::Won));
+        let held_in_one = [GRANTED, GRANTED, GRANTED, HELD, HELD];
+        assert_eq!(joint(&sets, &held_in_one), Some(Verdict::Split));
+        let gone_in_one = [GRANTED, GRANTED, None, None, None];
+        assert_eq!(joint(&sets, &gone_in_one), Some(Verdict::Unreachable));
+        let mut tally = Tally::new(&sets);
+        for (position, vote) in gone_in_one.into_iter().enumerate() {
+            tally.count(position, vote);
+        }
+        assert_eq!(tally.shortage(), (0, 3, 2));
     }
 }

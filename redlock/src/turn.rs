@@ -1,7 +1,8 @@
 //! A client's place in the queue for a resource, and the tickets that make it.
 //!
 //! A ticket is issued by a majority of the nodes, each of which issues only above the highest it
-//! has issued: so tickets are unique and in real-time order, as fencing tokens are.
+//! has issued: so tickets are unique and in real-time order, as fencing tokens are. They are asked
+//! for together with the lock, or alone by a client that holds it or waits for it already.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,47 +10,110 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::script::Vote;
+use crate::members::Member;
+use crate::roster::Roster;
+use crate::script::{Place, Stays, TicketsWanted, Vote};
 use crate::shared::Shared;
 use crate::tally::{Tally, Verdict};
 use crate::{AcquireError, Redlock};
 
 /// How long to wait before too few nodes are asked again.
 const RETRY: Duration = Duration::from_millis(50);
-/// Clients that outbid each other are repeated after up to this long.
+/// Clients that ask at the same moment ask again at once so many times,
+const AGAIN_AT_ONCE: u32 = 3;
+/// and then after up to this long.
 const OUTBID_PAUSE: Duration = Duration::from_millis(2);
 
-/// The lowest ticket of this client that still waits.
-#[derive(Debug, Default)]
+/// A line: the callers of one client that wait for one resource.
+#[derive(Debug)]
 pub(crate) struct Turn {
-    ticket: Mutex<Option<u64>>,
+    /// Under this name the line is in the nodes' queues: a client may have several lines.
+    line: Arc<str>,
+    stands: Mutex<Stands>,
+}
+
+#[derive(Debug, Default)]
+struct Stands {
+    /// The lowest ticket that still waits.
+    lowest: Option<u64>,
+    /// More are under way, none of them below this.
+    under_way: Option<u64>,
+    wanted: Option<Wanted>,
+}
+
+/// Tickets that are asked for together with the lock.
+#[derive(Debug)]
+struct Wanted {
+    count: usize,
+    taken: oneshot::Sender<Result<u64, AcquireError>>,
 }
 
 impl Turn {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        Self { line: shared.next_owner().into(), stands: Mutex::default() }
+    }
+
+    pub(crate) fn line(&self) -> Arc<str> {
+        Arc::clone(&self.line)
+    }
+
+    /// Its lowest ticket (0: none), and where it stands with that; if it wants tickets, from `first`.
+    pub(crate) fn place(&self, first: u64) -> (u64, Place) {
+        let stands = self.lock();
+        let ticket = stands.lowest.unwrap_or(0);
+        let count = stands.wanted.as_ref().map_or(0, |wanted| wanted.count);
+        #[expect(clippy::cast_precision_loss, reason = "tickets are far below 2^52")]
+        let number = ticket as f64;
+        let fair = Some(TicketsWanted { count, first });
+        (ticket, Place { line: Arc::clone(&self.line), number, fair })
+    }
+
     /// 0: none waits.
     pub(crate) fn lowest_ticket(&self) -> u64 {
-        self.lock().unwrap_or(0)
+        self.lock().lowest.unwrap_or(0)
     }
 
-    pub(crate) fn set_lowest_ticket(&self, ticket: Option<u64>) {
-        *self.lock() = ticket;
+    /// What waits, and which tickets are under way: before they are asked for, so that nobody leaves
+    /// the queue who has just come.
+    pub(crate) fn set(&self, lowest: Option<u64>, under_way: Option<u64>) {
+        let mut stands = self.lock();
+        (stands.lowest, stands.under_way) = (lowest, under_way);
     }
 
-    /// Tells the nodes the lowest ticket that waits. What is told, and the order in which tickets
-    /// are taken, must agree: so both are sent under this lock.
-    pub(crate) fn leave(
-        &self,
-        shared: &Arc<Shared>,
-        resource: &str,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let ticket = self.lock();
-        shared.leave_turn(resource, ticket.unwrap_or(0))
+    /// The tickets that were wanted were had, of which this is the first.
+    pub(crate) fn took(&self, first: u64) {
+        let mut stands = self.lock();
+        if let Some(wanted) = stands.wanted.take() {
+            stands.lowest.get_or_insert(first);
+            stands.under_way = None;
+            let _ = wanted.taken.send(Ok(first));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The acquisition is over that could have brought tickets, perhaps for this reason.
+    pub(crate) fn wants_no_more(&self, error: Option<&AcquireError>) {
+        if let Some(wanted) = self.lock().wanted.take()
+            && let Some(error) = error
+        {
+            let _ = wanted.taken.send(Err(error.clone()));
+        }
+    }
+
+    /// Tells the nodes where the line stands, under the lock: what they are told last is so.
+    pub(crate) fn leave<T>(&self, tell: impl FnOnce(Stays) -> T) -> T {
+        let stands = self.lock();
+        tell(match (stands.lowest, stands.under_way) {
+            (Some(lowest), _) => Stays::At(lowest),
+            (None, Some(first)) => Stays::From(first),
+            (None, None) => Stays::Nowhere,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stands> {
+        self.stands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,69 +121,199 @@ impl Turn {
 pub(crate) type Tickets = BoxFuture<'static, Result<u64, AcquireError>>;
 
 impl Redlock {
-    /// Takes tickets for so many arrivals in one round trip. The first will be at least the number
-    /// returned; the proposal is on its way.
+    /// Takes tickets for so many arrivals in one round trip.
     pub(crate) fn take_tickets(
         &self,
         resource: &str,
         count: usize,
         deadline: Instant,
-        turn: &Turn,
-    ) -> (u64, Tickets) {
-        let mut lowest = turn.lock();
-        let at_least = self.shared.board.topic(resource).highest_ticket() + 1;
-        *lowest = Some(lowest.unwrap_or(at_least));
-        let (shared, resource) = (Arc::clone(&self.shared), resource.to_owned());
-        let mut tickets = async move { propose(&shared, &resource, count, deadline).await }.boxed();
-        match (&mut tickets).now_or_never() {
-            Some(taken) => (at_least, std::future::ready(taken).boxed()),
-            None => (at_least, tickets),
-        }
+        turn: &Arc<Turn>,
+    ) -> Tickets {
+        let (shared, turn) = (Arc::clone(&self.shared), Arc::clone(turn));
+        let resource = resource.to_owned();
+        async move { propose(&shared, &resource, &turn, count, deadline).await }.boxed()
+    }
+
+    /// The same by the acquisition that begins now. Should it bring the lock without them, they are
+    /// taken alone.
+    pub(crate) fn want_tickets(
+        &self,
+        resource: &str,
+        count: usize,
+        deadline: Instant,
+        turn: &Arc<Turn>,
+    ) -> Tickets {
+        let (taken, tickets) = oneshot::channel();
+        turn.lock().wanted = Some(Wanted { count, taken });
+        let alone = self.take_tickets(resource, count, deadline, turn);
+        let tickets = async move {
+            match tickets.await {
+                Ok(taken) => taken,
+                Err(_not_taken) => alone.await,
+            }
+        };
+        tickets.boxed()
     }
 }
 
 async fn propose(
     shared: &Shared,
     resource: &str,
+    turn: &Turn,
     count: usize,
     deadline: Instant,
 ) -> Result<u64, AcquireError> {
-    let topic = shared.board.topic(resource);
+    let mut outbid = Outbid::default();
     loop {
-        let first = topic.highest_ticket() + 1;
-        let (verdict, reachable) = ask(shared, resource, first, count).await;
-        if verdict == Verdict::Won {
-            return Ok(first);
+        let round = ask(shared, resource, turn, count).await;
+        if round.verdict == Verdict::Won {
+            return Ok(round.first);
         }
         if Instant::now() >= deadline {
-            let nodes = shared.nodes.len();
-            let quorum = nodes / 2 + 1;
+            let (reachable, nodes, quorum) = round.shortage;
             return Err(AcquireError::QuorumUnavailable { reachable, nodes, quorum });
         }
-        let pause = if verdict == Verdict::Unreachable { RETRY } else { OUTBID_PAUSE };
-        sleep(pause.mul_f64(rand::random_range(0.1..1.0))).await;
+        if round.verdict == Verdict::Unreachable {
+            sleep(RETRY.mul_f64(rand::random_range(0.1..1.0))).await;
+        } else {
+            outbid.pause().await;
+        }
     }
 }
 
-async fn ask(shared: &Shared, resource: &str, first: u64, count: usize) -> (Verdict, usize) {
-    let topic = shared.board.topic(resource);
-    let mut votes: FuturesUnordered<_> = shared
-        .nodes
-        .iter()
-        .map(|node| {
-            let call = shared.scripts.take_tickets(resource, &shared.client, first, count);
-            async move { node.run::<(i64, u64)>(call).await.ok() }
-        })
-        .collect();
-    let mut tally = Tally::new(shared.nodes.len());
-    while let Some(answer) = votes.next().await {
-        tally.count(answer.map(|(vote, counter)| {
-            topic.saw_ticket(counter);
-            if vote == 1 { Vote::Granted } else { Vote::Stale }
-        }));
-        if let Some(verdict) = tally.verdict() {
-            return (verdict, tally.reachable());
+/// How often others were quicker.
+#[derive(Debug, Default)]
+pub(crate) struct Outbid(u32);
+
+impl Outbid {
+    /// The answers have raised what is proposed next.
+    pub(crate) async fn pause(&mut self) {
+        self.0 += 1;
+        if self.0 > AGAIN_AT_ONCE {
+            sleep(OUTBID_PAUSE.mul_f64(rand::random_range(0.1..1.0))).await;
         }
     }
-    (Verdict::Unreachable, tally.reachable())
+}
+
+/// What came of one proposal.
+struct Proposed {
+    verdict: Verdict,
+    /// The first of the tickets, if they were won.
+    first: u64,
+    /// See [`Tally::shortage`].
+    shortage: (usize, usize, usize),
+}
+
+/// A node that has issued what is proposed issues its next instead, so whoever does not know how
+/// far they are is told so only if several ask at the same moment.
+async fn ask(shared: &Shared, resource: &str, turn: &Turn, count: usize) -> Proposed {
+    let Roster { scripts, board, .. } = &*shared.roster;
+    let (topic, members) = (board.topic(resource), shared.roster.members());
+    let (epoch, place) = (members.membership.epoch, turn.lowest_ticket());
+    let wanted = TicketsWanted { count, first: topic.highest_ticket() + 1 };
+    let call = scripts.take_tickets(epoch, resource, &turn.line, place, wanted);
+    let ask = async |(position, node): (usize, &Arc<Member>)| {
+        (position, node.vote::<(i64, u64)>(&call).await.ok())
+    };
+    let mut votes: FuturesUnordered<_> = members.nodes.iter().enumerate().map(ask).collect();
+    let mut issued = Issued::default();
+    while let Some((position, answer)) = votes.next().await {
+        let first = answer.and_then(|(vote, first)| (vote == 1).then_some(first));
+        if let Some(first) = first {
+            topic.saw_ticket(wanted.last(first));
+        }
+        issued.add(position, first);
+        let (first, tally) = issued.tally(&members.sets);
+        if let Some(verdict) = tally.verdict() {
+            return Proposed { verdict, first, shortage: tally.shortage() };
+        }
+    }
+    let (first, tally) = issued.tally(&members.sets);
+    Proposed { verdict: Verdict::Unreachable, first, shortage: tally.shortage() }
+}
+
+impl TicketsWanted {
+    /// The last, if this is the first.
+    pub(crate) fn last(self, first: u64) -> u64 {
+        first + u64::try_from(self.count).unwrap_or(0) - 1
+    }
+}
+
+/// The first ticket that the node at each position issued; `None`: none in time.
+#[derive(Debug, Default)]
+pub(crate) struct Issued(Vec<(usize, Option<u64>)>);
+
+impl Issued {
+    pub(crate) fn add(&mut self, position: usize, first: Option<u64>) {
+        self.0.push((position, first));
+    }
+
+    /// The one that most of them issued, which is the only one that can be won, and the votes on it.
+    pub(crate) fn tally<'a>(&self, sets: &'a [Vec<usize>]) -> (u64, Tally<'a>) {
+        let same = |first: u64| self.0.iter().filter(|(_, other)| *other == Some(first)).count();
+        let most = self.0.iter().filter_map(|(_, first)| *first).max_by_key(|first| same(*first));
+        let mut tally = Tally::new(sets);
+        for (position, first) in &self.0 {
+            let vote = if *first == most { Vote::Granted } else { Vote::Stale };
+            tally.count(*position, first.map(|_| vote));
+        }
+        (most.unwrap_or(0), tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(firsts: &[Option<u64>]) -> (u64, Option<Verdict>) {
+        let mut issued = Issued::default();
+        for (position, first) in firsts.iter().enumerate() {
+            issued.add(position, *first);
+        }
+        let sets = [(0..5).collect()];
+        let (first, tally) = issued.tally(&sets);
+        (first, tally.verdict())
+    }
+
+    #[test]
+    fn tickets_are_had_when_a_majority_issued_the_same() {
+        assert_eq!(verdict(&[Some(7), None, Some(7)]), (7, None));
+        assert_eq!(verdict(&[Some(7), Some(9), Some(7), Some(7)]), (7, Some(Verdict::Won)));
+        assert_eq!(verdict(&[Some(7), Some(9), Some(8)]).1, None);
+        assert_eq!(verdict(&[Some(7), Some(9), Some(8), Some(6)]).1, Some(Verdict::Stale));
+        let of_few = verdict(&[Some(7), None, None, None, Some(7)]);
+        assert_eq!(of_few.1, Some(Verdict::Unreachable));
+    }
+
+    #[test]
+    fn a_line_leaves_the_queue_only_if_nobody_waits_or_comes() {
+        let turn = Turn { line: "me".into(), stands: Mutex::default() };
+        let told = || turn.leave(|stays| stays);
+        assert_eq!(told(), Stays::Nowhere);
+        turn.set(None, Some(9));
+        assert_eq!(told(), Stays::From(9));
+        turn.set(Some(7), Some(9));
+        assert_eq!(told(), Stays::At(7));
+    }
+
+    #[test]
+    fn an_acquisition_that_ends_says_whether_it_brought_tickets() {
+        let turn = Turn { line: "me".into(), stands: Mutex::default() };
+        let want = || {
+            let (taken, tickets) = oneshot::channel();
+            turn.lock().wanted = Some(Wanted { count: 2, taken });
+            turn.set(None, Some(7));
+            tickets
+        };
+        let mut tickets = want();
+        turn.took(7);
+        assert_eq!((tickets.try_recv(), turn.lowest_ticket()), (Ok(Ok(7)), 7));
+        let mut tickets = want();
+        turn.wants_no_more(None);
+        assert!(tickets.try_recv().is_err(), "they are taken alone");
+        let mut tickets = want();
+        let error = AcquireError::Timeout { waited: RETRY };
+        turn.wants_no_more(Some(&error));
+        assert_eq!(tickets.try_recv(), Ok(Err(error)));
+    }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{client, patient, policy, until};
-use redlock::{AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Policy, SubmitError};
+use common::{LEASE, client, patient, policy, until};
+use redlock::{
+    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Lot, Policy, SubmitError,
+};
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
 
@@ -26,7 +28,7 @@ impl Batch for Counting {
     type Item = &'static str;
     type Output = usize;
 
-    fn policy(&self, _resource: &str) -> Policy {
+    fn policy(&self, _resource: &str, _item: &Self::Item) -> Policy {
         self.policy
     }
 
@@ -146,7 +148,7 @@ async fn entries_given_back_are_tried_again() {
 
 #[tokio::test]
 async fn a_batch_that_is_long_does_not_keep_the_next_callers_past_their_wait() {
-    let short = policy(Duration::from_millis(200), Duration::from_secs(20));
+    let short = policy(Duration::from_millis(200), LEASE);
     let fixture = fixture(CombinerConfig::default(), short).await;
     let first = fixture.submit("");
     fixture.batches_begun(1).await;
@@ -159,7 +161,7 @@ async fn a_batch_that_is_long_does_not_keep_the_next_callers_past_their_wait() {
 
 #[tokio::test]
 async fn without_a_quorum_every_caller_is_told_within_its_wait() {
-    let short = policy(Duration::from_millis(200), Duration::from_secs(5));
+    let short = policy(Duration::from_millis(200), LEASE);
     let mut fixture = fixture(CombinerConfig::default(), short).await;
     for node in &mut fixture.nodes[..3] {
         node.kill().unwrap();
@@ -171,4 +173,122 @@ async fn without_a_quorum_every_caller_is_told_within_its_wait() {
         assert_eq!(error, SubmitError::Lock(lost));
     }
     assert_eq!(fixture.combiner.batch().batches.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_quick_again() {
+    let wait = Duration::from_millis(50);
+    let fixture = fixture(CombinerConfig::default(), policy(wait, LEASE)).await;
+    for round in 1.. {
+        assert!(round < 20, "rounds last longer than the wait, and nobody is refused for it");
+        let running = fixture.submit("");
+        fixture.batches_begun(round).await;
+        let asked = std::time::Instant::now();
+        let error = fixture.combiner.submit("x", "").await.unwrap_err();
+        let took = asked.elapsed();
+        fixture.permits.add_permits(1);
+        running.await.unwrap().unwrap();
+        match error {
+            SubmitError::Overloaded { expected_wait } => {
+                assert!(expected_wait > wait, "{expected_wait:?}");
+                assert!(took < wait, "{took:?}");
+                break;
+            }
+            // The round has lasted for this wait at least.
+            error => assert!(matches!(error, SubmitError::Lock(AcquireError::Timeout { .. }))),
+        }
+    }
+    fixture.permits.add_permits(1);
+    fixture.submit("").await.unwrap().unwrap();
+}
+
+/// Tells each caller how many resources its batch had, and waits for a permit first.
+struct Together {
+    begun: AtomicUsize,
+    permits: Semaphore,
+}
+
+impl Batch for Together {
+    type Item = ();
+    type Output = usize;
+    const TOGETHER: usize = 128;
+
+    fn policy(&self, _resource: &str, _item: &()) -> Policy {
+        patient()
+    }
+
+    async fn execute(&self, _: &str, _: Lease, _: Vec<Entry<(), usize>>) -> Vec<Entry<(), usize>> {
+        unreachable!("it executes together")
+    }
+
+    async fn execute_together(&self, lease: Lease, lots: Vec<Lot<Self>>) -> Vec<Lot<Self>> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.permits.acquire().await.unwrap().forget();
+        assert_eq!(lease.tokens().len(), lots.len());
+        lease.release().await;
+        let count = lots.len();
+        for entry in lots.into_iter().flat_map(|lot| lot.entries) {
+            entry.reply(count);
+        }
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn several_resources_share_a_batch_unless_one_of_them_is_held() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let redlock = client(&nodes).await;
+    let together = Together { begun: AtomicUsize::new(0), permits: Semaphore::new(0) };
+    let combiner = Arc::new(Combiner::new(redlock.clone(), together, CombinerConfig::default()));
+    let submit = |resource: &'static str| {
+        let combiner = Arc::clone(&combiner);
+        tokio::spawn(async move { combiner.submit(resource, ()).await })
+    };
+    let begun = async |batches: usize| {
+        let so = || combiner.batch().begun.load(Ordering::SeqCst) == batches;
+        until("the batch has begun", so).await;
+    };
+    let first = submit("a");
+    begun(1).await;
+    let waiting = ["a", "b", "c", "b"].map(submit);
+    until("all wait", || ["a", "b", "c"].map(|one| combiner.queued(one)) == [1, 2, 1]).await;
+    combiner.batch().permits.add_permits(2);
+    assert_eq!(first.await.unwrap(), Ok(1));
+    for waiter in waiting {
+        assert_eq!(waiter.await.unwrap(), Ok(3));
+    }
+
+    let other = client(&nodes).await.acquire("b", patient()).await.unwrap();
+    let first = submit("a");
+    begun(3).await;
+    let [a, b, c] = ["a", "b", "c"].map(submit);
+    until("all wait", || ["a", "b", "c"].map(|one| combiner.queued(one)) == [1, 1, 1]).await;
+    combiner.batch().permits.add_permits(4);
+    assert_eq!(first.await.unwrap(), Ok(1));
+    assert_eq!((a.await.unwrap(), c.await.unwrap()), (Ok(1), Ok(1)), "nobody waits for b");
+    assert!(!b.is_finished());
+    other.release().await;
+    assert_eq!(b.await.unwrap(), Ok(1));
+}
+
+#[tokio::test]
+async fn many_resources_are_shared_out_over_batches_of_which_two_are_executed_at_once() {
+    let nodes = RedisServer::start_many(1).unwrap();
+    let together = Together { begun: AtomicUsize::new(0), permits: Semaphore::new(0) };
+    let combiner =
+        Arc::new(Combiner::new(client(&nodes).await, together, CombinerConfig::default()));
+    let submit = |resource: String| {
+        let combiner = Arc::clone(&combiner);
+        tokio::spawn(async move { combiner.submit(&resource, ()).await.unwrap() })
+    };
+    let begun = || combiner.batch().begun.load(Ordering::SeqCst);
+    let first = submit("first".to_owned());
+    until("a batch has begun", || begun() == 1).await;
+    let callers: Vec<_> = (0..90).map(|number| submit(number.to_string())).collect();
+    until("another has begun", || begun() == 2).await;
+    combiner.batch().permits.add_permits(100);
+    assert_eq!(first.await.unwrap(), 1);
+    for caller in callers {
+        assert!((2..=46).contains(&caller.await.unwrap()), "a half of those waited for");
+    }
 }

@@ -4,8 +4,9 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use common::{client, nodes_with, patient, until};
+use common::{LEASE, calls_of, client, nodes_with, patient, until};
 use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy};
 use testkit::RedisServer;
 use tokio::task::JoinHandle;
@@ -20,7 +21,7 @@ impl Batch for Recording {
     type Item = usize;
     type Output = ();
 
-    fn policy(&self, _resource: &str) -> Policy {
+    fn policy(&self, _resource: &str, _item: &Self::Item) -> Policy {
         self.policy
     }
 
@@ -99,6 +100,27 @@ async fn without_tickets_they_are_not() {
 }
 
 #[tokio::test]
+async fn whoever_is_alone_pays_no_round_trip_for_the_order() {
+    const SERVED: u64 = 20;
+    let nodes = RedisServer::start_many(5).unwrap();
+    let alone = client(&nodes).await;
+    for _ in 0..SERVED {
+        let fair = Policy { order: Order::Fair, ..patient() };
+        alone.acquire("x", fair).await.unwrap().release().await;
+    }
+    for node in &nodes {
+        let all_came = async {
+            while calls_of(node, "evalsha").await < 2 * SERVED {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_came).await.unwrap();
+        let calls = calls_of(node, "evalsha").await;
+        assert_eq!(calls, 2 * SERVED, "tickets and lock in one, and the release");
+    }
+}
+
+#[tokio::test]
 async fn ten_thousand_callers_of_three_clients_are_all_served() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (clients, served) = clients(&nodes, 3, Policy { order: Order::Fair, ..patient() }).await;
@@ -122,7 +144,7 @@ fn a_client_that_died_in_line_is_skipped() {
     let blocker =
         runtime.block_on(async { client(&nodes).await.acquire("x", patient()).await }).unwrap();
     // Within the wait that is the default.
-    let policy = Policy { order: Order::Fair, ..Policy::default() };
+    let policy = Policy { order: Order::Fair, lease_time: LEASE, ..Policy::default() };
     let (dead, _) = dying.block_on(clients(&nodes, 1, policy));
     let first = dying.spawn({
         let dead = Arc::clone(&dead[0]);
@@ -141,4 +163,50 @@ fn a_client_that_died_in_line_is_skipped() {
         assert_eq!(*served.lock().unwrap(), [1]);
         assert!(first.await.is_err(), "the first was never served");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_take_the_lock_themselves_are_served_in_order() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let clients = [client(&nodes).await, client(&nodes).await, client(&nodes).await];
+    let fair = Policy { order: Order::Fair, ..patient() };
+    let blocker = clients[0].acquire("x", patient()).await.unwrap();
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut waiting = Vec::new();
+    for caller in 0..12 {
+        let (redlock, served) = (clients[caller % 3].clone(), Arc::clone(&served));
+        waiting.push(tokio::spawn(async move {
+            let lease = redlock.acquire("x", fair).await.unwrap();
+            served.lock().unwrap().push((caller, lease.ticket().unwrap()));
+            lease.release().await;
+        }));
+        let ticket = (caller + 1).to_string();
+        until("it has a ticket", || nodes_with(&nodes, "ticket:x", Some(&ticket)) >= 3).await;
+    }
+    blocker.release().await;
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+    let served = served.lock().unwrap();
+    assert_eq!(*served, (0..12).map(|caller| (caller, caller as u64 + 1)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_callers_at_once_take_the_lock_themselves() {
+    for order in [Order::Unordered, Order::Fair] {
+        let nodes = RedisServer::start_many(5).unwrap();
+        let clients = [client(&nodes).await, client(&nodes).await, client(&nodes).await];
+        let policy = Policy { order, ..patient() };
+        let waiting: Vec<_> = (0..100)
+            .map(|caller| {
+                let redlock = clients[caller % 3].clone();
+                tokio::spawn(async move {
+                    redlock.acquire("x", policy).await.unwrap().release().await;
+                })
+            })
+            .collect();
+        for waiter in waiting {
+            waiter.await.unwrap();
+        }
+    }
 }

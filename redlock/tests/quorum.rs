@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{client, config, nodes_with, patient, policy, until};
-use redlock::{AcquireError, Redlock};
+use common::{
+    LEASE, calls_of, client, client_with_long_leases, config, nodes_with, patient, policy, until,
+};
+use redlock::{AcquireError, REMOVED, Redlock};
 use testkit::RedisServer;
 
 #[tokio::test]
@@ -17,9 +19,10 @@ async fn a_lease_is_seen_on_every_node_and_gone_after_release() {
         let nodes = RedisServer::start_many(count).unwrap();
         let redlock = client(&nodes).await;
         let lease = redlock.acquire("stock:1", patient()).await.unwrap();
+        assert!(lease.remaining() > LEASE / 2);
+        lease.keep_extended();
         until("all nodes hold the lock", || nodes_with(&nodes, "lock:stock:1", None) == 0).await;
-        assert!(lease.remaining() > Duration::from_secs(9));
-        lease.release_with(&[("stock:1", "42".to_owned())]).await;
+        lease.release_everywhere(&[("stock:1", "42".to_owned())]).await;
         assert_eq!(nodes_with(&nodes, "lock:stock:1", None), count);
         assert_eq!(nodes_with(&nodes, "stock:1", Some("42")), count);
     }
@@ -71,7 +74,7 @@ async fn several_resources_in_any_order_never_deadlock() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(nodes_with(&nodes, "lock:b", None), 5);
+    until("no node holds the lock", || nodes_with(&nodes, "lock:b", None) == 5).await;
 }
 
 #[tokio::test]
@@ -79,7 +82,7 @@ async fn a_waiter_is_told_when_its_time_is_up() {
     let nodes = RedisServer::start_many(1).unwrap();
     let (holder, waiter) = (client(&nodes).await, client(&nodes).await);
     let _lease = holder.acquire("x", patient()).await.unwrap();
-    let short = policy(Duration::from_millis(50), Duration::from_secs(5));
+    let short = policy(Duration::from_millis(50), LEASE);
     let error = waiter.acquire("x", short).await.unwrap_err();
     assert!(matches!(error, AcquireError::Timeout { .. }), "{error}");
 }
@@ -111,7 +114,7 @@ async fn dropping_a_lease_frees_it() {
 async fn a_lease_may_outlive_the_client_it_came_from() {
     let nodes = RedisServer::start_many(5).unwrap();
     let lease = client(&nodes).await.acquire("x", patient()).await.unwrap();
-    lease.release().await;
+    lease.release_everywhere(&[]).await;
     assert_eq!(nodes_with(&nodes, "lock:x", None), 5);
 }
 
@@ -134,9 +137,28 @@ async fn a_late_holder_does_not_turn_a_value_back() {
     let short = policy(Duration::from_secs(1), Duration::from_millis(100));
     let expired = late.acquire("stock:1", short).await.unwrap();
     let held = next.acquire("stock:1", patient()).await.unwrap();
-    held.release_with(&[("stock:1", "1".to_owned())]).await;
-    expired.release_with(&[("stock:1", "2".to_owned())]).await;
+    held.release_everywhere(&[("stock:1", "1".to_owned())]).await;
+    expired.release_everywhere(&[("stock:1", "2".to_owned())]).await;
     assert_eq!(nodes_with(&nodes, "stock:1", Some("1")), 5);
+}
+
+#[tokio::test]
+async fn a_value_that_is_removed_is_on_no_node_and_a_late_holder_does_not_bring_it_back() {
+    let mut nodes = RedisServer::start_many(5).unwrap();
+    let (late, next) = (client(&nodes).await, client(&nodes).await);
+    let mut heard = late.published("stock:1");
+    let first = next.acquire("stock:1", patient()).await.unwrap();
+    first.release_everywhere(&[("stock:1", "5".to_owned())]).await;
+    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let expired = late.acquire("stock:1", short).await.unwrap();
+    let held = next.acquire("stock:1", patient()).await.unwrap();
+    nodes[4].kill().unwrap();
+    held.release_everywhere(&[("stock:1", REMOVED.to_owned())]).await;
+    expired.release_everywhere(&[("stock:1", "4".to_owned())]).await;
+    assert_eq!(nodes_with(&nodes[..4], "stock:1", None), 4);
+    heard.wait_for(|news| news.value.as_deref() == Some(REMOVED)).await.unwrap();
+    nodes[4].restart().unwrap();
+    until("the node that was away is told", || nodes_with(&nodes, "stock:1", None) == 5).await;
 }
 
 #[tokio::test]
@@ -152,10 +174,49 @@ async fn others_hear_the_value_a_holder_leaves() {
 }
 
 #[tokio::test]
+async fn what_nobody_else_would_hear_is_not_told() {
+    let nodes = RedisServer::start_many(1).unwrap();
+    let holder = client(&nodes).await;
+    let leave = async |value: &str| {
+        let lease = holder.acquire("stock:1", patient()).await.unwrap();
+        lease.release_everywhere(&[("stock:1", value.to_owned())]).await;
+    };
+    leave("7").await;
+    assert_eq!(calls_of(&nodes[0], "publish").await, 0);
+    assert_eq!(holder.published("stock:1").borrow().value.as_deref(), Some("7"));
+    let _listener = client(&nodes).await;
+    leave("6").await;
+    assert_eq!(calls_of(&nodes[0], "publish").await, 1);
+}
+
+#[tokio::test]
+async fn more_resources_than_lua_passes_to_a_call_are_held_and_released_together() {
+    let nodes = RedisServer::start_many(1).unwrap();
+    let (holder, other) = (client(&nodes).await, client(&nodes).await);
+    let names: Vec<String> = (0..4500).map(|number| format!("stock:{number:04}")).collect();
+    let resources: Vec<&str> = names.iter().map(String::as_str).collect();
+    let lease = holder.acquire_all(&resources, patient()).await.unwrap();
+    let soon = policy(Duration::from_millis(50), LEASE);
+    for resource in ["stock:0000", "stock:4499"] {
+        let refused = other.acquire(resource, soon).await.unwrap_err();
+        assert!(matches!(refused, AcquireError::Timeout { .. }), "{refused}");
+    }
+    let token = lease.token();
+    let values: Vec<_> = resources.iter().map(|name| (*name, name.to_string())).collect();
+    lease.release_everywhere(&values).await;
+    for name in [&names[0], &names[4499]] {
+        assert_eq!(nodes[0].get(name).unwrap().as_deref(), Some(&**name));
+        assert_eq!(nodes[0].get(&format!("lock:{name}")).unwrap(), None);
+        assert_eq!(nodes[0].get(&format!("fence:{name}")).unwrap(), Some(token.to_string()));
+    }
+    assert!(other.acquire_all(&resources, patient()).await.unwrap().tokens()[4499].1 > token);
+}
+
+#[tokio::test]
 async fn works_without_two_of_five_and_fails_clearly_without_three() {
     let mut nodes = RedisServer::start_many(5).unwrap();
     let redlock = client(&nodes).await;
-    let wait = policy(Duration::from_millis(300), Duration::from_secs(5));
+    let wait = policy(Duration::from_millis(300), LEASE);
     let mut last = 0;
     for node in &mut nodes[1..=2] {
         node.kill().unwrap();
@@ -178,7 +239,7 @@ async fn works_without_two_of_five_and_fails_clearly_without_three() {
 #[tokio::test]
 async fn two_frozen_nodes_do_not_stop_it_and_keep_no_lock_after() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_with_long_leases(&nodes).await;
     nodes[0].pause().unwrap();
     nodes[1].pause().unwrap();
     let long = policy(Duration::from_secs(20), Duration::from_mins(5));
@@ -193,7 +254,7 @@ async fn two_frozen_nodes_do_not_stop_it_and_keep_no_lock_after() {
 #[tokio::test]
 async fn a_node_that_was_lost_before_the_release_is_told_when_it_is_back() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_with_long_leases(&nodes).await;
     nodes[0].pause().unwrap();
     // The lease is longer than the test waits: it is the release that must end it.
     let long = policy(Duration::from_secs(20), Duration::from_mins(5));
@@ -208,7 +269,7 @@ async fn a_node_that_was_lost_before_the_release_is_told_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_majority_that_froze_holds_no_lock_of_ours_when_it_is_back() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_with_long_leases(&nodes).await;
     for node in &nodes[..3] {
         node.pause().unwrap();
     }
@@ -233,7 +294,7 @@ async fn a_majority_that_froze_holds_no_lock_of_ours_when_it_is_back() {
 #[tokio::test]
 async fn an_acquisition_that_is_dropped_leaves_no_lock() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_with_long_leases(&nodes).await;
     let long = policy(Duration::from_secs(20), Duration::from_mins(5));
     for round in 0..100 {
         let limit = Duration::from_micros(20 * round);

@@ -1,9 +1,13 @@
 //! Real `redis-server` and `postgres` processes on free loopback ports, for tests and for
-//! `cargo xtask local`. Each lives in a temporary folder and ends when it is dropped.
+//! `cargo xtask local`. Each lives in a temporary folder and ends when it is dropped. And a proxy
+//! to fail the network between them and their clients, and a browser.
 //!
-//! Knows processes only: no client library, no product code.
+//! Knows processes and bytes only: no client library, no product code.
 
+mod browser;
+mod faketime;
 mod postgres;
+mod proxy;
 mod redis;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,8 +18,10 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+pub use browser::Browser;
 pub use postgres::Postgres;
-pub use redis::RedisServer;
+pub use proxy::{Link, Proxy, Way};
+pub use redis::{Fsync, RedisServer};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -90,6 +90,12 @@ impl Postgres {
         Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
     }
 
+    /// The postmaster's process id; each session is a child of it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Freezes the postmaster (SIGSTOP): sessions that are open go on, new ones hang.
     ///
     /// # Errors

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{await_ready, free_port, signal};
+use crate::{await_ready, faketime, free_port, signal};
 
 /// A running (or stopped, see [`RedisServer::kill`]) Redis with a data folder of its own.
 #[derive(Debug)]
@@ -18,6 +18,27 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     data: TempDir,
+    clock: Clock,
+    fsync: Fsync,
+}
+
+/// When a server's writes are on its disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fsync {
+    /// At most a second later: for nodes of a lock.
+    #[default]
+    EverySecond,
+    /// Before they are answered: for a node that decides.
+    Always,
+}
+
+/// What a server takes for the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// The machine's.
+    Machine,
+    /// One that [`RedisServer::set_clock`] sets.
+    Own,
 }
 
 impl RedisServer {
@@ -26,12 +47,36 @@ impl RedisServer {
     /// # Errors
     /// When `redis-server` is not installed or does not come up.
     pub fn start() -> Result<Self> {
+        Self::start_by(Clock::Machine, Fsync::EverySecond)
+    }
+
+    /// Starts a server whose time of day can be set while it runs (with libfaketime; its monotonic
+    /// clock is the machine's).
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`], and when libfaketime is not installed.
+    pub fn start_with_own_clock() -> Result<Self> {
+        Self::start_by(Clock::Own, Fsync::EverySecond)
+    }
+
+    fn start_by(clock: Clock, fsync: Fsync) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("flashsale-redis-").tempdir()?;
         let port = free_port()?;
-        let child = spawn(port, &data)?;
-        let mut server = Self { child, port, data };
+        if clock == Clock::Own {
+            faketime::set(data.path(), 0)?;
+        }
+        let child = spawn(port, &data, clock, fsync)?;
+        let mut server = Self { child, port, data, clock, fsync };
         server.await_ready()?;
         Ok(server)
+    }
+
+    /// Starts a server that answers a write when it is on its disk as `fsync` says.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_with(fsync: Fsync) -> Result<Self> {
+        Self::start_by(Clock::Machine, fsync)
     }
 
     /// Starts several servers.
@@ -80,7 +125,7 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.child = spawn(self.port, &self.data)?;
+        self.child = spawn(self.port, &self.data, self.clock, self.fsync)?;
         self.await_ready()
     }
 
@@ -113,6 +158,25 @@ impl RedisServer {
         signal(&self.child, Signal::SIGCONT)
     }
 
+    /// Sets the server's time of day so many seconds before or after the machine's.
+    ///
+    /// # Errors
+    /// When the server has no clock of its own.
+    pub fn set_clock(&self, ahead_seconds: i64) -> Result<()> {
+        ensure!(self.clock == Clock::Own, "this server follows the machine's clock");
+        faketime::set(self.data.path(), ahead_seconds)
+    }
+
+    /// The server's time of day, in seconds since 1970, as it tells its clients.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn time(&self) -> Result<i64> {
+        let answer = command(self.port, "TIME")?;
+        let seconds = answer.lines().nth(2).with_context(|| format!("TIME: {answer:?}"))?;
+        Ok(seconds.parse()?)
+    }
+
     /// `GET key`, over a connection of its own, as `redis-cli` would.
     ///
     /// # Errors
@@ -125,6 +189,16 @@ impl RedisServer {
         Ok((!length.starts_with('-')).then(|| {
             length.split_once("\r\n").map_or("", |(_, value)| value.trim_end()).to_owned()
         }))
+    }
+
+    /// Sends one command as `redis-cli` would and gives its answer, in Redis's protocol.
+    ///
+    /// # Errors
+    /// When the server does not answer, or answers with an error.
+    pub fn command(&self, line: &str) -> Result<String> {
+        let answer = command(self.port, line)?;
+        ensure!(!answer.starts_with('-'), "{line}: {answer}");
+        Ok(answer)
     }
 
     /// How often a command was called on this server, for example `evalsha`.
@@ -153,11 +227,19 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, data: &TempDir) -> Result<Child> {
+fn spawn(port: u16, data: &TempDir, clock: Clock, fsync: Fsync) -> Result<Child> {
+    let fsync = match fsync {
+        Fsync::EverySecond => "everysec",
+        Fsync::Always => "always",
+    };
     let log = File::create(data.path().join("redis.log"))?;
-    Command::new("redis-server")
+    let mut redis = Command::new("redis-server");
+    if clock == Clock::Own {
+        redis.envs(faketime::environment(data.path())?);
+    }
+    redis
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", "everysec"])
+        .args(["--appendonly", "yes", "--appendfsync", fsync])
         .arg("--dir")
         .arg(data.path())
         .stdin(Stdio::null())
@@ -175,4 +257,27 @@ fn command(port: u16, line: &str) -> Result<String> {
     let mut buffer = [0; 4096];
     let read = stream.read(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..read]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_its_own_jumps_and_the_server_goes_on() {
+        let server = RedisServer::start_with_own_clock().unwrap();
+        let ahead = |server: &RedisServer| {
+            let machine = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs().cast_signed();
+            server.time().unwrap() - machine
+        };
+        for (set, seen) in [(0, -1..=1), (3600, 3598..=3602), (-3600, -3602..=-3598)] {
+            server.set_clock(set).unwrap();
+            assert!(seen.contains(&ahead(&server)), "{set}: {}", ahead(&server));
+            assert!(server.get("key").unwrap().is_none());
+        }
+        command(server.port, "SET key value PX 60000").unwrap();
+        server.set_clock(3600).unwrap();
+        assert!(server.get("key").unwrap().is_none(), "it expired by the server's clock");
+        assert!(RedisServer::start().unwrap().set_clock(1).is_err());
+    }
 }

@@ -24,14 +24,16 @@ use tokio::io::AsyncReadExt;
 
 pub use load::{Load, Verdict};
 pub use operator::reconciliations;
-pub use wait::within;
+pub use wait::{unbroken, within};
 
 /// The sale of the samples and of the load Jobs.
 pub const SALE: &str = "black-friday";
 /// How long a sale may take to become ready: images are on the node already.
 pub const READY: Duration = Duration::from_mins(3);
-/// How long something may take that needs no pod to start.
+/// How long something may take that needs no pod to start or to end.
 pub const SOON: Duration = Duration::from_mins(1);
+/// How long something with pods may take to be gone: longer than the database has to end, a minute.
+pub const GONE: Duration = Duration::from_mins(3);
 
 /// A namespace with a sale.
 #[derive(Clone)]
@@ -59,8 +61,18 @@ impl Shop {
         {
             eprintln!("cannot say more: {error:#}");
         }
-        namespaces.delete(&shop.namespace, &DeleteParams::default()).await?;
-        result
+        let removed = shop.remove().await;
+        result.and(removed)
+    }
+
+    /// Removes the namespace and waits until all of it is gone: what is being removed keeps the operator
+    /// and the processors busy, and the next test counts on both.
+    async fn remove(&self) -> Result<()> {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
+        let gone = |namespace: Option<&Namespace>| namespace.is_none();
+        let what = format!("namespace {} to be gone", self.namespace);
+        within(GONE, &what, wait::condition(namespaces, &self.namespace, gone)).await
     }
 
     /// An API of this namespace.

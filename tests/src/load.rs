@@ -12,7 +12,7 @@ use kube::api::{LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
-use crate::{Shop, objects, read, within};
+use crate::{Shop, objects, read, unbroken, within};
 
 const SCENARIO: &str = "scenario";
 const START: Duration = Duration::from_mins(1);
@@ -84,8 +84,8 @@ impl Shop {
 impl Load<'_> {
     async fn started_pod(&self) -> Result<String> {
         let ours = watcher::Config::default().labels(&format!("job-name={}", self.job));
-        let mut pods = watcher(self.shop.api::<Pod>(), ours).applied_objects().boxed();
-        while let Some(pod) = pods.try_next().await? {
+        let mut pods = unbroken(watcher(self.shop.api::<Pod>(), ours).applied_objects());
+        while let Some(pod) = pods.next().await {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             if phase.is_some_and(|phase| phase != "Pending") {
                 return Ok(pod.name_any());

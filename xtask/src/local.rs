@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::json;
-use testkit::{RedisServer, free_port};
+use testkit::{Fsync, RedisServer, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -45,6 +45,9 @@ pub struct Options {
     /// Order in which waiting buyers are served.
     #[arg(long, value_enum, default_value_t = Order::Unordered, ignore_case = true)]
     order: Order,
+    /// What decides a purchase: Atomic needs `--nodes 1`.
+    #[arg(long, value_enum, default_value_t = Strategy::Locked, ignore_case = true)]
+    strategy: Strategy,
     /// Port of the first replica.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -67,6 +70,31 @@ impl Order {
         match self {
             Self::Unordered => "Unordered",
             Self::Fair => "Fair",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Strategy {
+    /// The database, under the lock.
+    Locked,
+    /// One script in Redis.
+    Atomic,
+}
+
+impl Strategy {
+    /// As the app knows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Locked => "Locked",
+            Self::Atomic => "Atomic",
+        }
+    }
+
+    fn fsync(self) -> Fsync {
+        match self {
+            Self::Locked => Fsync::EverySecond,
+            Self::Atomic => Fsync::Always,
         }
     }
 }
@@ -103,6 +131,10 @@ struct Replica {
 
 /// `cargo xtask local`.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        options.strategy == Strategy::Locked || options.nodes == "1",
+        "--strategy atomic needs --nodes 1, the one node that decides"
+    );
     let ports = ports(options)?;
     tools::ensure_packages(tools::LOCAL)?;
     images::build_binaries()?;
@@ -126,7 +158,10 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let folder = tempfile::Builder::new().prefix("flashsale-local-").tempdir()?;
-    let mut redis = RedisServer::start_many(options.nodes.parse()?)?;
+    let fsync = options.strategy.fsync();
+    let mut redis = (0..options.nodes.parse::<usize>()?)
+        .map(|_| RedisServer::start_with(fsync))
+        .collect::<Result<Vec<_>>>()?;
     let jwt_secret = secret()?;
     let database_url = options
         .database_url
@@ -150,7 +185,7 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
             }
             let ready = Ready {
                 urls: ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
-                admin_token: token(&jwt_secret)?,
+                admin_token: token(&jwt_secret, ADMIN, ADMIN)?,
                 jwt_secret: &jwt_secret,
                 redis: redis.iter().map(RedisServer::address).collect(),
                 database_url: &database_url,
@@ -180,6 +215,7 @@ impl Sale {
                 ("USE_REDLOCK", (nodes.len() > 1).to_string()),
                 ("REDIS_NODES", nodes.join(",")),
                 ("LOCK_ORDER", options.order.name().to_owned()),
+                ("STRATEGY", options.strategy.name().to_owned()),
             ],
         }
     }
@@ -291,7 +327,7 @@ async fn stop(mut replicas: Vec<Replica>) {
 }
 
 /// 32 random bytes as text.
-fn secret() -> Result<String> {
+pub fn secret() -> Result<String> {
     let mut text = String::new();
     for byte in rand::random::<[u8; 32]>() {
         write!(text, "{byte:02x}")?;
@@ -299,13 +335,14 @@ fn secret() -> Result<String> {
     Ok(text)
 }
 
-fn token(jwt_secret: &str) -> Result<String> {
+/// A token as a login gives one.
+pub fn token(jwt_secret: &str, sub: &str, role: &str) -> Result<String> {
     let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + TOKEN_LIFETIME;
-    let claims = Claims { sub: ADMIN, role: ADMIN, exp: exp.as_secs() };
+    let claims = Claims { sub, role, exp: exp.as_secs() };
     jsonwebtoken::encode(
         &Header::default(),
         &claims,
         &EncodingKey::from_secret(jwt_secret.as_bytes()),
     )
-    .context("cannot sign the admin's token")
+    .context("cannot sign a token")
 }

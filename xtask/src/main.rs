@@ -1,11 +1,14 @@
-//! The project's own commands: `cargo xtask demo | test | local | cluster up/down | generate`.
+//! The project's own commands: `cargo xtask demo | test | local | bench | cluster up/down | generate`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
 //! command lines and manifests.
 
+mod bench;
 mod cluster;
 mod demo;
+mod deny;
+mod fuzz;
 mod generate;
 mod images;
 mod install;
@@ -34,6 +37,8 @@ enum Command {
     Test(test::Options),
     /// Runs the sale without a cluster, for work on the API.
     Local(local::Options),
+    /// Measures the product against limits taken in the same run.
+    Bench(bench::Options),
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Local(options) => local::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),

@@ -1,17 +1,20 @@
 //! `cargo xtask test`: every test of the project, counted. A step that fails does not stop the next.
+//! With `--faults-for` or `--faults-seed` only the lock's fault suite, in random rounds.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
-use crate::shell::{self, binaries_folder, cargo, command, line, output, say};
-use crate::{generate, images, install, tools};
+use crate::shell::{self, binaries_folder, cargo, command, line, output, repository, say};
+use crate::{deny, fuzz, generate, images, install, tools};
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
+/// The lock's fault suite; its tests are in the unit step, its random rounds are a binary.
+const FAULTS: &str = "flashsale-faults";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -19,6 +22,29 @@ pub struct Options {
     /// Only these steps (default: all).
     #[arg(value_enum)]
     steps: Vec<Step>,
+    /// Instead of the steps: random faults on the lock for this long, for example 30m. Each round
+    /// prints its seed
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "steps")]
+    faults_for: Option<Duration>,
+    /// Instead of the steps: the round with this seed again. The same faults hit the same victims
+    /// in the same order; how the processes take turns differs each time
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["steps", "faults_for"])]
+    faults_seed: Option<u64>,
+}
+
+/// A time with its unit, as in 90s, 30m or 8h.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time; expected for example 90s, 30m or 8h");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: u64 = text.strip_suffix(unit).unwrap_or("").parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        _ => None,
+    };
+    let total = seconds.and_then(|seconds| number.checked_mul(seconds));
+    total.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,18 +55,31 @@ enum Step {
     Clippy,
     /// rustdoc, warnings denied
     Docs,
+    /// licences, sources and known weaknesses of the dependencies
+    Deny,
     /// generated files are up to date
     Generated,
     /// unit and integration tests: real Redis, PostgreSQL, etcd and API server processes
     Unit,
+    /// the API by requests made from its OpenAPI document
+    Fuzz,
     /// the chart: lint and template
     Chart,
     /// end-to-end tests on a cluster
     E2e,
 }
 
-const ALL: [Step; 7] =
-    [Step::Format, Step::Clippy, Step::Docs, Step::Generated, Step::Unit, Step::Chart, Step::E2e];
+const ALL: [Step; 9] = [
+    Step::Format,
+    Step::Clippy,
+    Step::Docs,
+    Step::Deny,
+    Step::Generated,
+    Step::Unit,
+    Step::Fuzz,
+    Step::Chart,
+    Step::E2e,
+];
 
 #[derive(Default)]
 struct Count {
@@ -54,6 +93,9 @@ struct Count {
 /// `cargo xtask test`.
 pub fn run(options: &Options) -> Result<ExitCode> {
     tools::ensure_packages(tools::PROCESSES)?;
+    if options.faults_for.is_some() || options.faults_seed.is_some() {
+        return random_faults(options);
+    }
     tools::ensure_kubernetes()?;
     tools::ensure_helm()?;
     let mut count = Count::default();
@@ -74,6 +116,20 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Rounds of the fault suite, counted by itself.
+fn random_faults(options: &Options) -> Result<ExitCode> {
+    shell::run(cargo("build").args(["--quiet", "--package", FAULTS, "--bins"]))?;
+    let mut rounds = command(repository().join("target/debug/fault-rounds"));
+    if let Some(time) = options.faults_for {
+        rounds.args(["--seconds", &time.as_secs().to_string()]);
+    }
+    if let Some(seed) = options.faults_seed {
+        rounds.args(["--seed", &seed.to_string()]);
+    }
+    let ended = rounds.status().with_context(|| format!("cannot start {}", line(&rounds)))?;
+    Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 impl Step {
     fn run(self, count: &mut Count) {
         match self {
@@ -91,6 +147,7 @@ impl Step {
                     cargo("doc").args(arguments).env("RUSTDOCFLAGS", "-D warnings"),
                 ));
             }
+            Self::Deny => count.check(deny::run()),
             Self::Generated => count.check(generate::check()),
             Self::Unit => count.cargo_test(
                 cargo("test")
@@ -98,6 +155,7 @@ impl Step {
                     .args(["--no-fail-fast"])
                     .env("FLASHSALE_CLUSTER_BIN", binaries_folder()),
             ),
+            Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
             Self::Chart => {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
                 count.check(template(None).map(drop));
@@ -187,6 +245,8 @@ impl Count {
 
     fn count_lines(&mut self, command: &mut Command) -> Result<()> {
         let mut child = command
+            // A failed test's error shall not drown in the frames of its runtime.
+            .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", line(command)))?;
@@ -197,7 +257,8 @@ impl Count {
             println!("{text}");
             in_failures |= text == "failures:";
             // The names stand alone on their lines, indented.
-            if let Some(name) = text.strip_prefix("    ").filter(|name| !name.contains(' '))
+            if let Some(name) =
+                text.strip_prefix("    ").filter(|name| !name.is_empty() && !name.contains(' '))
                 && in_failures
             {
                 self.failures.push(name.to_owned());
@@ -226,6 +287,16 @@ fn number_before(text: &str, word: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_times() {
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("30m"), Ok(Duration::from_mins(30)));
+        assert_eq!(time("8h"), Ok(Duration::from_hours(8)));
+        for wrong in ["", "30", "m", "-1m", "1d", "1é", "9999999999999999999h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn reads_the_line_that_cargo_test_prints() {

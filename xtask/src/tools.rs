@@ -1,11 +1,14 @@
 //! What must be on the machine: Debian packages, and tools built from their Go modules.
 //! Whatever is missing gets installed, and is named before.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{binaries_folder, command, output, repository, run, say, succeeds};
+use crate::shell::{
+    binaries_folder, command, output, repository, run, say, state_folder, succeeds,
+};
 
 /// For the node of `tests/cluster` and its images.
 pub const NODE: &[&str] = &[
@@ -25,10 +28,24 @@ pub const NODE: &[&str] = &[
     "gcc",
     "libc6-dev",
 ];
-/// For the tests against real processes: Redis, PostgreSQL and the API server's etcd.
-pub const PROCESSES: &[&str] = &["redis-server", "postgresql-15", "etcd-server", "openssl"];
+/// For the tests against real processes: Redis (and a clock of its own for it), PostgreSQL, the API
+/// server's etcd, and a browser for the sale page (with a font).
+pub const PROCESSES: &[&str] = &[
+    "redis-server",
+    "libfaketime",
+    "postgresql-15",
+    "etcd-server",
+    "openssl",
+    "chromium",
+    "chromium-driver",
+    "fonts-dejavu-core",
+    "redis-tools",
+    "wrk",
+];
 /// For `cargo xtask local`.
 pub const LOCAL: &[&str] = &["redis-server"];
+/// For `cargo xtask bench`.
+pub const BENCH: &[&str] = &["redis-server", "redis-tools", "postgresql-15", "wrk"];
 
 /// Installs those of the Debian packages that are missing.
 pub fn ensure_packages(packages: &[&str]) -> Result<()> {
@@ -79,6 +96,40 @@ fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {
     run(command("go")
         .args(["install", "-trimpath", "-ldflags", "-s -w", module])
         .env("GOBIN", binaries_folder()))
+}
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// cargo-deny, from its crate unless the machine has one.
+pub fn ensure_cargo_deny() -> Result<()> {
+    if is_in_path("cargo-deny") {
+        return Ok(());
+    }
+    say(&format!("building cargo-deny {CARGO_DENY} (about 3 minutes on 2 cores, once)"));
+    run(command("cargo")
+        .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"])
+        // Not the project's toolchain file, nor its settings.
+        .arg(state_folder())
+        .current_dir(std::env::temp_dir()))
+}
+
+/// schemathesis in a virtual environment of its own; where its program is.
+pub fn ensure_schemathesis() -> Result<PathBuf> {
+    const VERSION: &str = "4.32.5";
+    let folder = state_folder().join(format!("schemathesis-{VERSION}"));
+    let program = folder.join("bin/st");
+    if succeeds(command(&program).arg("--version")) {
+        return Ok(program);
+    }
+    if !succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
+        ensure_packages(&["python3-venv"])?;
+    }
+    say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(command(folder.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .arg(format!("schemathesis=={VERSION}")))?;
+    Ok(program)
 }
 
 /// kubectl; without one, the node's Kubernetes is built, which has it.

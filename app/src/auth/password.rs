@@ -1,21 +1,50 @@
-//! Passwords: argon2id, a bounded number at a time, so that a storm of log-ins cannot starve the
-//! purchases.
+//! Passwords: argon2id, a bounded number at a time and a bounded number waiting, so that a storm of
+//! log-ins cannot starve the purchases.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+
+use crate::metrics::ClientMetrics;
+
+/// How many may wait for each that is at work: about a second's worth.
+const WAITING: usize = 32;
 
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     slots: Arc<Semaphore>,
+    /// Places for those at work and those that wait.
+    places: Arc<Semaphore>,
     /// The hash of no password: checked for an unknown account, so that it takes as long.
     nobody: Arc<str>,
+    metrics: Option<Arc<ClientMetrics>>,
+}
+
+/// Why there is no answer about a password.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many are waiting.
+    #[error("too many passwords are waiting to be checked")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// Our fault.
+    #[error(transparent)]
+    Internal(#[from] anyhow::Error),
+}
+
+/// A place in the queue, then at work.
+struct Turn {
+    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Passwords {
@@ -29,48 +58,89 @@ impl Passwords {
         let nobody = Argon2::default()
             .hash_password(random.as_bytes())
             .map_err(|error| anyhow!("cannot hash a password: {error}"))?;
-        let slots = Arc::new(Semaphore::new((cores / 2).max(1)));
-        Ok(Self { slots, nobody: nobody.to_string().into() })
+        let slots = (cores / 2).max(1);
+        Ok(Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            places: Arc::new(Semaphore::new(slots * (1 + WAITING))),
+            nobody: nobody.to_string().into(),
+            metrics: None,
+        })
+    }
+
+    /// Says there how long the hashes take.
+    #[must_use]
+    pub fn observed(self, metrics: Arc<ClientMetrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Hashes a password, with a salt of its own, in PHC format.
     ///
     /// # Errors
-    /// When the system has no random numbers.
-    pub async fn hash(&self, password: String) -> Result<String> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await?;
-        spawn_blocking(move || {
-            // Held by the work, which goes on when the client has gone.
-            let _slot = slot;
+    /// When too many are waiting, or the system has no random numbers.
+    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
+        self.work("hashing a password", move || {
             let hash = Argon2::default().hash_password(password.as_bytes());
             hash.map(|hash| hash.to_string())
                 .map_err(|error| anyhow!("cannot hash a password: {error}"))
         })
         .await
-        .context("hashing a password")?
     }
 
     /// Checks a password against the account's hash, or against nothing for as long.
     ///
     /// # Errors
-    /// When the stored hash cannot be read.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await?;
+    /// When too many are waiting, or the stored hash cannot be read.
+    pub async fn verify(
+        &self,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.to_string());
-        let matches = spawn_blocking(move || {
-            let _slot = slot;
-            let hash = PasswordHash::new(&hash).map_err(|error| anyhow!("stored hash: {error}"))?;
-            anyhow::Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-        })
-        .await
-        .context("checking a password")??;
+        let matches = self
+            .work("checking a password", move || {
+                let hash =
+                    PasswordHash::new(&hash).map_err(|error| anyhow!("stored hash: {error}"))?;
+                Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            })
+            .await?;
         Ok(matches && known)
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let turn = self.turn().await?;
+        let metrics = self.metrics.clone();
+        let done = spawn_blocking(move || {
+            // Held by the work, which goes on when the client has gone.
+            let _turn = turn;
+            let started = Instant::now();
+            let done = work();
+            if let Some(metrics) = metrics {
+                metrics.hashed(started.elapsed());
+            }
+            done
+        });
+        Ok(done.await.context(what)??)
+    }
+
+    /// Waits, if there is a place to wait. A client that goes away leaves its place.
+    async fn turn(&self) -> Result<Turn, PasswordError> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let full = |_| PasswordError::Overloaded { retry_after: Duration::from_secs(2) };
+        let place = place.map_err(full)?;
+        let slot = Arc::clone(&self.slots).acquire_owned().await.context("the queue is closed")?;
+        Ok(Turn { _place: place, _slot: slot })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::future::join_all;
+
     use super::*;
 
     #[tokio::test]
@@ -87,6 +157,23 @@ mod tests {
         }
         assert_eq!(passwords.slots.available_permits(), 0, "the first still hash");
         let _all = passwords.slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn refuses_at_once_when_too_many_wait() {
+        let passwords = Passwords::new().unwrap();
+        let places = passwords.places.available_permits();
+        let slots = passwords.slots.available_permits();
+        // Nothing is at work, so that all are waiting.
+        let busy = passwords.slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
+        let hashes = (0..places + 3).map(|_| passwords.hash("open sesame".to_owned()));
+        // The second starts when all of the first have asked.
+        let (all, ()) = tokio::join!(join_all(hashes), async { drop(busy) });
+        let refused = all.into_iter().filter(|hash| {
+            matches!(hash, Err(PasswordError::Overloaded { retry_after }) if !retry_after.is_zero())
+        });
+        assert_eq!(refused.count(), 3);
+        assert_eq!(passwords.places.available_permits(), places, "all places are free again");
     }
 
     #[tokio::test]

@@ -1,22 +1,34 @@
-//! Tokens: JWT signed with HS256 under a shared key, ours or the shop's identity provider's.
+//! Tokens: JWT. Our own are HS256 under a key that the replicas share; those of the shop's
+//! identity provider are checked with its public keys. The two never mix: a token's `alg` decides
+//! which kind of key it is checked with, and each key takes its own `alg` only.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, decode_header};
 use serde::{Deserialize, Serialize};
+
+use super::provider::Provider;
+use super::shared_key::{Parts, SharedKey};
 
 /// How long a token from a login is good for.
 const LIFETIME_SECONDS: i64 = 3600;
+/// What our tokens say in `iss`.
+const ISSUER: &str = "flashsale";
+/// Tokens are some hundred bytes; a header cannot be much longer than this anyway.
+const MAX_LENGTH: usize = 8 * 1024;
 
-/// What a token says. Whoever signs for us must set `sub` and `exp`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Who it is.
+    /// Who it is. From an identity provider it starts with `idp:`, which no account's id can.
     pub sub: String,
     /// When it ends, in seconds since 1970.
     pub exp: i64,
     /// What they may do; a buyer unless it says otherwise.
-    #[serde(default)]
     pub role: Role,
 }
 
@@ -42,12 +54,26 @@ pub enum TokenError {
     Invalid,
 }
 
+/// The claims as they are in a token. Whoever signs for us must set `sub` and `exp`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Payload<'a> {
+    #[serde(borrow)]
+    pub sub: Cow<'a, str>,
+    pub exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    pub iss: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub role: Role,
+}
+
 /// Signs and checks tokens.
 #[derive(Clone)]
 pub struct Tokens {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    validation: Validation,
+    /// The first signs; all are accepted.
+    keys: Vec<SharedKey>,
+    provider: Option<Arc<Provider>>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -60,93 +86,212 @@ impl Tokens {
     /// Signs with this key.
     #[must_use]
     pub fn new(secret: &str) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_required_spec_claims(&["exp", "sub"]);
-        validation.validate_aud = false;
-        validation.leeway = 0;
-        Self {
-            encoding: EncodingKey::from_secret(secret.as_bytes()),
-            decoding: DecodingKey::from_secret(secret.as_bytes()),
-            validation,
-        }
+        Self { keys: vec![SharedKey::new(secret)], provider: None }
+    }
+
+    /// Accepts the tokens of another key too: the next or the last one, while it is changed.
+    #[must_use]
+    pub fn accepting(mut self, secret: &str) -> Self {
+        self.keys.push(SharedKey::new(secret));
+        self
+    }
+
+    /// Accepts the tokens of an identity provider too.
+    #[must_use]
+    pub fn trusting(mut self, provider: Arc<Provider>) -> Self {
+        self.provider = Some(provider);
+        self
     }
 
     /// Signs a token, and says how many seconds it is good for.
     ///
     /// # Errors
     /// When the claims cannot be encoded.
-    pub fn sign(&self, subject: &str, role: Role) -> Result<(String, i64), Error> {
-        let exp = Timestamp::now().as_second() + LIFETIME_SECONDS;
-        let claims = Claims { sub: subject.to_owned(), exp, role };
-        let token = encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)?;
-        Ok((token, LIFETIME_SECONDS))
+    pub fn sign(&self, subject: &str, role: Role) -> Result<(String, i64), serde_json::Error> {
+        let payload = Payload {
+            sub: subject.into(),
+            exp: Timestamp::now().as_second() + LIFETIME_SECONDS,
+            nbf: None,
+            iss: Some(ISSUER.into()),
+            role,
+        };
+        let payload = serde_json::to_vec(&payload)?;
+        Ok((self.keys[0].sign(&payload), LIFETIME_SECONDS))
     }
 
-    /// Checks a token.
+    /// Checks a token. Every request passes here.
     ///
     /// # Errors
     /// [`TokenError`]
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        let claims = decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => TokenError::Expired,
-                _ => TokenError::Invalid,
-            })?
-            .claims;
-        // A buyer without a name, or with one no database takes, is nobody.
-        if claims.sub.is_empty() || claims.sub.len() > 256 || claims.sub.contains('\0') {
+        if token.len() > MAX_LENGTH {
             return Err(TokenError::Invalid);
         }
-        Ok(claims)
+        let parts = Parts::of(token).ok_or(TokenError::Invalid)?;
+        let mut keys = self.keys.iter().filter(|key| key.may_have_signed(parts)).peekable();
+        if keys.peek().is_some() {
+            return own(keys, parts);
+        }
+        // Not as we write it: another signer's, or no token at all.
+        if let Some(claims) = self.provider.as_ref().and_then(|provider| provider.seen(token)) {
+            return Ok(claims);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        if header.alg == Algorithm::HS256 {
+            let named = header.kid.as_deref();
+            let named = |key: &&SharedKey| named.is_none_or(|kid| kid == key.kid());
+            return own(self.keys.iter().filter(named), parts);
+        }
+        self.provider.as_ref().ok_or(TokenError::Invalid)?.verify(token, &header)
+    }
+}
+
+/// Checks a token with keys that we share.
+fn own<'a>(
+    mut keys: impl Iterator<Item = &'a SharedKey>,
+    parts: Parts<'_>,
+) -> Result<Claims, TokenError> {
+    if !keys.any(|key| key.has_signed(parts)) {
+        return Err(TokenError::Invalid);
+    }
+    let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| TokenError::Invalid)?;
+    let payload: Payload<'_> = serde_json::from_slice(&payload).map_err(|_| TokenError::Invalid)?;
+    // Another signer with our key need not say its name, but must not say another.
+    if payload.iss.as_ref().is_some_and(|issuer| issuer != ISSUER) {
+        return Err(TokenError::Invalid);
+    }
+    let now = Timestamp::now().as_second();
+    if payload.exp <= now {
+        return Err(TokenError::Expired);
+    }
+    if payload.nbf.is_some_and(|nbf| nbf > now) {
+        return Err(TokenError::Invalid);
+    }
+    let Payload { sub, exp, role, .. } = payload;
+    Claims { sub: sub.into_owned(), exp, role }.checked()
+}
+
+impl Claims {
+    /// A buyer without a name, or with one no database takes, is nobody.
+    pub(super) fn checked(self) -> Result<Self, TokenError> {
+        let good = !self.sub.is_empty() && self.sub.len() <= 256 && !self.sub.contains('\0');
+        good.then_some(self).ok_or(TokenError::Invalid)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::{Value, json};
+
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    const NEXT: &str = "the next key, of thirty-two bytes or more, and even of more than a block";
+    const FAR: i64 = 4_000_000_000;
 
-    fn signed(claims: &serde_json::Value, secret: &str) -> String {
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
+    fn signed_with(header: &Header, claims: &Value, secret: &str) -> String {
+        encode(header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    fn signed(claims: &Value, secret: &str) -> String {
+        signed_with(&Header::new(Algorithm::HS256), claims, secret)
+    }
+
+    fn kid(token: &str) -> Option<String> {
+        decode_header(token).unwrap().kid
     }
 
     #[test]
     fn accepts_what_it_signed() {
-        let tokens = Tokens::new(SECRET);
-        let (token, _) = tokens.sign("ann", Role::Admin).unwrap();
-        let claims = tokens.verify(&token).unwrap();
-        assert_eq!((claims.sub.as_str(), claims.role), ("ann", Role::Admin));
+        for secret in [SECRET, NEXT] {
+            let tokens = Tokens::new(secret);
+            let (token, _) = tokens.sign("ann", Role::Admin).unwrap();
+            let claims = tokens.verify(&token).unwrap();
+            assert_eq!((claims.sub.as_str(), claims.role), ("ann", Role::Admin));
+        }
+    }
+
+    #[test]
+    fn signs_as_the_standard_has_it() {
+        for secret in [SECRET, NEXT] {
+            let (token, _) = Tokens::new(secret).sign("ann", Role::Buyer).unwrap();
+            let key = jsonwebtoken::DecodingKey::from_secret(secret.as_bytes());
+            let validation = jsonwebtoken::Validation::new(Algorithm::HS256);
+            let claims = jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap().claims;
+            assert_eq!(claims["sub"], "ann");
+            assert_eq!(claims["iss"], ISSUER);
+        }
+    }
+
+    #[test]
+    fn two_keys_are_good_during_a_change() {
+        let (old, _) = Tokens::new(SECRET).sign("ann", Role::Buyer).unwrap();
+        let (new, _) = Tokens::new(NEXT).sign("ann", Role::Buyer).unwrap();
+        assert_ne!(kid(&old), kid(&new));
+        let changing = Tokens::new(NEXT).accepting(SECRET);
+        assert_eq!(kid(&changing.sign("bob", Role::Buyer).unwrap().0), kid(&new));
+        for token in [&old, &new] {
+            assert_eq!(changing.verify(token).unwrap().sub, "ann");
+        }
+        // One that names no key, too.
+        let ann = json!({"sub": "ann", "exp": FAR});
+        for secret in [SECRET, NEXT] {
+            assert_eq!(changing.verify(&signed(&ann, secret)).unwrap().sub, "ann");
+        }
+        assert_eq!(Tokens::new(NEXT).verify(&old), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_key_id_is_for_its_key_only() {
+        let tokens = Tokens::new(NEXT).accepting(SECRET);
+        let named = |token: &str| Header { kid: kid(token), ..Header::new(Algorithm::HS256) };
+        let header = named(&Tokens::new(NEXT).sign("ann", Role::Buyer).unwrap().0);
+        let ann = json!({"sub": "ann", "exp": FAR});
+        assert!(tokens.verify(&signed_with(&header, &ann, NEXT)).is_ok());
+        assert_eq!(tokens.verify(&signed_with(&header, &ann, SECRET)), Err(TokenError::Invalid));
+        let header = Header { kid: Some("unknown".to_owned()), ..header };
+        assert_eq!(tokens.verify(&signed_with(&header, &ann, NEXT)), Err(TokenError::Invalid));
     }
 
     #[test]
     fn takes_a_token_without_a_role_for_a_buyers() {
-        let token = signed(
-            &serde_json::json!({"sub": "ann", "exp": 4_000_000_000_i64, "aud": "shop"}),
-            SECRET,
-        );
+        let token = signed(&json!({"sub": "ann", "exp": FAR, "aud": "shop"}), SECRET);
         assert_eq!(Tokens::new(SECRET).verify(&token).unwrap().role, Role::Buyer);
     }
 
     #[test]
     fn refuses_everything_else() {
         let tokens = Tokens::new(SECRET);
-        let far = 4_000_000_000_i64;
-        let ann = serde_json::json!({"sub": "ann", "exp": far});
-        let expired = signed(&serde_json::json!({"sub": "ann", "exp": 1}), SECRET);
+        let ann = json!({"sub": "ann", "exp": FAR});
+        let expired = signed(&json!({"sub": "ann", "exp": 1}), SECRET);
         assert_eq!(tokens.verify(&expired), Err(TokenError::Expired));
+        let good = signed(&ann, SECRET);
+        assert!(tokens.verify(&good).is_ok());
+        let (body, signature) = good.rsplit_once('.').unwrap();
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjQwMDAwMDAwMDB9.";
+        let weaker = signed_with(&Header::new(Algorithm::HS384), &ann, SECRET);
         for bad in [
             String::new(),
+            ".".to_owned(),
+            "..".to_owned(),
             "a.b.c".to_owned(),
             unsigned.to_owned(),
+            weaker,
+            format!("{body}."),
+            format!("{good}A"),
+            format!("{good}."),
+            format!("{body}.{}", &signature[..42]),
+            format!("{body}A.{signature}"),
+            format!("{good}{}", "A".repeat(MAX_LENGTH)),
             signed(&ann, "another key of more than thirty-two bytes"),
-            signed(&serde_json::json!({"sub": "ann"}), SECRET),
-            signed(&serde_json::json!({"exp": far}), SECRET),
-            signed(&serde_json::json!({"sub": "", "exp": far}), SECRET),
-            signed(&serde_json::json!({"sub": "a\0", "exp": far}), SECRET),
-            signed(&serde_json::json!({"sub": "ann", "exp": far, "role": "root"}), SECRET),
+            signed(&json!({"sub": "ann"}), SECRET),
+            signed(&json!({"exp": FAR}), SECRET),
+            signed(&json!({"sub": "", "exp": FAR}), SECRET),
+            signed(&json!({"sub": "a\0", "exp": FAR}), SECRET),
+            signed(&json!({"sub": "ann", "exp": FAR, "role": "root"}), SECRET),
+            signed(&json!({"sub": "ann", "exp": FAR, "iss": "elsewhere"}), SECRET),
+            signed(&json!({"sub": "ann", "exp": FAR, "nbf": FAR - 1}), SECRET),
         ] {
             assert_eq!(tokens.verify(&bad), Err(TokenError::Invalid), "{bad}");
         }

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::{Order, Purchase};
 
 /// What became of a purchase.
@@ -55,13 +53,7 @@ impl Ruling<'_> {
             *bought += purchase.quantity;
         }
         self.available -= purchase.quantity;
-        let order = Order {
-            id: Uuid::now_v7(),
-            product_id: self.product_id.to_owned(),
-            buyer: purchase.buyer.clone(),
-            quantity: purchase.quantity,
-            idempotency_key: purchase.idempotency_key.clone(),
-        };
+        let order = purchase.order(self.product_id);
         if let Some(key) = key {
             self.existing.insert(key, order.clone());
         }
@@ -73,7 +65,7 @@ impl Outcome {
     /// What a purchase comes to whose key already led to `order`.
     #[must_use]
     pub fn of_existing(order: Order, product_id: &str, quantity: i64) -> Self {
-        if order.product_id == product_id && order.quantity == quantity {
+        if (order.product_id.as_str(), order.quantity, order.lines) == (product_id, quantity, 1) {
             Self::Replayed(order)
         } else {
             Self::KeyReused

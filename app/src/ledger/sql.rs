@@ -1,22 +1,55 @@
 //! Statements that mean the same in both databases.
 
+/// Of orders whose units are the buyer's: those of the others are back in stock.
+macro_rules! kept {
+    () => {
+        "state NOT IN ('cancelled', 'payment_failed')"
+    };
+}
+pub(super) use kept;
+
 pub(super) const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
      VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
 
 pub(super) const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts WHERE id = $1";
 
 pub(super) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     declared, available, fence FROM products JOIN stock ON product_id = id ORDER BY id";
+     declared, available, fence FROM products JOIN stock ON product_id = id \
+     WHERE deleted_at IS NULL ORDER BY id";
 
-pub(super) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, idempotency_key \
-     FROM orders WHERE buyer = $1 AND idempotency_key = $2";
+pub(super) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
+     declared, available, fence FROM products JOIN stock ON product_id = id \
+     WHERE deleted_at IS NULL AND id = $1";
+
+/// Their fences, so that no node keeps a value of before.
+pub(super) const DELETED_PRODUCTS: &str =
+    "SELECT product_id, fence FROM stock WHERE deleted_at IS NOT NULL";
+
+pub(super) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, idempotency_key, \
+     (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
+     FROM orders o WHERE buyer = $1 AND idempotency_key = $2 AND line = 0";
+
+pub(super) const KEYS_OF: &str = "SELECT buyer, idempotency_key FROM orders \
+     WHERE product_id = $1 AND idempotency_key IS NOT NULL LIMIT $2";
 
 /// Installs a token, before anything is read, and returns the units left; nothing for a token that
-/// is not above all that came before.
-pub(super) const FENCE: &str =
-    "UPDATE stock SET fence = $2 WHERE product_id = $1 AND fence < $2 RETURNING available";
+/// is not above all that came before, or a product that was deleted.
+pub(super) const FENCE: &str = "UPDATE stock SET fence = $2 \
+     WHERE product_id = $1 AND fence < $2 AND deleted_at IS NULL RETURNING available";
 
-pub(super) const FENCE_SEEN: &str = "SELECT fence FROM stock WHERE product_id = $1";
+pub(super) const FENCE_SEEN: &str =
+    "SELECT fence FROM stock WHERE product_id = $1 AND deleted_at IS NULL";
+
+/// As `FENCE`, for a change of the product, which may have been deleted.
+pub(super) const FENCE_TO_CHANGE: &str = "UPDATE stock SET fence = $2 \
+     WHERE product_id = $1 AND fence < $2 \
+     RETURNING declared, restocked, available, deleted_at IS NOT NULL AS deleted";
+
+/// As `FENCE`, for orders: those of a deleted product can be cancelled.
+pub(super) const FENCE_FOR_ORDERS: &str = "UPDATE stock SET fence = $2 \
+     WHERE product_id = $1 AND fence < $2 RETURNING available, deleted_at IS NOT NULL";
+
+pub(super) const FENCE_OF_ANY: &str = "SELECT fence FROM stock WHERE product_id = $1";
 
 pub(super) const MAX_PER_BUYER: &str = "SELECT max_per_buyer FROM products WHERE id = $1";
 
@@ -32,9 +65,9 @@ pub(super) const DECLARE_PRODUCT: &str = "INSERT INTO products \
 pub(super) const CREATE_STOCK: &str = "INSERT INTO stock (product_id, declared, available) \
      VALUES ($1, 0, 0) ON CONFLICT (product_id) DO NOTHING";
 
-pub(super) const DECLARED: &str = "SELECT declared FROM stock WHERE product_id = $1";
+pub(super) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_buyer = $3, \
+     wait_timeout_ms = $4, lease_time_ms = $5 WHERE id = $1";
 
-/// Adds the difference to what was declared before; never takes away.
-pub(super) const RAISE: &str = "UPDATE stock \
-     SET available = available + $2 - declared, declared = $2 WHERE product_id = $1 \
-     RETURNING available";
+/// Writes what was decided about a row whose fence is ours.
+pub(super) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \
+     available = $4, deleted_at = CASE WHEN $5 THEN CURRENT_TIMESTAMP END WHERE product_id = $1";

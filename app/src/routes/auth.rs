@@ -1,18 +1,21 @@
 //! Accounts and tokens.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::extract::{FromRef, State};
+use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::auth::{Passwords, Role, Tokens, check_credentials};
+use crate::auth::{Attempts, PasswordError, Passwords, Role, Tokens, check_credentials};
 use crate::error::{ApiError, Problem};
+use crate::json::JsonBody;
 use crate::ledger::{Account, Ledger};
-use crate::state::Authenticated;
+use crate::metrics::{LogIn, Metrics};
+use crate::state::{AppState, Authenticated, PeerAddress};
 
 /// An account's name and password.
 #[derive(Deserialize, ToSchema)]
@@ -52,15 +55,19 @@ pub(crate) struct Me {
 /// Signs a buyer up.
 #[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = Credentials, responses(
     (status = 201, body = SignedUp),
+    (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "`account_exists`", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`overloaded`, `database_unavailable`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn sign_up(
     State(ledger): State<Ledger>,
     State(passwords): State<Passwords>,
-    body: Result<Json<Credentials>, JsonRejection>,
+    body: Result<JsonBody<Credentials>, JsonRejection>,
 ) -> Result<(StatusCode, Json<SignedUp>), ApiError> {
-    let Json(Credentials { id, password }) = body?;
+    let JsonBody(Credentials { id, password }) = body?;
     check_credentials(&id, &password)?;
     let password_hash = passwords.hash(password).await?;
     let account = Account { id, password_hash, role: "buyer".to_owned() };
@@ -73,26 +80,90 @@ pub(crate) async fn sign_up(
 /// Gives a token for an account.
 #[utoipa::path(post, path = "/v1/auth/login", tag = "auth", request_body = Credentials, responses(
     (status = 200, body = LoggedIn),
+    (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
     (status = 401, description = "`wrong_credentials`", body = Problem, content_type = "application/problem+json"),
+    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
+    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`too_many_attempts`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "`overloaded`, `database_unavailable`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn log_in(
-    State(ledger): State<Ledger>,
-    State(passwords): State<Passwords>,
+    State(door): State<Door>,
     State(tokens): State<Arc<Tokens>>,
-    body: Result<Json<Credentials>, JsonRejection>,
+    PeerAddress(peer): PeerAddress,
+    headers: HeaderMap,
+    body: Result<JsonBody<Credentials>, JsonRejection>,
 ) -> Result<Json<LoggedIn>, ApiError> {
-    let Json(credentials) = body?;
+    let JsonBody(credentials) = body?;
     check_credentials(&credentials.id, &credentials.password)?;
-    let account = ledger.account(&credentials.id).await?;
-    let hash = account.as_ref().map(|account| account.password_hash.clone());
-    let matches = passwords.verify(credentials.password, hash).await?;
-    let account = account.filter(|_| matches).ok_or(ApiError::WrongCredentials)?;
+    let account = door.open(credentials, peer, &headers).await?;
     let role = if account.role == "admin" { Role::Admin } else { Role::Buyer };
     let (access_token, expires_in) = tokens
         .sign(&account.id, role)
         .map_err(|error| ApiError::from(anyhow::Error::from(error)))?;
     Ok(Json(LoggedIn { access_token, token_type: "Bearer", expires_in }))
+}
+
+/// What stands between credentials and an account.
+pub(crate) struct Door {
+    ledger: Ledger,
+    passwords: Passwords,
+    attempts: Arc<Attempts>,
+    metrics: Arc<Metrics>,
+}
+
+impl FromRef<AppState> for Door {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            ledger: state.ledger.clone(),
+            passwords: state.passwords.clone(),
+            attempts: Arc::clone(&state.attempts),
+            metrics: Arc::clone(&state.metrics),
+        }
+    }
+}
+
+impl Door {
+    /// The account, if the password is its own. An unknown id takes the same steps.
+    async fn open(
+        &self,
+        Credentials { id, password }: Credentials,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Account, ApiError> {
+        let metrics = self.metrics.clients();
+        let attempt = self.attempts.pay(&id, peer, headers).map_err(|refused| {
+            metrics.log_in(LogIn::TooMany);
+            ApiError::TooManyAttempts(refused)
+        })?;
+        let account = match self.ledger.account(&id).await {
+            Ok(account) => account,
+            Err(error) => {
+                attempt.unused();
+                return Err(error.into());
+            }
+        };
+        let hash = account.as_ref().map(|account| account.password_hash.clone());
+        match self.passwords.verify(password, hash).await {
+            Ok(matches) => {
+                let Some(account) = account.filter(|_| matches) else {
+                    metrics.log_in(LogIn::Wrong);
+                    return Err(ApiError::WrongCredentials);
+                };
+                attempt.succeeded();
+                metrics.log_in(LogIn::Succeeded);
+                Ok(account)
+            }
+            Err(error) => {
+                if let PasswordError::Overloaded { .. } = error {
+                    metrics.log_in(LogIn::Overloaded);
+                }
+                attempt.unused();
+                Err(error.into())
+            }
+        }
+    }
 }
 
 /// Says who the token belongs to, and does nothing else.

@@ -50,7 +50,7 @@ struct SoldView {
 }
 
 pub(crate) async fn metrics(State(state): State<ProbeState>) -> Result<String, ApiError> {
-    state.metrics.refresh(&state.sale.catalog().list(), state.redlock.connected().0);
+    state.metrics.refresh(&state.sale.catalog().list());
     state.metrics.encode().map_err(|error| anyhow::Error::from(error).into())
 }
 

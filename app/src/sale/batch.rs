@@ -1,14 +1,13 @@
-//! What one holder of a product's lock does: sell to everybody who waits, in one transaction.
+//! What a holder of products' locks does: sell to everybody who waits, in one transaction.
 
 use std::sync::Arc;
 
-use redlock::{Batch, Entry, Lease, Policy, Redlock};
-use tokio::time::timeout;
+use redlock::{Batch, Entry, Lease, Lot, Observer, Policy, Redlock};
 use tracing::{error, warn};
 
 use super::catalog::Catalog;
 use super::{PurchaseError, Receipt, receipt};
-use crate::ledger::{Decision, Ledger, LedgerError, Purchase};
+use crate::ledger::{Decision, Demand, Ledger, LedgerError, Purchase};
 use crate::metrics::Metrics;
 
 type Waiting = Entry<Purchase, Result<Receipt, PurchaseError>>;
@@ -24,37 +23,34 @@ pub(super) struct Selling {
 impl Batch for Selling {
     type Item = Purchase;
     type Output = Result<Receipt, PurchaseError>;
+    const TOGETHER: usize = 128;
 
-    fn policy(&self, resource: &str) -> Policy {
+    fn policy(&self, resource: &str, _purchase: &Purchase) -> Policy {
         self.catalog.policy(resource)
     }
 
     async fn execute(&self, resource: &str, lease: Lease, entries: Vec<Waiting>) -> Vec<Waiting> {
-        self.metrics.batch(entries.len());
-        let product_id = resource.strip_prefix("stock:").unwrap_or(resource);
-        match self.decide(product_id, &lease, &entries).await {
-            Ok(decision) => {
-                // On its way before anybody is answered, so a buyer who looks finds it.
-                lease.release_in_background(&[(resource, decision.available.to_string())]);
-                for (entry, outcome) in entries.into_iter().zip(decision.outcomes) {
-                    entry.reply(receipt(outcome));
-                }
-                Vec::new()
-            }
-            Err(Failure::StaleToken(seen)) => {
-                warn!(product_id, token = lease.token(), seen, "late holder refused, trying again");
-                self.redlock.saw_token(resource, seen);
-                lease.release_in_background(&[]);
-                entries
-            }
-            Err(Failure::Refused(error)) => {
-                lease.release_in_background(&[]);
-                for entry in entries {
-                    entry.reply(Err(error.clone()));
-                }
-                Vec::new()
-            }
-        }
+        let lot = Lot { resource: resource.into(), entries };
+        let again = self.execute_together(lease, vec![lot]).await;
+        again.into_iter().flat_map(|lot| lot.entries).collect()
+    }
+
+    async fn execute_together(&self, lease: Lease, lots: Vec<Lot<Self>>) -> Vec<Lot<Self>> {
+        self.metrics.batch(lots.iter().map(|lot| lot.entries.len()).sum());
+        let decisions = match self.decide(&lease, &lots).await {
+            Ok(decisions) => decisions,
+            Err(error) => lots.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
+        };
+        let decided = lots.iter().zip(&decisions);
+        let left: Vec<_> = decided
+            .filter_map(|(lot, decision)| {
+                Some((&*lot.resource, decision.as_ref().ok()?.available.to_string()))
+            })
+            .collect();
+        // On its way before anybody is answered, so a buyer who looks finds it.
+        lease.release_in_background(&left);
+        let answered = lots.into_iter().zip(decisions);
+        answered.filter_map(|(lot, decision)| self.answer(lot, decision)).collect()
     }
 }
 
@@ -66,27 +62,62 @@ enum Failure {
 impl Selling {
     async fn decide(
         &self,
-        product_id: &str,
         lease: &Lease,
-        entries: &[Waiting],
-    ) -> Result<Decision, Failure> {
-        let purchases: Vec<&Purchase> = entries.iter().map(|entry| &entry.item).collect();
-        let Ok(token) = i64::try_from(lease.token()) else {
-            error!(product_id, token = lease.token(), "fencing tokens are used up");
-            return Err(Failure::Refused(PurchaseError::DatabaseUnavailable));
-        };
+        lots: &[Lot<Self>],
+    ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
+        let demands: Vec<Demand<'_>> =
+            lots.iter().map(|lot| demand(lease, lot)).collect::<Result<_, _>>()?;
         // Past the lease others may hold the lock: the fence keeps them safe from us, and a
         // database that hangs must not hang the buyers.
-        match timeout(lease.remaining(), self.ledger.sell(product_id, token, &purchases)).await {
-            Ok(Ok(decision)) => Ok(decision),
-            Ok(Err(LedgerError::StaleToken { seen, .. })) => {
-                Err(Failure::StaleToken(u64::try_from(seen).unwrap_or(0)))
+        let Some(decisions) = lease.while_held(self.ledger.sell(&demands)).await else {
+            self.metrics.lock().lease_lost();
+            error!("the database did not answer within the lease");
+            return Err(PurchaseError::DatabaseUnavailable);
+        };
+        let failure = |error| match error {
+            LedgerError::StaleToken { seen, .. } => {
+                Failure::StaleToken(u64::try_from(seen).unwrap_or(0))
             }
-            Ok(Err(error)) => Err(Failure::Refused(error.into())),
-            Err(_elapsed) => {
-                error!(product_id, "the database did not answer within the lease");
-                Err(Failure::Refused(PurchaseError::DatabaseUnavailable))
+            error => Failure::Refused(error.into()),
+        };
+        Ok(decisions?.into_iter().map(|decision| decision.map_err(failure)).collect())
+    }
+
+    /// Returns those who must be tried again.
+    fn answer(&self, lot: Lot<Self>, decision: Result<Decision, Failure>) -> Option<Lot<Self>> {
+        match decision {
+            Ok(decision) => {
+                for (entry, outcome) in lot.entries.into_iter().zip(decision.outcomes) {
+                    entry.reply(receipt(outcome));
+                }
+                None
+            }
+            Err(Failure::StaleToken(seen)) => {
+                warn!(resource = &*lot.resource, seen, "late holder refused, trying again");
+                self.redlock.saw_token(&lot.resource, seen);
+                Some(lot)
+            }
+            Err(Failure::Refused(error)) => {
+                for entry in lot.entries {
+                    entry.reply(Err(error.clone()));
+                }
+                None
             }
         }
     }
+}
+
+fn demand<'a>(lease: &Lease, lot: &'a Lot<Selling>) -> Result<Demand<'a>, PurchaseError> {
+    let tokens = lease.tokens();
+    let held = tokens.binary_search_by(|(resource, _)| (**resource).cmp(&*lot.resource)).ok();
+    let Some(token) = held.and_then(|position| i64::try_from(tokens[position].1).ok()) else {
+        error!(resource = &*lot.resource, "fencing tokens are used up");
+        return Err(PurchaseError::DatabaseUnavailable);
+    };
+    let product_id = lot.resource.strip_prefix("stock:").unwrap_or(&lot.resource);
+    Ok(Demand {
+        product_id,
+        token,
+        purchases: lot.entries.iter().map(|entry| &entry.item).collect(),
+    })
 }

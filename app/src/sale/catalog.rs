@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use redlock::{Policy, Published, Redlock};
-use tokio::sync::watch;
+use redlock::{Policy, Published, REMOVED, Redlock};
+use tokio::sync::{Mutex, watch};
 
 use super::{PurchaseError, stock_resource};
+use crate::config::{LockConfig, Strategy};
 use crate::ledger::{Ledger, LedgerError, Product};
 
 /// The products on sale.
@@ -20,8 +21,12 @@ pub struct Catalog {
     ledger: Ledger,
     redlock: Redlock,
     policy: Policy,
+    longest_lease: Duration,
+    strategy: Strategy,
     entries: RwLock<HashMap<String, CatalogEntry>>,
     loaded: AtomicBool,
+    /// One after the other: what was read earlier never replaces what was read later.
+    refreshing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -39,17 +44,45 @@ pub struct Listing {
     pub remaining: i64,
 }
 
+/// What is left of a product, by the newest news.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stock {
+    /// Units left.
+    pub(super) remaining: i64,
+    /// The fencing token under which they were left.
+    pub(super) token: u64,
+}
+
 impl CatalogEntry {
-    fn remaining(&self) -> i64 {
+    /// `None`: it was deleted since the ledger was read.
+    fn stock(&self) -> Option<Stock> {
         let published = self.published.borrow();
-        let heard = published.value.as_deref().and_then(|value| value.parse().ok());
-        heard.unwrap_or(self.product.available)
+        let heard = match published.value.as_deref() {
+            Some(REMOVED) => return None,
+            value => value.and_then(|value| value.parse().ok()),
+        };
+        let remaining = heard.unwrap_or(self.product.available);
+        Some(Stock { remaining, token: published.token })
     }
 }
 
 impl Catalog {
-    pub(super) fn new(ledger: Ledger, redlock: Redlock, policy: Policy) -> Self {
-        Self { ledger, redlock, policy, entries: RwLock::default(), loaded: AtomicBool::new(false) }
+    pub(super) fn new(
+        ledger: Ledger,
+        redlock: Redlock,
+        lock: &LockConfig,
+        strategy: Strategy,
+    ) -> Self {
+        Self {
+            ledger,
+            redlock,
+            policy: lock.policy,
+            longest_lease: lock.nodes.longest_lease,
+            strategy,
+            entries: RwLock::default(),
+            loaded: AtomicBool::new(false),
+            refreshing: Mutex::default(),
+        }
     }
 
     /// Reads the ledger again.
@@ -57,11 +90,20 @@ impl Catalog {
     /// # Errors
     /// When the ledger fails; what was known stays.
     pub async fn refresh(&self) -> Result<(), LedgerError> {
+        let _one_at_a_time = self.refreshing.lock().await;
         let products = self.ledger.products().await?;
+        // The nodes are told again whenever one comes back.
+        for (id, fence) in self.ledger.deleted_products().await? {
+            let token = u64::try_from(fence).unwrap_or(0);
+            self.redlock.saw_value(&stock_resource(&id), token, REMOVED);
+        }
         let entry = |product: Product| {
             let resource = stock_resource(&product.id);
-            let token = u64::try_from(product.fence).unwrap_or(0);
-            self.redlock.saw_value(&resource, token, &product.available.to_string());
+            // Where Redis decides, the database is behind; what is left is heard from Redis.
+            if self.strategy == Strategy::Locked {
+                let token = u64::try_from(product.fence).unwrap_or(0);
+                self.redlock.saw_value(&resource, token, &product.available.to_string());
+            }
             let published = self.redlock.published(&resource);
             (product.id.clone(), CatalogEntry { product, published })
         };
@@ -86,7 +128,11 @@ impl Catalog {
     /// Units left of a product; `None` when there is no such product.
     #[must_use]
     pub fn remaining(&self, product_id: &str) -> Option<i64> {
-        self.read(product_id, CatalogEntry::remaining)
+        self.stock(product_id).map(|stock| stock.remaining)
+    }
+
+    pub(super) fn stock(&self, product_id: &str) -> Option<Stock> {
+        self.read(product_id, CatalogEntry::stock).flatten()
     }
 
     /// All products, by id.
@@ -95,10 +141,40 @@ impl Catalog {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<Listing> = entries
             .values()
-            .map(|entry| Listing { product: entry.product.clone(), remaining: entry.remaining() })
+            .filter_map(|entry| {
+                let Stock { remaining, .. } = entry.stock()?;
+                Some(Listing { product: entry.product.clone(), remaining })
+            })
             .collect();
         list.sort_unstable_by(|a, b| a.product.id.cmp(&b.product.id));
         list
+    }
+
+    /// The longest lease that a product may ask for.
+    #[must_use]
+    pub fn longest_lease(&self) -> Duration {
+        self.longest_lease
+    }
+
+    /// Takes over what Redis has left, where it decides.
+    pub(super) fn heard(&self, product_id: &str, available: i64) {
+        let resource = stock_resource(product_id);
+        let newest = self.redlock.published(&resource).borrow().clone();
+        let available = available.to_string();
+        if newest.value.as_ref() != Some(&available) {
+            self.redlock.saw_value(&resource, newest.token + 1, &available);
+        }
+    }
+
+    /// The products' ids.
+    pub(super) fn ids(&self) -> Vec<String> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().cloned().collect()
+    }
+
+    /// Units one buyer may have of a product; `None`: as many as there are.
+    pub(super) fn max_per_buyer(&self, product_id: &str) -> Option<i64> {
+        self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
     }
 
     /// The sale's policy with what the product overrides.
@@ -110,7 +186,8 @@ impl Catalog {
         let (wait_timeout, lease_time) = own.unwrap_or_default();
         Policy {
             wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
-            lease_time: lease_time.unwrap_or(self.policy.lease_time),
+            // Seeding refuses longer ones; they may have been seeded before it was made shorter.
+            lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.longest_lease),
             order: self.policy.order,
         }
     }

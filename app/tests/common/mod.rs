@@ -2,18 +2,18 @@
 //! ports, and a client.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
-pub mod proxy;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flashsale_app::config::{SeedConfig, ServeConfig, Source};
+use flashsale_app::ledger::Ledger;
 use flashsale_app::{auth, seed, serve};
+use redlock::Redlock;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Postgres, RedisServer};
+use testkit::{Fsync, Postgres, RedisServer};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +71,7 @@ pub struct TestSale {
     pub nodes: Vec<RedisServer>,
     pub replicas: Vec<Replica>,
     pub client: Client,
-    settings: HashMap<&'static str, String>,
+    pub settings: HashMap<&'static str, String>,
     folder: TempDir,
     _postgres: Option<Arc<Postgres>>,
 }
@@ -89,7 +89,11 @@ impl TestSale {
                 (Some(postgres), url)
             }
         };
-        let nodes = RedisServer::start_many(spec.nodes).unwrap();
+        let atomic = ("STRATEGY", "Atomic".to_owned());
+        let fsync =
+            if spec.settings.contains(&atomic) { Fsync::Always } else { Fsync::EverySecond };
+        let nodes: Vec<RedisServer> =
+            (0..spec.nodes).map(|_| RedisServer::start_with(fsync).unwrap()).collect();
         let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
         let mut settings = HashMap::from([
             ("DATABASE_URL", database_url),
@@ -111,6 +115,11 @@ impl TestSale {
             sale.await_ready(sale.replicas.len() - 1).await;
         }
         sale
+    }
+
+    /// For processes that serve this sale too.
+    pub fn settings(&self) -> &HashMap<&'static str, String> {
+        &self.settings
     }
 
     pub async fn seed(&self, products: &Value) -> anyhow::Result<()> {
@@ -151,6 +160,31 @@ impl TestSale {
         Buyer { sale: self, token }
     }
 
+    pub fn admin(&self, name: &str) -> Buyer<'_> {
+        let (token, _) = auth::Tokens::new(JWT_SECRET).sign(name, auth::Role::Admin).unwrap();
+        Buyer { sale: self, token }
+    }
+
+    pub fn database_url(&self) -> String {
+        self.settings["DATABASE_URL"].clone()
+    }
+
+    /// The sale's own database.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::connect_lazy(&self.database_url(), 4).unwrap()
+    }
+
+    /// One more client of the sale's nodes.
+    pub async fn redlock(&self) -> Redlock {
+        let config = ServeConfig::read(&Settings(self.settings.clone())).unwrap();
+        let redlock = Redlock::start(&config.lock.nodes).unwrap();
+        eventually("the client is connected", async || {
+            redlock.connected().0 == config.lock.nodes.nodes.len()
+        })
+        .await;
+        redlock
+    }
+
     pub async fn sold(&self) -> Value {
         let url = format!("{}/sale", self.replicas[0].internal);
         let sale: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
@@ -174,13 +208,19 @@ impl TestSale {
 
 pub struct Buyer<'a> {
     sale: &'a TestSale,
-    token: String,
+    pub token: String,
 }
 
 impl Buyer<'_> {
     pub fn request(&self, replica: usize, method: &str, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.sale.replicas[replica].api);
         self.sale.client.request(method.parse().unwrap(), url).bearer_auth(&self.token)
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let request = self.request(0, method, path);
+        let request = if let Some(body) = body { request.json(body) } else { request };
+        Answer::of(request.send().await.unwrap()).await
     }
 
     pub async fn buy(&self, product: &str, quantity: i64, key: Option<&str>) -> Answer {
@@ -196,6 +236,23 @@ impl Buyer<'_> {
     ) -> Answer {
         let body = json!({"product_id": product, "quantity": quantity});
         let mut request = self.request(replica, "POST", "/v1/purchases").json(&body);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    pub async fn send(
+        &self,
+        replica: usize,
+        (method, path): (&str, &str),
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> Answer {
+        let mut request = self.request(replica, method, path);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }

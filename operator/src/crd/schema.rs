@@ -74,6 +74,16 @@ pub(super) fn sale_rules() -> Value {
             "products[].lock.leaseTime must be longer than lock.nodeTimeout",
             Some(".products"),
         ),
+        (
+            "self.strategy != 'Atomic' || self.redis.nodes == 1",
+            "strategy Atomic needs redis.nodes: 1, the one node that decides",
+            Some(".strategy"),
+        ),
+        (
+            "self.strategy == oldSelf.strategy",
+            "strategy can't be changed: what one store decided, the other may not have yet",
+            Some(".strategy"),
+        ),
     ])
 }
 

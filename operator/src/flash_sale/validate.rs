@@ -147,6 +147,12 @@ fn image(
 }
 
 impl Credentials {
+    /// Whether the Secret has this key, which it need not.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.data.as_ref().is_some_and(|data| data.contains_key(key))
+    }
+
     /// Whether the Secret is there, where it `must_exist`, and holds `keys`.
     fn check(&self, must_exist: bool, keys: &[&str]) -> Result<(), NotReady> {
         let secret = &self.secret;

@@ -96,7 +96,11 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             with("products/0/lock", json!({ "waitTimeout": "0ms" })),
             &["spec.products[0].lock.waitTimeout", "must be above 0"],
         ),
-        (with("strategy", json!("Atomic")), &["spec.strategy", "supported values"]),
+        (with("strategy", json!("Optimistic")), &["spec.strategy", "supported values"]),
+        (
+            with("strategy", json!("Atomic")),
+            &["spec.strategy", "strategy Atomic needs redis.nodes: 1, the one node that decides"],
+        ),
         (ends_before_start, &["spec.endsAt", "endsAt must be after startsAt"]),
         (with("startsAt", json!("tomorrow")), &["spec.startsAt"]),
         (with("startsAt", json!("2026-11-27T00:00:00")), &["spec.startsAt", "should match"]),
@@ -140,6 +144,7 @@ async fn what_can_t_change_is_refused_on_update() {
 
     apply(&client, &namespace, &minimal("frozen")).await.unwrap();
     let cases: Vec<(&str, Value, &[&str])> = vec![
+        ("strategy", json!("Atomic"), &["spec.strategy", "strategy can't be changed"]),
         ("redis", json!({ "nodes": 1 }), &["spec.redis.nodes", "redis.nodes can't be changed"]),
         (
             "redis",

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::{images, references, sale};
+use crate::{data, images, references, sale};
 
 fn built(changes: &str, references: References) -> KubernetesResources<Prepared> {
     let valid = validate(&sale(changes), references, &images()).unwrap();
@@ -88,8 +88,8 @@ fn all_parts_belong_to_the_sale_and_fit_the_restricted_standard() {
 #[test]
 fn nodes_restart_no_faster_than_they_vote_again() {
     let rest = |changes: &str| built(changes, references()).redis.spec.unwrap().min_ready_seconds;
-    assert_eq!(rest(""), Some(7), "a lease of 5 s");
-    assert_eq!(rest("lock: {leaseTime: 2s}"), Some(5), "a product's lease of 3 s");
+    assert_eq!(rest(""), Some(10), "a lease of 5 s");
+    assert_eq!(rest("lock: {leaseTime: 2s}"), Some(8), "a product's lease of 3 s");
 }
 
 #[test]
@@ -104,12 +104,28 @@ fn the_app_is_told_everything_by_environment() {
     assert_eq!(value(&env, "LOCK_WAIT_SECONDS"), "2");
     assert_eq!(value(&env, "LOCK_NODE_TIMEOUT_SECONDS"), "0.05");
     assert_eq!(value(&env, "LOCK_ORDER"), "Fair");
+    assert_eq!(value(&env, "STRATEGY"), "", "Locked is the app's default");
     assert_eq!(value(&env, "SALE_STARTS_AT"), "2026-11-27T00:00:00Z");
     assert_eq!(value(&env, "SALE_ENDS_AT"), "2026-11-28T00:00:00Z");
     assert!(env.iter().any(|variable| variable.name == "DATABASE_URL"));
 
     let env = container(&built("redis: {nodes: 1}", references())).env.unwrap();
     assert_eq!(value(&env, "USE_REDLOCK"), "false");
+}
+
+#[test]
+fn a_node_that_decides_has_its_answers_on_its_disk() {
+    let fsync = |changes: &str| {
+        let template = built(changes, references()).redis.spec.unwrap().template;
+        let arguments = template.spec.unwrap().containers[0].args.clone().unwrap();
+        let at = arguments.iter().position(|argument| argument == "--appendfsync").unwrap();
+        arguments[at + 1].clone()
+    };
+    assert_eq!(fsync(""), "everysec");
+    let atomic = "{strategy: Atomic, redis: {nodes: 1}}";
+    assert_eq!(fsync(atomic), "always");
+    let env = container(&built(atomic, references())).env.unwrap();
+    assert_eq!(value(&env, "STRATEGY"), "Atomic");
 }
 
 #[test]
@@ -154,6 +170,43 @@ fn secrets_are_made_only_where_there_is_none() {
     );
     assert!(password[0].data.as_ref().unwrap()["password"].0.len() >= 32);
     assert_ne!(format!("{:?}", Passwords::draw()), format!("{:?}", Passwords::draw()));
+}
+
+#[test]
+fn a_second_key_and_an_identity_provider_reach_the_app() {
+    let with = |entries: &[(&str, &str)]| {
+        let mut auth = references().auth.unwrap();
+        auth.extend(data(entries));
+        built("", References { auth: Some(auth), ..references() })
+    };
+    let checksum = |resources: &KubernetesResources<Prepared>| {
+        let template = resources.app.spec.clone().unwrap().template.metadata.unwrap();
+        template.annotations.unwrap()["flashsale.dev/auth-checksum"].clone()
+    };
+    let key_of = |resources: &KubernetesResources<Prepared>, name: &str| {
+        let env = container(resources).env.unwrap();
+        let variable = env.into_iter().find(|variable| variable.name == name)?;
+        Some(variable.value_from?.secret_key_ref?.key)
+    };
+    let plain = with(&[]);
+    let changing = with(&[("jwt-secret-accepted", "the last one")]);
+    assert_eq!(key_of(&plain, "JWT_ACCEPTED_SECRET"), None);
+    assert_eq!(key_of(&changing, "JWT_ACCEPTED_SECRET").unwrap(), "jwt-secret-accepted");
+    assert_ne!(checksum(&plain), checksum(&changing), "the app restarts with it");
+    let other = with(&[("jwt-secret-accepted", "another")]);
+    assert_ne!(checksum(&changing), checksum(&other));
+
+    let trusting = |keys| with(&[("jwks.json", keys), ("jwks-issuer", "https://id.example")]);
+    let provider = trusting("{}");
+    assert_eq!(key_of(&provider, "JWKS_ISSUER").unwrap(), "jwks-issuer");
+    let app = container(&provider);
+    assert_eq!(value(&app.env.unwrap(), "JWKS_FILE"), "/etc/flashsale/auth/jwks.json");
+    assert_eq!(app.volume_mounts.unwrap()[0].mount_path, "/etc/flashsale/auth");
+    let pod = provider.app.spec.clone().unwrap().template.spec.unwrap();
+    let volume = pod.volumes.unwrap()[0].secret.clone().unwrap();
+    let keys: Vec<String> = volume.items.unwrap().into_iter().map(|item| item.key).collect();
+    assert_eq!(keys, ["jwks.json"], "no secret is in a file");
+    assert_eq!(checksum(&provider), checksum(&trusting("{ }")), "new keys need no restart");
 }
 
 #[test]

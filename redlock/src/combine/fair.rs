@@ -1,21 +1,32 @@
 //! The worker that serves callers in the order in which they asked, over all clients.
 //!
-//! Arrivals take tickets together, one round trip for all that are there, and wait in line. The
-//! client with the lowest ticket gets the lock and serves all its tickets below the lowest of any
-//! other client; so as long as only one client has callers, fair costs one round trip more and
-//! nothing else.
+//! Arrivals take tickets together, in the round trip that asks for the lock or, where the client
+//! waits for it or holds it already, in one of their own. The client with the lowest ticket gets the
+//! lock and serves all its tickets below the lowest of any other client; so as long as only one
+//! client has callers, fair costs no round trip more than any order.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
 
 use super::worker::{Entries, Worker, earliest, refuse_expired};
 use super::{Batch, Entry};
 use crate::turn::{Tickets, Turn};
 use crate::{AcquireError, Lease};
+
+/// Whoever comes while the client waits for the lock or holds it cannot be served at once, and
+/// shares the round trip for the tickets with those who come this soon after.
+const SHARE_TICKETS: Duration = Duration::from_millis(5);
+/// Whoever submits at this moment has done so when so many times nobody came.
+const QUIET_YIELDS: u32 = 4;
+/// Where somebody always comes, nobody waits for that any longer.
+const MOST_YIELDS: u32 = 64;
 
 /// Callers whose tickets are under way.
 struct Ticketing<B: Batch> {
@@ -29,47 +40,61 @@ struct Ticketing<B: Batch> {
 pub(super) struct Line<B: Batch> {
     worker: Worker<B>,
     arrivals: Receiver<Entry<B::Item, B::Output>>,
+    /// Have not asked for tickets yet,
+    arrived: Entries<B>,
+    /// and do so alone at this time.
+    tickets_due: Option<Instant>,
     ticketing: Option<Ticketing<B>>,
     /// In order of their tickets.
     waiting: VecDeque<Entry<B::Item, B::Output>>,
     turn: Arc<Turn>,
     acquiring: Option<BoxFuture<'static, Result<Lease, AcquireError>>>,
+    /// Came before the tickets did.
+    acquired: Option<Lease>,
     executing: Option<BoxFuture<'static, Entries<B>>>,
 }
 
 impl<B: Batch> Line<B> {
     pub(super) fn new(worker: Worker<B>, arrivals: Receiver<Entry<B::Item, B::Output>>) -> Self {
         Self {
-            worker,
             arrivals,
+            arrived: Vec::new(),
+            tickets_due: None,
             ticketing: None,
             waiting: VecDeque::new(),
-            turn: Arc::default(),
+            turn: Arc::new(Turn::new(&worker.redlock.shared)),
+            worker,
             acquiring: None,
+            acquired: None,
             executing: None,
         }
     }
 
     /// Ends when its combiner does.
     pub(super) async fn run(mut self) {
-        let mut arrived = Vec::new();
         loop {
+            if self.is_free() && self.ticketing.is_none() && !self.arrived.is_empty() {
+                self.gather().await;
+            }
             self.acquire_if_due();
+            let room = self.worker.config.queue.saturating_sub(self.arrived.len());
             tokio::select! {
-                count = self.arrivals.recv_many(&mut arrived, self.worker.config.batch),
-                    if self.ticketing.is_none() =>
-                {
+                count = self.arrivals.recv_many(&mut self.arrived, room), if room > 0 => {
                     if count == 0 {
                         return;
                     }
-                    self.take_tickets(std::mem::take(&mut arrived));
+                    self.tickets_due.get_or_insert_with(|| Instant::now() + SHARE_TICKETS);
                 }
+                () = until(self.tickets_due), if self.ticketing.is_none() => self.take_tickets(),
                 taken = ready(self.ticketing.as_mut().map(|ticketing| &mut ticketing.tickets)) => {
                     self.line_up(taken);
                 }
                 acquired = ready(self.acquiring.as_mut()) => {
                     self.acquiring = None;
                     match acquired {
+                        Ok(lease) if self.waiting.is_empty() && self.ticketing.is_some() => {
+                            self.acquired = Some(lease);
+                        }
                         Ok(lease) => self.serve(lease),
                         Err(error) => self.refuse_expired(&error),
                     }
@@ -85,13 +110,54 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    fn take_tickets(&mut self, mut entries: Entries<B>) {
+    /// Whoever submits at this moment shares the round trip, and the turn.
+    async fn gather(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..MOST_YIELDS {
+            yield_now().await;
+            quiet += 1;
+            while self.arrived.len() < self.worker.config.queue
+                && let Ok(entry) = self.arrivals.try_recv()
+            {
+                self.arrived.push(entry);
+                quiet = 0;
+            }
+            if quiet == QUIET_YIELDS {
+                return;
+            }
+        }
+    }
+
+    /// Whether it neither asks for the lock nor executes under it.
+    fn is_free(&self) -> bool {
+        self.acquiring.is_none() && self.acquired.is_none() && self.executing.is_none()
+    }
+
+    /// Those whose tickets are asked for now, and when the first of them gives up.
+    fn next_arrived(&mut self) -> Option<(Entries<B>, Instant)> {
+        self.tickets_due = None;
+        let mut entries = std::mem::take(&mut self.arrived);
         entries.retain(|entry| !entry.is_abandoned());
-        let Some(deadline) = earliest(&entries) else { return };
+        let deadline = earliest(&entries)?;
+        Some((entries, deadline))
+    }
+
+    fn take_tickets(&mut self) {
+        let Some((entries, deadline)) = self.next_arrived() else { return };
+        self.take_tickets_of(entries, deadline);
+    }
+
+    fn take_tickets_of(&mut self, entries: Entries<B>, deadline: Instant) {
         let Worker { redlock, resource, .. } = &self.worker;
-        let (at_least, tickets) =
-            redlock.take_tickets(resource, entries.len(), deadline, &self.turn);
+        let tickets = redlock.take_tickets(resource, entries.len(), deadline, &self.turn);
+        self.await_tickets(entries, tickets);
+    }
+
+    fn await_tickets(&mut self, entries: Entries<B>, tickets: Tickets) {
+        let Worker { redlock, resource, .. } = &self.worker;
+        let at_least = redlock.shared.roster.board.topic(resource).highest_ticket() + 1;
         self.ticketing = Some(Ticketing { entries, at_least, tickets });
+        self.update_turn();
     }
 
     fn line_up(&mut self, taken: Result<u64, AcquireError>) {
@@ -103,37 +169,53 @@ impl<B: Batch> Line<B> {
                 }
                 self.waiting.extend(entries);
                 self.update_turn();
+                if let Some(lease) = self.acquired.take() {
+                    // The nodes had nobody before them when they granted it.
+                    self.serve(lease.of_ticket(first));
+                }
             }
             Err(error) => {
+                // Nobody may be served under it; it is released.
+                self.acquired = None;
                 refuse_expired(&mut entries, &error);
-                self.take_tickets(entries);
-                self.leave_if_empty();
+                match earliest(&entries) {
+                    Some(deadline) => self.take_tickets_of(entries, deadline),
+                    None => self.leave_if_empty(),
+                }
             }
         }
     }
 
+    /// Those who have just come take their tickets in the same round.
     fn acquire_if_due(&mut self) {
-        if self.acquiring.is_some() || self.executing.is_some() {
+        if !self.is_free() {
             return;
         }
-        // No longer than the caller who has waited longest may.
-        let Some(deadline) = earliest(&self.waiting) else { return };
+        if self.ticketing.is_none()
+            && let Some((entries, deadline)) = self.next_arrived()
+        {
+            let Worker { redlock, resource, .. } = &self.worker;
+            let tickets = redlock.want_tickets(resource, entries.len(), deadline, &self.turn);
+            self.await_tickets(entries, tickets);
+        } else if self.waiting.is_empty() {
+            return;
+        }
+        let new = self.ticketing.iter().flat_map(|ticketing| &ticketing.entries);
+        let Some(policy) = self.worker.policy(self.waiting.iter().chain(new)) else { return };
+        self.worker.load.ask();
         let (worker, turn) = (self.worker.clone(), Arc::clone(&self.turn));
         self.acquiring = Some(Box::pin(async move {
-            let policy = worker.policy_until(deadline);
             worker.redlock.acquire_in_turn(&worker.resource, policy, turn).await
         }));
     }
 
     /// Executes the tickets that come before those of all other clients.
     fn serve(&mut self, lease: Lease) {
-        let mut entries = Vec::new();
+        let (mut entries, mut before) = (Vec::new(), None);
         while entries.len() < self.worker.config.batch {
-            let first = entries.is_empty();
-            let Some(entry) = self.waiting.pop_front_if(|next| first || lease.serves(next.ticket))
-            else {
-                break;
-            };
+            let is_due = |next: &mut Entry<_, _>| lease.serves(next.ticket, before);
+            let Some(entry) = self.waiting.pop_front_if(is_due) else { break };
+            before = Some(entry.ticket);
             if entry.claim() {
                 entries.push(entry);
             }
@@ -158,15 +240,14 @@ impl<B: Batch> Line<B> {
         self.update_turn();
         if self.waiting.is_empty() && self.ticketing.is_none() {
             let Worker { redlock, resource, .. } = &self.worker;
-            tokio::spawn(self.turn.leave(&redlock.shared, resource));
+            tokio::spawn(redlock.shared.leave_turn(resource, &self.turn));
         }
     }
 
     /// What the nodes are told with the next vote or release.
     fn update_turn(&self) {
-        let in_line = self.waiting.front().map(|entry| entry.ticket);
-        let under_way = self.ticketing.as_ref().map(|ticketing| ticketing.at_least);
-        self.turn.set_lowest_ticket(in_line.or(under_way));
+        let lowest = self.waiting.front().map(|entry| entry.ticket);
+        self.turn.set(lowest, self.ticketing.as_ref().map(|ticketing| ticketing.at_least));
     }
 }
 
@@ -174,6 +255,13 @@ impl<B: Batch> Line<B> {
 async fn ready<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
         None => pending().await,
     }
 }

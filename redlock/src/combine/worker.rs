@@ -1,12 +1,12 @@
 //! What the worker of a resource is made of, whatever the order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tracing::error;
 
-use super::{Batch, CombinerConfig, Entry};
+use super::load::Load;
+use super::{Batch, CombinerConfig, Entry, Lot};
 use crate::{AcquireError, Lease, Policy, Redlock};
 
 pub(super) type Entries<B> = Vec<Entry<<B as Batch>::Item, <B as Batch>::Output>>;
@@ -15,8 +15,8 @@ pub(super) struct Worker<B: Batch> {
     pub(super) redlock: Redlock,
     pub(super) batch: Arc<B>,
     pub(super) config: CombinerConfig,
-    pub(super) resource: String,
-    pub(super) nanos_per_item: Arc<AtomicU64>,
+    pub(super) resource: Arc<str>,
+    pub(super) load: Arc<Load>,
 }
 
 // Not derived: that would ask `B: Clone`.
@@ -26,32 +26,41 @@ impl<B: Batch> Clone for Worker<B> {
             redlock: self.redlock.clone(),
             batch: Arc::clone(&self.batch),
             config: self.config,
-            resource: self.resource.clone(),
-            nanos_per_item: Arc::clone(&self.nanos_per_item),
+            resource: Arc::clone(&self.resource),
+            load: Arc::clone(&self.load),
         }
     }
 }
 
 impl<B: Batch> Worker<B> {
-    /// The policy with a wait that ends at the deadline.
-    pub(super) fn policy_until(&self, deadline: Instant) -> Policy {
+    /// The policy for those who wait, no longer than the first of them may: `None`, nobody does.
+    pub(super) fn policy<'a>(
+        &self,
+        waiting: impl Iterator<Item = &'a Entry<B::Item, B::Output>> + Clone,
+    ) -> Option<Policy> {
+        let first = waiting.clone().next()?;
+        let deadline = waiting.map(|entry| entry.deadline).min()?;
         let wait_timeout = deadline.saturating_duration_since(Instant::now());
-        Policy { wait_timeout, ..self.batch.policy(&self.resource) }
+        Some(Policy { wait_timeout, ..self.batch.policy(&self.resource, &first.item) })
     }
 
     /// Runs in a task of its own, so that a panic in a batch costs that batch only.
     pub(super) async fn execute(&self, lease: Lease, entries: Entries<B>) -> Entries<B> {
-        let (started, items) = (Instant::now(), entries.len().max(1) as u64);
-        let (batch, resource) = (Arc::clone(&self.batch), self.resource.clone());
-        let execution = tokio::spawn(async move { batch.execute(&resource, lease, entries).await });
-        let again = execution.await.unwrap_or_else(|panic| {
-            error!(resource = self.resource, %panic, "batch failed");
+        let lot = Lot { resource: Arc::clone(&self.resource), entries };
+        self.load.execute();
+        let again = self.execute_together(lease, vec![lot]).await;
+        self.load.end();
+        again.into_iter().flat_map(|lot| lot.entries).collect()
+    }
+
+    /// What must be tried again.
+    pub(super) async fn execute_together(&self, lease: Lease, lots: Vec<Lot<B>>) -> Vec<Lot<B>> {
+        let batch = Arc::clone(&self.batch);
+        let execution = tokio::spawn(async move { batch.execute_together(lease, lots).await });
+        execution.await.unwrap_or_else(|panic| {
+            error!(resource = &*self.resource, %panic, "batch failed");
             Vec::new()
-        });
-        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX) / items;
-        let average = self.nanos_per_item.load(Ordering::Relaxed);
-        self.nanos_per_item.store(average - average / 8 + nanos / 8, Ordering::Relaxed);
-        again
+        })
     }
 }
 

@@ -7,13 +7,32 @@ use redlock::{Config, NodeConfig, Order, Policy, Redlock};
 use testkit::RedisServer;
 
 pub fn config(nodes: &[RedisServer]) -> Config {
-    let node = |server: &RedisServer| NodeConfig { address: server.address(), password: None };
-    Config { nodes: nodes.iter().map(node).collect(), node_timeout: Duration::from_millis(200) }
+    let mut config = Config::new(nodes.iter().map(node).collect());
+    config.node_timeout = Duration::from_millis(200);
+    config.longest_lease = LEASE;
+    config
 }
 
-/// A client that is connected to all nodes that run.
+pub fn node(server: &RedisServer) -> NodeConfig {
+    NodeConfig { address: server.address(), password: None }
+}
+
+/// Longer than any step of a test may take while it holds the lock.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+/// A client that is connected to all nodes.
 pub async fn client(nodes: &[RedisServer]) -> Redlock {
-    let redlock = Redlock::start(&config(nodes)).unwrap();
+    connected(&config(nodes)).await
+}
+
+/// A client for leases that no test outlives, so that only a release ends them.
+pub async fn client_with_long_leases(nodes: &[RedisServer]) -> Redlock {
+    connected(&Config { longest_lease: Duration::from_mins(5), ..config(nodes) }).await
+}
+
+pub async fn connected(config: &Config) -> Redlock {
+    let redlock = Redlock::start(config).unwrap();
+    let nodes = &config.nodes;
     until("all nodes are connected", || redlock.connected().0 == nodes.len()).await;
     redlock
 }
@@ -23,7 +42,7 @@ pub fn policy(wait: Duration, lease: Duration) -> Policy {
 }
 
 pub fn patient() -> Policy {
-    policy(Duration::from_secs(20), Duration::from_secs(10))
+    policy(Duration::from_secs(20), LEASE)
 }
 
 /// Waits until something is so; the deadline is generous because it only bounds a failure.
@@ -38,4 +57,29 @@ pub async fn until(what: &str, so: impl Fn() -> bool) {
 /// How many nodes have this value under the key.
 pub fn nodes_with(nodes: &[RedisServer], key: &str, value: Option<&str>) -> usize {
     nodes.iter().filter(|node| node.get(key).unwrap().as_deref() == value).count()
+}
+
+/// Removes a key behind the lock's back.
+pub async fn delete(node: &RedisServer, key: &str) {
+    redis::cmd("DEL").arg(key).exec_async(&mut connection(node).await).await.unwrap();
+}
+
+/// Sets a key behind the lock's back.
+pub async fn set(node: &RedisServer, key: &str, value: &str) {
+    redis::cmd("SET").arg(key).arg(value).exec_async(&mut connection(node).await).await.unwrap();
+}
+
+/// How often a command was executed.
+pub async fn calls_of(node: &RedisServer, command: &str) -> u64 {
+    let mut connection = connection(node).await;
+    let counts: String =
+        redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+    let calls = format!("cmdstat_{command}:calls=");
+    let count = counts.lines().find_map(|line| line.strip_prefix(&*calls)?.split(',').next());
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+async fn connection(node: &RedisServer) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://{}", node.address())).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
 }

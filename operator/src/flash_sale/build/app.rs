@@ -10,19 +10,20 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
-    PodTemplateSpec, Probe, SleepAction,
+    Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler,
+    PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::credentials::Secrets;
+use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::names::{self, Component, HTTP_PORT, METRICS_PORT};
-use super::pods;
-use crate::crd::Order;
+use super::{pods, redis};
+use crate::crd::{Order, Strategy};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
+const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
     let app = &sale.spec.app;
@@ -56,6 +57,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                 )),
                 spec: Some(PodSpec {
                     containers: vec![container(sale)],
+                    volumes: sale.auth.has(JWKS).then(|| vec![jwks_volume(sale)]),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
                     security_context: Some(pods::pod_security(USER)),
@@ -73,6 +75,23 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
     }
 }
 
+/// The public keys alone: the rest of the Secret is none of the file system's business.
+fn jwks_volume(sale: &ValidatedSale) -> Volume {
+    Volume {
+        name: "jwks".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(sale.auth.secret.clone()),
+            items: Some(vec![KeyToPath {
+                key: JWKS.to_owned(),
+                path: JWKS.to_owned(),
+                ..KeyToPath::default()
+            }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
 fn container(sale: &ValidatedSale) -> Container {
     let port = |name: &str, port| ContainerPort {
         name: Some(name.to_owned()),
@@ -80,8 +99,18 @@ fn container(sale: &ValidatedSale) -> Container {
         ..ContainerPort::default()
     };
     let mut env = environment(sale);
+    env.push(pods::secret_env("JWT_SECRET", &sale.auth.secret, "jwt-secret", false));
+    env.extend(
+        AUTH_SETTINGS
+            .into_iter()
+            .filter(|(_, key)| sale.auth.has(key))
+            .map(|(name, key)| pods::secret_env(name, &sale.auth.secret, key, false)),
+    );
+    let jwks = sale.auth.has(JWKS);
+    if jwks {
+        env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
+    }
     env.extend([
-        pods::secret_env("JWT_SECRET", &sale.auth.secret, "jwt-secret", false),
         pods::env("LISTEN", format!("0.0.0.0:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("0.0.0.0:{METRICS_PORT}")),
     ]);
@@ -100,6 +129,14 @@ fn container(sale: &ValidatedSale) -> Container {
                 ..LifecycleHandler::default()
             }),
             ..Lifecycle::default()
+        }),
+        volume_mounts: jwks.then(|| {
+            vec![VolumeMount {
+                name: "jwks".to_owned(),
+                mount_path: JWKS_FOLDER.to_owned(),
+                read_only: Some(true),
+                ..VolumeMount::default()
+            }]
         }),
         ..pods::container("app", &sale.images.app, sale.spec.app.resources.as_ref())
     }
@@ -134,11 +171,19 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
         pods::env("REDIS_NODES", names::redis_nodes(sale)),
         pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),
         pods::env("LOCK_TIMEOUT_SECONDS", seconds(spec.lock.lease_time)),
+        pods::env(
+            "LOCK_LONGEST_LEASE_SECONDS",
+            redis::longest_lease(sale).as_secs_f64().to_string(),
+        ),
         pods::env("LOCK_WAIT_SECONDS", seconds(spec.lock.wait_timeout)),
         pods::env("LOCK_NODE_TIMEOUT_SECONDS", seconds(spec.lock.node_timeout)),
         pods::env("LOCK_ORDER", order),
         pods::env("LOG_FORMAT", "json"),
     ];
+    // Absent where it is the default: sales that run are not restarted for it.
+    if spec.strategy == Strategy::Atomic {
+        env.push(pods::env("STRATEGY", "Atomic"));
+    }
     let moments = [("SALE_STARTS_AT", spec.starts_at), ("SALE_ENDS_AT", spec.ends_at)];
     env.extend(
         moments.into_iter().filter_map(|(name, moment)| Some(pods::env(name, moment?.to_string()))),

@@ -12,6 +12,15 @@ use super::names::{self, Component};
 use crate::flash_sale::dereference::SecretData;
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
+/// What else the Secret of `auth` may have: the app's setting, and the key in the Secret.
+pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
+    ("JWT_ACCEPTED_SECRET", "jwt-secret-accepted"),
+    ("JWKS_ISSUER", "jwks-issuer"),
+    ("JWKS_AUDIENCE", "jwks-audience"),
+];
+/// Public keys of an identity provider, in the same Secret; the app reads them again by itself.
+pub(super) const JWKS: &str = "jwks.json";
+
 /// Passwords for Secrets that do not exist yet. Drawn outside of `build`, which stays a function.
 #[derive(Clone, Debug)]
 pub struct Passwords {
@@ -90,7 +99,13 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         });
         checksum
     };
-    let auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");
+    let mut auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");
+    let more: Vec<_> = AUTH_SETTINGS.iter().filter(|(_, key)| sale.auth.has(key)).collect();
+    if let Some(found) = sale.auth.data.as_ref().filter(|_| !more.is_empty()) {
+        // As it was where none of them is set, or an upgrade would restart the app.
+        let values: Vec<_> = more.iter().map(|(name, key)| (name, found.get(*key))).collect();
+        auth_checksum = hash(&(auth_checksum, values));
+    }
     let redis_checksum = settle(Component::Redis, &sale.redis_auth, redis, "password");
     let database_checksum = settle(Component::Database, &sale.database, database, uri_key);
     Secrets { missing, auth_checksum, redis_checksum, database_checksum }

@@ -10,27 +10,30 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateS
 
 use super::names::{self, Component, REDIS_PORT};
 use super::pods;
+use crate::crd::Strategy;
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual Redis images.
 const USER: i64 = 999;
 
-/// Every second to disk: a node that forgot its last second does not vote until it caught up, so
-/// no write has to wait for the disk.
-const ARGUMENTS: [&str; 12] = [
-    "--port",
-    "6379",
-    "--dir",
-    "/data",
-    "--appendonly",
-    "yes",
-    "--appendfsync",
-    "everysec",
-    "--save",
-    "",
-    "--requirepass",
-    "$(REDIS_PASSWORD)",
-];
+fn arguments(strategy: Strategy) -> Vec<String> {
+    let fsync = match strategy {
+        // A node that forgot its last second does not vote until it caught up, so no write has to
+        // wait for the disk.
+        Strategy::Locked => "everysec",
+        // What it answered is sold.
+        Strategy::Atomic => "always",
+    };
+    let arguments = [
+        ["--port", "6379"],
+        ["--dir", "/data"],
+        ["--appendonly", "yes"],
+        ["--appendfsync", fsync],
+        ["--save", ""],
+        ["--requirepass", "$(REDIS_PASSWORD)"],
+    ];
+    arguments.concat().into_iter().map(str::to_owned).collect()
+}
 
 /// All nodes start at once (`Parallel`); a change restarts them one at a time, so the quorum holds.
 pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
@@ -79,21 +82,25 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
     }
 }
 
-/// A node that restarted does not vote for the longest lease: the next one restarts after that, or
-/// a roll-out would leave fewer voters than the quorum.
-fn rest_between_restarts(sale: &ValidatedSale) -> i32 {
+/// The longest lease of any product. A node that restarted does not vote for so long.
+pub(super) fn longest_lease(sale: &ValidatedSale) -> Duration {
     let products = sale.spec.products.iter().filter_map(|product| product.lock.as_ref());
     let leases = products.filter_map(|lock| lock.lease_time).chain([sale.spec.lock.lease_time]);
-    let longest = leases.map(Duration::from).max().unwrap_or_default();
+    leases.map(Duration::from).max().unwrap_or_default()
+}
+
+/// The next node restarts when the last one votes again, or a roll-out would leave fewer voters
+/// than the quorum. Some seconds more, until the replicas have found it.
+fn rest_between_restarts(sale: &ValidatedSale) -> i32 {
     // At most 60, says the schema.
-    i32::try_from(longest.as_secs()).unwrap_or(i32::MAX).saturating_add(2)
+    i32::try_from(longest_lease(sale).as_secs()).unwrap_or(i32::MAX).saturating_add(5)
 }
 
 fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
     Container {
         command: Some(vec!["redis-server".to_owned()]),
-        args: Some(ARGUMENTS.map(str::to_owned).into()),
+        args: Some(arguments(sale.spec.strategy)),
         env: Some(vec![
             pods::secret_env("REDIS_PASSWORD", secret, "password", false),
             // So that `kubectl exec POD -- redis-cli GET stock:1` just works.

@@ -1,0 +1,100 @@
+//! Coupons in PostgreSQL.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Coupon, Issuance, Roll, distinct, sql};
+use crate::ledger::LedgerError;
+use crate::ledger::postgres::PostgresLedger;
+
+impl PostgresLedger {
+    pub(super) async fn create_coupon(&self, coupon: &Coupon) -> Result<bool, LedgerError> {
+        let done = sqlx::query(sql::CREATE)
+            .bind(&coupon.id)
+            .bind(coupon.quantity)
+            .bind(coupon.starts_at_ms)
+            .bind(coupon.ends_at_ms)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn coupon(&self, id: &str) -> Result<Option<Coupon>, LedgerError> {
+        Ok(sqlx::query_as(sql::COUPON).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    pub(super) async fn issue_of(
+        &self,
+        id: &str,
+        buyer: &str,
+    ) -> Result<Option<Uuid>, LedgerError> {
+        let found = sqlx::query_scalar(sql::ISSUE_OF).bind(id).bind(buyer);
+        Ok(found.fetch_optional(&self.pool).await?)
+    }
+
+    pub(super) async fn issues(
+        &self,
+        id: &str,
+        at_most: i64,
+    ) -> Result<Vec<(String, Uuid)>, LedgerError> {
+        Ok(sqlx::query_as(sql::ISSUES).bind(id).bind(at_most).fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn issue(
+        &self,
+        id: &str,
+        token: i64,
+        buyers: &[&str],
+    ) -> Result<Issuance, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        let remaining = fence(&mut transaction, id, token).await?;
+        let existing: Vec<(String, Uuid)> = sqlx::query_as(
+            "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 AND buyer = ANY($2)",
+        )
+        .bind(id)
+        .bind(distinct(buyers))
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut roll = Roll::new(id, remaining, existing.into_iter().collect());
+        let outcomes = roll.issue_all(buyers);
+        write(&mut transaction, &roll, token).await?;
+        transaction.commit().await?;
+        Ok(Issuance { outcomes, remaining: roll.remaining })
+    }
+}
+
+/// Installs the token and locks the row; returns the coupons left.
+async fn fence(connection: &mut PgConnection, id: &str, token: i64) -> Result<i64, LedgerError> {
+    let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
+    if let Some(remaining) = remaining.fetch_optional(&mut *connection).await? {
+        return Ok(remaining);
+    }
+    let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(connection).await?;
+    Err(LedgerError::refused(id, token, seen))
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    roll: &Roll<'_>,
+    token: i64,
+) -> Result<(), LedgerError> {
+    if roll.new.is_empty() {
+        return Ok(());
+    }
+    let take = sqlx::query(sql::TAKE).bind(roll.coupon_id).bind(roll.count()).bind(token);
+    // The row is ours since `fence`, so this cannot happen; if it does, nothing may be issued.
+    if take.execute(&mut *connection).await?.rows_affected() != 1 {
+        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
+    }
+    sqlx::query(
+        "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) \
+         SELECT id, $1, buyer, $2 FROM unnest($3::UUID[], $4::TEXT[]) AS issued (id, buyer)",
+    )
+    .bind(roll.coupon_id)
+    .bind(token)
+    .bind(roll.new.iter().map(|issue| issue.id).collect::<Vec<_>>())
+    .bind(roll.new.iter().map(|issue| issue.buyer.as_str()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! Statements that mean the same in both databases.
+
+pub(super) const CREATE: &str = "INSERT INTO coupons (id, quantity, starts_at_ms, ends_at_ms) \
+     VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING";
+
+pub(super) const COUPON: &str = "SELECT id, quantity, issued, starts_at_ms, ends_at_ms, fence \
+     FROM coupons WHERE id = $1";
+
+/// Installs a token, before anything is read, and returns what is left; nothing for a token that is
+/// not above all that came before.
+pub(super) const FENCE: &str = "UPDATE coupons SET fence = $2 WHERE id = $1 AND fence < $2 \
+     RETURNING quantity - issued";
+
+pub(super) const FENCE_SEEN: &str = "SELECT fence FROM coupons WHERE id = $1";
+
+pub(super) const ISSUE_OF: &str =
+    "SELECT id FROM coupon_issues WHERE coupon_id = $1 AND buyer = $2";
+
+pub(super) const ISSUES: &str = "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 LIMIT $2";
+
+/// Takes coupons, if they are there and no later holder has come.
+pub(super) const TAKE: &str = "UPDATE coupons SET issued = issued + $2 \
+     WHERE id = $1 AND issued + $2 <= quantity AND fence = $3";

@@ -1,0 +1,120 @@
+//! Coupons in SQLite.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use super::{Coupon, Issuance, Roll, distinct, sql};
+use crate::ledger::LedgerError;
+use crate::ledger::sqlite::SqliteLedger;
+
+impl SqliteLedger {
+    pub(super) async fn create_coupon(&self, coupon: &Coupon) -> Result<bool, LedgerError> {
+        let done = sqlx::query(sql::CREATE)
+            .bind(&coupon.id)
+            .bind(coupon.quantity)
+            .bind(coupon.starts_at_ms)
+            .bind(coupon.ends_at_ms)
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn coupon(&self, id: &str) -> Result<Option<Coupon>, LedgerError> {
+        Ok(sqlx::query_as(sql::COUPON).bind(id).fetch_optional(&self.readers).await?)
+    }
+
+    pub(super) async fn issue_of(
+        &self,
+        id: &str,
+        buyer: &str,
+    ) -> Result<Option<Uuid>, LedgerError> {
+        let mut connection = self.readers.acquire().await?;
+        issue_of(&mut connection, id, buyer).await
+    }
+
+    pub(super) async fn issues(
+        &self,
+        id: &str,
+        at_most: i64,
+    ) -> Result<Vec<(String, Uuid)>, LedgerError> {
+        let rows: Vec<(String, Hyphenated)> =
+            sqlx::query_as(sql::ISSUES).bind(id).bind(at_most).fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().map(|(buyer, id)| (buyer, id.into_uuid())).collect())
+    }
+
+    pub(super) async fn issue(
+        &self,
+        id: &str,
+        token: i64,
+        buyers: &[&str],
+    ) -> Result<Issuance, LedgerError> {
+        let mut transaction = self.write().await?;
+        let remaining = fence(&mut transaction, id, token).await?;
+        let mut existing = HashMap::new();
+        for buyer in distinct(buyers) {
+            if let Some(issue) = issue_of(&mut transaction, id, buyer).await? {
+                existing.insert(buyer.to_owned(), issue);
+            }
+        }
+        let mut roll = Roll::new(id, remaining, existing);
+        let outcomes = roll.issue_all(buyers);
+        write(&mut transaction, &roll, token).await?;
+        transaction.commit().await?;
+        Ok(Issuance { outcomes, remaining: roll.remaining })
+    }
+}
+
+async fn issue_of(
+    connection: &mut SqliteConnection,
+    id: &str,
+    buyer: &str,
+) -> Result<Option<Uuid>, LedgerError> {
+    let found: Option<Hyphenated> =
+        sqlx::query_scalar(sql::ISSUE_OF).bind(id).bind(buyer).fetch_optional(connection).await?;
+    Ok(found.map(Hyphenated::into_uuid))
+}
+
+/// Installs the token; returns the coupons left.
+async fn fence(
+    connection: &mut SqliteConnection,
+    id: &str,
+    token: i64,
+) -> Result<i64, LedgerError> {
+    let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
+    if let Some(remaining) = remaining.fetch_optional(&mut *connection).await? {
+        return Ok(remaining);
+    }
+    let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(connection).await?;
+    Err(LedgerError::refused(id, token, seen))
+}
+
+async fn write(
+    connection: &mut SqliteConnection,
+    roll: &Roll<'_>,
+    token: i64,
+) -> Result<(), LedgerError> {
+    if roll.new.is_empty() {
+        return Ok(());
+    }
+    let take = sqlx::query(sql::TAKE).bind(roll.coupon_id).bind(roll.count()).bind(token);
+    // The database is ours since `BEGIN IMMEDIATE`, so this cannot happen; if it does, nothing may
+    // be issued.
+    if take.execute(&mut *connection).await?.rows_affected() != 1 {
+        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
+    }
+    for issue in &roll.new {
+        sqlx::query(
+            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(issue.id.hyphenated())
+        .bind(roll.coupon_id)
+        .bind(&issue.buyer)
+        .bind(token)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

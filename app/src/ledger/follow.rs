@@ -1,0 +1,387 @@
+//! What the two stores need of the ledger to agree: its stock as Redis is compared with it, and the
+//! sales that Redis decided, recorded once each however often they are delivered.
+
+use sqlx::{PgConnection, SqliteConnection};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use super::postgres::PostgresLedger;
+use super::sqlite::SqliteLedger;
+use super::{Ledger, LedgerError, bounded, sql};
+
+/// The stock of a product, as Redis is compared with it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct StockRow {
+    /// See [`super::Product::id`].
+    pub product_id: String,
+    /// Units left.
+    pub available: i64,
+    /// The highest fencing token that changed the stock.
+    pub fence: i64,
+    /// The Redis stock that was made from this row, if Redis decides.
+    pub incarnation: i64,
+    /// Units sold by that one and recorded here.
+    pub recorded: i64,
+}
+
+/// A sale that Redis decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedOrder {
+    /// Made by whoever asked Redis, so that a second delivery is known as one.
+    pub id: Uuid,
+    /// Who bought.
+    pub buyer: String,
+    /// How many units.
+    pub quantity: i64,
+    /// The key the purchase came with.
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of orders that were to be recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Orders that are there now and were not before.
+    pub new: usize,
+    /// Orders that cannot be: the buyer's key belongs to another order.
+    pub refused: Vec<Uuid>,
+}
+
+/// A purchase that an idempotency key led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedOrder {
+    /// The order.
+    pub id: Uuid,
+    /// What was bought.
+    pub product_id: String,
+    /// Who bought.
+    pub buyer: String,
+    /// How many units.
+    pub quantity: i64,
+    /// The key.
+    pub idempotency_key: String,
+}
+
+type KeyedRow<Id> = (Id, String, String, i64, String);
+
+fn keyed<Id: Into<Uuid>>(row: KeyedRow<Id>) -> KeyedOrder {
+    let (id, product_id, buyer, quantity, idempotency_key) = row;
+    KeyedOrder { id: id.into(), product_id, buyer, quantity, idempotency_key }
+}
+
+const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
+     WHERE deleted_at IS NULL ORDER BY product_id";
+
+/// Begins a Redis stock made from this row.
+const REINCARNATE: &str = "UPDATE stock SET fence = $2, incarnation = $2, recorded = 0 \
+     WHERE product_id = $1 AND fence < $2 AND deleted_at IS NULL RETURNING available";
+
+const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
+     recorded = recorded + CASE WHEN incarnation = $3 THEN $2 ELSE 0 END WHERE product_id = $1";
+
+/// All of these orders and their units in one statement, which is a transaction. `ON CONFLICT` would
+/// nearly double what a row costs, and all are new but for those of a consumer that died.
+const RECORD_NEW: &str = "WITH recorded AS (\
+       INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+       SELECT id, $1, buyer, quantity, key, $3 \
+       FROM unnest($4::UUID[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) \
+       AS decided (id, buyer, quantity, key)) \
+     UPDATE stock SET available = available - $2, \
+     recorded = recorded + CASE WHEN incarnation = $3 THEN $2 ELSE 0 END WHERE product_id = $1";
+
+const BOUGHT: &str = concat!(
+    "SELECT buyer, CAST(sum(quantity) AS BIGINT) FROM orders WHERE product_id = $1 AND ",
+    sql::kept!(),
+    " GROUP BY buyer"
+);
+
+/// Page by page in order of the ids.
+const KEYED: &str = "SELECT id, product_id, buyer, quantity, idempotency_key \
+     FROM orders WHERE id > $1 AND line = 0 AND idempotency_key IS NOT NULL ORDER BY id LIMIT $2";
+
+/// Calls the same method of whichever database it is.
+macro_rules! either {
+    ($self:ident, $ledger:ident => $call:expr) => {
+        bounded(async {
+            match $self {
+                Ledger::Postgres($ledger) => $call.await,
+                Ledger::Sqlite($ledger) => $call.await,
+            }
+        })
+        .await
+    };
+}
+
+impl Ledger {
+    /// The stock of every product, by id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        either!(self, ledger => ledger.stock_rows())
+    }
+
+    /// Installs a fencing token, so that what is left does not change until a later holder comes,
+    /// and returns it.
+    ///
+    /// # Errors
+    /// [`LedgerError::StaleToken`], [`LedgerError::UnknownProduct`], or when the database fails.
+    pub async fn install(&self, product_id: &str, token: i64) -> Result<i64, LedgerError> {
+        either!(self, ledger => ledger.advance(sql::FENCE, product_id, token))
+    }
+
+    /// As [`Ledger::install`], for the holder that makes a new Redis stock from what is left.
+    ///
+    /// # Errors
+    /// As [`Ledger::install`].
+    pub async fn reincarnate(&self, product_id: &str, token: i64) -> Result<i64, LedgerError> {
+        either!(self, ledger => ledger.advance(REINCARNATE, product_id, token))
+    }
+
+    /// Records what a Redis stock sold, in one transaction: orders that are not there yet, and their
+    /// units taken.
+    ///
+    /// # Errors
+    /// In every case nothing was recorded, but for a connection lost during the commit; trying again
+    /// records nothing twice.
+    pub async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        mut orders: Vec<&DecidedOrder>,
+    ) -> Result<Recorded, LedgerError> {
+        // In the same order by everybody, so that two who record the same wait, not in a circle.
+        orders.sort_unstable_by_key(|order| order.id);
+        either!(self, ledger => ledger.record(product_id, incarnation, &orders))
+    }
+
+    /// Units of a product that each buyer has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn bought(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
+        either!(self, ledger => ledger.bought_by_all(product_id))
+    }
+
+    /// Orders with an idempotency key after this id, in order of their ids.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
+        either!(self, ledger => ledger.keyed_after(id, limit))
+    }
+}
+
+impl PostgresLedger {
+    async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROWS).fetch_all(&self.pool).await?)
+    }
+
+    async fn advance(
+        &self,
+        statement: &'static str,
+        product_id: &str,
+        token: i64,
+    ) -> Result<i64, LedgerError> {
+        let query = sqlx::query_scalar(statement).bind(product_id).bind(token);
+        if let Some(available) = query.fetch_optional(&self.pool).await? {
+            return Ok(available);
+        }
+        let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
+        Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.pool).await?))
+    }
+
+    async fn bought_by_all(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(BOUGHT).bind(product_id).fetch_all(&self.pool).await?)
+    }
+
+    async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
+        let rows: Vec<KeyedRow<Uuid>> =
+            sqlx::query_as(KEYED).bind(id).bind(limit).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(keyed).collect())
+    }
+
+    async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        match self.record_new(product_id, incarnation, orders).await {
+            Err(error) if error.is_crossed_keys() => {
+                self.record_unknown(product_id, incarnation, orders).await
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(Recorded { new: orders.len(), refused: Vec::new() }),
+        }
+    }
+
+    /// None of them is there yet, or nothing is recorded.
+    async fn record_new(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<(), LedgerError> {
+        let columns = Columns::of(orders);
+        sqlx::query(RECORD_NEW)
+            .bind(product_id)
+            .bind(orders.iter().map(|order| order.quantity).sum::<i64>())
+            .bind(incarnation)
+            .bind(columns.ids)
+            .bind(columns.buyers)
+            .bind(columns.quantities)
+            .bind(columns.keys)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Those of them that are not there yet.
+    async fn record_unknown(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        let mut transaction = self.pool.begin().await?;
+        // Before the orders, as everybody does.
+        sqlx::query("SELECT FROM stock WHERE product_id = $1 FOR UPDATE")
+            .bind(product_id)
+            .execute(&mut *transaction)
+            .await?;
+        let columns = Columns::of(orders);
+        let new: Vec<i64> = sqlx::query_scalar(
+            "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+             SELECT id, $1, buyer, quantity, key, $2 \
+             FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
+             AS decided (id, buyer, quantity, key) ORDER BY id \
+             ON CONFLICT DO NOTHING RETURNING quantity",
+        )
+        .bind(product_id)
+        .bind(incarnation)
+        .bind(columns.ids)
+        .bind(columns.buyers)
+        .bind(columns.quantities)
+        .bind(columns.keys)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let refused = if new.len() == orders.len() {
+            Vec::new()
+        } else {
+            refused_by_postgres(&mut transaction, orders).await?
+        };
+        sqlx::query(TAKE_RECORDED)
+            .bind(product_id)
+            .bind(new.iter().sum::<i64>())
+            .bind(incarnation)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Recorded { new: new.len(), refused })
+    }
+}
+
+/// Orders as PostgreSQL takes many rows at once.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    buyers: Vec<&'a str>,
+    quantities: Vec<i64>,
+    keys: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(orders: &[&'a DecidedOrder]) -> Self {
+        Self {
+            ids: orders.iter().map(|order| order.id).collect(),
+            buyers: orders.iter().map(|order| order.buyer.as_str()).collect(),
+            quantities: orders.iter().map(|order| order.quantity).collect(),
+            keys: orders.iter().map(|order| order.idempotency_key.as_deref()).collect(),
+        }
+    }
+}
+
+/// Orders that are not there although they were to be recorded in this transaction.
+async fn refused_by_postgres(
+    connection: &mut PgConnection,
+    orders: &[&DecidedOrder],
+) -> Result<Vec<Uuid>, LedgerError> {
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.id).collect();
+    let there: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM orders WHERE id = ANY($1)")
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().filter(|id| !there.contains(id)).collect())
+}
+
+impl SqliteLedger {
+    async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROWS).fetch_all(&self.readers).await?)
+    }
+
+    async fn advance(
+        &self,
+        statement: &'static str,
+        product_id: &str,
+        token: i64,
+    ) -> Result<i64, LedgerError> {
+        let query = sqlx::query_scalar(statement).bind(product_id).bind(token);
+        if let Some(available) = query.fetch_optional(&self.writer).await? {
+            return Ok(available);
+        }
+        let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
+        Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.readers).await?))
+    }
+
+    async fn bought_by_all(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(BOUGHT).bind(product_id).fetch_all(&self.readers).await?)
+    }
+
+    async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
+        let query = sqlx::query_as(KEYED).bind(id.hyphenated()).bind(limit);
+        let rows: Vec<KeyedRow<Hyphenated>> = query.fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().map(keyed).collect())
+    }
+
+    async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        let mut transaction = self.write().await?;
+        let (mut recorded, mut units) = (Recorded::default(), 0);
+        for order in orders {
+            let done = sqlx::query(
+                "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            )
+            .bind(order.id.hyphenated())
+            .bind(product_id)
+            .bind(&order.buyer)
+            .bind(order.quantity)
+            .bind(&order.idempotency_key)
+            .bind(incarnation)
+            .execute(&mut *transaction)
+            .await?;
+            if done.rows_affected() == 1 {
+                recorded.new += 1;
+                units += order.quantity;
+            } else if !is_there(&mut transaction, order.id).await? {
+                recorded.refused.push(order.id);
+            }
+        }
+        sqlx::query(TAKE_RECORDED)
+            .bind(product_id)
+            .bind(units)
+            .bind(incarnation)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(recorded)
+    }
+}
+
+async fn is_there(connection: &mut SqliteConnection, id: Uuid) -> Result<bool, LedgerError> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM orders WHERE id = $1)");
+    Ok(query.bind(id.hyphenated()).fetch_one(connection).await?)
+}

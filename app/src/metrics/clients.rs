@@ -1,0 +1,111 @@
+//! What clients do before they buy: connect and log in.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
+};
+
+/// Metrics of connections and log-ins.
+#[derive(Debug)]
+pub struct ClientMetrics {
+    connections: IntGauge,
+    refused: IntCounter,
+    dropped: IntCounter,
+    log_ins: IntCounterVec,
+    password_seconds: Histogram,
+}
+
+/// How a log-in ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogIn {
+    /// With a token.
+    Succeeded,
+    /// Unknown id or wrong password.
+    Wrong,
+    /// After too many.
+    TooMany,
+    /// Too many were waiting.
+    Overloaded,
+}
+
+impl LogIn {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Wrong => "wrong_credentials",
+            Self::TooMany => "too_many_attempts",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+impl ClientMetrics {
+    pub(super) fn registered(registry: &Registry) -> Result<Self> {
+        let metrics = Self {
+            connections: IntGauge::new("flashsale_http_connections", "Open connections.")?,
+            refused: IntCounter::new(
+                "flashsale_http_connections_refused_total",
+                "Connections refused because HTTP_MAX_CONNECTIONS were open.",
+            )?,
+            dropped: IntCounter::new(
+                "flashsale_http_connections_dropped_total",
+                "Connections dropped because the client was too slow, or idle for too long.",
+            )?,
+            log_ins: IntCounterVec::new(
+                Opts::new("flashsale_log_ins_total", "Log-ins, by outcome."),
+                &["outcome"],
+            )?,
+            password_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "flashsale_password_hash_seconds",
+                    "Time to hash a password, once it was its turn.",
+                )
+                .buckets(super::SECONDS.to_vec()),
+            )?,
+        };
+        // Without `..`: a metric that is not registered does not compile.
+        let Self { connections, refused, dropped, log_ins, password_seconds } = &metrics;
+        registry.register(Box::new(connections.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(log_ins.clone()))?;
+        registry.register(Box::new(password_seconds.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts a connection until what is returned is dropped.
+    #[must_use]
+    pub fn connected(&self) -> impl Drop + use<> {
+        self.connections.inc();
+        Open(self.connections.clone())
+    }
+
+    /// Counts a connection that was refused.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+
+    /// Counts a connection that was dropped.
+    pub fn dropped(&self) {
+        self.dropped.inc();
+    }
+
+    /// Counts a log-in.
+    pub fn log_in(&self, outcome: LogIn) {
+        self.log_ins.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a hash.
+    pub fn hashed(&self, took: Duration) {
+        self.password_seconds.observe(took.as_secs_f64());
+    }
+}
+
+struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,257 @@
+// The administration: figures of the sale, live, and its products.
+'use strict';
+
+(() => {
+  const { byId, make, say, alertIn, session, ask, trouble, number, live } = flash;
+  const EVERY = 1000;
+  const SPAN = 10000;
+  const rows = new Map();
+  // What the sale was like in the last minute, and each replica's lock.
+  let samples = [];
+  const locks = new Map();
+  let products = [];
+  let timer = null;
+
+  // ---- who may see it ----
+  const enter = () => {
+    const { id } = session.get() || {};
+    say(byId('who'), id || '');
+    byId('who').hidden = !id;
+    byId('log-out').hidden = !id;
+    byId('gate').hidden = Boolean(id);
+    for (const part of ['board', 'new']) byId(part).hidden = !id;
+    clearTimeout(timer);
+    if (id) look();
+    else live('off', '');
+  };
+
+  const leave = (why) => {
+    session.set(null);
+    samples = [];
+    locks.clear();
+    enter();
+    alertIn(byId('gate-error'), why);
+  };
+
+  byId('gate-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const answer = await flash.logIn(byId('gate-id').value.trim(), byId('gate-password').value,
+      (text) => alertIn(byId('gate-error'), text));
+    if (answer.status !== 200) return alertIn(byId('gate-error'), trouble(answer));
+    byId('gate-password').value = '';
+    alertIn(byId('gate-error'), '');
+    enter();
+  });
+  byId('log-out').addEventListener('click', () => leave(''));
+
+  // ---- figures ----
+  const look = async () => {
+    clearTimeout(timer);
+    const answer = await ask('GET', '/v1/admin/overview');
+    if (!session.get()) return;
+    if (answer.status === 401) return leave('Your log-in is over.');
+    if (answer.status === 403) return leave('This account is a buyer’s. Log in as administrator.');
+    if (answer.status === 200) {
+      live('on', 'Live');
+      take(answer.body);
+    } else {
+      live('wait', 'No answer, trying again…');
+    }
+    timer = setTimeout(look, document.hidden ? 10 * EVERY : EVERY);
+  };
+
+  const take = (overview) => {
+    const { replica } = overview;
+    products = overview.products;
+    const at = Date.parse(overview.now);
+    const total = products.reduce((sum, product) => sum + product.stock, 0);
+    const sold = products.reduce((sum, product) => sum + product.stock - product.remaining, 0);
+    samples = [...samples.filter((sample) => sample.at > at - 60000 && sample.at < at), { at, sold }];
+    say(byId('sold'), number(sold));
+    say(byId('sold-of'), `of ${number(total)}, ${number(total - sold)} left`);
+    showRate(at);
+    showLock(at, replica);
+    say(byId('nodes'), `${replica.nodes_voting} of ${replica.nodes}`);
+    say(byId('listeners'), `${number(replica.listeners)} watching the stock live`);
+    say(byId('replica'), replica.name || location.host);
+    showProducts();
+  };
+
+  const showRate = (at) => {
+    const last = samples[samples.length - 1];
+    const first = samples.find((sample) => sample.at >= at - SPAN);
+    const seconds = (last.at - first.at) / 1000;
+    // A deletion or a cancelled order is no sale.
+    const rate = seconds > 0 ? Math.max(0, last.sold - first.sold) / seconds : 0;
+    say(byId('rate'), rate.toLocaleString(document.documentElement.lang, { maximumFractionDigits: rate < 10 ? 1 : 0 }));
+    const rates = samples.slice(1).map((sample, index) => {
+      const before = samples[index];
+      return { at: sample.at, rate: Math.max(0, sample.sold - before.sold) / ((sample.at - before.at) / 1000) };
+    });
+    const most = Math.max(1, ...rates.map((one) => one.rate));
+    const points = rates.map((one) => `${(120 * (1 - (at - one.at) / 60000)).toFixed(1)},${(30 - 28 * (one.rate / most)).toFixed(1)}`);
+    // Before the first look nothing is known, which is drawn as nothing sold.
+    const start = points[0]?.split(',')[0] ?? '120';
+    byId('line').setAttribute('points', ['0,30', `${start},30`, ...points].join(' '));
+  };
+
+  const showLock = (at, replica) => {
+    // Counters grow from the replica's start, so only two looks at the same one can be compared.
+    const known = (locks.get(replica.name) || []).filter((one) => one.at > at - SPAN && one.at < at);
+    const history = [...known, { at, ...replica.lock_wait }];
+    locks.set(replica.name, history);
+    const before = history[0];
+    const count = replica.lock_wait.count - before.count;
+    if (count <= 0) {
+      say(byId('p99'), '–');
+      say(byId('waits'), 'nobody waited');
+      return;
+    }
+    const between = replica.lock_wait.buckets.map(([bound, total], index) => [bound, total - before.buckets[index][1]]);
+    const average = (replica.lock_wait.seconds - before.seconds) / count;
+    say(byId('p99'), time(quantile(between, count, 0.99)));
+    say(byId('waits'), `P50 ${time(quantile(between, count, 0.5))}, average ${time(average)}`);
+  };
+
+  // Interpolated within a bucket, as Prometheus does it.
+  const quantile = (buckets, count, part) => {
+    let [from, below] = [0, 0];
+    for (const [bound, total] of buckets) {
+      if (total >= part * count) return from + (bound - from) * ((part * count - below) / (total - below || 1));
+      [from, below] = [bound, total];
+    }
+    return from;
+  };
+  const time = (seconds) => `${(seconds * 1000).toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 2 })} ms`;
+
+  // ---- products ----
+  const showProducts = () => {
+    const ids = new Set(products.map((product) => product.id));
+    for (const [id, parts] of rows) {
+      if (!ids.has(id)) {
+        parts.root.remove();
+        rows.delete(id);
+      }
+    }
+    for (const product of products) {
+      if (!rows.has(product.id)) {
+        const parts = row(product.id);
+        rows.set(product.id, parts);
+        byId('products').append(parts.root);
+      }
+      const parts = rows.get(product.id);
+      say(parts.title, product.name);
+      const facts = [`Id ${product.id}`, product.max_per_buyer ? `${number(product.max_per_buyer)} per buyer` : 'no limit per buyer'];
+      if (product.wait_timeout_ms) facts.push(`lock wait ${number(product.wait_timeout_ms)} ms`);
+      if (product.lease_time_ms) facts.push(`lease ${number(product.lease_time_ms)} ms`);
+      say(parts.facts, facts.join(' · '));
+      say(parts.left, `${number(product.remaining)} left`);
+      say(parts.sold, `${number(product.stock - product.remaining)} of ${number(product.stock)} sold`);
+      flash.fill(parts.meter, product.remaining / product.stock);
+    }
+    byId('empty').hidden = products.length > 0;
+  };
+
+  const row = (id) => {
+    const title = make('h3', { id: `row-${id}` });
+    const facts = make('p', { className: 'facts' });
+    const left = make('b', { className: 'remaining' });
+    const sold = make('span');
+    const meter = flash.meter();
+    meter.setAttribute('aria-hidden', 'true');
+    const does = make('div', { className: 'does' });
+    for (const [text, kind] of [['Restock', 'restock'], ['Change', 'change'], ['Delete', 'delete']]) {
+      const button = make('button', { type: 'button', className: 'quiet small', textContent: text });
+      button.dataset.does = kind;
+      button.setAttribute('aria-describedby', title.id);
+      button.addEventListener('click', () => edit(kind, products.find((product) => product.id === id)));
+      does.append(button);
+    }
+    const root = make('article', { className: 'row' }, make('div', {}, title, facts),
+      make('div', {}, make('p', { className: 'amount' }, left, sold), meter), does);
+    root.setAttribute('aria-labelledby', title.id);
+    root.dataset.product = id;
+    return { root, title, facts, left, sold, meter };
+  };
+
+  // ---- changing them ----
+  const dialog = byId('edit');
+  const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease' };
+  const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease' };
+  const terms = ['name', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms'];
+  const kinds = {
+    create: { title: 'New product', does: 'Put on sale', fields: ['id', 'stock', ...terms], done: 'is on sale' },
+    change: { title: 'Change', does: 'Save', fields: terms, done: 'is changed' },
+    restock: { title: 'Restock', does: 'Add', fields: ['add'], done: 'is restocked' },
+    delete: { title: 'Delete', does: 'Delete', fields: [], done: 'is off the sale' },
+  };
+  let editing = null;
+
+  const edit = (kind, product) => {
+    // What is seen now is what the change goes out from.
+    editing = { kind, product };
+    const form = kinds[kind];
+    say(byId('edit-title'), product ? `${form.title}: ${product.name}` : form.title);
+    say(byId('edit-do'), form.does);
+    say(byId('edit-text'), kind === 'delete' ? 'It cannot be bought any more. Its orders stay.' : '');
+    for (const [field, id] of Object.entries(inputs)) {
+      byId(fields[field]).hidden = !form.fields.includes(field);
+      const value = kind === 'change' ? product[field] : undefined;
+      byId(id).value = value ?? '';
+      byId(id).removeAttribute('aria-invalid');
+    }
+    alertIn(byId('edit-error'), '');
+    dialog.showModal();
+    byId(form.fields.length ? inputs[form.fields.includes('id') ? 'id' : form.fields[0]] : 'edit-close').focus();
+  };
+
+  const request = () => {
+    const { kind, product } = editing;
+    const path = product && `/v1/products/${encodeURIComponent(product.id)}`;
+    const body = {};
+    for (const field of kinds[kind].fields) {
+      const text = byId(inputs[field]).value.trim();
+      if (field === 'id' || field === 'name') body[field] = text;
+      else if (text !== '') body[field] = Number(text);
+    }
+    if (kind === 'create') return ask('POST', '/v1/products', { body });
+    if (kind === 'change') return ask('PUT', path, { body });
+    if (kind === 'restock') return ask('POST', `${path}/restock`, { body: { ...body, from: product.stock } });
+    return ask('DELETE', path);
+  };
+
+  byId('edit-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const { kind, product } = editing;
+    const name = product?.name || byId('e-name').value;
+    byId('edit-do').disabled = true;
+    const answer = await request();
+    byId('edit-do').disabled = false;
+    if (answer.status >= 200 && answer.status < 300) {
+      dialog.close();
+      alertIn(byId('notice'), `${name} ${kinds[kind].done}.`);
+      look();
+      return;
+    }
+    if (answer.status === 401) {
+      dialog.close();
+      leave('Your log-in is over.');
+      return;
+    }
+    // Problems name the field first.
+    const wrong = Object.keys(inputs).find((field) => answer.body?.detail?.startsWith(`${field}:`));
+    for (const [field, id] of Object.entries(inputs)) {
+      if (field === wrong) byId(id).setAttribute('aria-invalid', 'true');
+      else byId(id).removeAttribute('aria-invalid');
+    }
+    alertIn(byId('edit-error'), trouble(answer));
+    if (answer.body?.code === 'stock_changed') {
+      editing.product = { ...product, ...products.find((one) => one.id === product.id) };
+      look();
+    }
+  });
+  byId('edit-close').addEventListener('click', () => dialog.close());
+  byId('new').addEventListener('click', () => edit('create', null));
+
+  enter();
+})();

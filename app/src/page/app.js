@@ -1,0 +1,353 @@
+// The sale page: what is on sale, live; buying; one's orders.
+'use strict';
+
+(() => {
+  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, number, live } = flash;
+  // A purchase under way, kept over a reload: its key finds the order if only the answer was lost.
+  const pending = stored('pending');
+  const bought = stored('bought');
+  const cards = new Map();
+  let sale = null;
+
+  // ---- the sale, live ----
+  const RESYNC = 300000;
+  const POLL = 3000;
+  let events = null;
+  let polling = null;
+  let synced = 0;
+
+  const load = async () => {
+    const asked = performance.now();
+    const answer = await ask('GET', '/v1/sale', { signedIn: false });
+    if (answer.status !== 200) return false;
+    clock.set(answer.body.now, asked, performance.now());
+    synced = performance.now();
+    alertIn(byId('notice'), '');
+    show(answer.body);
+    return true;
+  };
+
+  const follow = () => {
+    if (events || document.hidden) return;
+    clearTimeout(polling);
+    events = new EventSource('/v1/sale/events');
+    events.addEventListener('sale', (event) => {
+      live('on', 'Live');
+      if (!sale) alertIn(byId('notice'), '');
+      show(JSON.parse(event.data));
+    });
+    events.addEventListener('error', () => {
+      live('wait', 'Reconnecting…');
+      if (events?.readyState === EventSource.CLOSED) {
+        unfollow();
+        poll();
+      }
+    });
+  };
+
+  const unfollow = () => {
+    events?.close();
+    events = null;
+  };
+
+  // Where events are not to be had: too many listen, or something in between does not pass them.
+  const poll = async () => {
+    if (document.hidden) return;
+    const well = await load();
+    live('wait', well ? 'Updated every few seconds' : 'No connection');
+    polling = setTimeout(() => (Math.random() < 0.2 ? follow() : poll()), POLL * (0.75 + Math.random() / 2));
+  };
+
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) {
+      // A browser has six connections for all of its tabs; one that nobody sees needs none.
+      unfollow();
+      clearTimeout(polling);
+    } else {
+      load();
+      follow();
+    }
+  });
+
+  // ---- showing it ----
+  const parse = (time) => (time ? Date.parse(time) : null);
+  const phase = () => {
+    const now = clock.now();
+    if (sale.starts_at && now < parse(sale.starts_at)) return 'scheduled';
+    if (sale.ends_at && now >= parse(sale.ends_at)) return 'ended';
+    const some = sale.products.some((product) => product.remaining > 0);
+    return some || !sale.products.length ? 'open' : 'sold_out';
+  };
+
+  const show = (news) => {
+    sale = news;
+    const ids = new Set(sale.products.map((product) => product.id));
+    for (const [id, card] of cards) {
+      if (!ids.has(id)) {
+        card.root.remove();
+        cards.delete(id);
+      }
+    }
+    for (const product of sale.products) {
+      if (!cards.has(product.id)) cards.set(product.id, card(product.id));
+      // To the end, in the sale's order; one that is there already and last does not move.
+      const { root } = cards.get(product.id);
+      if (root.parentNode === null) byId('products').append(root);
+    }
+    document.querySelector('main').classList.toggle('single', sale.products.length === 1);
+    byId('empty').hidden = sale.products.length > 0;
+    refresh();
+  };
+
+  const card = (id) => {
+    const title = make('h3', { id: `product-${id}` });
+    const left = make('b');
+    const of = make('span');
+    const meter = flash.meter();
+    meter.setAttribute('aria-hidden', 'true');
+    const limit = make('p', { className: 'limit' });
+    const quantity = make('input', { type: 'number', min: 1, max: 1000000, step: 1, value: 1, inputMode: 'numeric', id: `quantity-${id}` });
+    const amount = make('label', { htmlFor: quantity.id }, 'Units', quantity);
+    const button = make('button', { type: 'submit' });
+    const form = make('form', { className: 'order', noValidate: true }, amount, button);
+    const result = make('p', { className: 'result', role: 'status', hidden: true });
+    result.setAttribute('aria-live', 'polite');
+    const stock = make('p', { className: 'left' }, left, of);
+    const root = make('article', { className: 'card' }, title, stock, meter, limit, form, result);
+    root.setAttribute('aria-labelledby', title.id);
+    root.dataset.product = id;
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      start(id, Number(quantity.value));
+    });
+    return { root, title, left, of, meter, limit, amount, quantity, button, result, busy: false };
+  };
+
+  const refresh = () => {
+    if (!sale) return;
+    const now = phase();
+    for (const product of sale.products) {
+      const parts = cards.get(product.id);
+      const soldOut = product.remaining <= 0;
+      say(parts.title, product.name);
+      say(parts.left, number(product.remaining));
+      say(parts.of, `of ${number(product.stock)} left`);
+      flash.fill(parts.meter, product.remaining / product.stock);
+      const most = product.max_per_buyer;
+      say(parts.limit, most ? `${number(most)} per person` : '');
+      parts.limit.hidden = !most;
+      parts.quantity.max = Math.min(most || 1000000, 1000000);
+      parts.amount.hidden = most === 1 || soldOut;
+      parts.root.classList.toggle('sold-out', soldOut);
+      parts.button.disabled = parts.busy || now === 'scheduled' || now === 'ended' || soldOut;
+      const label = { scheduled: 'Not open yet', ended: 'Sale ended' }[now] || (soldOut ? 'Sold out' : 'Buy now');
+      say(parts.button, parts.busy ? 'Buying…' : label);
+      name(parts.button, `${parts.button.textContent}: ${product.name}`);
+      name(parts.quantity, `Units of ${product.name}`);
+    }
+    headline(now);
+  };
+
+  const headline = (now) => {
+    const words = { scheduled: 'Almost there.', open: 'It’s on.', sold_out: 'Sold out.', ended: 'That was it.' };
+    say(byId('headline'), words[now]);
+    const target = now === 'scheduled' ? sale.starts_at : now === 'open' ? sale.ends_at : null;
+    const text = now === 'scheduled' ? 'Opens' : 'Closes';
+    say(byId('window'), target ? `${text} ${new Date(target).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })}, your time.`
+      : { sold_out: 'Every last one has found a home.', ended: 'The sale is over. Thank you.', open: 'While stocks last.' }[now] || '');
+    countdown(target && parse(target) - clock.now(), now === 'scheduled' ? 'until it opens' : 'until it closes');
+  };
+
+  const countdown = (milliseconds, meaning) => {
+    const root = byId('countdown');
+    // More than 99 days away is a date, not a countdown.
+    root.hidden = !(milliseconds > 0 && milliseconds < 8.6e9);
+    if (root.hidden) return;
+    const seconds = Math.ceil(milliseconds / 1000);
+    const values = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60, seconds % 60];
+    if (!root.firstChild) {
+      for (const name of ['days', 'hours', 'minutes', 'seconds']) {
+        root.append(make('div', { className: 'unit' }, make('b'), make('span', { textContent: name })));
+      }
+    }
+    name(root, meaning);
+    values.forEach((value, index) => say(root.children[index].firstChild, String(value).padStart(2, '0')));
+  };
+
+  // ---- buying ----
+  const ATTEMPTS = 12;
+  const refusals = {
+    sold_out: 'Sold out. Somebody was faster.',
+    limit_reached: 'You have as many as one person may have.',
+    sale_not_open: 'The sale is not open.',
+    unknown_product: 'This product is not on sale any more.',
+  };
+  const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+  const tell = (id, kind, text) => {
+    const { result } = cards.get(id) || {};
+    if (!result) return alertIn(byId('notice'), text);
+    result.dataset.kind = kind;
+    alertIn(result, text);
+  };
+
+  const start = (id, quantity) => {
+    if (!Number.isInteger(quantity) || quantity < 1) return tell(id, 'bad', 'Say how many: 1 or more.');
+    const last = pending.get();
+    // The same wish as one without an answer is that one, under its key.
+    const same = last && last.id === id && last.quantity === quantity;
+    const wish = same ? last : { id, quantity, key: newKey() };
+    pending.set(wish);
+    if (!session.get()) return openAccount('Log in or create an account, and it is bought at once.');
+    carryOut(wish);
+  };
+
+  const carryOut = async (wish) => {
+    const { id, quantity, key } = wish;
+    const buyer = session.get()?.id;
+    if (cards.get(id)?.busy) return;
+    busy(id, true);
+    tell(id, 'wait', 'One moment…');
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = await ask('POST', '/v1/purchases', { key, body: { product_id: id, quantity } });
+      if (session.get()?.id !== buyer) break;
+      const code = answer.body?.code;
+      if (answer.status === 201) {
+        pending.set(null);
+        bought.set([answer.body, ...(bought.get() || [])].slice(0, 50));
+        tell(id, 'good', `Yours! ${quantity === 1 ? 'One unit is' : `${number(quantity)} units are`} bought.`);
+        showOrders();
+        break;
+      }
+      if (answer.status === 401) {
+        session.set(null);
+        showAccount();
+        tell(id, 'wait', 'Log in again to go on.');
+        openAccount('Your log-in is over. Log in again and it goes on.');
+        break;
+      }
+      const again = answer.status === 0 || answer.status === 423 || answer.status === 429 || answer.status >= 500;
+      if (!again) {
+        pending.set(null);
+        tell(id, 'bad', refusals[code] || trouble(answer));
+        break;
+      }
+      if (attempt === ATTEMPTS) {
+        // It may have been bought: the next click asks under the same key.
+        tell(id, 'bad', 'Still no answer. Click again to ask once more; nothing is bought twice.');
+        break;
+      }
+      tell(id, 'wait', `It is crowded. Trying again by itself (${attempt})…`);
+      const least = answer.retryAfter ? answer.retryAfter * 1000 : Math.min(8000, 500 * 2 ** attempt);
+      await wait(least + Math.random() * 500);
+    }
+    busy(id, false);
+  };
+
+  const busy = (id, is) => {
+    const parts = cards.get(id);
+    if (parts) parts.busy = is;
+    refresh();
+  };
+
+  // ---- orders ----
+  const states = { pending: 'Pending', confirmed: 'Confirmed', paid: 'Paid', cancelled: 'Cancelled', payment_failed: 'Payment failed' };
+  const showOrders = async () => {
+    if (!session.get()) {
+      byId('orders').hidden = true;
+      return;
+    }
+    const answer = await ask('GET', '/v1/orders');
+    const listed = Array.isArray(answer.body) ? answer.body : answer.body?.orders;
+    const orders = answer.status === 200 && listed ? listed : bought.get() || [];
+    const title = (id) => sale?.products.find((product) => product.id === id)?.name || `Product ${id}`;
+    byId('order-list').replaceChildren(...orders.map((order) => {
+      const lines = order.lines || order.items || [order];
+      const what = lines.map((line) => `${number(line.quantity)} × ${title(line.product_id)}`).join(', ');
+      const state = order.state || 'confirmed';
+      const over = state === 'cancelled' || state === 'payment_failed';
+      return make('li', {}, make('b', { textContent: what }),
+        make('span', { textContent: `Order ${order.order_id || order.id}` }),
+        make('span', { className: over ? 'state over' : 'state', textContent: states[state] || state }));
+    }));
+    byId('orders').hidden = orders.length === 0;
+  };
+
+  // ---- account ----
+  const dialog = byId('account');
+  const openAccount = (reason) => {
+    alertIn(byId('account-reason'), reason);
+    alertIn(byId('account-error'), '');
+    dialog.showModal();
+    byId('account-id').focus();
+  };
+
+  const showAccount = () => {
+    const { id } = session.get() || {};
+    say(byId('who'), id || '');
+    byId('who').hidden = !id;
+    byId('log-in').hidden = Boolean(id);
+    byId('log-out').hidden = !id;
+  };
+
+  byId('account-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const id = byId('account-id').value.trim();
+    const password = byId('account-password').value;
+    const buttons = dialog.querySelectorAll('button[type=submit]');
+    buttons.forEach((button) => { button.disabled = true; });
+    const crowded = (text) => alertIn(byId('account-error'), text);
+    const made = event.submitter?.value === 'signup' ? await flash.signUp(id, password, crowded) : null;
+    // An account that exists is theirs if the password is; the first answer may have been lost.
+    const exists = made?.body?.code === 'account_exists';
+    let answer = made;
+    if (!made || made.status === 201 || exists) answer = await flash.logIn(id, password, crowded);
+    if (exists && answer.status === 401) answer = made;
+    buttons.forEach((button) => { button.disabled = false; });
+    if (answer.status !== 200) {
+      alertIn(byId('account-error'), trouble(answer));
+      return;
+    }
+    byId('account-password').value = '';
+    dialog.close('done');
+    showAccount();
+    showOrders();
+    const wish = pending.get();
+    if (wish) carryOut(wish);
+  });
+  dialog.addEventListener('close', () => {
+    // Whoever does not log in does not want it any more.
+    if (dialog.returnValue !== 'done' && !session.get()) pending.set(null);
+    dialog.returnValue = '';
+  });
+  byId('account-close').addEventListener('click', () => dialog.close());
+  byId('log-in').addEventListener('click', () => openAccount(''));
+  byId('log-out').addEventListener('click', () => {
+    session.set(null);
+    pending.set(null);
+    bought.set(null);
+    for (const parts of cards.values()) alertIn(parts.result, '');
+    showAccount();
+    showOrders();
+  });
+
+  // ---- from here on ----
+  const begin = async () => {
+    showAccount();
+    live('wait', 'Connecting…');
+    const loaded = await load();
+    follow();
+    if (!loaded) alertIn(byId('notice'), 'The sale does not answer yet. This page tries again by itself.');
+    showOrders();
+    const wish = pending.get();
+    if (wish && session.get() && loaded) carryOut(wish);
+  };
+  setInterval(() => {
+    refresh();
+    if (!document.hidden && performance.now() - synced > RESYNC) {
+      synced = performance.now();
+      load();
+    }
+  }, 250);
+  begin();
+})();

@@ -1,0 +1,111 @@
+// What the sale page and the administration share: requests, the session, the server's clock.
+'use strict';
+
+const flash = (() => {
+  const byId = (id) => document.getElementById(id);
+
+  // An element with properties and children; text is always text, never markup.
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  // Writes only what differs, so that a screen reader is told only of news.
+  const say = (element, text) => {
+    if (element.textContent !== text) element.textContent = text;
+  };
+
+  const name = (element, text) => {
+    if (element.getAttribute('aria-label') !== text) element.setAttribute('aria-label', text);
+  };
+
+  const alertIn = (element, text) => {
+    say(element, text || '');
+    element.hidden = !text;
+  };
+
+  // For this tab only, and gone with it. Scripts other than ours cannot run here (see the CSP).
+  const stored = (name) => ({
+    get() {
+      try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; }
+    },
+    set(value) {
+      if (value === null) sessionStorage.removeItem(name);
+      else sessionStorage.setItem(name, JSON.stringify(value));
+    },
+  });
+  const session = stored('session');
+
+  const ANSWER_WITHIN = 20000;
+  // Answers {status, body, retryAfter}; status 0: no answer came, and what became of it is not known.
+  const ask = async (method, path, { body, key, signedIn = true } = {}) => {
+    const headers = {};
+    if (body !== undefined) headers['Content-Type'] = 'application/json';
+    if (key) headers['Idempotency-Key'] = key;
+    const token = signedIn && session.get()?.token;
+    if (token) headers.Authorization = `Bearer ${token}`;
+    try {
+      const answer = await fetch(path, {
+        method, headers, cache: 'no-store',
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal: AbortSignal.timeout(ANSWER_WITHIN),
+      });
+      const text = await answer.text();
+      let parsed = null;
+      try { parsed = text ? JSON.parse(text) : null; } catch { /* not ours: a proxy's page */ }
+      const seconds = Number(answer.headers.get('Retry-After'));
+      return { status: answer.status, body: parsed, retryAfter: seconds > 0 ? seconds : null };
+    } catch {
+      return { status: 0, body: null, retryAfter: null };
+    }
+  };
+
+  // The server's time, by a clock that nobody can set: the reader's own may be wrong.
+  let ahead = Date.now() - performance.now();
+  const clock = {
+    now: () => ahead + performance.now(),
+    // The answer came half of the way there and back after the server looked at its clock.
+    set(serverTime, asked, answered) { ahead = Date.parse(serverTime) - (asked + answered) / 2; },
+  };
+
+  const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+  // Where many log in at once, passwords wait for their turn: 503 says when to come again.
+  const TRIES = 10;
+  const askForAccount = async (path, credentials, crowded) => {
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = await ask('POST', path, { body: credentials, signedIn: false });
+      if (answer.status !== 503 || attempt === TRIES) return answer;
+      crowded('It is crowded. Trying again by itself…');
+      await wait((answer.retryAfter || 1) * 1000 + Math.random() * 1000);
+    }
+  };
+
+  const signUp = (id, password, crowded) => askForAccount('/v1/auth/signup', { id, password }, crowded);
+  const logIn = async (id, password, crowded) => {
+    const answer = await askForAccount('/v1/auth/login', { id, password }, crowded);
+    if (answer.status !== 200) return answer;
+    session.set({ id, token: answer.body.access_token });
+    return answer;
+  };
+
+  const trouble = (answer) => {
+    if (answer.status === 0) return 'No answer. Check the connection and try again.';
+    const detail = answer.body?.detail || 'Something went wrong. Try again.';
+    return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? '' : '.');
+  };
+
+  const number = new Intl.NumberFormat(document.documentElement.lang).format;
+  const live = (state, text) => {
+    const element = byId('live');
+    element.dataset.state = state;
+    say(element, text);
+  };
+  const meter = () => make('div', { className: 'meter' }, make('i'));
+  const fill = (element, part) => {
+    element.firstChild.style.transform = `scaleX(${Math.min(1, Math.max(0, part || 0))})`;
+  };
+
+  return { byId, make, say, name, alertIn, stored, session, ask, clock, signUp, logIn, trouble, wait, number, live, meter, fill };
+})();

@@ -1,0 +1,151 @@
+//! What is written of an order in Redis: under its idempotency key, and in an entry of a stream.
+//!
+//! An entry has all orders that one call sold: `version` 2, `incarnation`, and `orders`, in which
+//! NUL is between what is under the key and the key, order after order. Replicas of before made an
+//! entry for each order, with `id`, `buyer`, `quantity`, `key` and `incarnation`.
+
+use redis::FromRedisValue;
+use redis::streams::StreamId;
+use uuid::Uuid;
+
+use crate::ledger::{DecidedOrder, Order};
+
+/// Of entries that this replica can read, if they say one at all.
+const VERSION: u32 = 2;
+
+/// Under what an idempotency key and its order are kept, whatever was bought. A key has no spaces.
+pub(super) fn key_field(buyer: &str, key: &str) -> String {
+    [key, " ", buyer].concat()
+}
+
+/// What is kept there.
+pub(super) fn key_value(order_id: Uuid, product_id: &str, quantity: i64) -> String {
+    let mut id = Uuid::encode_buffer();
+    let id = order_id.hyphenated().encode_lower(&mut id);
+    [id, " ", product_id, " ", &quantity.to_string()].concat()
+}
+
+/// The order that such a value stands for.
+pub(super) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> {
+    let mut parts = value.split(' ');
+    Some(Order {
+        id: parts.next()?.parse().ok()?,
+        product_id: parts.next()?.to_owned(),
+        buyer: buyer.to_owned(),
+        quantity: parts.next()?.parse().ok()?,
+        idempotency_key: Some(key.to_owned()),
+        lines: 1,
+    })
+}
+
+/// What an entry of a stream holds; one that is broken has no orders.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    /// Of the stock that sold.
+    pub(super) incarnation: i64,
+    pub(super) orders: Vec<DecidedOrder>,
+    /// How many of them are among those that the stock says wait.
+    pub(super) waiting: usize,
+}
+
+impl Entry {
+    /// The id of one that only a later replica can read is the error.
+    pub(super) fn read(entry: StreamId) -> Result<Self, String> {
+        let read = match field::<u32>(&entry, "version") {
+            None => read_single(&entry).map(|(incarnation, order)| (incarnation, vec![order], 0)),
+            Some(VERSION) => read_packed(&entry).map(|(incarnation, orders)| {
+                let waiting = orders.len();
+                (incarnation, orders, waiting)
+            }),
+            Some(_) => return Err(entry.id),
+        };
+        let (incarnation, orders, waiting) = read.unwrap_or_default();
+        Ok(Self { id: entry.id, incarnation, orders, waiting })
+    }
+}
+
+fn field<T: FromRedisValue>(entry: &StreamId, name: &str) -> Option<T> {
+    entry.get(name)
+}
+
+fn read_packed(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
+    let text: String = field(entry, "orders")?;
+    let mut parts = text.split('\0');
+    let mut orders = Vec::new();
+    while let Some(field) = parts.next() {
+        let (key, buyer) = field.split_once(' ')?;
+        let mut value = parts.next()?.split(' ');
+        let (id, _product, quantity) = (value.next()?, value.next()?, value.next()?);
+        orders.push(decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?);
+    }
+    Some((field(entry, "incarnation")?, orders))
+}
+
+fn read_single(entry: &StreamId) -> Option<(i64, DecidedOrder)> {
+    let (id, buyer, key): (String, String, String) =
+        (field(entry, "id")?, field(entry, "buyer")?, field(entry, "key")?);
+    let order = decided(id.parse().ok()?, &buyer, field(entry, "quantity")?, &key)?;
+    Some((field(entry, "incarnation")?, order))
+}
+
+fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrder> {
+    let idempotency_key = Some(key).filter(|key| !key.is_empty()).map(str::to_owned);
+    let order = DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key };
+    (quantity > 0).then_some(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    fn entry(fields: &[(&str, &str)]) -> StreamId {
+        let value = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let map = fields.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+        StreamId { id: "1-0".to_owned(), map, ..StreamId::default() }
+    }
+
+    fn order(id: u128, buyer: &str, quantity: i64, key: Option<&str>) -> DecidedOrder {
+        let (id, idempotency_key) = (Uuid::from_u128(id), key.map(str::to_owned));
+        DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key }
+    }
+
+    #[test]
+    fn all_orders_of_a_call_are_read_from_its_entry() {
+        let first = [key_field("ann b\n", "k"), key_value(Uuid::from_u128(1), "p", 3)];
+        let second = [key_field("bob", ""), key_value(Uuid::from_u128(2), "p", 1)];
+        let orders = [first, second].concat().join("\0");
+        let read =
+            Entry::read(entry(&[("version", "2"), ("incarnation", "7"), ("orders", &orders)]));
+        let orders = vec![order(1, "ann b\n", 3, Some("k")), order(2, "bob", 1, None)];
+        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders, waiting: 2 };
+        assert_eq!(read, Ok(expected));
+    }
+
+    #[test]
+    fn an_order_that_an_earlier_replica_left_is_read() {
+        let id = Uuid::from_u128(1).to_string();
+        let fields = [
+            ("id", id.as_str()),
+            ("buyer", "ann"),
+            ("quantity", "2"),
+            ("key", "k"),
+            ("incarnation", "7"),
+        ];
+        let orders = vec![order(1, "ann", 2, Some("k"))];
+        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders, waiting: 0 };
+        assert_eq!(Entry::read(entry(&fields)), Ok(expected));
+    }
+
+    #[test]
+    fn what_a_later_replica_left_is_not_taken_for_broken() {
+        let read = |fields: &[(&str, &str)]| Entry::read(entry(fields));
+        assert_eq!(read(&[("version", "3"), ("incarnation", "7")]), Err("1-0".to_owned()));
+        let broken = Ok(Entry { id: "1-0".to_owned(), ..Entry::default() });
+        assert_eq!(read(&[("incarnation", "7")]), broken);
+        let fields = [("version", "2"), ("incarnation", "7"), ("orders", "k ann\0x p 1")];
+        assert_eq!(read(&fields), broken);
+    }
+}

@@ -1,0 +1,189 @@
+//! Says from what this replica may sell, and brings Redis and the database together: once a second,
+//! and when something was found not to fit.
+//!
+//! The database's row is read before Redis is: what is recorded was sold before. So a Redis stock
+//! fits its row if it was made from it, and has sold at least what is recorded. One that does not
+//! has lost data, or never was; nothing is sold from it until it is made anew ([`super::load`]).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::script::{Followed, stock_key};
+use super::{CALL_LIMIT, Core, link};
+use crate::ledger::{LedgerError, StockRow};
+use crate::stores::{Drift, Job};
+
+/// How often the stores are compared.
+const EVERY: Duration = Duration::from_secs(1);
+/// How soon it is tried again when something is away or does not fit.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why a look came to no end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeepError {
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Lock(#[from] redlock::AcquireError),
+    #[error("the lease ended before the stock was made")]
+    TooSlow,
+    #[error("other holders came in between")]
+    Overtaken,
+    #[error("a later version's replica has to record what it sold")]
+    LaterEntry,
+    #[error("no answer within {CALL_LIMIT:?}")]
+    TimedOut,
+}
+
+/// What Redis has of a product.
+type Found = (Option<i64>, Option<i64>, Option<i64>, Option<u8>);
+
+impl Core {
+    pub(super) async fn keep(&self) {
+        let mut reported = false;
+        loop {
+            let pause = match self.look().await {
+                Ok(()) => {
+                    reported = false;
+                    EVERY
+                }
+                Err(error) => {
+                    if !reported {
+                        warn!(%error, "cannot bring Redis and the database together");
+                    }
+                    reported = true;
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.look.notified() => {}
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), KeepError> {
+        let (mut connection, generation) = self.connected().await?;
+        let looked = timeout(CALL_LIMIT, self.compare(&mut connection)).await;
+        let unfit = match looked.unwrap_or(Err(KeepError::TimedOut)) {
+            Ok((fit, unfit)) => {
+                self.ready.send_if_modified(|ready| {
+                    // A call may have found the connection lost meanwhile.
+                    let is_it = ready.generation == generation && ready.connection.is_some();
+                    let changed = is_it && ready.incarnations != fit;
+                    if changed {
+                        ready.incarnations = fit;
+                    }
+                    changed
+                });
+                unfit
+            }
+            Err(error) => {
+                if let KeepError::Redis(error) = &error {
+                    self.lost(generation, error);
+                }
+                return Err(error);
+            }
+        };
+        for product_id in unfit {
+            Box::pin(self.load(&mut connection, &product_id)).await?;
+            // Looked at like any other before it is sold from.
+            self.look.notify_one();
+        }
+        self.metrics.stores().ran(Job::Compare);
+        Ok(())
+    }
+
+    /// The connection there is, or a new one.
+    async fn connected(&self) -> Result<(MultiplexedConnection, u64), KeepError> {
+        let (connection, generation) = {
+            let ready = self.ready.borrow();
+            (ready.connection.clone(), ready.generation)
+        };
+        if let Some(connection) = connection {
+            return Ok((connection, generation));
+        }
+        let connection = link::connect(&self.client, self.policy.wait_timeout).await?;
+        let generation = generation + 1;
+        self.ready.send_modify(|ready| {
+            ready.connection = Some(connection.clone());
+            ready.generation = generation;
+            ready.incarnations.clear();
+        });
+        info!("connected to the Redis node that decides");
+        Ok((connection, generation))
+    }
+
+    /// The incarnations that fit, and the products whose stock does not.
+    async fn compare(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(HashMap<String, i64>, Vec<String>), KeepError> {
+        let rows = self.ledger.stock_rows().await?;
+        let (mut fit, mut unfit, mut unrecorded) = (HashMap::new(), Vec::new(), 0);
+        for row in rows {
+            if !self.fits(connection, &row).await? {
+                unfit.push(row.product_id);
+                continue;
+            }
+            let (incarnation, given) = (row.incarnation, row.available + row.recorded);
+            let id = &row.product_id;
+            let followed =
+                self.scripts.follow(connection, id, incarnation, given, row.fence).await?;
+            let Some(followed) = followed else { continue };
+            self.report(&row, followed);
+            self.catalog.heard(id, followed.available);
+            unrecorded += followed.waiting;
+            fit.insert(row.product_id, incarnation);
+        }
+        self.metrics.stores().unrecorded(unrecorded);
+        Ok((fit, unfit))
+    }
+
+    /// Whether the stock in Redis was made from this row and has forgotten nothing since.
+    pub(super) async fn fits(
+        &self,
+        connection: &mut MultiplexedConnection,
+        row: &StockRow,
+    ) -> Result<bool, KeepError> {
+        let mut ask = redis::pipe();
+        ask.cmd("HMGET").arg(stock_key(&row.product_id));
+        ask.arg(&["incarnation", "available", "sold", "limited"]);
+        ask.cmd("HEXISTS").arg(super::script::KEYS).arg("");
+        let ((incarnation, available, sold, limited), keys): (Found, bool) =
+            ask.query_async(connection).await?;
+        let counts = limited == Some(1) || self.catalog.max_per_buyer(&row.product_id).is_none();
+        Ok(keys
+            && counts
+            && available.is_some()
+            && incarnation.is_some_and(|it| it > 0 && it == row.incarnation)
+            && sold.is_some_and(|sold| sold >= row.recorded))
+    }
+
+    fn report(&self, row: &StockRow, followed: Followed) {
+        let Followed { before, available, drift, short, waiting: _ } = followed;
+        let product_id = &row.product_id;
+        if drift != 0 {
+            warn!(
+                product_id,
+                redis = before,
+                repaired = available,
+                drift,
+                "stock was changed by hand"
+            );
+            self.metrics.stores().drifted(Drift::Different);
+            self.metrics.stores().repaired(true);
+        } else if before != available {
+            info!(product_id, before, available, "stock follows what the database gives");
+        }
+        if short > 0 {
+            error!(product_id, short, "more was sold than there is: orders will be refused");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Makes a product's stock in Redis from the database, under a lock.
+//!
+//! First nobody sells any more (`stop.lua`), then what the stream still holds is recorded, and only
+//! then is the database asked what is left. A holder that outlived its lease is refused by the row's
+//! fence or, in Redis, by the later incarnation.
+
+use redis::aio::MultiplexedConnection;
+use redis::streams::StreamRangeReply;
+use tracing::info;
+use uuid::Uuid;
+
+use super::Core;
+use super::consumer::READ;
+use super::entry::{key_field, key_value};
+use super::keeper::KeepError;
+use super::script::{self, bought_key, stream_key};
+use crate::ledger::LedgerError;
+
+/// Rows or fields that go into one call.
+const CHUNK: usize = 1_000;
+
+impl Core {
+    pub(super) async fn load(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+    ) -> Result<(), KeepError> {
+        let resource = format!("atomic:{product_id}");
+        let lease = self.redlock.acquire(&resource, self.policy).await?;
+        lease.keep_extended();
+        let loading = Box::pin(self.load_under(connection, product_id, lease.token()));
+        let loaded = lease.while_held(loading).await.unwrap_or(Err(KeepError::TooSlow));
+        if let Err(KeepError::Ledger(LedgerError::StaleToken { seen, .. })) = &loaded {
+            // Redis forgot how far it had counted; the ledger knows.
+            self.redlock.saw_token(&resource, u64::try_from(*seen).unwrap_or(0));
+        }
+        lease.release().await;
+        loaded
+    }
+
+    async fn load_under(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+        token: u64,
+    ) -> Result<(), KeepError> {
+        let token = i64::try_from(token).unwrap_or(i64::MAX);
+        let rows = self.ledger.stock_rows().await?;
+        let Some(row) = rows.iter().find(|row| row.product_id == product_id) else { return Ok(()) };
+        if self.fits(connection, row).await? {
+            // Whoever had the lock before did it.
+            return Ok(());
+        }
+        if !self.scripts.stop(connection, product_id, token).await? {
+            return Err(KeepError::Overtaken);
+        }
+        let keys_known: bool =
+            redis::cmd("HEXISTS").arg(script::KEYS).arg("").query_async(connection).await?;
+        if keys_known {
+            self.drain(connection, product_id).await?;
+        } else {
+            // Without them no purchase with a key is decided, of whatever product.
+            for row in &rows {
+                self.drain(connection, &row.product_id).await?;
+            }
+            self.load_keys(connection).await?;
+        }
+        let limited = self.catalog.max_per_buyer(product_id).is_some();
+        if limited {
+            self.load_bought(connection, product_id).await?;
+        }
+        let available = self.ledger.reincarnate(product_id, token).await?;
+        if !self.scripts.open(connection, product_id, token, available, limited).await? {
+            return Err(KeepError::Overtaken);
+        }
+        info!(product_id, available, incarnation = token, "stock in Redis made from the database");
+        self.metrics.stores().repaired(true);
+        Ok(())
+    }
+
+    /// Records what is in the stream now, whoever else was about to.
+    async fn drain(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+    ) -> Result<(), KeepError> {
+        let stream = stream_key(product_id);
+        let last: StreamRangeReply = redis::cmd("XREVRANGE")
+            .arg(&stream)
+            .arg(&["+", "-", "COUNT", "1"])
+            .query_async(connection)
+            .await?;
+        let Some(last) = last.ids.into_iter().next() else { return Ok(()) };
+        loop {
+            let entries: StreamRangeReply = redis::cmd("XRANGE")
+                .arg(&stream)
+                .arg("-")
+                .arg(&last.id)
+                .arg("COUNT")
+                .arg(READ)
+                .query_async(connection)
+                .await?;
+            if entries.ids.is_empty() {
+                return Ok(());
+            }
+            let mut done = Vec::new();
+            let all = self.record_entries(product_id, entries.ids, &mut done).await?;
+            self.take_off(connection, &done).await?;
+            if !all {
+                return Err(KeepError::LaterEntry);
+            }
+        }
+    }
+
+    /// All idempotency keys there are, of all products.
+    async fn load_keys(&self, connection: &mut MultiplexedConnection) -> Result<(), KeepError> {
+        let mut after = Uuid::nil();
+        loop {
+            let page = self.ledger.keyed_after(after, CHUNK.try_into().unwrap_or(i64::MAX)).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let mut set = redis::cmd("HSET");
+            set.arg(script::KEYS);
+            for order in &page {
+                set.arg(key_field(&order.buyer, &order.idempotency_key));
+                set.arg(key_value(order.id, &order.product_id, order.quantity));
+            }
+            set.query_async::<i64>(connection).await?;
+        }
+        redis::cmd("HSET").arg(script::KEYS).arg("").arg(1).query_async::<i64>(connection).await?;
+        Ok(())
+    }
+
+    async fn load_bought(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+    ) -> Result<(), KeepError> {
+        let key = bought_key(product_id);
+        redis::cmd("DEL").arg(&key).query_async::<i64>(connection).await?;
+        for chunk in self.ledger.bought(product_id).await?.chunks(CHUNK) {
+            let mut set = redis::cmd("HSET");
+            set.arg(&key);
+            for (buyer, units) in chunk {
+                set.arg(buyer).arg(units);
+            }
+            set.query_async::<i64>(connection).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+-- Decides purchases of one product, in their order: takes the units, and appends the orders, as one
+-- entry, to the stream from which the database is written.
+-- KEYS     the product's stock, the copy of what is left for readers, the stream of orders, the units
+--          of each buyer, the orders of each idempotency key
+-- ARGV     the stock's incarnation, the product, its limit per buyer (0: none), the most orders that
+--          may wait in the stream, how many purchases there are; then of all of them '<key> <buyer>'
+--          (' <buyer>': no key); of all the order '<id> <product> <quantity>'; of all the quantity
+-- Returns  0: this is not the stock that was meant, nothing was done; 1: too many orders wait, nothing
+--          was done; else {what is left, then for each purchase that was not made its number and why}
+--   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; else the order that
+--            the key led to before
+-- All is decided before anything is written: Redis undoes nothing.
+-- Few calls for many purchases: a call costs more than all else that a purchase needs here.
+local stock, copy, stream, bought, keys = unpack(KEYS)
+local incarnation, product, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local count = tonumber(ARGV[5])
+local found = redis.call('HMGET', stock, 'incarnation', 'available', 'sold', 'limited', 'waiting')
+local available, sold = tonumber(found[2] or ''), tonumber(found[3] or '')
+if found[1] ~= incarnation or not available or not sold then
+  return 0
+end
+local earlier = redis.call('HMGET', keys, '', unpack(ARGV, 6, 5 + count))
+-- Units are only counted by buyer where there is a limit; keys may be known in part only.
+if limit > 0 and found[4] ~= '1' or not earlier[1] then
+  return 0
+end
+local waiting = tonumber(found[5] or '0')
+if waiting >= most then
+  return 1
+end
+
+local buyers, has = {}, {}
+if limit > 0 then
+  for i = 1, count do
+    -- A key has no spaces.
+    buyers[i] = string.match(ARGV[5 + i], ' (.*)$')
+  end
+  for i, units in ipairs(redis.call('HMGET', bought, unpack(buyers))) do
+    has[buyers[i]] = tonumber(units or '0')
+  end
+end
+
+local reply, orders, known, keyed, counted = { 0 }, {}, {}, {}, {}
+for i = 1, count do
+  local field, order, quantity = ARGV[5 + i], ARGV[5 + count + i], tonumber(ARGV[5 + 2 * count + i])
+  local before, why = earlier[i + 1] or known[field], nil
+  if before then
+    local id, of, units = string.match(before, '^(%S+) (%S+) (%d+)$')
+    why = (of == product and tonumber(units) == quantity) and id or 4
+  elseif quantity > available then
+    why = 2
+  elseif limit > 0 and has[buyers[i]] + quantity > limit then
+    why = 3
+  else
+    available, sold, waiting = available - quantity, sold + quantity, waiting + 1
+    orders[#orders + 1] = field
+    orders[#orders + 1] = order
+    if string.byte(field) ~= 32 then
+      known[field] = order
+      keyed[#keyed + 1] = field
+      keyed[#keyed + 1] = order
+    end
+    if limit > 0 then
+      has[buyers[i]] = has[buyers[i]] + quantity
+      counted[#counted + 1] = buyers[i]
+      counted[#counted + 1] = has[buyers[i]]
+    end
+  end
+  if why then
+    reply[#reply + 1] = i
+    reply[#reply + 1] = why
+  end
+end
+
+if #orders > 0 then
+  redis.call('HSET', stock, 'available', available, 'sold', sold, 'waiting', waiting)
+  redis.call('SET', copy, available)
+  redis.call('XADD', stream, '*', 'version', 2, 'incarnation', incarnation,
+    'orders', table.concat(orders, '\0'))
+  if #keyed > 0 then
+    redis.call('HSET', keys, unpack(keyed))
+  end
+  if #counted > 0 then
+    redis.call('HSET', bought, unpack(counted))
+  end
+end
+reply[1] = available
+return reply

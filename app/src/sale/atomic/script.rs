@@ -1,0 +1,230 @@
+//! The keys in Redis, the Lua scripts, their arguments and their answers.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use uuid::Uuid;
+
+use super::consumer::Done;
+use super::entry::{key_field, key_value};
+use crate::ledger::Purchase;
+use crate::sale::stock_resource;
+
+/// The orders that idempotency keys led to, by key and buyer; with an empty field when all are there.
+pub(super) const KEYS: &str = "purchase-keys";
+/// The consumer group that records orders.
+pub(super) const GROUP: &str = "recorders";
+
+/// A hash: incarnation, available, sold, given, fence, limited; waiting, which is how many orders are
+/// in the stream.
+pub(super) fn stock_key(product_id: &str) -> String {
+    format!("sale:{product_id}")
+}
+
+/// The stream of orders that wait to be recorded.
+pub(super) fn stream_key(product_id: &str) -> String {
+    format!("orders:{product_id}")
+}
+
+/// The stream of orders that the database could not take.
+pub(super) fn refused_key(product_id: &str) -> String {
+    format!("orders-refused:{product_id}")
+}
+
+/// A hash of units by buyer.
+pub(super) fn bought_key(product_id: &str) -> String {
+    format!("bought:{product_id}")
+}
+
+/// The compiled scripts; each says at its head what it does.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    purchase: Script,
+    stop: Script,
+    open: Script,
+    follow: Script,
+    recorded: Script,
+}
+
+/// What the script that sells says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is not the stock that was meant.
+    Unready,
+    /// Too many orders wait to be recorded.
+    Backlog,
+    Decided {
+        available: i64,
+        /// By their numbers, from 0, in their order; all others were made.
+        not_made: Vec<(usize, NotMade)>,
+    },
+}
+
+/// Why a purchase was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotMade {
+    SoldOut,
+    LimitReached,
+    KeyReused,
+    /// It was made before: this is its order.
+    Before(Uuid),
+}
+
+/// What became of a stock that was compared with the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Followed {
+    pub(super) before: i64,
+    pub(super) available: i64,
+    pub(super) drift: i64,
+    pub(super) short: i64,
+    pub(super) waiting: i64,
+}
+
+/// What is sold from, and by which rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stock<'a> {
+    pub(super) product_id: &'a str,
+    pub(super) incarnation: i64,
+    pub(super) max_per_buyer: Option<i64>,
+    pub(super) most_waiting: usize,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            purchase: Script::new(include_str!("purchase.lua")),
+            stop: Script::new(include_str!("stop.lua")),
+            open: Script::new(include_str!("open.lua")),
+            follow: Script::new(include_str!("follow.lua")),
+            recorded: Script::new(include_str!("recorded.lua")),
+        }
+    }
+
+    /// Decides purchases in their order, each under the order id beside it.
+    pub(super) async fn purchase(
+        &self,
+        connection: &mut MultiplexedConnection,
+        stock: Stock<'_>,
+        purchases: impl ExactSizeIterator<Item = (Uuid, &Purchase)> + Clone,
+    ) -> RedisResult<Answer> {
+        let product_id = stock.product_id;
+        let mut call = Cmd::new();
+        call.arg("EVALSHA").arg(self.purchase.get_hash()).arg(5);
+        call.arg(stock_key(product_id)).arg(stock_resource(product_id));
+        call.arg(stream_key(product_id)).arg(bought_key(product_id)).arg(KEYS);
+        call.arg(stock.incarnation).arg(product_id);
+        call.arg(stock.max_per_buyer.unwrap_or(0)).arg(stock.most_waiting).arg(purchases.len());
+        for (_, purchase) in purchases.clone() {
+            let key = purchase.idempotency_key.as_deref().unwrap_or_default();
+            call.arg(key_field(&purchase.buyer, key));
+        }
+        for (id, purchase) in purchases.clone() {
+            call.arg(key_value(id, product_id, purchase.quantity));
+        }
+        for (_, purchase) in purchases.clone() {
+            call.arg(purchase.quantity);
+        }
+        let answer: Value = match call.query_async(connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.purchase.load_async(connection).await?;
+                call.query_async(connection).await?
+            }
+            answer => answer?,
+        };
+        let unexpected =
+            || RedisError::from((ErrorKind::UnexpectedReturnType, "not an answer of purchase.lua"));
+        match answer {
+            Value::Int(0) => Ok(Answer::Unready),
+            Value::Int(1) => Ok(Answer::Backlog),
+            Value::Array(parts) => decided(&parts, purchases.len()).ok_or_else(unexpected),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Ends the sale from what there is; false: another's later beginning stands.
+    pub(super) async fn stop(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+        incarnation: i64,
+    ) -> RedisResult<bool> {
+        let mut call = self.stop.key(stock_key(product_id));
+        call.arg(incarnation).invoke_async(connection).await
+    }
+
+    /// Begins the sale of so many units; false as above.
+    pub(super) async fn open(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+        incarnation: i64,
+        available: i64,
+        limited: bool,
+    ) -> RedisResult<bool> {
+        let mut call = self.open.key(stock_key(product_id));
+        call.key(stock_resource(product_id));
+        call.arg(incarnation).arg(available).arg(u8::from(limited));
+        call.invoke_async(connection).await
+    }
+
+    /// Brings the stock to what the database gave; `None`: it is another stock.
+    pub(super) async fn follow(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+        incarnation: i64,
+        given: i64,
+        fence: i64,
+    ) -> RedisResult<Option<Followed>> {
+        let mut call = self.follow.key(stock_key(product_id));
+        call.key(stock_resource(product_id));
+        call.arg(incarnation).arg(given).arg(fence);
+        let answer: Vec<i64> = call.invoke_async(connection).await?;
+        let [before, available, drift, short, waiting] = answer[..] else { return Ok(None) };
+        Ok(Some(Followed { before, available, drift, short, waiting }))
+    }
+
+    /// Takes entries off their stream, and puts aside what the database cannot take. Returns how
+    /// many were there.
+    pub(super) async fn recorded(
+        &self,
+        mut connection: MultiplexedConnection,
+        done: &Done,
+    ) -> RedisResult<usize> {
+        let Done { product_id, incarnation, entries, refused } = done;
+        let mut call = self.recorded.key(stock_key(product_id));
+        call.key(stream_key(product_id)).key(refused_key(product_id));
+        call.arg(*incarnation).arg(GROUP).arg(entries.len());
+        for entry in entries {
+            call.arg(&entry.id).arg(entry.waiting);
+        }
+        for entry in entries {
+            for order in entry.orders.iter().filter(|order| refused.contains(&order.id)) {
+                call.arg(&entry.id).arg(order.id.hyphenated().to_string());
+                call.arg(&order.buyer).arg(order.quantity);
+                call.arg(order.idempotency_key.as_deref().unwrap_or_default());
+            }
+        }
+        call.invoke_async(&mut connection).await
+    }
+}
+
+/// What the script that sells said of so many purchases.
+fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
+    let [Value::Int(available), parts @ ..] = parts else { return None };
+    let (pairs, []) = parts.as_chunks::<2>() else { return None };
+    let not_made = pairs.iter().map(|[number, why]| {
+        let Value::Int(number) = number else { return None };
+        let number = usize::try_from(*number).ok().filter(|number| *number <= purchases)?;
+        let why = match why {
+            Value::Int(2) => NotMade::SoldOut,
+            Value::Int(3) => NotMade::LimitReached,
+            Value::Int(4) => NotMade::KeyReused,
+            Value::BulkString(order) => {
+                NotMade::Before(std::str::from_utf8(order).ok()?.parse().ok()?)
+            }
+            _ => return None,
+        };
+        Some((number.checked_sub(1)?, why))
+    });
+    Some(Answer::Decided { available: *available, not_made: not_made.collect::<Option<_>>()? })
+}

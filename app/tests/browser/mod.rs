@@ -1,0 +1,157 @@
+//! Browsers that look at a sale of their own.
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use testkit::Browser;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::common::{Answer, SaleSpec, TestSale, eventually};
+
+/// Browsers are heavy: all of a small machine's processors for each test.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A sale, and browsers that look at it.
+pub struct Stage {
+    pub sale: TestSale,
+    driver: Browser,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One browser with a profile of its own.
+pub struct Window {
+    pub client: Client,
+    /// Its session at the driver.
+    session: String,
+    site: String,
+    http: reqwest::Client,
+}
+
+impl Stage {
+    pub async fn set(spec: SaleSpec) -> Self {
+        let turn = TURN.lock().await;
+        Self { sale: TestSale::start(spec).await, driver: Browser::start().unwrap(), _turn: turn }
+    }
+
+    pub async fn window(&self) -> Window {
+        self.window_of(json!({"args": ["--window-size=1280,860"]})).await
+    }
+
+    pub async fn phone(&self) -> Window {
+        let metrics = json!({"width": 360, "height": 740, "pixelRatio": 2.0});
+        self.window_of(json!({"args": [], "mobileEmulation": {"deviceMetrics": metrics}})).await
+    }
+
+    async fn window_of(&self, mut options: Value) -> Window {
+        let arguments = options["args"].as_array_mut().unwrap();
+        arguments.extend(Browser::arguments().map(Value::from));
+        let wanted = json!({
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted.as_object().unwrap().clone())
+            .connect(&self.driver.url())
+            .await
+            .unwrap();
+        let session = client.session_id().await.unwrap().unwrap();
+        Window {
+            client,
+            session: format!("{}/session/{session}", self.driver.url()),
+            site: self.sale.replicas[0].api.clone(),
+            http: self.sale.client.clone(),
+        }
+    }
+}
+
+impl Window {
+    pub async fn open(&self, path: &str) {
+        self.client.goto(&format!("{}{path}", self.site)).await.unwrap();
+    }
+
+    pub async fn js(&self, expression: &str) -> Value {
+        self.client.execute(&format!("return {expression};"), Vec::new()).await.unwrap()
+    }
+
+    pub async fn until(&self, expression: &str) {
+        let so = async || self.js(&format!("Boolean({expression})")).await == true;
+        eventually(expression, so).await;
+    }
+
+    /// Waits until an element that is visible has this text within.
+    pub async fn until_shows(&self, selector: &str, text: &str) {
+        let element = format!("document.querySelector({})", json!(selector));
+        let text = json!(text);
+        self.until(&format!(
+            "{element}?.checkVisibility() && {element}.innerText.includes({text})"
+        ))
+        .await;
+    }
+
+    pub async fn click(&self, selector: &str) {
+        self.until(&format!("document.querySelector({})?.checkVisibility()", json!(selector)))
+            .await;
+        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let input = self.client.find(Locator::Css(selector)).await.unwrap();
+        input.clear().await.unwrap();
+        input.send_keys(text).await.unwrap();
+    }
+
+    /// Creates an account on the page, which logs in with it.
+    pub async fn sign_up(&self, name: &str) {
+        self.click("#log-in").await;
+        self.fill("#account-id", name).await;
+        self.fill("#account-password", "correct horse").await;
+        self.click("#do-sign-up").await;
+        self.until_shows("#who", name).await;
+    }
+
+    pub async fn log_in_as_admin(&self) {
+        self.open("/admin").await;
+        self.fill("#gate-id", "root").await;
+        self.fill("#gate-password", "correct horse").await;
+        self.click("#gate button").await;
+        self.until_shows("#live", "Live").await;
+    }
+
+    /// A command of the driver that the standard does not have.
+    pub async fn command(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}/{path}", self.session);
+        let answer = self.http.post(url).json(body).send().await.unwrap();
+        Answer::of(answer).await.body["value"].clone()
+    }
+
+    /// What the console says of scripts that failed and of what the policy forbade.
+    pub async fn complaints(&self) -> Vec<String> {
+        let log = self.command("se/log", &json!({"type": "browser"})).await;
+        let log = log.as_array().unwrap().iter();
+        log.filter(|entry| entry["source"] != "network")
+            .map(|entry| entry["message"].to_string())
+            .collect()
+    }
+
+    pub async fn picture(&self, name: &str) {
+        let Ok(folder) = std::env::var("PAGE_SCREENSHOTS") else { return };
+        self.until("document.getAnimations().length === 0").await;
+        let picture = self.client.screenshot().await.unwrap();
+        std::fs::write(format!("{folder}/{name}.png"), picture).unwrap();
+    }
+
+    pub async fn dark(&self) {
+        let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({"features": features})).await;
+    }
+
+    /// A command of Chromium's own protocol.
+    pub async fn devtools(&self, command: &str, parameters: &Value) {
+        self.command("goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await;
+    }
+
+    pub async fn close(self) {
+        assert_eq!(self.complaints().await, Vec::<String>::new());
+        self.client.close().await.unwrap();
+    }
+}

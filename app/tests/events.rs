@@ -1,0 +1,175 @@
+//! Live stock by server-sent events.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use futures::future::join_all;
+use reqwest::Response;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Reads one stream of events.
+struct Listener {
+    response: Response,
+    text: String,
+}
+
+impl Listener {
+    async fn open(sale: &TestSale, replica: usize, path: &str) -> Self {
+        let url = format!("{}{path}", sale.replicas[replica].api);
+        let response = sale.client.get(url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next event's name and data; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name| block.lines().find_map(|line| line.strip_prefix(name));
+                if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                    return Some((name.to_owned(), serde_json::from_str(data).unwrap()));
+                }
+                continue;
+            }
+            let chunk = timeout(SOON, self.response.chunk()).await.unwrap().unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    async fn until_remaining(&mut self, remaining: i64) -> Value {
+        loop {
+            let (_, event) = self.next().await.unwrap();
+            if event["remaining"] == remaining {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stock_is_followed_on_every_replica_until_nothing_is_left() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 3}]);
+    let spec = SaleSpec { replicas: 2, products, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let mut here = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    let mut there = Listener::open(&sale, 1, "/v1/products/1/events").await;
+    let mut all = Listener::open(&sale, 1, "/v1/sale/events").await;
+    let first = ("stock".to_owned(), json!({"product_id": "1", "remaining": 3, "state": "open"}));
+    assert_eq!(here.next().await.unwrap(), first);
+    assert_eq!(there.next().await.unwrap(), first);
+    assert_eq!(all.next().await.unwrap().1["products"][0]["remaining"], 3);
+
+    sale.buyer("ann").buy("1", 1, None).await.order();
+    here.until_remaining(2).await;
+    there.until_remaining(2).await;
+    sale.buyer("bob").buy("1", 2, None).await.order();
+    assert_eq!(here.until_remaining(0).await["state"], "sold_out");
+    assert_eq!(there.until_remaining(0).await["state"], "sold_out");
+    loop {
+        let (name, event) = all.next().await.unwrap();
+        assert_eq!(name, "sale");
+        if event["state"] == "sold_out" {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_make_few_events_and_the_last_one_is_the_truth() {
+    let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
+    let mut listener = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    let buyer = sale.buyer("ann");
+    let started = Instant::now();
+    for _ in 0..20 {
+        join_all((0..5).map(|_| buyer.buy("1", 1, None))).await;
+    }
+    let mut events = 0;
+    while listener.next().await.unwrap().1["remaining"] != 0 {
+        events += 1;
+    }
+    // The first is at once, and one may be on its way at each end.
+    let most = started.elapsed().as_millis() / 100 + 2;
+    assert!(events <= most, "{events} events in {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_follows_the_window_and_a_deletion_ends_the_stream() {
+    let starts_at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1);
+    let settings = vec![("SALE_STARTS_AT", starts_at.to_string())];
+    let sale = TestSale::start(SaleSpec { settings, ..SaleSpec::on(Database::Sqlite) }).await;
+    let mut listener = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    loop {
+        let (_, event) = listener.next().await.unwrap();
+        if event["state"] == "open" {
+            break;
+        }
+        assert_eq!(event["state"], "scheduled");
+    }
+    assert!(jiff::Timestamp::now() >= starts_at);
+    assert_eq!(sale.admin("admin").call("DELETE", "/v1/products/1", None).await.status, 204);
+    assert_eq!(listener.next().await.unwrap().0, "gone");
+    assert!(listener.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_shuts_down_ends_its_streams_and_stops_at_once() {
+    let mut sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
+    let mut listener = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    listener.next().await.unwrap();
+    let replica = sale.replicas.remove(0);
+    let stopping = Instant::now();
+    let (mut after, ()) = (0, replica.stop().await);
+    while listener.next().await.is_some() {
+        after += 1;
+    }
+    assert_eq!(after, 0);
+    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_have_a_limit_and_leave_their_place() {
+    let settings = vec![("EVENT_LISTENERS", "2".to_owned())];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let mut first = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    let second = Listener::open(&sale, 0, "/v1/sale/events").await;
+    let url = format!("{}/v1/products/1/events", sale.replicas[0].api);
+    let third = Answer::of(sale.client.get(&url).send().await.unwrap()).await;
+    assert_eq!(third.problem(), (503, "too_many_listeners"));
+    assert!(third.headers.contains_key("retry-after"));
+    first.next().await.unwrap();
+    drop(second);
+    let open = async || sale.client.get(&url).send().await.unwrap().status() == 200;
+    eventually("a place is free again", open).await;
+
+    let unknown = format!("{}/v1/products/none/events", sale.replicas[0].api);
+    let unknown = Answer::of(sale.client.get(unknown).send().await.unwrap()).await;
+    assert!([404, 503].contains(&unknown.status), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_listeners_are_told_while_others_buy() {
+    let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
+    let opened = (0..300).map(|_| Listener::open(&sale, 0, "/v1/products/1/events"));
+    let mut listeners = join_all(opened).await;
+    let overview = sale.admin("admin").call("GET", "/v1/admin/overview", None).await.body;
+    assert_eq!(overview["replica"]["listeners"], 300);
+    let buyer = sale.buyer("ann");
+    let buying = async {
+        for _ in 0..100 {
+            buyer.buy("1", 1, None).await.order();
+        }
+    };
+    let told = join_all(listeners.iter_mut().map(|listener| listener.until_remaining(0)));
+    let ((), told) = tokio::join!(buying, told);
+    assert!(told.iter().all(|event| event["state"] == "sold_out"));
+}

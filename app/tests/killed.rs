@@ -1,0 +1,159 @@
+//! Replicas of `STRATEGY=Atomic`, and the Redis that decides, killed while buyers buy: real processes,
+//! SIGKILL.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::collections::HashSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Database, SaleSpec, TestSale, eventually};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use sqlx::Connection;
+
+const BUYERS: usize = 24;
+const KILLS: usize = 20;
+
+/// A replica in a process of its own, on ports that it keeps when it is started again.
+struct Process {
+    child: Child,
+    api: String,
+    internal: String,
+}
+
+impl Process {
+    fn start(sale: &TestSale) -> Self {
+        let port = || testkit::free_port().unwrap();
+        let (api, internal) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
+        let child = Self::spawn(sale, &api, &internal);
+        Self { child, api, internal }
+    }
+
+    fn spawn(sale: &TestSale, api: &str, internal: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_flashsale-app"))
+            .arg("serve")
+            .envs(sale.settings())
+            .envs([("LISTEN", api), ("METRICS_LISTEN", internal), ("RUST_LOG", "error")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self, sale: &TestSale) {
+        self.child = Self::spawn(sale, &self.api, &self.internal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Buys under one key until it is known what became of it; the order.
+async fn buy(sale: &TestSale, token: &str, apis: &[String], key: &str) -> Option<String> {
+    for attempt in 0.. {
+        let url = format!("http://{}/v1/purchases", apis[attempt % apis.len()]);
+        let request = sale.client.post(url).bearer_auth(token).header("Idempotency-Key", key);
+        let answer = request.json(&json!({"product_id": "1", "quantity": 1})).send().await;
+        // A replica that was killed answers nothing, or half of it.
+        let Ok(answer) = answer else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        match answer.status().as_u16() {
+            201 => {
+                if let Ok(body) = answer.json::<Value>().await {
+                    return Some(body["order_id"].as_str().unwrap().to_owned());
+                }
+            }
+            409 => return None,
+            503 => {}
+            status => unreachable!("{status}"),
+        }
+    }
+    None
+}
+
+async fn recorded(url: &str) -> Vec<String> {
+    let mut database = sqlx::PgConnection::connect(url).await.unwrap();
+    let query = sqlx::query_scalar("SELECT id::TEXT FROM orders");
+    query.fetch_all(&mut database).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_and_redis_that_are_killed_lose_nothing_and_record_nothing_twice() {
+    let settings = vec![
+        ("STRATEGY", "Atomic".to_owned()),
+        ("LOCK_TIMEOUT_SECONDS", "1".to_owned()),
+        ("DATABASE_MAX_CONNECTIONS", "3".to_owned()),
+    ];
+    let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
+    let spec =
+        SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(Database::Postgres) };
+    let mut sale = TestSale::start(spec).await;
+    let mut processes = vec![Process::start(&sale), Process::start(&sale)];
+    let apis: Vec<String> = processes.iter().map(|process| process.api.clone()).collect();
+
+    let mut nodes = std::mem::take(&mut sale.nodes);
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let tokens: Vec<String> = (0..BUYERS).map(|i| sale.buyer(&format!("b{i}")).token).collect();
+    let buying = join_all(tokens.iter().map(async |token| {
+        let mut orders = Vec::new();
+        for number in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            orders.push(buy(&sale, token, &apis, &format!("key-{number}")).await.unwrap());
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+        orders
+    }));
+    let killing = async {
+        for kill in 0..KILLS {
+            // At another moment each time: so many answers after the last.
+            let until = answered.load(Ordering::Relaxed) + rand::random_range(20..300);
+            eventually("buyers buy", async || answered.load(Ordering::Relaxed) >= until).await;
+            let killed = &mut processes[kill % 2];
+            killed.kill();
+            killed.start_again(&sale);
+            if kill % 5 == 4 {
+                nodes[0].restart().unwrap();
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (orders, ()) = tokio::join!(buying, killing);
+
+    let orders: Vec<String> = orders.into_iter().flatten().collect();
+    let distinct: HashSet<&String> = orders.iter().collect();
+    assert_eq!(distinct.len(), orders.len(), "each key has an order of its own");
+    let url = sale.settings()["DATABASE_URL"].clone();
+    eventually("all is recorded", async || recorded(&url).await.len() >= orders.len()).await;
+    let recorded = recorded(&url).await;
+    assert_eq!(recorded.len(), orders.len(), "no more than was answered");
+    assert_eq!(recorded.iter().collect::<HashSet<_>>(), distinct);
+
+    drop(processes);
+    sale.nodes = nodes;
+    sale.add_replica().await;
+    sale.await_ready(0).await;
+    let left = 1_000_000 - orders.len();
+    assert_eq!(sale.sold().await[0]["remaining"], left);
+    sale.await_stock_on_nodes("1", &left.to_string()).await;
+    // What was recorded by a process that was killed before it said so is seen to be there.
+    eventually("the stream is empty", async || {
+        sale.nodes[0].command("XLEN orders:1").unwrap().starts_with(":0")
+    })
+    .await;
+    assert_eq!(sale.sold().await[0]["remaining"], left);
+}

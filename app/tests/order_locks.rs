@@ -1,0 +1,162 @@
+//! Orders of several products when locks are held, lost or gone.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use flashsale_app::ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
+use flashsale_app::ledger::{Demand, LedgerError, Outcome, Purchase};
+use redlock::{Order, Policy};
+use serde_json::{Value, json};
+
+const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
+
+fn a_and_b() -> Value {
+    json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})
+}
+
+async fn sale(database: Database, settings: &[(&'static str, &str)]) -> TestSale {
+    let product = |id: &str| json!({"id": id, "name": id, "stock": 10});
+    let products = json!([product("A"), product("B")]);
+    let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    TestSale::start(SaleSpec { products, settings, ..SaleSpec::on(database) }).await
+}
+
+fn holding(lease_time: Duration) -> Policy {
+    Policy { wait_timeout: Duration::from_secs(20), lease_time, order: Order::Unordered }
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_for_the_whole_wait_fails_the_order_and_frees_the_others() {
+    let sale = sale(Database::Sqlite, &[("LOCK_WAIT_SECONDS", "0.5")]).await;
+    let ann = sale.buyer("ann");
+    let lease = holding(Duration::from_secs(2));
+    let blocker = sale.redlock().await.acquire("stock:B", lease).await.unwrap();
+    blocker.keep_extended();
+    let answer = ann.send(0, DISTRIBUTED, Some(&a_and_b()), None).await;
+    assert_eq!(answer.problem(), (423, "lock_timeout"));
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(ann.buy("A", 1, None).await.status, 201, "the lock of A is free");
+    blocker.release().await;
+    assert_eq!(ann.send(0, DISTRIBUTED, Some(&a_and_b()), None).await.status, 200);
+    assert_eq!(sale.sold().await[0]["sold"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_extended_while_the_rest_is_waited_for() {
+    let sale = sale(Database::Sqlite, &[("LOCK_TIMEOUT_SECONDS", "0.9")]).await;
+    let ann = sale.buyer("ann");
+    let lease = holding(Duration::from_millis(900));
+    let blocker = sale.redlock().await.acquire("stock:B", lease).await.unwrap();
+    blocker.keep_extended();
+    let body = a_and_b();
+    let ordering = ann.send(0, DISTRIBUTED, Some(&body), None);
+    let blocking = async {
+        let held = || sale.nodes[0].get("lock:stock:A").unwrap();
+        eventually("A is held", async || held().is_some()).await;
+        let owner = held();
+        // Longer than a lease: without extension it would be over.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(held(), owner, "held by the same");
+        blocker.release().await;
+    };
+    let (answer, ()) = tokio::join!(ordering, blocking);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(sale.metrics().await.contains("flashsale_lock_leases_lost_total 0"));
+}
+
+#[tokio::test]
+async fn a_holder_with_a_token_too_low_tries_again_above_it() {
+    for database in BOTH {
+        let sale = sale(database, &[]).await;
+        // As if the nodes had forgotten what the ledger has seen.
+        let later = Demand { product_id: "B", token: 1_000, purchases: Vec::new() };
+        sale.ledger().sell(&[later]).await.unwrap();
+        let answer = sale.buyer("ann").send(0, DISTRIBUTED, Some(&a_and_b()), None).await;
+        assert_eq!(answer.status, 200, "{database:?} {answer:?}");
+        sale.await_stock_on_nodes("B", "9").await;
+        let fence = sale.ledger().products().await.unwrap()[1].fence;
+        assert!(fence > 1_000, "{fence}");
+    }
+}
+
+#[tokio::test]
+async fn one_token_that_is_too_low_refuses_all_products_of_a_transaction() {
+    for database in BOTH {
+        let sale = sale(database, &[]).await;
+        let ledger = sale.ledger();
+        let order = Task::Place(NewOrder {
+            buyer: "ann".to_owned(),
+            lines: ["A", "B"]
+                .map(|product| OrderLine { product_id: product.to_owned(), quantity: 1 })
+                .to_vec(),
+            idempotency_key: None,
+            state: OrderState::Confirmed,
+        });
+        let tokens = |a: i64, b: i64| BTreeMap::from([("A".to_owned(), a), ("B".to_owned(), b)]);
+        let done = ledger.settle(&tokens(100, 100), &[&order]).await.unwrap();
+        assert!(matches!(done.outcomes[..], [Settled::Done(_)]));
+        for (a, b, stale) in [(101, 100, "B"), (100, 101, "A"), (101, 99, "B")] {
+            let late = ledger.settle(&tokens(a, b), &[&order]).await;
+            let Err(LedgerError::StaleTokens(seen)) = late else { panic!("{late:?}") };
+            assert_eq!(seen, [(stale.to_owned(), 100)], "{database:?}");
+        }
+        let unknown = BTreeMap::from([("A".to_owned(), 101), ("nope".to_owned(), 1)]);
+        let unknown = ledger.settle(&unknown, &[&order]).await;
+        assert!(matches!(unknown, Err(LedgerError::UnknownProduct(_))), "{unknown:?}");
+        let products = ledger.products().await.unwrap();
+        assert!(products.iter().all(|product| (product.available, product.fence) == (9, 100)));
+    }
+}
+
+/// Under different locks, so only the database can tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_used_for_other_products_at_the_same_moment_orders_once() {
+    for database in BOTH {
+        let sale = sale(database, &[]).await;
+        let ledger = sale.ledger();
+        for round in 0..10 {
+            let (key, token) = (format!("k{round}"), 100 + round);
+            let purchase = Purchase {
+                buyer: "ann".to_owned(),
+                quantity: 1,
+                idempotency_key: Some(key.clone()),
+            };
+            let order = Task::Place(NewOrder {
+                buyer: "ann".to_owned(),
+                lines: vec![OrderLine { product_id: "B".to_owned(), quantity: 1 }],
+                idempotency_key: Some(key),
+                state: OrderState::Confirmed,
+            });
+            let tokens = BTreeMap::from([("B".to_owned(), token)]);
+            let demand = [Demand { product_id: "A", token, purchases: vec![&purchase] }];
+            let order = [&order];
+            let (bought, ordered) =
+                tokio::join!(ledger.sell(&demand), ledger.settle(&tokens, &order));
+            let bought = bought.unwrap().remove(0).unwrap();
+            let bought = matches!(bought.outcomes[..], [Outcome::Sold(_)]);
+            let ordered = matches!(ordered.unwrap().outcomes[..], [Settled::Done(_)]);
+            assert!(bought != ordered, "{database:?}: bought {bought}, ordered {ordered}");
+        }
+        let left: i64 = ledger.products().await.unwrap().iter().map(|p| p.available).sum();
+        assert_eq!(left, 10, "ten units for ten keys");
+    }
+}
+
+#[tokio::test]
+async fn without_a_quorum_orders_fail_cleanly() {
+    let mut sale = sale(Database::Sqlite, &[("LOCK_WAIT_SECONDS", "0.5")]).await;
+    for node in &mut sale.nodes[..3] {
+        node.kill().unwrap();
+    }
+    eventually("they are missed", async || {
+        sale.metrics().await.contains("flashsale_lock_nodes_voting 2")
+    })
+    .await;
+    let answer = sale.buyer("ann").send(0, DISTRIBUTED, Some(&a_and_b()), None).await;
+    assert_eq!(answer.problem(), (503, "quorum_unavailable"));
+    assert_eq!(sale.sold().await[0]["sold"], 0);
+}

@@ -1,0 +1,217 @@
+//! Measures the product against limits taken in the same run on the same machine.
+//!
+//! `figures` is the frame: what a bench declares, what its rounds record, and the table and JSON
+//! that come of it. Each bench is a module that declares figures and measures one round of them:
+//! `path` is the whole path of a purchase, `lock` the lock alone. `scaling` makes a model of what
+//! `path` measured. Run it by `cargo xtask bench`.
+
+mod figures;
+mod lock;
+mod machine;
+mod path;
+mod scaling;
+#[cfg(test)]
+mod smoke;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use figures::{Record, Results, Round, Row, Section};
+use machine::{Machine, Spent};
+
+/// Measures the product against limits taken in the same run: the whole path of a purchase, unless
+/// a command says otherwise.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Option<Bench>,
+    #[command(flatten)]
+    path: Options,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The lock, against raw round trips to the same five nodes.
+    Lock(Options),
+    /// A model of the cost of a purchase, fitted to a run of the whole path.
+    Scaling(scaling::Options),
+    /// One of the two replicas that pass a lock to each other; started by `lock`.
+    #[command(hide = true)]
+    Replica(lock::ReplicaOptions),
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// How often everything is measured; the median counts [whole path: 3, lock: 5].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// How long each load lasts, in seconds; the lock's are fixed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Writes an object here: figure to median, minimum, maximum; the costs; the machine.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fails when a target is missed.
+    #[arg(long)]
+    strict: bool,
+    /// Only sections whose title contains this, and those that measure their limits.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Also says where the time of each purchase went.
+    #[arg(long)]
+    verbose: bool,
+    /// The app's program, built with optimisation.
+    #[arg(
+        long,
+        env = "FLASHSALE_APP",
+        default_value = "target/release/flashsale-app",
+        hide = true
+    )]
+    app: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Arguments { bench, path } = Arguments::parse();
+    let result = match bench {
+        None => measure(&path, path::SECTIONS, path.rounds.unwrap_or(3)),
+        Some(Bench::Lock(options)) => {
+            measure(&options, lock::SECTIONS, options.rounds.unwrap_or(5))
+        }
+        Some(Bench::Scaling(options)) => scaling::run(&options).map(|()| ExitCode::SUCCESS),
+        Some(Bench::Replica(options)) => lock::replica(&options).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures all rounds; says what came of it.
+fn measure(options: &Options, sections: &[Section], rounds: u32) -> Result<ExitCode> {
+    let chosen = choose(sections, options.only.as_deref())?;
+    let (begin, commit) = (Spent::until_now(), machine::commit());
+    let lasting = Duration::from_secs(options.seconds);
+    let app = std::path::absolute(&options.app)?;
+    let results = rounds_of(&chosen, rounds, lasting, &app)?;
+    let machine = Machine::since(begin, commit);
+    println!("{machine}\n{rounds} rounds\n");
+    print!("{}", results.table(&chosen)?);
+    if options.verbose {
+        println!("\nCore time of each purchase in us, batches, calls\n{}", results.costs_table());
+    }
+    if let Some(path) = &options.json {
+        let json = results.json(&chosen, &machine)?;
+        std::fs::write(path, format!("{json:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let missed = results.missed(&chosen)?;
+    if missed > 0 {
+        println!("\n{missed} of the targets missed");
+    }
+    if rounds < 3 {
+        println!("\nFewer than three rounds say little");
+    }
+    Ok(if options.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Every round measures each figure next to its limit; sections take turns in going first.
+fn rounds_of(
+    sections: &[&Section],
+    rounds: u32,
+    lasting: Duration,
+    app: &std::path::Path,
+) -> Result<Results> {
+    let mut record = Record::default();
+    for number in 0..rounds {
+        let mut in_turn = sections.to_vec();
+        if number % 2 == 1 {
+            in_turn.reverse();
+        }
+        for section in in_turn {
+            let begin = Instant::now();
+            eprintln!("round {} of {rounds}: {}", number + 1, section.title);
+            // A runtime of its own, so that nothing is left over from the section before.
+            let runtime = Runtime::new()?;
+            let round = Round { number, lasting, app: app.to_owned() };
+            let measured = runtime.block_on(runtime.spawn((section.round)(round)))?;
+            record.add(measured.context(section.title)?);
+            eprintln!("  {:.0} s", begin.elapsed().as_secs_f64());
+        }
+    }
+    record.results(sections)
+}
+
+/// Those whose titles contain the text, and those that measure what their ratios are taken of.
+fn choose<'a>(sections: &'a [Section], only: Option<&str>) -> Result<Vec<&'a Section>> {
+    let is_named = |section: &Section| only.is_none_or(|text| section.title.contains(text));
+    let needed: Vec<&str> = sections
+        .iter()
+        .filter(|section| is_named(section))
+        .flat_map(|section| section.rows)
+        .filter(|row| matches!(row, Row::Ratio(..)))
+        .flat_map(Row::figures)
+        .collect();
+    if !sections.iter().any(is_named) {
+        let titles: Vec<&str> = sections.iter().map(|section| section.title).collect();
+        bail!("--only {}: there are\n  {}", only.unwrap_or_default(), titles.join("\n  "));
+    }
+    let measures = |section: &Section| {
+        let mut figures = section.rows.iter().filter(|row| !matches!(row, Row::Ratio(..)));
+        figures.any(|row| row.figures().iter().any(|figure| needed.contains(figure)))
+    };
+    Ok(sections.iter().filter(|section| is_named(section) || measures(section)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_whole_path_is_measured_unless_a_command_says_otherwise() {
+        Arguments::command().debug_assert();
+        let parsed = |words: &[&str]| {
+            Arguments::try_parse_from([&["bench"], words].concat()).map(|parsed| parsed.bench)
+        };
+        assert!(parsed(&["--only", "Fair", "--rounds", "1"]).unwrap().is_none());
+        assert!(matches!(parsed(&["lock", "--strict"]), Ok(Some(Bench::Lock(_)))));
+        assert!(matches!(parsed(&["scaling", "run.json"]), Ok(Some(Bench::Scaling(_)))));
+        assert!(parsed(&["--rounds", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_part_brings_the_sections_that_measure_its_limits() {
+        let titles = |only| -> Vec<&str> {
+            choose(path::SECTIONS, Some(only))
+                .unwrap()
+                .iter()
+                .map(|section| section.title)
+                .collect()
+        };
+        let sqlite = titles("SQLite");
+        assert_eq!(sqlite.len(), 2);
+        assert!(sqlite[0].starts_with("512 connections") && sqlite[1].starts_with("SQLite"));
+        assert_eq!(titles("64 connections").len(), 1);
+        assert!(choose(path::SECTIONS, Some("no such section")).is_err());
+        assert_eq!(choose(path::SECTIONS, None).unwrap().len(), path::SECTIONS.len());
+    }
+
+    #[test]
+    fn every_ratio_is_of_figures_that_a_section_measures() {
+        for sections in [path::SECTIONS, lock::SECTIONS] {
+            let rows = || sections.iter().flat_map(|section| section.rows);
+            let is_measured = |figure: &&str| {
+                rows().any(|row| !matches!(row, Row::Ratio(..)) && row.figures().contains(figure))
+            };
+            assert!(rows().flat_map(Row::figures).all(|figure| is_measured(&figure)));
+        }
+    }
+}

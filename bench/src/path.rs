@@ -1,0 +1,40 @@
+//! The whole path of a purchase against its limits: HTTP, the lock over five nodes, PostgreSQL
+//! with its default durability, all as processes on this machine, with `wrk` on the same cores.
+//!
+//! After each load the database's orders are compared with the answers that `wrk` got and with the
+//! stock on every node; a difference ends the run.
+
+mod alone;
+mod burst;
+mod crowd;
+mod http;
+mod ledger;
+mod limits;
+mod loads;
+mod run;
+mod spent;
+mod stage;
+mod wrk;
+
+use crate::figures::Section;
+
+pub use loads::{FITTED, Loaded, PREDICTED};
+
+/// All of them, in the order of the table.
+pub const SECTIONS: &[Section] = &[
+    loads::AT_512,
+    loads::AT_64,
+    loads::THREE_REPLICAS,
+    loads::FAIR,
+    loads::ONE_NODE,
+    loads::SQLITE,
+    loads::ATOMIC,
+    loads::SOLD_OUT,
+    loads::AT_2000,
+    burst::SECTION,
+    crowd::SECTION,
+    loads::HUNDRED_PRODUCTS,
+    alone::SECTION,
+    limits::SECTION,
+    loads::NOT_FITTED,
+];

@@ -1,0 +1,76 @@
+//! The beginning of a sale: 300 users who press the button at one moment, and 100 items.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures::FutureExt;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::http::{self, Connection};
+use super::stage::{Shape, Stage, USUAL};
+use crate::figures::{Measured, Round, Row, Section, Target, Unit};
+
+pub(super) const SECTION: Section = Section {
+    title: "A sale: 300 users at one moment, 100 items (5 of them; median and worst)",
+    rows: &[
+        Row::Judged("sale_last_answer", Unit::Millis, Target::AtMost(100.0)),
+        Row::Figure("sale_last_answer_worst", Unit::Millis),
+    ],
+    round: |round| measure(round).boxed(),
+};
+
+const USERS: usize = 300;
+const ITEMS: u32 = 100;
+/// Sales in a round, each of a product of its own.
+const SALES: usize = 5;
+
+async fn measure(round: Round) -> Result<Measured> {
+    let shape = Shape { products: SALES, stock: ITEMS, ..USUAL };
+    let stage = Stage::start(&round, shape).await?;
+    let mut last_answers = Vec::new();
+    for product in &stage.products {
+        last_answers.push(sell(&stage, product).await?);
+        let books = stage.settle().await?;
+        let left = books.available[product];
+        ensure!(left == 0, "{left} units of product {product} are left");
+    }
+    let books = stage.settle().await?;
+    let expected = u64::from(ITEMS) * u64::try_from(SALES)?;
+    ensure!(books.orders == expected, "{} orders, expected {expected}", books.orders);
+    last_answers.sort_unstable();
+    let millis = |took: Duration| took.as_secs_f64() * 1e3;
+    let (median, worst) = (millis(last_answers[SALES / 2]), millis(last_answers[SALES - 1]));
+    eprintln!("  sale_last_answer: {median:.1} ms, worst {worst:.1} ms; {expected} orders");
+    Ok(vec![("sale_last_answer", median), ("sale_last_answer_worst", worst)].into())
+}
+
+/// From the moment all may ask until the last was answered.
+async fn sell(stage: &Stage, product: &str) -> Result<Duration> {
+    let together = Arc::new(Barrier::new(USERS + 1));
+    let mut users = JoinSet::new();
+    for (number, token) in stage.tokens.iter().take(USERS).enumerate() {
+        let mut connection = Connection::open(stage.replicas[0].port).await?;
+        // So that the app knows the connection before the sale begins.
+        connection.ask(&http::me(token)).await?;
+        let request = http::purchase(product, token, &format!("{product}-{number}"));
+        let together = Arc::clone(&together);
+        users.spawn(async move {
+            together.wait().await;
+            let answer = connection.ask(&request).await?;
+            anyhow::Ok((answer, Instant::now()))
+        });
+    }
+    together.wait().await;
+    let (begin, mut last, mut bought) = (Instant::now(), Duration::ZERO, 0);
+    while let Some(answered) = users.join_next().await {
+        let (answer, at) = answered??;
+        let is_good = matches!(answer.status, 201 | 409);
+        ensure!(is_good, "a buyer was answered with {}: {}", answer.status, answer.body);
+        bought += u32::from(answer.status == 201);
+        last = last.max(at.saturating_duration_since(begin));
+    }
+    ensure!(bought == ITEMS, "{bought} of {USERS} users were told that they bought one of {ITEMS}");
+    Ok(last)
+}

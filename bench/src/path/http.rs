@@ -1,0 +1,100 @@
+//! As much of HTTP/1.1 as it takes to ask the app one thing after the other on one connection.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A keep-alive connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+impl Connection {
+    pub(super) async fn open(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::with_capacity(4096) })
+    }
+
+    /// Sends these bytes and waits for the answer.
+    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+        self.stream.write_all(request).await?;
+        self.received.clear();
+        loop {
+            if let Some(answer) = parse(&self.received)? {
+                return Ok(answer);
+            }
+            let read = self.stream.read_buf(&mut self.received).await?;
+            ensure!(read > 0, "the app closed the connection");
+        }
+    }
+}
+
+/// A purchase of one unit.
+pub(super) fn purchase(product: &str, token: &str, key: &str) -> Vec<u8> {
+    let body = format!("{{\"product_id\":\"{product}\",\"quantity\":1}}");
+    format!(
+        "POST /v1/purchases HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nIdempotency-Key: {key}\r\n\r\n\
+         {body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The route that does nothing else than check who asks.
+pub(super) fn me(token: &str) -> Vec<u8> {
+    format!("GET /v1/auth/me HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n")
+        .into_bytes()
+}
+
+/// The body of an answer 200 over a connection of its own.
+pub(super) async fn get(port: u16, path: &str) -> Result<String> {
+    let mut connection = Connection::open(port).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
+    let Answer { status, body } = connection.ask(request.as_bytes()).await?;
+    ensure!(status == 200, "{path} was answered with {status}: {body}");
+    Ok(body)
+}
+
+/// The answer, once all of it has come.
+fn parse(received: &[u8]) -> Result<Option<Answer>> {
+    let text = String::from_utf8_lossy(received);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return Ok(None);
+    };
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
+    });
+    let length: usize = length.context("the answer does not say its length")?.parse()?;
+    let answer = || Ok(Answer { status: status.parse()?, body: body.to_owned() });
+    (body.len() >= length).then(answer).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        let all = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parse(&all[..all.len() - 1]).unwrap(), None);
+        let answer = Answer { status: 201, body: "{}".to_owned() };
+        assert_eq!(parse(all).unwrap(), Some(answer));
+        assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! One load on a running sale: what came of it, what it cost, and whether everybody agrees on what
+//! was sold.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use tokio::time::sleep;
+
+use super::ledger::Books;
+use super::spent::Ticks;
+use super::stage::Stage;
+use super::wrk::{Load, Report};
+use crate::figures::Cost;
+
+/// Connections, caches and the database's plans are not what is measured. `wrk` knows whole seconds.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// After the last answer: requests that `wrk` left behind, and releases on their way.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What a load that sells nothing came to.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) per_second: f64,
+    pub(super) cost: Cost,
+}
+
+/// What a load of purchases came to.
+#[derive(Debug)]
+pub(super) struct Sold {
+    pub(super) per_second: f64,
+    pub(super) p99_ms: f64,
+    pub(super) cost: Cost,
+}
+
+impl Stage {
+    /// Answers a second of the route that does nothing else than check who asks.
+    pub(super) async fn me(
+        &self,
+        figure: &str,
+        connections: u32,
+        lasting: Duration,
+    ) -> Result<Answered> {
+        self.wrk(connections, WARM_UP, false, "").await?;
+        let earlier = Ticks::until_now(self)?;
+        let report = self.wrk(connections, lasting, false, "").await?;
+        let ticks = Ticks::until_now(self)?.since(earlier);
+        ensure!(report.refused == 0, "/v1/auth/me was refused {} times", report.refused);
+        let per_second = rate(report.answers, &report);
+        eprintln!("  {figure}: {per_second:.0}/s");
+        Ok(Answered { per_second, cost: ticks.each(report.answers) })
+    }
+
+    /// Purchases by so many connections. Every order must have been answered, or asked for by a
+    /// connection that `wrk` closed before the answer came: at most one for each, in the warm-up
+    /// and in the load.
+    pub(super) async fn purchases(
+        &self,
+        figure: &str,
+        connections: u32,
+        lasting: Duration,
+    ) -> Result<Sold> {
+        let before = self.settle().await?.orders;
+        let warm_up = self.wrk(connections, WARM_UP, true, "warm-up").await?;
+        let (earlier, earlier_work) = (Ticks::until_now(self)?, self.work().await?);
+        let report = self.wrk(connections, lasting, true, figure).await?;
+        let (ticks, work) = (Ticks::until_now(self)?, self.work().await?);
+        let orders = self.settle().await?.orders - before;
+
+        let answers = warm_up.accepted() + report.accepted();
+        audit(orders, answers, 2 * u64::from(connections))?;
+        let sold = Sold {
+            per_second: rate(report.accepted(), &report),
+            p99_ms: report.p99_ms(),
+            cost: cost(ticks.since(earlier), report.accepted(), work.since(earlier_work))?,
+        };
+        eprintln!(
+            "  {figure}: {:.0}/s, P99 {:.1} ms; {orders} orders = {answers} answers 201 + {} \
+             that wrk did not wait for = stock taken on {} nodes; refused: {}",
+            sold.per_second,
+            sold.p99_ms,
+            orders - answers,
+            self.redis.len(),
+            report.refused,
+        );
+        Ok(sold)
+    }
+
+    /// Answers a second when nothing is left: all must be refused.
+    pub(super) async fn sold_out(
+        &self,
+        figure: &str,
+        connections: u32,
+        lasting: Duration,
+    ) -> Result<Answered> {
+        // Its first purchases take what there is.
+        self.wrk(connections, WARM_UP, true, "warm-up").await?;
+        let before = self.settle().await?;
+        let left: i64 = before.available.values().sum();
+        ensure!(left == 0, "{left} units are left after the warm-up");
+        let conflicts = self.conflicts().await?;
+        let earlier = Ticks::until_now(self)?;
+        let report = self.wrk(connections, lasting, true, figure).await?;
+        let ticks = Ticks::until_now(self)?.since(earlier);
+        let (after, conflicts) = (self.settle().await?, self.conflicts().await? - conflicts);
+        ensure!(report.accepted() == 0, "{} were sold what is not there", report.accepted());
+        ensure!(after == before, "the books changed though nothing was left");
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let all_conflicts = conflicts >= report.refused as f64;
+        ensure!(all_conflicts, "{} refusals, {conflicts} of them 409", report.refused);
+        let per_second = rate(report.refused, &report);
+        eprintln!("  {figure}: {per_second:.0}/s, all of them 409");
+        Ok(Answered { per_second, cost: ticks.each(report.refused) })
+    }
+
+    async fn conflicts(&self) -> Result<f64> {
+        let labels = ["route=\"/v1/purchases\"", "status=\"409\""];
+        self.metric("flashsale_http_requests_total", &labels).await
+    }
+
+    async fn wrk(
+        &self,
+        connections: u32,
+        lasting: Duration,
+        buys: bool,
+        run: &str,
+    ) -> Result<Report> {
+        let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
+        let tokens = self.tokens_file();
+        let load = Load {
+            connections,
+            lasting,
+            ports: &ports,
+            tokens: &tokens,
+            products: if buys { &self.products } else { &[] },
+            run,
+        };
+        load.run(self.folder()).await
+    }
+
+    /// Waits until nothing is sold any more and every node says what the database says is left.
+    pub(super) async fn settle(&self) -> Result<Books> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let mut books = self.ledger.books().await?;
+        loop {
+            sleep(SETTLE).await;
+            let wrong = self.nodes_that_disagree(&books)?;
+            let again = self.ledger.books().await?;
+            if again == books && wrong.is_none() {
+                return Ok(books);
+            }
+            if Instant::now() > deadline {
+                bail!("the stores do not agree: {}", wrong.unwrap_or("it still sells".to_owned()));
+            }
+            books = again;
+        }
+    }
+
+    fn nodes_that_disagree(&self, books: &Books) -> Result<Option<String>> {
+        for server in &self.redis {
+            for (product, available) in &books.available {
+                let said = server.get(&format!("stock:{product}"))?;
+                if said.as_deref() != Some(available.to_string().as_str()) {
+                    let address = server.address();
+                    let problem = format!("stock:{product} on {address} is {said:?}");
+                    return Ok(Some(format!("{problem}, in the database {available}")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn work(&self) -> Result<Work> {
+        let mut redis_calls = 0.0;
+        for server in &self.redis {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let calls = server.calls("evalsha")? as f64;
+            redis_calls += calls;
+        }
+        Ok(Work {
+            log_bytes: self.ledger.log_bytes().await?,
+            decided: self.metric("flashsale_batch_size_sum", &[]).await?,
+            batches: self.metric("flashsale_batch_size_count", &[]).await?,
+            redis_calls,
+        })
+    }
+}
+
+/// What purchases were made of.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    decided: f64,
+    batches: f64,
+    redis_calls: f64,
+    log_bytes: f64,
+}
+
+impl Work {
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            decided: self.decided - earlier.decided,
+            batches: self.batches - earlier.batches,
+            redis_calls: self.redis_calls - earlier.redis_calls,
+            log_bytes: self.log_bytes - earlier.log_bytes,
+        }
+    }
+}
+
+/// Orders without an answer are those that were asked for when `wrk` closed its connections.
+fn audit(orders: u64, answers: u64, closed: u64) -> Result<()> {
+    ensure!(answers > 0, "nothing was sold");
+    ensure!(orders >= answers, "{answers} answers 201, and only {orders} orders");
+    let unanswered = orders - answers;
+    ensure!(
+        unanswered <= closed,
+        "{unanswered} orders were not answered, and wrk closed only {closed} connections"
+    );
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits count")]
+fn rate(answers: u64, report: &Report) -> f64 {
+    answers as f64 / report.seconds()
+}
+
+fn cost(ticks: Ticks, answers: u64, work: Work) -> Result<Cost> {
+    ensure!(work.batches > 0.0, "the app's metric flashsale_batch_size counted nothing");
+    let mut cost = ticks.each(answers);
+    cost.push(("batch", work.decided / work.batches));
+    // Of all that were decided, though not all were answered.
+    cost.push(("redis_calls", work.redis_calls / work.decided));
+    cost.push(("log_bytes", work.log_bytes / work.decided));
+    Ok(cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_answered_or_was_asked_for_at_the_end() {
+        assert!(audit(100, 100, 8).is_ok());
+        assert!(audit(108, 100, 8).is_ok());
+        assert!(audit(109, 100, 8).is_err());
+        assert!(audit(99, 100, 8).is_err());
+        assert!(audit(0, 0, 8).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! Everything that a purchase passes through, as processes of its own: replicas of the app, Redis
+//! nodes with the operator's settings, and a database with its default durability.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::json;
+use tempfile::TempDir;
+use testkit::{Fsync, Postgres, RedisServer, free_port};
+use tokio::time::sleep;
+
+use super::http;
+use super::ledger::Ledger;
+use super::wrk;
+use crate::figures::Round;
+
+/// Buyers whose tokens are signed before.
+pub(super) const BUYERS: usize = 10_000;
+/// More than any run can sell.
+pub(super) const ENDLESS: u32 = 1_000_000_000;
+const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(20);
+
+/// What a sale is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) replicas: usize,
+    pub(crate) nodes: usize,
+    pub(crate) order: &'static str,
+    pub(crate) strategy: &'static str,
+    pub(crate) database: Database,
+    pub(crate) products: usize,
+    /// Of each product.
+    pub(crate) stock: u32,
+}
+
+/// Where orders are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Database {
+    Postgres,
+    Sqlite,
+}
+
+/// What the figures are about unless their names say otherwise.
+pub(crate) const USUAL: Shape = Shape {
+    replicas: 1,
+    nodes: 5,
+    order: "Unordered",
+    strategy: "Locked",
+    database: Database::Postgres,
+    products: 1,
+    stock: ENDLESS,
+};
+
+/// A running sale. Dropping it ends all of its processes, the clients first.
+pub(super) struct Stage {
+    pub(super) replicas: Vec<Replica>,
+    pub(super) redis: Vec<RedisServer>,
+    pub(super) ledger: Ledger,
+    pub(super) postgres: Option<Postgres>,
+    pub(super) products: Vec<String>,
+    pub(super) tokens: Vec<String>,
+    app: PathBuf,
+    folder: TempDir,
+}
+
+/// A process of the app.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) port: u16,
+    metrics: u16,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Stage {
+    /// Starts all processes and waits until every replica is ready.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub(super) async fn start(round: &Round, shape: Shape) -> Result<Self> {
+        // Before the first process, which inherits it.
+        wrk::allow_files()?;
+        let folder = tempfile::Builder::new().prefix("flashsale-bench-").tempdir()?;
+        // As the operator sets them.
+        let fsync = if shape.strategy == "Atomic" { Fsync::Always } else { Fsync::EverySecond };
+        let redis: Vec<RedisServer> =
+            (0..shape.nodes).map(|_| RedisServer::start_with(fsync)).collect::<Result<_>>()?;
+        let (postgres, url) = match shape.database {
+            Database::Postgres => {
+                let postgres = Postgres::start()?;
+                let url = postgres.create_database("sale")?;
+                (Some(postgres), url)
+            }
+            Database::Sqlite => {
+                (None, format!("sqlite://{}", folder.path().join("sale.db").display()))
+            }
+        };
+        let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
+        let secret = secret()?;
+        let environment = [
+            ("DATABASE_URL", url.clone()),
+            ("JWT_SECRET", secret.clone()),
+            ("USE_REDLOCK", (nodes.len() > 1).to_string()),
+            ("REDIS_NODES", nodes.join(",")),
+            ("LOCK_ORDER", shape.order.to_owned()),
+            ("STRATEGY", shape.strategy.to_owned()),
+        ];
+        let command = |subcommand: &str| {
+            let mut command = Command::new(&round.app);
+            command.arg(subcommand).envs(environment.clone()).stdin(Stdio::null());
+            command
+        };
+
+        let products = product_ids(shape.products);
+        seed(command("seed"), folder.path(), &products, shape.stock)?;
+        let mut replicas = Vec::new();
+        for number in 0..shape.replicas {
+            replicas.push(Replica::start(command("serve"), folder.path(), number)?);
+        }
+        for replica in &mut replicas {
+            replica.await_ready().await?;
+        }
+        let tokens = sign(&secret)?;
+        std::fs::write(folder.path().join(TOKENS), tokens.join("\n"))?;
+        let ledger = Ledger::connect(&url).await?;
+        ledger.make_log_files().await?;
+        let app = round.app.clone();
+        Ok(Self { replicas, redis, ledger, postgres, products, tokens, app, folder })
+    }
+
+    /// Where files of this sale may be put.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file with one token a line.
+    pub(super) fn tokens_file(&self) -> PathBuf {
+        self.folder.path().join(TOKENS)
+    }
+
+    /// Another database on the sale's server with the same tables and the sale's first product, for
+    /// limits; its URL.
+    pub(super) fn another_database(&self) -> Result<String> {
+        let postgres = self.postgres.as_ref().context("this sale has no PostgreSQL")?;
+        let url = postgres.create_database("another")?;
+        let mut migrate = Command::new(&self.app);
+        let ended = migrate.arg("migrate").env("DATABASE_URL", &url).output()?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.success(), "flashsale-app migrate failed: {said}");
+        Ok(url)
+    }
+
+    /// The sum of a metric's samples over all replicas whose labels contain all of these.
+    pub(super) async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let mut sum = 0.0;
+        for replica in &self.replicas {
+            sum += sample(&http::get(replica.metrics, "/metrics").await?, name, labels);
+        }
+        Ok(sum)
+    }
+}
+
+const TOKENS: &str = "tokens";
+
+/// Ids of one length.
+fn product_ids(count: usize) -> Vec<String> {
+    if count == 1 {
+        return vec!["1".to_owned()];
+    }
+    (100..100 + count).map(|id| id.to_string()).collect()
+}
+
+fn seed(mut command: Command, folder: &Path, products: &[String], stock: u32) -> Result<()> {
+    let catalog = folder.join("catalog.json");
+    let product = |id: &String| json!({"id": id, "name": "Console", "stock": stock});
+    let products: Vec<_> = products.iter().map(product).collect();
+    std::fs::write(&catalog, json!({ "products": products }).to_string())?;
+    let ended = command
+        .env("CATALOG_FILE", catalog)
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    ensure!(ended.status.success(), "flashsale-app seed failed: {}\n{said}", ended.status);
+    Ok(())
+}
+
+fn sign(secret: &str) -> Result<Vec<String>> {
+    let exp =
+        (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + TOKEN_LIFETIME).as_secs();
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = |buyer: usize| {
+        let claims = json!({"sub": format!("buyer-{buyer}"), "exp": exp});
+        encode(&Header::default(), &claims, &key).context("cannot sign a token")
+    };
+    (0..BUYERS).map(token).collect()
+}
+
+/// 32 random bytes as text.
+fn secret() -> Result<String> {
+    let mut text = String::new();
+    for byte in rand::random::<[u8; 32]>() {
+        write!(text, "{byte:02x}")?;
+    }
+    Ok(text)
+}
+
+/// The sum of a metric's samples in Prometheus's text format.
+fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let samples = text.lines().filter_map(|line| {
+        let (labelled, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let is_this = labelled.is_empty() || labelled.starts_with('{');
+        let has_labels = labels.iter().all(|label| labelled.contains(label));
+        (is_this && has_labels).then(|| value.parse::<f64>().ok()).flatten()
+    });
+    samples.sum()
+}
+
+impl Replica {
+    fn start(mut command: Command, folder: &Path, number: usize) -> Result<Self> {
+        let (port, metrics) = (free_port()?, free_port()?);
+        let log = folder.join(format!("replica-{number}.log"));
+        let file = File::create(&log)?;
+        let child = command
+            .env("LISTEN", format!("127.0.0.1:{port}"))
+            .env("METRICS_LISTEN", format!("127.0.0.1:{metrics}"))
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .context("cannot start flashsale-app serve")?;
+        Ok(Self { port, metrics, child, log })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    async fn await_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while http::get(self.metrics, "/readyz").await.is_err() {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("the app did not become ready ({ended:?}); it said\n{log}");
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Files and connections that it has open now.
+    pub(super) fn open_files(&self) -> Result<usize> {
+        Ok(Path::new(&format!("/proc/{}/fd", self.pid())).read_dir()?.count())
+    }
+
+    /// The most memory that was resident, in millions of bytes.
+    pub(super) fn peak_memory(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|text| text.trim().strip_suffix(" kB")).context("VmHWM")?;
+        Ok(kibibytes.parse::<f64>()? * 1024.0 / 1e6)
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // What it sold is committed; nothing can be done about a process that is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        said.retain(|c| c != '\u{1b}');
+        let complaints = said.lines().filter(|line| line.contains(" ERROR ")).take(3);
+        for line in complaints {
+            let _ = writeln!(std::io::stderr(), "    the app said: {line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_the_samples_of_one_metric() {
+        let text = "# HELP sold_total x\nsold_total{outcome=\"sold\",product=\"1\"} 3\n\
+                    sold_total{outcome=\"sold\",product=\"2\"} 4\nsold_total{outcome=\"lost\"} 5\n\
+                    sold_total_more 100\nplain 7\n";
+        assert!((sample(text, "sold_total", &["outcome=\"sold\""]) - 7.0).abs() < 1e-9);
+        assert!((sample(text, "sold_total", &[]) - 12.0).abs() < 1e-9);
+        assert!((sample(text, "plain", &[]) - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ids_of_products_have_one_length() {
+        assert_eq!(product_ids(1), ["1"]);
+        let ids = product_ids(100);
+        assert_eq!((ids.len(), ids.iter().all(|id| id.len() == 3)), (100, true));
+    }
+}

@@ -1,0 +1,79 @@
+-- What wrk sends, and what it says at the end. Everything that does not change from request to
+-- request is made before the first, because wrk's time is the machine's as well. There is no
+-- response(): without it wrk does not look at answers beyond their status.
+--
+-- Environment: BENCH_PORTS     replicas' ports; each thread keeps to one of them
+--              BENCH_TOKENS    a file with a token a line
+--              BENCH_PRODUCTS  what is bought, at random; nothing: GET /v1/auth/me
+--              BENCH_RUN       begins all idempotency keys, so that they differ from other runs'
+
+local function words(name)
+  local found = {}
+  for word in (os.getenv(name) or ""):gmatch("[^,]+") do
+    found[#found + 1] = word
+  end
+  return found
+end
+
+local ports = words("BENCH_PORTS")
+local threads = 0
+
+function setup(thread)
+  thread:set("number", threads)
+  thread.addr = wrk.lookup("127.0.0.1", ports[threads % #ports + 1])[1]
+  threads = threads + 1
+end
+
+local heads = {}
+local tails = {}
+local sent = 0
+
+local function get_me()
+  sent = sent + 1
+  return heads[sent % #heads + 1]
+end
+
+local function purchase_one()
+  sent = sent + 1
+  return heads[sent % #heads + 1] .. sent .. tails[1]
+end
+
+local random = math.random
+
+local function purchase_any()
+  sent = sent + 1
+  return heads[sent % #heads + 1] .. sent .. tails[random(#tails)]
+end
+
+function init()
+  local products = words("BENCH_PRODUCTS")
+  local head = "GET /v1/auth/me HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n"
+  request = get_me
+  if #products > 0 then
+    head = "POST /v1/purchases HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
+      .. "Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: %s-%d-"
+    request = #products > 1 and purchase_any or purchase_one
+  end
+  -- All ids have the same length, so one head fits all bodies.
+  local body = '{"product_id":"%s","quantity":1}'
+  for index, product in ipairs(products) do
+    tails[index] = "\r\n\r\n" .. body:format(product)
+  end
+  local length = #body - 2 + #(products[1] or "")
+  for token in io.lines(os.getenv("BENCH_TOKENS")) do
+    heads[#heads + 1] = head:format(token, length, os.getenv("BENCH_RUN"), number)
+  end
+  -- Threads begin at different buyers.
+  sent = number * 3571
+  math.randomseed(number + 1)
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    'BENCH {"duration_us":%d,"answers":%d,"refused":%d,"broken":%d,"timed_out":%d,'
+      .. '"p50_us":%d,"p99_us":%d}\n',
+    summary.duration, summary.requests, errors.status, errors.connect + errors.read + errors.write,
+    errors.timeout, latency:percentile(50), latency:percentile(99)
+  ))
+end

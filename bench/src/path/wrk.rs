@@ -1,0 +1,159 @@
+//! One run of `wrk`: its connections, what they ask for, and what came of it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Deserialize;
+use tokio::process::Command;
+
+const SCRIPT: &str = include_str!("wrk.lua");
+/// What begins the script's last line.
+const MARK: &str = "BENCH ";
+/// The longest wait of a purchase, and time for the answer.
+const TIMEOUT: &str = "10s";
+
+/// Open files of a process besides its connections to buyers: the database, nodes, logs.
+const OTHER_FILES: u64 = 500;
+
+/// Lets this process and its children have as many open files as the machine allows.
+pub(super) fn allow_files() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(())
+}
+
+fn check_files(connections: u32) -> Result<()> {
+    let (allowed, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let needed = u64::from(connections) + OTHER_FILES;
+    ensure!(
+        allowed >= needed,
+        "{connections} connections need {needed} open files, and the limit is {allowed}: raise the \
+         hard limit (ulimit -Hn, LimitNOFILE=), or choose other parts with --only"
+    );
+    Ok(())
+}
+
+/// What `wrk` is to do.
+#[derive(Debug)]
+pub(super) struct Load<'a> {
+    /// Keep-alive connections, over all threads.
+    pub(super) connections: u32,
+    pub(super) lasting: Duration,
+    /// Of the replicas. Each thread of `wrk` keeps to one of them.
+    pub(super) ports: &'a [u16],
+    /// A file with one signed token a line.
+    pub(super) tokens: &'a Path,
+    /// What is bought; nothing for the route that does nothing.
+    pub(super) products: &'a [String],
+    /// Begins all idempotency keys.
+    pub(super) run: &'a str,
+}
+
+/// What `wrk` saw.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    pub(super) duration_us: u64,
+    /// With any status.
+    pub(super) answers: u64,
+    /// Answers whose status was above 399.
+    pub(super) refused: u64,
+    /// Connections that failed.
+    pub(super) broken: u64,
+    pub(super) timed_out: u64,
+    pub(super) p50_us: u64,
+    /// From the first byte sent to the last received. `wrk` adds what a request that was late kept
+    /// its connection from sending, so this is never better than what buyers saw.
+    pub(super) p99_us: u64,
+}
+
+impl Load<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When `wrk` is missing or fails, or connections broke.
+    pub(super) async fn run(&self, folder: &Path) -> Result<Report> {
+        check_files(self.connections)?;
+        let script = folder.join("wrk.lua");
+        std::fs::write(&script, SCRIPT)?;
+        let threads = self.ports.len().max(2);
+        ensure!(
+            usize::try_from(self.connections)?.is_multiple_of(threads),
+            "{} connections cannot be spread over {threads} threads",
+            self.connections
+        );
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        let output = Command::new("wrk")
+            .arg(format!("-t{threads}"))
+            .arg(format!("-c{}", self.connections))
+            .arg(format!("-d{}s", self.lasting.as_secs().max(1)))
+            .args(["--timeout", TIMEOUT, "--script"])
+            .arg(&script)
+            .arg(format!("http://127.0.0.1:{}", ports[0]))
+            .env("BENCH_PORTS", ports.join(","))
+            .env("BENCH_TOKENS", self.tokens)
+            .env("BENCH_PRODUCTS", self.products.join(","))
+            .env("BENCH_RUN", self.run)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("cannot start wrk (Debian: apt-get install wrk)")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "wrk failed: {}\n{said}{complaint}", output.status);
+        let report = parse(&said).with_context(|| format!("wrk said\n{said}{complaint}"))?;
+        ensure!(report.broken == 0, "{} connections broke: {report:?}", report.broken);
+        Ok(report)
+    }
+}
+
+fn parse(said: &str) -> Result<Report> {
+    let line = said.lines().find_map(|line| line.strip_prefix(MARK));
+    Ok(serde_json::from_str(line.context("no line of the script")?)?)
+}
+
+impl Report {
+    /// Answers below 400.
+    pub(super) fn accepted(&self) -> u64 {
+        self.answers - self.refused
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "three digits count")]
+    pub(super) fn seconds(&self) -> f64 {
+        self.duration_us as f64 / 1e6
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "three digits count")]
+    pub(super) fn p99_ms(&self) -> f64 {
+        self.p99_us as f64 / 1e3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_line_of_the_script_among_those_of_wrk() {
+        let said = "Running 5s test @ http://127.0.0.1:1\n  2 threads and 64 connections\n\
+                    BENCH {\"duration_us\":5000000,\"answers\":100,\"refused\":3,\"broken\":0,\
+                    \"timed_out\":0,\"p50_us\":900,\"p99_us\":4500}\n";
+        let report = parse(said).unwrap();
+        assert_eq!(report.accepted(), 97);
+        assert!((report.seconds() - 5.0).abs() < 1e-9);
+        assert!((report.p99_ms() - 4.5).abs() < 1e-9);
+        assert!(parse("Requests/sec: 12\n").is_err());
+    }
+
+    #[test]
+    fn too_few_open_files_are_named_before_wrk_fails() {
+        let error = check_files(u32::MAX).unwrap_err().to_string();
+        assert!(error.contains("ulimit -Hn"), "{error}");
+    }
+}

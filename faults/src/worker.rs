@@ -1,0 +1,190 @@
+//! A worker process: some clients of both resources over one [`Redlock`].
+//!
+//! It is told what to do on stdin and reports on stdout, one JSON object a line. When stdin ends,
+//! whoever started it is gone, and so is it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use redlock::{Config, NodeConfig, Policy, Redlock};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::history::{Event, OperationId, Workload};
+use crate::register::Registers;
+use crate::section::{Client, Fencing, Gate, Journal};
+
+/// How long a node keeps a lock for a holder that says nothing more.
+pub const LEASE: Duration = Duration::from_secs(1);
+/// How long a client waits for the lock.
+pub const WAIT: Duration = Duration::from_secs(2);
+/// How long one node may take to answer.
+pub const NODE_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// A client that got an answer asks again after up to this long, so that the machine can breathe.
+const THINK: Duration = Duration::from_millis(20);
+/// A process that was not run for so long is no witness of who was alive.
+const STALL: Duration = Duration::from_millis(150);
+const STALL_CHECK: Duration = Duration::from_millis(20);
+const VOTING_CHECK: Duration = Duration::from_millis(20);
+
+/// The first line on stdin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The process, from 0.
+    pub process: usize,
+    /// Each start of a process has its own.
+    pub start: u64,
+    /// The first of its clients.
+    pub first_client: usize,
+    /// How many clients it has, for each resource.
+    pub clients: usize,
+    /// `host:port` of each node.
+    pub nodes: Vec<String>,
+    /// The database.
+    pub database_url: String,
+}
+
+/// The other lines on stdin.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Command {
+    /// Hold the next operation on this resource between its transactions.
+    Hold(Workload),
+    /// Let it go on.
+    Go,
+    /// Begin no more operations, and end when those under way have ended.
+    Finish,
+}
+
+/// A line on stdout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Report {
+    /// A step of an operation.
+    Step(Event),
+    /// The process was not run in this time.
+    Stalled {
+        /// From then.
+        from: u64,
+        /// Until then.
+        to: u64,
+    },
+    /// So many nodes may vote, as far as this process knows.
+    Voting(usize),
+}
+
+/// Does what it is told until it is told to finish.
+///
+/// # Errors
+/// When it does not understand what it is told.
+pub async fn run() -> Result<()> {
+    let mut first = String::new();
+    std::io::stdin().read_line(&mut first)?;
+    let assignment: Assignment = serde_json::from_str(&first).context("the first line on stdin")?;
+    let (gate, finish) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
+    let (closing, finishing) = (Arc::clone(&gate), Arc::clone(&finish));
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(Command::Hold(workload)) => closing.close(workload),
+                Ok(Command::Go) => closing.open(),
+                Ok(Command::Finish) => finishing.store(true, Ordering::Relaxed),
+                Err(error) => eprintln!("lock-client: {line:?}: {error}"),
+            }
+        }
+        std::process::exit(1);
+    });
+    watch_for_stalls(|from, to| report(&Report::Stalled { from, to }));
+    work(&assignment, &gate, &finish).await
+}
+
+async fn work(assignment: &Assignment, gate: &Arc<Gate>, finish: &Arc<AtomicBool>) -> Result<()> {
+    let redlock = Redlock::start(&config(&assignment.nodes))?;
+    let connections = u32::try_from(assignment.clients * Workload::ALL.len())?;
+    let registers = Registers::connect(&assignment.database_url, connections)?;
+    tokio::spawn(report_voting(redlock.clone()));
+    let journal: Journal = Arc::new(|event| report(&Report::Step(event)));
+    let numbers = Arc::new(AtomicU64::new(1));
+    let mut clients = JoinSet::new();
+    for workload in Workload::ALL {
+        for number in assignment.first_client..assignment.first_client + assignment.clients {
+            let client = Client {
+                process: assignment.process,
+                number,
+                workload,
+                redlock: redlock.clone(),
+                policy: policy(),
+                registers: registers.clone(),
+                fencing: Fencing::InstalledBeforeReading,
+                gate: Arc::clone(gate),
+                journal: Arc::clone(&journal),
+            };
+            let (numbers, finish) = (Arc::clone(&numbers), Arc::clone(finish));
+            let start = assignment.start;
+            clients.spawn(async move {
+                while !finish.load(Ordering::Relaxed) {
+                    let number = numbers.fetch_add(1, Ordering::Relaxed);
+                    client.swap(OperationId { start, number }).await;
+                    sleep(THINK.mul_f64(rand::random_range(0.0..1.0))).await;
+                }
+            });
+        }
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+/// Tells how many nodes may vote, whenever that changes.
+async fn report_voting(redlock: Redlock) {
+    let mut last = 0;
+    loop {
+        let (voting, _) = redlock.connected();
+        if voting != last {
+            report(&Report::Voting(voting));
+            last = voting;
+        }
+        sleep(VOTING_CHECK).await;
+    }
+}
+
+/// The nodes at these addresses.
+#[must_use]
+pub fn config(addresses: &[String]) -> Config {
+    let nodes = addresses
+        .iter()
+        .map(|address| NodeConfig { address: address.clone(), password: None })
+        .collect();
+    Config { node_timeout: NODE_TIMEOUT, longest_lease: LEASE, ..Config::new(nodes) }
+}
+
+/// Lease and wait of every client.
+#[must_use]
+pub fn policy() -> Policy {
+    Policy { wait_timeout: WAIT, lease_time: LEASE, ..Policy::default() }
+}
+
+/// Tells of every time in which this process was not run, from a thread of its own.
+pub fn watch_for_stalls(stalled: impl Fn(u64, u64) + Send + 'static) {
+    std::thread::spawn(move || {
+        loop {
+            let (from, started) = (clock::now(), Instant::now());
+            std::thread::sleep(STALL_CHECK);
+            if started.elapsed() > STALL {
+                stalled(from, clock::now());
+            }
+        }
+    });
+}
+
+/// Written at once and as a whole: the process may be killed after it.
+fn report(report: &Report) {
+    let mut stdout = std::io::stdout().lock();
+    // Who does not listen any more has gone, and stdin tells so.
+    let _ = serde_json::to_string(report).map(|line| writeln!(stdout, "{line}"));
+}

@@ -1,0 +1,304 @@
+//! Two clients acquire one resource from three nodes while messages are slow, leases end, and nodes
+//! restart and forget; then they change what the lock guards.
+//!
+//! A client acquires once: one that asks again is one more client to the nodes, with an owner name
+//! of its own. Its request is granted with any token above the node's fence, when it arrives or at
+//! any time later: that it proposes a token, and that a refused request stands until a release, are
+//! special cases. A node that is down is one whose messages are slow and then lost. A client that
+//! stops for good is one that takes no further step, which is a part of every order of events.
+
+mod state;
+
+use stateright::{Model, Property};
+
+use state::{CLIENTS, Client, Link, NODES, Node, Stage, Standing};
+
+pub use state::State;
+
+/// The highest token.
+const TOKENS: u8 = 2;
+
+/// A promise: tokens are unique.
+pub const UNIQUE: &str = "no two acquisitions have the same token";
+/// A promise: tokens are in the order of time.
+pub const RISING: &str = "an acquisition that begins later has a higher token";
+/// A promise: the guarded register changes only as its writer has seen it.
+pub const NO_LOST_UPDATE: &str = "the value that is replaced is the one that was read";
+/// Usual, not promised: it holds only as long as clocks do.
+pub const EXCLUSION: &str = "only one client at a time believes that it holds the lock";
+const BOTH: &str = "both clients acquire";
+const BOTH_WRITE: &str = "both clients write";
+const READMITTED: &str = "a client acquires after another, with a node that forgot the other";
+
+/// What can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A node that restarted has no vote at first.
+    Quarantine,
+    /// It waits until every lease that it may have forgotten is over.
+    Wait,
+    /// It learns from a majority.
+    LearnFromMajority,
+    /// A node grants only a token above its fence.
+    Counter,
+    /// The register refuses tokens that are not the highest.
+    Fence,
+    /// The token is installed before anything is read.
+    InstallFirst,
+    /// Nodes' clocks are sound: a lock lasts on its node at least as long as its holder's lease.
+    Clocks,
+}
+
+/// The model and its bounds.
+#[derive(Clone, Debug, Default)]
+pub struct Lock {
+    /// How often a node restarts.
+    pub restarts: u8,
+    /// More than a minority of the nodes may forget at the same time.
+    pub majority_forgets: bool,
+    /// Leases take time, and locks last at least as long on their nodes. Otherwise a lease may be
+    /// over as soon as it is granted, and locks end at any time.
+    pub timed: bool,
+    /// The rule that is left out.
+    pub without: Option<Rule>,
+}
+
+/// A step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each step says who takes it, and where")]
+pub enum Action {
+    /// A client asks all nodes that vote.
+    Ask { client: usize },
+    /// A node grants what the client asked for.
+    Grant { client: usize, node: usize, token: u8 },
+    /// A release arrives.
+    Release { client: usize, node: usize },
+    /// A client counts no votes any more and releases.
+    GiveUp { client: usize },
+    /// A lease ends by its holder's clock.
+    LeaseEnds { client: usize },
+    /// A lock ends on its node.
+    LockEnds { node: usize },
+    /// A holder puts its token into the register.
+    Install { client: usize },
+    /// A holder reads the register.
+    Read { client: usize },
+    /// A holder writes the register and releases.
+    Write { client: usize },
+    /// A node starts again, and its connections are cut.
+    Restart { node: usize, with_data: bool },
+    /// A node is read to teach one in quarantine, which is admitted once that is enough.
+    Teach { node: usize, teacher: usize },
+}
+
+impl Lock {
+    fn has(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    fn grants(&self, node: &Node, token: u8) -> bool {
+        node.lock.is_none() && (token > node.fence || !self.has(Rule::Counter))
+    }
+
+    /// How many others a node that restarted must learn from.
+    fn teachers_needed(&self, state: &State) -> usize {
+        let majority_restarted = state.quarantined() > NODES / 2;
+        if majority_restarted || !self.has(Rule::LearnFromMajority) { 1 } else { NODES / 2 + 1 }
+    }
+
+    fn client_actions(&self, state: &State, client: usize, actions: &mut Vec<Action>) {
+        let Client { stage, in_time, installed, read, .. } = state.clients[client];
+        match stage {
+            // Clients are numbered as they begin.
+            Stage::Idle if client == 0 || state.clients[client - 1].stage != Stage::Idle => {
+                actions.push(Action::Ask { client });
+            }
+            Stage::Idle | Stage::Over => {}
+            Stage::Asking => actions.push(Action::GiveUp { client }),
+            Stage::Holding => actions.push(match (installed, read) {
+                (true, Some(_)) => Action::Write { client },
+                (false, None) if self.has(Rule::InstallFirst) => Action::Install { client },
+                (false, Some(_)) => Action::Install { client },
+                (_, None) => Action::Read { client },
+            }),
+        }
+        if in_time {
+            actions.push(Action::LeaseEnds { client });
+        }
+        for (node, is) in state.nodes.iter().enumerate() {
+            let Link { request, release, .. } = is.links[client];
+            if release {
+                actions.push(Action::Release { client, node });
+            }
+            if request {
+                let grants = |token: &u8| self.grants(is, *token);
+                let grant = |token| Action::Grant { client, node, token };
+                actions.extend((1..=TOKENS).filter(grants).map(grant));
+            }
+        }
+    }
+
+    fn node_actions(&self, state: &State, node: usize, actions: &mut Vec<Action>) {
+        let is = &state.nodes[node];
+        let is_over = |owner| !state.is_under_way(owner);
+        let lasts = self.timed && self.has(Rule::Clocks);
+        if is.lock.is_some_and(|owner| !lasts || is_over(owner)) {
+            actions.push(Action::LockEnds { node });
+        }
+        let quarantined = state.quarantined();
+        if state.restarts > 0 && (quarantined == 0 || (self.majority_forgets && is.votes())) {
+            actions.push(Action::Restart { node, with_data: false });
+            if !self.majority_forgets {
+                actions.push(Action::Restart { node, with_data: true });
+            }
+        }
+        if let Standing::Quarantined { waits_for, .. } = is.standing
+            && (state.waited(waits_for) || !self.has(Rule::Wait))
+        {
+            let majority_restarted = quarantined > NODES / 2;
+            let knows = |teacher: &usize| {
+                let other = &state.nodes[*teacher];
+                *teacher != node && !other.has_taught && (other.votes() || majority_restarted)
+            };
+            let teach = |teacher| Action::Teach { node, teacher };
+            actions.extend((0..NODES).filter(knows).map(teach));
+        }
+    }
+
+    fn grant(&self, next: &mut State, client: usize, node: usize, token: u8) {
+        let is = &mut next.nodes[node];
+        (is.lock, is.fence, is.links[client].request) = (Some(client), token, false);
+        if is.votes() && next.clients[client].stage == Stage::Asking {
+            is.links[client].granted = Some(token);
+            if next.has_quorum(client, token) {
+                next.acquired_by(client, token, self.timed);
+            }
+        }
+    }
+
+    fn restart(&self, next: &mut State, node: usize, with_data: bool) {
+        next.restarts -= 1;
+        let mut waits_for = [false; CLIENTS];
+        for (client, waits) in waits_for.iter_mut().enumerate() {
+            *waits = next.is_under_way(client);
+        }
+        let is = &mut next.nodes[node];
+        is.lose_messages(&next.clients);
+        if !with_data {
+            is.forgot = is.links.iter().any(|link| link.granted.is_some());
+            (is.lock, is.fence) = (None, 0);
+        }
+        if self.has(Rule::Quarantine) {
+            is.standing = Standing::Quarantined { waits_for, learnt: 0 };
+        }
+    }
+
+    fn teach(&self, next: &mut State, node: usize, teacher: usize) {
+        let needed = self.teachers_needed(next);
+        next.nodes[teacher].has_taught = true;
+        let known = next.nodes[teacher].fence;
+        let taught = next.nodes.iter().filter(|node| node.has_taught).count();
+        let is = &mut next.nodes[node];
+        if let Standing::Quarantined { learnt, .. } = &mut is.standing {
+            *learnt = known.max(*learnt);
+            if taught >= needed {
+                is.fence = is.fence.max(*learnt);
+                is.standing = Standing::Votes;
+                for node in &mut next.nodes {
+                    node.has_taught = false;
+                }
+            }
+        }
+    }
+
+    /// A step of a holder.
+    fn hold(&self, next: &mut State, action: Action) {
+        let (register, clients) = (&mut next.register, &mut next.clients);
+        match action {
+            Action::Install { client } => {
+                let holder = &mut clients[client];
+                if holder.token > register.fence {
+                    (register.fence, holder.installed) = (holder.token, true);
+                } else if !self.has(Rule::Fence) {
+                    holder.installed = true;
+                } else {
+                    next.release(client);
+                }
+            }
+            Action::Read { client } => clients[client].read = Some(register.value),
+            Action::Write { client } => {
+                let holder = &clients[client];
+                if holder.token == register.fence || !self.has(Rule::Fence) {
+                    register.lost_update |= holder.read != Some(register.value);
+                    register.value += 1;
+                }
+                next.release(client);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Model for Lock {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.restarts)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for client in 0..CLIENTS {
+            self.client_actions(state, client, actions);
+        }
+        for node in 0..NODES {
+            self.node_actions(state, node, actions);
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        match action {
+            Action::Ask { client } => next.ask(client),
+            Action::Grant { client, node, token } => self.grant(&mut next, client, node, token),
+            Action::Release { client, node } => next.nodes[node].release(client),
+            Action::GiveUp { client } => next.release(client),
+            Action::LeaseEnds { client } => next.clients[client].in_time = false,
+            Action::LockEnds { node } => next.nodes[node].lock = None,
+            Action::Install { .. } | Action::Read { .. } | Action::Write { .. } => {
+                self.hold(&mut next, action);
+            }
+            Action::Restart { node, with_data } => self.restart(&mut next, node, with_data),
+            Action::Teach { node, teacher } => self.teach(&mut next, node, teacher),
+        }
+        if self.has(Rule::Counter) {
+            for node in &mut next.nodes {
+                node.drop_idle_messages(TOKENS);
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always(UNIQUE, |_, state: &State| state.tokens_are_unique()),
+            Property::always(RISING, |_, state: &State| {
+                state.tokens().all(|(token, floor)| token > floor)
+            }),
+            Property::always(NO_LOST_UPDATE, |_, state: &State| !state.register.lost_update),
+            Property::sometimes(BOTH, |_, state: &State| state.tokens().count() == CLIENTS),
+            Property::sometimes(BOTH_WRITE, |_, state: &State| state.register.value == 2),
+        ];
+        if self.timed {
+            properties.push(Property::always(EXCLUSION, |_, state: &State| {
+                state.clients.iter().filter(|client| client.in_time).count() <= 1
+            }));
+        }
+        if self.restarts > 0 {
+            properties.push(Property::sometimes(READMITTED, |_, state: &State| {
+                state.acquired_from_readmitted()
+            }));
+        }
+        properties
+    }
+}

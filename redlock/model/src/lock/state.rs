@@ -1,0 +1,228 @@
+//! What there is in the model, and what follows from it.
+
+use stateright::Representative;
+
+pub(super) const NODES: usize = 3;
+pub(super) const CLIENTS: usize = 2;
+const QUORUM: usize = NODES / 2 + 1;
+
+/// Nodes and clients, and the register that the lock guards.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+pub struct State {
+    pub(super) nodes: [Node; NODES],
+    pub(super) clients: [Client; CLIENTS],
+    pub(super) register: Register,
+    /// How often a node may still restart.
+    pub(super) restarts: u8,
+}
+
+/// One Redis.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Node {
+    /// The client that holds it, if any. Each asks once, so a client is an owner.
+    pub(super) lock: Option<usize>,
+    /// The highest token granted here.
+    pub(super) fence: u8,
+    pub(super) standing: Standing,
+    /// It lost a vote that an acquisition counts.
+    pub(super) forgot: bool,
+    /// It was read for the node in quarantine.
+    pub(super) has_taught: bool,
+    /// The connection of each client.
+    pub(super) links: [Link; CLIENTS],
+}
+
+/// Whether the run id of a node is the one that is written down as admitted.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    Votes,
+    Quarantined {
+        /// Whose leases it may have forgotten, and who may count its old votes.
+        waits_for: [bool; CLIENTS],
+        /// The highest fence of the nodes read for it so far.
+        learnt: u8,
+    },
+}
+
+/// What is under way from a client to a node, or stands there.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Link {
+    pub(super) request: bool,
+    pub(super) release: bool,
+    /// The token that the node granted and the client counts, whatever became of the node since.
+    pub(super) granted: Option<u8>,
+}
+
+/// One acquisition.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) stage: Stage,
+    /// What it acquired.
+    pub(super) token: Option<u8>,
+    /// The highest token that anybody had when it began.
+    pub(super) floor: u8,
+    /// Its lease is not over by its own clock.
+    pub(super) in_time: bool,
+    pub(super) installed: bool,
+    /// What it read from the register.
+    pub(super) read: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub(super) enum Stage {
+    Idle,
+    Asking,
+    Holding,
+    /// Released, or given up.
+    Over,
+}
+
+/// What the lock guards: in the product, a row of the ledger.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
+pub(super) struct Register {
+    /// The highest token installed.
+    pub(super) fence: Option<u8>,
+    /// How often it was written.
+    pub(super) value: u8,
+    /// A write replaced a value that its writer had not read.
+    pub(super) lost_update: bool,
+}
+
+impl State {
+    pub(super) fn new(restarts: u8) -> Self {
+        let node = Node {
+            lock: None,
+            fence: 0,
+            standing: Standing::Votes,
+            forgot: false,
+            has_taught: false,
+            links: [Link::default(); CLIENTS],
+        };
+        let client = Client {
+            stage: Stage::Idle,
+            token: None,
+            floor: 0,
+            in_time: false,
+            installed: false,
+            read: None,
+        };
+        Self {
+            nodes: [node; NODES],
+            clients: [client; CLIENTS],
+            register: Register::default(),
+            restarts,
+        }
+    }
+
+    /// Whether votes for this client may still be counted, or its lease is not over.
+    pub(super) fn is_under_way(&self, client: usize) -> bool {
+        let Client { stage, in_time, .. } = self.clients[client];
+        stage == Stage::Asking || in_time
+    }
+
+    pub(super) fn has_quorum(&self, client: usize, token: u8) -> bool {
+        let granted = |node: &&Node| node.links[client].granted == Some(token);
+        self.nodes.iter().filter(granted).count() >= QUORUM
+    }
+
+    /// Whether every lease that the node may have forgotten is over.
+    pub(super) fn waited(&self, waits_for: [bool; CLIENTS]) -> bool {
+        (0..CLIENTS).all(|client| !waits_for[client] || !self.is_under_way(client))
+    }
+
+    pub(super) fn quarantined(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.votes()).count()
+    }
+
+    /// The tokens that clients got, and the highest that anybody had when each began.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (u8, u8)> {
+        self.clients.iter().filter_map(|client| Some((client.token?, client.floor)))
+    }
+
+    pub(super) fn tokens_are_unique(&self) -> bool {
+        let [one, other] = self.clients.each_ref().map(|client| client.token);
+        one.is_none() || one != other
+    }
+
+    /// Whether a client acquired after another, with a node that had forgotten the other.
+    pub(super) fn acquired_from_readmitted(&self) -> bool {
+        let is_later = |client: usize| {
+            let Client { token, floor, .. } = self.clients[client];
+            token.is_some() && floor > 0
+        };
+        self.nodes.iter().any(|node| node.forgot && node.lock.is_some_and(is_later))
+    }
+
+    pub(super) fn ask(&mut self, client: usize) {
+        let floor = self.tokens().map(|(token, _)| token).max().unwrap_or(0);
+        let asks = &mut self.clients[client];
+        (asks.stage, asks.floor) = (Stage::Asking, floor);
+        for node in &mut self.nodes {
+            node.links[client].request = node.votes();
+        }
+    }
+
+    pub(super) fn acquired_by(&mut self, client: usize, token: u8, takes_time: bool) {
+        let holder = &mut self.clients[client];
+        (holder.stage, holder.token, holder.in_time) = (Stage::Holding, Some(token), takes_time);
+    }
+
+    /// Ends an acquisition, won or not.
+    pub(super) fn release(&mut self, client: usize) {
+        let over = &mut self.clients[client];
+        *over =
+            Client { stage: Stage::Over, in_time: false, installed: false, read: None, ..*over };
+        for node in &mut self.nodes {
+            let link = &mut node.links[client];
+            // What is granted after that only stands in others' way.
+            (link.request, link.release) = (false, true);
+            // What did not become an acquisition is of no interest any more.
+            link.granted = link.granted.filter(|_| self.clients[client].token.is_some());
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn release(&mut self, client: usize) {
+        self.lock = self.lock.filter(|owner| *owner != client);
+        self.links[client].release = false;
+    }
+
+    /// Its connections are cut. Whatever it forgot, requests may stand in the rest, even those that
+    /// it had granted.
+    pub(super) fn lose_messages(&mut self, clients: &[Client; CLIENTS]) {
+        for (link, client) in self.links.iter_mut().zip(clients) {
+            link.request = matches!(client.stage, Stage::Asking | Stage::Holding);
+            link.release = false;
+        }
+    }
+
+    /// Drops the messages to it that can change nothing any more: no fence falls but when
+    /// requests stand again.
+    pub(super) fn drop_idle_messages(&mut self, highest_token: u8) {
+        for (client, link) in self.links.iter_mut().enumerate() {
+            link.request &= self.fence < highest_token;
+            link.release &= self.lock == Some(client);
+        }
+    }
+
+    pub(super) fn votes(&self) -> bool {
+        self.standing == Standing::Votes
+    }
+}
+
+impl Representative for State {
+    /// Nodes are alike, and a wait that is over is no wait.
+    fn representative(&self) -> Self {
+        let mut same = self.clone();
+        for node in &mut same.nodes {
+            if let Standing::Quarantined { waits_for, .. } = &mut node.standing {
+                for (client, waits) in waits_for.iter_mut().enumerate() {
+                    *waits &= self.is_under_way(client);
+                }
+            }
+        }
+        same.nodes.sort_unstable();
+        same
+    }
+}

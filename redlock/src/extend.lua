@@ -1,0 +1,23 @@
+-- Lets a hold last longer on this node, if it never ended here.
+-- KEYS     the membership, the floor (not used), then the locks
+-- ARGV     epoch, owner, lease in ms, and the longest lease, which does not matter here
+-- Returns  {time, vote}
+--   time     this node's clock in microseconds
+--   vote     1 extended; 0 a lock is not the owner's any more; -2 the epoch is over
+-- A lock that is gone is never set again: others may have held it in between.
+local time = redis.call('TIME')
+local vote = 1
+if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') then
+  vote = -2
+end
+for i = 3, #KEYS do
+  if redis.call('GET', KEYS[i]) ~= ARGV[2] then
+    vote = 0
+  end
+end
+if vote == 1 then
+  for i = 3, #KEYS do
+    redis.call('PEXPIRE', KEYS[i], ARGV[3])
+  end
+end
+return {time[1] * 1000000 + time[2], vote}

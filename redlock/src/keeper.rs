@@ -1,0 +1,220 @@
+//! A node's keeper: connects, asks for signs of life, and connects again.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::clock::Sample;
+use crate::members::Membership;
+use crate::node::Node;
+use crate::observe::Exclusion;
+use crate::quarantine;
+use crate::roster::Roster;
+use crate::script::{ADMITTED, CHANNEL, Left, MEMBERS};
+
+/// Owns no lock.
+const NOBODY: &str = "";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const PING_EVERY: Duration = Duration::from_millis(500);
+/// How often a node that is kept out is looked at.
+const QUARANTINE_POLL: Duration = Duration::from_millis(25);
+const FIRST_RECONNECT: Duration = Duration::from_millis(50);
+const LAST_RECONNECT: Duration = Duration::from_secs(1);
+
+type Notices = UnboundedReceiver<PushInfo>;
+
+/// Runs until it is dropped, or the roster is.
+pub(crate) async fn keep(node: Arc<Node>, client: Client, roster: Weak<Roster>) {
+    let mut pause = FIRST_RECONNECT;
+    let mut reported = false;
+    loop {
+        let Some(alive) = roster.upgrade() else { return };
+        match connect(&node, &client, &alive).await {
+            Ok(notices) => {
+                (pause, reported) = (FIRST_RECONNECT, false);
+                // After it counts as connected, so that nothing falls between the two.
+                catch_up(&node, &alive).await;
+                drop(alive);
+                let reason = listen(&node, notices, &roster).await;
+                node.disconnected();
+                warn!(node = node.address(), reason, "lock node lost");
+                if let Some(roster) = roster.upgrade() {
+                    roster.count_votes();
+                }
+            }
+            Err(error) if reported => {
+                debug!(node = node.address(), %error, "still not connected");
+            }
+            Err(error) => {
+                warn!(node = node.address(), %error, "lock node does not connect");
+                reported = true;
+            }
+        }
+        sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(LAST_RECONNECT);
+    }
+}
+
+async fn connect(node: &Node, client: &Client, roster: &Arc<Roster>) -> RedisResult<Notices> {
+    let (sender, notices) = unbounded_channel();
+    let (slot, ears) = (node.slot(), Arc::downgrade(roster));
+    // Notices are taken in where they arrive: another task for them is another wake-up for each.
+    let hear = move |push: PushInfo| match push.kind {
+        PushKind::Disconnection => sender.send(push).map_err(drop),
+        PushKind::Message => {
+            if let Some(redis::Value::BulkString(text)) = push.data.last()
+                && let Some(roster) = ears.upgrade()
+            {
+                roster.board.heard(&String::from_utf8_lossy(text), slot);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CONNECT_TIMEOUT))
+        .set_push_sender(hear);
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    connection.subscribe(CHANNEL).await?;
+    roster.scripts.load(&mut connection).await?;
+    let run_id = run_id(&mut connection).await?;
+    let (admitted, membership): (Option<String>, Membership) = redis::pipe()
+        .cmd("GET")
+        .arg(ADMITTED)
+        .cmd("HMGET")
+        .arg(MEMBERS)
+        .arg(&["epoch", "nodes", "joining"])
+        .query_async(&mut connection)
+        .await?;
+    roster.adopt(membership);
+    node.connected(connection, &run_id, admitted.as_deref());
+    if node.is_admitted() {
+        info!(node = node.address(), "lock node connected");
+        roster.admit(node, &run_id);
+    } else {
+        roster.observer.node_excluded(node.slot(), Exclusion::Restarted);
+        roster.count_votes();
+    }
+    Ok(notices)
+}
+
+/// Redis's id of the process that answers.
+async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+    let information: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let run_id = information.lines().find_map(|line| line.strip_prefix("run_id:"));
+    Ok(run_id.unwrap_or_default().to_owned())
+}
+
+/// Tells a node what it missed: releases, and values. What it has newer it keeps.
+async fn catch_up(node: &Node, roster: &Roster) {
+    for release in node.take_owed() {
+        let call = roster.scripts.release(&release.owner, &release.line, &release.handovers);
+        if node.run::<u64>(&call).await.is_err() {
+            node.owe(release);
+        }
+    }
+    let values = roster.board.values();
+    if !values.is_empty() {
+        let call = roster.scripts.release(NOBODY, &Left::default(), &values);
+        // A node that fails here is connected to again, and told again.
+        let _ = node.run::<u64>(&call).await;
+    }
+}
+
+/// Hands notices to the board, and looks after the node, until the connection is of no use any
+/// more; returns why.
+async fn listen(node: &Arc<Node>, mut notices: Notices, roster: &Weak<Roster>) -> &'static str {
+    let mut looked = Instant::now();
+    loop {
+        let every = if node.is_admitted() { PING_EVERY } else { QUARANTINE_POLL };
+        let next_look = sleep((looked + every).saturating_duration_since(Instant::now()));
+        tokio::select! {
+            notice = notices.recv() => {
+                return if notice.is_some() { "disconnected" } else { "connection closed" };
+            }
+            // A node that hangs keeps its socket open, so only a question finds out.
+            () = next_look => {}
+            () = node.look.notified() => {}
+        }
+        let Some(roster) = roster.upgrade() else { return "no longer used" };
+        let Some(connection) = node.connection() else { return "connection closed" };
+        if look(node, connection, &roster).await.is_err() {
+            return "no answer to ping";
+        }
+        looked = Instant::now();
+    }
+}
+
+/// Reads the node's clock and membership, and sees whether it may vote again.
+async fn look(
+    node: &Node,
+    mut connection: MultiplexedConnection,
+    roster: &Arc<Roster>,
+) -> RedisResult<()> {
+    let asked = Instant::now();
+    let ((seconds, micros), membership, admitted): ((i64, i64), Membership, Option<String>) =
+        redis::pipe()
+            .cmd("TIME")
+            .cmd("HMGET")
+            .arg(MEMBERS)
+            .arg(&["epoch", "nodes", "joining"])
+            .cmd("GET")
+            .arg(ADMITTED)
+            .query_async(&mut connection)
+            .await?;
+    let micros = seconds * 1_000_000 + micros;
+    let sample = Sample { asked, answered: Instant::now(), micros };
+    roster.clock_is_sound(node, sample);
+    roster.adopt(membership);
+    if admitted.is_none() && node.is_admitted() {
+        wiped(node, &mut connection, roster).await?;
+    }
+    let Some(restarted) = node.restarted() else {
+        // What keeps it from voting may be over by now.
+        roster.count_votes();
+        return Ok(());
+    };
+    let admission = quarantine::may_vote(node, &mut connection, &restarted, roster);
+    // Whatever other nodes it needs for that, this one must not go unheard meanwhile.
+    if let Ok(admitted) = timeout(CONNECT_TIMEOUT, admission).await
+        && admitted?
+    {
+        info!(node = node.address(), "lock node admitted to vote");
+        roster.admit(node, &restarted.run_id);
+        roster.observer.node_admitted(node.slot());
+    }
+    Ok(())
+}
+
+/// The node's data were removed while it ran (`FLUSHALL`): it has forgotten what it granted, like
+/// one that restarted without them. It gets the values again at once, and votes when it has learned
+/// from the others. Where no majority of others is left to learn from, it is told what this client
+/// knows and goes on: keeping it out would stop everything, and it is for what the lock guards to
+/// tell holders apart until the leases that were forgotten are over.
+async fn wiped(
+    node: &Node,
+    connection: &mut MultiplexedConnection,
+    roster: &Arc<Roster>,
+) -> RedisResult<()> {
+    let run_id = run_id(connection).await?;
+    let others = |other: &Node| other.address() != node.address() && other.is_admitted();
+    let excluded = roster.members().majority_of_each(others);
+    warn!(node = node.address(), excluded, "lock node lost its data while it ran");
+    if excluded {
+        roster.ends_first_use(&run_id);
+        node.forgot(run_id);
+        roster.observer.node_excluded(node.slot(), Exclusion::Restarted);
+        roster.count_votes();
+    } else {
+        quarantine::remind(connection, roster).await?;
+        connection.set::<_, _, ()>(ADMITTED, run_id).await?;
+    }
+    catch_up(node, roster).await;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+-- Gives this node what the others know: no counter is below theirs afterwards.
+-- KEYS     the membership, then the counters
+-- ARGV     epoch, nodes, joining, then per counter its value
+-- Returns  the epoch of the membership after the call
+for i = 2, #KEYS do
+  if tonumber(ARGV[i + 2]) > tonumber(redis.call('GET', KEYS[i]) or '0') then
+    redis.call('SET', KEYS[i], ARGV[i + 2])
+  end
+end
+local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
+if tonumber(ARGV[1]) > epoch then
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'nodes', ARGV[2], 'joining', ARGV[3])
+  epoch = tonumber(ARGV[1])
+end
+return epoch

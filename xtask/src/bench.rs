@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: what the product costs, against limits measured in the same run. The
+//! measuring itself is the crate `bench/`, built with optimisation, and so is what it measures.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::images::target_folder;
+use crate::shell::{self, cargo, command, line, say};
+use crate::tools;
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct Options {
+    /// For the bench, which explains them with `--help`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    arguments: Vec<OsString>,
+}
+
+/// `cargo xtask bench`.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    tools::ensure_packages(tools::BENCH)?;
+    say("building flashsale-app and flashsale-bench (release)");
+    // One after the other: together, the app would be built with what only the bench needs.
+    for package in ["flashsale-app", "flashsale-bench"] {
+        shell::run(cargo("build").args(["--release", "--package", package]))?;
+    }
+    let folder = target_folder().join("release");
+    let mut bench = command(folder.join("flashsale-bench"));
+    bench
+        .args(&options.arguments)
+        .env("FLASHSALE_APP", folder.join("flashsale-app"))
+        // Files are where the person stands, not where the checkout is.
+        .current_dir(std::env::current_dir()?);
+    let status = bench.status().with_context(|| format!("cannot start {}", line(&bench)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

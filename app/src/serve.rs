@@ -3,6 +3,7 @@
 mod activity;
 mod body;
 mod http;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 pub use self::body::BodyTimeout;
 pub use self::http::Peer;
+use self::threads::Threads;
 use crate::auth::{Attempts, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
 use crate::coupons::Coupons;
@@ -93,7 +95,11 @@ pub async fn run(
     }
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, clients };
-    servers.serve(api, router::api(state), internal, router::internal(probes), &shutdown).await;
+    let (api_router, internal_router) = (router::api(state), router::internal(probes));
+    servers
+        .serve(api, api_router, internal, internal_router, &shutdown)
+        .await
+        .context("cannot serve the API")?;
     // Ends with the same signal.
     let _ = upkeep.await;
     Ok(())
@@ -176,11 +182,13 @@ impl Servers {
         internal: TcpListener,
         internal_router: axum::Router,
         shutdown: &CancellationToken,
-    ) {
+    ) -> std::io::Result<()> {
         let serve = |listener, router, shutdown| {
             http::serve(listener, router, self.config, Arc::clone(&self.clients), shutdown)
         };
-        let api = serve(api, api_router, shutdown.clone());
+        let threads = Threads::start()?;
+        let api = serve(threads.take_over(api)?, api_router, shutdown.clone());
+        let api = threads.spawn(api);
         // The probes answer as long as requests are under way.
         let drained = CancellationToken::new();
         let internal = tokio::spawn(serve(internal, internal_router, drained.clone()));
@@ -191,10 +199,11 @@ impl Servers {
             tokio::time::sleep(DRAIN).await;
         };
         tokio::select! {
-            () = api => {}
+            ended = api => ended?,
             () = deadline => warn!("requests were still under way after {DRAIN:?}"),
         }
         drained.cancel();
         let _ = timeout(Duration::from_secs(1), internal).await;
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
@@ -176,6 +177,7 @@ pub struct Combiner<B: Batch> {
     redlock: Redlock,
     batch: Arc<B>,
     config: CombinerConfig,
+    runtime: Handle,
     queues: Mutex<HashMap<String, Arc<Queue<B>>>>,
     /// To the worker of all that is not in fair order, from the first such item on.
     bells: OnceLock<mpsc::UnboundedSender<Ring<B>>>,
@@ -195,13 +197,18 @@ impl<B: Batch> std::fmt::Debug for Combiner<B> {
 }
 
 impl<B: Batch> Combiner<B> {
-    /// Executes `batch` under locks from `redlock`.
+    /// Executes `batch` under locks from `redlock`, on the runtime in which this is called, wherever
+    /// callers submit from.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
     pub fn new(redlock: Redlock, batch: B, config: CombinerConfig) -> Self {
         Self {
             redlock,
             batch: Arc::new(batch),
             config,
+            runtime: Handle::current(),
             queues: Mutex::default(),
             bells: OnceLock::new(),
         }
@@ -276,13 +283,13 @@ impl<B: Batch> Combiner<B> {
             Order::Unordered => {
                 let bells = self.bells.get_or_init(|| {
                     let (bells, rings) = mpsc::unbounded_channel();
-                    tokio::spawn(unordered::run(rings));
+                    self.runtime.spawn(unordered::run(rings));
                     bells
                 });
                 Some(Bell::of(worker, receiver, bells.clone()))
             }
             Order::Fair => {
-                tokio::spawn(fair::Line::new(worker, receiver).run());
+                self.runtime.spawn(fair::Line::new(worker, receiver).run());
                 None
             }
         };

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::warn;
@@ -48,6 +49,7 @@ const MOST_UNRECORDED: usize = 200_000;
 #[derive(Debug)]
 pub(super) struct Atomic {
     core: Arc<Core>,
+    runtime: Handle,
     lines: Mutex<HashMap<String, mpsc::Sender<Waiting>>>,
 }
 
@@ -95,7 +97,7 @@ impl Atomic {
             ready: watch::Sender::default(),
             look: Notify::new(),
         };
-        Ok(Self { core: Arc::new(core), lines: Mutex::default() })
+        Ok(Self { core: Arc::new(core), runtime: Handle::current(), lines: Mutex::default() })
     }
 
     /// Keeps the stores in agreement and records orders, until it is dropped.
@@ -153,7 +155,7 @@ impl Atomic {
             return line.clone();
         }
         let (sender, arrivals) = mpsc::channel(QUEUE);
-        tokio::spawn(line::serve(Arc::clone(&self.core), product_id.to_owned(), arrivals));
+        self.runtime.spawn(line::serve(Arc::clone(&self.core), product_id.to_owned(), arrivals));
         lines.insert(product_id.to_owned(), sender.clone());
         sender
     }

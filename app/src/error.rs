@@ -78,9 +78,6 @@ pub enum ApiError {
         /// The units it was given in all.
         stock: i64,
     },
-    /// Redis decides, so the product stays.
-    #[error("this sale is decided by Redis (strategy Atomic): its products cannot be deleted")]
-    NotDeletedWithAtomic,
     /// As many follow the stock here as this replica takes.
     #[error("too many follow the stock on this replica; ask /v1/sale instead")]
     TooManyListeners,
@@ -197,7 +194,6 @@ impl ApiError {
             }
             Self::Body(rejection) => (rejection.status(), body_code(rejection)),
             Self::ProductExists(_) => (StatusCode::CONFLICT, "product_exists"),
-            Self::NotDeletedWithAtomic => (StatusCode::CONFLICT, "not_with_atomic"),
             Self::StockChanged { .. } => (StatusCode::CONFLICT, "stock_changed"),
             Self::TooManyListeners => (StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners"),
             Self::Field { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
@@ -263,7 +259,7 @@ impl From<ChangeError> for ApiError {
                 Self::StockChanged { stock }
             }
             ChangeError::Ledger(error) => error.into(),
-            ChangeError::NotWithAtomic => Self::NotDeletedWithAtomic,
+            ChangeError::Stock(_) => Self::Purchase(PurchaseError::StockUnavailable),
             ChangeError::LeaseOver => Self::Purchase(PurchaseError::DatabaseUnavailable),
         }
     }

@@ -199,12 +199,13 @@ impl Sale {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn change(&self, change: &ProductChange) -> Result<Option<Product>, ChangeError> {
-        let deletes = matches!(change, ProductChange::Delete { .. });
-        if deletes && !self.is_decided_by_the_database() {
-            return Err(ChangeError::NotWithAtomic);
-        }
         let policy = self.catalog.policy(&stock_resource(change.product_id()));
-        let product = change_product(&self.ledger, &self.redlock, policy, change).await?;
+        let product = match (&self.engine, change) {
+            (Engine::Atomic(atomic), ProductChange::Delete { .. }) => {
+                Box::pin(atomic.delete(change)).await?
+            }
+            _ => change_product(&self.ledger, &self.redlock, policy, change).await?,
+        };
         if let Err(error) = self.catalog.refresh().await {
             warn!(%error, "cannot read the catalog after a change");
         }

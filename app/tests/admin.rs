@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -88,9 +88,14 @@ async fn a_product_is_made_changed_restocked_and_deleted_in_both_stores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn purchases_at_the_time_of_a_deletion_are_sold_or_refused_and_leave_no_stock_behind() {
-    for (database, order) in [(Database::Postgres, "Fair"), (Database::Sqlite, "Unordered")] {
-        let settings = vec![("LOCK_ORDER", order.to_owned())];
-        let spec = SaleSpec { replicas: 2, settings, ..SaleSpec::on(database) };
+    for (database, setting, value, nodes) in [
+        (Database::Postgres, "LOCK_ORDER", "Fair", 5),
+        (Database::Sqlite, "LOCK_ORDER", "Unordered", 5),
+        (Database::Postgres, "STRATEGY", "Atomic", 1),
+        (Database::Sqlite, "STRATEGY", "Atomic", 1),
+    ] {
+        let settings = vec![(setting, value.to_owned())];
+        let spec = SaleSpec { replicas: 2, nodes, settings, ..SaleSpec::on(database) };
         let sale = TestSale::start(spec).await;
         let buyers: Vec<_> = (0..40).map(|i| sale.buyer(&format!("buyer-{i}"))).collect();
         let purchases =
@@ -254,7 +259,7 @@ async fn an_order_of_a_deleted_product_can_be_cancelled_and_nothing_brings_its_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_redis_decides_products_are_made_and_restocked_but_not_deleted() {
+async fn where_redis_decides_products_are_made_restocked_and_deleted() {
     let settings = vec![("STRATEGY", "Atomic".to_owned())];
     let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
     let sale = TestSale::start(spec).await;
@@ -268,6 +273,25 @@ async fn where_redis_decides_products_are_made_and_restocked_but_not_deleted() {
     eventually("what was added can be bought", async || bought("second").await).await;
     eventually("all of it", async || bought("third").await).await;
     assert_eq!(ann.buy("game", 1, None).await.problem(), (409, "sold_out"));
+
+    // Orders that this replica cannot record must not be lost with their product.
+    sale.nodes[0].command("XADD orders:game * version 3 incarnation 1 sold all").unwrap();
     let refused = admin.call("DELETE", "/v1/products/game", None).await;
-    assert_eq!(refused.problem(), (409, "not_with_atomic"));
+    assert_eq!(refused.problem(), (503, "stock_unavailable"));
+    sale.nodes[0].command("XTRIM orders:game MAXLEN 0").unwrap();
+    assert_eq!(admin.call("DELETE", "/v1/products/game", None).await.status, 204);
+    assert_eq!(ann.buy("game", 1, None).await.problem(), (404, "unknown_product"));
+    await_no_key_on_nodes(&sale, "game").await;
+    assert_eq!(sale.nodes[0].command("EXISTS sale:game").unwrap(), ":0\r\n");
+    let orders = Answer::of(ann.request(0, "GET", "/v1/orders").send().await.unwrap()).await;
+    assert_eq!(orders.body["orders"].as_array().unwrap().len(), 3, "{orders:?}");
+    assert_eq!(admin.call("DELETE", "/v1/products/game", None).await.status, 404);
+
+    let again = admin.call("POST", "/v1/products", Some(&game)).await;
+    assert_eq!((&again.body["stock"], &again.body["remaining"]), (&json!(4), &json!(1)));
+    eventually("it is sold again", async || bought("fourth").await).await;
+    eventually("all of it", async || {
+        ann.buy("game", 1, None).await.problem() == (409, "sold_out")
+    })
+    .await;
 }

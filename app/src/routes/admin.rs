@@ -238,13 +238,12 @@ pub(crate) async fn restock(
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
         (status = 204, description = "It cannot be bought any more"),
-        (status = 409, description = "`not_with_atomic`: not where Redis decides", body = Problem, content_type = "application/problem+json"),
         (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`: try again", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `stock_unavailable`: try again", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn delete(

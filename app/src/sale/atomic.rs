@@ -15,6 +15,7 @@
 //! order) reaches Redis the same way.
 
 mod consumer;
+mod delete;
 mod entry;
 mod keeper;
 mod line;
@@ -33,9 +34,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::catalog::Catalog;
+use super::change::ChangeError;
 use super::{PurchaseError, Receipt, stock_resource};
 use crate::config::LockConfig;
-use crate::ledger::{Ledger, Order, Purchase};
+use crate::ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
 use line::Waiting;
 use script::Scripts;
@@ -147,6 +149,14 @@ impl Atomic {
             }
         }
         self.core.look.notify_one();
+    }
+
+    /// Deletes a product when all that was sold of it is recorded.
+    pub(super) async fn delete(
+        &self,
+        change: &ProductChange,
+    ) -> Result<Option<Product>, ChangeError> {
+        self.core.delete(change).await
     }
 
     fn line(&self, product_id: &str) -> mpsc::Sender<Waiting> {

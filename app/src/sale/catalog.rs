@@ -94,8 +94,14 @@ impl Catalog {
         let products = self.ledger.products().await?;
         // The nodes are told again whenever one comes back.
         for (id, fence) in self.ledger.deleted_products().await? {
-            let token = u64::try_from(fence).unwrap_or(0);
-            self.redlock.saw_value(&stock_resource(&id), token, REMOVED);
+            let resource = stock_resource(&id);
+            match self.strategy {
+                Strategy::Locked => {
+                    let token = u64::try_from(fence).unwrap_or(0);
+                    self.redlock.saw_value(&resource, token, REMOVED);
+                }
+                Strategy::Atomic => self.supersede(&resource, REMOVED),
+            }
         }
         let entry = |product: Product| {
             let resource = stock_resource(&product.id);
@@ -156,13 +162,19 @@ impl Catalog {
         self.longest_lease
     }
 
-    /// Takes over what Redis has left, where it decides.
+    /// Takes over what Redis has left, where it decides; of a product that was deleted meanwhile,
+    /// nothing.
     pub(super) fn heard(&self, product_id: &str, available: i64) {
-        let resource = stock_resource(product_id);
-        let newest = self.redlock.published(&resource).borrow().clone();
-        let available = available.to_string();
-        if newest.value.as_ref() != Some(&available) {
-            self.redlock.saw_value(&resource, newest.token + 1, &available);
+        if self.read(product_id, |_known| ()).is_some() {
+            self.supersede(&stock_resource(product_id), &available.to_string());
+        }
+    }
+
+    /// Where Redis decides, what comes later counts, and not a token.
+    fn supersede(&self, resource: &str, value: &str) {
+        let newest = self.redlock.published(resource).borrow().clone();
+        if newest.value.as_deref() != Some(value) {
+            self.redlock.saw_value(resource, newest.token + 1, value);
         }
     }
 

@@ -16,9 +16,9 @@ pub enum ChangeError {
     /// The ledger said no, or nothing.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Where Redis decides, orders may still be on their way to the ledger.
-    #[error("a product cannot be deleted where Redis decides")]
-    NotWithAtomic,
+    /// Where Redis decides, its stock could not be ended, or not all its orders recorded.
+    #[error("the stock in Redis: {0}")]
+    Stock(String),
     /// The ledger did not answer within the lease; whether it was changed is not known.
     #[error("the database did not answer within the lease")]
     LeaseOver,
@@ -29,8 +29,7 @@ impl ChangeError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Lock(_) | Self::LeaseOver => true,
-            Self::NotWithAtomic => false,
+            Self::Lock(_) | Self::Stock(_) | Self::LeaseOver => true,
             Self::Ledger(error) => {
                 matches!(error, LedgerError::Database(_) | LedgerError::TimedOut(_))
             }

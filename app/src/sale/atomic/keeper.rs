@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// The connection there is, or a new one.
-    async fn connected(&self) -> Result<(MultiplexedConnection, u64), KeepError> {
+    pub(super) async fn connected(&self) -> Result<(MultiplexedConnection, u64), KeepError> {
         let (connection, generation) = {
             let ready = self.ready.borrow();
             (ready.connection.clone(), ready.generation)

@@ -18,6 +18,8 @@ use crate::sale::{PurchaseError, Receipt};
 const BATCH: usize = 512;
 /// Calls under way: while Redis writes one to its disk, the next is collected and sent.
 const IN_FLIGHT: usize = 3;
+/// While there is no stock to sell from, how soon it is looked whether there is a product.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// When it is worth trying again while the database is far behind.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
 
@@ -65,9 +67,14 @@ impl Core {
             // A caller that is gone buys nothing.
             batch.retain(|waiting| !waiting.reply.is_closed());
             let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else { return };
+            let until = deadline.min(Instant::now() + LOOK_AGAIN);
             let Some((mut connection, generation, incarnation)) =
-                self.ready_for(product_id, deadline).await
+                self.ready_for(product_id, until).await
             else {
+                if self.catalog.remaining(product_id).is_none() {
+                    let refusal = PurchaseError::UnknownProduct(product_id.to_owned());
+                    return refuse_all(batch, &refusal);
+                }
                 refuse_late(&mut batch);
                 continue;
             };

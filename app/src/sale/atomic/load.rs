@@ -19,13 +19,18 @@ use crate::ledger::LedgerError;
 /// Rows or fields that go into one call.
 const CHUNK: usize = 1_000;
 
+/// What is locked to make or end a product's stock in Redis.
+pub(super) fn resource(product_id: &str) -> String {
+    format!("atomic:{product_id}")
+}
+
 impl Core {
     pub(super) async fn load(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,
     ) -> Result<(), KeepError> {
-        let resource = format!("atomic:{product_id}");
+        let resource = resource(product_id);
         let lease = self.redlock.acquire(&resource, self.policy).await?;
         lease.keep_extended();
         let loading = Box::pin(self.load_under(connection, product_id, lease.token()));
@@ -79,7 +84,7 @@ impl Core {
     }
 
     /// Records what is in the stream now, whoever else was about to.
-    async fn drain(
+    pub(super) async fn drain(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,

@@ -290,8 +290,6 @@ async fn where_redis_decides_products_are_made_restocked_and_deleted() {
     let again = admin.call("POST", "/v1/products", Some(&game)).await;
     assert_eq!((&again.body["stock"], &again.body["remaining"]), (&json!(4), &json!(1)));
     eventually("it is sold again", async || bought("fourth").await).await;
-    eventually("all of it", async || {
-        ann.buy("game", 1, None).await.problem() == (409, "sold_out")
-    })
-    .await;
+    eventually("all of it", async || ann.buy("game", 1, None).await.problem() == (409, "sold_out"))
+        .await;
 }

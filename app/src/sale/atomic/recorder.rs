@@ -100,8 +100,10 @@ impl Core {
         }
         recorded?;
         if recorder.look_due <= Instant::now() {
+            let looked = self.look_for_left(recorder).await;
+            // From its end, or what it saw at the end would count as left behind too soon.
             recorder.look_due = Instant::now() + LOOK;
-            self.look_for_left(recorder).await?;
+            looked?;
         }
         Ok(())
     }

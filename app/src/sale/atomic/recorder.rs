@@ -86,10 +86,10 @@ impl Core {
     /// an error what was in memory is forgotten: it is in the stream.
     async fn record_once(&self, recorder: &mut Recorder) -> Result<(), KeepError> {
         let mut done = Vec::new();
-        let mut recorded = Ok(());
+        let mut result = Ok(());
         for (product_id, entries) in self.sold.take() {
-            recorded = self.record_entries(&product_id, entries, &mut done).await;
-            if recorded.is_err() {
+            result = self.record_entries(&product_id, entries, &mut done).await;
+            if result.is_err() {
                 break;
             }
         }
@@ -98,7 +98,7 @@ impl Core {
             let connection = self.recorder_connection(recorder).await?;
             self.take_off(&connection, &done).await?;
         }
-        recorded?;
+        result?;
         if recorder.look_due <= Instant::now() {
             let looked = self.look_for_left(recorder).await;
             // From its end, or what it saw at the end would count as left behind too soon.
@@ -163,9 +163,9 @@ impl Core {
                 continue;
             }
             if !begun {
-                let mut begin = redis::cmd("SET");
-                begin.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(RECORDING);
-                if begin.query_async::<Option<String>>(connection).await?.is_none() {
+                let mut say_so = redis::cmd("SET");
+                say_so.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(RECORDING);
+                if say_so.query_async::<Option<String>>(connection).await?.is_none() {
                     return Ok(());
                 }
                 begun = true;

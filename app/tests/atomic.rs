@@ -10,7 +10,7 @@ use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use flashsale_app::ledger::{DecidedOrder, Ledger, ProductDeclaration};
 use futures::future::join_all;
 use serde_json::{Value, json};
-use testkit::Postgres;
+use testkit::{Link, Postgres, Proxy, Way};
 
 fn atomic(database: Database) -> SaleSpec {
     let settings =
@@ -250,6 +250,42 @@ async fn an_entry_of_a_later_version_is_left_in_the_stream() {
     })
     .await;
     await_recorded(&sale, 21).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_answer_was_lost_is_found_in_the_stream() {
+    for database in BOTH {
+        let mut spec = SaleSpec { replicas: 0, ..atomic(database) };
+        spec.settings.push(("LOCK_WAIT_SECONDS", "0.3".to_owned()));
+        let mut sale = TestSale::start(spec).await;
+        let proxy = Proxy::start(sale.nodes[0].address()).await.unwrap();
+        sale.settings.insert("REDIS_NODES", proxy.address().to_owned());
+        sale.add_replica().await;
+        sale.await_ready(0).await;
+        let (ann, node) = (sale.buyer("ann"), &sale.nodes[0]);
+        // Again if the connection was found to be lost before the order was on its way.
+        eventually("Redis decides and its answer is lost", async || {
+            proxy.set(Link::default());
+            eventually("it sells", async || ann.buy("1", 1, None).await.status == 201).await;
+            proxy.set(Link { to_client: Way::Cut, ..Link::default() });
+            let (status, _) = ann.buy("1", 1, Some("k")).await.problem();
+            assert_eq!(status, 503, "{database:?}");
+            node.command("HEXISTS purchase-keys \"k ann\"").unwrap() == ":1\r\n"
+        })
+        .await;
+
+        proxy.set(Link::default());
+        let sold = node.command("HGET sale:1 sold").unwrap();
+        let sold: i64 = sold.lines().nth(1).unwrap().parse().unwrap();
+        // Nobody asks for it again.
+        await_recorded(&sale, sold).await;
+        eventually("what is recorded is taken off", async || {
+            node.command("XLEN orders:1").unwrap() == ":0\r\n"
+        })
+        .await;
+        eventually("the key tells", async || ann.buy("1", 1, Some("k")).await.status == 201).await;
+        assert_eq!(sale.sold().await[0]["sold"], sold);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use common::{Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Connection;
+use testkit::{Link, Proxy, Way};
 
 const BUYERS: usize = 24;
 const KILLS: usize = 20;
@@ -156,4 +157,37 @@ async fn replicas_and_redis_that_are_killed_lose_nothing_and_record_nothing_twic
     })
     .await;
     assert_eq!(sale.sold().await[0]["remaining"], left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_replica_could_not_record_another_does() {
+    let settings = vec![("STRATEGY", "Atomic".to_owned())];
+    let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(Database::Postgres) };
+    let mut sale = TestSale::start(spec).await;
+    let url = sale.database_url();
+    let address = url.split_once('@').unwrap().1.split_once('/').unwrap().0;
+    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    sale.settings.insert("DATABASE_URL", url.replace(address, proxy.address()));
+    let process = Process::start(&sale);
+    sale.settings.insert("DATABASE_URL", url.clone());
+
+    let (token, apis) = (sale.buyer("ann").token, [process.api.clone()]);
+    buy(&sale, &token, &apis, "before").await.unwrap();
+    eventually("the first is recorded", async || recorded(&url).await.len() == 1).await;
+    proxy.set(Link::both(Way::Cut));
+    let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    let orders = join_all(keys.iter().map(|key| buy(&sale, &token, &apis, key))).await;
+    let orders: HashSet<String> = orders.into_iter().flatten().collect();
+    assert_eq!(orders.len(), 20);
+    drop(process);
+    assert_eq!(recorded(&url).await.len(), 1);
+
+    sale.add_replica().await;
+    eventually("the others are recorded", async || recorded(&url).await.len() == 21).await;
+    assert!(orders.is_subset(&recorded(&url).await.into_iter().collect()));
+    eventually("the stream is empty", async || {
+        sale.nodes[0].command("XLEN orders:1").unwrap().starts_with(":0")
+    })
+    .await;
+    assert_eq!(sale.sold().await[0]["remaining"], 79);
 }

@@ -79,7 +79,7 @@ const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
      recorded = recorded + CASE WHEN incarnation = $3 THEN $2 ELSE 0 END WHERE product_id = $1";
 
 /// All of these orders and their units in one statement, which is a transaction. `ON CONFLICT` would
-/// nearly double what a row costs, and all are new but for those of a consumer that died.
+/// nearly double what a row costs, and all are new but for those of a replica that died.
 const RECORD_NEW: &str = "WITH recorded AS (\
        INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
        SELECT id, $1, buyer, quantity, key, $3 \

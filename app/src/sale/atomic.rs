@@ -2,9 +2,9 @@
 //!
 //! A purchase joins the others that wait at this replica, and one call of `purchase.lua` decides all
 //! of them: units, limit and idempotency key are checked and each order is appended to a stream,
-//! in one step. Redis answers when that is on its disk (`appendfsync always`). Consumers write the
-//! stream to the database ([`consumer`]), each order once, because its id was made before it was
-//! decided.
+//! in one step. Redis answers when that is on its disk (`appendfsync always`). The replica then writes
+//! them to the database and takes them off the stream ([`recorder`]); if it cannot, another does, each
+//! order once, because its id was made before it was decided.
 //!
 //! One node decides; more would need a vote for each purchase. So it matters that this is the node
 //! that knows what was sold. The database knows which Redis stock was made from its row (the
@@ -14,14 +14,15 @@
 //! the two are compared exactly at any moment, and what is given later (restock, a cancelled
 //! order) reaches Redis the same way.
 
-mod consumer;
 mod delete;
 mod entry;
 mod keeper;
 mod line;
 mod link;
 mod load;
+mod recorder;
 mod script;
+mod sold;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,7 @@ use crate::ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
 use line::Waiting;
 use script::Scripts;
+use sold::Sold;
 
 /// Purchases that may wait at this replica for one product.
 const QUEUE: usize = 16_384;
@@ -55,7 +57,7 @@ pub(super) struct Atomic {
     lines: Mutex<HashMap<String, mpsc::Sender<Waiting>>>,
 }
 
-/// What the lines, the keeper and the consumer share.
+/// What the lines, the keeper and the recorder share.
 #[derive(Debug)]
 struct Core {
     ledger: Ledger,
@@ -65,6 +67,7 @@ struct Core {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     scripts: Scripts,
+    sold: Sold,
     ready: watch::Sender<Ready>,
     /// Wakes the keeper before its time.
     look: Notify,
@@ -96,6 +99,7 @@ impl Atomic {
             catalog,
             metrics,
             scripts: Scripts::new(),
+            sold: Sold::default(),
             ready: watch::Sender::default(),
             look: Notify::new(),
         };
@@ -104,7 +108,7 @@ impl Atomic {
 
     /// Keeps the stores in agreement and records orders, until it is dropped.
     pub(super) async fn keep(&self) {
-        tokio::join!(self.core.keep(), self.core.consume());
+        tokio::join!(self.core.keep(), self.core.record_sold());
     }
 
     /// Buys, or says why not. Submit only for products that exist.

@@ -1,8 +1,7 @@
 //! What is written of an order in Redis: under its idempotency key, and in an entry of a stream.
 //!
 //! An entry has all orders that one call sold: `version` 2, `incarnation`, and `orders`, in which
-//! NUL is between what is under the key and the key, order after order. Replicas of before made an
-//! entry for each order, with `id`, `buyer`, `quantity`, `key` and `incarnation`.
+//! NUL is between what is under the key and the key, order after order.
 
 use redis::FromRedisValue;
 use redis::streams::StreamId;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 
 use crate::ledger::{DecidedOrder, Order};
 
-/// Of entries that this replica can read, if they say one at all.
+/// Of entries that this replica can read.
 const VERSION: u32 = 2;
 
 /// Under what an idempotency key and its order are kept, whatever was bought. A key has no spaces.
@@ -45,23 +44,16 @@ pub(super) struct Entry {
     /// Of the stock that sold.
     pub(super) incarnation: i64,
     pub(super) orders: Vec<DecidedOrder>,
-    /// How many of them are among those that the stock says wait.
-    pub(super) waiting: usize,
 }
 
 impl Entry {
     /// The id of one that only a later replica can read is the error.
     pub(super) fn read(entry: StreamId) -> Result<Self, String> {
-        let read = match field::<u32>(&entry, "version") {
-            None => read_single(&entry).map(|(incarnation, order)| (incarnation, vec![order], 0)),
-            Some(VERSION) => read_packed(&entry).map(|(incarnation, orders)| {
-                let waiting = orders.len();
-                (incarnation, orders, waiting)
-            }),
-            Some(_) => return Err(entry.id),
-        };
-        let (incarnation, orders, waiting) = read.unwrap_or_default();
-        Ok(Self { id: entry.id, incarnation, orders, waiting })
+        if field::<u32>(&entry, "version").is_some_and(|version| version != VERSION) {
+            return Err(entry.id);
+        }
+        let (incarnation, orders) = read_orders(&entry).unwrap_or_default();
+        Ok(Self { id: entry.id, incarnation, orders })
     }
 }
 
@@ -69,7 +61,7 @@ fn field<T: FromRedisValue>(entry: &StreamId, name: &str) -> Option<T> {
     entry.get(name)
 }
 
-fn read_packed(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
+fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
     let text: String = field(entry, "orders")?;
     let mut parts = text.split('\0');
     let mut orders = Vec::new();
@@ -80,13 +72,6 @@ fn read_packed(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
         orders.push(decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?);
     }
     Some((field(entry, "incarnation")?, orders))
-}
-
-fn read_single(entry: &StreamId) -> Option<(i64, DecidedOrder)> {
-    let (id, buyer, key): (String, String, String) =
-        (field(entry, "id")?, field(entry, "buyer")?, field(entry, "key")?);
-    let order = decided(id.parse().ok()?, &buyer, field(entry, "quantity")?, &key)?;
-    Some((field(entry, "incarnation")?, order))
 }
 
 fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrder> {
@@ -120,23 +105,8 @@ mod tests {
         let read =
             Entry::read(entry(&[("version", "2"), ("incarnation", "7"), ("orders", &orders)]));
         let orders = vec![order(1, "ann b\n", 3, Some("k")), order(2, "bob", 1, None)];
-        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders, waiting: 2 };
+        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders };
         assert_eq!(read, Ok(expected));
-    }
-
-    #[test]
-    fn an_order_that_an_earlier_replica_left_is_read() {
-        let id = Uuid::from_u128(1).to_string();
-        let fields = [
-            ("id", id.as_str()),
-            ("buyer", "ann"),
-            ("quantity", "2"),
-            ("key", "k"),
-            ("incarnation", "7"),
-        ];
-        let orders = vec![order(1, "ann", 2, Some("k"))];
-        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders, waiting: 0 };
-        assert_eq!(Entry::read(entry(&fields)), Ok(expected));
     }
 
     #[test]

@@ -3,21 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::entry::Entry;
 use super::script::{Answer, NotMade, Stock};
 use super::{Core, MOST_UNRECORDED};
-use crate::ledger::{Order, Purchase};
+use crate::ledger::{DecidedOrder, Order, Purchase};
 use crate::sale::{PurchaseError, Receipt};
 
 /// Purchases that one call decides.
 const BATCH: usize = 512;
-/// Calls under way: while Redis writes one to its disk, the next is collected and sent.
-const IN_FLIGHT: usize = 3;
+/// Calls under way: while Redis writes one to its disk, the next is sent as soon as it is as large as
+/// that one. Smaller ones would cost more, and Redis takes up what waits for it all at once.
+const CALLS: usize = 2;
 /// While there is no stock to sell from, how soon it is looked whether there is a product.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// When it is worth trying again while the database is far behind.
@@ -29,8 +33,11 @@ pub(super) struct Waiting {
     pub(super) purchase: Purchase,
     /// When it is given up, unless it is on its way to Redis.
     pub(super) deadline: Instant,
-    pub(super) reply: oneshot::Sender<Result<Receipt, PurchaseError>>,
+    pub(super) reply: Reply,
 }
+
+/// Where a caller waits.
+type Reply = oneshot::Sender<Result<Receipt, PurchaseError>>;
 
 /// Ends when its [`super::Atomic`] does.
 pub(super) async fn serve(
@@ -38,42 +45,74 @@ pub(super) async fn serve(
     product_id: String,
     mut arrivals: mpsc::Receiver<Waiting>,
 ) {
-    let product_id: Arc<str> = product_id.into();
-    let slots = Arc::new(Semaphore::new(IN_FLIGHT));
-    let mut batch = Vec::new();
-    while arrivals.recv_many(&mut batch, BATCH).await > 0 {
-        // Never closed.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        // Whoever submits at this moment shares the call.
-        yield_now().await;
-        while batch.len() < BATCH
-            && let Ok(waiting) = arrivals.try_recv()
-        {
-            batch.push(waiting);
+    let (mut calls, mut under_way) = (FuturesUnordered::new(), 0);
+    let (mut batch, mut answered): (Vec<Waiting>, Vec<Answered>) = (Vec::new(), Vec::new());
+    let mut open = true;
+    while open || !calls.is_empty() {
+        let room = BATCH - batch.len();
+        tokio::select! {
+            biased;
+            Some(answers) = calls.next(), if !calls.is_empty() => answered.push(answers),
+            count = arrivals.recv_many(&mut batch, room), if open && room > 0 => {
+                open = count > 0;
+                // Whoever submits at this moment shares the call.
+                yield_now().await;
+            }
         }
-        let (core, product_id) = (Arc::clone(&core), Arc::clone(&product_id));
-        let batch = std::mem::take(&mut batch);
-        tokio::spawn(async move {
-            core.sell(&product_id, batch).await;
-            drop(slot);
-        });
+        // The next call goes before the callers of the last are answered: each of them takes time,
+        // in which Redis would have nothing to do.
+        loop {
+            under_way -= answered.iter_mut().map(|it| std::mem::take(&mut it.asked)).sum::<usize>();
+            while batch.len() < BATCH
+                && let Ok(waiting) = arrivals.try_recv()
+            {
+                batch.push(waiting);
+            }
+            if !batch.is_empty() && calls.len() < CALLS && batch.len() >= under_way {
+                under_way += batch.len();
+                calls.push(core.sell(&product_id, std::mem::take(&mut batch)));
+            }
+            // This also sends it.
+            let Some(answers) = calls.next().now_or_never().flatten() else { break };
+            answered.push(answers);
+        }
+        answered.drain(..).for_each(Answered::send);
+    }
+}
+
+/// What a call came to, for the callers who wait for it.
+#[derive(Debug, Default)]
+struct Answered {
+    /// Purchases that were under way.
+    asked: usize,
+    results: Vec<(Reply, Result<Receipt, PurchaseError>)>,
+}
+
+impl Answered {
+    fn send(self) {
+        for (reply, result) in self.results {
+            let _ = reply.send(result);
+        }
     }
 }
 
 impl Core {
-    /// Decides these purchases and answers their callers.
-    async fn sell(&self, product_id: &str, mut batch: Vec<Waiting>) {
-        loop {
+    /// Decides these purchases.
+    async fn sell(&self, product_id: &str, mut batch: Vec<Waiting>) -> Answered {
+        let asked = batch.len();
+        let results = loop {
             // A caller that is gone buys nothing.
             batch.retain(|waiting| !waiting.reply.is_closed());
-            let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else { return };
+            let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else {
+                break Vec::new();
+            };
             let until = deadline.min(Instant::now() + LOOK_AGAIN);
             let Some((mut connection, generation, incarnation)) =
                 self.ready_for(product_id, until).await
             else {
                 if self.catalog.remaining(product_id).is_none() {
                     let refusal = PurchaseError::UnknownProduct(product_id.to_owned());
-                    return refuse_all(batch, &refusal);
+                    break refused(batch, &refusal);
                 }
                 refuse_late(&mut batch);
                 continue;
@@ -88,16 +127,24 @@ impl Core {
             let ids: Vec<Uuid> = batch.iter().map(|_| Uuid::now_v7()).collect();
             let purchases = ids.iter().copied().zip(batch.iter().map(|waiting| &waiting.purchase));
             match self.scripts.purchase(&mut connection, stock, purchases).await {
-                Ok(Answer::Decided { available, not_made }) => {
+                Ok(Answer::Decided { available, entry, not_made }) => {
                     self.catalog.heard(product_id, available);
+                    let mut entry = Entry { id: entry, incarnation, orders: Vec::new() };
                     let mut not_made = not_made.into_iter().peekable();
+                    let mut results = Vec::with_capacity(batch.len());
                     for (number, (waiting, id)) in batch.into_iter().zip(ids).enumerate() {
                         let why = not_made.next_if(|(other, _)| *other == number);
                         let why = why.map(|(_, why)| why);
+                        if why.is_none() {
+                            entry.orders.push(decided(id, &waiting.purchase));
+                        }
                         let result = receipt(id, product_id, waiting.purchase, why);
-                        let _ = waiting.reply.send(result);
+                        results.push((waiting.reply, result));
                     }
-                    return;
+                    if !entry.orders.is_empty() {
+                        self.sold.remember(product_id, entry);
+                    }
+                    break results;
                 }
                 Ok(Answer::Unready) => {
                     self.unfit(product_id, incarnation);
@@ -106,16 +153,22 @@ impl Core {
                 Ok(Answer::Backlog) => {
                     warn!(product_id, "the database is too far behind to sell more");
                     let refusal = PurchaseError::Overloaded { retry_after: BACKLOG_RETRY };
-                    return refuse_all(batch, &refusal);
+                    break refused(batch, &refusal);
                 }
                 Err(error) => {
                     // It may have been done. The key tells, when Redis is back.
                     self.lost(generation, &error);
-                    return refuse_all(batch, &PurchaseError::Interrupted);
+                    break refused(batch, &PurchaseError::Interrupted);
                 }
             }
-        }
+        };
+        Answered { asked, results }
     }
+}
+
+fn decided(id: Uuid, purchase: &Purchase) -> DecidedOrder {
+    let Purchase { buyer, quantity, idempotency_key } = purchase.clone();
+    DecidedOrder { id, buyer, quantity, idempotency_key }
 }
 
 fn receipt(
@@ -145,8 +198,9 @@ fn refuse_late(batch: &mut Vec<Waiting>) {
     }
 }
 
-fn refuse_all(batch: Vec<Waiting>, refusal: &PurchaseError) {
-    for waiting in batch {
-        let _ = waiting.reply.send(Err(refusal.clone()));
-    }
+fn refused(
+    batch: Vec<Waiting>,
+    refusal: &PurchaseError,
+) -> Vec<(Reply, Result<Receipt, PurchaseError>)> {
+    batch.into_iter().map(|waiting| (waiting.reply, Err(refusal.clone()))).collect()
 }

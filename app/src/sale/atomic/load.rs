@@ -10,9 +10,9 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::Core;
-use super::consumer::READ;
 use super::entry::{key_field, key_value};
 use super::keeper::KeepError;
+use super::recorder::READ;
 use super::script::{self, bought_key, stream_key};
 use crate::ledger::LedgerError;
 
@@ -109,7 +109,7 @@ impl Core {
                 return Ok(());
             }
             let mut done = Vec::new();
-            let all = self.record_entries(product_id, entries.ids, &mut done).await?;
+            let all = self.record_left(product_id, entries.ids, &mut done).await?;
             self.take_off(connection, &done).await?;
             if !all {
                 return Err(KeepError::LaterEntry);

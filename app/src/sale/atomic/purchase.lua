@@ -6,7 +6,8 @@
 --          may wait in the stream, how many purchases there are; then of all of them '<key> <buyer>'
 --          (' <buyer>': no key); of all the order '<id> <product> <quantity>'; of all the quantity
 -- Returns  0: this is not the stock that was meant, nothing was done; 1: too many orders wait, nothing
---          was done; else {what is left, then for each purchase that was not made its number and why}
+--          was done; else {what is left, the entry's id (empty: nothing was sold), then for each
+--          purchase that was not made its number and why}
 --   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; else the order that
 --            the key led to before
 -- All is decided before anything is written: Redis undoes nothing.
@@ -40,7 +41,7 @@ if limit > 0 then
   end
 end
 
-local reply, orders, known, keyed, counted = { 0 }, {}, {}, {}, {}
+local reply, orders, known, keyed, counted = { 0, '' }, {}, {}, {}, {}
 for i = 1, count do
   local field, order, quantity = ARGV[5 + i], ARGV[5 + count + i], tonumber(ARGV[5 + 2 * count + i])
   local before, why = earlier[i + 1] or known[field], nil
@@ -75,7 +76,7 @@ end
 if #orders > 0 then
   redis.call('HSET', stock, 'available', available, 'sold', sold, 'waiting', waiting)
   redis.call('SET', copy, available)
-  redis.call('XADD', stream, '*', 'version', 2, 'incarnation', incarnation,
+  reply[2] = redis.call('XADD', stream, '*', 'version', 2, 'incarnation', incarnation,
     'orders', table.concat(orders, '\0'))
   if #keyed > 0 then
     redis.call('HSET', keys, unpack(keyed))

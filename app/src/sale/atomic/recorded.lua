@@ -1,17 +1,16 @@
 -- Takes entries off the stream whose orders the database has, or cannot take. The latter are put
 -- aside, and their units given back.
 -- KEYS     the product's stock, the stream of orders, the stream of those that were refused
--- ARGV     the orders' incarnation, the consumer group, how many entries there are; then per entry
---          its id and how many of those that wait it is; then per order that was refused its entry's
---          id, its own id, buyer, quantity, key
--- Returns  how many entries were taken off; the rest another consumer took
+-- ARGV     the orders' incarnation, how many entries there are; then per entry its id and how many
+--          orders it has; then per order that was refused its entry's id, its own id, buyer, quantity,
+--          key
+-- Returns  how many entries were taken off; the rest another replica took
 local stock, stream, refused = unpack(KEYS)
-local incarnation, group, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local orders = 3 + 2 * count
+local incarnation, count = ARGV[1], tonumber(ARGV[2])
+local orders = 2 + 2 * count
 local taken, waited = {}, 0
 local entries = 0
-for i = 4, orders, 2 do
-  redis.call('XACK', stream, group, ARGV[i])
+for i = 3, orders, 2 do
   if redis.call('XDEL', stream, ARGV[i]) == 1 then
     taken[ARGV[i]], waited, entries = true, waited + ARGV[i + 1], entries + 1
   end

@@ -4,15 +4,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use uuid::Uuid;
 
-use super::consumer::Done;
 use super::entry::{key_field, key_value};
+use super::recorder::Done;
 use crate::ledger::Purchase;
 use crate::sale::stock_resource;
 
 /// The orders that idempotency keys led to, by key and buyer; with an empty field when all are there.
 pub(super) const KEYS: &str = "purchase-keys";
-/// The consumer group that records orders.
-pub(super) const GROUP: &str = "recorders";
 
 /// A hash: incarnation, available, sold, given, fence, limited; waiting, which is how many orders are
 /// in the stream.
@@ -28,6 +26,11 @@ pub(super) fn stream_key(product_id: &str) -> String {
 /// The stream of orders that the database could not take.
 pub(super) fn refused_key(product_id: &str) -> String {
     format!("orders-refused:{product_id}")
+}
+
+/// Is there while a replica records what others left in the stream.
+pub(super) fn recording_key(product_id: &str) -> String {
+    format!("recording:{product_id}")
 }
 
 /// A hash of units by buyer.
@@ -54,6 +57,8 @@ pub(super) enum Answer {
     Backlog,
     Decided {
         available: i64,
+        /// The id of the stream's entry; empty: nothing was sold.
+        entry: String,
         /// By their numbers, from 0, in their order; all others were made.
         not_made: Vec<(usize, NotMade)>,
     },
@@ -193,9 +198,9 @@ impl Scripts {
         let Done { product_id, incarnation, entries, refused } = done;
         let mut call = self.recorded.key(stock_key(product_id));
         call.key(stream_key(product_id)).key(refused_key(product_id));
-        call.arg(*incarnation).arg(GROUP).arg(entries.len());
+        call.arg(*incarnation).arg(entries.len());
         for entry in entries {
-            call.arg(&entry.id).arg(entry.waiting);
+            call.arg(&entry.id).arg(entry.orders.len());
         }
         for entry in entries {
             for order in entry.orders.iter().filter(|order| refused.contains(&order.id)) {
@@ -210,7 +215,8 @@ impl Scripts {
 
 /// What the script that sells said of so many purchases.
 fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
-    let [Value::Int(available), parts @ ..] = parts else { return None };
+    let [Value::Int(available), Value::BulkString(entry), parts @ ..] = parts else { return None };
+    let entry = str::from_utf8(entry).ok()?.to_owned();
     let (pairs, []) = parts.as_chunks::<2>() else { return None };
     let not_made = pairs.iter().map(|[number, why]| {
         let Value::Int(number) = number else { return None };
@@ -226,5 +232,6 @@ fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
         };
         Some((number.checked_sub(1)?, why))
     });
-    Some(Answer::Decided { available: *available, not_made: not_made.collect::<Option<_>>()? })
+    let not_made = not_made.collect::<Option<_>>()?;
+    Some(Answer::Decided { available: *available, entry, not_made })
 }

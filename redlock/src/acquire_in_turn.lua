@@ -15,6 +15,8 @@
 --   counter  the fence after the call
 --   next     the lowest ticket of another line (vote 1; 0: none): the holder may serve its own below
 --   first    the first ticket issued here (0: none), as take_tickets.lua does it
+-- A line that holds the lock here need not be in the queue: when it releases the lock, or gives it up,
+-- it says what place it has from then on (release.lua).
 -- A line that has not been heard of for its time limit, by this node's clock, is skipped. What
 -- lasts longer than it may is from before this node's clock was set back, and is over (acquire.lua).
 local members, floor, lock, fence, queue, limits, requests, tickets = unpack(KEYS)
@@ -24,25 +26,38 @@ local wanted, first = tonumber(ARGV[10]), tonumber(ARGV[11])
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
-local counter = tonumber(redis.call('GET', fence) or redis.call('GET', floor) or '0')
+local known = redis.call('MGET', fence, floor, tickets)
+local counter = tonumber(known[1] or known[2] or '0')
 
 if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
   return {micros, -2, 0, counter, 0, 0}
 end
 
+local last = nil
 if wanted > 0 then
-  -- Most often the proposal is above the counter, and one call is enough.
-  local last = string.format('%.0f', first + wanted - 1)
-  local issued = redis.call('SET', tickets, last, 'GET') or redis.call('GET', floor) or '0'
-  if tonumber(issued) >= first then
-    first = tonumber(issued) + 1
-    redis.call('SET', tickets, string.format('%.0f', first + wanted - 1))
-  end
+  first = math.max(first, tonumber(known[3] or known[2] or '0') + 1)
+  last = string.format('%.0f', first + wanted - 1)
   if place == 0 then
     place = first
   end
 else
   first = 0
+end
+
+-- Nobody there, which is the usual case: checked and changed in one. A lease that may end before
+-- the time limit of the line does leaves the line its place.
+if tonumber(token) > counter and tonumber(lease) >= limit and redis.call('EXISTS', queue) == 0
+  and redis.call('SET', lock, owner, 'PX', lease, 'NX') then
+  if last then
+    redis.call('MSET', fence, token, tickets, last)
+  else
+    redis.call('SET', fence, token)
+  end
+  return {micros, 1, 0, tonumber(token), 0, first}
+end
+
+if last then
+  redis.call('SET', tickets, last)
 end
 redis.call('ZADD', queue, place, line)
 redis.call('ZADD', limits, now + limit, line)

@@ -43,6 +43,9 @@ pub trait Batch: Send + Sync + 'static {
 
     /// Answers the entries, in their order of arrival, and releases the lease.
     ///
+    /// The next batch waits until this returns; in fair order that may be with the lock already
+    /// granted to it. So after the release only what is quick should be done.
+    ///
     /// Returns the entries that must be tried again under a new lease; normally none.
     fn execute(
         &self,

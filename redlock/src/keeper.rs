@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Sample;
 use crate::members::Membership;
-use crate::node::Node;
+use crate::node::{Node, Release};
 use crate::observe::Exclusion;
 use crate::quarantine;
 use crate::roster::Roster;
@@ -113,7 +113,7 @@ async fn run_id(connection: &mut MultiplexedConnection) -> RedisResult<String> {
 
 /// Tells a node what it missed: releases, and values. What it has newer it keeps.
 async fn catch_up(node: &Node, roster: &Roster) {
-    for release in node.take_owed() {
+    for release in node.take_owed().into_iter().map(Release::later) {
         let call = roster.scripts.release(&release.owner, &release.line, &release.handovers);
         if node.run::<u64>(&call).await.is_err() {
             node.owe(release);

@@ -309,7 +309,8 @@ impl Lease {
         };
         let handovers: Vec<_> = tokens.iter().map(handover).collect();
         let release = |stays| {
-            let line = Left { line: Arc::clone(line), stays, gives_up: false };
+            let turn = self.turn.as_ref().map(|place| Arc::clone(&place.turn));
+            let line = Left { line: Arc::clone(line), stays, turn, gives_up: false };
             shared.release(members, owner, line, handovers, confirmed)
         };
         match &self.turn {

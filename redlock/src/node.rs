@@ -40,9 +40,11 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    /// As it is repeated: where the line stands by then is not known here.
+    /// As it is repeated: with the place that the line has by then. A node that granted the hold
+    /// may not have the line in its queue.
     pub(crate) fn later(mut self) -> Self {
-        self.line.stays = Stays::AsItIs;
+        let lowest = self.line.turn.as_ref().map_or(0, |turn| turn.lowest_ticket());
+        self.line.stays = if lowest > 0 { Stays::At(lowest) } else { Stays::AsItIs };
         self
     }
 }

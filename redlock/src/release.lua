@@ -10,15 +10,17 @@
 -- A value is kept only if no higher token wrote one here, so a late holder cannot turn it back.
 -- Whoever gives up a request had no quorum: nobody is told that it ended.
 -- A request is granted as if it came now: under the epoch that it came under, with a token above
--- the fence. Whoever asked holds the resource when a majority granted it the same token.
+-- the fence. Whoever asked holds the resource when a majority granted it the same token. It leaves
+-- the queue, and says its place when the hold ends.
 local members, owner, channel = KEYS[1], ARGV[1], ARGV[2]
 local line, place, limit, gives_up = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local resources = (#KEYS - 1) / 4
 local locks, versions, names, queues = 1, 1 + resources, 1 + 2 * resources, 1 + 3 * resources
 
 local function leave(queue, limits, name)
-  redis.call('ZREM', queue, name)
-  redis.call('ZREM', limits, name)
+  if redis.call('ZREM', queue, name) == 1 then
+    redis.call('ZREM', limits, name)
+  end
 end
 
 -- Nothing is granted any more to one that has given up, or got it from other nodes.
@@ -53,7 +55,7 @@ local function grant(lock, fence, queue, limits, requests, token, now)
   if not request then
     return '', '0', '0'
   end
-  local epoch, next_owner, lease, request_limit, fair = cmsgpack.unpack(request)
+  local epoch, next_owner, lease, request_limit = cmsgpack.unpack(request)
   local here = tonumber(redis.call('HGET', members, 'epoch') or '0')
   if tonumber(epoch) < here or request_limit < now then
     return '', '0', '0'
@@ -67,9 +69,7 @@ local function grant(lock, fence, queue, limits, requests, token, now)
   redis.call('SET', lock, next_owner, 'PX', lease)
   redis.call('SET', fence, next_token)
   redis.call('HDEL', requests, first[1])
-  if fair == '0' then
-    leave(queue, limits, first[1])
-  end
+  leave(queue, limits, first[1])
   return next_owner, next_token, first[4] or '0'
 end
 

@@ -11,6 +11,7 @@ use crate::keys::{
     fence_key, limits_key, lock_key, queue_key, requests_key, ticket_key, value_key, version_key,
 };
 use crate::members::Membership;
+use crate::turn::Turn;
 
 /// The hash on each node that says which nodes there are: `epoch`, `nodes`, `joining`.
 pub(crate) const MEMBERS: &str = "redlock:members";
@@ -96,6 +97,8 @@ pub(crate) struct Handover {
 pub(crate) struct Left {
     pub(crate) line: Arc<str>,
     pub(crate) stays: Stays,
+    /// Knows where that is later, in fair order.
+    pub(crate) turn: Option<Arc<Turn>>,
     /// It had no quorum, so there is nobody to tell.
     pub(crate) gives_up: bool,
 }

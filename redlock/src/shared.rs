@@ -62,7 +62,7 @@ impl Shared {
                 // Not given up at the node's timeout: what is given up may never be sent.
                 let told = node.run::<u64>(&call).await.is_ok();
                 if !told {
-                    node.owe(Arc::unwrap_or_clone(release).later());
+                    node.owe(Arc::unwrap_or_clone(release));
                 }
                 told
             }

@@ -112,6 +112,13 @@ impl Turn {
         })
     }
 
+    /// The same when what was asked for is given up. A node that granted it may not have the line in
+    /// its queue; one that has no ticket yet would stand before those who have.
+    pub(crate) fn give_up<T>(&self, tell: impl FnOnce(Stays) -> T) -> T {
+        let stands = self.lock();
+        tell(stands.lowest.map_or(Stays::Nowhere, Stays::At))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Stands> {
         self.stands.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,6 +301,15 @@ mod tests {
         assert_eq!(told(), Stays::From(9));
         turn.set(Some(7), Some(9));
         assert_eq!(told(), Stays::At(7));
+    }
+
+    #[test]
+    fn a_line_that_gives_up_stays_only_with_a_ticket() {
+        let turn = Turn { line: "me".into(), stands: Mutex::default() };
+        turn.set(None, Some(9));
+        assert_eq!(turn.give_up(|stays| stays), Stays::Nowhere);
+        turn.set(Some(7), Some(9));
+        assert_eq!(turn.give_up(|stays| stays), Stays::At(7));
     }
 
     #[test]

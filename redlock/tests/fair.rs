@@ -9,6 +9,7 @@ use std::time::Duration;
 use common::{LEASE, calls_of, client, nodes_with, patient, until};
 use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy};
 use testkit::RedisServer;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Writes down who was served, in order.
@@ -134,6 +135,68 @@ async fn ten_thousand_callers_of_three_clients_are_all_served() {
         let own: Vec<_> = served.iter().filter(|&item| item % 3 == client).collect();
         assert!(own.is_sorted(), "each client's callers keep their order");
     }
+}
+
+/// Frees the lock, waits for a permit, and has the first item tried again, once.
+struct Hesitating {
+    served: Arc<Mutex<Vec<usize>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Batch for Hesitating {
+    type Item = usize;
+    type Output = ();
+
+    fn policy(&self, _resource: &str, _item: &Self::Item) -> Policy {
+        Policy { order: Order::Fair, ..patient() }
+    }
+
+    async fn execute(
+        &self,
+        _resource: &str,
+        lease: Lease,
+        entries: Vec<Entry<usize, ()>>,
+    ) -> Vec<Entry<usize, ()>> {
+        self.permits.acquire().await.unwrap().forget();
+        lease.release().await;
+        self.permits.acquire().await.unwrap().forget();
+        let is_first_time = {
+            let mut served = self.served.lock().unwrap();
+            served.extend(entries.iter().map(|entry| entry.item));
+            served.len() == 1
+        };
+        if is_first_time {
+            return entries;
+        }
+        for entry in entries {
+            entry.reply(());
+        }
+        Vec::new()
+    }
+}
+
+#[tokio::test]
+async fn the_next_batch_is_asked_for_while_one_executes_and_begins_when_that_has_ended() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let (served, permits) = (Arc::default(), Arc::new(Semaphore::new(0)));
+    let batch = Hesitating { served: Arc::clone(&served), permits: Arc::clone(&permits) };
+    let config = CombinerConfig { batch: 1, ..CombinerConfig::default() };
+    let combiner = Arc::new(Combiner::new(client(&nodes).await, batch, config));
+    let waiting: Vec<_> = (0..3)
+        .map(|item| {
+            let combiner = Arc::clone(&combiner);
+            tokio::spawn(async move { combiner.submit("x", item).await.unwrap() })
+        })
+        .collect();
+    permits.add_permits(1);
+    until("the release has granted the next", || nodes_with(&nodes, "fence:x", Some("2")) >= 3)
+        .await;
+    assert!(served.lock().unwrap().is_empty(), "the first has not ended");
+    permits.add_permits(10);
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+    assert_eq!(*served.lock().unwrap(), [0, 0, 1, 2], "what is tried again comes first");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! Arrivals take tickets together, in the round trip that asks for the lock or, where the client
 //! waits for it or holds it already, in one of their own. The client with the lowest ticket gets the
 //! lock and serves all its tickets below the lowest of any other client; so as long as only one
-//! client has callers, fair costs no round trip more than any order.
+//! client has callers, fair costs no round trip more than any order. Those who are left over ask for
+//! the lock while it is held, so that the release grants it to the next of all lines, which may be
+//! their own.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -49,7 +51,7 @@ pub(super) struct Line<B: Batch> {
     waiting: VecDeque<Entry<B::Item, B::Output>>,
     turn: Arc<Turn>,
     acquiring: Option<BoxFuture<'static, Result<Lease, AcquireError>>>,
-    /// Came before the tickets did.
+    /// Came before the tickets did, or before the batch before it came to its end.
     acquired: Option<Lease>,
     executing: Option<BoxFuture<'static, Entries<B>>>,
 }
@@ -92,19 +94,16 @@ impl<B: Batch> Line<B> {
                 acquired = ready(self.acquiring.as_mut()) => {
                     self.acquiring = None;
                     match acquired {
-                        Ok(lease) if self.waiting.is_empty() && self.ticketing.is_some() => {
+                        Ok(lease) => {
                             self.acquired = Some(lease);
+                            self.serve_if_ready();
                         }
-                        Ok(lease) => self.serve(lease),
                         Err(error) => self.refuse_expired(&error),
                     }
                 }
                 again = ready(self.executing.as_mut()) => {
                     self.executing = None;
-                    for entry in again.into_iter().rev() {
-                        self.waiting.push_front(entry);
-                    }
-                    self.update_turn();
+                    self.executed(again);
                 }
             }
         }
@@ -130,7 +129,12 @@ impl<B: Batch> Line<B> {
 
     /// Whether it neither asks for the lock nor executes under it.
     fn is_free(&self) -> bool {
-        self.acquiring.is_none() && self.acquired.is_none() && self.executing.is_none()
+        !self.asks_or_has() && self.executing.is_none()
+    }
+
+    /// Whether the lock for the next batch is on its way, or there.
+    fn asks_or_has(&self) -> bool {
+        self.acquiring.is_some() || self.acquired.is_some()
     }
 
     /// Those whose tickets are asked for now, and when the first of them gives up.
@@ -167,12 +171,13 @@ impl<B: Batch> Line<B> {
                 for (entry, ticket) in entries.iter_mut().zip(first..) {
                     entry.ticket = ticket;
                 }
+                if self.waiting.is_empty() {
+                    // The nodes had nobody before them when they granted it.
+                    self.acquired = self.acquired.take().map(|lease| lease.of_ticket(first));
+                }
                 self.waiting.extend(entries);
                 self.update_turn();
-                if let Some(lease) = self.acquired.take() {
-                    // The nodes had nobody before them when they granted it.
-                    self.serve(lease.of_ticket(first));
-                }
+                self.serve_if_ready();
             }
             Err(error) => {
                 // Nobody may be served under it; it is released.
@@ -186,9 +191,10 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Those who have just come take their tickets in the same round.
+    /// Those who have just come take their tickets in the same round. Whoever is left over by the
+    /// batch under way asks while it executes, so that its release need not be waited for.
     fn acquire_if_due(&mut self) {
-        if !self.is_free() {
+        if self.asks_or_has() || self.executing.is_some() && self.waiting.is_empty() {
             return;
         }
         if self.ticketing.is_none()
@@ -202,11 +208,43 @@ impl<B: Batch> Line<B> {
         }
         let new = self.ticketing.iter().flat_map(|ticketing| &ticketing.entries);
         let Some(policy) = self.worker.policy(self.waiting.iter().chain(new)) else { return };
-        self.worker.load.ask();
+        if self.executing.is_none() {
+            self.worker.load.ask();
+        }
         let (worker, turn) = (self.worker.clone(), Arc::clone(&self.turn));
         self.acquiring = Some(Box::pin(async move {
             worker.redlock.acquire_in_turn(&worker.resource, policy, turn).await
         }));
+    }
+
+    /// One batch at a time: those that it could not answer come before the next.
+    fn executed(&mut self, again: Entries<B>) {
+        let must_ask_anew = !again.is_empty();
+        for entry in again.into_iter().rev() {
+            self.waiting.push_front(entry);
+        }
+        self.update_turn();
+        if must_ask_anew {
+            // It may have been refused for its token, and a lock that was granted to a request that
+            // stands has one that is hardly higher. The next is asked for with all that is known.
+            (self.acquiring, self.acquired) = (None, None);
+            self.turn.wants_no_more(None);
+        }
+        if self.asks_or_has() {
+            self.worker.load.ask();
+        }
+        self.serve_if_ready();
+    }
+
+    /// When the lock is there, and the tickets, and no batch is under way.
+    fn serve_if_ready(&mut self) {
+        let awaits_tickets = self.waiting.is_empty() && self.ticketing.is_some();
+        if self.executing.is_none()
+            && !awaits_tickets
+            && let Some(lease) = self.acquired.take()
+        {
+            self.serve(lease);
+        }
     }
 
     /// Executes the tickets that come before those of all other clients.

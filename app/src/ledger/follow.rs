@@ -5,7 +5,7 @@ use sqlx::{PgConnection, SqliteConnection};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::postgres::PostgresLedger;
+use super::postgres::{Columns, PostgresLedger, Row};
 use super::sqlite::SqliteLedger;
 use super::{Ledger, LedgerError, bounded, sql};
 
@@ -222,15 +222,16 @@ impl PostgresLedger {
         incarnation: i64,
         orders: &[&DecidedOrder],
     ) -> Result<(), LedgerError> {
-        let columns = Columns::of(orders);
+        let (ids, buyers, quantities, keys): Columns<'_> =
+            orders.iter().copied().map(row).collect();
         sqlx::query(RECORD_NEW)
             .bind(product_id)
             .bind(orders.iter().map(|order| order.quantity).sum::<i64>())
             .bind(incarnation)
-            .bind(columns.ids)
-            .bind(columns.buyers)
-            .bind(columns.quantities)
-            .bind(columns.keys)
+            .bind(ids)
+            .bind(buyers)
+            .bind(quantities)
+            .bind(keys)
             .execute(&self.pool)
             .await?;
         Ok(())
@@ -249,7 +250,8 @@ impl PostgresLedger {
             .bind(product_id)
             .execute(&mut *transaction)
             .await?;
-        let columns = Columns::of(orders);
+        let (ids, buyers, quantities, keys): Columns<'_> =
+            orders.iter().copied().map(row).collect();
         let new: Vec<i64> = sqlx::query_scalar(
             "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
              SELECT id, $1, buyer, quantity, key, $2 \
@@ -259,10 +261,10 @@ impl PostgresLedger {
         )
         .bind(product_id)
         .bind(incarnation)
-        .bind(columns.ids)
-        .bind(columns.buyers)
-        .bind(columns.quantities)
-        .bind(columns.keys)
+        .bind(ids)
+        .bind(buyers)
+        .bind(quantities)
+        .bind(keys)
         .fetch_all(&mut *transaction)
         .await?;
         let refused = if new.len() == orders.len() {
@@ -281,23 +283,9 @@ impl PostgresLedger {
     }
 }
 
-/// Orders as PostgreSQL takes many rows at once.
-struct Columns<'a> {
-    ids: Vec<Uuid>,
-    buyers: Vec<&'a str>,
-    quantities: Vec<i64>,
-    keys: Vec<Option<&'a str>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(orders: &[&'a DecidedOrder]) -> Self {
-        Self {
-            ids: orders.iter().map(|order| order.id).collect(),
-            buyers: orders.iter().map(|order| order.buyer.as_str()).collect(),
-            quantities: orders.iter().map(|order| order.quantity).collect(),
-            keys: orders.iter().map(|order| order.idempotency_key.as_deref()).collect(),
-        }
-    }
+fn row(order: &DecidedOrder) -> Row<'_> {
+    let DecidedOrder { id, buyer, quantity, idempotency_key, .. } = order;
+    (*id, buyer, *quantity, idempotency_key.as_deref())
 }
 
 /// Orders that are not there although they were to be recorded in this transaction.

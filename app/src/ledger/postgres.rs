@@ -6,12 +6,18 @@ use std::str::FromStr;
 
 use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use uuid::Uuid;
 
 use super::sql;
 use super::{
     ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Order, Product, ProductChange,
     answers, change,
 };
+
+/// An order as a row: its id, buyer, quantity and idempotency key.
+pub(super) type Row<'a> = (Uuid, &'a str, i64, Option<&'a str>);
+/// Such rows as PostgreSQL takes many at once.
+pub(super) type Columns<'a> = (Vec<Uuid>, Vec<&'a str>, Vec<i64>, Vec<Option<&'a str>>);
 
 /// See [`super::Ledger`].
 #[derive(Debug, Clone)]

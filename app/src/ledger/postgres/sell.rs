@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
-use uuid::Uuid;
 
+use super::{Columns, Row};
 use crate::ledger::decide::Ruling;
 use crate::ledger::{Decision, Demand, LedgerError, Order, Outcome, Purchase, sql};
 
@@ -41,17 +41,16 @@ pub(super) async fn sell_all(
     let numbered = sold.iter().zip(1_i64..);
     let numbers: Vec<i64> =
         numbered.flat_map(|(orders, number)| orders.iter().map(move |_| number)).collect();
-    let orders: Vec<&Order> = sold.iter().flatten().collect();
-    let columns = Columns::of(&orders);
+    let (ids, buyers, quantities, keys): Columns<'_> = sold.iter().flatten().map(row).collect();
     let taken: Vec<(i64, i64)> = sqlx::query_as(SELL_ALL)
         .bind(products)
         .bind(tokens)
         .bind(units)
         .bind(numbers)
-        .bind(columns.ids)
-        .bind(columns.buyers)
-        .bind(columns.quantities)
-        .bind(columns.keys)
+        .bind(ids)
+        .bind(buyers)
+        .bind(quantities)
+        .bind(keys)
         .fetch_all(pool)
         .await?;
     let available: HashMap<i64, i64> = taken.into_iter().collect();
@@ -85,23 +84,9 @@ pub(super) async fn sell_one_by_one(
     Ok(Decision { outcomes, available: ruling.available })
 }
 
-/// Orders as PostgreSQL takes many rows at once.
-struct Columns<'a> {
-    ids: Vec<Uuid>,
-    buyers: Vec<&'a str>,
-    quantities: Vec<i64>,
-    keys: Vec<Option<&'a str>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(orders: &[&'a Order]) -> Self {
-        Self {
-            ids: orders.iter().map(|order| order.id).collect(),
-            buyers: orders.iter().map(|order| order.buyer.as_str()).collect(),
-            quantities: orders.iter().map(|order| order.quantity).collect(),
-            keys: orders.iter().map(|order| order.idempotency_key.as_deref()).collect(),
-        }
-    }
+fn row(order: &Order) -> Row<'_> {
+    let Order { id, buyer, quantity, idempotency_key, .. } = order;
+    (*id, buyer, *quantity, idempotency_key.as_deref())
 }
 
 /// Installs the token and locks the row; returns the units left.
@@ -198,7 +183,7 @@ async fn record(
         .iter()
         .filter_map(|outcome| if let Outcome::Sold(order) = outcome { Some(order) } else { None })
         .collect();
-    let columns = Columns::of(&sold);
+    let (ids, buyers, quantities, keys): Columns<'_> = sold.into_iter().map(row).collect();
     sqlx::query(
         "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
          SELECT id, $1, buyer, quantity, key, $2 \
@@ -208,10 +193,10 @@ async fn record(
     )
     .bind(product_id)
     .bind(token)
-    .bind(columns.ids)
-    .bind(columns.buyers)
-    .bind(columns.quantities)
-    .bind(columns.keys)
+    .bind(ids)
+    .bind(buyers)
+    .bind(quantities)
+    .bind(keys)
     .execute(connection)
     .await?;
     Ok(())

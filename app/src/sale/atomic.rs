@@ -20,6 +20,7 @@ mod keeper;
 mod line;
 mod link;
 mod load;
+mod queue;
 mod recorder;
 mod script;
 mod sold;
@@ -30,8 +31,9 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::catalog::Catalog;
@@ -40,12 +42,10 @@ use super::{PurchaseError, Receipt, stock_resource};
 use crate::config::LockConfig;
 use crate::ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
-use line::Waiting;
+use queue::{Queue, Waiting};
 use script::Scripts;
 use sold::Sold;
 
-/// Purchases that may wait at this replica for one product.
-const QUEUE: usize = 16_384;
 /// Orders of one product that may wait to be recorded: what the database may be behind.
 const MOST_UNRECORDED: usize = 200_000;
 
@@ -54,7 +54,14 @@ const MOST_UNRECORDED: usize = 200_000;
 pub(super) struct Atomic {
     core: Arc<Core>,
     runtime: Handle,
-    lines: Mutex<HashMap<String, mpsc::Sender<Waiting>>>,
+    lines: Mutex<HashMap<String, Line>>,
+}
+
+/// Those who wait for one product, and the task that sells to them.
+#[derive(Debug)]
+struct Line {
+    queue: Arc<Queue>,
+    task: AbortOnDropHandle<()>,
 }
 
 /// What the lines, the keeper and the recorder share.
@@ -120,10 +127,9 @@ impl Atomic {
         let wait = self.core.catalog.policy(&stock_resource(product_id)).wait_timeout;
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { purchase, deadline: Instant::now() + wait, reply };
-        self.line(product_id).try_send(waiting).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => PurchaseError::Overloaded { retry_after: wait },
-            mpsc::error::TrySendError::Closed(_) => PurchaseError::Interrupted,
-        })?;
+        if !self.queue(product_id).push(waiting) {
+            return Err(PurchaseError::Overloaded { retry_after: wait });
+        }
         answer.await.unwrap_or(Err(PurchaseError::Interrupted))
     }
 
@@ -163,15 +169,17 @@ impl Atomic {
         self.core.delete(change).await
     }
 
-    fn line(&self, product_id: &str) -> mpsc::Sender<Waiting> {
+    fn queue(&self, product_id: &str) -> Arc<Queue> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(product_id) {
-            return line.clone();
+        // After a panic it is begun anew, and who waited hears that it was interrupted.
+        if let Some(line) = lines.get(product_id).filter(|line| !line.task.is_finished()) {
+            return Arc::clone(&line.queue);
         }
-        let (sender, arrivals) = mpsc::channel(QUEUE);
-        self.runtime.spawn(line::serve(Arc::clone(&self.core), product_id.to_owned(), arrivals));
-        lines.insert(product_id.to_owned(), sender.clone());
-        sender
+        let queue = Arc::<Queue>::default();
+        let serve = line::serve(Arc::clone(&self.core), product_id.to_owned(), Arc::clone(&queue));
+        let task = AbortOnDropHandle::new(self.runtime.spawn(serve));
+        lines.insert(product_id.to_owned(), Line { queue: Arc::clone(&queue), task });
+        queue
     }
 }
 

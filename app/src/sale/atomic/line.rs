@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::entry::Entry;
+use super::queue::{Queue, Reply, Waiting};
 use super::script::{Answer, NotMade, Stock};
 use super::{Core, MOST_UNRECORDED};
 use crate::ledger::{DecidedOrder, Order, Purchase};
@@ -27,61 +27,37 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// When it is worth trying again while the database is far behind.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
 
-/// A purchase and the caller that waits for it.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) purchase: Purchase,
-    /// When it is given up, unless it is on its way to Redis.
-    pub(super) deadline: Instant,
-    pub(super) reply: Reply,
-}
-
-/// Where a caller waits.
-type Reply = oneshot::Sender<Result<Receipt, PurchaseError>>;
-
-/// Ends when its [`super::Atomic`] does.
-pub(super) async fn serve(
-    core: Arc<Core>,
-    product_id: String,
-    mut arrivals: mpsc::Receiver<Waiting>,
-) {
+/// Ends when it is aborted.
+pub(super) async fn serve(core: Arc<Core>, product_id: String, queue: Arc<Queue>) {
     let (mut calls, mut under_way) = (FuturesUnordered::new(), 0);
-    let (mut batch, mut answered): (Vec<Waiting>, Vec<Answered>) = (Vec::new(), Vec::new());
-    let mut open = true;
-    while open || !calls.is_empty() {
-        let room = BATCH - batch.len();
-        tokio::select! {
-            biased;
-            Some(answers) = calls.next(), if !calls.is_empty() => answered.push(answers),
-            count = arrivals.recv_many(&mut batch, room), if open && room > 0 => {
-                open = count > 0;
-                // Whoever submits at this moment shares the call.
-                yield_now().await;
-            }
-        }
+    let mut answered: Vec<Answered> = Vec::new();
+    loop {
         // The next call goes before the callers of the last are answered: each of them takes time,
         // in which Redis would have nothing to do.
         loop {
             under_way -= answered.iter_mut().map(|it| std::mem::take(&mut it.asked)).sum::<usize>();
-            while batch.len() < BATCH
-                && let Ok(waiting) = arrivals.try_recv()
+            while calls.len() < CALLS
+                && let Some(batch) = queue.take(under_way.max(1), BATCH)
             {
-                batch.push(waiting);
-            }
-            if !batch.is_empty() && calls.len() < CALLS && batch.len() >= under_way {
                 under_way += batch.len();
-                calls.push(core.sell(&product_id, std::mem::take(&mut batch)));
+                calls.push(core.sell(&product_id, batch));
             }
             // This also sends it.
             let Some(answers) = calls.next().now_or_never().flatten() else { break };
             answered.push(answers);
         }
         answered.drain(..).for_each(Answered::send);
+        tokio::select! {
+            biased;
+            Some(answers) = calls.next(), if !calls.is_empty() => answered.push(answers),
+            // Whoever submits at this moment shares the call.
+            () = queue.enough() => yield_now().await,
+        }
     }
 }
 
 /// What a call came to, for the callers who wait for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answered {
     /// Purchases that were under way.
     asked: usize,

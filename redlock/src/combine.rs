@@ -2,8 +2,9 @@
 //!
 //! Callers submit items for a resource and await each one's result. A worker takes the lock and
 //! executes everything that is waiting as one batch; meanwhile the next batch collects. Where
-//! callers wait for several resources, and it is in no order, one batch may have all their locks. So the cost of the lock is divided by the length of the queue, and a caller that goes
-//! away cannot leave a lock behind.
+//! callers wait for several resources, and it is in no order, one batch may have all their locks. So
+//! the cost of the lock is divided by the length of the queue, and a caller that goes away cannot
+//! leave a lock behind.
 
 mod direct;
 mod fair;

@@ -55,7 +55,7 @@ impl Queue {
         true
     }
 
-    /// The first of them, if there are enough. Otherwise [`enough`](Self::enough) tells when.
+    /// The first of them, if there are enough; otherwise [`enough`](Self::enough) tells when.
     pub(super) fn take(&self, enough: usize, most: usize) -> Option<Vec<Waiting>> {
         let mut line = self.line();
         if line.waiting.len() < enough {
@@ -67,11 +67,74 @@ impl Queue {
         Some(line.waiting.drain(..count).collect())
     }
 
+    /// When there are as many as were not there at the last [`take`](Self::take).
     pub(super) async fn enough(&self) {
         self.enough.notified().await;
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn waiting(quantity: i64) -> Waiting {
+        let purchase = Purchase { buyer: "a".to_owned(), quantity, idempotency_key: None };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        Waiting { purchase, deadline, reply: oneshot::channel().0 }
+    }
+
+    fn quantities(batch: &[Waiting]) -> Vec<i64> {
+        batch.iter().map(|waiting| waiting.purchase.quantity).collect()
+    }
+
+    #[tokio::test]
+    async fn who_sends_hears_once_and_when_there_are_enough() {
+        let queue = Queue::default();
+        assert!(queue.take(2, 10).is_none());
+        queue.push(waiting(1));
+        assert!(queue.enough().now_or_never().is_none());
+        queue.push(waiting(2));
+        assert!(queue.enough().now_or_never().is_some());
+        queue.push(waiting(3));
+        assert!(queue.enough().now_or_never().is_none());
+        assert_eq!(quantities(&queue.take(2, 10).unwrap()), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_woken_who_does_not_wait() {
+        let queue = Queue::default();
+        queue.push(waiting(1));
+        assert!(queue.take(1, 10).is_some());
+        queue.push(waiting(2));
+        assert!(queue.enough().now_or_never().is_none());
+    }
+
+    #[test]
+    fn they_are_taken_in_the_order_in_which_they_came() {
+        let queue = Queue::default();
+        for quantity in 1..=3 {
+            queue.push(waiting(quantity));
+        }
+        assert_eq!(quantities(&queue.take(1, 2).unwrap()), [1, 2]);
+        assert_eq!(quantities(&queue.take(1, 2).unwrap()), [3]);
+    }
+
+    #[test]
+    fn beyond_the_bound_nobody_is_taken_in() {
+        let queue = Queue::default();
+        for _ in 0..MOST {
+            assert!(queue.push(waiting(1)));
+        }
+        assert!(!queue.push(waiting(1)));
+        queue.take(1, 1).unwrap();
+        assert!(queue.push(waiting(1)));
     }
 }

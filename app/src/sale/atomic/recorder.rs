@@ -28,7 +28,7 @@ pub(super) const READ: usize = 128;
 const TRANSACTION: usize = 2_048;
 /// How long orders are left to gather: a transaction has its price, and what is taken off a stream
 /// costs Redis a write to its disk, which purchases wait for.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(50);
 /// How often each stream is looked at. What was there at one look and still is at the next was left
 /// behind: so no clock but this replica's own matters.
 const LOOK: Duration = Duration::from_secs(2);

@@ -28,11 +28,14 @@ pub(super) const COMBINED: Section = Section {
 };
 
 pub(super) const DIRECT: Section = Section {
-    title: "Fair: 100 callers of acquire, at once over three clients, one lock each, all served",
+    title: "Fair: callers of acquire, at once over three clients, one lock each, all served",
     rows: &[
         Row::Figure("direct_fair_100", Unit::Millis),
         Row::Figure("direct_unordered_100", Unit::Millis),
-        Row::Ratio("direct_fair_100", "direct_unordered_100", None),
+        Row::Ratio("direct_fair_100", "direct_unordered_100", Some(Target::AtMost(1.1))),
+        Row::Figure("direct_fair_10000", Unit::Millis),
+        Row::Figure("direct_unordered_10000", Unit::Millis),
+        Row::Ratio("direct_fair_10000", "direct_unordered_10000", Some(Target::AtMost(1.1))),
     ],
     round: |round| direct(round.number).boxed(),
 };
@@ -90,29 +93,38 @@ async fn submit(combiners: &Combiners, resource: &'static str, callers: usize) -
 }
 
 async fn direct(round: u32) -> Result<Measured> {
-    const CROWDS: u32 = 5;
     let nodes = Nodes::start()?;
     let clients = nodes.clients(CLIENTS).await?;
-    let (mut by_fair, mut by_unordered) = (Latencies::new()?, Latencies::new()?);
-    for crowd in round..round + 2 * CROWDS {
-        if crowd % 2 == 0 {
-            by_fair.add(acquire(&clients, "fair", Order::Fair).await?)?;
-        } else {
-            by_unordered.add(acquire(&clients, "unordered", Order::Unordered).await?)?;
+    let mut measured = Vec::new();
+    for (callers, crowds, fair_name, unordered_name) in [
+        (100, 5, "direct_fair_100", "direct_unordered_100"),
+        (10_000, 1, "direct_fair_10000", "direct_unordered_10000"),
+    ] {
+        let (mut by_fair, mut by_unordered) = (Latencies::new()?, Latencies::new()?);
+        for crowd in round..round + 2 * crowds {
+            if crowd % 2 == 0 {
+                by_fair.add(acquire(&clients, "fair", Order::Fair, callers).await?)?;
+            } else {
+                by_unordered
+                    .add(acquire(&clients, "unordered", Order::Unordered, callers).await?)?;
+            }
+            sleep(BETWEEN_CROWDS).await;
         }
-        sleep(BETWEEN_CROWDS).await;
+        measured.push((fair_name, by_fair.millis(50.0)));
+        measured.push((unordered_name, by_unordered.millis(50.0)));
     }
-    Ok(vec![
-        ("direct_fair_100", by_fair.millis(50.0)),
-        ("direct_unordered_100", by_unordered.millis(50.0)),
-    ]
-    .into())
+    Ok(measured.into())
 }
 
-async fn acquire(clients: &[Redlock], resource: &'static str, order: Order) -> Result<Duration> {
+async fn acquire(
+    clients: &[Redlock],
+    resource: &'static str,
+    order: Order,
+    callers: usize,
+) -> Result<Duration> {
     let started = Instant::now();
     let mut crowd = JoinSet::new();
-    for client in clients.iter().cycle().take(100) {
+    for client in clients.iter().cycle().take(callers) {
         let client = client.clone();
         crowd.spawn(async move {
             client.acquire(resource, patient(order)).await?.release().await;

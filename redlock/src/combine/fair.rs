@@ -79,13 +79,12 @@ impl<B: Batch> Line<B> {
                 self.gather().await;
             }
             self.acquire_if_due();
-            let room = self.worker.config.queue.saturating_sub(self.arrived.len());
             tokio::select! {
-                count = self.arrivals.recv_many(&mut self.arrived, room), if room > 0 => {
-                    if count == 0 {
-                        return;
-                    }
-                    self.tickets_due.get_or_insert_with(|| Instant::now() + SHARE_TICKETS);
+                // Not woken by those who come after the first: they are there when it asks.
+                first = self.arrivals.recv(), if self.arrived.is_empty() => {
+                    let Some(first) = first else { return };
+                    self.arrived.push(first);
+                    self.tickets_due = Some(Instant::now() + SHARE_TICKETS);
                 }
                 () = until(self.tickets_due), if self.ticketing.is_none() => self.take_tickets(),
                 taken = ready(self.ticketing.as_mut().map(|ticketing| &mut ticketing.tickets)) => {
@@ -114,17 +113,22 @@ impl<B: Batch> Line<B> {
         let mut quiet = 0;
         for _ in 0..MOST_YIELDS {
             yield_now().await;
-            quiet += 1;
-            while self.arrived.len() < self.worker.config.queue
-                && let Ok(entry) = self.arrivals.try_recv()
-            {
-                self.arrived.push(entry);
-                quiet = 0;
-            }
+            quiet = if self.take_arrivals() { 0 } else { quiet + 1 };
             if quiet == QUIET_YIELDS {
                 return;
             }
         }
+    }
+
+    /// Whether anybody has come.
+    fn take_arrivals(&mut self) -> bool {
+        let before = self.arrived.len();
+        while self.arrived.len() < self.worker.config.queue
+            && let Ok(entry) = self.arrivals.try_recv()
+        {
+            self.arrived.push(entry);
+        }
+        self.arrived.len() > before
     }
 
     /// Whether it neither asks for the lock nor executes under it.
@@ -139,6 +143,7 @@ impl<B: Batch> Line<B> {
 
     /// Those whose tickets are asked for now, and when the first of them gives up.
     fn next_arrived(&mut self) -> Option<(Entries<B>, Instant)> {
+        self.take_arrivals();
         self.tickets_due = None;
         let mut entries = std::mem::take(&mut self.arrived);
         entries.retain(|entry| !entry.is_abandoned());

@@ -27,12 +27,12 @@ pub(super) type Reply = oneshot::Sender<Result<Receipt, PurchaseError>>;
 /// each: waking costs as much as all else that is done here for a purchase.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    line: Mutex<Line>,
+    state: Mutex<State>,
     enough: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct State {
     waiting: Vec<Waiting>,
     /// How many are worth waking for; `None`: nobody wants to hear.
     enough: Option<usize>,
@@ -41,14 +41,14 @@ struct Line {
 impl Queue {
     /// One more waits. False: too many do.
     pub(super) fn push(&self, waiting: Waiting) -> bool {
-        let mut line = self.line();
-        if line.waiting.len() >= MOST {
+        let mut state = self.state();
+        if state.waiting.len() >= MOST {
             return false;
         }
-        line.waiting.push(waiting);
-        let count = line.waiting.len();
-        let is_enough = line.enough.take_if(|enough| count >= *enough).is_some();
-        drop(line);
+        state.waiting.push(waiting);
+        let count = state.waiting.len();
+        let is_enough = state.enough.take_if(|enough| count >= *enough).is_some();
+        drop(state);
         if is_enough {
             self.enough.notify_one();
         }
@@ -57,14 +57,14 @@ impl Queue {
 
     /// The first of them, if there are enough; otherwise [`enough`](Self::enough) tells when.
     pub(super) fn take(&self, enough: usize, most: usize) -> Option<Vec<Waiting>> {
-        let mut line = self.line();
-        if line.waiting.len() < enough {
-            line.enough = Some(enough);
+        let mut state = self.state();
+        if state.waiting.len() < enough {
+            state.enough = Some(enough);
             return None;
         }
-        line.enough = None;
-        let count = line.waiting.len().min(most);
-        Some(line.waiting.drain(..count).collect())
+        state.enough = None;
+        let count = state.waiting.len().min(most);
+        Some(state.waiting.drain(..count).collect())
     }
 
     /// When there are as many as were not there at the last [`take`](Self::take).
@@ -72,8 +72,8 @@ impl Queue {
         self.enough.notified().await;
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

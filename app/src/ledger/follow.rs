@@ -1,7 +1,9 @@
 //! What the two stores need of the ledger to agree: its stock as Redis is compared with it, and the
 //! sales that Redis decided, recorded once each however often they are delivered.
 
-use sqlx::{PgConnection, SqliteConnection};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _, SqliteConnection};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
@@ -83,6 +85,14 @@ const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
 const INSERT_NEW: &str = "INSERT INTO orders \
      (id, product_id, buyer, quantity, idempotency_key, fence) \
      SELECT unnest($3::UUID[]), $1, unnest($4::TEXT[]), unnest($5::BIGINT[]), unnest($6::TEXT[]), $2";
+
+/// Returns the quantities of those that were not there.
+const INSERT_UNKNOWN: &str = "INSERT INTO orders \
+     (id, product_id, buyer, quantity, idempotency_key, fence) \
+     SELECT id, $1, buyer, quantity, key, $2 \
+     FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
+     AS decided (id, buyer, quantity, key) ORDER BY id \
+     ON CONFLICT DO NOTHING RETURNING quantity";
 
 /// Orders in one statement. Where PostgreSQL shares processors with Redis, purchases may wait as long
 /// as a statement takes.
@@ -230,17 +240,7 @@ impl PostgresLedger {
             .execute(&mut *transaction)
             .await?;
         for orders in orders.chunks(STATEMENT) {
-            let (ids, buyers, quantities, keys): Columns<'_> =
-                orders.iter().copied().map(row).collect();
-            sqlx::query(INSERT_NEW)
-                .bind(product_id)
-                .bind(incarnation)
-                .bind(ids)
-                .bind(buyers)
-                .bind(quantities)
-                .bind(keys)
-                .execute(&mut *transaction)
-                .await?;
+            insert(INSERT_NEW, product_id, incarnation, orders).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -259,23 +259,11 @@ impl PostgresLedger {
             .bind(product_id)
             .execute(&mut *transaction)
             .await?;
-        let (ids, buyers, quantities, keys): Columns<'_> =
-            orders.iter().copied().map(row).collect();
-        let new: Vec<i64> = sqlx::query_scalar(
-            "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-             SELECT id, $1, buyer, quantity, key, $2 \
-             FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
-             AS decided (id, buyer, quantity, key) ORDER BY id \
-             ON CONFLICT DO NOTHING RETURNING quantity",
-        )
-        .bind(product_id)
-        .bind(incarnation)
-        .bind(ids)
-        .bind(buyers)
-        .bind(quantities)
-        .bind(keys)
-        .fetch_all(&mut *transaction)
-        .await?;
+        let new = insert(INSERT_UNKNOWN, product_id, incarnation, orders)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let units: i64 =
+            new.iter().map(|quantity| quantity.try_get::<i64, _>(0)).sum::<Result<_, _>>()?;
         let refused = if new.len() == orders.len() {
             Vec::new()
         } else {
@@ -283,13 +271,30 @@ impl PostgresLedger {
         };
         sqlx::query(TAKE_RECORDED)
             .bind(product_id)
-            .bind(new.iter().sum::<i64>())
+            .bind(units)
             .bind(incarnation)
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
         Ok(Recorded { new: new.len(), refused })
     }
+}
+
+/// Either of the statements that insert orders.
+fn insert<'q>(
+    statement: &'static str,
+    product_id: &'q str,
+    incarnation: i64,
+    orders: &[&'q DecidedOrder],
+) -> Query<'q, Postgres, PgArguments> {
+    let (ids, buyers, quantities, keys): Columns<'q> = orders.iter().copied().map(row).collect();
+    sqlx::query(statement)
+        .bind(product_id)
+        .bind(incarnation)
+        .bind(ids)
+        .bind(buyers)
+        .bind(quantities)
+        .bind(keys)
 }
 
 fn row(order: &DecidedOrder) -> Row<'_> {

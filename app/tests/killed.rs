@@ -7,9 +7,9 @@ mod common;
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -62,7 +62,10 @@ impl Drop for Process {
 
 /// Buys under one key until it is known what became of it; the order.
 async fn buy(sale: &TestSale, token: &str, apis: &[String], key: &str) -> Option<String> {
+    // Some are asked for again through several restarts.
+    let deadline = Instant::now() + 2 * PATIENCE;
     for attempt in 0.. {
+        assert!(Instant::now() < deadline, "{key} is not answered");
         let url = format!("http://{}/v1/purchases", apis[attempt % apis.len()]);
         let request = sale.client.post(url).bearer_auth(token).header("Idempotency-Key", key);
         let answer = request.json(&json!({"product_id": "1", "quantity": 1})).send().await;

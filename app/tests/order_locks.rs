@@ -14,13 +14,26 @@ use serde_json::{Value, json};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 
+fn one_of_each(products: &[&str]) -> Value {
+    let orders = products.iter().map(|product| json!({"product": product, "quantity": 1}));
+    json!({"orders": orders.collect::<Vec<_>>()})
+}
+
 fn a_and_b() -> Value {
-    json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})
+    one_of_each(&["A", "B"])
 }
 
 async fn sale(database: Database, settings: &[(&'static str, &str)]) -> TestSale {
-    let product = |id: &str| json!({"id": id, "name": id, "stock": 10});
-    let products = json!([product("A"), product("B")]);
+    sale_of(&["A", "B"], database, settings).await
+}
+
+async fn sale_of(
+    products: &[&str],
+    database: Database,
+    settings: &[(&'static str, &str)],
+) -> TestSale {
+    let product = |id: &&str| json!({"id": id, "name": id, "stock": 10});
+    let products = products.iter().map(product).collect();
     let settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     TestSale::start(SaleSpec { products, settings, ..SaleSpec::on(database) }).await
 }
@@ -66,6 +79,42 @@ async fn what_is_held_is_extended_while_the_rest_is_waited_for() {
     let (answer, ()) = tokio::join!(ordering, blocking);
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(sale.metrics().await.contains("flashsale_lock_leases_lost_total 0"));
+}
+
+#[tokio::test]
+async fn locks_that_are_free_are_taken_and_given_back_together() {
+    let products: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+    let products: Vec<&str> = products.iter().map(String::as_str).collect();
+    let sale = sale_of(&products, Database::Sqlite, &[]).await;
+    let ann = sale.buyer("ann");
+    let order = one_of_each(&products);
+    let calls = || sale.nodes[0].calls("evalsha").unwrap();
+    let before = calls();
+    assert_eq!(ann.send(0, DISTRIBUTED, Some(&order), None).await.status, 200);
+    for product in products {
+        sale.await_stock_on_nodes(product, "9").await;
+    }
+    // The first product, all others, and both releases; one by one it would be 40.
+    let made = calls() - before;
+    assert!(made < 20, "{made} calls of scripts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_that_are_not_to_be_had_together_are_taken_one_by_one() {
+    let sale = sale_of(&["A", "B", "C"], Database::Sqlite, &[]).await;
+    let ann = sale.buyer("ann");
+    let lease = holding(Duration::from_secs(2));
+    let blocker = sale.redlock().await.acquire("stock:C", lease).await.unwrap();
+    blocker.keep_extended();
+    let body = one_of_each(&["A", "B", "C"]);
+    let ordering = ann.send(0, DISTRIBUTED, Some(&body), None);
+    let blocking = async {
+        let held = || sale.nodes[0].get("lock:stock:B").unwrap();
+        eventually("B is held while C is waited for", async || held().is_some()).await;
+        blocker.release().await;
+    };
+    let (answer, ()) = tokio::join!(ordering, blocking);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]

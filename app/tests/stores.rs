@@ -5,9 +5,9 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use redlock::{Config, NodeConfig, Policy, Redlock};
 use serde_json::json;
@@ -143,7 +143,9 @@ async fn sell_out(sale: &TestSale, buyers: usize, after: usize, wipe: impl Async
         async move {
             let buyer = sale.buyer(&format!("buyer-{i}"));
             let key = format!("key-{i}");
+            let deadline = Instant::now() + PATIENCE;
             loop {
+                assert!(Instant::now() < deadline, "{key} is not answered");
                 let answer = buyer.buy_from(i % 2, "1", 1, Some(&key)).await;
                 match answer.status {
                     201 => break sold.fetch_add(1, Ordering::SeqCst),

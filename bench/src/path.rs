@@ -12,6 +12,7 @@ mod ledger;
 mod limits;
 mod loads;
 mod run;
+mod several;
 mod spent;
 mod stage;
 mod wrk;
@@ -32,6 +33,7 @@ pub const SECTIONS: &[Section] = &[
     loads::SOLD_OUT,
     loads::AT_2000,
     burst::SECTION,
+    several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
     alone::SECTION,

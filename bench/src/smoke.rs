@@ -34,3 +34,8 @@ fn loads_on_postgres_are_measured_and_their_books_agree() {
 fn a_sale_at_one_moment_is_measured() {
     measure("300 users");
 }
+
+#[test]
+fn several_products_at_one_moment_are_measured() {
+    measure("100 users");
+}

@@ -3,6 +3,7 @@
 //! Only fields that work are here. What a value may be is said once, in the schema, and enforced
 //! by the API server; `crd/schema.rs` holds the rules that types cannot express.
 
+mod lock;
 mod schema;
 mod status;
 
@@ -13,6 +14,7 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use lock::{Lock, Order, ProductLock};
 pub use schema::{MAX_NAME_LENGTH, custom_resource_definition};
 pub use status::{AppStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals};
 
@@ -72,6 +74,9 @@ pub struct FlashSaleSpec {
     /// Where orders are recorded: a `PostgreSQL` of its own, or the one behind `secretRef`.
     #[serde(default)]
     pub database: Database,
+    /// How Redis's copies of the stock are kept in agreement with the database.
+    #[serde(default)]
+    pub stores: Stores,
     /// Signing key and administrator. Absent: generated into the Secret `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
@@ -113,77 +118,6 @@ pub enum Strategy {
     /// One script in the one Redis node, which writes to its disk before it answers; the database
     /// follows.
     Atomic,
-}
-
-/// The lock that purchases of a product take.
-#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::lock_rules()))]
-pub struct Lock {
-    /// Who is served next.
-    #[serde(default)]
-    pub order: Order,
-    /// How long a purchase waits for the lock before it is refused as `lock_timeout`.
-    #[serde(default = "Lock::default_wait_timeout")]
-    #[schemars(schema_with = "schema::wait_timeout")]
-    pub wait_timeout: Duration,
-    /// How long a holder that died keeps the lock.
-    #[serde(default = "Lock::default_lease_time")]
-    #[schemars(schema_with = "schema::lease_time")]
-    pub lease_time: Duration,
-    /// How long one Redis node may take to answer before it counts as away.
-    #[serde(default = "Lock::default_node_timeout")]
-    #[schemars(schema_with = "schema::node_timeout")]
-    pub node_timeout: Duration,
-}
-
-impl Lock {
-    fn default_wait_timeout() -> Duration {
-        std::time::Duration::from_secs(2).into()
-    }
-
-    fn default_lease_time() -> Duration {
-        std::time::Duration::from_secs(5).into()
-    }
-
-    fn default_node_timeout() -> Duration {
-        std::time::Duration::from_millis(50).into()
-    }
-}
-
-impl Default for Lock {
-    fn default() -> Self {
-        Self {
-            order: Order::default(),
-            wait_timeout: Self::default_wait_timeout(),
-            lease_time: Self::default_lease_time(),
-            node_timeout: Self::default_node_timeout(),
-        }
-    }
-}
-
-/// Who gets the lock next.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-pub enum Order {
-    /// Whoever is fastest.
-    #[default]
-    Unordered,
-    /// Whoever asked first, across all replicas.
-    Fair,
-}
-
-/// Lock times of one product.
-#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ProductLock {
-    /// Over the sale's `lock.waitTimeout`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::wait_timeout")]
-    pub wait_timeout: Option<Duration>,
-    /// Over the sale's `lock.leaseTime`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::lease_time")]
-    pub lease_time: Option<Duration>,
 }
 
 /// The Redis nodes that hold the lock.
@@ -269,6 +203,21 @@ pub struct App {
     /// Absent: a fixed number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// Proxies before each replica that add to `X-Forwarded-For`, such as an ingress: attempts to log
+    /// in are limited by the client's address, which that many from the end names. Absent: none, and
+    /// the header is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub trusted_proxies: Option<i32>,
+    /// Connections to each replica at a time; one more is answered `overloaded` and closed. Absent:
+    /// 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<i32>,
+    /// Followers of live stock at each replica; one more is answered `too_many_listeners`. Absent: 5000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_event_listeners: Option<i32>,
 }
 
 impl App {
@@ -279,7 +228,15 @@ impl App {
 
 impl Default for App {
     fn default() -> Self {
-        Self { replicas: Self::default_replicas(), image: None, resources: None, autoscaling: None }
+        Self {
+            replicas: Self::default_replicas(),
+            image: None,
+            resources: None,
+            autoscaling: None,
+            trusted_proxies: None,
+            max_connections: None,
+            max_event_listeners: None,
+        }
     }
 }
 
@@ -320,6 +277,21 @@ pub struct Database {
     /// Of the sale's own database. Absent: 1Gi of the default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+}
+
+/// How Redis's copies of the stock are kept in agreement with the database. With strategy `Atomic` they
+/// are compared once a second, whatever is said here.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stores {
+    /// How often all values are compared and repaired. Absent: 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::compare_every")]
+    pub compare_every: Option<Duration>,
+    /// How often products that a node lacks are loaded from the database. Absent: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::load_every")]
+    pub load_every: Option<Duration>,
 }
 
 /// A key of a Secret in the sale's namespace.

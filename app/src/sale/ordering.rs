@@ -2,8 +2,9 @@
 //! waits.
 //!
 //! An order waits in the line of its first product. Whoever holds that lock takes the locks of the
-//! other products in their order; so nobody who waits holds a lock that comes later, and nobody
-//! waits in a circle. Cancelling, and a payment that failed, give units back the same way.
+//! other products, all of them together or, where they are not to be had so, one by one in their order;
+//! so nobody who waits holds a lock that comes later, and nobody waits in a circle. Cancelling, and a
+//! payment that failed, give units back the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -24,8 +25,10 @@ use crate::ledger::orders::{Settled, Settlement, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::Metrics;
 
-/// Orders under one acquisition: their products are locked one after the other.
+/// Orders under one acquisition: others wait for their products as long as it takes.
 const BATCH: usize = 128;
+/// How long the other products are waited for together; a batch of another client is over by then.
+const TOGETHER_AT_MOST: Duration = Duration::from_millis(100);
 /// The part of a lease after which it is extended while other locks are waited for.
 const EXTEND_AFTER: u32 = 3;
 
@@ -174,7 +177,13 @@ impl Ordering {
         let all = entries.iter().flat_map(|entry| entry.item.products.iter().cloned());
         let all: Vec<String> = all.collect::<BTreeSet<_>>().into_iter().collect();
         let lease_time = self.policy_of(&all).lease_time;
-        for product in all.iter().filter(|product| Some(*product) != first.as_ref()) {
+        let others: Vec<&String> =
+            all.iter().filter(|product| Some(*product) != first.as_ref()).collect();
+        if let Some(lease) = self.lock_together(&others, lease_time, entries).await {
+            leases.push(lease);
+            return Ok(());
+        }
+        for product in others {
             let resource = stock_resource(product);
             if leases.iter().any(|lease| lease.remaining() < lease_time / 2) {
                 extend(leases, lease_time).await?;
@@ -198,6 +207,31 @@ impl Ordering {
             }
         }
         Ok(())
+    }
+
+    /// One round trip for all of them, if they are free soon. Not where there is a fair line for one of
+    /// them: it would be overtaken.
+    async fn lock_together(
+        &self,
+        products: &[&String],
+        lease_time: Duration,
+        entries: &[Waiting],
+    ) -> Option<Lease> {
+        let resources: Vec<String> =
+            products.iter().map(|product| stock_resource(product)).collect();
+        let order = Order::Unordered;
+        let is_fair = |resource: &String| self.catalog.policy(resource).order != order;
+        if resources.len() < 2 || resources.iter().any(is_fair) {
+            return None;
+        }
+        let deadline = entries.iter().map(|entry| entry.item.deadline).min()?;
+        let wait_timeout = deadline
+            .saturating_duration_since(Instant::now())
+            .min(TOGETHER_AT_MOST)
+            .min(lease_time / EXTEND_AFTER);
+        let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+        let policy = Policy { wait_timeout, lease_time, order };
+        self.redlock.acquire_all(&resources, policy).await.ok()
     }
 
     async fn settle_all(
@@ -255,12 +289,14 @@ async fn while_all_held<F: Future>(leases: &[Lease], section: F) -> Option<F::Ou
 /// Frees every product, each with what is left of it.
 fn release(leases: Vec<Lease>, available: &BTreeMap<String, i64>) {
     for lease in leases {
-        let resource = lease.tokens().first().map(|(resource, _)| resource.clone());
-        let resource = resource.unwrap_or_default();
-        match available.get(product_of(&resource)) {
-            Some(units) => lease.release_in_background(&[(&resource, units.to_string())]),
-            None => lease.release_in_background(&[]),
-        }
+        let left = lease.tokens().iter().filter_map(|(resource, _)| {
+            let units = available.get(product_of(resource))?;
+            Some((resource.clone(), units.to_string()))
+        });
+        let left: Vec<(String, String)> = left.collect();
+        let left: Vec<(&str, String)> =
+            left.iter().map(|(resource, units)| (&**resource, units.clone())).collect();
+        lease.release_in_background(&left);
     }
 }
 

@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 pub const JWT_SECRET: &str = "a key of the tests, thirty-two bytes or more";
 
+/// What has not come about by then will not.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Which database a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
@@ -294,7 +297,7 @@ impl Answer {
 
 /// Waits until something is so; the deadline is generous because it only bounds a failure.
 pub async fn eventually(what: &str, so: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while !so().await {
         assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

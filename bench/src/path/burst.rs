@@ -48,13 +48,36 @@ async fn measure(round: Round) -> Result<Measured> {
 
 /// From the moment all may ask until the last was answered.
 async fn sell(stage: &Stage, product: &str) -> Result<Duration> {
-    let together = Arc::new(Barrier::new(USERS + 1));
+    let request =
+        |number, token: &str| http::purchase(product, token, &format!("{product}-{number}"));
+    let Answers { bought, last } = all_at_once(stage, USERS, request).await?;
+    ensure!(bought == ITEMS, "{bought} of {USERS} users were told that they bought one of {ITEMS}");
+    Ok(last)
+}
+
+/// What came of it when all asked at one moment.
+pub(super) struct Answers {
+    /// How many were told that they bought; to all others nothing was left.
+    pub(super) bought: u32,
+    /// How long it took until the last was answered.
+    pub(super) last: Duration,
+}
+
+/// Buyers, each with a connection of its own to one of the replicas, who all send one request, made of
+/// their number and token, at one moment.
+pub(super) async fn all_at_once(
+    stage: &Stage,
+    buyers: usize,
+    request: impl Fn(usize, &str) -> Vec<u8>,
+) -> Result<Answers> {
+    let together = Arc::new(Barrier::new(buyers + 1));
     let mut users = JoinSet::new();
-    for (number, token) in stage.tokens.iter().take(USERS).enumerate() {
-        let mut connection = Connection::open(stage.replicas[0].port).await?;
+    let replicas = stage.replicas.iter().cycle();
+    for ((number, token), replica) in stage.tokens.iter().take(buyers).enumerate().zip(replicas) {
+        let mut connection = Connection::open(replica.port).await?;
         // So that the app knows the connection before the sale begins.
         connection.ask(&http::me(token)).await?;
-        let request = http::purchase(product, token, &format!("{product}-{number}"));
+        let request = request(number, token);
         let together = Arc::clone(&together);
         users.spawn(async move {
             together.wait().await;
@@ -63,14 +86,14 @@ async fn sell(stage: &Stage, product: &str) -> Result<Duration> {
         });
     }
     together.wait().await;
-    let (begin, mut last, mut bought) = (Instant::now(), Duration::ZERO, 0);
+    let begin = Instant::now();
+    let mut answers = Answers { bought: 0, last: Duration::ZERO };
     while let Some(answered) = users.join_next().await {
         let (answer, at) = answered??;
-        let is_good = matches!(answer.status, 201 | 409);
+        let is_good = matches!(answer.status, 200 | 201 | 409);
         ensure!(is_good, "a buyer was answered with {}: {}", answer.status, answer.body);
-        bought += u32::from(answer.status == 201);
-        last = last.max(at.saturating_duration_since(begin));
+        answers.bought += u32::from(answer.status != 409);
+        answers.last = answers.last.max(at.saturating_duration_since(begin));
     }
-    ensure!(bought == ITEMS, "{bought} of {USERS} users were told that they bought one of {ITEMS}");
-    Ok(last)
+    Ok(answers)
 }

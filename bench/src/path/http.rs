@@ -44,8 +44,20 @@ impl Connection {
 /// A purchase of one unit.
 pub(super) fn purchase(product: &str, token: &str, key: &str) -> Vec<u8> {
     let body = format!("{{\"product_id\":\"{product}\",\"quantity\":1}}");
+    request("POST /v1/purchases", token, key, &body)
+}
+
+/// One unit of each of these, all or nothing, under the lock of this name.
+pub(super) fn take(lock: &str, products: &[String], token: &str, key: &str) -> Vec<u8> {
+    let order = |product: &String| format!("{{\"product\":\"{product}\",\"quantity\":1}}");
+    let orders: Vec<String> = products.iter().map(order).collect();
+    let body = format!("{{\"orders\":[{}]}}", orders.join(","));
+    request(&format!("PATCH /v1/stocks/locks/{lock}"), token, key, &body)
+}
+
+fn request(what: &str, token: &str, key: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /v1/purchases HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\
+        "{what} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\nIdempotency-Key: {key}\r\n\r\n\
          {body}",
         body.len()

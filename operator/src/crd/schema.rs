@@ -182,6 +182,14 @@ pub(super) fn node_timeout(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("nodeTimeout", "5s")
 }
 
+pub(super) fn compare_every(_: &mut SchemaGenerator) -> Schema {
+    bounded_duration("compareEvery", "60m")
+}
+
+pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
+    bounded_duration("loadEvery", "60m")
+}
+
 /// RFC 3339 with an offset. The `date-time` format alone lets the offset be left out.
 pub(super) fn timestamp(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

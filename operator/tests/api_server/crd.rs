@@ -110,6 +110,23 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             &["spec.app.autoscaling", "must be at least app.replicas"],
         ),
         (
+            with("app", json!({ "trustedProxies": -1 })),
+            &["spec.app.trustedProxies", "greater than"],
+        ),
+        (with("app", json!({ "maxConnections": 0 })), &["spec.app.maxConnections", "greater than"]),
+        (
+            with("app", json!({ "maxEventListeners": "all" })),
+            &["spec.app.maxEventListeners", "integer"],
+        ),
+        (
+            with("stores", json!({ "compareEvery": "0s" })),
+            &["spec.stores.compareEvery", "compareEvery must be above 0 and at most 60m"],
+        ),
+        (
+            with("stores", json!({ "loadEvery": "61m" })),
+            &["spec.stores.loadEvery", "loadEvery must be above 0 and at most 60m"],
+        ),
+        (
             with("app", json!({ "resources": { "requests": { "cpu": "lots" } } })),
             &["spec.app.resources.requests.cpu", "should match"],
         ),

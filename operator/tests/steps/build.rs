@@ -114,6 +114,25 @@ fn the_app_is_told_everything_by_environment() {
 }
 
 #[test]
+fn bounds_reach_the_app_where_they_are_declared() {
+    let names = [
+        "TRUSTED_PROXIES",
+        "HTTP_MAX_CONNECTIONS",
+        "EVENT_LISTENERS",
+        "COMPARE_SECONDS",
+        "LOAD_SECONDS",
+    ];
+    let values = |changes: &str| {
+        let env = container(&built(changes, references())).env.unwrap();
+        names.map(|name| value(&env, name))
+    };
+    assert_eq!(values(""), [""; 5], "the app has defaults of its own");
+    let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0}\n\
+                    stores: {compareEvery: 500ms, loadEvery: 2m}";
+    assert_eq!(values(declared), ["1", "20000", "0", "0.5", "120"]);
+}
+
+#[test]
 fn a_node_that_decides_has_its_answers_on_its_disk() {
     let fsync = |changes: &str| {
         let template = built(changes, references()).redis.spec.unwrap().template;

@@ -114,6 +114,7 @@ fn container(sale: &ValidatedSale) -> Container {
         pods::env("LISTEN", format!("0.0.0.0:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("0.0.0.0:{METRICS_PORT}")),
     ]);
+    env.extend(bounds(sale));
     Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
@@ -156,6 +157,24 @@ fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe 
     }
 }
 
+/// What is declared over the app's own defaults.
+fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
+    let (app, stores) = (&sale.spec.app, &sale.spec.stores);
+    let number = |number: Option<i32>| number.map(|number| number.to_string());
+    let settings = [
+        ("TRUSTED_PROXIES", number(app.trusted_proxies)),
+        ("HTTP_MAX_CONNECTIONS", number(app.max_connections)),
+        ("EVENT_LISTENERS", number(app.max_event_listeners)),
+        ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
+        ("LOAD_SECONDS", stores.load_every.map(seconds)),
+    ];
+    settings.into_iter().filter_map(|(name, value)| Some(pods::env(name, value?)))
+}
+
+fn seconds(duration: kube::core::Duration) -> String {
+    Duration::from(duration).as_secs_f64().to_string()
+}
+
 /// What the app and its seed Job both need: the stores and the lock.
 pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     let spec = &sale.spec;
@@ -164,7 +183,6 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
         Order::Unordered => "Unordered",
         Order::Fair => "Fair",
     };
-    let seconds = |duration| Duration::from(duration).as_secs_f64().to_string();
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
         pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),

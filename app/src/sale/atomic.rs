@@ -18,6 +18,7 @@ mod delete;
 mod entry;
 mod keeper;
 mod line;
+mod lines;
 mod link;
 mod load;
 mod queue;
@@ -26,14 +27,12 @@ mod script;
 mod sold;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::catalog::Catalog;
@@ -42,6 +41,7 @@ use super::{PurchaseError, Receipt, stock_resource};
 use crate::config::LockConfig;
 use crate::ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
+use lines::Lines;
 use queue::{Queue, Waiting};
 use script::Scripts;
 use sold::Sold;
@@ -53,15 +53,7 @@ const MOST_UNRECORDED: usize = 200_000;
 #[derive(Debug)]
 pub(super) struct Atomic {
     core: Arc<Core>,
-    runtime: Handle,
-    lines: Mutex<HashMap<String, Line>>,
-}
-
-/// Those who wait for one product, and the task that sells to them.
-#[derive(Debug)]
-struct Line {
-    queue: Arc<Queue>,
-    task: AbortOnDropHandle<()>,
+    lines: Lines,
 }
 
 /// What the lines, the keeper and the recorder share.
@@ -110,7 +102,7 @@ impl Atomic {
             ready: watch::Sender::default(),
             look: Notify::new(),
         };
-        Ok(Self { core: Arc::new(core), runtime: Handle::current(), lines: Mutex::default() })
+        Ok(Self { core: Arc::new(core), lines: Lines::new() })
     }
 
     /// Keeps the stores in agreement and records orders, until it is dropped.
@@ -170,16 +162,9 @@ impl Atomic {
     }
 
     fn queue(&self, product_id: &str) -> Arc<Queue> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        // After a panic it is begun anew, and who waited hears that it was interrupted.
-        if let Some(line) = lines.get(product_id).filter(|line| !line.task.is_finished()) {
-            return Arc::clone(&line.queue);
-        }
-        let queue = Arc::<Queue>::default();
-        let serve = line::serve(Arc::clone(&self.core), product_id.to_owned(), Arc::clone(&queue));
-        let task = AbortOnDropHandle::new(self.runtime.spawn(serve));
-        lines.insert(product_id.to_owned(), Line { queue: Arc::clone(&queue), task });
-        queue
+        self.lines.queue(product_id, |queue| {
+            line::serve(Arc::clone(&self.core), product_id.to_owned(), queue)
+        })
     }
 }
 

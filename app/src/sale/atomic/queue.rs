@@ -36,12 +36,17 @@ struct State {
     waiting: Vec<Waiting>,
     /// How many are worth waking for; `None`: nobody wants to hear.
     enough: Option<usize>,
+    /// Nobody sends any more.
+    ended: bool,
 }
 
 impl Queue {
-    /// One more waits. False: too many do.
+    /// One more waits. False: too many do. After the [end](Self::end) it is told so instead.
     pub(super) fn push(&self, waiting: Waiting) -> bool {
         let mut state = self.state();
+        if state.ended {
+            return true;
+        }
         if state.waiting.len() >= MOST {
             return false;
         }
@@ -65,6 +70,13 @@ impl Queue {
         state.enough = None;
         let count = state.waiting.len().min(most);
         Some(state.waiting.drain(..count).collect())
+    }
+
+    /// Tells all who wait, and who comes from now on, that nobody sends them: their replies are dropped.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        state.waiting.clear();
     }
 
     /// When there are as many as were not there at the last [`take`](Self::take).

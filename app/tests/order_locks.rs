@@ -115,6 +115,13 @@ async fn locks_that_are_not_to_be_had_together_are_taken_one_by_one() {
     };
     let (answer, ()) = tokio::join!(ordering, blocking);
     assert_eq!(answer.status, 200, "{answer:?}");
+    let metrics = sale.metrics().await;
+    let timeouts = r#"flashsale_lock_acquisitions_total{outcome="timeout"}"#;
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(timeouts));
+    assert!(
+        counted.is_none_or(|count| count.trim() == "0"),
+        "an order that was placed: {counted:?}"
+    );
 }
 
 #[tokio::test]

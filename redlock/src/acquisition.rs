@@ -43,6 +43,8 @@ pub(crate) struct Acquisition<'a> {
     deadline: Instant,
     rounds: u32,
     outbid: Outbid,
+    /// Whoever fails goes on in another way.
+    is_a_try: bool,
 }
 
 /// Where it waits.
@@ -68,7 +70,23 @@ impl<'a> Acquisition<'a> {
         let started = Instant::now();
         let deadline = started + policy.wait_timeout;
         let (waits, rounds, outbid) = (Waits::Alone(place), 0, Outbid::default());
-        Self { shared, policy, resources, topics, waits, started, deadline, rounds, outbid }
+        Self {
+            shared,
+            policy,
+            resources,
+            topics,
+            waits,
+            started,
+            deadline,
+            rounds,
+            outbid,
+            is_a_try: false,
+        }
+    }
+
+    /// That it fails is no failure.
+    pub(crate) fn into_try(self) -> Self {
+        Self { is_a_try: true, ..self }
     }
 
     /// Acquires one resource when its turn has come, and takes the tickets that the line wants.
@@ -86,9 +104,11 @@ impl<'a> Acquisition<'a> {
         if let Waits::InTurn(turn) = &self.waits {
             turn.wants_no_more(result.as_ref().err());
         }
-        let outcome = (&result).into();
-        let Roster { observer, .. } = &*self.shared.roster;
-        observer.acquired(outcome, self.started.elapsed(), self.rounds);
+        if result.is_ok() || !self.is_a_try {
+            let outcome = (&result).into();
+            let Roster { observer, .. } = &*self.shared.roster;
+            observer.acquired(outcome, self.started.elapsed(), self.rounds);
+        }
         result
     }
 

@@ -109,6 +109,19 @@ impl Redlock {
         Acquisition::new(&self.shared, resources, policy).run().await
     }
 
+    /// As [`Redlock::acquire_all`], for a caller that goes on in another way without it: the observer
+    /// hears of what it acquires, and not of what it gave up.
+    ///
+    /// # Errors
+    /// As [`Redlock::acquire`].
+    pub async fn try_acquire_all(
+        &self,
+        resources: &[&str],
+        policy: Policy,
+    ) -> Result<Lease, AcquireError> {
+        Acquisition::new(&self.shared, resources, policy).into_try().run().await
+    }
+
     /// Acquires one resource when this client's turn has come, and takes the tickets that it wants.
     pub(crate) async fn acquire_in_turn(
         &self,

@@ -27,8 +27,9 @@ use crate::metrics::Metrics;
 
 /// Orders under one acquisition: others wait for their products as long as it takes.
 const BATCH: usize = 128;
-/// How long the other products are waited for together; a batch of another client is over by then.
-const TOGETHER_AT_MOST: Duration = Duration::from_millis(100);
+/// How long the other products are waited for together. The first is held meanwhile, and where others
+/// sell one of them all the time, only its own line leads to it.
+const TOGETHER_AT_MOST: Duration = Duration::from_millis(10);
 /// The part of a lease after which it is extended while other locks are waited for.
 const EXTEND_AFTER: u32 = 3;
 
@@ -209,8 +210,8 @@ impl Ordering {
         Ok(())
     }
 
-    /// One round trip for all of them, if they are free soon. Not where there is a fair line for one of
-    /// them: it would be overtaken.
+    /// One round trip for all of them, if they are free soon. Not in a sale of fair order: their lines
+    /// would be overtaken.
     async fn lock_together(
         &self,
         products: &[&String],
@@ -231,7 +232,7 @@ impl Ordering {
             .min(lease_time / EXTEND_AFTER);
         let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
         let policy = Policy { wait_timeout, lease_time, order };
-        self.redlock.acquire_all(&resources, policy).await.ok()
+        self.redlock.try_acquire_all(&resources, policy).await.ok()
     }
 
     async fn settle_all(

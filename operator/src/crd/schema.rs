@@ -156,15 +156,15 @@ pub(super) fn app_rules() -> Value {
     )])
 }
 
-/// A duration such as `2s` or `500ms`, above zero and at most `max`.
+/// A duration such as `2s` or `500ms`, no shorter than the app takes and at most `max`.
 fn bounded_duration(field: &str, max: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 16,
         "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$",
         "x-kubernetes-validations": rules(&[(
-            &format!("duration(self) > duration('0s') && duration(self) <= duration('{max}')"),
-            &format!("{field} must be above 0 and at most {max}, such as 2s or 500ms"),
+            &format!("duration(self) >= duration('1ms') && duration(self) <= duration('{max}')"),
+            &format!("{field} must be from 1ms to {max}, such as 2s or 500ms"),
             None,
         )]),
     })

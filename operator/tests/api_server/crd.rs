@@ -77,12 +77,12 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
         ),
         (
             with("lock", json!({ "waitTimeout": "0s" })),
-            &["spec.lock.waitTimeout", "waitTimeout must be above 0 and at most 60s"],
+            &["spec.lock.waitTimeout", "waitTimeout must be from 1ms to 60s"],
         ),
         (with("lock", json!({ "waitTimeout": 0 })), &["spec.lock.waitTimeout", "string"]),
         (with("lock", json!({ "waitTimeout": "0" })), &["spec.lock.waitTimeout", "should match"]),
         (with("lock", json!({ "leaseTime": "2h" })), &["spec.lock.leaseTime", "should match"]),
-        (with("lock", json!({ "leaseTime": "90s" })), &["spec.lock.leaseTime", "at most 60s"]),
+        (with("lock", json!({ "leaseTime": "90s" })), &["spec.lock.leaseTime", "from 1ms to 60s"]),
         (
             with("lock", json!({ "leaseTime": "1s", "nodeTimeout": "1s" })),
             &["spec.lock.nodeTimeout", "lock.nodeTimeout must be shorter than lock.leaseTime"],
@@ -94,7 +94,7 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
         ),
         (
             with("products/0/lock", json!({ "waitTimeout": "0ms" })),
-            &["spec.products[0].lock.waitTimeout", "must be above 0"],
+            &["spec.products[0].lock.waitTimeout", "must be from 1ms"],
         ),
         (with("strategy", json!("Optimistic")), &["spec.strategy", "supported values"]),
         (
@@ -119,12 +119,12 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             &["spec.app.maxEventListeners", "integer"],
         ),
         (
-            with("stores", json!({ "compareEvery": "0s" })),
-            &["spec.stores.compareEvery", "compareEvery must be above 0 and at most 60m"],
+            with("stores", json!({ "compareEvery": "0.5ms" })),
+            &["spec.stores.compareEvery", "compareEvery must be from 1ms to 60m"],
         ),
         (
             with("stores", json!({ "loadEvery": "61m" })),
-            &["spec.stores.loadEvery", "loadEvery must be above 0 and at most 60m"],
+            &["spec.stores.loadEvery", "loadEvery must be from 1ms to 60m"],
         ),
         (
             with("app", json!({ "resources": { "requests": { "cpu": "lots" } } })),

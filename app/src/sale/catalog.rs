@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use redlock::{Policy, Published, REMOVED, Redlock};
+use redlock::{Order, Policy, Published, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
 use super::{PurchaseError, stock_resource};
@@ -189,6 +189,11 @@ impl Catalog {
         self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
     }
 
+    /// Who is served next: the same for all products.
+    pub(super) fn order(&self) -> Order {
+        self.policy.order
+    }
+
     /// The sale's policy with what the product overrides.
     pub(super) fn policy(&self, resource: &str) -> Policy {
         let product_id = resource.strip_prefix("stock:").unwrap_or(resource);
@@ -200,7 +205,7 @@ impl Catalog {
             wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
             // Seeding refuses longer ones; they may have been seeded before it was made shorter.
             lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.longest_lease),
-            order: self.policy.order,
+            order: self.order(),
         }
     }
 

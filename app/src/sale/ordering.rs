@@ -189,12 +189,8 @@ impl Ordering {
             if leases.iter().any(|lease| lease.remaining() < lease_time / 2) {
                 extend(leases, lease_time).await?;
             }
-            while let Some(deadline) = entries.iter().map(|entry| entry.item.deadline).min() {
-                let wait_timeout = deadline
-                    .saturating_duration_since(Instant::now())
-                    .min(lease_time / EXTEND_AFTER);
-                let order = self.catalog.policy(&resource).order;
-                let policy = Policy { wait_timeout, lease_time, order };
+            while let Some(wait_timeout) = wait_timeout(entries, lease_time) {
+                let policy = Policy { wait_timeout, lease_time, order: self.catalog.order() };
                 match self.redlock.acquire(&resource, policy).await {
                     Ok(lease) => {
                         leases.push(lease);
@@ -218,18 +214,13 @@ impl Ordering {
         lease_time: Duration,
         entries: &[Waiting],
     ) -> Option<Lease> {
-        let resources: Vec<String> =
-            products.iter().map(|product| stock_resource(product)).collect();
         let order = Order::Unordered;
-        let is_fair = |resource: &String| self.catalog.policy(resource).order != order;
-        if resources.len() < 2 || resources.iter().any(is_fair) {
+        if products.len() < 2 || self.catalog.order() != order {
             return None;
         }
-        let deadline = entries.iter().map(|entry| entry.item.deadline).min()?;
-        let wait_timeout = deadline
-            .saturating_duration_since(Instant::now())
-            .min(TOGETHER_AT_MOST)
-            .min(lease_time / EXTEND_AFTER);
+        let wait_timeout = wait_timeout(entries, lease_time)?.min(TOGETHER_AT_MOST);
+        let resources: Vec<String> =
+            products.iter().map(|product| stock_resource(product)).collect();
         let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
         let policy = Policy { wait_timeout, lease_time, order };
         self.redlock.try_acquire_all(&resources, policy).await.ok()
@@ -260,6 +251,13 @@ impl Ordering {
             }
         }
     }
+}
+
+/// As long as the first of them may wait, and no longer than until what is held must be extended;
+/// `None`: nobody waits.
+fn wait_timeout(entries: &[Waiting], lease_time: Duration) -> Option<Duration> {
+    let deadline = entries.iter().map(|entry| entry.item.deadline).min()?;
+    Some(deadline.saturating_duration_since(Instant::now()).min(lease_time / EXTEND_AFTER))
 }
 
 fn refuse_expired(entries: &mut Vec<Waiting>, error: &AcquireError) {

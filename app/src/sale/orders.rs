@@ -181,7 +181,7 @@ impl Sale {
 
     /// Who comes first in this sale.
     fn service(&self) -> Order {
-        self.catalog.policy("").order
+        self.catalog.order()
     }
 }
 

@@ -39,7 +39,7 @@ async fn measure(round: Round) -> Result<Measured> {
             if is_fair { ("fair", &mut fair) } else { ("distributed", &mut distributed) };
         let request =
             |number, token: &str| http::take(lock, products, token, &format!("{crowd}-{number}"));
-        let Answers { bought, last } = all_at_once(&stage, USERS, request).await?;
+        let Answers { bought, last } = all_at_once(&stage, USERS, 200, request).await?;
         ensure!(bought == ITEMS, "{bought} of {USERS} users got the {ITEMS} under lock {lock}");
         times.push(last);
     }

@@ -15,6 +15,9 @@ use crate::{deny, fuzz, generate, images, install, tools};
 const END_TO_END: &str = "flashsale-tests";
 /// The lock's fault suite; its tests are in the unit step, its random rounds are a binary.
 const FAULTS: &str = "flashsale-faults";
+/// A file of tests that hangs fails, and the next goes on. The longest, `e2e`, takes some 12 minutes.
+const TIMEOUT: &str =
+    r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 30m""#;
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -130,6 +133,13 @@ fn random_faults(options: &Options) -> Result<ExitCode> {
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// `cargo test` of all packages; one that fails does not stop the next.
+fn cargo_test() -> Command {
+    let mut command = cargo("test");
+    command.args(["--workspace", "--no-fail-fast", "--config", TIMEOUT]);
+    command
+}
+
 impl Step {
     fn run(self, count: &mut Count) {
         match self {
@@ -150,9 +160,8 @@ impl Step {
             Self::Deny => count.check(deny::run()),
             Self::Generated => count.check(generate::check()),
             Self::Unit => count.cargo_test(
-                cargo("test")
-                    .args(["--workspace", "--exclude", END_TO_END])
-                    .args(["--no-fail-fast"])
+                cargo_test()
+                    .args(["--exclude", END_TO_END])
                     .env("FLASHSALE_CLUSTER_BIN", binaries_folder()),
             ),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
@@ -186,9 +195,9 @@ fn end_to_end(count: &mut Count) {
     });
     match installed {
         Ok(images) => count.cargo_test(
-            cargo("test")
+            cargo_test()
                 // Not the one package: that would be another choice of features, and another build.
-                .args(["--workspace", "--no-fail-fast", "--test", "e2e", "--"])
+                .args(["--test", "e2e", "--"])
                 // The sales would take the processors from each other, and miss their targets.
                 .args(["--include-ignored", "--test-threads=1", "--nocapture"])
                 .env("KUBECONFIG", &cluster.kubeconfig)

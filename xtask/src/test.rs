@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,6 +20,9 @@ const FAULTS: &str = "flashsale-faults";
 /// A file of tests that hangs fails, and the next goes on. The longest, `e2e`, takes some 12 minutes.
 const TIMEOUT: &str =
     r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 30m""#;
+
+/// How often to look whether a command that prints nothing has ended.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -260,9 +265,21 @@ impl Count {
             .spawn()
             .with_context(|| format!("cannot start {}", line(command)))?;
         let stdout = child.stdout.take().context("cargo test has no output")?;
+        let (lines, printed) = mpsc::channel();
+        thread::spawn(move || {
+            BufReader::new(stdout)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|text| lines.send(text))
+        });
         let mut in_failures = false;
-        for text in BufReader::new(stdout).lines() {
-            let text = text?;
+        loop {
+            let text = match printed.recv_timeout(CHECK) {
+                Ok(text) => text,
+                // What a test left running may hold its output open.
+                Err(RecvTimeoutError::Timeout) if child.try_wait()?.is_none() => continue,
+                Err(_ended) => break,
+            };
             println!("{text}");
             in_failures |= text == "failures:";
             // The names stand alone on their lines, indented.
@@ -305,6 +322,17 @@ mod tests {
         for wrong in ["", "30", "m", "-1m", "1d", "1é", "9999999999999999999h"] {
             assert!(time(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_process_that_a_test_left_running_is_not_waited_for() {
+        let mut count = Count::default();
+        let mut leaves_one = Command::new("sh");
+        leaves_one.args(["-c", "sleep 60 & echo 'test result: ok. 2 passed'; exit 1"]);
+        let started = Instant::now();
+        count.cargo_test(&mut leaves_one);
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert_eq!((count.passed, count.failed), (2, 1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout_at};
 
 use crate::board::Topic;
 use crate::lease::Held;
+use crate::members::Members;
 use crate::roster::Roster;
 use crate::round::{Outcome, Round};
 use crate::script::{LINE_LIMIT, Place, REQUEST_LIMIT};
@@ -33,11 +34,12 @@ const DRIFT_FACTOR: f64 = 0.01;
 const DRIFT_FIXED: Duration = Duration::from_millis(2);
 
 /// See the module.
-pub(crate) struct Acquisition<'a> {
-    shared: &'a Arc<Shared>,
+pub(crate) struct Acquisition {
+    shared: Arc<Shared>,
     policy: Policy,
     resources: Vec<String>,
     topics: Vec<Arc<Topic>>,
+    releases: Vec<watch::Receiver<u64>>,
     waits: Waits,
     started: Instant,
     deadline: Instant,
@@ -55,13 +57,14 @@ enum Waits {
     Alone(Place),
 }
 
-impl<'a> Acquisition<'a> {
-    pub(crate) fn new(shared: &'a Arc<Shared>, resources: &[&str], policy: Policy) -> Self {
+impl Acquisition {
+    pub(crate) fn new(shared: &Arc<Shared>, resources: &[&str], policy: Policy) -> Self {
         let mut resources: Vec<String> = resources.iter().map(|&name| name.to_owned()).collect();
         resources.sort_unstable();
         resources.dedup();
         let board = &shared.roster.board;
         let topics: Vec<_> = resources.iter().map(|name| board.topic(name)).collect();
+        let releases = topics.iter().map(|topic| topic.releases()).collect();
         let newest = topics.iter().map(|topic| topic.highest_token()).max().unwrap_or(0);
         // The same on all nodes, and the lower the longer it waits: an order, if not a strict one.
         #[expect(clippy::cast_precision_loss, reason = "tokens are far below 2^52")]
@@ -71,10 +74,11 @@ impl<'a> Acquisition<'a> {
         let deadline = started + policy.wait_timeout;
         let (waits, rounds, outbid) = (Waits::Alone(place), 0, Outbid::default());
         Self {
-            shared,
+            shared: Arc::clone(shared),
             policy,
             resources,
             topics,
+            releases,
             waits,
             started,
             deadline,
@@ -91,7 +95,7 @@ impl<'a> Acquisition<'a> {
 
     /// Acquires one resource when its turn has come, and takes the tickets that the line wants.
     pub(crate) fn in_turn(
-        shared: &'a Arc<Shared>,
+        shared: &Arc<Shared>,
         resource: &str,
         policy: Policy,
         turn: Arc<Turn>,
@@ -99,8 +103,28 @@ impl<'a> Acquisition<'a> {
         Self { waits: Waits::InTurn(turn), ..Self::new(shared, &[resource], policy) }
     }
 
-    pub(crate) async fn run(mut self) -> Result<Lease, AcquireError> {
-        let result = self.attempt().await;
+    pub(crate) async fn run(self) -> Result<Lease, AcquireError> {
+        self.run_after(None).await
+    }
+
+    /// The first round is asked with the release of this hold, if that lasts much longer than until
+    /// the round is over: the line need not stand in the queues before it has asked.
+    pub(crate) fn run_with_release_of(
+        self,
+        hold: &Lease,
+    ) -> impl Future<Output = Result<Lease, AcquireError>> + Send + use<> {
+        let members = self.shared.roster.members();
+        let (question, turn) = self.question(&members);
+        let lasts = hold.remaining() > 2 * self.longest_poll();
+        let round = turn.filter(|_| lasts).map(|turn| {
+            let (hold, topics) = (hold.owner(), self.topics.clone());
+            Round::ask_with_release_of(hold, &self.shared, members, topics, question, turn)
+        });
+        self.run_after(round)
+    }
+
+    async fn run_after(mut self, asked: Option<Round>) -> Result<Lease, AcquireError> {
+        let result = self.attempt(asked).await;
         if let Waits::InTurn(turn) = &self.waits {
             turn.wants_no_more(result.as_ref().err());
         }
@@ -112,13 +136,22 @@ impl<'a> Acquisition<'a> {
         result
     }
 
-    async fn attempt(&mut self) -> Result<Lease, AcquireError> {
+    async fn attempt(&mut self, asked: Option<Round>) -> Result<Lease, AcquireError> {
         let (lease_time, longest) = (self.policy.lease_time, self.shared.roster.longest_lease);
         if lease_time > longest {
             return Err(AcquireError::LeaseTooLong { lease_time, longest });
         }
         let _gates = self.pass_gates().await?;
-        let mut releases: Vec<_> = self.topics.iter().map(|topic| topic.releases()).collect();
+        let mut releases = std::mem::take(&mut self.releases);
+        if let Some(mut round) = asked {
+            self.rounds += 1;
+            let at_most = self.pause(self.longest_poll());
+            if round.stand(at_most, any_change(&mut releases)).await == Outcome::Won
+                && let Some(lease) = self.lease(round)
+            {
+                return Ok(lease);
+            }
+        }
         loop {
             if self.must_yield() {
                 sleep(YIELD).await;
@@ -176,6 +209,12 @@ impl<'a> Acquisition<'a> {
 
     /// Asks all nodes at once.
     fn ask(&self) -> Round {
+        let members = self.shared.roster.members();
+        let (question, turn) = self.question(&members);
+        Round::ask(&self.shared, members, self.topics.clone(), question, turn)
+    }
+
+    fn question(&self, members: &Members) -> (Question, Option<(Arc<Turn>, u64)>) {
         let (place, turn) = match &self.waits {
             Waits::Alone(place) => (place.clone(), None),
             Waits::InTurn(turn) => {
@@ -185,7 +224,6 @@ impl<'a> Acquisition<'a> {
             }
         };
         let next = self.topics.iter().map(|topic| topic.highest_token() + 1);
-        let members = self.shared.roster.members();
         let question = Question {
             epoch: members.membership.epoch,
             owner: self.shared.next_owner(),
@@ -193,7 +231,7 @@ impl<'a> Acquisition<'a> {
             proposals: self.resources.iter().cloned().zip(next).collect(),
             place,
         };
-        Round::ask(self.shared, members, self.topics.clone(), question, turn)
+        (question, turn)
     }
 
     /// The lease that a round has won, if it is not over already.
@@ -208,7 +246,7 @@ impl<'a> Acquisition<'a> {
         }
         let mut won = round.keep();
         let turn = won.turn.take();
-        let held = Held::new(Arc::clone(self.shared), won);
+        let held = Held::new(Arc::clone(&self.shared), won);
         let lease = Lease::new(held, lease_time, deadline);
         if granted_for < lease_time {
             lease.extend_once(asked + granted_for / 3);
@@ -243,8 +281,11 @@ impl<'a> Acquisition<'a> {
 
     /// How long to wait where the lock is held for so many milliseconds more.
     fn poll(&self, held_ms: u64) -> Duration {
-        let at_most = POLL_AT_MOST.min(self.policy.lease_time / POLLS_A_LEASE);
-        Duration::from_millis(held_ms).min(at_most).max(SPLIT_VOTE_PAUSE)
+        Duration::from_millis(held_ms).min(self.longest_poll()).max(SPLIT_VOTE_PAUSE)
+    }
+
+    fn longest_poll(&self) -> Duration {
+        POLL_AT_MOST.min(self.policy.lease_time / POLLS_A_LEASE)
     }
 
     /// Waits for a notice of release, at most this long and not past the deadline.

@@ -27,7 +27,7 @@ pub struct Published {
     pub value: Option<String>,
 }
 
-/// A request of this process that a node granted when another client released the resource.
+/// A request of this process that a node granted when the resource was released.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grant {
     /// The node's slot.

@@ -147,6 +147,11 @@ impl Lease {
         self
     }
 
+    /// Whose hold it is, on the nodes.
+    pub(crate) fn owner(&self) -> &str {
+        &self.held.owner
+    }
+
     /// Whether a ticket of this client comes before those of all others; `before` is the one that
     /// was served last.
     pub(crate) fn serves(&self, ticket: u64, before: Option<u64>) -> bool {
@@ -308,14 +313,14 @@ impl Lease {
             Handover { resource: resource.clone(), token: *token, value }
         };
         let handovers: Vec<_> = tokens.iter().map(handover).collect();
-        let release = |stays| {
+        let release = |stays, asks| {
             let turn = self.turn.as_ref().map(|place| Arc::clone(&place.turn));
-            let line = Left { line: Arc::clone(line), stays, turn, gives_up: false };
+            let line = Left { line: Arc::clone(line), stays, turn, gives_up: false, asks };
             shared.release(members, owner, line, handovers, confirmed)
         };
         match &self.turn {
-            Some(place) => place.turn.leave(release),
-            None => release(Stays::AsItIs),
+            Some(place) => place.turn.leave(owner, release),
+            None => release(Stays::AsItIs, None),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::acquisition::Acquisition;
@@ -123,12 +125,18 @@ impl Redlock {
     }
 
     /// Acquires one resource when this client's turn has come, and takes the tickets that it wants.
-    pub(crate) async fn acquire_in_turn(
+    /// Whoever has the lock asks for its next turn with the release of that hold.
+    pub(crate) fn acquire_in_turn(
         &self,
         resource: &str,
         policy: Policy,
-        turn: Arc<Turn>,
-    ) -> Result<Lease, AcquireError> {
-        Acquisition::in_turn(&self.shared, resource, policy, turn).run().await
+        turn: &Arc<Turn>,
+        hold: Option<&Lease>,
+    ) -> BoxFuture<'static, Result<Lease, AcquireError>> {
+        let acquisition = Acquisition::in_turn(&self.shared, resource, policy, Arc::clone(turn));
+        match hold {
+            Some(hold) => acquisition.run_with_release_of(hold).boxed(),
+            None => acquisition.run().boxed(),
+        }
     }
 }

@@ -45,6 +45,8 @@ impl Release {
     pub(crate) fn later(mut self) -> Self {
         let lowest = self.line.turn.as_ref().map_or(0, |turn| turn.lowest_ticket());
         self.line.stays = if lowest > 0 { Stays::At(lowest) } else { Stays::AsItIs };
+        // Whoever waits for that has asked anew or given up.
+        self.line.asks = None;
         self
     }
 }

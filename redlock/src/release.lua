@@ -4,8 +4,10 @@
 --          their values, then their queues (lines by their place)
 -- ARGV     owner, channel, the line that it asked in, the place of the line from now on (0: it
 --          leaves; '': as it is; -n: as it is, but it leaves if that is below n), the line's time
---          limit in ms, whether it gives up (1) or held them (0), then per resource: the token (if
---          it gives up, the highest that it knows of), the value ('' leaves it, a NUL removes it)
+--          limit in ms, whether it gives up (1) or held them (0), what the line asks for now (epoch,
+--          owner, lease and time limit of the request in ms; '': nothing), then per resource: the
+--          token (if it gives up, the highest that it knows of), the value ('' leaves it, a NUL
+--          removes it)
 -- Returns  how many locks were the owner's and are not any more
 -- A value is kept only if no higher token wrote one here, so a late holder cannot turn it back.
 -- Whoever gives up a request had no quorum: nobody is told that it ended.
@@ -14,6 +16,10 @@
 -- the queue, and says its place when the hold ends.
 local members, owner, channel = KEYS[1], ARGV[1], ARGV[2]
 local line, place, limit, gives_up = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local asks = {}
+for word in ARGV[7]:gmatch('%S+') do
+  asks[#asks + 1] = word
+end
 local resources = (#KEYS - 1) / 4
 local locks, versions, names, queues = 1, 1 + resources, 1 + 2 * resources, 1 + 3 * resources
 
@@ -47,6 +53,16 @@ local function take_back(queue, limits, requests, now)
   end
 end
 
+-- As acquire_in_turn.lua leaves it.
+local function ask(requests, now)
+  local epoch, asked_by, lease, request_limit = unpack(asks)
+  if epoch then
+    local provisional = math.min(tonumber(lease), tonumber(limit))
+    local request = cmsgpack.pack(epoch, asked_by, provisional, now + request_limit, '1')
+    redis.call('HSET', requests, line, request)
+  end
+end
+
 -- Answers the new owner, its token and the next place in the queue. '': it is nobody's; '-': it is
 -- left to one that waits for other resources too.
 local function grant(lock, fence, queue, limits, requests, token, now)
@@ -64,7 +80,7 @@ local function grant(lock, fence, queue, limits, requests, token, now)
     return '-', '0', '0'
   end
   -- The same on all nodes, even if their fences differ.
-  local counter = tonumber(redis.call('GET', fence) or '0')
+  local counter = tonumber(redis.call('GET', fence) or redis.call('GET', 'redlock:floor') or '0')
   local next_token = string.format('%.0f', math.max(counter, tonumber(token)) + 1)
   redis.call('SET', lock, next_owner, 'PX', lease)
   redis.call('SET', fence, next_token)
@@ -77,7 +93,7 @@ end
 local present = read(1 + locks, versions + resources)
 local left, own, freed = {}, {}, {}
 for i = 1, resources do
-  local token, value = ARGV[2 * i + 5], ARGV[2 * i + 6]
+  local token, value = ARGV[2 * i + 6], ARGV[2 * i + 7]
   if value ~= '' and tonumber(token) >= tonumber(present[resources + i] or '0') then
     local next = #left
     left[next + 1], left[next + 2] = KEYS[names + i], value
@@ -106,10 +122,11 @@ if place ~= '' and place ~= '0' or call_for_all('EXISTS', KEYS, 1 + queues) > 0 
     local queue, name = KEYS[queues + i], KEYS[names + i]
     local limits, requests = 'queue-limits:' .. name, 'queue-requests:' .. name
     take_back(queue, limits, requests, now)
+    ask(requests, now)
     -- Whoever left the queue may have kept others waiting without holding anything.
     if own[i] or not present[i] then
       new_owners[i] = {
-        grant(KEYS[locks + i], 'fence:' .. name, queue, limits, requests, ARGV[2 * i + 5], now)
+        grant(KEYS[locks + i], 'fence:' .. name, queue, limits, requests, ARGV[2 * i + 6], now)
       }
     end
   end
@@ -123,9 +140,9 @@ micros = string.format('%.0f', micros)
 for i = 1, resources do
   local new = new_owners[i] or { '', '0', '0' }
   if not gives_up or new[1] ~= '' then
-    local token = gives_up and '0' or ARGV[2 * i + 5]
+    local token = gives_up and '0' or ARGV[2 * i + 6]
     local notice = KEYS[names + i] .. '\n' .. token .. '\n' .. new[1] .. '\n' .. new[2] .. '\n'
-      .. new[3] .. '\n' .. micros .. '\n' .. ARGV[2 * i + 6]
+      .. new[3] .. '\n' .. micros .. '\n' .. ARGV[2 * i + 7]
     local next = #notices
     notices[next + 1], notices[next + 2] = #notice .. ':', notice
   end

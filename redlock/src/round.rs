@@ -1,8 +1,8 @@
 //! One round of votes: what is asked, what came of it, and the request that stands afterwards.
 //!
-//! A round that was refused leaves its request on the nodes. When the holder releases there, the
-//! node grants the request without being asked again and tells its client, which counts that as a
-//! vote that came late. A vote may come late in any case, so nothing new can go wrong by that.
+//! A round that was refused leaves its request on the nodes, and so does one that is asked with the
+//! release of a hold. When the holder releases there, the node grants the request without being asked
+//! again and tells its client, which counts that as a vote that came late. A vote may come late in any case, so nothing new can go wrong by that.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -77,29 +77,9 @@ impl Round {
         question: Question,
         turn: Option<(Arc<Turn>, u64)>,
     ) -> Self {
-        let grants = match &topics[..] {
-            [topic] => Some(topic.expect_grants(&question.owner)),
-            _ => None,
-        };
         let question = Arc::new(question);
-        let nodes = members.nodes.len();
-        let mut round = Self {
-            shared: Arc::clone(shared),
-            topics,
-            turn,
-            issued: Issued::default(),
-            asked: Instant::now(),
-            took: Duration::ZERO,
-            votes: shared.ask_all(&members, &question),
-            members,
-            question,
-            answers: Vec::with_capacity(nodes),
-            granted: vec![None; nodes],
-            grants,
-            won: None,
-            next_places: vec![None; nodes],
-            kept: false,
-        };
+        let votes = shared.ask_all(&members, &question);
+        let mut round = Self::new(shared, members, topics, question, turn, votes);
         // Sent now, whatever happens to the caller: giving up must come after.
         while let Some(Some((position, answer))) = unconstrained(round.votes.next()).now_or_never()
         {
@@ -108,10 +88,62 @@ impl Round {
         round
     }
 
+    /// Asks with the release of this hold, which grants the resource to the first of all lines.
+    pub(crate) fn ask_with_release_of(
+        hold: &str,
+        shared: &Arc<Shared>,
+        members: Arc<Members>,
+        topics: Vec<Arc<Topic>>,
+        question: Question,
+        turn: (Arc<Turn>, u64),
+    ) -> Self {
+        let (question, line) = (Arc::new(question), Arc::clone(&turn.0));
+        let asks = Arc::clone(&question);
+        let mut round = Self::new(shared, members, topics, question, Some(turn), Votes::new());
+        round.took = line.votes_took();
+        line.ask_with_release_of(hold, asks);
+        round
+    }
+
+    fn new(
+        shared: &Arc<Shared>,
+        members: Arc<Members>,
+        topics: Vec<Arc<Topic>>,
+        question: Arc<Question>,
+        turn: Option<(Arc<Turn>, u64)>,
+        votes: Votes,
+    ) -> Self {
+        let grants = match &topics[..] {
+            [topic] => Some(topic.expect_grants(&question.owner)),
+            _ => None,
+        };
+        let nodes = members.nodes.len();
+        Self {
+            shared: Arc::clone(shared),
+            topics,
+            turn,
+            issued: Issued::default(),
+            asked: Instant::now(),
+            took: Duration::ZERO,
+            votes,
+            members,
+            question,
+            answers: Vec::with_capacity(nodes),
+            granted: vec![None; nodes],
+            grants,
+            won: None,
+            next_places: vec![None; nodes],
+            kept: false,
+        }
+    }
+
     /// Goes on as soon as the votes that came decide.
     pub(crate) async fn verdict(&mut self) -> Verdict {
         let verdict = self.decide().await;
         self.took = self.asked.elapsed();
+        if let Some((turn, _)) = &self.turn {
+            turn.set_votes_took(self.took);
+        }
         verdict
     }
 
@@ -291,16 +323,20 @@ impl Drop for Round {
         }
         self.end();
         let Question { owner, proposals, place, .. } = &*self.question;
+        let turn = self.turn.as_ref().map(|(turn, _)| turn);
+        if turn.is_some_and(|turn| turn.take_back(&self.question)) {
+            return;
+        }
         let given_up = proposals.iter().zip(&self.topics).map(|((resource, _), topic)| Handover {
             resource: resource.clone(),
             token: topic.highest_token(),
             value: None,
         });
         let (given_up, confirmed) = (given_up.collect(), Confirmed::ByMajority);
-        let turn = self.turn.as_ref().map(|(turn, _)| turn);
         let release = |stays| {
             let line = Arc::clone(&place.line);
-            let line = Left { line, stays, turn: turn.cloned(), gives_up: true };
+            let turn = turn.cloned();
+            let line = Left { line, stays, turn, gives_up: true, asks: None };
             self.shared.release(&self.members, owner, line, given_up, confirmed)
         };
         let released = match turn {

@@ -11,6 +11,7 @@ use crate::keys::{
     fence_key, limits_key, lock_key, queue_key, requests_key, ticket_key, value_key, version_key,
 };
 use crate::members::Membership;
+use crate::shared::Question;
 use crate::turn::Turn;
 
 /// The hash on each node that says which nodes there are: `epoch`, `nodes`, `joining`.
@@ -101,6 +102,8 @@ pub(crate) struct Left {
     pub(crate) turn: Option<Arc<Turn>>,
     /// It had no quorum, so there is nobody to tell.
     pub(crate) gives_up: bool,
+    /// What the line asks for with that, in fair order: its request stands from then on.
+    pub(crate) asks: Option<Arc<Question>>,
 }
 
 /// Where a line stands when a hold ends.
@@ -290,6 +293,13 @@ impl Scripts {
             Stays::Nowhere => call.arg(0),
         };
         call.arg(millis(LINE_LIMIT)).arg(u8::from(line.gives_up));
+        match line.asks.as_deref() {
+            Some(Question { epoch, owner, lease, .. }) => {
+                let (lease, limit) = (millis(*lease), millis(REQUEST_LIMIT));
+                call.arg(format!("{epoch} {owner} {lease} {limit}"))
+            }
+            None => call.arg(""),
+        };
         for Handover { token, value, .. } in handovers {
             call.arg(*token).arg(value.as_deref().unwrap_or_default());
         }

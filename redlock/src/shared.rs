@@ -55,9 +55,18 @@ impl Shared {
             }
         }
         let call = Arc::new(self.roster.scripts.release(owner, &line, &handovers));
+        // A node that has no vote is not asked for one.
+        let without_question = line.asks.is_some().then(|| {
+            let line = Left { asks: None, ..line.clone() };
+            Arc::new(self.roster.scripts.release(owner, &line, &handovers))
+        });
         let release = Arc::new(Release { owner: owner.to_owned(), line, handovers });
         tell_all(members, confirmed, move |node| {
-            let (call, release) = (Arc::clone(&call), Arc::clone(&release));
+            let call = match &without_question {
+                Some(without) if !node.votes() => Arc::clone(without),
+                _ => Arc::clone(&call),
+            };
+            let release = Arc::clone(&release);
             async move {
                 // Not given up at the node's timeout: what is given up may never be sent.
                 let told = node.run::<u64>(&call).await.is_ok();

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::members::Member;
 use crate::roster::Roster;
 use crate::script::{Place, Stays, TicketsWanted, Vote};
-use crate::shared::Shared;
+use crate::shared::{Question, Shared};
 use crate::tally::{Tally, Verdict};
 use crate::{AcquireError, Redlock};
 
@@ -42,6 +42,10 @@ struct Stands {
     /// More are under way, none of them below this.
     under_way: Option<u64>,
     wanted: Option<Wanted>,
+    /// What the release of a hold asks for, and whose hold that is.
+    asks: Option<(String, Arc<Question>)>,
+    /// How long the votes took that decided last.
+    took: Duration,
 }
 
 /// Tickets that are asked for together with the lock.
@@ -102,14 +106,40 @@ impl Turn {
         }
     }
 
-    /// Tells the nodes where the line stands, under the lock: what they are told last is so.
-    pub(crate) fn leave<T>(&self, tell: impl FnOnce(Stays) -> T) -> T {
-        let stands = self.lock();
-        tell(match (stands.lowest, stands.under_way) {
+    /// The release of this hold asks for that.
+    pub(crate) fn ask_with_release_of(&self, hold: &str, question: Arc<Question>) {
+        self.lock().asks = Some((hold.to_owned(), question));
+    }
+
+    /// Whether no release has asked for that; none will.
+    pub(crate) fn take_back(&self, question: &Question) -> bool {
+        self.lock().asks.take_if(|(_, asks)| asks.owner == question.owner).is_some()
+    }
+
+    /// How long the votes took that decided last.
+    pub(crate) fn votes_took(&self) -> Duration {
+        self.lock().took
+    }
+
+    pub(crate) fn set_votes_took(&self, took: Duration) {
+        self.lock().took = took;
+    }
+
+    /// Tells the nodes that this hold ends, where the line stands then, and what it asks for; under
+    /// the lock, since what they are told last is so.
+    pub(crate) fn leave<T>(
+        &self,
+        hold: &str,
+        tell: impl FnOnce(Stays, Option<Arc<Question>>) -> T,
+    ) -> T {
+        let mut stands = self.lock();
+        let asks = stands.asks.take_if(|(of, _)| of == hold).map(|(_, question)| question);
+        let stays = match (stands.lowest, stands.under_way) {
             (Some(lowest), _) => Stays::At(lowest),
             (None, Some(first)) => Stays::From(first),
             (None, None) => Stays::Nowhere,
-        })
+        };
+        tell(stays, asks)
     }
 
     /// The same when what was asked for is given up. A node that granted it may not have the line in
@@ -295,12 +325,32 @@ mod tests {
     #[test]
     fn a_line_leaves_the_queue_only_if_nobody_waits_or_comes() {
         let turn = Turn { line: "me".into(), stands: Mutex::default() };
-        let told = || turn.leave(|stays| stays);
+        let told = || turn.leave("me-0", |stays, _| stays);
         assert_eq!(told(), Stays::Nowhere);
         turn.set(None, Some(9));
         assert_eq!(told(), Stays::From(9));
         turn.set(Some(7), Some(9));
         assert_eq!(told(), Stays::At(7));
+    }
+
+    #[test]
+    fn a_release_asks_once_and_not_for_what_was_given_up() {
+        let turn = Turn { line: "me".into(), stands: Mutex::default() };
+        let question = |owner: &str| {
+            let (owner, place) = (owner.to_owned(), turn.place(1).1);
+            Arc::new(Question { epoch: 0, owner, lease: RETRY, proposals: Vec::new(), place })
+        };
+        let told = |hold| turn.leave(hold, |_, asks| asks.map(|asks| asks.owner.clone()));
+        let (first, second) = (question("me-2"), question("me-3"));
+        turn.ask_with_release_of("me-1", Arc::clone(&first));
+        assert_eq!(told("me-0"), None, "a hold that ended before that");
+        assert!(!turn.take_back(&second));
+        assert_eq!(told("me-1").as_deref(), Some("me-2"));
+        assert!(!turn.take_back(&first), "the nodes must be told that it gives up");
+        assert_eq!(told("me-1"), None);
+        turn.ask_with_release_of("me-2", Arc::clone(&second));
+        assert!(turn.take_back(&second));
+        assert_eq!(told("me-2"), None);
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LEASE, calls_of, client, nodes_with, patient, until};
-use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy};
+use common::{LEASE, client, client_with_long_leases, nodes_with, patient, until};
+use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy, Redlock};
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -111,12 +111,12 @@ async fn whoever_is_alone_pays_no_round_trip_for_the_order() {
     }
     for node in &nodes {
         let all_came = async {
-            while calls_of(node, "evalsha").await < 2 * SERVED {
+            while node.calls("evalsha").unwrap() < 2 * SERVED {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), all_came).await.unwrap();
-        let calls = calls_of(node, "evalsha").await;
+        let calls = node.calls("evalsha").unwrap();
         assert_eq!(calls, 2 * SERVED, "tickets and lock in one, and the release");
     }
 }
@@ -176,7 +176,7 @@ impl Batch for Hesitating {
 }
 
 #[tokio::test]
-async fn the_next_batch_is_asked_for_while_one_executes_and_begins_when_that_has_ended() {
+async fn the_next_batch_is_granted_by_the_release_and_begins_when_the_one_before_has_ended() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (served, permits) = (Arc::default(), Arc::new(Semaphore::new(0)));
     let batch = Hesitating { served: Arc::clone(&served), permits: Arc::clone(&permits) };
@@ -272,4 +272,72 @@ async fn a_hundred_callers_at_once_take_the_lock_themselves() {
             waiter.await.unwrap();
         }
     }
+}
+
+/// So many callers of one client at once, each of whom takes the lock, and what then happens under it.
+async fn in_one_line<F: Future<Output = ()> + Send + 'static>(
+    redlock: &Redlock,
+    callers: usize,
+    hold: impl Fn(u64) -> F + Clone + Send + 'static,
+) {
+    let fair = Policy { order: Order::Fair, ..patient() };
+    let waiting: Vec<_> = (0..callers)
+        .map(|_| {
+            let (redlock, hold) = (redlock.clone(), hold.clone());
+            tokio::spawn(async move {
+                let lease = redlock.acquire("x", fair).await.unwrap();
+                hold(lease.ticket().unwrap()).await;
+                lease.release().await;
+            })
+        })
+        .collect();
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_holds_the_lock_asks_for_its_next_turn_with_the_release() {
+    const CALLERS: usize = 50;
+    let nodes = RedisServer::start_many(5).unwrap();
+    in_one_line(&client(&nodes).await, CALLERS, |_| std::future::ready(())).await;
+    for node in &nodes {
+        // One for each turn. A turn that takes long adds some, and asking alone doubles them.
+        let calls = node.calls("evalsha").unwrap();
+        assert!(calls < 2 * CALLERS as u64 - 10, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_holder_that_takes_long_asks_without_a_release() {
+    let nodes = Arc::new(RedisServer::start_many(5).unwrap());
+    let redlock = client(&nodes).await;
+    let hold = move |ticket| {
+        let nodes = Arc::clone(&nodes);
+        async move {
+            let asked = |node: &&RedisServer| {
+                node.command("EXISTS queue-requests:x").unwrap().starts_with(":1")
+            };
+            let has_asked = || nodes.iter().filter(asked).count() >= 3;
+            if ticket == 1 {
+                until("the second has asked", has_asked).await;
+            }
+        }
+    };
+    in_one_line(&redlock, 2, hold).await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_no_vote_is_not_asked_with_a_release() {
+    let mut nodes = RedisServer::start_many(5).unwrap();
+    let redlock = client_with_long_leases(&nodes).await;
+    let lease = redlock.acquire("y", patient()).await.unwrap();
+    lease.release_with(&[("y", "9".to_owned())]).await;
+    nodes[4].restart_empty().unwrap();
+    let is_back = || nodes[4].get("y").unwrap().as_deref() == Some("9");
+    until("it is connected, and stays in quarantine", is_back).await;
+    in_one_line(&redlock, 20, |_| std::future::ready(())).await;
+    let requests: Vec<u64> = nodes.iter().map(|node| node.calls("hset").unwrap()).collect();
+    assert!(requests[..4].iter().all(|requests| *requests > 10), "{requests:?}");
+    assert_eq!(requests[4], 0);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{
-    LEASE, calls_of, client, client_with_long_leases, config, nodes_with, patient, policy, until,
+    LEASE, client, client_with_long_leases, config, delete, nodes_with, patient, policy, set, until,
 };
 use redlock::{AcquireError, REMOVED, Redlock};
 use testkit::RedisServer;
@@ -182,11 +182,11 @@ async fn what_nobody_else_would_hear_is_not_told() {
         lease.release_everywhere(&[("stock:1", value.to_owned())]).await;
     };
     leave("7").await;
-    assert_eq!(calls_of(&nodes[0], "publish").await, 0);
+    assert_eq!(nodes[0].calls("publish").unwrap(), 0);
     assert_eq!(holder.published("stock:1").borrow().value.as_deref(), Some("7"));
     let _listener = client(&nodes).await;
     leave("6").await;
-    assert_eq!(calls_of(&nodes[0], "publish").await, 1);
+    assert_eq!(nodes[0].calls("publish").unwrap(), 1);
 }
 
 #[tokio::test]
@@ -327,6 +327,23 @@ async fn a_node_that_lost_its_data_gets_the_values_back() {
     nodes[4].restart_empty().unwrap();
     until("the value is back", || nodes[4].get("stock:1").unwrap().as_deref() == Some("9")).await;
     assert!(redlock.acquire("stock:1", patient()).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_release_grants_is_above_the_floor_of_a_node_that_knows_no_token() {
+    let nodes = RedisServer::start_many(1).unwrap();
+    let redlock = client(&nodes).await;
+    let lease = redlock.acquire("x", patient()).await.unwrap();
+    let next = tokio::spawn({
+        let redlock = redlock.clone();
+        async move { redlock.acquire("x", patient()).await.unwrap().token() }
+    });
+    let asked = || nodes[0].command("EXISTS queue-requests:x").unwrap().starts_with(":1");
+    until("the next waits", asked).await;
+    set(&nodes[0], "redlock:floor", "100").await;
+    delete(&nodes[0], "fence:x").await;
+    lease.release().await;
+    assert_eq!(next.await.unwrap(), 101);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 //! waits for it or holds it already, in one of their own. The client with the lowest ticket gets the
 //! lock and serves all its tickets below the lowest of any other client; so as long as only one
 //! client has callers, fair costs no round trip more than any order. Those who are left over ask for
-//! the lock while it is held, so that the release grants it to the next of all lines, which may be
+//! the next turn with the release itself, which grants the lock to the next of all lines: it may be
 //! their own.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -46,6 +47,8 @@ pub(super) struct Line<B: Batch> {
     arrived: Entries<B>,
     /// and do so alone at this time.
     tickets_due: Option<Instant>,
+    /// Those who asked last were several, as those who come next may be; so may the first.
+    came_together: bool,
     ticketing: Option<Ticketing<B>>,
     /// In order of their tickets.
     waiting: VecDeque<Entry<B::Item, B::Output>>,
@@ -62,6 +65,7 @@ impl<B: Batch> Line<B> {
             arrivals,
             arrived: Vec::new(),
             tickets_due: None,
+            came_together: true,
             ticketing: None,
             waiting: VecDeque::new(),
             turn: Arc::new(Turn::new(&worker.redlock.shared)),
@@ -110,6 +114,10 @@ impl<B: Batch> Line<B> {
 
     /// Whoever submits at this moment shares the round trip, and the turn.
     async fn gather(&mut self) {
+        // Whoever submits may have been interrupted by this thread when it woke.
+        if self.came_together {
+            thread::yield_now();
+        }
         let mut quiet = 0;
         for _ in 0..MOST_YIELDS {
             yield_now().await;
@@ -148,6 +156,7 @@ impl<B: Batch> Line<B> {
         let mut entries = std::mem::take(&mut self.arrived);
         entries.retain(|entry| !entry.is_abandoned());
         let deadline = earliest(&entries)?;
+        self.came_together = entries.len() > 1;
         Some((entries, deadline))
     }
 
@@ -196,8 +205,8 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Those who have just come take their tickets in the same round. Whoever is left over by the
-    /// batch under way asks while it executes, so that its release need not be waited for.
+    /// Those who have just come take their tickets in the same round. Whoever got a ticket while the
+    /// batch under way executes asks at once, so that its release need not be waited for.
     fn acquire_if_due(&mut self) {
         if self.asks_or_has() || self.executing.is_some() && self.waiting.is_empty() {
             return;
@@ -216,10 +225,15 @@ impl<B: Batch> Line<B> {
         if self.executing.is_none() {
             self.worker.load.ask();
         }
-        let (worker, turn) = (self.worker.clone(), Arc::clone(&self.turn));
-        self.acquiring = Some(Box::pin(async move {
-            worker.redlock.acquire_in_turn(&worker.resource, policy, turn).await
-        }));
+        let Worker { redlock, resource, .. } = &self.worker;
+        self.acquiring = Some(redlock.acquire_in_turn(resource, policy, &self.turn, None));
+    }
+
+    /// Whoever is left over by the batch that begins now asks when it releases the lock.
+    fn acquire_with_release_of(&mut self, hold: &Lease) {
+        let Some(policy) = self.worker.policy(self.waiting.iter()) else { return };
+        let Worker { redlock, resource, .. } = &self.worker;
+        self.acquiring = Some(redlock.acquire_in_turn(resource, policy, &self.turn, Some(hold)));
     }
 
     /// One batch at a time: those that it could not answer come before the next.
@@ -265,6 +279,7 @@ impl<B: Batch> Line<B> {
         }
         self.update_turn();
         if !entries.is_empty() {
+            self.acquire_with_release_of(&lease);
             let worker = self.worker.clone();
             self.executing = Some(Box::pin(async move { worker.execute(lease, entries).await }));
         }

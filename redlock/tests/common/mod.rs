@@ -69,16 +69,6 @@ pub async fn set(node: &RedisServer, key: &str, value: &str) {
     redis::cmd("SET").arg(key).arg(value).exec_async(&mut connection(node).await).await.unwrap();
 }
 
-/// How often a command was executed.
-pub async fn calls_of(node: &RedisServer, command: &str) -> u64 {
-    let mut connection = connection(node).await;
-    let counts: String =
-        redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
-    let calls = format!("cmdstat_{command}:calls=");
-    let count = counts.lines().find_map(|line| line.strip_prefix(&*calls)?.split(',').next());
-    count.map_or(0, |count| count.parse().unwrap())
-}
-
 async fn connection(node: &RedisServer) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(format!("redis://{}", node.address())).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()

@@ -11,7 +11,10 @@ mod proxy;
 mod redis;
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::process::Child;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -25,13 +28,26 @@ pub use redis::{Fsync, RedisServer};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A loopback port that was free a moment ago.
+/// Below those that Linux gives to outgoing connections (`ip_local_port_range`): one of those would
+/// be taken by a connection before the server that it is meant for listens, or restarts. Nor are they
+/// ports of Kubernetes (kubelet: 10250, NodePorts: from 30000).
+const SERVER_PORTS: Range<u16> = 11_000..30_000;
+
+/// A loopback port that was free a moment ago, and that this process is not told again soon.
 ///
 /// # Errors
 /// When no port can be bound.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free loopback port")?;
-    Ok(listener.local_addr()?.port())
+    static NEXT: LazyLock<AtomicUsize> =
+        LazyLock::new(|| AtomicUsize::new(rand::random_range(SERVER_PORTS).into()));
+    for _ in SERVER_PORTS {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed) % SERVER_PORTS.len();
+        let port = SERVER_PORTS.start + u16::try_from(next)?;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free loopback port among {SERVER_PORTS:?}")
 }
 
 /// Polls `ready` until it answers true, the process ends, or half a minute has passed.
@@ -56,4 +72,20 @@ fn accepts_connections(port: u16) -> bool {
 fn signal(child: &Child, signal: Signal) -> Result<()> {
     let pid = i32::try_from(child.id()).context("process id")?;
     kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot send {signal} to {pid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_told_twice_and_none_is_one_of_outgoing_connections() {
+        let outgoing = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let lowest: u16 = outgoing.split_whitespace().next().unwrap().parse().unwrap();
+        let mut told: Vec<u16> = (0..100).map(|_| free_port().unwrap()).collect();
+        assert!(told.iter().all(|port| *port < lowest));
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), 100);
+    }
 }

@@ -30,7 +30,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Below those that Linux gives to outgoing connections (`ip_local_port_range`): one of those would
 /// be taken by a connection before the server that it is meant for listens, or restarts. Nor are they
-/// ports of Kubernetes (kubelet: 10250, NodePorts: from 30000).
+/// ports of Kubernetes (10250 of the kubelet, from 30000 on those of services).
 const SERVER_PORTS: Range<u16> = 11_000..30_000;
 
 /// A loopback port that was free a moment ago, and that this process is not told again soon.

@@ -2,7 +2,8 @@
 //!
 //! A round that was refused leaves its request on the nodes, and so does one that is asked with the
 //! release of a hold. When the holder releases there, the node grants the request without being asked
-//! again and tells its client, which counts that as a vote that came late. A vote may come late in any case, so nothing new can go wrong by that.
+//! again and tells its client, which counts that as a vote that came late. A vote may come late in
+//! any case, so nothing new can go wrong by that.
 
 use std::pin::pin;
 use std::sync::Arc;

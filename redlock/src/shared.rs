@@ -56,7 +56,8 @@ impl Shared {
         }
         let call = Arc::new(self.roster.scripts.release(owner, &line, &handovers));
         // A node that has no vote is not asked for one.
-        let without_question = line.asks.is_some().then(|| {
+        let some_have_no_vote = || members.nodes.iter().any(|node| !node.votes());
+        let without_question = (line.asks.is_some() && some_have_no_vote()).then(|| {
             let line = Left { asks: None, ..line.clone() };
             Arc::new(self.roster.scripts.release(owner, &line, &handovers))
         });

@@ -13,6 +13,7 @@ mod postgres;
 mod sell;
 mod sql;
 mod sqlite;
+mod transaction;
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 
 pub use browser::Browser;
 pub use postgres::Postgres;
-pub use proxy::{Link, Proxy, Way};
+pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, Way};
 pub use redis::{Fsync, RedisServer};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,7 +1,10 @@
 //! A TCP proxy before one server, through which a network fails: either direction can be held
-//! back or delayed, for the connections that are open and for new ones.
+//! back or delayed, for the connections that are open and for new ones, and single packets can be
+//! delayed, split or lost.
 
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What becomes of what is sent in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,14 +63,46 @@ impl State {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Direction {
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the client to the server.
     ToServer,
+    /// From the server to the client.
     ToClient,
 }
 
+/// What one read of a socket gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// Connections count from 0, in the order in which they were accepted.
+    pub connection: u64,
+    /// Where it goes.
+    pub direction: Direction,
+    /// What it carries.
+    pub bytes: &'a [u8],
+}
+
+/// What becomes of one packet. Those behind it on its connection and direction wait for it, as TCP
+/// has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketFault {
+    /// It arrives.
+    None,
+    /// It arrives this much later.
+    Delay(Duration),
+    /// One half of it arrives, and the other half this much later.
+    Split(Duration),
+    /// It never arrives, and neither does anything behind it. Neither end is told.
+    Stall,
+    /// It never arrives, and both ends see their connection closed.
+    Close,
+}
+
+/// Decides about packets, at the time at which they would arrive.
+type PacketFaults = dyn Fn(Packet<'_>) -> PacketFault + Send + Sync;
+
 /// A running proxy; dropping it closes its connections.
-#[derive(Debug)]
 pub struct Proxy {
     address: String,
     state: watch::Sender<State>,
@@ -80,12 +115,23 @@ impl Proxy {
     /// # Errors
     /// When no port can be bound.
     pub async fn start(target: String) -> Result<Self> {
+        Self::start_with(target, |_| PacketFault::None).await
+    }
+
+    /// As [`Proxy::start`], with faults of single packets.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start_with(
+        target: String,
+        faults: impl Fn(Packet<'_>) -> PacketFault + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free loopback port")?;
         let address = listener.local_addr()?.to_string();
         let state =
             watch::Sender::new(State { link: Link::default(), oldest_alive: 0, accepted: 0 });
-        let accepting = tokio::spawn(accept(listener, target, state.clone()));
+        let accepting = tokio::spawn(accept(listener, target, state.clone(), Arc::new(faults)));
         Ok(Self { address, state, accepting })
     }
 
@@ -106,20 +152,31 @@ impl Proxy {
     }
 }
 
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-async fn accept(listener: TcpListener, target: String, state: watch::Sender<State>) {
+async fn accept(
+    listener: TcpListener,
+    target: String,
+    state: watch::Sender<State>,
+    faults: Arc<PacketFaults>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         let mut connection = 0;
         state.send_modify(|state| {
             connection = state.accepted;
             state.accepted += 1;
         });
-        let (target, state) = (target.clone(), state.subscribe());
+        let (target, state, faults) = (target.clone(), state.subscribe(), Arc::clone(&faults));
         tokio::spawn(async move {
             // A server that is away refuses: the client is told by the end of its connection.
             let Ok(server) = TcpStream::connect(target).await else { return };
@@ -129,62 +186,94 @@ async fn accept(listener: TcpListener, target: String, state: watch::Sender<Stat
             }
             let ((from_client, to_client), (from_server, to_server)) =
                 (client.into_split(), server.into_split());
-            let there = forward(from_client, to_server, Direction::ToServer, connection, &state);
-            let back = forward(from_server, to_client, Direction::ToClient, connection, &state);
+            let path = |direction| Path { connection, direction, faults: &*faults };
+            let there = forward(from_client, to_server, path(Direction::ToServer), &state);
+            let back = forward(from_server, to_client, path(Direction::ToClient), &state);
             // Ends with its proxy.
             let mut ended = state.clone();
             tokio::select! {
-                _ = async { tokio::join!(there, back) } => {}
+                _ = async { tokio::try_join!(there, back) } => {}
                 _ = ended.wait_for(|_| false) => {}
             }
         });
     }
 }
 
-/// Reads at once, so that each piece knows when it came; writes when the way lets it.
+/// One direction of one connection.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    connection: u64,
+    direction: Direction,
+    faults: &'a PacketFaults,
+}
+
+/// A packet was lost, and its connection with it.
+struct Closed;
+
+/// Reads at once, so that each packet knows when it came; writes when the way lets it.
 async fn forward(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    direction: Direction,
-    connection: u64,
+    path: Path<'_>,
     state: &watch::Receiver<State>,
-) {
-    let (sender, mut pieces) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+) -> Result<(), Closed> {
+    let (sender, mut packets) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let reading = async move {
         let mut buffer = vec![0; 65536];
         while let Ok(read @ 1..) = from.read(&mut buffer).await {
             if sender.send((Instant::now(), buffer[..read].to_vec())).is_err() {
-                return;
+                break;
             }
         }
+        Ok(())
     };
     let mut state = state.clone();
     let writing = async move {
-        while let Some((came, piece)) = pieces.recv().await {
-            if !passed(&mut state, direction, connection, came).await {
-                return;
-            }
-            if to.write_all(&piece).await.is_err() {
-                return;
+        while let Some((came, bytes)) = packets.recv().await {
+            if !passed(&mut state, path, came).await
+                || !deliver(&mut to, path, came, &bytes).await?
+            {
+                return Ok(());
             }
         }
-        // The end of the connection travels as its last piece.
-        if passed(&mut state, direction, connection, Instant::now()).await {
+        // The end of the connection travels as its last packet.
+        if passed(&mut state, path, Instant::now()).await {
             let _ = to.shutdown().await;
         }
+        Ok(())
     };
-    tokio::join!(reading, writing);
+    tokio::try_join!(reading, writing).map(drop)
+}
+
+/// Writes one packet, or what its fault leaves of it; false when the receiver is gone.
+async fn deliver(
+    to: &mut (impl AsyncWriteExt + Unpin),
+    path: Path<'_>,
+    came: Instant,
+    bytes: &[u8],
+) -> Result<bool, Closed> {
+    let Path { connection, direction, faults } = path;
+    match faults(Packet { connection, direction, bytes }) {
+        PacketFault::None => {}
+        PacketFault::Delay(delay) => sleep_until(came + delay).await,
+        PacketFault::Split(delay) => {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            if to.write_all(first).await.is_err() {
+                return Ok(false);
+            }
+            sleep(delay).await;
+            return Ok(to.write_all(second).await.is_ok());
+        }
+        PacketFault::Stall => std::future::pending().await,
+        PacketFault::Close => return Err(Closed),
+    }
+    Ok(to.write_all(bytes).await.is_ok())
 }
 
 /// Waits until what came then may go on; false when the proxy has ended.
-async fn passed(
-    state: &mut watch::Receiver<State>,
-    direction: Direction,
-    connection: u64,
-    came: Instant,
-) -> bool {
+async fn passed(state: &mut watch::Receiver<State>, path: Path<'_>, came: Instant) -> bool {
     loop {
-        let way = state.borrow_and_update().way(direction, connection);
+        let way = state.borrow_and_update().way(path.direction, path.connection);
         match way {
             Way::Open => return true,
             Way::Slow(delay) => {
@@ -201,69 +290,4 @@ async fn passed(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A server that answers each byte with itself.
-    async fn echo() -> String {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut read, mut write) = client.split();
-                    let _ = tokio::io::copy(&mut read, &mut write).await;
-                });
-            }
-        });
-        address
-    }
-
-    async fn answers(client: &mut TcpStream, within: Duration) -> bool {
-        tokio::time::timeout(within, client.read_u8()).await.is_ok_and(|read| read.is_ok())
-    }
-
-    const LONG: Duration = Duration::from_secs(20);
-    const SHORT: Duration = Duration::from_millis(50);
-
-    #[tokio::test]
-    async fn what_is_cut_arrives_when_the_way_is_open_again() {
-        let proxy = Proxy::start(echo().await).await.unwrap();
-        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-        client.write_u8(1).await.unwrap();
-        assert!(answers(&mut client, LONG).await);
-        let cut = |to_server, to_client| Link { to_server, to_client };
-        for link in [cut(Way::Cut, Way::Open), cut(Way::Open, Way::Cut), Link::both(Way::Cut)] {
-            proxy.set(link);
-            client.write_u8(2).await.unwrap();
-            assert!(!answers(&mut client, SHORT).await, "{link:?}");
-            proxy.set(Link::default());
-            assert!(answers(&mut client, LONG).await, "{link:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_slow_way_delays_each_piece_once() {
-        let proxy = Proxy::start(echo().await).await.unwrap();
-        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
-        proxy.set(Link::both(Way::Slow(SHORT)));
-        let started = Instant::now();
-        client.write_u8(1).await.unwrap();
-        assert!(answers(&mut client, LONG).await);
-        assert!(started.elapsed() >= 2 * SHORT);
-    }
-
-    #[tokio::test]
-    async fn stalled_connections_stay_so_and_new_ones_work() {
-        let proxy = Proxy::start(echo().await).await.unwrap();
-        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
-        old.write_u8(1).await.unwrap();
-        assert!(answers(&mut old, LONG).await);
-        proxy.stall_connections();
-        old.write_u8(1).await.unwrap();
-        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
-        new.write_u8(1).await.unwrap();
-        assert!(answers(&mut new, LONG).await);
-        assert!(!answers(&mut old, SHORT).await);
-    }
-}
+mod tests;

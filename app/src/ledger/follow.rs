@@ -232,18 +232,9 @@ impl PostgresLedger {
         incarnation: i64,
         orders: &[&DecidedOrder],
     ) -> Result<(), LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query(TAKE_RECORDED)
-            .bind(product_id)
-            .bind(orders.iter().map(|order| order.quantity).sum::<i64>())
-            .bind(incarnation)
-            .execute(&mut *transaction)
-            .await?;
-        for orders in orders.chunks(STATEMENT) {
-            insert(INSERT_NEW, product_id, incarnation, orders).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(())
+        let mut transaction = self.begin().await?;
+        let recorded = insert_new(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
     }
 
     /// Those of them that are not there yet.
@@ -253,31 +244,57 @@ impl PostgresLedger {
         incarnation: i64,
         orders: &[&DecidedOrder],
     ) -> Result<Recorded, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        // Before the orders, as everybody does.
-        sqlx::query("SELECT FROM stock WHERE product_id = $1 FOR UPDATE")
-            .bind(product_id)
-            .execute(&mut *transaction)
-            .await?;
-        let new = insert(INSERT_UNKNOWN, product_id, incarnation, orders)
-            .fetch_all(&mut *transaction)
-            .await?;
-        let units: i64 =
-            new.iter().map(|quantity| quantity.try_get::<i64, _>(0)).sum::<Result<_, _>>()?;
-        let refused = if new.len() == orders.len() {
-            Vec::new()
-        } else {
-            refused_by_postgres(&mut transaction, orders).await?
-        };
-        sqlx::query(TAKE_RECORDED)
-            .bind(product_id)
-            .bind(units)
-            .bind(incarnation)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(Recorded { new: new.len(), refused })
+        let mut transaction = self.begin().await?;
+        let recorded = insert_unknown(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
     }
+}
+
+async fn insert_new(
+    connection: &mut PgConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<(), LedgerError> {
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(orders.iter().map(|order| order.quantity).sum::<i64>())
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    for orders in orders.chunks(STATEMENT) {
+        insert(INSERT_NEW, product_id, incarnation, orders).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn insert_unknown(
+    connection: &mut PgConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<Recorded, LedgerError> {
+    // Before the orders, as everybody does.
+    sqlx::query("SELECT FROM stock WHERE product_id = $1 FOR UPDATE")
+        .bind(product_id)
+        .execute(&mut *connection)
+        .await?;
+    let new =
+        insert(INSERT_UNKNOWN, product_id, incarnation, orders).fetch_all(&mut *connection).await?;
+    let units: i64 =
+        new.iter().map(|quantity| quantity.try_get::<i64, _>(0)).sum::<Result<_, _>>()?;
+    let refused = if new.len() == orders.len() {
+        Vec::new()
+    } else {
+        refused_by_postgres(connection, orders).await?
+    };
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(units)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(Recorded { new: new.len(), refused })
 }
 
 /// Either of the statements that insert orders.
@@ -350,37 +367,46 @@ impl SqliteLedger {
         incarnation: i64,
         orders: &[&DecidedOrder],
     ) -> Result<Recorded, LedgerError> {
-        let mut transaction = self.write().await?;
-        let (mut recorded, mut units) = (Recorded::default(), 0);
-        for order in orders {
-            let done = sqlx::query(
-                "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            )
-            .bind(order.id.hyphenated())
-            .bind(product_id)
-            .bind(&order.buyer)
-            .bind(order.quantity)
-            .bind(&order.idempotency_key)
-            .bind(incarnation)
-            .execute(&mut *transaction)
-            .await?;
-            if done.rows_affected() == 1 {
-                recorded.new += 1;
-                units += order.quantity;
-            } else if !is_there(&mut transaction, order.id).await? {
-                recorded.refused.push(order.id);
-            }
-        }
-        sqlx::query(TAKE_RECORDED)
-            .bind(product_id)
-            .bind(units)
-            .bind(incarnation)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(recorded)
+        let mut transaction = self.begin().await?;
+        let recorded = insert_one_by_one(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
     }
+}
+
+async fn insert_one_by_one(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<Recorded, LedgerError> {
+    let (mut recorded, mut units) = (Recorded::default(), 0);
+    for order in orders {
+        let done = sqlx::query(
+            "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(order.id.hyphenated())
+        .bind(product_id)
+        .bind(&order.buyer)
+        .bind(order.quantity)
+        .bind(&order.idempotency_key)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+        if done.rows_affected() == 1 {
+            recorded.new += 1;
+            units += order.quantity;
+        } else if !is_there(connection, order.id).await? {
+            recorded.refused.push(order.id);
+        }
+    }
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(units)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(recorded)
 }
 
 async fn is_there(connection: &mut SqliteConnection, id: Uuid) -> Result<bool, LedgerError> {

@@ -4,11 +4,12 @@ mod sell;
 
 use std::str::FromStr;
 
-use sqlx::PgConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::sql;
+use super::transaction::{Transaction, for_migrations};
 use super::{
     ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Order, Product, ProductChange,
     answers, change,
@@ -39,9 +40,15 @@ impl PostgresLedger {
         Ok(Self { pool })
     }
 
+    pub(super) async fn begin(&self) -> Result<Transaction<Postgres>, LedgerError> {
+        Transaction::begin(&self.pool, "BEGIN").await
+    }
+
     pub(super) async fn migrate(&self) -> Result<(), LedgerError> {
         // Takes an advisory lock, so replicas that start together wait for each other.
-        sqlx::migrate!("migrations/postgres").run(&self.pool).await?;
+        let pool = for_migrations(&self.pool);
+        sqlx::migrate!("migrations/postgres").run(&pool).await?;
+        pool.close().await;
         Ok(())
     }
 
@@ -98,7 +105,7 @@ impl PostgresLedger {
         &self,
         demand: &Demand<'_>,
     ) -> Result<Decision, LedgerError> {
-        sell::sell_one_by_one(&self.pool, demand).await
+        sell::sell_one_by_one(self, demand).await
     }
 
     pub(super) async fn deleted_products(&self) -> Result<Vec<(String, i64)>, LedgerError> {
@@ -110,10 +117,9 @@ impl PostgresLedger {
         change: &ProductChange,
         token: i64,
     ) -> Result<Option<Product>, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        let product = change::on_postgres(&mut transaction, change, token).await?;
-        transaction.commit().await?;
-        Ok(product)
+        let mut transaction = self.begin().await?;
+        let product = change::on_postgres(&mut transaction, change, token).await;
+        transaction.end(product).await
     }
 }
 

@@ -9,12 +9,13 @@ pub(super) mod sell;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::SqliteTransaction;
+use sqlx::Sqlite;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
 use super::sql;
+use super::transaction::{Transaction, for_migrations};
 use super::{
     ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Order, Product, ProductChange,
     answers, change,
@@ -64,12 +65,14 @@ impl SqliteLedger {
     }
 
     /// A transaction that nobody else writes beside.
-    pub(super) async fn write(&self) -> Result<SqliteTransaction<'static>, sqlx::Error> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+    pub(super) async fn begin(&self) -> Result<Transaction<Sqlite>, LedgerError> {
+        Transaction::begin(&self.writer, "BEGIN IMMEDIATE").await
     }
 
     pub(super) async fn migrate(&self) -> Result<(), LedgerError> {
-        sqlx::migrate!("migrations/sqlite").run(&self.writer).await?;
+        let pool = for_migrations(&self.writer);
+        sqlx::migrate!("migrations/sqlite").run(&pool).await?;
+        pool.close().await;
         Ok(())
     }
 
@@ -135,9 +138,8 @@ impl SqliteLedger {
         change: &ProductChange,
         token: i64,
     ) -> Result<Option<Product>, LedgerError> {
-        let mut transaction = self.write().await?;
-        let product = change::on_sqlite(&mut transaction, change, token).await?;
-        transaction.commit().await?;
-        Ok(product)
+        let mut transaction = self.begin().await?;
+        let product = change::on_sqlite(&mut transaction, change, token).await;
+        transaction.end(product).await
     }
 }

@@ -46,21 +46,30 @@ impl PostgresLedger {
         token: i64,
         buyers: &[&str],
     ) -> Result<Issuance, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        let remaining = fence(&mut transaction, id, token).await?;
-        let existing: Vec<(String, Uuid)> = sqlx::query_as(
-            "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 AND buyer = ANY($2)",
-        )
-        .bind(id)
-        .bind(distinct(buyers))
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut roll = Roll::new(id, remaining, existing.into_iter().collect());
-        let outcomes = roll.issue_all(buyers);
-        write(&mut transaction, &roll, token).await?;
-        transaction.commit().await?;
-        Ok(Issuance { outcomes, remaining: roll.remaining })
+        let mut transaction = self.begin().await?;
+        let issuance = issue(&mut transaction, id, token, buyers).await;
+        transaction.end(issuance).await
     }
+}
+
+async fn issue(
+    connection: &mut PgConnection,
+    id: &str,
+    token: i64,
+    buyers: &[&str],
+) -> Result<Issuance, LedgerError> {
+    let remaining = fence(connection, id, token).await?;
+    let existing: Vec<(String, Uuid)> = sqlx::query_as(
+        "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 AND buyer = ANY($2)",
+    )
+    .bind(id)
+    .bind(distinct(buyers))
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut roll = Roll::new(id, remaining, existing.into_iter().collect());
+    let outcomes = roll.issue_all(buyers);
+    write(connection, &roll, token).await?;
+    Ok(Issuance { outcomes, remaining: roll.remaining })
 }
 
 /// Installs the token and locks the row; returns the coupons left.

@@ -51,20 +51,29 @@ impl SqliteLedger {
         token: i64,
         buyers: &[&str],
     ) -> Result<Issuance, LedgerError> {
-        let mut transaction = self.write().await?;
-        let remaining = fence(&mut transaction, id, token).await?;
-        let mut existing = HashMap::new();
-        for buyer in distinct(buyers) {
-            if let Some(issue) = issue_of(&mut transaction, id, buyer).await? {
-                existing.insert(buyer.to_owned(), issue);
-            }
-        }
-        let mut roll = Roll::new(id, remaining, existing);
-        let outcomes = roll.issue_all(buyers);
-        write(&mut transaction, &roll, token).await?;
-        transaction.commit().await?;
-        Ok(Issuance { outcomes, remaining: roll.remaining })
+        let mut transaction = self.begin().await?;
+        let issuance = issue(&mut transaction, id, token, buyers).await;
+        transaction.end(issuance).await
     }
+}
+
+async fn issue(
+    connection: &mut SqliteConnection,
+    id: &str,
+    token: i64,
+    buyers: &[&str],
+) -> Result<Issuance, LedgerError> {
+    let remaining = fence(connection, id, token).await?;
+    let mut existing = HashMap::new();
+    for buyer in distinct(buyers) {
+        if let Some(issue) = issue_of(connection, id, buyer).await? {
+            existing.insert(buyer.to_owned(), issue);
+        }
+    }
+    let mut roll = Roll::new(id, remaining, existing);
+    let outcomes = roll.issue_all(buyers);
+    write(connection, &roll, token).await?;
+    Ok(Issuance { outcomes, remaining: roll.remaining })
 }
 
 async fn issue_of(

@@ -18,32 +18,9 @@ impl PostgresLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
-        let mut transaction = self.pool.begin().await?;
-        let mut book = Book::of_rows(fence(&mut transaction, tokens).await?);
-        let mut given_back = Vec::new();
-        for task in tasks {
-            if let Task::GiveBack { id, change } = task {
-                given_back.push(give_back(&mut transaction, &mut book, *id, change).await?);
-            }
-        }
-        let orders = new_orders(tasks);
-        if !orders.is_empty() {
-            book.limits = limits(&mut transaction, tokens).await?;
-            if !book.limits.is_empty() {
-                book.bought = bought(&mut transaction, &book, &orders).await?;
-            }
-            book.existing = existing(&mut transaction, &orders).await?;
-        }
-        let mut given_back = given_back.into_iter();
-        let outcome = |task: &&Task| match task {
-            Task::Place(order) => book.place(order),
-            Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
-        };
-        let outcomes = tasks.iter().map(outcome).collect();
-        move_units(&mut transaction, tokens, &book).await?;
-        write(&mut transaction, tokens, &book.placed).await?;
-        transaction.commit().await?;
-        Ok(Settlement { outcomes, available: book.on_sale() })
+        let mut transaction = self.begin().await?;
+        let settlement = settle(&mut transaction, tokens, tasks).await;
+        transaction.end(settlement).await
     }
 
     pub(super) async fn change_state(
@@ -84,6 +61,37 @@ impl PostgresLedger {
             .await?;
         rows::orders(rows)
     }
+}
+
+async fn settle(
+    connection: &mut PgConnection,
+    tokens: &BTreeMap<String, i64>,
+    tasks: &[&Task],
+) -> Result<Settlement, LedgerError> {
+    let mut book = Book::of_rows(fence(connection, tokens).await?);
+    let mut given_back = Vec::new();
+    for task in tasks {
+        if let Task::GiveBack { id, change } = task {
+            given_back.push(give_back(connection, &mut book, *id, change).await?);
+        }
+    }
+    let orders = new_orders(tasks);
+    if !orders.is_empty() {
+        book.limits = limits(connection, tokens).await?;
+        if !book.limits.is_empty() {
+            book.bought = bought(connection, &book, &orders).await?;
+        }
+        book.existing = existing(connection, &orders).await?;
+    }
+    let mut given_back = given_back.into_iter();
+    let outcome = |task: &&Task| match task {
+        Task::Place(order) => book.place(order),
+        Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
+    };
+    let outcomes = tasks.iter().map(outcome).collect();
+    move_units(connection, tokens, &book).await?;
+    write(connection, tokens, &book.placed).await?;
+    Ok(Settlement { outcomes, available: book.on_sale() })
 }
 
 /// Installs the tokens, before anything is read, and locks the rows; returns the units left, and

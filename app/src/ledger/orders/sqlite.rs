@@ -18,26 +18,9 @@ impl SqliteLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
-        let mut transaction = self.write().await?;
-        let mut book = Book::of_rows(fence(&mut transaction, tokens).await?);
-        let mut given_back = Vec::new();
-        for task in tasks {
-            if let Task::GiveBack { id, change } = task {
-                given_back.push(give_back(&mut transaction, &mut book, *id, change).await?);
-            }
-        }
-        for order in new_orders(tasks) {
-            read(&mut transaction, &mut book, order).await?;
-        }
-        let mut given_back = given_back.into_iter();
-        let outcome = |task: &&Task| match task {
-            Task::Place(order) => book.place(order),
-            Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
-        };
-        let outcomes = tasks.iter().map(outcome).collect();
-        write(&mut transaction, tokens, &book).await?;
-        transaction.commit().await?;
-        Ok(Settlement { outcomes, available: book.on_sale() })
+        let mut transaction = self.begin().await?;
+        let settlement = settle(&mut transaction, tokens, tasks).await;
+        transaction.end(settlement).await
     }
 
     pub(super) async fn change_state(
@@ -77,6 +60,31 @@ impl SqliteLedger {
             .await?;
         rows::orders(rows)
     }
+}
+
+async fn settle(
+    connection: &mut SqliteConnection,
+    tokens: &BTreeMap<String, i64>,
+    tasks: &[&Task],
+) -> Result<Settlement, LedgerError> {
+    let mut book = Book::of_rows(fence(connection, tokens).await?);
+    let mut given_back = Vec::new();
+    for task in tasks {
+        if let Task::GiveBack { id, change } = task {
+            given_back.push(give_back(connection, &mut book, *id, change).await?);
+        }
+    }
+    for order in new_orders(tasks) {
+        read(connection, &mut book, order).await?;
+    }
+    let mut given_back = given_back.into_iter();
+    let outcome = |task: &&Task| match task {
+        Task::Place(order) => book.place(order),
+        Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
+    };
+    let outcomes = tasks.iter().map(outcome).collect();
+    write(connection, tokens, &book).await?;
+    Ok(Settlement { outcomes, available: book.on_sale() })
 }
 
 /// Installs the tokens, before anything is read; returns the units left, and whether the product

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 
-use super::{Columns, Row};
+use super::{Columns, PostgresLedger, Row};
 use crate::ledger::decide::Ruling;
 use crate::ledger::{Decision, Demand, LedgerError, Order, Outcome, Purchase, sql};
 
@@ -62,25 +62,30 @@ pub(super) async fn sell_all(
 }
 
 pub(super) async fn sell_one_by_one(
-    pool: &PgPool,
+    ledger: &PostgresLedger,
+    demand: &Demand<'_>,
+) -> Result<Decision, LedgerError> {
+    let mut transaction = ledger.begin().await?;
+    let decision = decide(&mut transaction, demand).await;
+    transaction.end(decision).await
+}
+
+async fn decide(
+    connection: &mut PgConnection,
     demand: &Demand<'_>,
 ) -> Result<Decision, LedgerError> {
     let Demand { product_id, token, ref purchases } = *demand;
-    let mut transaction = pool.begin().await?;
-    let available = fence(&mut transaction, product_id, token).await?;
-    let max_per_buyer = sqlx::query_scalar(sql::MAX_PER_BUYER)
-        .bind(product_id)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let available = fence(connection, product_id, token).await?;
+    let max_per_buyer =
+        sqlx::query_scalar(sql::MAX_PER_BUYER).bind(product_id).fetch_one(&mut *connection).await?;
     let bought = match max_per_buyer {
-        Some(_) => bought(&mut transaction, product_id, purchases).await?,
+        Some(_) => bought(connection, product_id, purchases).await?,
         None => HashMap::new(),
     };
-    let existing = existing(&mut transaction, purchases).await?;
+    let existing = existing(connection, purchases).await?;
     let mut ruling = Ruling { product_id, available, max_per_buyer, existing, bought };
     let outcomes = ruling.decide(purchases);
-    record(&mut transaction, product_id, token, available - ruling.available, &outcomes).await?;
-    transaction.commit().await?;
+    record(connection, product_id, token, available - ruling.available, &outcomes).await?;
     Ok(Decision { outcomes, available: ruling.available })
 }
 

@@ -33,14 +33,22 @@ pub(super) async fn sell_all(
     ledger: &SqliteLedger,
     demands: &[Demand<'_>],
 ) -> Result<Vec<Option<Decision>>, LedgerError> {
-    let mut transaction = ledger.write().await?;
+    let mut transaction = ledger.begin().await?;
+    let decisions = take_all(&mut transaction, demands).await;
+    transaction.end(decisions).await
+}
+
+async fn take_all(
+    connection: &mut SqliteConnection,
+    demands: &[Demand<'_>],
+) -> Result<Vec<Option<Decision>>, LedgerError> {
     let mut decisions = Vec::with_capacity(demands.len());
     for demand in demands {
         let left: Option<i64> = sqlx::query_scalar(TAKE_ALL)
             .bind(demand.product_id)
             .bind(demand.token)
             .bind(demand.units())
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(&mut *connection)
             .await?;
         let Some(available) = left else {
             decisions.push(None);
@@ -48,11 +56,10 @@ pub(super) async fn sell_all(
         };
         let sold = demand.orders();
         let orders: Vec<&Order> = sold.iter().collect();
-        record_orders(&mut transaction, demand.product_id, demand.token, &orders).await?;
+        record_orders(connection, demand.product_id, demand.token, &orders).await?;
         let outcomes = sold.into_iter().map(Outcome::Sold).collect();
         decisions.push(Some(Decision { outcomes, available }));
     }
-    transaction.commit().await?;
     Ok(decisions)
 }
 
@@ -60,13 +67,19 @@ pub(super) async fn sell_one_by_one(
     ledger: &SqliteLedger,
     demand: &Demand<'_>,
 ) -> Result<Decision, LedgerError> {
+    let mut transaction = ledger.begin().await?;
+    let decision = decide(&mut transaction, demand).await;
+    transaction.end(decision).await
+}
+
+async fn decide(
+    connection: &mut SqliteConnection,
+    demand: &Demand<'_>,
+) -> Result<Decision, LedgerError> {
     let Demand { product_id, token, ref purchases } = *demand;
-    let mut transaction = ledger.write().await?;
-    let available = fence(&mut transaction, product_id, token).await?;
-    let max_per_buyer: Option<i64> = sqlx::query_scalar(sql::MAX_PER_BUYER)
-        .bind(product_id)
-        .fetch_one(&mut *transaction)
-        .await?;
+    let available = fence(connection, product_id, token).await?;
+    let max_per_buyer: Option<i64> =
+        sqlx::query_scalar(sql::MAX_PER_BUYER).bind(product_id).fetch_one(&mut *connection).await?;
     let mut ruling = Ruling {
         product_id,
         available,
@@ -76,18 +89,17 @@ pub(super) async fn sell_one_by_one(
     };
     for purchase in purchases {
         if let Some(key) = &purchase.idempotency_key
-            && let Some(order) = find_order(&mut transaction, &purchase.buyer, key).await?
+            && let Some(order) = find_order(connection, &purchase.buyer, key).await?
         {
             ruling.existing.insert((purchase.buyer.clone(), key.clone()), order);
         }
         if max_per_buyer.is_some() && !ruling.bought.contains_key(&purchase.buyer) {
-            let bought = bought(&mut transaction, product_id, &purchase.buyer).await?;
+            let bought = bought(connection, product_id, &purchase.buyer).await?;
             ruling.bought.insert(purchase.buyer.clone(), bought);
         }
     }
     let outcomes = ruling.decide(purchases);
-    record(&mut transaction, product_id, token, available - ruling.available, &outcomes).await?;
-    transaction.commit().await?;
+    record(connection, product_id, token, available - ruling.available, &outcomes).await?;
     Ok(Decision { outcomes, available: ruling.available })
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test of the project, counted. A step that fails does not stop the next.
-//! With `--faults-for` or `--faults-seed` only the lock's fault suite, in random rounds.
+//! With `--faults-for` or `--faults-seed` only the lock's fault suite, in random rounds; with
+//! `--packet-faults-for` or `--packet-faults-seed` only purchases while packets to the database fail.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
@@ -38,6 +39,14 @@ pub struct Options {
     /// in the same order; how the processes take turns differs each time
     #[arg(long, value_name = "SEED", conflicts_with_all = ["steps", "faults_for"])]
     faults_seed: Option<u64>,
+    /// Instead of the steps: purchases for this long while single packets between the app and
+    /// PostgreSQL are late, split or lost. Each round prints its seed
+    #[arg(long, value_name = "TIME", value_parser = time,
+        conflicts_with_all = ["steps", "faults_for", "faults_seed"])]
+    packet_faults_for: Option<Duration>,
+    /// The seed of the first of these rounds
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["steps", "faults_for", "faults_seed"])]
+    packet_faults_seed: Option<u64>,
 }
 
 /// A time with its unit, as in 90s, 30m or 8h.
@@ -104,6 +113,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.faults_for.is_some() || options.faults_seed.is_some() {
         return random_faults(options);
     }
+    if options.packet_faults_for.is_some() || options.packet_faults_seed.is_some() {
+        return packet_faults(options);
+    }
     tools::ensure_kubernetes()?;
     tools::ensure_helm()?;
     let mut count = Count::default();
@@ -136,6 +148,20 @@ fn random_faults(options: &Options) -> Result<ExitCode> {
     }
     let ended = rounds.status().with_context(|| format!("cannot start {}", line(&rounds)))?;
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Rounds of `app/tests/packets.rs`, all kinds of sale at the same time.
+fn packet_faults(options: &Options) -> Result<ExitCode> {
+    let mut rounds = cargo("test");
+    rounds.args(["--workspace", "--test", "packets", "--", "--nocapture", "--test-threads=4"]);
+    if let Some(time) = options.packet_faults_for {
+        rounds.env("PACKET_FAULTS_SECONDS", time.as_secs().to_string());
+    }
+    if let Some(seed) = options.packet_faults_seed {
+        rounds.env("PACKET_FAULTS_SEED", seed.to_string());
+    }
+    shell::run(&mut rounds)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `cargo test` of all packages; one that fails does not stop the next.

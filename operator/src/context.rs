@@ -7,7 +7,6 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::config::DefaultImages;
-use crate::crd::Phase;
 use crate::flash_sale::figures::Figures;
 use crate::metrics::Metrics;
 
@@ -47,14 +46,10 @@ impl Context {
     pub async fn publish(
         &self,
         reason: &str,
-        phase: Phase,
+        type_: EventType,
         note: String,
         sale: &ObjectReference,
     ) -> Result<(), kube::Error> {
-        let type_ = match phase {
-            Phase::Degraded | Phase::Failed => EventType::Warning,
-            _ => EventType::Normal,
-        };
         let event = Event {
             type_,
             reason: reason.to_owned(),

@@ -12,6 +12,7 @@ pub mod apply;
 pub mod build;
 pub mod dereference;
 pub mod figures;
+pub mod ownership;
 pub mod phase;
 pub mod seed;
 pub mod update_status;
@@ -23,12 +24,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
 use crate::context::Context;
-use crate::crd::{FlashSale, FlashSaleStatus};
+use crate::crd::{FlashSale, FlashSaleStatus, Phase};
 use build::credentials::Passwords;
 use seed::Seed;
 use update_status::Outcome;
@@ -118,21 +120,28 @@ async fn put_in_place(
     context: &Context,
 ) -> Result<Outcome, Error> {
     let client = &context.client;
-    let (autoscaler_exists, jobs) = (references.autoscaler_exists, references.seed_jobs.clone());
+    let jobs = references.seed_jobs.clone();
+    let existing = apply::Existing {
+        sale,
+        parts: references.parts.clone(),
+        autoscaler: references.autoscaler.clone(),
+    };
     let valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
     let prepared = build::build(&valid, &Passwords::draw())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
-    let resources =
-        match Box::pin(apply::apply(client, namespace, prepared, autoscaler_exists)).await {
-            Ok(resources) => Box::new(resources),
-            Err(refused @ apply::Error::Refused { .. }) => {
-                return Ok(Outcome::Refused(refused.to_string()));
-            }
-            Err(error) => return Err(error.into()),
-        };
+    let resources = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
+        Ok(resources) => Box::new(resources),
+        Err(apply::Error::Taken(found)) => {
+            return Ok(Outcome::Waiting(ownership::taken(&[&found])));
+        }
+        Err(refused @ apply::Error::Refused { .. }) => {
+            return Ok(Outcome::Refused(refused.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let seed = seed::state(&resources.seed, Timestamp::now());
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
@@ -168,14 +177,19 @@ async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
     let before = sale.status.as_ref();
     let (reason, message) = ready(status);
     let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let newly_refused =
-        reason == "ChangeRefused" && before.is_none_or(|before| ready(before).0 != reason);
+    let needs_a_person = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
+    let newly_refused = needs_a_person && before.is_none_or(|before| ready(before).0 != reason);
     if phase_changed || newly_refused {
         let (namespace, name) = (sale.namespace(), sale.name_any());
         info!(namespace, name, phase = %status.phase, reason, "{message}");
         let reference = sale.object_ref(&());
-        let event = if newly_refused { "ChangeRefused" } else { status.phase.as_str() };
-        if let Err(error) = context.publish(event, status.phase, message, &reference).await {
+        let event = if newly_refused { &reason } else { status.phase.as_str() };
+        let type_ = match status.phase {
+            _ if newly_refused => EventType::Warning,
+            Phase::Degraded | Phase::Failed => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        if let Err(error) = context.publish(event, type_, message, &reference).await {
             warn!(error = crate::error_chain(&error), "event not recorded");
         }
     }

@@ -6,16 +6,23 @@ use std::marker::PhantomData;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
+use super::ownership::{Found, FoundParts, Owner};
+use crate::crd::FlashSale;
 
 /// Owner of the fields that the operator sets.
 pub const FIELD_MANAGER: &str = "flashsale-operator";
+/// A resource version that no object has: an apply with it makes an object, and changes none that
+/// appeared since it was looked for. A `create` would do the same, but would own its fields as an
+/// update does: what a later apply leaves out would stay.
+const ABSENT: &str = "1";
 
 /// An object could not be put in place.
 #[derive(Debug, Error)]
@@ -28,6 +35,9 @@ pub enum Error {
         /// The API server's words.
         message: String,
     },
+    /// The object's name is that of an object of somebody else.
+    #[error("the name is taken")]
+    Taken(Found),
     /// The API server could not be asked.
     #[error("cannot apply {object}")]
     Api {
@@ -38,6 +48,17 @@ pub enum Error {
     },
 }
 
+/// What of a sale is there already.
+#[derive(Clone, Debug)]
+pub struct Existing<'a> {
+    /// The sale.
+    pub sale: &'a FlashSale,
+    /// Objects that have the names of parts, all of them the sale's own.
+    pub parts: FoundParts,
+    /// The uid of the sale's autoscaler.
+    pub autoscaler: Option<String>,
+}
+
 /// Puts all objects of a sale in place and takes away what is no longer declared.
 ///
 /// # Errors
@@ -46,7 +67,7 @@ pub async fn apply(
     client: &Client,
     namespace: &str,
     resources: KubernetesResources<Prepared>,
-    autoscaler_exists: bool,
+    existing: &Existing<'_>,
 ) -> Result<KubernetesResources<Applied>, Error> {
     // No `..`: a child that is forgotten here does not compile.
     let KubernetesResources {
@@ -61,7 +82,7 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     } = resources;
-    let to = Cluster { client, namespace };
+    let to = Cluster { client, namespace, existing };
     let app_name = app.name_any();
     Ok(KubernetesResources {
         // First, and only if absent: the checksums in the pods below are those of these Secrets.
@@ -75,13 +96,13 @@ pub async fn apply(
         },
         seed: Box::pin(to.create_if_absent(seed)).await?,
         app: to.apply(app).await?,
-        autoscaler: match autoscaler {
-            Some(autoscaler) => Some(to.apply(autoscaler).await?),
-            None if autoscaler_exists => {
-                to.delete::<HorizontalPodAutoscaler>(&app_name).await?;
+        autoscaler: match (autoscaler, &existing.autoscaler) {
+            (Some(autoscaler), _) => Some(to.apply(autoscaler).await?),
+            (None, Some(uid)) => {
+                delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
                 None
             }
-            None => None,
+            (None, None) => None,
         },
         disruption_budgets: to.apply_all(disruption_budgets).await?,
         state: PhantomData,
@@ -98,7 +119,8 @@ pub async fn delete_jobs<'a>(
     jobs: impl Iterator<Item = &'a Job>,
 ) -> Result<(), Error> {
     for job in jobs {
-        Cluster { client, namespace }.delete::<Job>(&job.name_any()).await?;
+        let uid = job.uid().unwrap_or_default();
+        delete::<Job>(client, namespace, &job.name_any(), &uid).await?;
     }
     Ok(())
 }
@@ -107,6 +129,7 @@ pub async fn delete_jobs<'a>(
 struct Cluster<'a> {
     client: &'a Client,
     namespace: &'a str,
+    existing: &'a Existing<'a>,
 }
 
 impl Cluster<'_> {
@@ -133,10 +156,17 @@ impl Cluster<'_> {
         Ok(created)
     }
 
-    async fn apply<K: Child>(self, object: K) -> Result<K, Error> {
+    /// Changes the object that was found, or makes one where there was none: never one that took its
+    /// place since.
+    async fn apply<K: Child>(self, mut object: K) -> Result<K, Error> {
+        let name = object.name_any();
+        match self.existing.parts.uid::<K>(&name) {
+            Some(uid) => object.meta_mut().uid = Some(uid.to_owned()),
+            None => object.meta_mut().resource_version = Some(ABSENT.to_owned()),
+        }
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patched = self.api().patch(&object.name_any(), &params, &Patch::Apply(&object)).await;
-        patched.map_err(|source| failed::<K>(&object.name_any(), source))
+        let patched = self.api().patch(&name, &params, &Patch::Apply(&object)).await;
+        patched.map_err(|source| failed::<K>(&name, source))
     }
 
     async fn create<K: Child>(self, object: K) -> Result<K, Error> {
@@ -151,17 +181,30 @@ impl Cluster<'_> {
         let name = object.name_any();
         let found = self.api::<K>().get_opt(&name).await;
         match found.map_err(|source| failed::<K>(&name, source))? {
-            Some(found) => Ok(found),
+            Some(found) => self.ours(found),
             None => self.create(object).await,
         }
     }
 
-    async fn delete<K: Child>(self, name: &str) -> Result<(), Error> {
-        match self.api::<K>().delete(name, &DeleteParams::background()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(source) => Err(failed::<K>(name, source)),
-        }
+    fn ours<K: Child>(self, object: K) -> Result<K, Error> {
+        let found = Found::new(self.existing.sale, &object);
+        if *found.owner() == Owner::ThisSale { Ok(object) } else { Err(Error::Taken(found)) }
+    }
+}
+
+/// Deletes the object with this uid, not one that took its place.
+async fn delete<K: Child>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<(), Error> {
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let that_one = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    match api.delete(name, &DeleteParams::background().preconditions(that_one)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(failed::<K>(name, source)),
     }
 }
 
@@ -188,9 +231,18 @@ impl<K> Child for K where
 fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
     let object = format!("{} {name}", K::kind(&()));
     match source {
-        kube::Error::Api(status) if status.is_invalid() || status.is_forbidden() => {
+        kube::Error::Api(status)
+            if (status.is_invalid() && !is_another_object(&status)) || status.is_forbidden() =>
+        {
             Error::Refused { object, message: status.message.clone() }
         }
         source => Error::Api { object, source },
     }
+}
+
+/// Whether the object is not the one that was found. The API server calls the uid an immutable field
+/// then.
+fn is_another_object(status: &Status) -> bool {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+    causes.unwrap_or_default().iter().any(|cause| cause.field == "metadata.uid")
 }

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use futures::future::try_join_all;
+use futures::try_join;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::names;
+use super::ownership::{Found, FoundParts, Owner};
 use crate::crd::FlashSale;
 
 /// Keys and values of a Secret.
@@ -28,16 +34,16 @@ pub struct References {
     pub redis: Option<SecretData>,
     /// Connection URI of the database.
     pub database: Option<SecretData>,
-    /// Whether the sale's own database was created before: it keeps its first password.
+    /// Whether the sale's own database, or its volume, is there: it keeps its first password.
     pub database_exists: bool,
     /// Replicas the app has now: with an autoscaler, the number is not ours to change.
     pub app_replicas: Option<i32>,
-    /// Whether an autoscaler of ours is there, wanted or not.
-    pub autoscaler_exists: bool,
+    /// The uid of the sale's autoscaler, if there is one, wanted or not.
+    pub autoscaler: Option<String>,
     /// All seed Jobs of the sale, of this and of earlier stock.
     pub seed_jobs: Vec<Job>,
-    /// A part of an earlier sale of this name that the garbage collector has yet to remove.
-    pub leftover: Option<String>,
+    /// The objects that have the names of the sale's parts.
+    pub parts: FoundParts,
 }
 
 /// A reference could not be read.
@@ -58,31 +64,39 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let auth = from.get::<Secret>(&names::auth_secret(&name, spec)).await?;
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
     let database = from.get::<Secret>(&names::database_secret(&name, spec)).await?;
-    let redis_nodes = from.get::<StatefulSet>(&names::redis(&name)).await?;
-    let own_database = from.get::<StatefulSet>(&names::database(&name)).await?;
     let app = from.get::<Deployment>(&name).await?;
-    let autoscaler = from.get::<HorizontalPodAutoscaler>(&name).await?;
+    let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
 
-    let uid = sale.uid().unwrap_or_default();
-    let leftover = [
-        other_sales(&uid, auth.as_ref()),
-        other_sales(&uid, redis.as_ref()),
-        other_sales(&uid, database.as_ref()),
-        other_sales(&uid, redis_nodes.as_ref()),
-        other_sales(&uid, own_database.as_ref()),
-        seed_jobs.iter().find_map(|job| other_sales(&uid, Some(job))),
-    ];
+    let mut parts = Box::pin(from.parts(sale)).await?;
+    let own_database = names::database(&name);
+    let volume = names::volume_claim(&own_database, 0);
+    let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
+        || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
+    parts.0.extend(app.iter().map(|app| Found::new(sale, app)));
+    // One that the sale does not want is nobody's concern.
+    let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
+    parts.0.extend(wanted.map(|autoscaler| Found::new(sale, autoscaler)));
+    // Secrets are read, never changed: they may be anybody's, but not those of an earlier sale.
+    // Neither may the stock of its seed Jobs count as seeded.
+    let secrets = [&auth, &redis, &database].into_iter().flatten();
+    let of_earlier = secrets
+        .map(|secret| Found::new(sale, secret))
+        .chain(seed_jobs.iter().map(|job| Found::new(sale, job)))
+        .filter(|found| *found.owner() == Owner::EarlierSale);
+    parts.0.extend(of_earlier);
+
+    let is_ours = |metadata: &ObjectMeta| Owner::of(sale, metadata) == Owner::ThisSale;
     let data = |secret: Option<Secret>| secret.map(|secret| secret.data.unwrap_or_default());
     Ok(References {
         auth: data(auth),
         redis: data(redis),
         database: data(database),
-        database_exists: own_database.is_some(),
+        database_exists,
         app_replicas: app.and_then(|app| app.spec?.replicas),
-        autoscaler_exists: autoscaler.is_some_and(|it| controller_uid(&it) == Some(uid.as_str())),
-        seed_jobs,
-        leftover: leftover.into_iter().flatten().next(),
+        autoscaler: autoscaler.filter(|it| is_ours(&it.metadata)).and_then(|it| it.uid()),
+        seed_jobs: seed_jobs.into_iter().filter(|job| is_ours(&job.metadata)).collect(),
+        parts,
     })
 }
 
@@ -104,6 +118,41 @@ impl Namespace<'_> {
         api.get_opt(name).await.map_err(failed)
     }
 
+    async fn metadata<K>(&self, name: &str) -> Result<Option<PartialObjectMeta<K>>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let failed = |source| Error { what: format!("{} {name}", K::kind(&())), source };
+        api.get_metadata_opt(name).await.map_err(failed)
+    }
+
+    /// The parts with a fixed name that nothing else is read of.
+    async fn parts(&self, sale: &FlashSale) -> Result<FoundParts, Error> {
+        let name = sale.name_any();
+        let (redis, database) = (names::redis(&name), names::database(&name));
+        let own_database = sale.spec.database.secret_ref.is_none();
+        let found = Collected { from: self, sale };
+        let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
+        let mut sets = vec![(redis.clone(), sale.spec.redis.nodes)];
+        if own_database {
+            services.push(database.clone());
+            sets.push((database, 1));
+        }
+        let sets = sets.iter().map(|(name, pods)| found.stateful_set(name, *pods));
+        let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
+        let (catalog, services, budgets, sets) = try_join!(
+            found.all::<ConfigMap>(&catalog),
+            found.all::<Service>(&services),
+            found.all::<PodDisruptionBudget>(&budgets),
+            try_join_all(sets),
+        )?;
+        Ok(FoundParts([catalog, services, budgets, sets.concat()].concat()))
+    }
+
     async fn seed_jobs(&self, sale: &str) -> Result<Vec<Job>, Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
         let seeds = ListParams::default().labels(&names::selector(sale, names::Component::Seed));
@@ -112,17 +161,35 @@ impl Namespace<'_> {
     }
 }
 
-/// Names `object` if a sale with another uid controls it.
-fn other_sales<K>(uid: &str, object: Option<&K>) -> Option<String>
-where
-    K: Resource<DynamicType = ()>,
-{
-    let object = object?;
-    let owner = controller_uid(object)?;
-    (owner != uid).then(|| format!("{} {}", K::kind(&()), object.name_any()))
+/// Looks for the sale's parts.
+#[derive(Clone, Copy)]
+struct Collected<'a> {
+    from: &'a Namespace<'a>,
+    sale: &'a FlashSale,
 }
 
-fn controller_uid<K: Resource>(object: &K) -> Option<&str> {
-    let owners = object.meta().owner_references.as_ref()?;
-    owners.iter().find(|it| it.controller == Some(true)).map(|it| it.uid.as_str())
+impl Collected<'_> {
+    async fn all<K>(self, names: &[String]) -> Result<Vec<Found>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let found = try_join_all(names.iter().map(|name| self.from.metadata::<K>(name))).await?;
+        Ok(found.iter().flatten().map(|object| Found::new(self.sale, object)).collect())
+    }
+
+    /// A `StatefulSet`; without one, the volumes that a new one would take over and delete with the
+    /// sale.
+    async fn stateful_set(self, name: &str, pods: i32) -> Result<Vec<Found>, Error> {
+        let set = self.all::<StatefulSet>(&[name.to_owned()]).await?;
+        if !set.is_empty() {
+            return Ok(set);
+        }
+        let claims: Vec<String> = (0..pods).map(|pod| names::volume_claim(name, pod)).collect();
+        let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
+        let claims = try_join_all(claims).await?;
+        Ok(claims.iter().flatten().map(|it| Found::volume(self.sale, &it.metadata)).collect())
+    }
 }

@@ -26,8 +26,6 @@ pub struct NotReady {
 
 /// Secrets are not watched (the operator may not list them), so a missing one is looked for.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
-/// How long the garbage collector usually takes.
-const LEFTOVER_RETRY: Duration = Duration::from_secs(1);
 
 /// A sale that can be built.
 #[derive(Clone, Debug)]
@@ -88,14 +86,7 @@ pub fn validate(
         message: "the sale has no uid: it was not read from an API server".to_owned(),
         requeue_after: None,
     })?;
-    // Its volumes and passwords must not become those of the new sale.
-    if let Some(leftover) = references.leftover {
-        return Err(NotReady {
-            reason: "EarlierSaleLeaving",
-            message: format!("{leftover} of an earlier sale of this name is yet to be removed"),
-            requeue_after: Some(LEFTOVER_RETRY),
-        });
-    }
+    references.parts.check()?;
     let own_database = spec.database.secret_ref.is_none();
     let images = Images {
         app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,

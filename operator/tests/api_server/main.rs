@@ -12,6 +12,7 @@ mod cluster;
 mod crd;
 mod definition;
 mod leader;
+mod names;
 mod reconcile;
 mod secrets;
 mod support;

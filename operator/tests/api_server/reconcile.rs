@@ -14,7 +14,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource as _, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::{
@@ -215,9 +215,14 @@ async fn raised_stock_is_seeded_by_another_job() {
 #[tokio::test]
 async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     let (client, namespace) = namespace("refused").await;
-    // A StatefulSet of somebody else, with a selector that can't be changed.
-    let foreign: StatefulSet = serde_json::from_value(json!({
-        "metadata": { "name": "black-friday-redis" },
+    let operator = Operator::idle().await;
+    let sale = apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    // One of the sale's own, with a selector that can't be changed.
+    let unchangeable: StatefulSet = serde_json::from_value(json!({
+        "metadata": {
+            "name": "black-friday-redis",
+            "ownerReferences": [sale.controller_owner_ref(&()).unwrap()],
+        },
         "spec": {
             "selector": { "matchLabels": { "app": "other" } },
             "serviceName": "other",
@@ -229,10 +234,8 @@ async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     }))
     .unwrap();
     let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
-    stateful_sets.create(&PostParams::default(), &foreign).await.unwrap();
+    stateful_sets.create(&PostParams::default(), &unchangeable).await.unwrap();
 
-    let operator = Operator::idle().await;
-    apply(&client, &namespace, &minimal(NAME)).await.unwrap();
     let action = pass(&operator, &client, &namespace).await;
     assert_eq!(action, Action::requeue(Duration::from_mins(1)));
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);

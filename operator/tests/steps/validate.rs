@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
 use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::ownership::{Found, FoundParts};
 use flashsale_operator::flash_sale::validate::{NotReady, validate};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
 
 use crate::{data, images, references, sale};
 
@@ -58,10 +62,71 @@ fn a_database_is_not_given_another_password() {
     assert!(validate(&sale(""), new, &images()).is_ok());
 }
 
+/// A Service of this name, controlled by an object of this kind, name and uid.
+fn service(name: &str, owner: Option<(&str, &str, &str)>) -> Service {
+    let owner = owner.map(|(kind, name, uid)| OwnerReference {
+        api_version: "flashsale.dev/v1alpha1".to_owned(),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    });
+    Service {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        ..Service::default()
+    }
+}
+
+fn found(services: &[Service]) -> References {
+    let sale = sale("");
+    let parts = services.iter().map(|service| Found::new(&sale, service)).collect();
+    References { parts: FoundParts(parts), ..references() }
+}
+
 #[test]
 fn parts_of_an_earlier_sale_are_waited_out() {
-    let leftover = References { leftover: Some("Secret x".to_owned()), ..references() };
-    let why = refused("", leftover, &images());
+    let earlier = Some(("FlashSale", "black-friday", "another"));
+    let why = refused("", found(&[service("x", earlier)]), &images());
     assert_eq!(why.reason, "EarlierSaleLeaving");
-    assert!(why.message.starts_with("Secret x of an earlier sale"));
+    assert!(why.message.starts_with("Service x of an earlier sale"));
+}
+
+#[test]
+fn names_of_others_are_all_named_with_their_owners() {
+    let own = sale("").uid().unwrap();
+    let others = [
+        service("a", Some(("FlashSale", "black-friday", &own))),
+        service("b", None),
+        service("c", Some(("FlashSale", "black", "another"))),
+        service("d", Some(("Deployment", "black-friday", "another"))),
+        service("e", Some(("FlashSale", "black-friday", "another"))),
+    ];
+    let why = refused("", found(&others), &images());
+    assert_eq!((why.reason, why.requeue_after), ("NameTaken", Some(Duration::from_secs(10))));
+    let named = "Service b (owner: none), Service c (owner: FlashSale black), \
+                 Service d (owner: Deployment black-friday); it was left as it is. Delete it, or";
+    assert!(why.message.contains(named), "{}", why.message);
+}
+
+#[test]
+fn a_volume_is_the_sale_s_by_its_labels() {
+    let sale = sale("");
+    let labelled = |labels: &[(&str, &str)]| {
+        let label =
+            |&(key, value): &(&str, &str)| (format!("app.kubernetes.io/{key}"), value.to_owned());
+        let metadata = ObjectMeta {
+            labels: Some(labels.iter().map(label).collect()),
+            ..ObjectMeta::default()
+        };
+        FoundParts(vec![Found::volume(&sale, &metadata)]).check().is_ok()
+    };
+    let manager = ("managed-by", "flashsale-operator");
+    assert!(labelled(&[("instance", "black-friday"), manager]));
+    assert!(!labelled(&[("instance", "black"), manager]));
+    assert!(!labelled(&[("instance", "black-friday"), ("managed-by", "Helm")]));
 }

@@ -10,6 +10,8 @@ use crate::flash_sale::validate::ValidatedSale;
 
 /// Value of `app.kubernetes.io/managed-by`; watches of children select on it.
 pub const MANAGED_BY: &str = "flashsale-operator";
+/// The one volume of each pod that has one.
+pub const VOLUME: &str = "data";
 /// Port of a Redis node.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of the sale's own database.
@@ -73,6 +75,12 @@ pub fn database(name: &str) -> String {
 pub fn database_secret(name: &str, spec: &FlashSaleSpec) -> String {
     let named = spec.database.secret_ref.as_ref().map(|secret| secret.name.clone());
     named.unwrap_or_else(|| database(name))
+}
+
+/// The volume of a `StatefulSet`'s pod.
+#[must_use]
+pub fn volume_claim(stateful_set: &str, pod: i32) -> String {
+    format!("{VOLUME}-{stateful_set}-{pod}")
 }
 
 /// The `ConfigMap` with the products.

@@ -140,14 +140,14 @@ pub(super) fn scratch(volume: &str) -> Volume {
     }
 }
 
-/// One volume a pod, named `data`.
+/// One volume a pod.
 pub(super) fn volume_claim(
     labels: BTreeMap<String, String>,
     storage: &Storage,
 ) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some("data".to_owned()),
+            name: Some(names::VOLUME.to_owned()),
             labels: Some(labels),
             ..ObjectMeta::default()
         },

@@ -22,6 +22,9 @@ pub struct Config {
     /// Namespace of the Lease: the operator's own.
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: Option<String>,
+    /// Name of the Lease: the same for all replicas of a release, and for no other release.
+    #[arg(long, env = "LEASE_NAME", default_value = "flashsale-operator")]
+    pub lease_name: String,
     /// Who holds the Lease and reports events: the operator's pod.
     #[arg(long, env = "POD_NAME", default_value = "flashsale-operator")]
     pub pod_name: String,

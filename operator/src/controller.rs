@@ -51,8 +51,10 @@ impl Scope {
 /// Returns once the API server knows `FlashSale` and lets us list it, or at `shutdown`.
 pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &CancellationToken) {
     let sales: Api<DeserializeGuard<FlashSale>> = scope.api(client);
+    let one = ListParams::default().limit(1);
     loop {
-        match sales.list(&ListParams::default().limit(1)).await {
+        let Some(listed) = shutdown.run_until_cancelled(sales.list(&one)).await else { return };
+        match listed {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 warn!("the FlashSale resource is not installed; waiting for it");

@@ -10,13 +10,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Why the operator does not do its work; absent: it does.
-pub type Unready = Option<&'static str>;
+/// What the operator does, as its readiness probe says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can't work yet, for this reason.
+    Unready(&'static str),
+    /// It takes over when this Lease is free.
+    StandingBy(String),
+    /// It reconciles.
+    Working,
+}
 
 #[derive(Clone)]
 struct Shared {
     metrics: Metrics,
-    unready: watch::Receiver<Unready>,
+    readiness: watch::Receiver<Readiness>,
 }
 
 /// Answers until `shutdown`.
@@ -26,14 +34,14 @@ struct Shared {
 pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
-    unready: watch::Receiver<Unready>,
+    readiness: watch::Receiver<Readiness>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .with_state(Shared { metrics, unready });
+        .with_state(Shared { metrics, readiness });
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
@@ -44,9 +52,12 @@ async fn metrics_text(State(shared): State<Shared>) -> Result<String, StatusCode
     })
 }
 
-async fn readyz(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    match *shared.unready.borrow() {
-        None => (StatusCode::OK, "ok"),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
+    match &*shared.readiness.borrow() {
+        Readiness::Unready(why) => (StatusCode::SERVICE_UNAVAILABLE, (*why).to_owned()),
+        Readiness::StandingBy(lease) => {
+            (StatusCode::OK, format!("standing by for the lease {lease}"))
+        }
+        Readiness::Working => (StatusCode::OK, "ok".to_owned()),
     }
 }

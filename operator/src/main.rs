@@ -12,8 +12,8 @@ use flashsale_operator::context::Context;
 use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::custom_resource_definition;
 use flashsale_operator::flash_sale::figures::AppFigures;
-use flashsale_operator::http;
-use flashsale_operator::leader::Leadership;
+use flashsale_operator::http::{self, Readiness};
+use flashsale_operator::leader::{self, Leadership, LeaseName};
 use flashsale_operator::metrics::Metrics;
 use kube::Client;
 use tokio::net::TcpListener;
@@ -33,7 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Reconcile until SIGTERM or SIGINT.
-    Run(Config),
+    Run(Box<Config>),
     /// Print the `CustomResourceDefinition` as YAML.
     Crd,
 }
@@ -41,7 +41,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(config) => run(config).await,
+        Command::Run(config) => run(*config).await,
         Command::Crd => print_crd(),
     };
     match result {
@@ -63,45 +63,53 @@ async fn run(config: Config) -> Result<()> {
     let shutdown = cancel_on_signal()?;
     let client = Client::try_default().await.context("no way to an API server")?;
     let metrics = Metrics::new()?;
-    let (unready, why) = watch::channel(Some("the FlashSale resource is not installed"));
+    let (readiness, answer) =
+        watch::channel(Readiness::Unready("the FlashSale resource is not installed"));
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let server = http::serve(listener, metrics.clone(), why, shutdown.clone());
+    let server = http::serve(listener, metrics.clone(), answer, shutdown.clone());
     let server = tokio::spawn(server);
 
+    let reconciled = reconcile(config, client, metrics, readiness, &shutdown).await;
+    shutdown.cancel();
+    server.await.context("the server of metrics and probes ended")??;
+    reconciled?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Reconciles until `shutdown`, if there is a Lease while it is held.
+async fn reconcile(
+    config: Config,
+    client: Client,
+    metrics: Metrics,
+    readiness: watch::Sender<Readiness>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
     let scope = Scope(config.watch_namespace);
     let figures = Arc::new(AppFigures::new()?);
     let identity = config.pod_name.clone();
-    let context = Context::new(client.clone(), config.images, figures, metrics, config.pod_name);
-    controller::wait_for_crd(&client, &scope, &shutdown).await;
-    // One that waits for the Lease is ready as well: it is ready to take over.
-    unready.send_replace(None);
+    let context =
+        Context::new(client.clone(), config.images, figures, metrics.clone(), config.pod_name);
+    controller::wait_for_crd(&client, &scope, shutdown).await;
 
+    let lead = || {
+        metrics.lead();
+        readiness.send_replace(Readiness::Working);
+    };
     let work = controller::run(Arc::new(context), &scope, shutdown.clone());
-    match config.pod_namespace.filter(|_| config.leader_election) {
-        None => work.await,
-        Some(namespace) => {
-            let mut leadership = Leadership::seek(client, namespace, identity).await?;
-            info!("waiting for the lease");
-            tokio::select! {
-                held = leadership.until(true) => held?,
-                () = shutdown.cancelled() => {}
-            }
-            tokio::select! {
-                () = work => {}
-                lost = leadership.until(false) => {
-                    lost?;
-                    anyhow::bail!("the lease was lost to another replica");
-                }
-            }
-            leadership.release().await?;
-        }
+    let Some(namespace) = config.pod_namespace.filter(|_| config.leader_election) else {
+        lead();
+        work.await;
+        return Ok(());
+    };
+    let lease = LeaseName { namespace, name: config.lease_name };
+    readiness.send_replace(Readiness::StandingBy(lease.to_string()));
+    match shutdown.run_until_cancelled(Leadership::seek(client, lease, identity)).await {
+        Some(leadership) => leader::run(leadership?, shutdown, lead, work).await,
+        None => Ok(()),
     }
-    shutdown.cancel();
-    server.await.context("the server of metrics and probes ended")??;
-    info!("stopped");
-    Ok(())
 }
 
 fn cancel_on_signal() -> Result<CancellationToken> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kube::runtime::controller::Action;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::flash_sale::Error;
 use crate::flash_sale::update_status::Outcome;
@@ -15,6 +15,7 @@ pub struct Metrics {
     reconciliations: IntCounterVec,
     errors: IntCounterVec,
     seconds: Histogram,
+    leader: IntGauge,
 }
 
 impl Metrics {
@@ -43,10 +44,15 @@ impl Metrics {
                 "flashsale_operator_reconcile_seconds",
                 "How long a pass over a sale took.",
             ))?,
+            leader: IntGauge::new(
+                "flashsale_operator_leader",
+                "1 if this replica reconciles, 0 if it stands by.",
+            )?,
         };
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
+        metrics.registry.register(Box::new(metrics.leader.clone()))?;
         Ok(metrics)
     }
 
@@ -54,6 +60,11 @@ impl Metrics {
     #[must_use]
     pub fn reconcile_timer(&self) -> ReconcileTimer<'_> {
         ReconcileTimer { metrics: self, start: Instant::now() }
+    }
+
+    /// This replica reconciles from now on.
+    pub fn lead(&self) {
+        self.leader.set(1);
     }
 
     /// Counts a pass that failed in `step`.

@@ -1,22 +1,35 @@
 {{- define "operator.name" -}}
-{{- if contains .Chart.Name .Release.Name -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Of the Deployment and of everything beside it, the Lease among it: two releases share nothing. */}}
+{{- define "operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "operator.name" .) .Release.Name -}}
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "operator.name" .) | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The Lease. Releases before it was part of the chart have one without the suffix, which helm would
+refuse to take over. */}}
+{{- define "operator.lease" -}}
+{{- printf "%s-leader" (include "operator.fullname" .) -}}
 {{- end -}}
 
 {{/* Cluster-wide objects carry the namespace too, so that two releases do not share them. */}}
 {{- define "operator.clusterName" -}}
-{{- if eq (include "operator.name" .) .Release.Namespace -}}
-{{- include "operator.name" . -}}
+{{- if eq (include "operator.fullname" .) .Release.Namespace -}}
+{{- include "operator.fullname" . -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Namespace (include "operator.name" .) -}}
+{{- printf "%s-%s" .Release.Namespace (include "operator.fullname" .) -}}
 {{- end -}}
 {{- end -}}
 
 {{- define "operator.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/name: {{ include "operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 

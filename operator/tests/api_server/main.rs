@@ -16,3 +16,4 @@ mod names;
 mod reconcile;
 mod secrets;
 mod support;
+mod values;

@@ -98,6 +98,10 @@ impl Server {
 
     /// A kubeconfig that may do everything, for other programs.
     pub fn kubeconfig(&self) -> String {
+        self.kubeconfig_of(ADMIN)
+    }
+
+    fn kubeconfig_of(&self, token: &str) -> String {
         let server = format!("https://127.0.0.1:{}", self.port);
         json!({
             "apiVersion": "v1",
@@ -107,7 +111,7 @@ impl Server {
             "clusters": [
                 { "name": "test", "cluster": { "server": server, "insecure-skip-tls-verify": true } }
             ],
-            "users": [{ "name": "test", "user": { "token": ADMIN } }],
+            "users": [{ "name": "test", "user": { "token": token } }],
         })
         .to_string()
     }
@@ -145,11 +149,16 @@ pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/flashsal
 
 /// Runs helm, and returns what it printed.
 pub fn helm(arguments: &[&str]) -> Vec<u8> {
+    run_helm(arguments).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs helm, which may fail, and returns what it printed.
+pub fn run_helm(arguments: &[&str]) -> Result<Vec<u8>, String> {
     let own = bin().join("helm");
     let helm = if own.exists() { own } else { PathBuf::from("helm") };
     let output = Command::new(helm).args(arguments).output().expect("helm runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
+    let error = || String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(output.stdout) } else { Err(error()) }
 }
 
 /// The rights in the chart, as helm renders them.
@@ -185,6 +194,16 @@ pub async fn operator_client() -> Client {
     SERVER.get_or_init(Server::with_chart).await.client(OPERATOR)
 }
 
+/// A kubeconfig with the rights of the chart's service account.
+pub async fn operator_kubeconfig() -> String {
+    SERVER.get_or_init(Server::with_chart).await.kubeconfig_of(OPERATOR)
+}
+
+/// A kubeconfig that may do everything.
+pub async fn admin_kubeconfig() -> String {
+    SERVER.get_or_init(Server::with_chart).await.kubeconfig()
+}
+
 /// A client as administrator, and a namespace of this test's own.
 pub async fn namespace(name: &str) -> (Client, String) {
     let client = SERVER.get_or_init(Server::with_chart).await.admin();
@@ -192,7 +211,8 @@ pub async fn namespace(name: &str) -> (Client, String) {
     (client, name.to_owned())
 }
 
-async fn create_namespace(client: &Client, name: &str) {
+/// Makes a namespace.
+pub async fn create_namespace(client: &Client, name: &str) {
     let namespace = Namespace {
         metadata: kube::api::ObjectMeta {
             name: Some(name.to_owned()),

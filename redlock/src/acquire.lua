@@ -20,16 +20,26 @@ local now = math.floor(micros / 1000)
 -- The floor, the owners, the fences.
 local present = read(2, #KEYS)
 local floor = present[1] or '0'
-local vote, wait, counters, held = 1, 0, {}, {}
+local vote, wait, counters, held, unknown = 1, 0, {}, {}, {}
 for i = 1, resources do
-  counters[i] = tonumber(present[1 + resources + i] or floor)
-  local ttl = present[1 + i] and redis.call('PTTL', KEYS[2 + i]) or -2
+  local fence = present[1 + resources + i]
+  counters[i] = counter_of(fence or floor)
+  if not counters[i] then
+    return damaged(KEYS[2 + resources + i])
+  elseif not fence then
+    unknown[#unknown + 1] = KEYS[2 + resources + i]
+  end
+  local ttl = present[1 + i] and expiry_of(KEYS[2 + i], longest) or -2
   if ttl ~= -2 and ttl <= longest then
     vote, wait = 0, math.max(wait, ttl)
     held[#held + 1] = i
   elseif vote == 1 and tonumber(ARGV[8 + i]) <= counters[i] then
     vote = -1
   end
+end
+-- MGET gives nothing for what is there and no string.
+if call_for_all('EXISTS', unknown, 1) > 0 then
+  return damaged(unknown[1])
 end
 if epoch < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') then
   vote, wait, held = -2, 0, {}

@@ -27,7 +27,13 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 local known = redis.call('MGET', fence, floor, tickets)
-local counter = tonumber(known[1] or known[2] or '0')
+local counter, issued = counter_of(known[1] or known[2] or '0'), counter_of(known[3] or known[2] or '0')
+-- MGET gives nothing for what is there and no string.
+if not counter or not known[1] and redis.call('EXISTS', fence) == 1 then
+  return damaged(fence)
+elseif not issued or not known[3] and redis.call('EXISTS', tickets) == 1 then
+  return damaged(tickets)
+end
 
 if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
   return {micros, -2, 0, counter, 0, 0}
@@ -35,7 +41,7 @@ end
 
 local last = nil
 if wanted > 0 then
-  first = math.max(first, tonumber(known[3] or known[2] or '0') + 1)
+  first = math.max(first, issued + 1)
   last = string.format('%.0f', first + wanted - 1)
   if place == 0 then
     place = first
@@ -71,7 +77,7 @@ local function next_line()
 end
 
 local vote, wait, next_place = 1, 0, 0
-local ttl = redis.call('PTTL', lock)
+local ttl = expiry_of(lock, tonumber(longest))
 if ttl ~= -2 and ttl <= tonumber(longest) then
   vote, wait = 0, ttl
 else

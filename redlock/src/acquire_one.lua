@@ -19,7 +19,10 @@ local token, line, place = ARGV[5], ARGV[6], ARGV[7]
 local limit, request_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
-local counter = tonumber(redis.call('GET', fence) or redis.call('GET', floor) or '0')
+local counter = counter_of(redis.call('GET', fence) or redis.call('GET', floor) or '0')
+if not counter then
+  return damaged(fence)
+end
 
 if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
   return {micros, -2, 0, counter}
@@ -31,7 +34,7 @@ if tonumber(token) > counter and redis.call('SET', lock, owner, 'PX', lease, 'NX
   return micros
 end
 
-local ttl = redis.call('PTTL', lock)
+local ttl = expiry_of(lock, longest)
 if ttl == -2 or ttl > longest then
   if tonumber(token) <= counter then
     return {micros, -1, 0, counter}

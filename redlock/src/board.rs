@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::keys::{fence_key, ticket_key};
-use crate::script::Handover;
+use crate::script::{Handover, is_counter};
 
 /// The value that removes a resource's value from the nodes. Like any other it has the token of its
 /// holder, so a late one cannot bring the old value back.
@@ -99,6 +99,9 @@ impl Topic {
     }
 
     pub(crate) fn saw_token(&self, token: u64) {
+        if !is_counter(token) {
+            return;
+        }
         self.highest_token.fetch_max(token, Ordering::AcqRel);
     }
 
@@ -107,6 +110,9 @@ impl Topic {
     }
 
     pub(crate) fn saw_ticket(&self, ticket: u64) {
+        if !is_counter(ticket) {
+            return;
+        }
         self.highest_ticket.fetch_max(ticket, Ordering::AcqRel);
     }
 
@@ -160,6 +166,9 @@ impl Topic {
 
     /// Keeps the value unless one of a higher token is known.
     pub(crate) fn publish(&self, token: u64, value: &str) {
+        if !is_counter(token) {
+            return;
+        }
         self.published.send_if_modified(|last| {
             let newer = token > last.token;
             if newer {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite, Script, ServerErrorKind, ToRedisArgs,
+    Arg, Cmd, ErrorKind, FromRedisValue, RedisResult, RedisWrite, Script, ServerErrorKind,
+    ToRedisArgs,
 };
 
 /// See the module.
@@ -23,6 +24,14 @@ impl Call {
         Self { script: Arc::clone(script), command }
     }
 
+    /// As [`Call::new`], with the script's text: works whatever the node has loaded, and Redis counts it
+    /// as `EVAL`, so that `EVALSHA` counts what the lock itself costs.
+    pub(crate) fn in_full(script: &Arc<Script>, text: &str, keys: usize) -> Self {
+        let mut command = Cmd::with_capacity(8 + keys, 256 + text.len());
+        command.arg("EVAL").arg(text).arg(keys);
+        Self { script: Arc::clone(script), command }
+    }
+
     pub(crate) fn key(&mut self, key: impl Display) -> &mut Self {
         self.command.write_arg_fmt(key);
         self
@@ -31,6 +40,17 @@ impl Call {
     pub(crate) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
         self.command.arg(argument);
         self
+    }
+
+    /// The keys that it was given, which are only needed where it failed.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
+        let text = |argument| match argument {
+            Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => String::new(),
+        };
+        let mut arguments = self.command.args_iter().map(text).skip(2);
+        let keys = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(0);
+        arguments.take(keys)
     }
 
     /// The script is sent where it is not known any more (`SCRIPT FLUSH`).

@@ -11,7 +11,7 @@ if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') the
   vote = -2
 end
 for i = 3, #KEYS do
-  if redis.call('GET', KEYS[i]) ~= ARGV[2] then
+  if redis.pcall('GET', KEYS[i]) ~= ARGV[2] then
     vote = 0
   end
 end

@@ -33,6 +33,13 @@ pub(crate) fn version_key(resource: &str) -> Key<'_> {
     Key("version:", resource)
 }
 
+/// The resource that one of its keys belongs to, but for the key of its value.
+pub(crate) fn resource_of(key: &str) -> Option<&str> {
+    let kinds =
+        ["lock:", "fence:", "ticket:", "version:", "queue:", "queue-limits:", "queue-requests:"];
+    kinds.iter().find_map(|kind| key.strip_prefix(kind))
+}
+
 /// What the last holder left.
 pub(crate) fn value_key(resource: &str) -> Key<'_> {
     Key("", resource)

@@ -30,11 +30,14 @@ mod members;
 mod node;
 mod observe;
 mod quarantine;
+mod repair;
+mod reply;
 mod roster;
 mod round;
 mod script;
 mod shared;
 mod tally;
+mod trouble;
 mod turn;
 mod values;
 

@@ -19,15 +19,21 @@ pub(crate) struct Membership {
     pub(crate) joining: Vec<String>,
 }
 
+impl Membership {
+    /// As the nodes keep it: addresses with spaces in between.
+    pub(crate) fn new(epoch: u64, nodes: &str, joining: &str) -> Self {
+        let list = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        Self { epoch, nodes: list(nodes), joining: list(joining) }
+    }
+}
+
 impl FromRedisValue for Membership {
     /// Reads what `HMGET epoch nodes joining` answers.
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (epoch, nodes, joining): (Option<u64>, Option<String>, Option<String>) =
             redis::from_redis_value(value)?;
-        let list = |text: Option<String>| {
-            text.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-        };
-        Ok(Self { epoch: epoch.unwrap_or(0), nodes: list(nodes), joining: list(joining) })
+        let text = Option::unwrap_or_default;
+        Ok(Self::new(epoch.unwrap_or(0), &text(nodes), &text(joining)))
     }
 }
 

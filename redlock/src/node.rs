@@ -4,10 +4,11 @@
 //! was not waited for is also executed after it. A node without a connection fails at once; one
 //! that stopped answering costs its timeout until its keeper has noticed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -15,8 +16,11 @@ use tokio::time::timeout;
 use crate::call::Call;
 use crate::clock::{Clock, Sample};
 use crate::script::{Handover, Left, Stays};
+use crate::trouble::Trouble;
 
 const OWED_AT_MOST: usize = 256;
+/// How often a node that refused a write is tried again.
+pub(crate) const REFUSAL_POLL: Duration = Duration::from_millis(100);
 
 /// A node did not answer; the reason is logged by the keeper.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +32,7 @@ pub(crate) enum NodeError {
     #[error("no answer in time")]
     TimedOut,
     #[error(transparent)]
-    Redis(#[from] redis::RedisError),
+    Redis(#[from] RedisError),
 }
 
 /// A release on its way to every node.
@@ -65,10 +69,24 @@ pub(crate) struct Restarted {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
+    run_id: String,
     /// Set while the process that answers is not the one that was admitted to vote.
     restarted: Option<Restarted>,
     /// Its clock jumped: it does not vote before this.
     clock_unsound_until: Option<Instant>,
+    refusal: Option<Refusal>,
+    /// Keys that hold something else than they should, as far as a script or a probe found out.
+    damaged: BTreeSet<String>,
+}
+
+/// A node that answers and takes no writes.
+#[derive(Debug, Clone)]
+struct Refusal {
+    /// Redis's own words.
+    reason: String,
+    since: Instant,
+    /// The keeper has told of it.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +136,69 @@ impl Node {
         self.read(|state| state.restarted.clone().filter(|_| state.connection.is_some()))
     }
 
+    /// The process that answers was started under this id.
+    pub(crate) fn run_id(&self) -> String {
+        self.read(|state| state.run_id.clone())
+    }
+
+    /// Takes in that it refused a write; it has no vote from now on.
+    pub(crate) fn refuse(&self, reason: &str) {
+        let (reason, since, told) = (reason.to_owned(), Instant::now(), false);
+        self.write(|state| _ = state.refusal.get_or_insert(Refusal { reason, since, told }));
+        self.look.notify_one();
+    }
+
+    /// It took a write that was sent at this time. Whether the keeper had told that it does not.
+    pub(crate) fn takes_writes(&self, sent: Instant) -> bool {
+        let mut told = false;
+        self.write(|state| {
+            let before = |refusal: &mut Refusal| sent >= refusal.since + REFUSAL_POLL;
+            told = state.refusal.take_if(before).is_some_and(|refusal| refusal.told);
+        });
+        told
+    }
+
+    pub(crate) fn refuses_writes(&self) -> bool {
+        self.read(|state| state.refusal.is_some())
+    }
+
+    /// Why it takes no writes, if that was not told yet.
+    pub(crate) fn refusal_to_tell(&self) -> Option<String> {
+        let mut reason = None;
+        self.write(|state| {
+            let untold = state.refusal.as_mut().filter(|refusal| !refusal.told);
+            reason = untold.map(|refusal| {
+                refusal.told = true;
+                refusal.reason.clone()
+            });
+        });
+        reason
+    }
+
+    /// Takes in that something is wrong with one of these keys; it has no vote until it is repaired.
+    pub(crate) fn damage(&self, keys: impl IntoIterator<Item = String>) {
+        self.write(|state| state.damaged.extend(keys));
+        self.look.notify_one();
+    }
+
+    pub(crate) fn damaged(&self) -> BTreeSet<String> {
+        self.read(|state| state.damaged.clone())
+    }
+
+    pub(crate) fn repaired(&self, keys: &BTreeSet<String>) {
+        self.write(|state| state.damaged.retain(|key| !keys.contains(key)));
+    }
+
+    /// What an error says about the node is taken in.
+    fn note(&self, error: RedisError, call: &Call) -> NodeError {
+        match Trouble::of(&error) {
+            Some(Trouble::RefusesWrites) => self.refuse(&error.to_string()),
+            Some(Trouble::Damaged) => self.damage(call.keys()),
+            None => {}
+        }
+        NodeError::Redis(error)
+    }
+
     /// Remembers a release that failed. Only the latest: an older lease has ended by itself.
     pub(crate) fn owe(&self, release: Release) {
         let mut owed = lock(&self.owed);
@@ -140,7 +221,7 @@ impl Node {
         };
         let mut connection = self.read(voting)?;
         match timeout(self.timeout, call.invoke(&mut connection)).await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(|error| self.note(error, call)),
             Err(_elapsed) => Err(NodeError::TimedOut),
         }
     }
@@ -148,7 +229,7 @@ impl Node {
     /// Runs a script that does not vote, bounded by the connection only.
     pub(crate) async fn run<T: redis::FromRedisValue>(&self, call: &Call) -> Result<T, NodeError> {
         let mut connection = self.connection().ok_or(NodeError::Disconnected)?;
-        Ok(call.invoke(&mut connection).await?)
+        call.invoke(&mut connection).await.map_err(|error| self.note(error, call))
     }
 
     pub(crate) fn connection(&self) -> Option<MultiplexedConnection> {
@@ -164,6 +245,8 @@ impl Node {
     ) {
         self.write(|state| {
             state.connection = Some(connection);
+            run_id.clone_into(&mut state.run_id);
+            (state.refusal, state.damaged) = (None, BTreeSet::new());
             let known = state.restarted.take().filter(|restarted| restarted.run_id == run_id);
             if admitted != Some(run_id) {
                 let since = known.map_or_else(Instant::now, |restarted| restarted.since);
@@ -213,6 +296,8 @@ impl State {
     fn votes(&self) -> bool {
         self.connection.is_some()
             && self.restarted.is_none()
+            && self.refusal.is_none()
+            && self.damaged.is_empty()
             && self.clock_unsound_until.is_none_or(|until| until <= Instant::now())
     }
 }

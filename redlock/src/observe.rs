@@ -32,6 +32,12 @@ pub enum Exclusion {
     Restarted,
     /// Its clock jumped: its locks may have ended too early.
     ClockJumped,
+    /// It answers and takes no writes: its memory is full, its disk fails, it is a replica. It votes
+    /// again as soon as it takes them.
+    RefusesWrites,
+    /// A key of it held something else than the lock writes there, and was repaired. Where that was
+    /// something that no node may forget, it is kept out as if it had restarted.
+    Damaged,
 }
 
 /// Is told what the lock does. Every method is called on a hot path and must not block.
@@ -52,7 +58,7 @@ pub trait Observer: Send + Sync + 'static {
     fn quorum(&self, _voting: usize, _nodes: usize) {}
     /// A node is kept out of votes.
     fn node_excluded(&self, _node: usize, _why: Exclusion) {}
-    /// A node that had restarted may vote again.
+    /// A node that had restarted, or forgot, may vote again.
     fn node_admitted(&self, _node: usize) {}
 }
 

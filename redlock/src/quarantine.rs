@@ -29,7 +29,7 @@ use tracing::warn;
 use crate::members::{Members, Membership};
 use crate::node::{Node, Restarted};
 use crate::roster::Roster;
-use crate::script::{ADMITTED, COUNTERS, FLOOR, MEMBERS};
+use crate::script::{ADMITTED, COUNTERS, FLOOR, HIGHEST_COUNTER, MEMBERS, is_counter};
 
 /// Keys that go into one call.
 const CHUNK: usize = 500;
@@ -54,7 +54,7 @@ impl Knowledge {
     fn leap(&mut self) {
         self.counters.entry(FLOOR.to_owned()).or_default();
         for counter in self.counters.values_mut() {
-            *counter += LEAP;
+            *counter = (*counter + LEAP).min(HIGHEST_COUNTER);
         }
     }
 }
@@ -64,10 +64,10 @@ pub(crate) async fn may_vote(
     node: &Node,
     connection: &mut MultiplexedConnection,
     restarted: &Restarted,
+    admitted: &str,
     roster: &Arc<Roster>,
 ) -> RedisResult<bool> {
-    let admitted: Option<String> = connection.get(ADMITTED).await?;
-    if admitted.as_deref() == Some(&restarted.run_id) {
+    if admitted == restarted.run_id {
         return Ok(true);
     }
     #[cfg(feature = "ablation")]
@@ -141,7 +141,13 @@ pub(crate) async fn learn(
 ) -> Option<Knowledge> {
     let asked = members.nodes.iter().map(async |node| {
         let mut connection = node.connection().filter(|_| so(node))?;
-        read(&mut connection).await.ok().filter(|known| known.epoch() >= epoch)
+        match read(&mut connection).await.ok()? {
+            Ok(known) => Some(known).filter(|known| known.epoch() >= epoch),
+            Err(damaged) => {
+                node.damage(damaged);
+                None
+            }
+        }
     });
     let answers = futures::future::join_all(asked).await;
     if !Members::majority(sets, |position| answers[position].is_some()) {
@@ -160,7 +166,11 @@ pub(crate) async fn learn(
     Some(known)
 }
 
-async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Knowledge> {
+/// What a node knows, or those of its counters that are none: a node with one of them does not know
+/// what it granted.
+async fn read(
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Result<Knowledge, Vec<String>>> {
     // Before the counters: what is granted in between is granted under this epoch or a later one.
     let fields = ["epoch", "nodes", "joining"];
     let membership = redis::cmd("HMGET").arg(MEMBERS).arg(&fields).query_async(connection).await?;
@@ -172,14 +182,20 @@ async fn read(connection: &mut MultiplexedConnection) -> RedisResult<Knowledge> 
             keys.push(key?);
         }
     }
-    let mut counters = HashMap::new();
+    let (mut counters, mut damaged) = (HashMap::new(), Vec::new());
     for chunk in keys.chunks(CHUNK) {
-        let values: Vec<Option<u64>> =
+        // Nothing for what is no string.
+        let values: Vec<Option<String>> =
             redis::cmd("MGET").arg(chunk).query_async(connection).await?;
-        let values = values.into_iter().map(Option::unwrap_or_default);
-        counters.extend(chunk.iter().cloned().zip(values));
+        for (key, value) in chunk.iter().zip(values) {
+            let counter = value.and_then(|value| value.parse().ok());
+            match counter.filter(|counter| is_counter(*counter)) {
+                Some(counter) => _ = counters.insert(key.clone(), counter),
+                None => damaged.push(key.clone()),
+            }
+        }
     }
-    Ok(Knowledge { counters, membership })
+    Ok(if damaged.is_empty() { Ok(Knowledge { counters, membership }) } else { Err(damaged) })
 }
 
 /// Raises a node that lost its data above all that this client knows was granted.

@@ -3,7 +3,8 @@
 -- ARGV     epoch, nodes, joining, then per counter its value
 -- Returns  the epoch of the membership after the call
 for i = 2, #KEYS do
-  if tonumber(ARGV[i + 2]) > tonumber(redis.call('GET', KEYS[i]) or '0') then
+  local here = counter_of(redis.pcall('GET', KEYS[i]) or '0')
+  if not here or tonumber(ARGV[i + 2]) > here then
     redis.call('SET', KEYS[i], ARGV[i + 2])
   end
 end

@@ -80,7 +80,11 @@ local function grant(lock, fence, queue, limits, requests, token, now)
     return '-', '0', '0'
   end
   -- The same on all nodes, even if their fences differ.
-  local counter = tonumber(redis.call('GET', fence) or redis.call('GET', 'redlock:floor') or '0')
+  local counter = counter_of(redis.pcall('GET', fence) or redis.call('GET', 'redlock:floor') or '0')
+  -- Where it is no counter, whoever asks is told of the damage.
+  if not counter then
+    return '', '0', '0'
+  end
   local next_token = string.format('%.0f', math.max(counter, tonumber(token)) + 1)
   redis.call('SET', lock, next_owner, 'PX', lease)
   redis.call('SET', fence, next_token)
@@ -94,7 +98,8 @@ local present = read(1 + locks, versions + resources)
 local left, own, freed = {}, {}, {}
 for i = 1, resources do
   local token, value = ARGV[2 * i + 6], ARGV[2 * i + 7]
-  if value ~= '' and tonumber(token) >= tonumber(present[resources + i] or '0') then
+  -- What is no version is older than any.
+  if value ~= '' and tonumber(token) >= (counter_of(present[resources + i] or '0') or 0) then
     local next = #left
     left[next + 1], left[next + 2] = KEYS[names + i], value
     left[next + 3], left[next + 4] = KEYS[versions + i], token
@@ -104,8 +109,9 @@ for i = 1, resources do
     freed[#freed + 1] = KEYS[locks + i]
   end
 end
-call_for_all('MSET', left, 1)
+-- First: a node that has no room for anything else frees what was held.
 call_for_all('DEL', freed, 1)
+call_for_all('MSET', left, 1)
 for i = 2, #left, 4 do
   if left[i] == '\0' then
     redis.call('DEL', left[i - 1])

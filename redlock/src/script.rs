@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, FromRedisValue, ParsingError, RedisError, RedisResult, Script, Value};
+use redis::{RedisResult, Script};
 
 use crate::call::Call;
 use crate::keys::{
@@ -24,6 +24,18 @@ pub(crate) const FLOOR: &str = "redlock:floor";
 pub(crate) const COUNTERS: [&str; 3] = ["fence:*", "ticket:*", FLOOR];
 /// The channel on which every release is told; all resources share it.
 pub(crate) const CHANNEL: &str = "redlock:released";
+/// The channel on which a node tells of a lock that it has given an expiry.
+pub(crate) const REPAIRED: &str = "redlock:repaired";
+/// The key that is never there: writing to it changes nothing (probe.lua).
+const NOTHING: &str = "redlock:nothing";
+
+/// What no counter exceeds; as in counters.lua.
+pub(crate) const HIGHEST_COUNTER: u64 = 1 << 52;
+
+/// Whether scripts can compare this counter exactly. What is higher was never counted.
+pub(crate) fn is_counter(number: u64) -> bool {
+    number <= HIGHEST_COUNTER
+}
 
 /// A line that waits and has not been heard of for this long, by a node's own clock, is skipped
 /// there. What a waiting request is granted lasts no longer, unless it is extended.
@@ -129,26 +141,36 @@ pub(crate) struct Scripts {
     change_members: Arc<Script>,
     extend: Arc<Script>,
     leave_turn: Arc<Script>,
+    probe: Arc<Script>,
     raise: Arc<Script>,
     release: Arc<Script>,
+    repair: Arc<Script>,
     take_tickets: Arc<Script>,
 }
 
-const RELEASE: &str = concat!(include_str!("many.lua"), include_str!("release.lua"));
+/// A script, and what stands before it.
+macro_rules! script {
+    ($($file:literal),+) => { concat!($(include_str!($file)),+) };
+}
+
+const RELEASE: &str = script!("counters.lua", "many.lua", "release.lua");
+const PROBE: &str = script!("counters.lua", "probe.lua");
 
 impl Scripts {
     pub(crate) fn new() -> Self {
         let compiled = |code| Arc::new(Script::new(code));
         Self {
-            acquire: compiled(concat!(include_str!("many.lua"), include_str!("acquire.lua"))),
-            acquire_in_turn: compiled(include_str!("acquire_in_turn.lua")),
-            acquire_one: compiled(include_str!("acquire_one.lua")),
-            change_members: compiled(include_str!("change_members.lua")),
-            extend: compiled(include_str!("extend.lua")),
-            leave_turn: compiled(include_str!("leave_turn.lua")),
-            raise: compiled(include_str!("raise.lua")),
+            acquire: compiled(script!("counters.lua", "many.lua", "acquire.lua")),
+            acquire_in_turn: compiled(script!("counters.lua", "acquire_in_turn.lua")),
+            acquire_one: compiled(script!("counters.lua", "acquire_one.lua")),
+            change_members: compiled(script!("change_members.lua")),
+            extend: compiled(script!("extend.lua")),
+            leave_turn: compiled(script!("leave_turn.lua")),
+            probe: compiled(PROBE),
+            raise: compiled(script!("counters.lua", "raise.lua")),
             release: compiled(RELEASE),
-            take_tickets: compiled(include_str!("take_tickets.lua")),
+            repair: compiled(script!("counters.lua", "repair.lua")),
+            take_tickets: compiled(script!("counters.lua", "take_tickets.lua")),
         }
     }
 
@@ -170,12 +192,15 @@ impl Scripts {
             change_members,
             extend,
             leave_turn,
+            probe,
             raise,
             release,
+            repair,
             take_tickets,
         } = self;
         let all = [acquire, acquire_in_turn, acquire_one, change_members, extend];
-        for script in all.into_iter().chain([leave_turn, raise, release, take_tickets]) {
+        let others = [leave_turn, probe, raise, release, repair, take_tickets];
+        for script in all.into_iter().chain(others) {
             script.load_async(connection).await?;
         }
         Ok(())
@@ -226,6 +251,34 @@ impl Scripts {
             call.key(lock_key(name));
         }
         hold.describe(&mut call);
+        call
+    }
+
+    /// Asks for a sign of life.
+    pub(crate) fn probe(&self) -> Call {
+        let mut call = Call::in_full(&self.probe, PROBE, 4);
+        call.key(MEMBERS).key(ADMITTED).key(FLOOR).key(NOTHING);
+        call
+    }
+
+    /// Repairs the keys of these resources, with the token and the ticket that are known of each,
+    /// and the node's own if they are damaged.
+    pub(crate) fn repair(
+        &self,
+        members: bool,
+        admitted: bool,
+        resources: &[(&str, (u64, u64))],
+    ) -> Call {
+        let mut call = Call::new(&self.repair, 3 + 5 * resources.len());
+        call.key(MEMBERS).key(ADMITTED).key(FLOOR);
+        for (name, _) in resources {
+            call.key(fence_key(name)).key(ticket_key(name));
+            call.key(queue_key(name)).key(limits_key(name)).key(requests_key(name));
+        }
+        call.arg(u8::from(members)).arg(u8::from(admitted));
+        for (_, (token, ticket)) in resources {
+            call.arg(*token).arg(*ticket);
+        }
         call
     }
 
@@ -327,61 +380,4 @@ fn describe(membership: &Membership, call: &mut Call) {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What `acquire.lua`, `acquire_one.lua` or `acquire_in_turn.lua` returns.
-pub(crate) enum Reply {
-    /// All granted, at this time.
-    Granted(i64),
-    /// See the scripts.
-    Table(Vec<i64>),
-}
-
-impl FromRedisValue for Reply {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        match value {
-            Value::Int(micros) => Ok(Self::Granted(micros)),
-            value => Ok(Self::Table(redis::from_redis_value(value)?)),
-        }
-    }
-}
-
-impl Reply {
-    /// The answer to these proposals.
-    pub(crate) fn parse(&self, proposals: &[(String, u64)]) -> RedisResult<Answer> {
-        let reply = match self {
-            Self::Granted(micros) => {
-                let fences = proposals.iter().map(|(_, token)| *token).collect();
-                return Ok(Answer {
-                    micros: *micros,
-                    vote: Vote::Granted,
-                    fences,
-                    next_place: None,
-                    first_ticket: None,
-                });
-            }
-            Self::Table(reply) => reply,
-        };
-        let resources = proposals.len();
-        let ([micros, vote, wait, fences @ ..], true) = (&reply[..], reply.len() >= 3 + resources)
-        else {
-            let error = (ErrorKind::UnexpectedReturnType, "a node's vote is too short");
-            return Err(RedisError::from(error));
-        };
-        let (fences, fair) = fences.split_at(resources);
-        let unsigned = |value: &i64| u64::try_from(*value).unwrap_or(0);
-        let vote = match vote {
-            1 => Vote::Granted,
-            0 => Vote::Held { wait_ms: unsigned(wait) },
-            -1 => Vote::Stale,
-            _ => Vote::Outdated,
-        };
-        Ok(Answer {
-            micros: *micros,
-            vote,
-            fences: fences.iter().map(unsigned).collect(),
-            next_place: fair.first().map(unsigned).filter(|place| *place > 0),
-            first_ticket: fair.get(1).map(unsigned).filter(|first| *first > 0),
-        })
-    }
 }

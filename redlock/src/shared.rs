@@ -15,8 +15,9 @@ use crate::call::Call;
 use crate::clock::Sample;
 use crate::members::{Member, Members};
 use crate::node::{NodeError, Release};
+use crate::reply::Reply;
 use crate::roster::Roster;
-use crate::script::{Answer, Handover, Hold, Left, Place, Reply, Vote};
+use crate::script::{Answer, Handover, Hold, Left, Place, Vote};
 use crate::turn::Turn;
 
 /// What a [`crate::Redlock`] shares with the leases that come from it. The connections last as

@@ -8,7 +8,10 @@
 --   first    the first ticket issued here: the one proposed, or the next if that was issued before
 -- They are the line's if a majority issues the same; no node issues one twice. Others are skipped.
 local members, floor, tickets, queue, limits = unpack(KEYS)
-local counter = tonumber(redis.call('GET', tickets) or redis.call('GET', floor) or '0')
+local counter = counter_of(redis.call('GET', tickets) or redis.call('GET', floor) or '0')
+if not counter then
+  return damaged(tickets)
+end
 local line, place, first = ARGV[2], ARGV[3], tonumber(ARGV[5])
 if tonumber(ARGV[1]) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
   return {-2, 0}

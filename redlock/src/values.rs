@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
 use crate::keys::version_key;
+use crate::script::is_counter;
 use crate::{Published, Redlock};
 
 /// Resources that go into one call.
@@ -50,7 +51,9 @@ async fn read(
             redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?;
         let versions = found.split_off(chunk.len());
         values.extend(found.into_iter().zip(versions).map(|(value, version)| {
-            let token = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+            let token = version.and_then(|version| version.parse().ok());
+            // As release.lua takes it: what is no version is older than any.
+            let token = token.filter(|token| is_counter(*token)).unwrap_or(0);
             Published { token, value }
         }));
     }

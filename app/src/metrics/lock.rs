@@ -186,6 +186,8 @@ impl Observer for LockMetrics {
         let reason = match why {
             Exclusion::Restarted => "restarted",
             Exclusion::ClockJumped => "clock_jumped",
+            Exclusion::RefusesWrites => "refuses_writes",
+            Exclusion::Damaged => "damaged",
         };
         self.node_exclusions.with_label_values(&[node_label(node), reason]).inc();
     }

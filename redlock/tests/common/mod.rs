@@ -1,9 +1,10 @@
 //! What the tests share: nodes, clients, policies.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redlock::{Config, NodeConfig, Order, Policy, Redlock};
+use redlock::{Config, Exclusion, NodeConfig, Observer, Order, Policy, Redlock};
 use testkit::RedisServer;
 
 pub fn config(nodes: &[RedisServer]) -> Config {
@@ -35,6 +36,32 @@ pub async fn connected(config: &Config) -> Redlock {
     let nodes = &config.nodes;
     until("all nodes are connected", || redlock.connected().0 == nodes.len()).await;
     redlock
+}
+
+/// Which nodes were kept out of votes, and why.
+#[derive(Debug, Default)]
+pub struct Exclusions(Mutex<Vec<(usize, Exclusion)>>);
+
+impl Observer for Exclusions {
+    fn node_excluded(&self, node: usize, why: Exclusion) {
+        self.0.lock().unwrap().push((node, why));
+    }
+}
+
+impl Exclusions {
+    /// How often this node was kept out for this reason.
+    pub fn count(&self, node: usize, why: &str) -> usize {
+        let exclusions = self.0.lock().unwrap();
+        exclusions.iter().filter(|(of, is)| *of == node && format!("{is:?}") == why).count()
+    }
+}
+
+/// A client that is connected to all nodes, and what it observes.
+pub async fn observed_client(nodes: &[RedisServer]) -> (Redlock, Arc<Exclusions>) {
+    let exclusions = Arc::new(Exclusions::default());
+    let redlock = Redlock::start_observed(&config(nodes), Arc::clone(&exclusions) as _).unwrap();
+    until("all nodes are connected", || redlock.connected().0 == nodes.len()).await;
+    (redlock, exclusions)
 }
 
 pub fn policy(wait: Duration, lease: Duration) -> Policy {

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redis::AsyncConnectionConfig;
 use redis::streams::{StreamId, StreamRangeReply};
 use serde_json::json;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -223,7 +224,10 @@ impl Books {
     async fn in_a_stream(&self, order: Uuid) -> bool {
         let url = format!("redis://{}", self.sale.nodes[0].address());
         let client = redis::Client::open(url).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        // The stream is long while the database is away, and the machine may be busy.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let mut entries = Vec::new();
         for product in ["limited", "plain"] {
             let mut range = redis::cmd("XRANGE");

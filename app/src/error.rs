@@ -134,6 +134,7 @@ impl PurchaseError {
             Self::StockUnavailable => "stock_unavailable",
             Self::NotWithAtomic => "not_with_atomic",
             Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
         }
     }
 
@@ -149,6 +150,7 @@ impl PurchaseError {
             | Self::DatabaseUnavailable
             | Self::StockUnavailable
             | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -169,7 +171,8 @@ impl PurchaseError {
             | Self::SoldOut
             | Self::LimitReached
             | Self::NotWithAtomic
-            | Self::KeyReused => None,
+            | Self::KeyReused
+            | Self::Internal => None,
         }
     }
 }

@@ -59,6 +59,8 @@ impl Metrics {
             Opts::new("flashsale_purchases_total", "Purchases, by outcome."),
             &["outcome"],
         )?;
+        // From the start: an alert on the first would miss a series that begins with it.
+        purchases.with_label_values(&[PurchaseError::Internal.code()]);
         let metrics = Self {
             lock: Arc::new(LockMetrics::registered(&registry)?),
             clients: Arc::new(ClientMetrics::registered(&registry)?),

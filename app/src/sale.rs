@@ -116,6 +116,9 @@ pub enum PurchaseError {
     /// The batch ended without an answer.
     #[error("the purchase was interrupted")]
     Interrupted,
+    /// The lock was asked for what can never be had, or not at all: a defect, or a wrong setting.
+    #[error("an internal error, which has been logged")]
+    Internal,
 }
 
 impl Sale {
@@ -308,6 +311,8 @@ impl From<SubmitError> for PurchaseError {
                 Self::Overloaded { retry_after: expected_wait }
             }
             SubmitError::Lock(error) => error.into(),
+            // Logged where it happened.
+            SubmitError::NoPolicy => Self::Internal,
             SubmitError::Abandoned => Self::Interrupted,
         }
     }
@@ -320,7 +325,16 @@ impl From<AcquireError> for PurchaseError {
                 Self::Overloaded { retry_after: expected_wait }
             }
             AcquireError::Timeout { .. } => Self::LockTimeout,
-            _ => Self::QuorumUnavailable,
+            AcquireError::QuorumUnavailable { .. } => Self::QuorumUnavailable,
+            AcquireError::Interrupted => Self::Interrupted,
+            AcquireError::LeaseTooLong { .. }
+            | AcquireError::LeaseTooShort { .. }
+            | AcquireError::BadConfig { .. }
+            | AcquireError::BadNode { .. }
+            | AcquireError::NoNodes => {
+                error!(%error, "the lock can never be acquired so");
+                Self::Internal
+            }
         }
     }
 }
@@ -340,6 +354,38 @@ impl From<LedgerError> for PurchaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_loss_of_the_quorum_is_told_as_one() {
+        let wait = Duration::from_secs(1);
+        let quorum = AcquireError::QuorumUnavailable { reachable: 2, nodes: 5, quorum: 3 };
+        let told = [
+            (quorum, PurchaseError::QuorumUnavailable),
+            (AcquireError::Timeout { waited: wait }, PurchaseError::LockTimeout),
+            (
+                AcquireError::Overloaded { expected_wait: wait },
+                PurchaseError::Overloaded { retry_after: wait },
+            ),
+            (AcquireError::Interrupted, PurchaseError::Interrupted),
+            (
+                AcquireError::LeaseTooLong { lease_time: wait * 2, longest: wait },
+                PurchaseError::Internal,
+            ),
+            (
+                AcquireError::LeaseTooShort { lease_time: Duration::ZERO, shortest: wait },
+                PurchaseError::Internal,
+            ),
+            (AcquireError::BadConfig { field: "f", rule: "r" }, PurchaseError::Internal),
+            (AcquireError::BadNode { index: 0, reason: String::new() }, PurchaseError::Internal),
+            (AcquireError::NoNodes, PurchaseError::Internal),
+        ];
+        for (error, expected) in told {
+            assert_eq!(PurchaseError::from(SubmitError::Lock(error.clone())), expected, "{error}");
+        }
+        assert_eq!(PurchaseError::from(SubmitError::NoPolicy), PurchaseError::Internal);
+        assert_eq!(PurchaseError::from(SubmitError::Abandoned), PurchaseError::Interrupted);
+        assert_eq!(PurchaseError::Internal.code(), "internal");
+    }
 
     #[test]
     fn the_window_includes_its_start_and_not_its_end() {

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::{sleep, timeout_at};
 
 use crate::board::Topic;
+use crate::clock::{after, bounded};
 use crate::lease::Held;
 use crate::members::Members;
 use crate::roster::Roster;
@@ -37,6 +38,8 @@ const DRIFT_FIXED: Duration = Duration::from_millis(2);
 pub(crate) struct Acquisition {
     shared: Arc<Shared>,
     policy: Policy,
+    /// Why the policy can never be met.
+    invalid: Option<AcquireError>,
     resources: Vec<String>,
     topics: Vec<Arc<Topic>>,
     releases: Vec<watch::Receiver<u64>>,
@@ -71,11 +74,14 @@ impl Acquisition {
         let number = newest as f64 + rand::random::<f64>();
         let place = Place { line: shared.next_owner().into(), number, fair: None };
         let started = Instant::now();
-        let deadline = started + policy.wait_timeout;
+        let deadline = after(started, policy.wait_timeout);
+        let invalid = shared.roster.check_lease(policy.lease_time).err();
+        let policy = Policy { lease_time: bounded(policy.lease_time), ..policy };
         let (waits, rounds, outbid) = (Waits::Alone(place), 0, Outbid::default());
         Self {
             shared: Arc::clone(shared),
             policy,
+            invalid,
             resources,
             topics,
             releases,
@@ -116,7 +122,7 @@ impl Acquisition {
         let members = self.shared.roster.members();
         let (question, turn) = self.question(&members);
         let lasts = hold.remaining() > 2 * self.longest_poll();
-        let round = turn.filter(|_| lasts).map(|turn| {
+        let round = turn.filter(|_| lasts && self.invalid.is_none()).map(|turn| {
             let (hold, topics) = (hold.owner(), self.topics.clone());
             Round::ask_with_release_of(hold, &self.shared, members, topics, question, turn)
         });
@@ -137,9 +143,8 @@ impl Acquisition {
     }
 
     async fn attempt(&mut self, asked: Option<Round>) -> Result<Lease, AcquireError> {
-        let (lease_time, longest) = (self.policy.lease_time, self.shared.roster.longest_lease);
-        if lease_time > longest {
-            return Err(AcquireError::LeaseTooLong { lease_time, longest });
+        if let Some(invalid) = self.invalid.take() {
+            return Err(invalid);
         }
         let _gates = self.pass_gates().await?;
         let mut releases = std::mem::take(&mut self.releases);

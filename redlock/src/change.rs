@@ -21,6 +21,7 @@ use futures::future::join_all;
 use redis::AsyncCommands;
 use tokio::time::{sleep, sleep_until};
 
+use crate::clock::after;
 use crate::members::{Member, Members, Membership};
 use crate::node::Node;
 use crate::quarantine::{learn, teach};
@@ -62,13 +63,13 @@ impl Redlock {
         let joint =
             Membership { epoch: epoch_of(&lease), nodes: present.nodes, joining: joining.clone() };
         let members = roster.build(joint.clone(), &[]);
-        connected(&members, Instant::now() + policy.wait_timeout).await?;
+        connected(&members, after(Instant::now(), policy.wait_timeout)).await?;
         if !goes_on {
             self.admit_unused(&members, &lease).await?;
         }
         self.write(&members, &joint).await?;
         roster.install(Arc::clone(&members));
-        let leases_are_over = Instant::now() + roster.longest_lease;
+        let leases_are_over = after(Instant::now(), roster.longest_lease);
         self.teach_joining(&members).await?;
         lease.release_in_background(&[]);
 

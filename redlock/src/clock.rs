@@ -6,6 +6,19 @@
 
 use std::time::{Duration, Instant};
 
+/// Longer than any wait or lease that is meant, and an instant can be reckoned that far ahead.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
+
+/// A duration of the user's, as far as can be reckoned: nothing is added to it or multiplied before.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(FOREVER)
+}
+
+/// So long after an instant; `Instant + Duration` panics where that is too far ahead.
+pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
+    start + bounded(duration)
+}
+
 /// What no sample can tell from a jump: scheduling, slewing by NTP. In microseconds.
 const TOLERANCE: i64 = 50_000;
 /// A sound clock runs faster or slower by no more than one part in so many.

@@ -13,19 +13,21 @@ mod unordered;
 mod worker;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout_at;
+use tracing::error;
 
-use crate::{AcquireError, Lease, Order, Policy, Redlock};
+use crate::clock::after;
+use crate::{AcquireError, AcquireOutcome, Lease, Order, Policy, Redlock};
 pub(crate) use direct::FairLines;
 use load::{Load, Place};
-use unordered::{Bell, Ring};
-use worker::Worker;
+use worker::{Worker, panic_message};
 
 /// What is done under the lock.
 pub trait Batch: Send + Sync + 'static {
@@ -38,8 +40,10 @@ pub trait Batch: Send + Sync + 'static {
     /// that costs as much as one lock. Fair lines stay on their own.
     const TOGETHER: usize = 1;
 
-    /// How the lock on a resource is taken for an item; asked before each acquisition for the item
-    /// that has waited longest. The order is asked for once, with the first item.
+    /// How the lock on a resource is taken for an item; asked once, by the caller that submits it. An
+    /// acquisition goes by the item that has waited longest, the order by the first item of all.
+    ///
+    /// A panic is the caller's alone: [`SubmitError::NoPolicy`].
     fn policy(&self, resource: &str, item: &Self::Item) -> Policy;
 
     /// Answers the entries, in their order of arrival, and releases the lease.
@@ -89,6 +93,7 @@ pub struct Lot<B: Batch> {
 pub struct Entry<Item, Output> {
     /// What was submitted.
     pub item: Item,
+    policy: Policy,
     deadline: Instant,
     /// In a fair line; otherwise 0.
     ticket: u64,
@@ -150,6 +155,9 @@ pub enum SubmitError {
     /// The lock was not to be had.
     #[error(transparent)]
     Lock(#[from] AcquireError),
+    /// [`Batch::policy`] panicked for this item.
+    #[error("there is no policy for this item: asking for it panicked")]
+    NoPolicy,
     /// The batch failed with this item in it; whether it was executed is not known.
     #[error("the batch ended without an answer")]
     Abandoned,
@@ -161,9 +169,9 @@ const WORKER_ANSWERS_WITHIN: Duration = Duration::from_millis(50);
 /// Bounds of a [`Combiner`].
 #[derive(Debug, Clone, Copy)]
 pub struct CombinerConfig {
-    /// Items that may wait for one resource; beyond that callers are refused at once.
+    /// Items that may wait for one resource, at least one; beyond that callers are refused at once.
     pub queue: usize,
-    /// Items executed under one acquisition.
+    /// Items executed under one acquisition, at least one.
     pub batch: usize,
 }
 
@@ -184,13 +192,11 @@ pub struct Combiner<B: Batch> {
     runtime: Handle,
     queues: Mutex<HashMap<String, Arc<Queue<B>>>>,
     /// To the worker of all that is not in fair order, from the first such item on.
-    bells: OnceLock<mpsc::UnboundedSender<Ring<B>>>,
+    unordered: OnceLock<mpsc::UnboundedSender<unordered::Line<B>>>,
 }
 
 struct Queue<B: Batch> {
     sender: mpsc::Sender<Entry<B::Item, B::Output>>,
-    /// In fair order the worker listens to the queue itself.
-    bell: Option<Bell<B>>,
     load: Arc<Load>,
 }
 
@@ -208,13 +214,17 @@ impl<B: Batch> Combiner<B> {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(redlock: Redlock, batch: B, config: CombinerConfig) -> Self {
+        let CombinerConfig { queue, batch: most } = config;
         Self {
             redlock,
             batch: Arc::new(batch),
-            config,
+            config: CombinerConfig {
+                queue: queue.clamp(1, Semaphore::MAX_PERMITS),
+                batch: most.max(1),
+            },
             runtime: Handle::current(),
             queues: Mutex::default(),
-            bells: OnceLock::new(),
+            unordered: OnceLock::new(),
         }
     }
 
@@ -225,11 +235,11 @@ impl<B: Batch> Combiner<B> {
     /// # Errors
     /// [`SubmitError`], each of which but `Abandoned` means that nothing was executed.
     pub async fn submit(&self, resource: &str, item: B::Item) -> Result<B::Output, SubmitError> {
-        let policy = self.batch.policy(resource, &item);
+        let policy = self.policy(resource, &item)?;
         let queue = self.queue(resource, policy.order);
         let (reply, mut answer) = oneshot::channel();
         let submitted = Instant::now();
-        let deadline = submitted + policy.wait_timeout;
+        let deadline = after(submitted, policy.wait_timeout);
         let fate = Arc::<Fate>::default();
         let expected_wait = queue.load.expected_wait(self.config.batch);
         // Whoever would wait in vain is better told now.
@@ -237,14 +247,12 @@ impl<B: Batch> Combiner<B> {
             .then(|| queue.load.enter(self.config.queue))
             .flatten()
             .ok_or(SubmitError::Overloaded { expected_wait })?;
-        let entry = Entry { item, deadline, ticket: 0, place, fate: Arc::clone(&fate), reply };
+        let (ticket, of_caller) = (0, Arc::clone(&fate));
+        let entry = Entry { item, policy, deadline, ticket, place, fate: of_caller, reply };
         queue.sender.try_send(entry).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Overloaded { expected_wait },
             mpsc::error::TrySendError::Closed(_) => SubmitError::Abandoned,
         })?;
-        if let Some(bell) = &queue.bell {
-            bell.ring();
-        }
         // A worker that waits for the lock tells those whose time is up why. One that executes a
         // batch does not, and a batch may be long.
         let patience = deadline + WORKER_ANSWERS_WITHIN;
@@ -255,6 +263,21 @@ impl<B: Batch> Combiner<B> {
             return Err(AcquireError::Timeout { waited: submitted.elapsed() }.into());
         }
         answer.await.unwrap_or(Err(SubmitError::Abandoned))
+    }
+
+    /// Asked here, where a panic ends no worker; one that can never be met is refused here too.
+    fn policy(&self, resource: &str, item: &B::Item) -> Result<Policy, SubmitError> {
+        let ask = AssertUnwindSafe(|| self.batch.policy(resource, item));
+        let policy = catch_unwind(ask).map_err(|panic| {
+            error!(resource, panic = panic_message(&*panic), "no policy for an item");
+            SubmitError::NoPolicy
+        })?;
+        let roster = &self.redlock.shared.roster;
+        roster.check_lease(policy.lease_time).map_err(|error| {
+            roster.observer.acquired(AcquireOutcome::Invalid, Duration::ZERO, 0);
+            SubmitError::Lock(error)
+        })?;
+        Ok(policy)
     }
 
     /// What is executed.
@@ -283,21 +306,21 @@ impl<B: Batch> Combiner<B> {
             resource: resource.into(),
             load: Arc::clone(&load),
         };
-        let bell = match order {
+        match order {
             Order::Unordered => {
-                let bells = self.bells.get_or_init(|| {
-                    let (bells, rings) = mpsc::unbounded_channel();
-                    self.runtime.spawn(unordered::run(rings));
-                    bells
+                let lines = self.unordered.get_or_init(|| {
+                    let (sender, lines) = mpsc::unbounded_channel();
+                    self.runtime.spawn(unordered::run(lines));
+                    sender
                 });
-                Some(Bell::of(worker, receiver, bells.clone()))
+                // The worker lives as long as its combiner.
+                let _ = lines.send(unordered::Line::new(worker, receiver));
             }
             Order::Fair => {
                 self.runtime.spawn(fair::Line::new(worker, receiver).run());
-                None
             }
-        };
-        let queue = Arc::new(Queue { sender, bell, load });
+        }
+        let queue = Arc::new(Queue { sender, load });
         queues.insert(resource.to_owned(), Arc::clone(&queue));
         queue
     }

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use crate::AcquireError;
+
+/// Redis reckons in milliseconds. One that is not well above 2 ms and the time of a round trip is over
+/// before it is won.
+pub const SHORTEST_LEASE: Duration = Duration::from_millis(1);
+
 /// One Redis node.
 #[derive(Clone)]
 pub struct NodeConfig {
@@ -54,6 +60,18 @@ impl Config {
             #[cfg(feature = "ablation")]
             ablation: Ablation::default(),
         }
+    }
+
+    /// Whether a lock can ever be acquired so; the nodes are checked when they are read.
+    pub(crate) fn check(&self) -> Result<(), AcquireError> {
+        if self.node_timeout.is_zero() {
+            return Err(AcquireError::BadConfig { field: "node_timeout", rule: "must not be 0" });
+        }
+        if self.longest_lease < SHORTEST_LEASE {
+            let rule = "must be at least 1 ms";
+            return Err(AcquireError::BadConfig { field: "longest_lease", rule });
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::AcquireOutcome;
+
 /// Why [`crate::Redlock::acquire`] gave up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AcquireError {
@@ -27,8 +29,8 @@ pub enum AcquireError {
         /// How long those in the line will have to wait, from the last leases.
         expected_wait: Duration,
     },
-    /// The section that ran under the lock panicked; the lock is released.
-    #[error("the section that held the lock ended without a result")]
+    /// What ran under the lock, or waited for it, panicked; the lock is released.
+    #[error("what held the lock or waited for it ended without a result")]
     Interrupted,
     /// A lease may not be longer than what nodes are kept out for after a restart.
     #[error("a lease of {lease_time:?} is longer than the longest allowed, {longest:?}")]
@@ -37,6 +39,22 @@ pub enum AcquireError {
         lease_time: Duration,
         /// [`crate::Config::longest_lease`].
         longest: Duration,
+    },
+    /// A lease must last a millisecond at least.
+    #[error("a lease of {lease_time:?} is shorter than the shortest allowed, {shortest:?}")]
+    LeaseTooShort {
+        /// What was asked for.
+        lease_time: Duration,
+        /// [`crate::SHORTEST_LEASE`].
+        shortest: Duration,
+    },
+    /// A setting of [`crate::Config`] with which nothing can ever be locked.
+    #[error("{field} {rule}")]
+    BadConfig {
+        /// The setting.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
     },
     /// The nodes' addresses cannot be used.
     #[error("lock node {index}: {reason}")]
@@ -49,6 +67,14 @@ pub enum AcquireError {
     /// There are no nodes at all.
     #[error("no lock nodes are configured")]
     NoNodes,
+}
+
+impl AcquireError {
+    /// Whether it was asked for what can never be had; to try again is of no use.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        AcquireOutcome::from(self) == AcquireOutcome::Invalid
+    }
 }
 
 /// Why [`crate::Lease::extend`] did not extend.
@@ -74,6 +100,14 @@ pub enum ExtendError {
         lease_time: Duration,
         /// [`crate::Config::longest_lease`].
         longest: Duration,
+    },
+    /// As [`AcquireError::LeaseTooShort`].
+    #[error("a lease of {lease_time:?} is shorter than the shortest allowed, {shortest:?}")]
+    LeaseTooShort {
+        /// What was asked for.
+        lease_time: Duration,
+        /// [`crate::SHORTEST_LEASE`].
+        shortest: Duration,
     },
 }
 

@@ -13,6 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::ExtendError;
 use crate::acquisition::usable;
+use crate::clock::bounded;
+use crate::config::SHORTEST_LEASE;
 use crate::members::Members;
 use crate::round::Won;
 use crate::script::{Handover, Hold, Left, Stays, Vote};
@@ -206,11 +208,14 @@ impl Lease {
     /// # Errors
     /// [`ExtendError`]; the lease then ends when it would have ended.
     pub async fn extend(&self, lease_time: Duration) -> Result<(), ExtendError> {
-        let longest = self.held.shared.roster.longest_lease;
-        if lease_time > longest {
+        let (longest, shortest) = (self.held.shared.roster.longest_lease, SHORTEST_LEASE);
+        if bounded(lease_time) > longest {
             return Err(ExtendError::LeaseTooLong { lease_time, longest });
         }
-        self.held.extend(lease_time).await
+        if lease_time < shortest {
+            return Err(ExtendError::LeaseTooShort { lease_time, shortest });
+        }
+        self.held.extend(bounded(lease_time)).await
     }
 
     /// Extends the lease by its own time again and again until it is released or dropped.

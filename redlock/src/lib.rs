@@ -45,7 +45,7 @@ pub use board::{Published, REMOVED};
 pub use combine::{Batch, Combiner, CombinerConfig, Entry, Lot, SubmitError};
 #[cfg(feature = "ablation")]
 pub use config::Ablation;
-pub use config::{Config, NodeConfig, Order, Policy};
+pub use config::{Config, NodeConfig, Order, Policy, SHORTEST_LEASE};
 pub use domain::{Domain, Grant};
 pub use error::{AcquireError, ChangeError, ExtendError};
 pub use lease::Lease;

@@ -1,6 +1,10 @@
 //! What a user may want to measure, without this crate knowing any metrics library.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tracing::error;
 
 use crate::AcquireError;
 
@@ -13,14 +17,29 @@ pub enum AcquireOutcome {
     Timeout,
     /// No majority answered.
     QuorumUnavailable,
+    /// What was to hold the lock panicked.
+    Interrupted,
+    /// It was refused before any node was asked: it can never be had so.
+    Invalid,
 }
 
 impl<T> From<&Result<T, AcquireError>> for AcquireOutcome {
     fn from(result: &Result<T, AcquireError>) -> Self {
-        match result {
-            Ok(_) => Self::Acquired,
-            Err(AcquireError::Timeout { .. } | AcquireError::Overloaded { .. }) => Self::Timeout,
-            Err(_) => Self::QuorumUnavailable,
+        result.as_ref().map_or_else(Self::from, |_| Self::Acquired)
+    }
+}
+
+impl From<&AcquireError> for AcquireOutcome {
+    fn from(error: &AcquireError) -> Self {
+        match error {
+            AcquireError::Timeout { .. } | AcquireError::Overloaded { .. } => Self::Timeout,
+            AcquireError::QuorumUnavailable { .. } => Self::QuorumUnavailable,
+            AcquireError::Interrupted => Self::Interrupted,
+            AcquireError::LeaseTooLong { .. }
+            | AcquireError::LeaseTooShort { .. }
+            | AcquireError::BadConfig { .. }
+            | AcquireError::BadNode { .. }
+            | AcquireError::NoNodes => Self::Invalid,
         }
     }
 }
@@ -60,6 +79,48 @@ pub trait Observer: Send + Sync + 'static {
     fn node_excluded(&self, _node: usize, _why: Exclusion) {}
     /// A node that had restarted, or forgot, may vote again.
     fn node_admitted(&self, _node: usize) {}
+}
+
+/// Keeps an observer's panics from the tasks that look after the lock: it is told of everything on
+/// the way, and a task that ended would never be begun again.
+pub(crate) struct Shielded(pub(crate) Arc<dyn Observer>);
+
+impl Shielded {
+    fn tell(&self, tell: impl FnOnce(&dyn Observer)) {
+        if catch_unwind(AssertUnwindSafe(|| tell(&*self.0))).is_err() {
+            error!("the observer of the lock panicked");
+        }
+    }
+}
+
+impl Observer for Shielded {
+    fn acquired(&self, outcome: AcquireOutcome, waited: Duration, rounds: u32) {
+        self.tell(|observer| observer.acquired(outcome, waited, rounds));
+    }
+
+    fn released(&self, held: Duration) {
+        self.tell(|observer| observer.released(held));
+    }
+
+    fn lease_lost(&self) {
+        self.tell(Observer::lease_lost);
+    }
+
+    fn node_voted(&self, node: usize, took: Duration, answered: bool) {
+        self.tell(|observer| observer.node_voted(node, took, answered));
+    }
+
+    fn quorum(&self, voting: usize, nodes: usize) {
+        self.tell(|observer| observer.quorum(voting, nodes));
+    }
+
+    fn node_excluded(&self, node: usize, why: Exclusion) {
+        self.tell(|observer| observer.node_excluded(node, why));
+    }
+
+    fn node_admitted(&self, node: usize) {
+        self.tell(|observer| observer.node_admitted(node));
+    }
 }
 
 /// Observes nothing.

@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::board::Board;
-use crate::clock::Sample;
+use crate::clock::{Sample, after, bounded};
+use crate::config::SHORTEST_LEASE;
 use crate::keeper;
 use crate::members::{Member, Members, Membership};
 use crate::node::Node;
-use crate::observe::Exclusion;
+use crate::observe::{Exclusion, Shielded};
 use crate::script::Scripts;
 use crate::{AcquireError, Config, NodeConfig, Observer};
 
@@ -51,6 +52,7 @@ impl Roster {
         scripts: Scripts,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Self>, AcquireError> {
+        config.check()?;
         let infos = connection_infos(&config.nodes)?;
         let Some(first) = infos.first() else { return Err(AcquireError::NoNodes) };
         let members = Members { membership: Membership::default(), nodes: vec![], sets: vec![] };
@@ -58,9 +60,9 @@ impl Roster {
             scripts,
             board: Board::new(),
             client: format!("{:016x}", rand::random::<u64>()).into(),
-            observer,
-            longest_lease: config.longest_lease,
-            node_timeout: config.node_timeout,
+            observer: Arc::new(Shielded(observer)),
+            longest_lease: bounded(config.longest_lease),
+            node_timeout: bounded(config.node_timeout),
             login: first.redis_settings().clone(),
             members: RwLock::new(Arc::new(members)),
             next_slot: AtomicUsize::new(0),
@@ -74,6 +76,18 @@ impl Roster {
         roster.board.set_quorum(members.largest_quorum());
         *roster.members.write().unwrap_or_else(PoisonError::into_inner) = members;
         Ok(roster)
+    }
+
+    /// Whether a lease may be so long.
+    pub(crate) fn check_lease(&self, lease_time: Duration) -> Result<(), AcquireError> {
+        let (longest, shortest) = (self.longest_lease, SHORTEST_LEASE);
+        if bounded(lease_time) > longest {
+            return Err(AcquireError::LeaseTooLong { lease_time, longest });
+        }
+        if lease_time < shortest {
+            return Err(AcquireError::LeaseTooShort { lease_time, shortest });
+        }
+        Ok(())
     }
 
     pub(crate) fn members(&self) -> Arc<Members> {
@@ -179,7 +193,7 @@ impl Roster {
     pub(crate) fn clock_is_sound(&self, node: &Node, sample: Sample) -> bool {
         let Some(micros) = node.clock_jumped(sample) else { return true };
         warn!(node = node.address(), micros, "lock node left out: its clock jumped");
-        node.exclude_until(Instant::now() + self.longest_lease);
+        node.exclude_until(after(Instant::now(), self.longest_lease));
         self.observer.node_excluded(node.slot(), Exclusion::ClockJumped);
         self.count_votes();
         false
@@ -225,7 +239,17 @@ fn connection_infos(nodes: &[NodeConfig]) -> Result<Vec<ConnectionInfo>, Acquire
         connection_info(node)
             .map_err(|error| AcquireError::BadNode { index, reason: error.to_string() })
     };
-    nodes.iter().enumerate().map(info).collect()
+    let infos: Vec<ConnectionInfo> =
+        nodes.iter().enumerate().map(info).collect::<Result<_, _>>()?;
+    for (index, info) in infos.iter().enumerate() {
+        let address = info.addr().to_string();
+        if let Some(first) = infos[..index].iter().position(|one| one.addr() == info.addr()) {
+            // It would have two votes.
+            let reason = format!("{address} is lock node {first} already");
+            return Err(AcquireError::BadNode { index, reason });
+        }
+    }
+    Ok(infos)
 }
 
 fn connection_info(config: &NodeConfig) -> redis::RedisResult<ConnectionInfo> {

@@ -155,6 +155,8 @@ impl Observer for LockMetrics {
             AcquireOutcome::Acquired => "acquired",
             AcquireOutcome::Timeout => "timeout",
             AcquireOutcome::QuorumUnavailable => "quorum_unavailable",
+            AcquireOutcome::Interrupted => "interrupted",
+            AcquireOutcome::Invalid => "invalid",
         };
         self.wait.with_label_values(&[outcome]).observe(waited.as_secs_f64());
         self.acquisitions.with_label_values(&[outcome]).inc();

@@ -29,7 +29,8 @@ impl ChangeError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Lock(_) | Self::Stock(_) | Self::LeaseOver => true,
+            Self::Lock(error) => !error.is_invalid(),
+            Self::Stock(_) | Self::LeaseOver => true,
             Self::Ledger(error) => {
                 matches!(error, LedgerError::Database(_) | LedgerError::TimedOut(_))
             }

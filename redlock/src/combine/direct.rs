@@ -2,7 +2,6 @@
 //! each with the lease.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use super::{Batch, Combiner, CombinerConfig, Entry, SubmitError};
 use crate::shared::Shared;
@@ -47,7 +46,6 @@ impl FairLines {
         resource: &str,
         policy: Policy,
     ) -> Result<Lease, AcquireError> {
-        let started = Instant::now();
         let config = CombinerConfig { batch: 1, ..CombinerConfig::default() };
         let lines = self.0.get_or_init(|| {
             // Not the client itself: it would hold itself alive.
@@ -56,8 +54,7 @@ impl FairLines {
         lines.submit(resource, policy).await.map_err(|error| match error {
             SubmitError::Lock(error) => error,
             SubmitError::Overloaded { expected_wait } => AcquireError::Overloaded { expected_wait },
-            // The line does not end while its client lives.
-            SubmitError::Abandoned => AcquireError::Timeout { waited: started.elapsed() },
+            SubmitError::NoPolicy | SubmitError::Abandoned => AcquireError::Interrupted,
         })
     }
 }

@@ -9,16 +9,21 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
+use tracing::error;
 
-use super::worker::{Entries, Worker, earliest, refuse_expired};
+use super::worker::{
+    AFTER_PANIC, Entries, Worker, earliest, panic_message, policy, refuse_expired,
+};
 use super::{Batch, Entry};
 use crate::turn::{Tickets, Turn};
 use crate::{AcquireError, Lease};
@@ -78,6 +83,31 @@ impl<B: Batch> Line<B> {
 
     /// Ends when its combiner does.
     pub(super) async fn run(mut self) {
+        loop {
+            match AssertUnwindSafe(self.serve_all()).catch_unwind().await {
+                Ok(()) => return,
+                Err(panic) => self.recover(panic_message(&*panic)).await,
+            }
+        }
+    }
+
+    /// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to
+    /// be known. The others are served as long as they wait. What is asked of the nodes is asked anew,
+    /// as it may be what panicked; a batch runs in a task of its own and goes on.
+    async fn recover(&mut self, panic: &str) {
+        let resource = &*self.worker.resource;
+        error!(resource, panic, "the worker of a fair line panicked; it goes on");
+        self.acquiring = None;
+        self.turn.wants_no_more(None);
+        if let Some(Ticketing { entries, .. }) = self.ticketing.take() {
+            self.arrived.splice(..0, entries);
+        }
+        self.refuse_expired(&AcquireError::Interrupted);
+        refuse_expired(&mut self.arrived, &AcquireError::Interrupted);
+        sleep(AFTER_PANIC).await;
+    }
+
+    async fn serve_all(&mut self) {
         loop {
             if self.is_free() && self.ticketing.is_none() && !self.arrived.is_empty() {
                 self.gather().await;
@@ -153,8 +183,8 @@ impl<B: Batch> Line<B> {
     fn next_arrived(&mut self) -> Option<(Entries<B>, Instant)> {
         self.take_arrivals();
         self.tickets_due = None;
-        let mut entries = std::mem::take(&mut self.arrived);
-        entries.retain(|entry| !entry.is_abandoned());
+        self.arrived.retain(|entry| !entry.is_abandoned());
+        let entries = std::mem::take(&mut self.arrived);
         let deadline = earliest(&entries)?;
         self.came_together = entries.len() > 1;
         Some((entries, deadline))
@@ -221,7 +251,7 @@ impl<B: Batch> Line<B> {
             return;
         }
         let new = self.ticketing.iter().flat_map(|ticketing| &ticketing.entries);
-        let Some(policy) = self.worker.policy(self.waiting.iter().chain(new)) else { return };
+        let Some(policy) = policy(self.waiting.iter().chain(new)) else { return };
         if self.executing.is_none() {
             self.worker.load.ask();
         }
@@ -231,7 +261,7 @@ impl<B: Batch> Line<B> {
 
     /// Whoever is left over by the batch that begins now asks when it releases the lock.
     fn acquire_with_release_of(&mut self, hold: &Lease) {
-        let Some(policy) = self.worker.policy(self.waiting.iter()) else { return };
+        let Some(policy) = policy(self.waiting.iter()) else { return };
         let Worker { redlock, resource, .. } = &self.worker;
         self.acquiring = Some(redlock.acquire_in_turn(resource, policy, &self.turn, Some(hold)));
     }
@@ -268,13 +298,16 @@ impl<B: Batch> Line<B> {
 
     /// Executes the tickets that come before those of all other clients.
     fn serve(&mut self, lease: Lease) {
-        let (mut entries, mut before) = (Vec::new(), None);
+        let (mut entries, mut gone, mut before) = (Vec::new(), Vec::new(), None);
         while entries.len() < self.worker.config.batch {
             let is_due = |next: &mut Entry<_, _>| lease.serves(next.ticket, before);
             let Some(entry) = self.waiting.pop_front_if(is_due) else { break };
             before = Some(entry.ticket);
             if entry.claim() {
                 entries.push(entry);
+            } else {
+                // Dropped at the end: an item may panic then.
+                gone.push(entry);
             }
         }
         self.update_turn();
@@ -286,8 +319,8 @@ impl<B: Batch> Line<B> {
     }
 
     fn refuse_expired(&mut self, error: &AcquireError) {
+        self.waiting.retain(|entry| !entry.is_abandoned());
         let mut waiting = Vec::from(std::mem::take(&mut self.waiting));
-        waiting.retain(|entry| !entry.is_abandoned());
         refuse_expired(&mut waiting, error);
         self.waiting = waiting.into();
         self.leave_if_empty();

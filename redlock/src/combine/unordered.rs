@@ -4,15 +4,19 @@
 //! one batch for all: so a hundred resources cost little more than one does. Where one of them is
 //! not to be had soon, each goes its own way, so that none waits for another's holder.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::error;
 
-use super::worker::{Entries, Worker, refuse_expired};
+use super::worker::{self, AFTER_PANIC, Entries, Worker, panic_message, refuse_expired};
 use super::{Batch, Entry, Lot};
 use crate::{AcquireError, Lease, Policy};
 
@@ -25,50 +29,18 @@ const SHARED_FROM: usize = 64;
 /// locks, another has the processor.
 const BATCHES: usize = 2;
 
-/// What the worker is told.
-pub(super) enum Ring<B: Batch> {
-    /// A resource that it has not heard of.
-    New(Line<B>),
-    /// Somebody waits for this one.
-    Arrived(Arc<str>),
-}
-
-/// Tells the worker that somebody waits, unless it knows.
-pub(super) struct Bell<B: Batch> {
-    resource: Arc<str>,
-    rung: Arc<AtomicBool>,
-    rings: UnboundedSender<Ring<B>>,
-}
-
-impl<B: Batch> Bell<B> {
-    pub(super) fn of(
-        worker: Worker<B>,
-        arrivals: Receiver<Entry<B::Item, B::Output>>,
-        rings: UnboundedSender<Ring<B>>,
-    ) -> Self {
-        let (resource, rung) = (Arc::clone(&worker.resource), Arc::<AtomicBool>::default());
-        let line = Line { worker, arrivals, rung: Arc::clone(&rung), waiting: Vec::new() };
-        // The worker lives as long as its combiner.
-        let _ = rings.send(Ring::New(line));
-        Self { resource, rung, rings }
-    }
-
-    pub(super) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            let _ = self.rings.send(Ring::Arrived(Arc::clone(&self.resource)));
-        }
-    }
-}
-
 /// Those who wait for one resource.
 pub(super) struct Line<B: Batch> {
     worker: Worker<B>,
     arrivals: Receiver<Entry<B::Item, B::Output>>,
-    rung: Arc<AtomicBool>,
     waiting: Entries<B>,
 }
 
 impl<B: Batch> Line<B> {
+    pub(super) fn new(worker: Worker<B>, arrivals: Receiver<Entry<B::Item, B::Output>>) -> Self {
+        Self { worker, arrivals, waiting: Vec::new() }
+    }
+
     /// Lets in who has arrived, as far as there is room.
     fn collect(&mut self, room: usize) {
         while self.waiting.len() < room
@@ -78,14 +50,21 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Whether nobody waits; whoever comes from now on rings.
+    /// Whether nobody waits at this moment; [`Line::awaken`] misses nobody who comes after it.
     fn is_done(&self) -> bool {
-        self.rung.store(false, Ordering::Release);
         self.waiting.is_empty() && self.arrivals.is_empty()
     }
 
+    /// The line again when somebody waits; `None`: the combiner is gone. The channel wakes whoever
+    /// receives from it, so nothing else need be told, and none but the first of many wakes anybody.
+    async fn awaken(mut self) -> Option<Self> {
+        let first = self.arrivals.recv().await?;
+        self.waiting.push(first);
+        Some(self)
+    }
+
     fn policy(&self) -> Option<Policy> {
-        self.worker.policy(self.waiting.iter())
+        worker::policy(self.waiting.iter())
     }
 }
 
@@ -118,24 +97,21 @@ impl Together {
 }
 
 /// Ends when its combiner does.
-pub(super) async fn run<B: Batch>(mut rings: UnboundedReceiver<Ring<B>>) {
-    let mut idle: HashMap<Arc<str>, Line<B>> = HashMap::new();
+pub(super) async fn run<B: Batch>(mut lines: UnboundedReceiver<Line<B>>) {
+    let mut idle = FuturesUnordered::new();
     let mut due = VecDeque::new();
     let mut under_way: JoinSet<Served<B>> = JoinSet::new();
     let mut together = Together::default();
     loop {
         tokio::select! {
-            ring = rings.recv() => match ring {
+            line = lines.recv() => match line {
                 None => return,
-                Some(Ring::New(line)) => {
-                    idle.insert(Arc::clone(&line.worker.resource), line);
-                }
-                // One that is being served looks itself before it is idle again.
-                Some(Ring::Arrived(resource)) => due.extend(idle.remove(&resource)),
+                Some(line) => idle.push(line.awaken()),
             },
+            Some(line) = idle.next() => due.extend(line),
             Some(served) = under_way.join_next() => {
-                // Batches do not panic here; a policy that does has lost its callers.
-                let Ok(served) = served else { return };
+                // It catches its own panics.
+                let Ok(served) = served else { continue };
                 if served.together {
                     together.batches -= 1;
                     together.lines -= served.lines.len();
@@ -144,7 +120,7 @@ pub(super) async fn run<B: Batch>(mut rings: UnboundedReceiver<Ring<B>>) {
                     if served.must_part {
                         under_way.spawn(serve(vec![line], false));
                     } else if line.is_done() {
-                        idle.insert(Arc::clone(&line.worker.resource), line);
+                        idle.push(line.awaken());
                     } else {
                         due.push_back(line);
                     }
@@ -166,8 +142,26 @@ pub(super) async fn run<B: Batch>(mut rings: UnboundedReceiver<Ring<B>>) {
 }
 
 async fn serve<B: Batch>(mut lines: Vec<Line<B>>, together: bool) -> Served<B> {
-    let must_part = serve_once(&mut lines).await;
+    let served = AssertUnwindSafe(serve_once(&mut lines)).catch_unwind().await;
+    let must_part = match served {
+        Ok(must_part) => must_part,
+        Err(panic) => {
+            recover(&mut lines, panic_message(&*panic)).await;
+            lines.len() > 1
+        }
+    };
     Served { lines, together, must_part }
+}
+
+/// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to be
+/// known. The others are served, each resource on its own, as long as they wait.
+async fn recover<B: Batch>(lines: &mut [Line<B>], panic: &str) {
+    let resources: Vec<&str> = lines.iter().map(|line| &*line.worker.resource).collect();
+    error!(?resources, panic, "the worker of the lock panicked; it goes on");
+    for line in lines {
+        refuse_expired(&mut line.waiting, &AcquireError::Interrupted);
+    }
+    sleep(AFTER_PANIC).await;
 }
 
 /// Whether not all of them could be had together.
@@ -222,10 +216,13 @@ fn policy<B: Batch>(lines: &[Line<B>]) -> Option<Policy> {
 }
 
 async fn execute<B: Batch>(lines: &mut [Line<B>], lease: Lease) {
+    // Before anything is taken out: an item may panic when it is dropped.
+    for line in &mut *lines {
+        line.waiting.retain(Entry::claim);
+    }
     let lots: Vec<Lot<B>> = lines
         .iter_mut()
         .map(|line| {
-            line.waiting.retain(Entry::claim);
             let entries = std::mem::take(&mut line.waiting);
             Lot { resource: Arc::clone(&line.worker.resource), entries }
         })

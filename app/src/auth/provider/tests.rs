@@ -2,13 +2,15 @@
 
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{EncodingKey, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::auth::Tokens;
+use crate::auth::{Role, Tokens};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const FAR: i64 = 4_000_000_000;
@@ -198,6 +200,16 @@ fn claims_are_checked() {
     ] {
         assert_eq!(verify(wrong.clone()), Err(TokenError::Invalid), "{wrong}");
     }
+    for right in [
+        json!({"exp": 4_000_000_000.5}),
+        json!({"exp": 4e9}),
+        json!({"nbf": Timestamp::now().as_second() + 1}),
+        json!({"role": "customer"}),
+        json!({"role": ["admin"]}),
+        json!({"iss": ["shop", "elsewhere"]}),
+    ] {
+        assert_eq!(verify(right.clone()).map(|claims| claims.role), Ok(Role::Buyer), "{right}");
+    }
     // An extension that changes what the token means.
     let header = Header {
         kid: Some("ed".to_owned()),
@@ -250,9 +262,25 @@ fn keys_that_cannot_be_used_are_refused_or_left_out() {
     assert!(read(&[&others[..], &[&signer.public]].concat()).is_ok());
     let mut short = signer.public.clone();
     short["x"] = "AAAA".into();
-    assert!(matches!(read(&[&short]), Err(ProviderError::Key(..))));
     let weak = json!({"kty": "RSA", "n": URL_SAFE_NO_PAD.encode([255; 128]), "e": "AQAB"});
-    assert!(matches!(read(&[&weak]), Err(ProviderError::Key(..))));
+    let weak_named = json!({"kty": "RSA", "kid": "weak", "n": weak["n"], "e": "AQAB"});
+    let no_text = json!({"kty": 1, "kid": "ed"});
+    let ones = URL_SAFE_NO_PAD.encode([1; 32]);
+    let no_point = json!({"kty": "EC", "crv": "P-256", "x": ones, "y": ones});
+    for unusable in [&short, &weak, &weak_named, &no_text, &no_point, &json!("ed")] {
+        assert!(matches!(read(&[unusable]), Err(ProviderError::Key(..))), "{unusable}");
+        // It ends its own tokens only.
+        let provider = Arc::new(read(&[unusable, &signer.public]).unwrap());
+        let tokens = Tokens::new(SECRET).trusting(provider);
+        assert!(tokens.verify(&signer.sign(Some("ed"), &ann())).is_ok(), "{unusable}");
+    }
+    let both = json!({"keys": [weak_named, signer.public]}).to_string();
+    let (_, skipped) = KeySet::parse(both, &config(PathBuf::new())).unwrap();
+    let [skipped] = &skipped[..] else { panic!("{skipped:?}") };
+    assert_eq!(
+        skipped.to_string(),
+        "key \"weak\" is no good RS256 key: n must have 2048 to 4096 bits"
+    );
     let none = Provider::read(config(folder.path().join("none")));
     assert!(matches!(none, Err(ProviderError::Read { .. })));
 }

@@ -1,0 +1,175 @@
+//! The public keys of one version of the JWKS file.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::{ProviderConfig, ProviderError};
+use crate::auth::seen::Seen;
+
+/// Of an RSA key's modulus, in bytes: from 2048 to 4096 bits.
+const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
+
+/// The keys of one version of the file, and the tokens that they were good for.
+pub(super) struct KeySet {
+    pub(super) text: String,
+    keys: Vec<PublicKey>,
+    seen: Mutex<Seen>,
+}
+
+/// A key that signs tokens.
+pub(super) struct PublicKey {
+    kid: Option<String>,
+    algorithm: Algorithm,
+    pub(super) key: DecodingKey,
+    /// For this algorithm alone.
+    pub(super) validation: Validation,
+}
+
+#[derive(Deserialize)]
+struct JwkSet {
+    /// Each is read for itself, so that one of an unknown form does not end the others.
+    keys: Vec<Value>,
+}
+
+/// What is of interest in a key (RFC 7517, 7518, 8037).
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    crv: Option<String>,
+    #[serde(default)]
+    x: String,
+    #[serde(default)]
+    y: String,
+    #[serde(default)]
+    n: String,
+    #[serde(default)]
+    e: String,
+}
+
+impl KeySet {
+    /// Reads the keys, and says which of them cannot be used, and why.
+    ///
+    /// # Errors
+    /// When none can be used.
+    pub(super) fn parse(
+        text: String,
+        config: &ProviderConfig,
+    ) -> Result<(Self, Vec<ProviderError>), ProviderError> {
+        let set: JwkSet = serde_json::from_str(&text)?;
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for jwk in set.keys {
+            match PublicKey::parse(jwk, config) {
+                Ok(key) => keys.extend(key),
+                Err(error) => skipped.push(error),
+            }
+        }
+        if keys.is_empty() {
+            return Err(skipped.into_iter().next().unwrap_or(ProviderError::Empty));
+        }
+        Ok((Self { text, keys, seen: Mutex::default() }, skipped))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The named key; an only key need not be named.
+    pub(super) fn key(&self, header: &Header) -> Option<&PublicKey> {
+        let mut keys = self.keys.iter();
+        let key = match &header.kid {
+            Some(kid) => {
+                let named = |key: &&PublicKey| key.kid.as_ref() == Some(kid);
+                keys.find(|key| named(key) && key.algorithm == header.alg)?
+            }
+            None => keys.next().filter(|_| self.keys.len() == 1)?,
+        };
+        (key.algorithm == header.alg).then_some(key)
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PublicKey {
+    /// `None` for a key that is not for these signatures: providers publish others beside.
+    fn parse(jwk: Value, config: &ProviderConfig) -> Result<Option<Self>, ProviderError> {
+        let kid = jwk["kid"].as_str().unwrap_or_default().to_owned();
+        let jwk: Jwk = serde_json::from_value(jwk)
+            .map_err(|error| ProviderError::Key(kid, "JWK", error.to_string()))?;
+        let (algorithm, name) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("OKP", Some("Ed25519")) => (Algorithm::EdDSA, "EdDSA"),
+            ("EC", Some("P-256")) => (Algorithm::ES256, "ES256"),
+            ("RSA", _) => (Algorithm::RS256, "RS256"),
+            _ => return Ok(None),
+        };
+        let elsewhere = |said: &Option<String>, ours| said.as_ref().is_some_and(|it| it != ours);
+        if elsewhere(&jwk.alg, name) || elsewhere(&jwk.usage, "sig") {
+            return Ok(None);
+        }
+        let wrong = |why: &str| {
+            ProviderError::Key(jwk.kid.clone().unwrap_or_default(), name, why.to_owned())
+        };
+        let key = jwk.decoding_key(algorithm).map_err(wrong)?;
+        let validation = validation(algorithm, config);
+        if !can_check(name, &key, &validation) {
+            return Err(wrong("its numbers are none of such a key"));
+        }
+        Ok(Some(Self { kid: jwk.kid, algorithm, key, validation }))
+    }
+}
+
+/// Whether a signature can be checked with this key: its numbers are first read when one is.
+fn can_check(algorithm: &str, key: &DecodingKey, validation: &Validation) -> bool {
+    let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}"}}"#));
+    let checked = decode::<IgnoredAny>(format!("{header}.e30.AA"), key, validation);
+    checked.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidSignature))
+}
+
+impl Jwk {
+    fn decoding_key(&self, algorithm: Algorithm) -> Result<DecodingKey, &'static str> {
+        let length = |text: &str| URL_SAFE_NO_PAD.decode(text).map_or(0, |bytes| bytes.len());
+        let key = match algorithm {
+            Algorithm::EdDSA if length(&self.x) == 32 => DecodingKey::from_ed_components(&self.x),
+            Algorithm::ES256 if length(&self.x) == 32 && length(&self.y) == 32 => {
+                DecodingKey::from_ec_components(&self.x, &self.y)
+            }
+            Algorithm::RS256 if MODULUS.contains(&length(&self.n)) => {
+                DecodingKey::from_rsa_components(&self.n, &self.e)
+            }
+            Algorithm::RS256 => return Err("n must have 2048 to 4096 bits"),
+            _ => return Err("a coordinate must have 32 bytes, in base64url"),
+        };
+        key.map_err(|_| "it is not in base64url")
+    }
+}
+
+/// The signature, issuer and audience; the other claims have one rule for all signers.
+fn validation(algorithm: Algorithm, config: &ProviderConfig) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    let mut required = Vec::new();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = config.audience.is_some();
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    if let Some(audience) = &config.audience {
+        validation.set_audience(&[audience]);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}

@@ -4,6 +4,7 @@ mod auth;
 mod help;
 mod http;
 mod stores;
+mod trimmed;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use redlock::{NodeConfig, Policy};
 pub use self::auth::AuthConfig;
 pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
 pub use self::http::HttpConfig;
+use self::trimmed::Trimmed;
 use crate::auth::check_credentials;
 pub use stores::{StoresConfig, Strategy};
 
@@ -138,6 +140,7 @@ impl ServeConfig {
     /// # Errors
     /// The first setting that is missing or wrong.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let source = &Trimmed(source);
         let window = SaleWindow {
             starts_at: optional(source, "SALE_STARTS_AT", "a time like 2026-11-27T00:00:00Z")?,
             ends_at: optional(source, "SALE_ENDS_AT", "a time like 2026-11-28T00:00:00Z")?,
@@ -171,6 +174,7 @@ impl SeedConfig {
     /// # Errors
     /// The first setting that is missing or wrong.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let source = &Trimmed(source);
         let admin = match (source.get("ADMIN_ID"), source.get("ADMIN_PASSWORD")) {
             (Some(id), Some(password)) => {
                 check_credentials(&id, &password)
@@ -197,6 +201,7 @@ impl DatabaseConfig {
     /// # Errors
     /// The first setting that is missing or wrong.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let source = &Trimmed(source);
         let url = required(source, "DATABASE_URL", "postgres://user@host/name or sqlite://path")?;
         let max_connections = optional(source, "DATABASE_MAX_CONNECTIONS", "a whole number")?;
         Ok(Self { url, max_connections: max_connections.unwrap_or(8) })
@@ -249,7 +254,7 @@ impl LogFormat {
     /// # Errors
     /// When it is neither `text` nor `json`.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        match source.get("LOG_FORMAT").as_deref() {
+        match Trimmed(source).get("LOG_FORMAT").as_deref() {
             None | Some("text") => Ok(Self::Text),
             Some("json") => Ok(Self::Json),
             Some(_) => Err(wrong("LOG_FORMAT", "must be text or json")),

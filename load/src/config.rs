@@ -186,9 +186,10 @@ impl Settings {
     }
 }
 
-/// An empty variable counts as absent.
+/// Line ends after a value are no part of it, as in the app; an empty variable counts as absent.
 fn given(value: Option<String>) -> Option<String> {
-    value.filter(|value| !value.trim().is_empty())
+    let value = value?.trim_end_matches(['\r', '\n']).to_owned();
+    (!value.trim().is_empty()).then_some(value)
 }
 
 fn list(value: Option<&str>) -> Vec<String> {
@@ -241,6 +242,21 @@ mod tests {
         assert_eq!(settings.redis_nodes, ["r:6379"]);
         assert_eq!(settings.redis_password, None);
         assert_eq!(settings.metrics, MetricsSource::Host("pods:9090".to_owned()));
+    }
+
+    #[test]
+    fn line_ends_after_a_value_are_no_part_of_it() {
+        let key = "0123456789abcdef0123456789abcdef";
+        let options = RunOptions {
+            jwt_secret: Some(format!("{key}\n")),
+            redis_password: Some(" pass word\r\n".to_owned()),
+            database_url: Some("sqlite://sale.db\n".to_owned()),
+            ..options()
+        };
+        let settings = Settings::read(options).unwrap();
+        assert_eq!(settings.jwt_secret, key);
+        assert_eq!(settings.redis_password.as_deref(), Some(" pass word"));
+        assert_eq!(settings.database_url, "sqlite://sale.db");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What a sale consists of.
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
 use flashsale_operator::flash_sale::dereference::References;
@@ -152,6 +155,48 @@ fn the_catalog_is_what_the_seed_reads() {
     let catalog = built("", references()).catalog.data.unwrap();
     let catalog: Value = serde_json::from_str(&catalog["catalog.json"]).unwrap();
     let expected = json!({ "products": [
+/// As the app has it, or the two would no longer agree about the password.
+#[test]
+fn a_line_end_after_the_password_is_no_part_of_it_for_redis() {
+    let template = built("", references()).redis.spec.unwrap().template;
+    let redis = template.spec.unwrap().containers.remove(0);
+    let (port, folder) = (testkit::free_port().unwrap().to_string(), tempfile::tempdir().unwrap());
+    let command = redis.command.unwrap();
+    let arguments = redis.args.unwrap().into_iter().map(|argument| match argument.as_str() {
+        "6379" => port.clone(),
+        "/data" => folder.path().display().to_string(),
+        _ => argument,
+    });
+    let password = [("REDIS_PASSWORD", "pass \"word\" $1\r\n"), ("REDISCLI_AUTH", "another")];
+    let mut server = Command::new(&command[0])
+        .args(&command[1..])
+        .args(arguments)
+        .envs(password)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let probe = redis.startup_probe.unwrap().exec.unwrap().command.unwrap();
+    let probe = probe.join(" ").replace("redis-cli", &format!("redis-cli -p {port}"));
+    let probe = probe.strip_prefix("sh -c ").unwrap();
+    // As the kubelet does.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut probing = Command::new("sh");
+    probing.args(["-c", probe]).envs(password).stderr(Stdio::null());
+    while !probing.status().unwrap().success() {
+        assert!(Instant::now() < deadline, "the probe fails");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let ping = |password: &str| {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &port, "-a", password, "--no-auth-warning", "ping"]);
+        String::from_utf8(cli.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(ping("pass \"word\" $1"), "PONG\n");
+    assert_ne!(ping("pass \"word\" $1\r\n"), "PONG\n");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
         {
             "id": "1", "name": "Console", "stock": 100, "max_per_buyer": 1,
             "wait_timeout_ms": 1500, "lease_time_ms": 3000

@@ -30,9 +30,14 @@ fn arguments(strategy: Strategy) -> Vec<String> {
         ["--appendonly", "yes"],
         ["--appendfsync", fsync],
         ["--save", ""],
-        ["--requirepass", "$(REDIS_PASSWORD)"],
     ];
     arguments.concat().into_iter().map(str::to_owned).collect()
+}
+
+/// A shell command with the password in `$p`, without the line ends after it, which the app does
+/// not take for a part of it either.
+fn with_password(command: &str) -> String {
+    format!(r#"p=$(printf %s "$REDIS_PASSWORD"); p=${{p%"$(printf '\r')"}}; {command}"#)
 }
 
 /// All nodes start at once (`Parallel`); a change restarts them one at a time, so the quorum holds.
@@ -99,7 +104,12 @@ fn rest_between_restarts(sale: &ValidatedSale) -> i32 {
 fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
     Container {
-        command: Some(vec!["redis-server".to_owned()]),
+        command: Some(vec![
+            "sh".to_owned(),
+            "-c".to_owned(),
+            with_password(r#"exec redis-server "$@" --requirepass "$p""#),
+            "redis-server".to_owned(),
+        ]),
         args: Some(arguments(sale.spec.strategy)),
         env: Some(vec![
             pods::secret_env("REDIS_PASSWORD", secret, "password", false),
@@ -112,7 +122,9 @@ fn container(sale: &ValidatedSale) -> Container {
             ..ContainerPort::default()
         }]),
         // A node that still loads its file accepts connections but does not answer PONG.
-        startup_probe: Some(pods::startup_probe("redis-cli ping | grep -q PONG")),
+        startup_probe: Some(pods::startup_probe(&with_password(
+            r#"REDISCLI_AUTH="$p" redis-cli ping | grep -q PONG"#,
+        ))),
         readiness_probe: Some(pods::tcp_probe(REDIS_PORT, 5, 2)),
         liveness_probe: Some(pods::tcp_probe(REDIS_PORT, 10, 6)),
         volume_mounts: Some(vec![pods::mount("data", "/data")]),

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod claims;
+mod client;
 mod credentials;
 mod password;
 mod provider;
@@ -9,8 +10,9 @@ mod seen;
 mod shared_key;
 mod token;
 
-pub use attempts::{Attempt, Attempts, TooManyAttempts};
+pub use attempts::{Attempt, Attempts, SignUpAttempt, TooManyAttempts};
 pub use claims::{Claims, Role};
+pub(crate) use client::{client_address, network};
 pub use credentials::{CredentialsError, check_credentials};
 pub use password::{PasswordError, Passwords};
 pub use provider::{Provider, ProviderConfig, ProviderError};

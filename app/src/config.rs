@@ -3,6 +3,7 @@
 mod auth;
 mod help;
 mod http;
+mod listeners;
 mod stores;
 mod trimmed;
 
@@ -18,6 +19,7 @@ use redlock::{NodeConfig, Policy};
 pub use self::auth::AuthConfig;
 pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
 pub use self::http::HttpConfig;
+pub use self::listeners::ListenersConfig;
 use self::trimmed::Trimmed;
 use crate::auth::check_credentials;
 pub use stores::{StoresConfig, Strategy};
@@ -72,8 +74,8 @@ pub struct ServeConfig {
     pub auth: AuthConfig,
     /// See [`HttpConfig`].
     pub http: HttpConfig,
-    /// `EVENT_LISTENERS`
-    pub event_listeners: usize,
+    /// See [`ListenersConfig`].
+    pub listeners: ListenersConfig,
     /// `HOSTNAME`, the pod's name
     pub replica: String,
     /// `STRATEGY`
@@ -158,8 +160,7 @@ impl ServeConfig {
             window,
             auth: AuthConfig::read(source)?,
             http: HttpConfig::read(source)?,
-            event_listeners: optional(source, "EVENT_LISTENERS", "a whole number")?
-                .unwrap_or(5_000),
+            listeners: ListenersConfig::read(source)?,
             replica: source.get("HOSTNAME").unwrap_or_default(),
             listen: optional(source, "LISTEN", address)?.unwrap_or(([0, 0, 0, 0], 8080).into()),
             metrics_listen: optional(source, "METRICS_LISTEN", address)?

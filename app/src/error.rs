@@ -49,6 +49,9 @@ pub enum ApiError {
     /// Somebody is guessing, or has forgotten.
     #[error("too many log-ins with this id or from this address have failed; wait, then try again")]
     TooManyAttempts(TooManyAttempts),
+    /// One address signs up again and again.
+    #[error("too many sign-ups from this address; wait, then try again")]
+    TooManySignUps(TooManyAttempts),
     /// Too many are logging in.
     #[error("too many are signing up or logging in")]
     Overloaded {
@@ -81,6 +84,9 @@ pub enum ApiError {
     /// As many follow the stock here as this replica takes.
     #[error("too many follow the stock on this replica; ask /v1/sale instead")]
     TooManyListeners,
+    /// As many follow the stock from one address as may.
+    #[error("too many follow the stock from this address; ask /v1/sale instead")]
+    TooManyListenersHere,
     /// The path cannot be read.
     #[error("the path is not UTF-8")]
     Path(#[from] PathRejection),
@@ -190,7 +196,9 @@ impl ApiError {
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::AccountExists(_) => (StatusCode::CONFLICT, "account_exists"),
-            Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            Self::TooManyAttempts(_) | Self::TooManySignUps(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
+            }
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Body(rejection) if BodyTimeout::caused(rejection) => {
                 (StatusCode::REQUEST_TIMEOUT, "request_timeout")
@@ -199,6 +207,7 @@ impl ApiError {
             Self::ProductExists(_) => (StatusCode::CONFLICT, "product_exists"),
             Self::StockChanged { .. } => (StatusCode::CONFLICT, "stock_changed"),
             Self::TooManyListeners => (StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners"),
+            Self::TooManyListenersHere => (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners"),
             Self::Field { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Path(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
@@ -213,9 +222,9 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Purchase(error) => error.retry_after(),
-            Self::TooManyAttempts(error) => Some(error.retry_after),
+            Self::TooManyAttempts(error) | Self::TooManySignUps(error) => Some(error.retry_after),
             Self::Overloaded { retry_after } => Some(*retry_after),
-            Self::TooManyListeners => Some(Duration::from_secs(10)),
+            Self::TooManyListeners | Self::TooManyListenersHere => Some(Duration::from_secs(10)),
             Self::Order(error) => error.retry_after(),
             Self::Coupon(error) => error.retry_after(),
             _ => None,

@@ -4,8 +4,11 @@
 //! A listener costs a place, and memory for one event, however slowly it reads: it gets the newest
 //! event, not each. It knows no HTTP but the form of an event.
 
+mod places;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +16,13 @@ use axum::body::Bytes;
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use self::places::{Place, Places};
+use crate::config::ListenersConfig;
 use crate::error::ApiError;
 use crate::sale::{Listing, PurchaseError, Sale};
 
@@ -103,8 +108,7 @@ struct Shared {
     sale: Arc<Sale>,
     topics: Mutex<HashMap<Topic, Channel>>,
     /// Of all topics.
-    places: Arc<Semaphore>,
-    most: usize,
+    places: Arc<Places>,
     /// There is a listener.
     wanted: Notify,
     shutdown: CancellationToken,
@@ -153,15 +157,13 @@ fn state(sale: &Sale, remaining: i64) -> SaleState {
 }
 
 impl Feed {
-    /// Tells at most `listeners` at a time, until `shutdown`, which also ends what they are told.
+    /// Tells so many listeners at a time, until `shutdown`, which also ends what they are told.
     #[must_use]
-    pub fn start(sale: Arc<Sale>, listeners: usize, shutdown: CancellationToken) -> Self {
-        let most = listeners.min(Semaphore::MAX_PERMITS);
+    pub fn start(sale: Arc<Sale>, listeners: ListenersConfig, shutdown: CancellationToken) -> Self {
         let shared = Arc::new(Shared {
             sale,
             topics: Mutex::default(),
-            places: Arc::new(Semaphore::new(most)),
-            most,
+            places: Places::new(listeners.total, listeners.per_address),
             wanted: Notify::new(),
             shutdown,
         });
@@ -180,17 +182,17 @@ impl Feed {
         self.shared.listeners()
     }
 
-    /// The events of a topic, beginning with the present state.
+    /// The events of a topic for a listener at this address, beginning with the present state.
     ///
     /// # Errors
     /// When there is no such product, no place, or nothing is known yet.
     pub fn follow(
         &self,
         topic: Topic,
+        address: IpAddr,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, ApiError> {
         self.shared.sale.catalog().loaded()?;
-        let place = Arc::clone(&self.shared.places).try_acquire_owned();
-        let place = place.map_err(|_full| ApiError::TooManyListeners)?;
+        let place = self.shared.places.take(address)?;
         let mut events = self.shared.subscribe(topic)?;
         events.mark_changed();
         self.shared.wanted.notify_one();
@@ -207,7 +209,7 @@ impl Shared {
     }
 
     fn listeners(&self) -> usize {
-        self.most - self.places.available_permits()
+        self.places.taken()
     }
 
     fn subscribe(&self, topic: Topic) -> Result<watch::Receiver<Bytes>, ApiError> {
@@ -278,7 +280,7 @@ impl Shared {
 struct Listening {
     events: watch::Receiver<Bytes>,
     shutdown: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Listening {

@@ -12,7 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use clients::{ClientMetrics, LogIn};
+pub use clients::{ClientMetrics, LogIn, SignUp};
 pub use lock::{LockMetrics, LockWait};
 pub use stores::StoreMetrics;
 

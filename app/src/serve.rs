@@ -18,7 +18,7 @@ use tracing::{info, warn};
 pub use self::body::BodyTimeout;
 pub use self::http::Peer;
 use self::threads::Threads;
-use crate::auth::{Attempts, Passwords, Provider, Tokens};
+use crate::auth::{Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
 use crate::coupons::Coupons;
 use crate::feed::Feed;
@@ -70,9 +70,10 @@ pub async fn run(
         ledger: ledger.clone(),
         tokens: Arc::new(tokens),
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
-        attempts: Attempts::behind(config.auth.trusted_proxies),
+        attempts: Arc::default(),
+        trusted_proxies: config.auth.trusted_proxies,
         metrics,
-        feed: Feed::start(Arc::clone(&sale), config.event_listeners, shutdown.clone()),
+        feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
         replica: config.replica.into(),
     });
     info!(api = %api.local_addr()?, internal = %internal.local_addr()?, "listening");

@@ -8,7 +8,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request;
 
-use crate::auth::{Attempts, Claims, Passwords, Role, Tokens};
+use crate::auth::{Attempts, Claims, Passwords, Role, Tokens, client_address};
 use crate::coupons::Coupons;
 use crate::error::ApiError;
 use crate::feed::Feed;
@@ -34,8 +34,10 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
-    /// Bounds log-ins.
+    /// Bounds log-ins and sign-ups.
     pub attempts: Arc<Attempts>,
+    /// Proxies in front that add to `X-Forwarded-For` or `Forwarded`.
+    pub trusted_proxies: usize,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Tells listeners of the stock.
@@ -160,19 +162,20 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
-/// The address at the other end of the connection: a client's, or a proxy's.
+/// The client's address: of the connection, or what the trusted proxies say.
 #[derive(Debug)]
-pub(crate) struct PeerAddress(pub IpAddr);
+pub(crate) struct ClientAddress(pub IpAddr);
 
-impl<S: Sync> FromRequestParts<S> for PeerAddress {
+impl FromRequestParts<AppState> for ClientAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(
         parts: &mut request::Parts,
-        _: &S,
+        state: &AppState,
     ) -> Result<Self, Self::Rejection> {
         // Absent only where a test calls the router itself.
         let peer = parts.extensions.get::<Peer>();
-        Ok(Self(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip())))
+        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip());
+        Ok(Self(client_address(peer, &parts.headers, state.trusted_proxies)))
     }
 }

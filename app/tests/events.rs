@@ -157,6 +157,38 @@ async fn listeners_have_a_limit_and_leave_their_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_address_does_not_take_all_places() {
+    let settings = vec![
+        ("EVENT_LISTENERS", "6".to_owned()),
+        ("EVENT_LISTENERS_PER_ADDRESS", "3".to_owned()),
+        ("TRUSTED_PROXIES", "1".to_owned()),
+    ];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let follow = async |path: &str, address: &str| {
+        let url = format!("{}{path}", sale.replicas[0].api);
+        sale.client.get(url).header("x-forwarded-for", address).send().await.unwrap()
+    };
+    let [product, all] = ["/v1/products/1/events", "/v1/sale/events"];
+    // An IPv6 network of 64 bits is one address.
+    let mut taken = Vec::new();
+    for (path, address) in [(product, "2001:db8::1"), (all, "2001:db8::2"), (all, "2001:db8::3")] {
+        let listener = follow(path, address).await;
+        assert_eq!(listener.status(), 200);
+        taken.push(listener);
+    }
+    for path in [product, all] {
+        let refused = Answer::of(follow(path, "2001:db8::ffff").await).await;
+        assert_eq!(refused.problem(), (429, "too_many_listeners"));
+        assert!(refused.headers.contains_key("retry-after"));
+    }
+    assert_eq!(follow(all, "192.0.2.1").await.status(), 200);
+    taken.pop();
+    let open = async || follow(all, "2001:db8::ffff").await.status() == 200;
+    eventually("a place of the address is free again", open).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_listeners_are_told_while_others_buy() {
     let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
     let opened = (0..300).map(|_| Listener::open(&sale, 0, "/v1/products/1/events"));

@@ -1,6 +1,7 @@
-//! Bounds how often a password can be tried, so that none is guessed.
+//! Bounds how often a password can be tried, so that none is guessed, and how many accounts one
+//! address can make.
 //!
-//! Three budgets, each refilled one by one. The first that is spent refuses the attempt:
+//! Budgets, each refilled one by one. Of a log-in's three the first that is spent refuses it:
 //!
 //! - of an **id and an address** together: 5 attempts, and one more each 30 s;
 //! - of an **address**, for all ids: 300 attempts, and one more each second: a proxy or an office may
@@ -8,6 +9,10 @@
 //! - of an **id**, from all addresses: 50 attempts, and one more each 10 s. It does not count where
 //!   this id was used with success before: whoever attacks an account from a thousand addresses
 //!   locks out the thousand and every new one, but never the addresses its owner is known at.
+//!
+//! A sign-up has one: of an **address**: 30, and one more each 2 s. The 30 are fewer than may wait
+//! to be hashed ([`Passwords`](super::Passwords)), so one address never fills that queue. Unlike a
+//! log-in it costs what it costs, whether or not an account is made.
 //!
 //! An attempt is paid for before the password is looked at, or many at once would all be free, and
 //! paid back when the password was right. An unknown id costs the same as a known one. All of it is
@@ -19,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::HeaderMap;
+use super::client::network;
 
 /// Of each budget, and of the addresses that are known: 16 bytes each.
 const CAPACITY: usize = 1 << 16;
@@ -34,12 +39,11 @@ struct Budget {
 const OF_PAIR: Budget = Budget { attempts: 5, refill: Duration::from_secs(30) };
 const OF_ADDRESS: Budget = Budget { attempts: 300, refill: Duration::from_secs(1) };
 const OF_ID: Budget = Budget { attempts: 50, refill: Duration::from_secs(10) };
+const SIGN_UPS: Budget = Budget { attempts: 30, refill: Duration::from_secs(2) };
 
 /// Counts attempts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Attempts {
-    /// Proxies in front that we trust to say where a request came from.
-    proxies: usize,
     hasher: RandomState,
     state: Mutex<State>,
 }
@@ -51,6 +55,8 @@ struct State {
     ids: Moments,
     /// When an id was last used with success at an address.
     known: Moments,
+    /// Of an address.
+    sign_ups: Moments,
 }
 
 /// An attempt that is paid for; dropped, it was a failure.
@@ -59,6 +65,14 @@ struct State {
 pub struct Attempt {
     attempts: Arc<Attempts>,
     keys: Keys,
+}
+
+/// A sign-up that is paid for.
+#[derive(Debug)]
+#[must_use]
+pub struct SignUpAttempt {
+    attempts: Arc<Attempts>,
+    address: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,27 +91,27 @@ pub struct TooManyAttempts {
 }
 
 impl Attempts {
-    /// Behind so many trusted proxies, each of which adds the address it was asked from to
-    /// `X-Forwarded-For`.
-    #[must_use]
-    pub fn behind(proxies: usize) -> Arc<Self> {
-        let (hasher, state) = (RandomState::new(), Mutex::default());
-        Arc::new(Self { proxies, hasher, state })
-    }
-
-    /// Pays for an attempt.
+    /// Pays for a log-in.
     ///
     /// # Errors
     /// [`TooManyAttempts`]; then nothing was paid.
-    pub fn pay(
-        self: &Arc<Self>,
-        id: &str,
-        peer: IpAddr,
-        headers: &HeaderMap,
-    ) -> Result<Attempt, TooManyAttempts> {
-        let keys = self.keys(id, client(peer, headers, self.proxies));
+    pub fn pay(self: &Arc<Self>, id: &str, address: IpAddr) -> Result<Attempt, TooManyAttempts> {
+        let keys = self.keys(id, address);
         self.state().pay(keys, Instant::now())?;
         Ok(Attempt { attempts: Arc::clone(self), keys })
+    }
+
+    /// Pays for a sign-up.
+    ///
+    /// # Errors
+    /// [`TooManyAttempts`]; then nothing was paid.
+    pub fn pay_sign_up(
+        self: &Arc<Self>,
+        address: IpAddr,
+    ) -> Result<SignUpAttempt, TooManyAttempts> {
+        let address = self.hasher.hash_one(network(address));
+        self.state().sign_ups.pay(SIGN_UPS, address, Instant::now())?;
+        Ok(SignUpAttempt { attempts: Arc::clone(self), address })
     }
 
     fn keys(&self, id: &str, address: IpAddr) -> Keys {
@@ -129,14 +143,20 @@ impl Attempt {
     }
 }
 
+impl SignUpAttempt {
+    /// No password was hashed: paid back.
+    pub fn unused(self) {
+        self.attempts.state().sign_ups.one_less(SIGN_UPS, self.address);
+    }
+}
+
 impl State {
     fn pay(&mut self, keys: Keys, now: Instant) -> Result<(), TooManyAttempts> {
         let known = self.known.0.contains_key(&keys.pair);
         let pair = self.pairs.after_one_more(OF_PAIR, keys.pair, now)?;
         let address = self.addresses.after_one_more(OF_ADDRESS, keys.address, now)?;
         if !known {
-            let id = self.ids.after_one_more(OF_ID, keys.id, now)?;
-            self.ids.put(keys.id, id);
+            self.ids.pay(OF_ID, keys.id, now)?;
         }
         self.pairs.put(keys.pair, pair);
         self.addresses.put(keys.address, address);
@@ -158,6 +178,12 @@ impl State {
 struct Moments(HashMap<u64, Instant>);
 
 impl Moments {
+    fn pay(&mut self, budget: Budget, key: u64, now: Instant) -> Result<(), TooManyAttempts> {
+        let full_at = self.after_one_more(budget, key, now)?;
+        self.put(key, full_at);
+        Ok(())
+    }
+
     fn after_one_more(
         &self,
         budget: Budget,
@@ -191,27 +217,6 @@ impl Moments {
     }
 }
 
-/// Where a request came from: what the first trusted proxy saw, or who connected.
-fn client(peer: IpAddr, headers: &HeaderMap, proxies: usize) -> IpAddr {
-    let Some(from_the_end) = proxies.checked_sub(1) else { return peer };
-    // Whatever a client puts in itself stands before what the proxies add.
-    let values = headers.get_all("x-forwarded-for").iter().rev();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.rsplit(','))
-        .nth(from_the_end)
-        .and_then(|address| address.trim().parse().ok())
-        .unwrap_or(peer)
-}
-
-/// One subscriber has a whole network of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,7 +231,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { attempts: Attempts::behind(0), now: Instant::now() }
+            Self { attempts: Arc::default(), now: Instant::now() }
         }
 
         fn keys(&self, id: &str, address: &str) -> Keys {
@@ -301,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_thirty_sign_ups_and_one_more_each_two_seconds() {
+        let world = World::new();
+        let address: IpAddr = ATTACKER.parse().unwrap();
+        let paid: Vec<_> =
+            std::iter::from_fn(|| world.attempts.pay_sign_up(address).ok()).collect();
+        assert!((30..=31).contains(&paid.len()), "{}", paid.len());
+        let refused = world.attempts.pay_sign_up(address).unwrap_err();
+        assert!(refused.retry_after <= SIGN_UPS.refill);
+        // Neither another address nor a log-in pays for it, and what was not hashed is free.
+        assert!(world.attempts.pay_sign_up(HOME.parse().unwrap()).is_ok());
+        assert!(world.pay("ann", ATTACKER).is_ok());
+        paid.into_iter().for_each(SignUpAttempt::unused);
+        assert!(world.attempts.pay_sign_up(address).is_ok());
+    }
+
+    #[test]
     fn memory_is_bounded_and_what_was_spent_stays_known() {
         let world = World::new();
         let refused = world.spend("ann", ATTACKER);
@@ -312,26 +333,5 @@ mod tests {
             assert!(moments.0.len() <= CAPACITY);
         }
         assert!(moments.after_one_more(OF_PAIR, 0, world.now).is_err());
-    }
-
-    #[test]
-    fn the_client_is_who_the_first_trusted_proxy_saw() {
-        let peer: IpAddr = "10.0.0.1".parse().unwrap();
-        let mut headers = HeaderMap::new();
-        headers.append("x-forwarded-for", "1.1.1.1, 2.2.2.2".parse().unwrap());
-        headers.append("x-forwarded-for", "3.3.3.3".parse().unwrap());
-        let seen = |proxies| client(peer, &headers, proxies).to_string();
-        assert_eq!(seen(0), "10.0.0.1", "without a trusted proxy the header is anybody's");
-        assert_eq!(seen(1), "3.3.3.3");
-        assert_eq!(seen(2), "2.2.2.2");
-        assert_eq!(seen(9), "10.0.0.1");
-        assert_eq!(client(peer, &HeaderMap::new(), 1), peer);
-    }
-
-    #[test]
-    fn one_subscriber_is_one_address() {
-        let network = |address: &str| network(address.parse().unwrap()).to_string();
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
     }
 }

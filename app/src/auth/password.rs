@@ -1,5 +1,9 @@
 //! Passwords: argon2id, a bounded number at a time and a bounded number waiting, so that a storm of
 //! log-ins cannot starve the purchases.
+//!
+//! Log-ins go first. They wait in a queue of their own for the processors' slots, and only a few
+//! sign-ups at a time are let into it: a storm of sign-ups delays a log-in by those few, and a storm
+//! of log-ins leaves the sign-ups a ninth of the slots.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +17,22 @@ use tokio::task::spawn_blocking;
 
 use crate::metrics::ClientMetrics;
 
-/// How many may wait for each that is at work: about a second's worth.
+/// How many log-ins may wait for each password at work, and how many sign-ups: about a second's
+/// worth.
 const WAITING: usize = 32;
+/// How many sign-ups for each slot are at work or in the log-ins' queue.
+const SIGN_UPS_IN_LINE: usize = 4;
 
 /// Hashes and checks passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     slots: Arc<Semaphore>,
-    /// Places for those at work and those that wait.
-    places: Arc<Semaphore>,
+    /// Places for log-ins at work and waiting.
+    log_ins: Arc<Semaphore>,
+    /// Places for sign-ups at work and waiting.
+    sign_ups: Arc<Semaphore>,
+    /// Sign-ups that may wait among the log-ins.
+    in_line: Arc<Semaphore>,
     /// The hash of no password: checked for an unknown account, so that it takes as long.
     nobody: Arc<str>,
     metrics: Option<Arc<ClientMetrics>>,
@@ -44,7 +55,15 @@ pub enum PasswordError {
 /// A place in the queue, then at work.
 struct Turn {
     _place: OwnedSemaphorePermit,
+    _in_line: Option<OwnedSemaphorePermit>,
     _slot: OwnedSemaphorePermit,
+}
+
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    LogIn,
+    SignUp,
 }
 
 impl Passwords {
@@ -61,7 +80,9 @@ impl Passwords {
         let slots = (cores / 2).max(1);
         Ok(Self {
             slots: Arc::new(Semaphore::new(slots)),
-            places: Arc::new(Semaphore::new(slots * (1 + WAITING))),
+            log_ins: Arc::new(Semaphore::new(slots * (1 + WAITING))),
+            sign_ups: Arc::new(Semaphore::new(slots * (1 + WAITING))),
+            in_line: Arc::new(Semaphore::new(slots * SIGN_UPS_IN_LINE)),
             nobody: nobody.to_string().into(),
             metrics: None,
         })
@@ -73,12 +94,12 @@ impl Passwords {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// Hashes a password, with a salt of its own, in PHC format.
+    /// Hashes the password of a sign-up, with a salt of its own, in PHC format.
     ///
     /// # Errors
     /// When too many are waiting, or the system has no random numbers.
     pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
-        self.work("hashing a password", move || {
+        self.work(Queue::SignUp, "hashing a password", move || {
             let hash = Argon2::default().hash_password(password.as_bytes());
             hash.map(|hash| hash.to_string())
                 .map_err(|error| anyhow!("cannot hash a password: {error}"))
@@ -86,7 +107,7 @@ impl Passwords {
         .await
     }
 
-    /// Checks a password against the account's hash, or against nothing for as long.
+    /// Checks a log-in's password against the account's hash, or against nothing for as long.
     ///
     /// # Errors
     /// When too many are waiting, or the stored hash cannot be read.
@@ -98,7 +119,7 @@ impl Passwords {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.to_string());
         let matches = self
-            .work("checking a password", move || {
+            .work(Queue::LogIn, "checking a password", move || {
                 let hash =
                     PasswordHash::new(&hash).map_err(|error| anyhow!("stored hash: {error}"))?;
                 Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
@@ -109,10 +130,11 @@ impl Passwords {
 
     async fn work<T: Send + 'static>(
         &self,
+        queue: Queue,
         what: &'static str,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let turn = self.turn().await?;
+        let turn = self.turn(queue).await?;
         let metrics = self.metrics.clone();
         let done = spawn_blocking(move || {
             // Held by the work, which goes on when the client has gone.
@@ -128,17 +150,31 @@ impl Passwords {
     }
 
     /// Waits, if there is a place to wait. A client that goes away leaves its place.
-    async fn turn(&self) -> Result<Turn, PasswordError> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
+    async fn turn(&self, queue: Queue) -> Result<Turn, PasswordError> {
+        let places = match queue {
+            Queue::LogIn => &self.log_ins,
+            Queue::SignUp => &self.sign_ups,
+        };
+        let place = Arc::clone(places).try_acquire_owned();
         let full = |_| PasswordError::Overloaded { retry_after: Duration::from_secs(2) };
         let place = place.map_err(full)?;
-        let slot = Arc::clone(&self.slots).acquire_owned().await.context("the queue is closed")?;
-        Ok(Turn { _place: place, _slot: slot })
+        let in_line = match queue {
+            Queue::LogIn => None,
+            Queue::SignUp => Some(permit(&self.in_line).await?),
+        };
+        Ok(Turn { _place: place, _in_line: in_line, _slot: permit(&self.slots).await? })
     }
+}
+
+/// The next permit; those who wait get them in their order.
+async fn permit(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    Arc::clone(semaphore).acquire_owned().await.context("the queue is closed")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures::future::join_all;
 
     use super::*;
@@ -162,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn refuses_at_once_when_too_many_wait() {
         let passwords = Passwords::new().unwrap();
-        let places = passwords.places.available_permits();
+        let places = passwords.sign_ups.available_permits();
         let slots = passwords.slots.available_permits();
         // Nothing is at work, so that all are waiting.
         let busy = passwords.slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
@@ -173,7 +209,28 @@ mod tests {
             matches!(hash, Err(PasswordError::Overloaded { retry_after }) if !retry_after.is_zero())
         });
         assert_eq!(refused.count(), 3);
-        assert_eq!(passwords.places.available_permits(), places, "all places are free again");
+        assert_eq!(passwords.sign_ups.available_permits(), places, "all places are free again");
+    }
+
+    #[tokio::test]
+    async fn sign_ups_neither_fill_the_queue_of_log_ins_nor_go_before_them() {
+        let passwords = Passwords::new().unwrap();
+        let slots = passwords.slots.available_permits();
+        let busy = passwords.slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
+        let done = AtomicUsize::new(0);
+        let sign_ups = (0..slots * (1 + WAITING)).map(async |_| {
+            passwords.hash("open sesame".to_owned()).await.unwrap();
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        let log_in = async {
+            drop(busy);
+            passwords.verify("open sesame".to_owned(), None).await.unwrap();
+            done.load(Ordering::Relaxed)
+        };
+        // All sign-ups have asked before the log-in does.
+        let (_, before) = tokio::join!(join_all(sign_ups), log_in);
+        // Some more may have been done before this task ran again.
+        assert!(before <= slots * (SIGN_UPS_IN_LINE + 2), "{before} sign-ups went first");
     }
 
     #[tokio::test]

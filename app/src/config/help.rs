@@ -26,11 +26,13 @@ Settings (environment):
                              again when it changes
   JWKS_ISSUER                what its tokens must have in `iss`
   JWKS_AUDIENCE              what they must have in `aud`
-  TRUSTED_PROXIES            proxies in front that add to X-Forwarded-For, by which log-ins are
-                             limited for each address [0]
+  TRUSTED_PROXIES            proxies in front that each add the client to X-Forwarded-For or Forwarded;
+                             log-ins, sign-ups and listeners are limited by that address [0]
   SALE_STARTS_AT             RFC 3339; purchases before it are refused
   SALE_ENDS_AT               RFC 3339; purchases from it on are refused
   EVENT_LISTENERS            how many may follow the stock by events at a time [5000]
+  EVENT_LISTENERS_PER_ADDRESS  how many of them from one address, or one IPv6 network of 64 bits
+                             [a tenth of EVENT_LISTENERS, at least 2]
   LISTEN                     address of the API [0.0.0.0:8080]
   METRICS_LISTEN             address of metrics and probes [0.0.0.0:9090]
   HTTP_MAX_CONNECTIONS       open at a time; one more is refused with 503 [10000]

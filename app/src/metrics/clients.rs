@@ -6,6 +6,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
 };
 
+use crate::error::ApiError;
+
 /// Metrics of connections and log-ins.
 #[derive(Debug)]
 pub struct ClientMetrics {
@@ -13,6 +15,7 @@ pub struct ClientMetrics {
     refused: IntCounter,
     dropped: IntCounter,
     log_ins: IntCounterVec,
+    sign_ups: IntCounterVec,
     password_seconds: Histogram,
 }
 
@@ -40,6 +43,45 @@ impl LogIn {
     }
 }
 
+/// How a sign-up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignUp {
+    /// With an account.
+    Succeeded,
+    /// The id is taken.
+    Exists,
+    /// Too many from this address.
+    TooMany,
+    /// Too many were waiting.
+    Overloaded,
+    /// The database was away, or something failed.
+    Failed,
+}
+
+impl SignUp {
+    /// What this result counts as.
+    #[must_use]
+    pub fn of<T>(result: &std::result::Result<T, ApiError>) -> Self {
+        match result {
+            Ok(_) => Self::Succeeded,
+            Err(ApiError::AccountExists(_)) => Self::Exists,
+            Err(ApiError::TooManySignUps(_)) => Self::TooMany,
+            Err(ApiError::Overloaded { .. }) => Self::Overloaded,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Exists => "account_exists",
+            Self::TooMany => "too_many_attempts",
+            Self::Overloaded => "overloaded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl ClientMetrics {
     pub(super) fn registered(registry: &Registry) -> Result<Self> {
         let metrics = Self {
@@ -56,6 +98,10 @@ impl ClientMetrics {
                 Opts::new("flashsale_log_ins_total", "Log-ins, by outcome."),
                 &["outcome"],
             )?,
+            sign_ups: IntCounterVec::new(
+                Opts::new("flashsale_sign_ups_total", "Sign-ups, by outcome."),
+                &["outcome"],
+            )?,
             password_seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "flashsale_password_hash_seconds",
@@ -65,11 +111,12 @@ impl ClientMetrics {
             )?,
         };
         // Without `..`: a metric that is not registered does not compile.
-        let Self { connections, refused, dropped, log_ins, password_seconds } = &metrics;
+        let Self { connections, refused, dropped, log_ins, sign_ups, password_seconds } = &metrics;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(log_ins.clone()))?;
+        registry.register(Box::new(sign_ups.clone()))?;
         registry.register(Box::new(password_seconds.clone()))?;
         Ok(metrics)
     }
@@ -94,6 +141,11 @@ impl ClientMetrics {
     /// Counts a log-in.
     pub fn log_in(&self, outcome: LogIn) {
         self.log_ins.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Counts a sign-up.
+    pub fn sign_up(&self, outcome: SignUp) {
+        self.sign_ups.with_label_values(&[outcome.label()]).inc();
     }
 
     /// Counts a hash.

@@ -71,12 +71,14 @@ const flash = (() => {
 
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-  // Where many log in at once, passwords wait for their turn: 503 says when to come again.
+  // Where many log in at once, passwords wait for their turn, and an address has only so many sign-ups
+  // at a time: the answer says when to come again.
   const TRIES = 10;
   const askForAccount = async (path, credentials, crowded) => {
     for (let attempt = 1; ; attempt += 1) {
       const answer = await ask('POST', path, { body: credentials, signedIn: false });
-      if (answer.status !== 503 || attempt === TRIES) return answer;
+      const signUps = answer.status === 429 && path.endsWith('/signup');
+      if ((answer.status !== 503 && !signUps) || attempt === TRIES) return answer;
       crowded('It is crowded. Trying again by itself…');
       await wait((answer.retryAfter || 1) * 1000 + Math.random() * 1000);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRef, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,8 +14,8 @@ use crate::auth::{Attempts, PasswordError, Passwords, Role, Tokens, check_creden
 use crate::error::{ApiError, Problem};
 use crate::json::JsonBody;
 use crate::ledger::{Account, Ledger};
-use crate::metrics::{LogIn, Metrics};
-use crate::state::{AppState, Authenticated, PeerAddress};
+use crate::metrics::{LogIn, Metrics, SignUp};
+use crate::state::{AppState, Authenticated, ClientAddress};
 
 /// An account's name and password.
 #[derive(Deserialize, ToSchema)]
@@ -60,20 +60,19 @@ pub(crate) struct Me {
     (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
     (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "`too_many_attempts`: too many sign-ups from this address; try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`overloaded`, `database_unavailable`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn sign_up(
-    State(ledger): State<Ledger>,
-    State(passwords): State<Passwords>,
+    State(door): State<Door>,
+    ClientAddress(address): ClientAddress,
     body: Result<JsonBody<Credentials>, JsonRejection>,
 ) -> Result<(StatusCode, Json<SignedUp>), ApiError> {
-    let JsonBody(Credentials { id, password }) = body?;
-    check_credentials(&id, &password)?;
-    let password_hash = passwords.hash(password).await?;
-    let account = Account { id, password_hash, role: "buyer".to_owned() };
-    if !ledger.create_account(&account).await? {
-        return Err(ApiError::AccountExists(account.id));
-    }
+    let JsonBody(credentials) = body?;
+    check_credentials(&credentials.id, &credentials.password)?;
+    let made = door.make(credentials, address).await;
+    door.metrics.clients().sign_up(SignUp::of(&made));
+    let account = made?;
     Ok((StatusCode::CREATED, Json(SignedUp { id: account.id, role: Role::Buyer })))
 }
 
@@ -91,13 +90,12 @@ pub(crate) async fn sign_up(
 pub(crate) async fn log_in(
     State(door): State<Door>,
     State(tokens): State<Arc<Tokens>>,
-    PeerAddress(peer): PeerAddress,
-    headers: HeaderMap,
+    ClientAddress(address): ClientAddress,
     body: Result<JsonBody<Credentials>, JsonRejection>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let JsonBody(credentials) = body?;
     check_credentials(&credentials.id, &credentials.password)?;
-    let account = door.open(credentials, peer, &headers).await?;
+    let account = door.open(credentials, address).await?;
     let role = if account.role == "admin" { Role::Admin } else { Role::Buyer };
     let (access_token, expires_in) = tokens
         .sign(&account.id, role)
@@ -125,15 +123,46 @@ impl FromRef<AppState> for Door {
 }
 
 impl Door {
+    /// A new account.
+    async fn make(
+        &self,
+        Credentials { id, password }: Credentials,
+        address: IpAddr,
+    ) -> Result<Account, ApiError> {
+        let attempt = self.attempts.pay_sign_up(address).map_err(ApiError::TooManySignUps)?;
+        // Before the work of a hash; whether it is taken meanwhile is seen below.
+        let taken = match self.ledger.account(&id).await {
+            Ok(account) => account.is_some(),
+            Err(error) => {
+                attempt.unused();
+                return Err(error.into());
+            }
+        };
+        if taken {
+            return Err(ApiError::AccountExists(id));
+        }
+        let password_hash = match self.passwords.hash(password).await {
+            Ok(hash) => hash,
+            Err(error) => {
+                attempt.unused();
+                return Err(error.into());
+            }
+        };
+        let account = Account { id: id.clone(), password_hash, role: "buyer".to_owned() };
+        if !self.ledger.create_account(&account).await? {
+            return Err(ApiError::AccountExists(id));
+        }
+        Ok(account)
+    }
+
     /// The account, if the password is its own. An unknown id takes the same steps.
     async fn open(
         &self,
         Credentials { id, password }: Credentials,
-        peer: IpAddr,
-        headers: &HeaderMap,
+        address: IpAddr,
     ) -> Result<Account, ApiError> {
         let metrics = self.metrics.clients();
-        let attempt = self.attempts.pay(&id, peer, headers).map_err(|refused| {
+        let attempt = self.attempts.pay(&id, address).map_err(|refused| {
             metrics.log_in(LogIn::TooMany);
             ApiError::TooManyAttempts(refused)
         })?;

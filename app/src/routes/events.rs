@@ -2,8 +2,9 @@
 //!
 //! No token is needed: a browser's `EventSource` cannot send one, the sale page shows the stock to
 //! whoever opens it, and nothing here tells of buyers or costs a round trip. How many listen at a
-//! time is bounded, and what they are told is the same for all.
+//! time is bounded, in all and from one address, and what they are told is the same for all.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use crate::error::{ApiError, Problem};
 use crate::feed::{Feed, SaleView, Topic, sale_view};
 use crate::sale::Sale;
+use crate::state::ClientAddress;
 
 /// Tells nginx to pass events on as they come.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -37,10 +39,14 @@ pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiE
 /// time; the first at once, then whenever something changed, at most ten a second. Needs no token.
 #[utoipa::path(get, path = "/v1/sale/events", tag = "sale", responses(
     (status = 200, description = "Events `sale`; after 15 s without one a comment and the last event again", body = String, content_type = "text/event-stream"),
+    (status = 429, description = "`too_many_listeners` from this address", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "`too_many_listeners`, `database_unavailable`", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn follow_sale(State(feed): State<Feed>) -> Result<Response, ApiError> {
-    follow(&feed, Topic::Sale)
+pub(crate) async fn follow_sale(
+    State(feed): State<Feed>,
+    ClientAddress(address): ClientAddress,
+) -> Result<Response, ApiError> {
+    follow(&feed, Topic::Sale, address)
 }
 
 /// Follows the stock of a product: server-sent events `stock` with `product_id`, `remaining` and
@@ -52,22 +58,24 @@ pub(crate) async fn follow_sale(State(feed): State<Feed>) -> Result<Response, Ap
         (status = 200, description = "Events `stock`; after 15 s without one a comment and the last event again", body = String, content_type = "text/event-stream"),
         (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_listeners` from this address", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`too_many_listeners`, `database_unavailable`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn follow_product(
     State(feed): State<Feed>,
+    ClientAddress(address): ClientAddress,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let Path(product_id) = path?;
-    follow(&feed, Topic::Product(product_id))
+    follow(&feed, Topic::Product(product_id), address)
 }
 
-fn follow(feed: &Feed, topic: Topic) -> Result<Response, ApiError> {
+fn follow(feed: &Feed, topic: Topic, address: IpAddr) -> Result<Response, ApiError> {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (ACCEL_BUFFERING, HeaderValue::from_static("no")),
     ];
-    Ok((headers, Body::from_stream(feed.follow(topic)?)).into_response())
+    Ok((headers, Body::from_stream(feed.follow(topic, address)?)).into_response())
 }

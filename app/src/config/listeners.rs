@@ -1,0 +1,49 @@
+//! Followers of live stock.
+
+use super::{ConfigError, Source, optional};
+
+/// Bounds on those who follow the stock by events.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenersConfig {
+    /// `EVENT_LISTENERS`
+    pub total: usize,
+    /// `EVENT_LISTENERS_PER_ADDRESS`
+    pub per_address: usize,
+}
+
+impl ListenersConfig {
+    pub(super) fn read(source: &impl Source) -> Result<Self, ConfigError> {
+        let number = |name| optional::<usize>(source, name, "a whole number");
+        let total = number("EVENT_LISTENERS")?.unwrap_or(5_000);
+        let per_address = number("EVENT_LISTENERS_PER_ADDRESS")?;
+        // An office may be behind an address, and a browser may have the page open twice.
+        Ok(Self { total, per_address: per_address.unwrap_or((total / 10).max(2)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Setting(&'static str, &'static str);
+
+    impl Source for Setting {
+        fn get(&self, name: &str) -> Option<String> {
+            (self.0 == name).then(|| self.1.to_owned())
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_tenth_of_the_listeners_or_what_is_set() {
+        let read = |name, value| {
+            let listeners = ListenersConfig::read(&Setting(name, value)).unwrap();
+            (listeners.total, listeners.per_address)
+        };
+        assert_eq!(read("", ""), (5_000, 500));
+        assert_eq!(read("EVENT_LISTENERS", "100"), (100, 10));
+        assert_eq!(read("EVENT_LISTENERS", "2"), (2, 2));
+        assert_eq!(read("EVENT_LISTENERS_PER_ADDRESS", "7"), (5_000, 7));
+        let wrong = ListenersConfig::read(&Setting("EVENT_LISTENERS_PER_ADDRESS", "-1"));
+        assert!(wrong.unwrap_err().to_string().starts_with("EVENT_LISTENERS_PER_ADDRESS: "));
+    }
+}

@@ -272,7 +272,7 @@ impl Ledger {
         either!(self, ledger => ledger.migrate())
     }
 
-    /// Makes an account; `false` when the name is taken.
+    /// Makes an account; `false` when the name is taken, in whatever case.
     ///
     /// # Errors
     /// When the database fails.
@@ -280,7 +280,8 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.create_account(account)) }).await
     }
 
-    /// The account of that name.
+    /// The account of that name, in whatever case. Where there are several, from before they became
+    /// one, each has its exact name, and every other spelling is the oldest's.
     ///
     /// # Errors
     /// When the database fails.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::auth::Passwords;
+use crate::auth::{Passwords, canonical_id};
 use crate::config::{ConfigError, SeedConfig};
 use crate::ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
 use crate::sale::{ChangeError, change_product, check_product};
@@ -70,7 +70,7 @@ async fn create_admin(ledger: &Ledger, id: &str, password: &str) -> Result<()> {
         return Ok(());
     }
     let password_hash = Passwords::new()?.hash(password.to_owned()).await?;
-    let account = Account { id: id.to_owned(), password_hash, role: "admin".to_owned() };
+    let account = Account { id: canonical_id(id), password_hash, role: "admin".to_owned() };
     if ledger.create_account(&account).await? {
         info!(id, "admin account made");
     }

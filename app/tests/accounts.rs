@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
-use flashsale_app::auth::{Role, Tokens};
+use flashsale_app::auth::{Passwords, Role, Tokens};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);
@@ -109,6 +110,90 @@ async fn passwords_cannot_be_guessed_and_nobody_else_is_locked_out() {
         let line = format!("flashsale_log_ins_total{{outcome=\"{outcome}\"}} {count}");
         assert!(metrics.contains(&line), "{line}");
     }
+}
+
+#[tokio::test]
+async fn ids_that_differ_in_case_only_are_one_account() {
+    for database in BOTH {
+        let products = json!([{"id": "1", "name": "Console", "stock": 9, "max_per_buyer": 1}]);
+        let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(database) };
+        let sale = TestSale::start(spec).await;
+        let account = |id: &str| json!({"id": id, "password": "correct horse"});
+        let made = post(&sale, "/v1/auth/signup", &account("Ann@X.org")).await;
+        assert_eq!((made.status, &made.body["id"]), (201, &json!("ann@x.org")));
+        let again = post(&sale, "/v1/auth/signup", &account("ann@x.ORG")).await;
+        assert_eq!(again.problem(), (409, "account_exists"));
+        // Whatever its spelling at the log-in, it is one buyer.
+        for (id, status) in [("Ann@X.org", 201), ("ann@x.org", 409), ("ANN@X.ORG", 409)] {
+            let login = post(&sale, "/v1/auth/login", &account(id)).await;
+            let token = login.body["access_token"].as_str().unwrap();
+            assert_eq!(me(&sale, 0, token).await.body["id"], "ann@x.org");
+            let url = format!("{}/v1/purchases", sale.replicas[0].api);
+            let body = json!({"product_id": "1", "quantity": 1});
+            let order = sale.client.post(url).bearer_auth(token).json(&body).send().await.unwrap();
+            assert_eq!(order.status(), status, "{id}");
+        }
+        // Nor has each spelling attempts of its own.
+        for (n, id) in ["bob", "Bob", "bOb", "boB", "BOb", "BOB"].into_iter().enumerate() {
+            let answer = post(&sale, "/v1/auth/login", &account(id)).await;
+            assert_eq!(answer.status, if n < 5 { 401 } else { 429 }, "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn accounts_from_before_that_differ_in_case_only_go_on_apart() {
+    for database in BOTH {
+        let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(database) }).await;
+        for (id, password) in [("Ann", "of the first"), ("ANN", "of the second"), ("Bob", "of bob")]
+        {
+            made_before(&sale, id, &format!("{password} account")).await;
+        }
+        let log_in = async |id: &str, password: &str| {
+            let body = json!({"id": id, "password": format!("{password} account")});
+            let answer = post(&sale, "/v1/auth/login", &body).await;
+            let token = answer.body["access_token"].as_str()?;
+            Some(Tokens::new(JWT_SECRET).verify(token).unwrap().sub)
+        };
+        // The buyer is whoever it was, so orders and limits of before are theirs.
+        assert_eq!(log_in("Ann", "of the first").await.as_deref(), Some("Ann"));
+        assert_eq!(log_in("ANN", "of the second").await.as_deref(), Some("ANN"));
+        assert_eq!(log_in("ann", "of the first").await.as_deref(), Some("Ann"), "the oldest");
+        assert_eq!(log_in("ann", "of the second").await, None);
+        assert_eq!(log_in("bob", "of bob").await.as_deref(), Some("Bob"));
+        for id in ["ann", "Ann", "bob", "BOB"] {
+            let body = json!({"id": id, "password": "correct horse"});
+            let answer = post(&sale, "/v1/auth/signup", &body).await;
+            assert_eq!(answer.problem(), (409, "account_exists"), "{id}");
+        }
+    }
+}
+
+/// Makes an account as the version before did.
+async fn made_before(sale: &TestSale, id: &str, password: &str) {
+    let hash = Passwords::new().unwrap().hash(password.to_owned()).await.unwrap();
+    let insert = "INSERT INTO accounts (id, password_hash, role) VALUES ($1, $2, 'buyer')";
+    let url = sale.database_url();
+    if url.starts_with("sqlite:") {
+        let mut database = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query(insert).bind(id).bind(hash).execute(&mut database).await.unwrap();
+    } else {
+        let mut database = sqlx::PgConnection::connect(&url).await.unwrap();
+        sqlx::query(insert).bind(id).bind(hash).execute(&mut database).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_line_end_after_a_secret_is_no_part_of_it() {
+    let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
+    spec.settings.push(("JWT_SECRET", format!("{JWT_SECRET}\r\n")));
+    spec.settings.push(("ADMIN_ID", "admin\n".to_owned()));
+    spec.settings.push(("ADMIN_PASSWORD", "correct horse\n".to_owned()));
+    let sale = TestSale::start(spec).await;
+    let (token, _) = Tokens::new(JWT_SECRET).sign("ann", Role::Buyer).unwrap();
+    assert_eq!(me(&sale, 0, &token).await.status, 200);
+    let admin = json!({"id": "admin", "password": "correct horse"});
+    assert_eq!(post(&sale, "/v1/auth/login", &admin).await.status, 200);
 }
 
 async fn me(sale: &TestSale, replica: usize, token: &str) -> Answer {

@@ -10,6 +10,13 @@ pub struct CredentialsError {
     pub rule: &'static str,
 }
 
+/// The one form of an account's id: ids that differ in case only are one account. They are ASCII, so
+/// this is all there is to case.
+#[must_use]
+pub fn canonical_id(id: &str) -> String {
+    id.to_ascii_lowercase()
+}
+
 /// Checks both.
 ///
 /// # Errors

@@ -20,6 +20,17 @@ pub(super) type Row<'a> = (Uuid, &'a str, i64, Option<&'a str>);
 /// Such rows as PostgreSQL takes many at once.
 pub(super) type Columns<'a> = (Vec<Uuid>, Vec<&'a str>, Vec<i64>, Vec<Option<&'a str>>);
 
+/// Unless there is an account of this id, in whatever spelling: such were made before ids that differ
+/// in case only became one.
+const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
+     SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT) \
+     WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE lower(id COLLATE \"C\") = lower($1 COLLATE \"C\")) \
+     ON CONFLICT (id) DO NOTHING";
+
+/// The account of this spelling, or else of any; of several, which are as old, the first.
+const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
+     WHERE lower(id COLLATE \"C\") = lower($1 COLLATE \"C\") ORDER BY id = $1 DESC, created_at, id LIMIT 1";
+
 /// See [`super::Ledger`].
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {
@@ -53,7 +64,7 @@ impl PostgresLedger {
     }
 
     pub(super) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
-        let done = sqlx::query(sql::CREATE_ACCOUNT)
+        let done = sqlx::query(CREATE_ACCOUNT)
             .bind(&account.id)
             .bind(&account.password_hash)
             .bind(&account.role)
@@ -63,7 +74,7 @@ impl PostgresLedger {
     }
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
-        Ok(sqlx::query_as(sql::ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as(ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {

@@ -8,11 +8,6 @@ macro_rules! kept {
 }
 pub(super) use kept;
 
-pub(super) const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
-     VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
-
-pub(super) const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts WHERE id = $1";
-
 pub(super) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
      declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL ORDER BY id";

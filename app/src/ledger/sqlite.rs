@@ -30,6 +30,17 @@ const CHECKPOINT_PAGES: &str = "8192";
 /// What the writer keeps of the database in memory: 8 MiB.
 const WRITER_CACHE_KIB: &str = "-8192";
 
+/// Unless there is an account of this id, in whatever spelling: such were made before ids that differ
+/// in case only became one.
+const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
+     SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT) \
+     WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE lower(id) = lower($1)) \
+     ON CONFLICT (id) DO NOTHING";
+
+/// The account of this spelling, or else of any; of several, which are as old, the first.
+const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
+     WHERE lower(id) = lower($1) ORDER BY id = $1 DESC, created_at, id LIMIT 1";
+
 /// See [`super::Ledger`].
 #[derive(Debug, Clone)]
 pub struct SqliteLedger {
@@ -77,7 +88,7 @@ impl SqliteLedger {
     }
 
     pub(super) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
-        let done = sqlx::query(sql::CREATE_ACCOUNT)
+        let done = sqlx::query(CREATE_ACCOUNT)
             .bind(&account.id)
             .bind(&account.password_hash)
             .bind(&account.role)
@@ -87,7 +98,7 @@ impl SqliteLedger {
     }
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
-        Ok(sqlx::query_as(sql::ACCOUNT).bind(id).fetch_optional(&self.readers).await?)
+        Ok(sqlx::query_as(ACCOUNT).bind(id).fetch_optional(&self.readers).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {

@@ -10,7 +10,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::auth::{Attempts, PasswordError, Passwords, Role, Tokens, check_credentials};
+use crate::auth::{
+    Attempts, PasswordError, Passwords, Role, Tokens, canonical_id, check_credentials,
+};
 use crate::error::{ApiError, Problem};
 use crate::json::JsonBody;
 use crate::ledger::{Account, Ledger};
@@ -21,7 +23,8 @@ use crate::state::{AppState, Authenticated, ClientAddress};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Credentials {
-    /// 1 to 64 letters, digits, `.`, `_`, `-` or `@`.
+    /// 1 to 64 letters, digits, `.`, `_`, `-` or `@`, of ASCII. Ids that differ in case only are one
+    /// account.
     #[schema(example = "ann")]
     id: String,
     /// 8 to 128 characters.
@@ -32,6 +35,7 @@ pub(crate) struct Credentials {
 /// An account that was made.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SignedUp {
+    /// In small letters; the buyer of this account's tokens.
     id: String,
     role: Role,
 }
@@ -148,7 +152,7 @@ impl Door {
                 return Err(error.into());
             }
         };
-        let account = Account { id: id.clone(), password_hash, role: "buyer".to_owned() };
+        let account = Account { id: canonical_id(&id), password_hash, role: "buyer".to_owned() };
         if !self.ledger.create_account(&account).await? {
             return Err(ApiError::AccountExists(id));
         }
@@ -162,7 +166,7 @@ impl Door {
         address: IpAddr,
     ) -> Result<Account, ApiError> {
         let metrics = self.metrics.clients();
-        let attempt = self.attempts.pay(&id, address).map_err(|refused| {
+        let attempt = self.attempts.pay(&canonical_id(&id), address).map_err(|refused| {
             metrics.log_in(LogIn::TooMany);
             ApiError::TooManyAttempts(refused)
         })?;

@@ -1,6 +1,7 @@
 //! Configuration. The only place that reads the environment; every setting is here.
 
 mod auth;
+mod cors;
 mod help;
 mod http;
 mod listeners;
@@ -8,7 +9,7 @@ mod stores;
 mod trimmed;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use redlock::{NodeConfig, Policy};
 
 pub use self::auth::AuthConfig;
+pub use self::cors::AllowedOrigins;
 pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
 pub use self::http::HttpConfig;
 pub use self::listeners::ListenersConfig;
@@ -76,6 +78,8 @@ pub struct ServeConfig {
     pub http: HttpConfig,
     /// See [`ListenersConfig`].
     pub listeners: ListenersConfig,
+    /// See [`AllowedOrigins`].
+    pub cors: Option<AllowedOrigins>,
     /// `HOSTNAME`, the pod's name
     pub replica: String,
     /// `STRATEGY`
@@ -150,7 +154,10 @@ impl ServeConfig {
         if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
             return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
         }
-        let address = "an address like 0.0.0.0:8080";
+        let address = |name, port| {
+            let address = optional(source, name, "an address like [::]:8080")?;
+            Ok(address.unwrap_or((Ipv6Addr::UNSPECIFIED, port).into()))
+        };
         let lock = LockConfig::read(source)?;
         Ok(Self {
             database: DatabaseConfig::read(source)?,
@@ -161,10 +168,10 @@ impl ServeConfig {
             auth: AuthConfig::read(source)?,
             http: HttpConfig::read(source)?,
             listeners: ListenersConfig::read(source)?,
+            cors: AllowedOrigins::read(source)?,
             replica: source.get("HOSTNAME").unwrap_or_default(),
-            listen: optional(source, "LISTEN", address)?.unwrap_or(([0, 0, 0, 0], 8080).into()),
-            metrics_listen: optional(source, "METRICS_LISTEN", address)?
-                .unwrap_or(([0, 0, 0, 0], 9090).into()),
+            listen: address("LISTEN", 8080)?,
+            metrics_listen: address("METRICS_LISTEN", 9090)?,
         })
     }
 }

@@ -12,7 +12,7 @@ use flashsale_app::config::{
 };
 use flashsale_app::ledger::Ledger;
 use flashsale_app::{router, seed, serve};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -109,17 +109,8 @@ fn keep_pages_small() {
     }
 }
 
-/// How many may connect before the first of them is accepted; the system may allow fewer.
-const BACKLOG: u32 = 8192;
-
 fn bind(name: &str, address: SocketAddr) -> Result<TcpListener> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().with_context(|| format!("{name}: cannot listen on {address}"))
+    serve::listen(address).with_context(|| format!("{name}: cannot listen on {address}"))
 }
 
 fn log_to_stderr() -> Result<()> {

@@ -1,14 +1,17 @@
 //! Every route on one screen.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -17,6 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use crate::config::AllowedOrigins;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::routes::{
@@ -26,6 +30,8 @@ use crate::state::AppState;
 
 /// No request has a reason to be larger.
 const BODY_LIMIT: usize = 64 * 1024;
+/// How long a browser may rely on the answer; none relies on it for longer than two hours.
+const CORS_MAX_AGE: Duration = Duration::from_hours(2);
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -90,10 +96,10 @@ fn document_timeouts(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// The API, for port 8080.
-pub fn api(state: AppState) -> Router {
+/// The API, for port 8080; pages of these origins may call it too.
+pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
     let (routes, _) = documented().split_for_parts();
-    routes
+    let routes = routes
         .merge(page::routes())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
@@ -101,9 +107,27 @@ pub fn api(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(|_panic| {
             axum::response::IntoResponse::into_response(ApiError::Internal)
-        }))
-        .layer(from_fn_with_state(Arc::clone(&state.metrics), measure))
-        .with_state(state)
+        }));
+    let routes = match origins {
+        Some(origins) => routes.layer(cors(origins)),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(Arc::clone(&state.metrics), measure)).with_state(state)
+}
+
+/// Answers browsers that ask whether a page of another origin may call the API. It has no cookies:
+/// a page needs the buyer's token, whatever its origin.
+fn cors(origins: &AllowedOrigins) -> CorsLayer {
+    let origins = match origins {
+        AllowedOrigins::Any => AllowOrigin::any(),
+        AllowedOrigins::Listed(origins) => AllowOrigin::list(origins.iter().cloned()),
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, purchases::IDEMPOTENCY_KEY])
+        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
+        .max_age(CORS_MAX_AGE)
 }
 
 /// Metrics and probes, for port 9090.
@@ -127,7 +151,7 @@ async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
 }
 
 /// A client may send any word as a method; a label must not grow with it.
-fn method_label(method: &axum::http::Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -3,6 +3,7 @@
 mod activity;
 mod body;
 mod http;
+mod listen;
 mod threads;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 pub use self::body::BodyTimeout;
 pub use self::http::Peer;
+pub use self::listen::listen;
 use self::threads::Threads;
 use crate::auth::{Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
@@ -96,7 +98,8 @@ pub async fn run(
     }
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, clients };
-    let (api_router, internal_router) = (router::api(state), router::internal(probes));
+    let (api_router, internal_router) =
+        (router::api(state, config.cors.as_ref()), router::internal(probes));
     servers
         .serve(api, api_router, internal, internal_router, &shutdown)
         .await

@@ -13,8 +13,9 @@ pub struct Config {
     /// Images of sales that name none.
     #[command(flatten)]
     pub images: DefaultImages,
-    /// Where metrics and probes are served.
-    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8081")]
+    /// Where metrics and probes are served; `[::]` is IPv6 and IPv4, or IPv4 alone where the system
+    /// has no IPv6.
+    #[arg(long, env = "LISTEN", default_value = "[::]:8081")]
     pub listen: SocketAddr,
     /// Reconcile only while holding a Lease, so that several replicas may run.
     #[arg(long, env = "LEADER_ELECTION", requires = "pod_namespace")]

@@ -203,9 +203,9 @@ pub struct App {
     /// Absent: a fixed number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// Proxies before each replica that add to `X-Forwarded-For`, such as an ingress: attempts to log
-    /// in are limited by the client's address, which that many from the end names. Absent: none, and
-    /// the header is not read.
+    /// Number of trusted proxies in front of each replica, such as an ingress, that each add the client
+    /// to `X-Forwarded-For` or `Forwarded`. Log-ins, sign-ups and followers of live stock are limited
+    /// by that client's address. Absent: none, and the headers are not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub trusted_proxies: Option<i32>,
@@ -218,7 +218,28 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_event_listeners: Option<i32>,
+    /// Of those, from one address, or one IPv6 network of 64 bits. Absent: a tenth of
+    /// `maxEventListeners`, at least 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_event_listeners_per_address: Option<i32>,
+    /// Pages of other origins that may call the API. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 }
+
+/// Cross-origin resource sharing.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cors {
+    /// Such as `https://shop.example`, without a path; `*` is all.
+    #[schemars(length(min = 1, max = 20))]
+    #[schemars(inner(length(max = 255), regex(pattern = ORIGIN)))]
+    pub allowed_origins: Vec<String>,
+}
+
+/// `*`, or a scheme, a host and perhaps a port.
+const ORIGIN: &str = r"^(\*|https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?)$";
 
 impl App {
     fn default_replicas() -> i32 {
@@ -236,6 +257,8 @@ impl Default for App {
             trusted_proxies: None,
             max_connections: None,
             max_event_listeners: None,
+            max_event_listeners_per_address: None,
+            cors: None,
         }
     }
 }

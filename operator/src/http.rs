@@ -1,5 +1,7 @@
 //! Metrics and probes of the operator itself: `/metrics`, `/livez`, `/readyz`.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -25,6 +27,20 @@ pub enum Readiness {
 struct Shared {
     metrics: Metrics,
     readiness: watch::Receiver<Readiness>,
+}
+
+/// Listens on this address. Where `[::]` cannot be had, as without IPv6, on all of IPv4.
+///
+/// # Errors
+/// When neither can be had.
+pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {
+            let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            TcpListener::bind(instead).await.map_err(|_| error)
+        }
+        listening => listening,
+    }
 }
 
 /// Answers until `shutdown`.

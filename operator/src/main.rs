@@ -16,7 +16,6 @@ use flashsale_operator::http::{self, Readiness};
 use flashsale_operator::leader::{self, Leadership, LeaseName};
 use flashsale_operator::metrics::Metrics;
 use kube::Client;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +64,7 @@ async fn run(config: Config) -> Result<()> {
     let metrics = Metrics::new()?;
     let (readiness, answer) =
         watch::channel(Readiness::Unready("the FlashSale resource is not installed"));
-    let listener = TcpListener::bind(config.listen)
+    let listener = http::listen(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let server = http::serve(listener, metrics.clone(), answer, shutdown.clone());

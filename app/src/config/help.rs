@@ -33,8 +33,11 @@ Settings (environment):
   EVENT_LISTENERS            how many may follow the stock by events at a time [5000]
   EVENT_LISTENERS_PER_ADDRESS  how many of them from one address, or one IPv6 network of 64 bits
                              [a tenth of EVENT_LISTENERS, at least 2]
-  LISTEN                     address of the API [0.0.0.0:8080]
-  METRICS_LISTEN             address of metrics and probes [0.0.0.0:9090]
+  CORS_ALLOWED_ORIGINS       origins whose pages may call the API, as https://shop.example, separated
+                             by commas; * for all [none]
+  LISTEN                     address of the API; [::] is IPv6 and IPv4, or IPv4 alone where the
+                             system has no IPv6 [[::]:8080]
+  METRICS_LISTEN             address of metrics and probes, likewise [[::]:9090]
   HTTP_MAX_CONNECTIONS       open at a time; one more is refused with 503 [10000]
   HTTP_HEADER_TIMEOUT_SECONDS  for the whole header of a request, from its first byte [10]
   HTTP_BODY_TIMEOUT_SECONDS  for the whole body [20]

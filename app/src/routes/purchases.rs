@@ -24,7 +24,7 @@ use crate::state::Authenticated;
 pub(super) const MAX_QUANTITY: i64 = 1_000_000;
 /// As the catalog has it.
 pub(super) const MAX_PRODUCT_ID: usize = 63;
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// What to buy.

@@ -119,6 +119,10 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             &["spec.app.maxEventListeners", "integer"],
         ),
         (
+            with("app", json!({ "cors": { "allowedOrigins": ["https://shop.example/"] } })),
+            &["spec.app.cors.allowedOrigins[0]", "should match"],
+        ),
+        (
             with("stores", json!({ "compareEvery": "0.5ms" })),
             &["spec.stores.compareEvery", "compareEvery must be from 1ms to 60m"],
         ),

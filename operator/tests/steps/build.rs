@@ -122,6 +122,8 @@ fn bounds_reach_the_app_where_they_are_declared() {
         "TRUSTED_PROXIES",
         "HTTP_MAX_CONNECTIONS",
         "EVENT_LISTENERS",
+        "EVENT_LISTENERS_PER_ADDRESS",
+        "CORS_ALLOWED_ORIGINS",
         "COMPARE_SECONDS",
         "LOAD_SECONDS",
     ];
@@ -129,10 +131,13 @@ fn bounds_reach_the_app_where_they_are_declared() {
         let env = container(&built(changes, references())).env.unwrap();
         names.map(|name| value(&env, name))
     };
-    assert_eq!(values(""), [""; 5], "the app has defaults of its own");
-    let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0}\n\
+    assert_eq!(values(""), [""; 7], "the app has defaults of its own");
+    let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0, \
+                    maxEventListenersPerAddress: 7, \
+                    cors: {allowedOrigins: [\"https://shop.example\", \"http://localhost:3000\"]}}\n\
                     stores: {compareEvery: 500ms, loadEvery: 2m}";
-    assert_eq!(values(declared), ["1", "20000", "0", "0.5", "120"]);
+    let origins = "https://shop.example,http://localhost:3000";
+    assert_eq!(values(declared), ["1", "20000", "0", "7", origins, "0.5", "120"]);
 }
 
 #[test]
@@ -150,11 +155,6 @@ fn a_node_that_decides_has_its_answers_on_its_disk() {
     assert_eq!(value(&env, "STRATEGY"), "Atomic");
 }
 
-#[test]
-fn the_catalog_is_what_the_seed_reads() {
-    let catalog = built("", references()).catalog.data.unwrap();
-    let catalog: Value = serde_json::from_str(&catalog["catalog.json"]).unwrap();
-    let expected = json!({ "products": [
 /// As the app has it, or the two would no longer agree about the password.
 #[test]
 fn a_line_end_after_the_password_is_no_part_of_it_for_redis() {
@@ -197,6 +197,11 @@ fn a_line_end_after_the_password_is_no_part_of_it_for_redis() {
     server.wait().unwrap();
 }
 
+#[test]
+fn the_catalog_is_what_the_seed_reads() {
+    let catalog = built("", references()).catalog.data.unwrap();
+    let catalog: Value = serde_json::from_str(&catalog["catalog.json"]).unwrap();
+    let expected = json!({ "products": [
         {
             "id": "1", "name": "Console", "stock": 100, "max_per_buyer": 1,
             "wait_timeout_ms": 1500, "lease_time_ms": 3000

@@ -111,8 +111,8 @@ fn container(sale: &ValidatedSale) -> Container {
         env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
     }
     env.extend([
-        pods::env("LISTEN", format!("0.0.0.0:{HTTP_PORT}")),
-        pods::env("METRICS_LISTEN", format!("0.0.0.0:{METRICS_PORT}")),
+        pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
+        pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
     ]);
     env.extend(bounds(sale));
     Container {
@@ -165,6 +165,8 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("TRUSTED_PROXIES", number(app.trusted_proxies)),
         ("HTTP_MAX_CONNECTIONS", number(app.max_connections)),
         ("EVENT_LISTENERS", number(app.max_event_listeners)),
+        ("EVENT_LISTENERS_PER_ADDRESS", number(app.max_event_listeners_per_address)),
+        ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),
     ];

@@ -7,6 +7,8 @@ mod stores;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -39,13 +41,24 @@ pub struct Metrics {
     orders: IntCounterVec,
     coupons: IntCounterVec,
     batch_size: Histogram,
-    stock_remaining: IntGaugeVec,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
 }
 
 fn histogram(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
+}
+
+/// Units left of each product. Made for each scrape: two at once share nothing, and products that
+/// were deleted are not in it.
+fn stock_remaining(listings: &[Listing]) -> prometheus::Result<Vec<MetricFamily>> {
+    let help = Opts::new("flashsale_stock_remaining", "Units left, by product.");
+    let gauges = IntGaugeVec::new(help, &["product"])?;
+    for listing in listings {
+        gauges.with_label_values(&[&listing.product.id]).set(listing.remaining);
+    }
+    // Without a product there is no family: an empty one cannot be encoded.
+    Ok(if listings.is_empty() { Vec::new() } else { gauges.collect() })
 }
 
 impl Metrics {
@@ -87,10 +100,6 @@ impl Metrics {
                 )
                 .buckets(prometheus::exponential_buckets(1.0, 2.0, 11)?),
             )?,
-            stock_remaining: IntGaugeVec::new(
-                Opts::new("flashsale_stock_remaining", "Units left, by product."),
-                &["product"],
-            )?,
             http_requests: IntCounterVec::new(
                 Opts::new(
                     "flashsale_http_requests_total",
@@ -123,7 +132,6 @@ impl Metrics {
             orders,
             coupons,
             batch_size,
-            stock_remaining,
             http_requests,
             http_seconds,
         } = self;
@@ -131,18 +139,19 @@ impl Metrics {
         registry.register(Box::new(orders.clone()))?;
         registry.register(Box::new(coupons.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
-        registry.register(Box::new(stock_remaining.clone()))?;
         registry.register(Box::new(http_requests.clone()))?;
         registry.register(Box::new(http_seconds.clone()))
     }
 
-    /// Everything in Prometheus's text format.
+    /// Everything in Prometheus's text format, with the stock of these products.
     ///
     /// # Errors
     /// When a metric cannot be encoded.
-    pub fn encode(&self) -> prometheus::Result<String> {
+    pub fn encode(&self, listings: &[Listing]) -> prometheus::Result<String> {
+        let mut families = self.registry.gather();
+        families.extend(stock_remaining(listings)?);
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -189,15 +198,6 @@ impl Metrics {
     #[must_use]
     pub fn stores(&self) -> &Arc<StoreMetrics> {
         &self.stores
-    }
-
-    /// Takes over what is read only when somebody asks.
-    pub fn refresh(&self, listings: &[Listing]) {
-        // Without those that were deleted since.
-        self.stock_remaining.reset();
-        for listing in listings {
-            self.stock_remaining.with_label_values(&[&listing.product.id]).set(listing.remaining);
-        }
     }
 
     /// Counts an HTTP request; `route` is the pattern, not the path.

@@ -125,7 +125,7 @@ fn trusted(config: &AuthConfig) -> Result<(Tokens, Option<Arc<Provider>>)> {
 /// Migrates, reads the catalog and waits for a quorum, saying in the readiness what is missing.
 async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness: &Readiness) {
     let mut tick = interval(START_RETRY);
-    let mut migrated = false;
+    let (mut migrated, mut reported) = (false, None);
     loop {
         tick.tick().await;
         let mut reasons = Vec::new();
@@ -147,8 +147,10 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
             readiness.set_ready();
             return;
         }
-        if readiness.unready().as_ref() != Some(&reasons) {
+        // Not at the first look: connecting takes a moment at each start.
+        if readiness.unready().as_ref() == Some(&reasons) && reported.as_ref() != Some(&reasons) {
             warn!(?reasons, "not ready");
+            reported = Some(reasons.clone());
         }
         readiness.set_unready(reasons);
     }

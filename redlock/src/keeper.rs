@@ -43,10 +43,13 @@ pub(crate) async fn keep(node: Arc<Node>, client: Client, roster: Weak<Roster>) 
                 drop(alive);
                 let reason = listen(&node, notices, &roster).await;
                 node.disconnected();
+                let Some(roster) = roster.upgrade() else {
+                    // The client was dropped, and with it the connection: nothing is lost.
+                    debug!(node = node.address(), reason, "lock node no longer used");
+                    return;
+                };
                 warn!(node = node.address(), reason, "lock node lost");
-                if let Some(roster) = roster.upgrade() {
-                    roster.count_votes();
-                }
+                roster.count_votes();
             }
             Err(error) if reported => {
                 debug!(node = node.address(), %error, "still not connected");

@@ -50,8 +50,8 @@ struct SoldView {
 }
 
 pub(crate) async fn metrics(State(state): State<ProbeState>) -> Result<String, ApiError> {
-    state.metrics.refresh(&state.sale.catalog().list());
-    state.metrics.encode().map_err(|error| anyhow::Error::from(error).into())
+    let listings = state.sale.catalog().list();
+    state.metrics.encode(&listings).map_err(|error| anyhow::Error::from(error).into())
 }
 
 pub(crate) async fn livez() -> &'static str {

@@ -125,9 +125,14 @@ impl TestSale {
         &self.settings
     }
 
-    pub async fn seed(&self, products: &Value) -> anyhow::Result<()> {
+    /// Where `CATALOG_FILE` is.
+    pub fn write_catalog(&self, products: &Value) {
         let catalog = json!({ "products": products });
         std::fs::write(self.folder.path().join("catalog.json"), catalog.to_string()).unwrap();
+    }
+
+    pub async fn seed(&self, products: &Value) -> anyhow::Result<()> {
+        self.write_catalog(products);
         seed::run(&SeedConfig::read(&Settings(self.settings.clone())).unwrap()).await
     }
 

@@ -129,6 +129,9 @@ impl Core {
         let (mut fit, mut unfit, mut unrecorded) = (HashMap::new(), Vec::new(), 0);
         for row in rows {
             if !self.fits(connection, &row).await? {
+                // A lock of its own, whose counter begins below the tokens that the row has seen.
+                let resource = super::load::resource(&row.product_id);
+                self.redlock.saw_token(&resource, u64::try_from(row.fence).unwrap_or(0));
                 unfit.push(row.product_id);
                 continue;
             }

@@ -104,6 +104,8 @@ pub struct SeedConfig {
     pub catalog_file: PathBuf,
     /// `ADMIN_ID` and `ADMIN_PASSWORD`
     pub admin: Option<(String, String)>,
+    /// `DATABASE_ID`
+    pub database_id: Option<String>,
     /// `SEED_TIMEOUT_SECONDS`
     pub timeout: Duration,
 }
@@ -198,6 +200,7 @@ impl SeedConfig {
             lock: LockConfig::read(source)?,
             catalog_file: required(source, "CATALOG_FILE", "the path of the JSON catalog")?.into(),
             admin,
+            database_id: source.get("DATABASE_ID"),
             timeout: seconds(source, "SEED_TIMEOUT_SECONDS", Duration::from_mins(2))?,
         })
     }

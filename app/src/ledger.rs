@@ -8,6 +8,7 @@ mod change;
 pub mod coupons;
 mod decide;
 mod follow;
+mod identity;
 pub mod orders;
 mod postgres;
 mod sell;
@@ -287,6 +288,19 @@ impl Ledger {
     /// When the database fails.
     pub async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
         bounded(async { either!(self, ledger => ledger.account(id)) }).await
+    }
+
+    /// Gives an administrator's account another password; nothing happens to a buyer's.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_admin_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+    ) -> Result<(), LedgerError> {
+        bounded(async { either!(self, ledger => ledger.set_admin_password(id, password_hash)) })
+            .await
     }
 
     /// All products, by id.

@@ -1,5 +1,6 @@
 //! `flashsale-app seed`: brings the declared products into the ledger and their stock onto the
-//! nodes. Running it again changes nothing; a stock that was raised adds the difference.
+//! nodes, and gives the administrator's account its password. Running it again changes nothing; a
+//! stock that was raised adds the difference.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -50,9 +51,13 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
     let deadline = Instant::now() + config.timeout;
 
-    until(deadline, "the database", || ledger.migrate()).await?;
+    if let Some(expected) = &config.database_id {
+        let found = until(deadline, || ledger.database_id()).await?;
+        is_expected(found.as_deref(), expected)?;
+    }
+    until(deadline, || ledger.migrate()).await?;
     if let Some((id, password)) = &config.admin {
-        create_admin(&ledger, id, password).await?;
+        put_admin(&ledger, id, password).await?;
     }
     all_connected(&redlock, Instant::now() + ALL_NODES).await;
     for product in &catalog.products {
@@ -61,15 +66,41 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     Ok(())
 }
 
-async fn create_admin(ledger: &Ledger, id: &str, password: &str) -> Result<()> {
-    if let Some(account) = ledger.account(id).await? {
+/// A database without this sale's orders must not get the whole stock once more.
+fn is_expected(found: Option<&str>, expected: &str) -> Result<()> {
+    let found = match found {
+        Some(found) if found == expected => return Ok(()),
+        Some(found) => format!("its tables were made at {found}"),
+        None => "it is empty".to_owned(),
+    };
+    bail!(
+        "DATABASE_ID: this is not the database that the stock was put into (made at {expected}): \
+         {found}; restore that one"
+    )
+}
+
+/// Makes the account, or gives it this password if it has another: the setting is what counts.
+async fn put_admin(ledger: &Ledger, id: &str, password: &str) -> Result<()> {
+    let passwords = Passwords::new()?;
+    let known = ledger.account(id).await?;
+    if let Some(account) = &known {
         ensure!(
             account.role == "admin",
             "ADMIN_ID: the account {id:?} is a buyer's; choose another"
         );
+        // A hash that can't be read is replaced like one of another password.
+        let current = Some(account.password_hash.clone());
+        if passwords.verify(password.to_owned(), current).await.unwrap_or(false) {
+            return Ok(());
+        }
+    }
+    let password_hash = passwords.hash(password.to_owned()).await?;
+    if let Some(account) = known {
+        // Its spelling may be another.
+        ledger.set_admin_password(&account.id, &password_hash).await?;
+        info!(id, "admin account has another password");
         return Ok(());
     }
-    let password_hash = Passwords::new()?.hash(password.to_owned()).await?;
     let account = Account { id: canonical_id(id), password_hash, role: "admin".to_owned() };
     if ledger.create_account(&account).await? {
         info!(id, "admin account made");
@@ -125,22 +156,24 @@ async fn declare(
     }
 }
 
-/// Tries again until it works or the deadline has passed.
-async fn until<T, E, F>(deadline: Instant, what: &str, mut attempt: impl FnMut() -> F) -> Result<T>
+/// Asks the database until it answers or the deadline has passed; a login that is refused is final.
+async fn until<T, F>(deadline: Instant, mut attempt: impl FnMut() -> F) -> Result<T>
 where
-    E: std::error::Error + Send + Sync + 'static,
-    F: Future<Output = Result<T, E>>,
+    F: Future<Output = Result<T, LedgerError>>,
 {
     let mut reported = false;
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),
+            Err(error) if error.is_login_refused() => {
+                return Err(ConfigError::unusable("DATABASE_URL", &error).into());
+            }
             Err(error) if Instant::now() >= deadline => {
-                bail!(anyhow::Error::from(error).context(format!("{what} did not come in time")))
+                bail!(anyhow::Error::from(error).context("the database did not come in time"))
             }
             Err(error) => {
                 if !reported {
-                    warn!(%error, "waiting for {what}");
+                    warn!(%error, "waiting for the database");
                 }
                 reported = true;
                 sleep(RETRY).await;

@@ -63,6 +63,7 @@ pub async fn run(
     let probes = ProbeState {
         readiness: Arc::clone(&readiness),
         sale: Arc::clone(&sale),
+        ledger: ledger.clone(),
         redlock: redlock.clone(),
         metrics: Arc::clone(&metrics),
     };

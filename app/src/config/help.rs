@@ -50,5 +50,6 @@ pub const SEED_SETTINGS: &str = "\
 Settings (environment): those of serve for database and lock, and
   CATALOG_FILE               JSON: {\"products\": [{\"id\": \"1\", \"name\": \"Console\", \"stock\": 100}]};
                              optional per product: max_per_buyer, wait_timeout_ms, lease_time_ms (required)
-  ADMIN_ID, ADMIN_PASSWORD   the administrator's account, made if absent
+  ADMIN_ID, ADMIN_PASSWORD   the administrator's account: made if absent, else given this password
+  DATABASE_ID                the database must be this one, as /sale names it; absent: any
   SEED_TIMEOUT_SECONDS       how long to wait for database and quorum [120]";

@@ -31,6 +31,10 @@ const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
 const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
      WHERE lower(id COLLATE \"C\") = lower($1 COLLATE \"C\") ORDER BY id = $1 DESC, created_at, id LIMIT 1";
 
+/// sqlx's own record of the first migration; it is part of a dump, as the tables are.
+const TABLES_MADE_AT: &str = "SELECT to_char(installed_on AT TIME ZONE 'UTC', \
+     'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM _sqlx_migrations ORDER BY version LIMIT 1";
+
 /// See [`super::Ledger`].
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {
@@ -75,6 +79,20 @@ impl PostgresLedger {
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
         Ok(sqlx::query_as(ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    pub(super) async fn set_admin_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+    ) -> Result<(), LedgerError> {
+        let set = sqlx::query(sql::SET_ADMIN_PASSWORD).bind(id).bind(password_hash);
+        set.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn tables_made_at(&self) -> Result<Option<String>, LedgerError> {
+        Ok(sqlx::query_scalar(TABLES_MADE_AT).fetch_optional(&self.pool).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {

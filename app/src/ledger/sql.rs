@@ -8,6 +8,9 @@ macro_rules! kept {
 }
 pub(super) use kept;
 
+pub(super) const SET_ADMIN_PASSWORD: &str =
+    "UPDATE accounts SET password_hash = $2 WHERE id = $1 AND role = 'admin'";
+
 pub(super) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
      declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL ORDER BY id";

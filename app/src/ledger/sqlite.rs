@@ -41,6 +41,10 @@ const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
 const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
      WHERE lower(id) = lower($1) ORDER BY id = $1 DESC, created_at, id LIMIT 1";
 
+/// sqlx's own record of the first migration.
+const TABLES_MADE_AT: &str = "SELECT CAST(installed_on AS TEXT) FROM _sqlx_migrations \
+     ORDER BY version LIMIT 1";
+
 /// See [`super::Ledger`].
 #[derive(Debug, Clone)]
 pub struct SqliteLedger {
@@ -99,6 +103,20 @@ impl SqliteLedger {
 
     pub(super) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
         Ok(sqlx::query_as(ACCOUNT).bind(id).fetch_optional(&self.readers).await?)
+    }
+
+    pub(super) async fn set_admin_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+    ) -> Result<(), LedgerError> {
+        let set = sqlx::query(sql::SET_ADMIN_PASSWORD).bind(id).bind(password_hash);
+        set.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn tables_made_at(&self) -> Result<Option<String>, LedgerError> {
+        Ok(sqlx::query_scalar(TABLES_MADE_AT).fetch_optional(&self.readers).await?)
     }
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {

@@ -9,7 +9,7 @@ use redlock::Redlock;
 use serde::Serialize;
 
 use crate::error::ApiError;
-use crate::ledger::Product;
+use crate::ledger::{Ledger, Product};
 use crate::metrics::Metrics;
 use crate::sale::{Listing, Sale};
 use crate::state::Readiness;
@@ -21,6 +21,8 @@ pub struct ProbeState {
     pub readiness: Arc<Readiness>,
     /// For the stock.
     pub sale: Arc<Sale>,
+    /// For its id.
+    pub ledger: Ledger,
     /// For the nodes connected.
     pub redlock: Redlock,
     /// What is exported.
@@ -37,7 +39,15 @@ pub(crate) struct ReadinessView {
 /// The stock of every product, from the database.
 #[derive(Serialize)]
 pub(crate) struct SaleView {
+    database: DatabaseView,
     products: Vec<SoldView>,
+}
+
+/// Which database it is.
+#[derive(Serialize)]
+struct DatabaseView {
+    /// See [`Ledger::database_id`]; `null`: it has no tables, so all of the sale is lost.
+    id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +77,10 @@ pub(crate) async fn readyz(State(state): State<ProbeState>) -> (StatusCode, Json
 }
 
 pub(crate) async fn sale(State(state): State<ProbeState>) -> Result<Json<SaleView>, ApiError> {
+    let database = DatabaseView { id: state.ledger.database_id().await? };
+    if database.id.is_none() {
+        return Ok(Json(SaleView { database, products: Vec::new() }));
+    }
     state.sale.catalog().refresh().await?;
     let view = |listing: Listing| {
         // The row as it is, not the newer news of what is left: the two must belong together.
@@ -74,5 +88,5 @@ pub(crate) async fn sale(State(state): State<ProbeState>) -> Result<Json<SaleVie
         SoldView { id, name, stock: declared, sold: declared - available, remaining: available }
     };
     let products = state.sale.catalog().list().into_iter().map(view).collect();
-    Ok(Json(SaleView { products }))
+    Ok(Json(SaleView { database, products }))
 }

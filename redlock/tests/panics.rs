@@ -129,13 +129,15 @@ async fn a_panic_of_the_worker_itself_leaves_the_other_callers_and_resources_ser
     for order in [Order::Unordered, Order::Fair] {
         let fixture = fixture(order).await;
         let held = fixture.redlock.acquire("x", patient()).await.unwrap();
-        let gone = fixture.submit("x", Does::PanicWhenDropped);
-        until("it waits", || fixture.combiner.queued("x") == 1).await;
-        let waiting = [fixture.submit("x", Does::Nothing), fixture.submit("y", Does::Nothing)];
+        let gone = ["x", "x"].map(|resource| fixture.submit(resource, Does::PanicWhenDropped));
         until("they wait", || fixture.combiner.queued("x") == 2).await;
-        // Now the worker drops the item.
-        gone.abort();
-        assert!(gone.await.unwrap_err().is_cancelled());
+        let waiting = [fixture.submit("x", Does::Nothing), fixture.submit("y", Does::Nothing)];
+        until("the others do", || fixture.combiner.queued("x") == 3).await;
+        // Now the worker drops the items.
+        for gone in gone {
+            gone.abort();
+            assert!(gone.await.unwrap_err().is_cancelled());
+        }
         held.release().await;
         for waiting in waiting {
             assert_eq!(waiting.await.unwrap(), Ok(()), "{order:?}");

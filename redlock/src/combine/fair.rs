@@ -57,6 +57,8 @@ pub(super) struct Line<B: Batch> {
     ticketing: Option<Ticketing<B>>,
     /// In order of their tickets.
     waiting: VecDeque<Entry<B::Item, B::Output>>,
+    /// Of callers who are gone; dropped one by one, when nothing else is in hand: an item may panic.
+    gone: Entries<B>,
     turn: Arc<Turn>,
     acquiring: Option<BoxFuture<'static, Result<Lease, AcquireError>>>,
     /// Came before the tickets did, or before the batch before it came to its end.
@@ -73,6 +75,7 @@ impl<B: Batch> Line<B> {
             came_together: true,
             ticketing: None,
             waiting: VecDeque::new(),
+            gone: Vec::new(),
             turn: Arc::new(Turn::new(&worker.redlock.shared)),
             worker,
             acquiring: None,
@@ -83,20 +86,26 @@ impl<B: Batch> Line<B> {
 
     /// Ends when its combiner does.
     pub(super) async fn run(mut self) {
+        let mut panicked = false;
         loop {
-            match AssertUnwindSafe(self.serve_all()).catch_unwind().await {
-                Ok(()) => return,
-                Err(panic) => self.recover(panic_message(&*panic)).await,
-            }
+            let serving = async {
+                if panicked {
+                    self.recover().await;
+                }
+                self.serve_all().await;
+            };
+            let Err(panic) = AssertUnwindSafe(serving).catch_unwind().await else { return };
+            let (resource, panic) = (&*self.worker.resource, panic_message(&*panic));
+            error!(resource, panic, "the worker of a fair line panicked; it goes on");
+            panicked = true;
         }
     }
 
     /// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to
     /// be known. The others are served as long as they wait. What is asked of the nodes is asked anew,
     /// as it may be what panicked; a batch runs in a task of its own and goes on.
-    async fn recover(&mut self, panic: &str) {
-        let resource = &*self.worker.resource;
-        error!(resource, panic, "the worker of a fair line panicked; it goes on");
+    async fn recover(&mut self) {
+        sleep(AFTER_PANIC).await;
         self.acquiring = None;
         self.turn.wants_no_more(None);
         if let Some(Ticketing { entries, .. }) = self.ticketing.take() {
@@ -104,11 +113,13 @@ impl<B: Batch> Line<B> {
         }
         self.refuse_expired(&AcquireError::Interrupted);
         refuse_expired(&mut self.arrived, &AcquireError::Interrupted);
-        sleep(AFTER_PANIC).await;
     }
 
     async fn serve_all(&mut self) {
         loop {
+            while let Some(gone) = self.gone.pop() {
+                drop(gone);
+            }
             if self.is_free() && self.ticketing.is_none() && !self.arrived.is_empty() {
                 self.gather().await;
             }
@@ -298,7 +309,7 @@ impl<B: Batch> Line<B> {
 
     /// Executes the tickets that come before those of all other clients.
     fn serve(&mut self, lease: Lease) {
-        let (mut entries, mut gone, mut before) = (Vec::new(), Vec::new(), None);
+        let (mut entries, mut before) = (Vec::new(), None);
         while entries.len() < self.worker.config.batch {
             let is_due = |next: &mut Entry<_, _>| lease.serves(next.ticket, before);
             let Some(entry) = self.waiting.pop_front_if(is_due) else { break };
@@ -306,8 +317,7 @@ impl<B: Batch> Line<B> {
             if entry.claim() {
                 entries.push(entry);
             } else {
-                // Dropped at the end: an item may panic then.
-                gone.push(entry);
+                self.gone.push(entry);
             }
         }
         self.update_turn();
@@ -319,10 +329,17 @@ impl<B: Batch> Line<B> {
     }
 
     fn refuse_expired(&mut self, error: &AcquireError) {
-        self.waiting.retain(|entry| !entry.is_abandoned());
-        let mut waiting = Vec::from(std::mem::take(&mut self.waiting));
-        refuse_expired(&mut waiting, error);
-        self.waiting = waiting.into();
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (gone, waiting): (VecDeque<_>, _) = waiting.partition(Entry::is_abandoned);
+        self.waiting = waiting;
+        self.gone.extend(gone);
+        let now = Instant::now();
+        // Mostly the first.
+        while let Some(expired) = self.waiting.iter().position(|entry| entry.deadline <= now)
+            && let Some(entry) = self.waiting.remove(expired)
+        {
+            entry.refuse(error.clone().into());
+        }
         self.leave_if_empty();
     }
 

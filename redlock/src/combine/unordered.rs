@@ -142,12 +142,20 @@ pub(super) async fn run<B: Batch>(mut lines: UnboundedReceiver<Line<B>>) {
 }
 
 async fn serve<B: Batch>(mut lines: Vec<Line<B>>, together: bool) -> Served<B> {
-    let served = AssertUnwindSafe(serve_once(&mut lines)).catch_unwind().await;
-    let must_part = match served {
-        Ok(must_part) => must_part,
-        Err(panic) => {
-            recover(&mut lines, panic_message(&*panic)).await;
-            lines.len() > 1
+    let mut panicked = false;
+    let must_part = loop {
+        let serving = async {
+            if panicked { recover(&mut lines).await } else { serve_once(&mut lines).await }
+        };
+        match AssertUnwindSafe(serving).catch_unwind().await {
+            Ok(must_part) => break must_part,
+            Err(panic) => {
+                let resources: Vec<&str> =
+                    lines.iter().map(|line| &*line.worker.resource).collect();
+                let panic = panic_message(&*panic);
+                error!(?resources, panic, "the worker of the lock panicked; it goes on");
+                panicked = true;
+            }
         }
     };
     Served { lines, together, must_part }
@@ -155,13 +163,12 @@ async fn serve<B: Batch>(mut lines: Vec<Line<B>>, together: bool) -> Served<B> {
 
 /// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to be
 /// known. The others are served, each resource on its own, as long as they wait.
-async fn recover<B: Batch>(lines: &mut [Line<B>], panic: &str) {
-    let resources: Vec<&str> = lines.iter().map(|line| &*line.worker.resource).collect();
-    error!(?resources, panic, "the worker of the lock panicked; it goes on");
-    for line in lines {
+async fn recover<B: Batch>(lines: &mut [Line<B>]) -> bool {
+    sleep(AFTER_PANIC).await;
+    for line in &mut *lines {
         refuse_expired(&mut line.waiting, &AcquireError::Interrupted);
     }
-    sleep(AFTER_PANIC).await;
+    lines.len() > 1
 }
 
 /// Whether not all of them could be had together.

@@ -25,6 +25,14 @@ mod queue;
 mod recorder;
 mod script;
 mod sold;
+mod wait_queue;
+
+/// What `wait_queue` is made of; its test puts a model checker's types here.
+mod sync {
+    pub(super) use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    pub(super) use tokio::sync::Notify;
+}
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,15 +1,11 @@
 //! Purchases that wait to be sent to Redis.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::wait_queue::WaitQueue;
 use crate::ledger::Purchase;
 use crate::sale::{PurchaseError, Receipt};
-
-/// Purchases that may wait at this replica for one product.
-const MOST: usize = 16_384;
 
 /// A purchase and the caller that waits for it.
 #[derive(Debug)]
@@ -23,71 +19,8 @@ pub(super) struct Waiting {
 /// Where a caller waits.
 pub(super) type Reply = oneshot::Sender<Result<Receipt, PurchaseError>>;
 
-/// In the order in which they came. Who sends them hears when there are enough of them, and not of
-/// each: waking costs as much as all else that is done here for a purchase.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
-    enough: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: Vec<Waiting>,
-    /// How many are worth waking for; `None`: nobody wants to hear.
-    enough: Option<usize>,
-    /// Nobody sends any more.
-    ended: bool,
-}
-
-impl Queue {
-    /// One more waits. False: too many do. After the [end](Self::end) it is told so instead.
-    pub(super) fn push(&self, waiting: Waiting) -> bool {
-        let mut state = self.state();
-        if state.ended {
-            return true;
-        }
-        if state.waiting.len() >= MOST {
-            return false;
-        }
-        state.waiting.push(waiting);
-        let count = state.waiting.len();
-        let is_enough = state.enough.take_if(|enough| count >= *enough).is_some();
-        drop(state);
-        if is_enough {
-            self.enough.notify_one();
-        }
-        true
-    }
-
-    /// The first of them, if there are enough; otherwise [`enough`](Self::enough) tells when.
-    pub(super) fn take(&self, enough: usize, most: usize) -> Option<Vec<Waiting>> {
-        let mut state = self.state();
-        if state.waiting.len() < enough {
-            state.enough = Some(enough);
-            return None;
-        }
-        state.enough = None;
-        let count = state.waiting.len().min(most);
-        Some(state.waiting.drain(..count).collect())
-    }
-
-    /// Tells all who wait, and who comes from now on, that nobody sends them: their replies are dropped.
-    pub(super) fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        state.waiting.clear();
-    }
-
-    /// When there are as many as were not there at the last [`take`](Self::take).
-    pub(super) async fn enough(&self) {
-        self.enough.notified().await;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Purchases of one product; those that are dropped are told so by their replies.
+pub(super) type Queue = WaitQueue<Waiting>;
 
 #[cfg(test)]
 mod tests {
@@ -95,6 +28,7 @@ mod tests {
 
     use futures::FutureExt;
 
+    use super::super::wait_queue::MOST;
     use super::*;
 
     fn waiting(quantity: i64) -> Waiting {

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 const BLACK_FRIDAY: &str = "manifests/samples/black-friday.yaml";
 const LOAD: &str = "manifests/load/v3-redlock.yaml";
 const NODES: usize = 5;
+/// How long an eviction may have to wait: for the last pod to start, and for one lease.
+const EVICTION: Duration = Duration::from_mins(2);
 /// Long enough for an operator that loops to show it.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -129,6 +131,26 @@ async fn a_redis_node_that_is_lost_costs_no_item() -> Result<()> {
             Ok(())
         })
         .await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn evictions_wait_until_the_last_node_votes() -> Result<()> {
+    Shop::open("drain", async |shop| {
+        let mut sale = black_friday()?;
+        // Long enough that a pod runs well before its node votes.
+        merge(&mut sale.data["spec"], &json!({"lock": {"leaseTime": "15s"}}));
+        shop.open_sale(&sale).await?;
+        for node in 0..NODES {
+            shop.evict(&format!("{SALE}-redis-{node}"), EVICTION).await?;
+            for other in (0..NODES).filter(|&other| other != node) {
+                let votes = shop.votes(other).await?;
+                ensure!(votes, "node {node} was evicted while node {other} did not vote");
+            }
+        }
+        shop.await_ready().await
     })
     .await
 }

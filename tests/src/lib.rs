@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{
-    ApiResource, AttachParams, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
-    PatchParams, PostParams,
+    ApiResource, AttachParams, DeleteParams, DynamicObject, EvictParams, GroupVersionKind,
+    ListParams, Patch, PatchParams, PostParams,
 };
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -146,6 +146,38 @@ impl Shop {
         let answer =
             self.exec(&format!("{SALE}-redis-{node}"), &["redis-cli", "GET", "stock:1"]).await?;
         answer.trim().parse().with_context(|| format!("node {node}: GET stock:1 says {answer:?}"))
+    }
+
+    /// Whether a Redis node was admitted to vote since it started, asked in its pod.
+    ///
+    /// # Errors
+    /// When the pod does not run.
+    pub async fn votes(&self, node: usize) -> Result<bool> {
+        let pod = format!("{SALE}-redis-{node}");
+        let admitted = self.exec(&pod, &["redis-cli", "GET", "redlock:admitted"]).await?;
+        let server = self.exec(&pod, &["redis-cli", "INFO", "server"]).await?;
+        let run_id = server.lines().find_map(|line| line.trim().strip_prefix("run_id:"));
+        Ok(run_id == Some(admitted.trim()))
+    }
+
+    /// Evicts a pod as a drain does: asks again until the disruption budget lets it go.
+    ///
+    /// # Errors
+    /// When it may not go within `deadline`.
+    pub async fn evict(&self, pod: &str, deadline: Duration) -> Result<()> {
+        let mut config = Config::infer().await?;
+        // A refusal is an answer 429, which the client would repeat after ten seconds on its own.
+        config.default_retry = false;
+        let pods: Api<Pod> = Api::namespaced(Client::try_from(config)?, &self.namespace);
+        within(deadline, &format!("{pod} to be evicted"), async {
+            loop {
+                match pods.evict(pod, &EvictParams::default()).await {
+                    Err(kube::Error::Api(status)) if status.code == 429 => {}
+                    answer => return Ok(answer.map(drop)?),
+                }
+            }
+        })
+        .await
     }
 
     async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {

@@ -11,6 +11,7 @@ mod chart;
 mod cluster;
 mod crd;
 mod definition;
+mod evictions;
 mod leader;
 mod names;
 mod reconcile;

@@ -121,15 +121,27 @@ impl Server {
         self.client(ADMIN)
     }
 
+    /// The same, and it hands on that the server wants to be asked later.
+    pub fn admin_without_retries(&self) -> Client {
+        let mut config = self.config(ADMIN);
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    }
+
     fn client(&self, token: &str) -> Client {
+        Client::try_from(self.config(token)).unwrap()
+    }
+
+    fn config(&self, token: &str) -> Config {
         let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse().unwrap());
         config.accept_invalid_certs = true;
         config.auth_info.token = Some(token.to_owned().into());
-        Client::try_from(config).unwrap()
+        config
     }
 }
 
-fn bin() -> PathBuf {
+/// The binaries of Kubernetes and helm.
+pub fn bin() -> PathBuf {
     std::env::var_os("FLASHSALE_CLUSTER_BIN")
         .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
 }

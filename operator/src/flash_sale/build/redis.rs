@@ -40,7 +40,23 @@ fn with_password(command: &str) -> String {
     format!(r#"p=$(printf %s "$REDIS_PASSWORD"); p=${{p%"$(printf '\r')"}}; {command}"#)
 }
 
-/// All nodes start at once (`Parallel`); a change restarts them one at a time, so the quorum holds.
+/// Succeeds when this process was admitted to vote, as the clients write it down in the node
+/// (`docs/REDLOCK.md`): roll-outs and evictions wait for readiness, and so for the vote. After 90 s
+/// it succeeds without: a client needs one longest lease (at most a minute), so there is none, and
+/// the sale's condition shall name what keeps the clients away, not the nodes. A node that still
+/// loads its file answers with an error.
+const STARTED: &str = concat!(
+    r#"REDISCLI_AUTH="$p" redis-cli EVAL "local info = redis.call('INFO', 'server') "#,
+    r"local admitted = redis.pcall('GET', 'redlock:admitted') == info:match('run_id:(%x+)') ",
+    r"local alone = tonumber(info:match('uptime_in_seconds:(%d+)')) >= 90 ",
+    r#"return admitted or alone" 0 | grep -qx 1"#,
+);
+/// Between the vote of one node and the restart of the next: until all replicas know of the vote,
+/// which they look for twice a second.
+const REST_BETWEEN_RESTARTS: i32 = 5;
+
+/// All nodes start at once (`Parallel`); a change restarts them one at a time, the next when the last
+/// one votes, so the quorum holds.
 pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
     let name = names::redis(&sale.name);
     StatefulSet {
@@ -50,7 +66,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
             selector: names::label_selector(&sale.name, Component::Redis),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),
-            min_ready_seconds: Some(rest_between_restarts(sale)),
+            min_ready_seconds: Some(REST_BETWEEN_RESTARTS),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: None,
@@ -94,13 +110,6 @@ pub(super) fn longest_lease(sale: &ValidatedSale) -> Duration {
     leases.map(Duration::from).max().unwrap_or_default()
 }
 
-/// The next node restarts when the last one votes again, or a roll-out would leave fewer voters
-/// than the quorum. Some seconds more, until the replicas have found it.
-fn rest_between_restarts(sale: &ValidatedSale) -> i32 {
-    // At most 60, says the schema.
-    i32::try_from(longest_lease(sale).as_secs()).unwrap_or(i32::MAX).saturating_add(5)
-}
-
 fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
     Container {
@@ -121,10 +130,7 @@ fn container(sale: &ValidatedSale) -> Container {
             container_port: REDIS_PORT,
             ..ContainerPort::default()
         }]),
-        // A node that still loads its file accepts connections but does not answer PONG.
-        startup_probe: Some(pods::startup_probe(&with_password(
-            r#"REDISCLI_AUTH="$p" redis-cli ping | grep -q PONG"#,
-        ))),
+        startup_probe: Some(pods::startup_probe(&with_password(STARTED))),
         readiness_probe: Some(pods::tcp_probe(REDIS_PORT, 5, 2)),
         liveness_probe: Some(pods::tcp_probe(REDIS_PORT, 10, 6)),
         volume_mounts: Some(vec![pods::mount("data", "/data")]),

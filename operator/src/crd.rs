@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use lock::{Lock, Order, ProductLock};
 pub use schema::{MAX_NAME_LENGTH, custom_resource_definition};
-pub use status::{AppStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals};
+pub use status::{
+    AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
+};
 
 /// A sale of a fixed stock.
 #[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type_ of its own")]

@@ -4,16 +4,23 @@
 //! 2. [`validate`]: a sale that can be built, or what is missing
 //! 3. [`build`]: all objects of the sale
 //! 4. [`apply`]: put them in place; then [`seed`]: is the stock in place?
-//! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it
+//! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it; what is not as it
+//!    shall be gets its cause from [`observe`]
 //!
 //! This file only calls the steps in order. It alone knows the clock and the client of all of them.
 
 pub mod apply;
 pub mod build;
+pub mod cause;
+pub mod database;
 pub mod dereference;
 pub mod figures;
+mod findings;
+pub mod observe;
 pub mod ownership;
 pub mod phase;
+pub mod rollout;
+mod secrets;
 pub mod seed;
 pub mod update_status;
 pub mod validate;
@@ -32,11 +39,16 @@ use tracing::{error, info, warn};
 use crate::context::Context;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase};
 use build::credentials::Passwords;
+use observe::Observed;
 use seed::Seed;
 use update_status::Outcome;
 
 /// How often a sale is looked at without a cause: Secrets are not watched.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
+/// How often one that is not ready is looked at: its pods are not watched.
+const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
+/// After this long, what keeps it from being ready will hardly pass within seconds.
+const UNREADY_FOR_LONG: Duration = Duration::from_mins(10);
 /// How long a pass that failed waits for the next.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -52,6 +64,9 @@ pub enum Error {
     /// Step 4.
     #[error("apply failed")]
     Apply(#[from] apply::Error),
+    /// Between steps 4 and 5.
+    #[error("observation failed")]
+    Observe(#[from] observe::Error),
     /// Step 5.
     #[error("update of the status failed")]
     UpdateStatus(#[source] kube::Error),
@@ -65,6 +80,7 @@ impl Error {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
             Self::Apply(_) => "apply",
+            Self::Observe(_) => "observe",
             Self::UpdateStatus(_) => "update_status",
         }
     }
@@ -100,17 +116,25 @@ async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), 
     // Step 1.
     let references = dereference::dereference(&context.client, sale).await?;
     // Steps 2 to 4.
-    let outcome = Box::pin(put_in_place(sale, references, context)).await?;
+    let mut outcome = Box::pin(put_in_place(sale, references, context)).await?;
 
     // Step 5.
     let now = Timestamp::now();
-    let status = update_status::status(sale, &outcome, now);
+    let mut status = update_status::status(sale, &outcome, now);
+    if let Outcome::Applied { resources, observed, .. } = &mut outcome
+        && !update_status::is_settled(sale, &status)
+    {
+        let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
+        observe::causes(context, &namespace, &name, resources, observed).await?;
+        status = update_status::status(sale, &outcome, now);
+    }
+    report_new_keys(sale, &outcome, context).await;
     let changed =
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
         report(sale, &status, context).await;
     }
-    let action = next(sale, &outcome, now);
+    let action = next(sale, &outcome, &status, now);
     Ok((outcome, action))
 }
 
@@ -132,28 +156,29 @@ async fn put_in_place(
     };
     let prepared = build::build(&valid, &Passwords::draw())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
-    let resources = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
-        Ok(resources) => Box::new(resources),
+    let attempt = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
+        Ok(attempt) => attempt,
         Err(apply::Error::Taken(found)) => {
             return Ok(Outcome::Waiting(ownership::taken(&[&found])));
         }
-        Err(refused @ apply::Error::Refused { .. }) => {
-            return Ok(Outcome::Refused(refused.to_string()));
-        }
         Err(error) => return Err(error.into()),
+    };
+    let Some(resources) = attempt.resources.map(Box::new) else {
+        return Ok(Outcome::Refused(attempt.refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
-    let figures = match app {
+    let report = match app {
         Some(1..) => context.figures.read(namespace, name).await,
         _ => None,
     };
-    Ok(Outcome::Applied { resources, seed, figures })
+    let observed = Box::new(Observed { report, ..Observed::default() });
+    Ok(Outcome::Applied { resources, seed, observed, refusals: attempt.refusals })
 }
 
 /// When to look again, if nothing happens before.
-fn next(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> Action {
+fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Timestamp) -> Action {
     let pause = match outcome {
         Outcome::Waiting(not_ready) => match not_ready.requeue_after {
             Some(pause) => pause,
@@ -162,10 +187,42 @@ fn next(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> Action {
         Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
+        Outcome::Applied { refusals, .. } if refusals.is_empty() => while_unready(status, now),
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
     let by_clock = phase::until_next(&sale.spec, now);
     Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
+}
+
+fn while_unready(status: &FlashSaleStatus, now: Timestamp) -> Duration {
+    let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
+    let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
+    let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+    match elapsed {
+        Some(elapsed) if elapsed < UNREADY_FOR_LONG => UNREADY_INTERVAL,
+        _ => RESYNC_INTERVAL,
+    }
+}
+
+/// A Secret that was there and is gone is made again, with other keys: people must know.
+async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context: &Context) {
+    let Outcome::Applied { resources, .. } = outcome else { return };
+    if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
+        return;
+    }
+    for secret in &resources.missing_secrets {
+        let message = format!(
+            "Secret {} was gone and is made again with new values: tokens signed with the key in it \
+             end, and its passwords are others",
+            secret.name_any()
+        );
+        warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
+        let reference = sale.object_ref(&());
+        let type_ = EventType::Warning;
+        if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
+            warn!(error = crate::error_chain(&error), "event not recorded");
+        }
+    }
 }
 
 /// An event for each change of phase, and for a change that was refused.

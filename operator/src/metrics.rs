@@ -98,9 +98,9 @@ impl ReconcileTimer<'_> {
     /// Records how the pass ended and how long it took.
     pub fn observe(self, result: &Result<(Outcome, Action), Error>) {
         let outcome = match result {
-            Ok((Outcome::Applied { .. }, _)) => "applied",
+            Ok((Outcome::Applied { refusals, .. }, _)) if refusals.is_empty() => "applied",
             Ok((Outcome::Waiting(_), _)) => "waiting",
-            Ok((Outcome::Refused(_), _)) => "refused",
+            Ok((Outcome::Applied { .. } | Outcome::Refused(_), _)) => "refused",
             Err(_) => "error",
         };
         self.metrics.reconciliations.with_label_values(&[outcome]).inc();

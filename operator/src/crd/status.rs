@@ -26,6 +26,9 @@ pub struct FlashSaleStatus {
     /// Absent until the replicas exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppStatus>,
+    /// The database that the stock was put into; absent until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
     /// Counts by product, from the database; refreshed on a timer, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<ProductStatus>,
@@ -104,6 +107,15 @@ pub struct AppStatus {
     pub replicas: i32,
     /// `ready/replicas`, for `kubectl get`.
     pub summary: String,
+}
+
+/// The database that the stock was put into.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct DatabaseStatus {
+    /// Hash of its address in the Secret, without user and password.
+    pub address: String,
+    /// Tells it from any other at this address: when its tables were made.
+    pub id: String,
 }
 
 /// Counts of one product.

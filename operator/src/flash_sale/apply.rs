@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
 use super::ownership::{Found, FoundParts, Owner};
+use super::seed;
 use crate::crd::FlashSale;
 
 /// Owner of the fields that the operator sets.
@@ -59,16 +60,28 @@ pub struct Existing<'a> {
     pub autoscaler: Option<String>,
 }
 
-/// Puts all objects of a sale in place and takes away what is no longer declared.
+/// What came of sending the objects.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// As the API server has them now. Absent when an object that the status is made from was
+    /// refused and is not there from before.
+    pub resources: Option<KubernetesResources<Applied>>,
+    /// One message for each object that the API server did not take as it is.
+    pub refusals: Vec<String>,
+}
+
+/// Puts all objects of a sale in place and takes away what is no longer declared. An object that is
+/// refused does not stop the others.
 ///
 /// # Errors
-/// At the first object that is refused or can't be sent; the next pass starts over.
+/// When the API server could not be asked, or failed for one object; the next pass starts over. Or
+/// when the name of the seed Job is taken.
 pub async fn apply(
     client: &Client,
     namespace: &str,
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
-) -> Result<KubernetesResources<Applied>, Error> {
+) -> Result<Attempt, Error> {
     // No `..`: a child that is forgotten here does not compile.
     let KubernetesResources {
         missing_secrets,
@@ -82,34 +95,56 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     } = resources;
-    let to = Cluster { client, namespace, existing };
+    let mut to = Cluster { client, namespace, existing, refusals: Vec::new(), failure: None };
     let app_name = app.name_any();
-    Ok(KubernetesResources {
-        // First, and only if absent: the checksums in the pods below are those of these Secrets.
-        missing_secrets: to.create_all(missing_secrets).await?,
-        catalog: to.apply(catalog).await?,
-        services: to.apply_all(services).await?,
-        redis: to.apply(redis).await?,
-        database: match database {
-            Some(database) => Some(to.apply(database).await?),
-            None => None,
-        },
-        seed: Box::pin(to.create_if_absent(seed)).await?,
-        app: to.apply(app).await?,
-        autoscaler: match (autoscaler, &existing.autoscaler) {
-            (Some(autoscaler), _) => Some(to.apply(autoscaler).await?),
-            (None, Some(uid)) => {
-                delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
-                None
-            }
-            (None, None) => None,
-        },
-        disruption_budgets: to.apply_all(disruption_budgets).await?,
+    // First, and only if absent: the checksums in the pods below are those of these Secrets.
+    let missing_secrets = to.create_all(missing_secrets).await?;
+    let catalog = to.apply(catalog).await?;
+    // A Job that finds an earlier catalog would be the record of stock that it did not put in place.
+    let seed_has_its_inputs = to.all_taken();
+    let services = to.apply_all(services).await?;
+    let redis = to.apply(redis).await?;
+    let database = match database {
+        Some(database) => to.apply(database).await?.map(Some),
+        None => Some(None),
+    };
+    let seed = if seed_has_its_inputs {
+        Box::pin(to.settle_job(seed)).await?
+    } else {
+        to.current(&seed).await?
+    };
+    let app = to.apply(app).await?;
+    let autoscaler = match (autoscaler, &existing.autoscaler) {
+        (Some(autoscaler), _) => to.apply(autoscaler).await?,
+        (None, Some(uid)) => {
+            delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
+            None
+        }
+        (None, None) => None,
+    };
+    let disruption_budgets = to.apply_all(disruption_budgets).await?;
+    let refusals = to.refusals()?;
+    let (Some(catalog), Some(redis), Some(database), Some(seed), Some(app)) =
+        (catalog, redis, database, seed, app)
+    else {
+        return Ok(Attempt { resources: None, refusals });
+    };
+    let resources = KubernetesResources {
+        missing_secrets,
+        catalog,
+        services,
+        redis,
+        database,
+        seed,
+        app,
+        autoscaler,
+        disruption_budgets,
         state: PhantomData,
-    })
+    };
+    Ok(Attempt { resources: Some(resources), refusals })
 }
 
-/// Deletes seed Jobs other than `current`: their stock is part of it.
+/// Deletes seed Jobs that are no longer needed.
 ///
 /// # Errors
 /// When the API server can't be asked.
@@ -125,40 +160,53 @@ pub async fn delete_jobs<'a>(
     Ok(())
 }
 
-#[derive(Clone, Copy)]
+/// Where the objects go, and what the API server did not take.
 struct Cluster<'a> {
     client: &'a Client,
     namespace: &'a str,
     existing: &'a Existing<'a>,
+    refusals: Vec<String>,
+    /// The first object for which the API server failed in a way that may pass.
+    failure: Option<Error>,
 }
 
 impl Cluster<'_> {
-    fn api<K>(self) -> Api<K>
+    fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    async fn apply_all<K: Child>(self, objects: Vec<K>) -> Result<Vec<K>, Error> {
+    /// Whether every object until now was taken.
+    fn all_taken(&self) -> bool {
+        self.refusals.is_empty() && self.failure.is_none()
+    }
+
+    /// What was refused; an object that failed otherwise makes the whole pass fail.
+    fn refusals(self) -> Result<Vec<String>, Error> {
+        self.failure.map_or(Ok(self.refusals), Err)
+    }
+
+    async fn apply_all<K: Child>(&mut self, objects: Vec<K>) -> Result<Vec<K>, Error> {
         let mut applied = Vec::with_capacity(objects.len());
         for object in objects {
-            applied.push(self.apply(object).await?);
+            applied.extend(self.apply(object).await?);
         }
         Ok(applied)
     }
 
-    async fn create_all<K: Child>(self, objects: Vec<K>) -> Result<Vec<K>, Error> {
+    async fn create_all<K: Child>(&mut self, objects: Vec<K>) -> Result<Vec<K>, Error> {
         let mut created = Vec::with_capacity(objects.len());
         for object in objects {
-            created.push(self.create(object).await?);
+            created.extend(self.create(object).await?);
         }
         Ok(created)
     }
 
     /// Changes the object that was found, or makes one where there was none: never one that took its
     /// place since.
-    async fn apply<K: Child>(self, mut object: K) -> Result<K, Error> {
+    async fn apply<K: Child>(&mut self, mut object: K) -> Result<Option<K>, Error> {
         let name = object.name_any();
         match self.existing.parts.uid::<K>(&name) {
             Some(uid) => object.meta_mut().uid = Some(uid.to_owned()),
@@ -166,29 +214,65 @@ impl Cluster<'_> {
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patched = self.api().patch(&name, &params, &Patch::Apply(&object)).await;
-        patched.map_err(|source| failed::<K>(&name, source))
+        self.settle(&object, patched).await
     }
 
-    async fn create<K: Child>(self, object: K) -> Result<K, Error> {
+    async fn create<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let created = self.api().create(&params, &object).await;
-        created.map_err(|source| failed::<K>(&object.name_any(), source))
+        self.settle(&object, created).await
     }
 
-    /// For objects that can't change: one that is there is the same.
-    async fn create_if_absent<K: Child>(self, object: K) -> Result<K, Error> {
-        let name = object.name_any();
-        let found = self.api::<K>().get_opt(&name).await;
-        match found.map_err(|source| failed::<K>(&name, source))? {
-            Some(found) => self.ours(found),
-            None => self.create(object).await,
+    /// The seed Job, which can't be changed: one that does what `wanted` does is kept, and one that
+    /// was to do it in another way, and has not, is made again.
+    async fn settle_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
+        let Some(found) = self.found::<Job>(&wanted.name_any()).await? else {
+            return self.create(wanted).await;
+        };
+        let owner = Found::new(self.existing.sale, &found);
+        if *owner.owner() != Owner::ThisSale {
+            return Err(Error::Taken(owner));
         }
+        if !seed::is_outdated(&found, &wanted) {
+            return Ok(Some(found));
+        }
+        let uid = found.uid().unwrap_or_default();
+        delete::<Job>(self.client, self.namespace, &found.name_any(), &uid).await?;
+        self.create(wanted).await
     }
 
-    fn ours<K: Child>(self, object: K) -> Result<K, Error> {
-        let found = Found::new(self.existing.sale, &object);
-        if *found.owner() == Owner::ThisSale { Ok(object) } else { Err(Error::Taken(found)) }
+    /// What the API server answered for `object`; where it did not take it, the object as it is.
+    async fn settle<K: Child>(
+        &mut self,
+        object: &K,
+        answer: kube::Result<K>,
+    ) -> Result<Option<K>, Error> {
+        let error = match answer {
+            Ok(taken) => return Ok(Some(taken)),
+            Err(source) => failed::<K>(&object.name_any(), source),
+        };
+        match error {
+            Error::Refused { .. } => self.refusals.push(error.to_string()),
+            // An answer about this object, such as a webhook's that is away: the others may do.
+            Error::Api { source: kube::Error::Api(_), .. } => {
+                self.failure.get_or_insert(error);
+            }
+            Error::Api { .. } | Error::Taken(_) => return Err(error),
+        }
+        self.current(object).await
+    }
+
+    /// The object as it is, if it is there and the sale's own.
+    async fn current<K: Child>(&self, object: &K) -> Result<Option<K>, Error> {
+        let found = self.found::<K>(&object.name_any()).await?;
+        let is_own = |found: &K| Owner::of(self.existing.sale, found.meta()) == Owner::ThisSale;
+        Ok(found.filter(is_own))
+    }
+
+    async fn found<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
+        let found = self.api::<K>().get_opt(name).await;
+        found.map_err(|source| failed::<K>(name, source))
     }
 }
 
@@ -227,12 +311,14 @@ impl<K> Child for K where
 {
 }
 
-/// Invalid and forbidden (immutable field, quota, policy) do not go away by trying harder.
+/// Invalid, forbidden and bad (immutable field, quota, policy) do not go away by trying harder.
 fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
     let object = format!("{} {name}", K::kind(&()));
     match source {
         kube::Error::Api(status)
-            if (status.is_invalid() && !is_another_object(&status)) || status.is_forbidden() =>
+            if (status.is_invalid() && !is_another_object(&status))
+                || status.is_forbidden()
+                || status.code == 400 =>
         {
             Error::Refused { object, message: status.message.clone() }
         }

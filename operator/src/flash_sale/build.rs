@@ -84,7 +84,7 @@ pub fn build(
             .postgres
             .as_ref()
             .map(|image| database::stateful_set(sale, image, &secrets.database_checksum)),
-        seed: seed::job(sale, &catalog),
+        seed: seed::job(sale, &catalog, &secrets),
         app: app::deployment(sale, &secrets),
         autoscaler: app::autoscaler(sale),
         disruption_budgets: vec![
@@ -96,6 +96,13 @@ pub fn build(
         state: PhantomData,
     })
 }
+
+/// Annotation of a Job: what its pods are made of. A Job can't be changed; one that is yet to finish
+/// is made again when this differs.
+pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
+
+/// Annotation of the seed Job: where its database is, without user and password.
+pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 
 /// A short name for a value, the same in every version of the operator.
 fn hash<T: Serialize>(value: &T) -> String {

@@ -1,4 +1,5 @@
-//! Stock, sold and remaining as the app counts them. Behind a trait, so that tests need no app.
+//! Stock, sold and remaining as the app counts them, and which database it counts in. Behind a trait,
+//! so that tests need no app.
 //!
 //! A sale that sells is asked on a slow timer, and reconciled only when its counts differ from its
 //! status: neither each purchase nor an idle sale causes a pass.
@@ -14,16 +15,34 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
 
 use super::build::names;
-use crate::crd::{FlashSale, ProductStatus};
+use crate::crd::{FlashSale, FlashSaleStatus, ProductStatus};
+
+/// What the app says of its sale.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Report {
+    /// Absent: the app is of a version that does not say.
+    #[serde(default)]
+    pub database: Option<DatabaseReport>,
+    /// The counts.
+    pub products: Vec<ProductStatus>,
+}
+
+/// Which database it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct DatabaseReport {
+    /// When its tables were made; absent: there are none.
+    pub id: Option<String>,
+}
 
 /// Where the counts of a sale come from.
 pub trait Figures: Send + Sync {
-    /// The counts; absent when nobody answers. That is no error: the last counts stay.
-    fn read<'a>(
-        &'a self,
-        namespace: &'a str,
-        sale: &'a str,
-    ) -> BoxFuture<'a, Option<Vec<ProductStatus>>>;
+    /// What the app says; absent when nobody answers. That is no error: the last counts stay.
+    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<Report>>;
+
+    /// Why the replica at this address takes no requests, in its own words; nothing if it is silent.
+    fn unready<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
+        std::future::ready(Vec::new()).boxed()
+    }
 }
 
 /// How often counts are read.
@@ -57,7 +76,13 @@ async fn differs(sale: &DeserializeGuard<FlashSale>, figures: &dyn Figures) -> b
         return false;
     }
     let now = figures.read(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
-    now.is_some_and(|now| sorted(now) != status.products)
+    now.is_some_and(|now| is_news(now, status))
+}
+
+fn is_news(report: Report, status: &FlashSaleStatus) -> bool {
+    let known = status.database.as_ref().map(|database| &database.id);
+    let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
+    other_database || sorted(report.products) != status.products
 }
 
 /// By id: an order of its own would be a change of the status.
@@ -87,32 +112,44 @@ impl AppFigures {
         Ok(Self { client })
     }
 
-    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Vec<ProductStatus>> {
-        #[derive(Deserialize)]
-        struct Sale {
-            products: Vec<ProductStatus>,
-        }
+    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Report> {
         let host = names::app_host(namespace, sale);
         let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
-        let sale: Sale = self.client.get(url).send().await?.error_for_status()?.json().await?;
-        Ok(sale.products)
+        self.client.get(url).send().await?.error_for_status()?.json().await
+    }
+
+    async fn ask_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Readiness {
+            reasons: Vec<String>,
+        }
+        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let url = format!("http://{host}:{}/readyz", names::METRICS_PORT);
+        let readiness: Readiness = self.client.get(url).send().await?.json().await?;
+        Ok(readiness.reasons)
     }
 }
 
 impl Figures for AppFigures {
-    fn read<'a>(
-        &'a self,
-        namespace: &'a str,
-        sale: &'a str,
-    ) -> BoxFuture<'a, Option<Vec<ProductStatus>>> {
+    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<Report>> {
         async move {
             match self.ask(namespace, sale).await {
-                Ok(products) => Some(products),
+                Ok(report) => Some(report),
                 Err(error) => {
                     tracing::debug!(namespace, sale, %error, "no counts from the app");
                     None
                 }
             }
+        }
+        .boxed()
+    }
+
+    fn unready<'a>(&'a self, pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
+        async move {
+            self.ask_readiness(pod_ip).await.unwrap_or_else(|error| {
+                tracing::debug!(pod_ip, %error, "a replica does not say why it is not ready");
+                Vec::new()
+            })
         }
         .boxed()
     }

@@ -15,6 +15,8 @@ pub struct Facts {
     pub progress: Progress,
     /// What the database says, if it was asked.
     pub totals: Option<Totals>,
+    /// Whether a replica sells by the times it was started with, whatever the spec says now.
+    pub selling: bool,
 }
 
 /// How far a pass got.
@@ -28,6 +30,8 @@ pub enum Progress {
     PartsAway,
     /// The parts are there; the stock is being put in place.
     Seeding,
+    /// The parts are there, and some are yet to be replaced by those that are declared.
+    RollingOut,
     /// All is there.
     Ready,
 }
@@ -39,25 +43,27 @@ pub fn phase(spec: &FlashSaleSpec, facts: Facts, now: Timestamp) -> Phase {
         Phase::Pending | Phase::Provisioning | Phase::Failed => false,
         Phase::Scheduled | Phase::Open | Phase::SoldOut | Phase::Ended | Phase::Degraded => true,
     });
-    if was_ready && spec.ends_at.is_some_and(|end| now >= end) {
+    if was_ready && !facts.selling && spec.ends_at.is_some_and(|end| now >= end) {
         return Phase::Ended;
     }
     match facts.progress {
         Progress::Waiting if !was_ready => Phase::Pending,
         Progress::Blocked if !was_ready => Phase::Failed,
-        Progress::PartsAway | Progress::Seeding if !was_ready => Phase::Provisioning,
+        Progress::PartsAway | Progress::Seeding | Progress::RollingOut if !was_ready => {
+            Phase::Provisioning
+        }
         Progress::Waiting | Progress::Blocked | Progress::PartsAway => Phase::Degraded,
-        // Raised stock is put in place while the sale goes on.
-        Progress::Seeding | Progress::Ready => by_clock(spec, facts.totals, now),
+        // Raised stock is put in place, and replicas are replaced, while the sale goes on.
+        Progress::Seeding | Progress::RollingOut | Progress::Ready => by_clock(spec, facts, now),
     }
 }
 
-fn by_clock(spec: &FlashSaleSpec, totals: Option<Totals>, now: Timestamp) -> Phase {
-    if spec.ends_at.is_some_and(|end| now >= end) {
+fn by_clock(spec: &FlashSaleSpec, facts: Facts, now: Timestamp) -> Phase {
+    if !facts.selling && spec.ends_at.is_some_and(|end| now >= end) {
         Phase::Ended
-    } else if spec.starts_at.is_some_and(|start| now < start) {
+    } else if !facts.selling && spec.starts_at.is_some_and(|start| now < start) {
         Phase::Scheduled
-    } else if totals.is_some_and(|totals| totals.remaining <= 0) {
+    } else if facts.totals.is_some_and(|totals| totals.remaining <= 0) {
         Phase::SoldOut
     } else {
         Phase::Open

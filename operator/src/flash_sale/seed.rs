@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use kube::ResourceExt;
+
+use super::build::TEMPLATE_CHECKSUM;
 
 /// A failed seed is tried again after this long: a database may have come up since.
 const RETRY_FAILED: Duration = Duration::from_mins(1);
@@ -28,15 +30,10 @@ pub enum Seed {
 /// What `job` says at `now`.
 #[must_use]
 pub fn state(job: &Job, now: Timestamp) -> Seed {
-    let status = job.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let is_true = |kind: &str| {
-        conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
-    };
-    if is_true("Complete").is_some() {
+    if is_true(job, "Complete").is_some() {
         return Seed::Done;
     }
-    let Some(failed) = is_true("Failed") else {
+    let Some(failed) = is_true(job, "Failed") else {
         return Seed::Running;
     };
     let since = failed.last_transition_time.as_ref().map_or(now, |time| time.0);
@@ -45,6 +42,19 @@ pub fn state(job: &Job, now: Timestamp) -> Seed {
         message: failed.message.clone().unwrap_or_default(),
         retry_after: RETRY_FAILED.saturating_sub(elapsed),
     }
+}
+
+fn is_true<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// Whether `found` is to do what `wanted` does, in another way (another image, other resources), and
+/// has not done it. A Job can't be changed, so its pods would keep what was wrong.
+#[must_use]
+pub fn is_outdated(found: &Job, wanted: &Job) -> bool {
+    let template = |job: &Job| job.annotations().get(TEMPLATE_CHECKSUM).cloned();
+    is_true(found, "Complete").is_none() && template(found) != template(wanted)
 }
 
 /// Jobs that are no longer needed: those of earlier stock, once `current` exists, and `current`

@@ -9,9 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::build::names;
+use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
+use super::secrets;
 use crate::config::DefaultImages;
-use crate::crd::{FlashSale, FlashSaleSpec};
+use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
 
 /// Why a sale can't go on, and when to look again. Becomes a condition and a requeue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct ValidatedSale {
     pub database: Credentials,
     /// Replicas the app has now, if an autoscaler decides on them.
     pub autoscaled_replicas: Option<i32>,
+    /// The database that the stock was put into.
+    pub seeded: Option<DatabaseStatus>,
+    /// The id of the database whose loss is accepted.
+    pub accepted_loss: Option<String>,
 }
 
 /// Images after defaulting.
@@ -98,18 +104,28 @@ pub fn validate(
 
     let auth = Credentials { secret: names::auth_secret(&name, &spec), data: references.auth };
     auth.check(spec.auth.is_some(), &["jwt-secret"])?;
+    if let Some(data) = &auth.data {
+        secrets::check_auth(&auth.secret, data)?;
+    }
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
     let database =
         Credentials { secret: names::database_secret(&name, &spec), data: references.database };
     match &spec.database.secret_ref {
-        Some(external) => database.check(true, &[&external.key])?,
+        Some(external) => {
+            database.check(true, &[&external.key])?;
+            if let Some(data) = &database.data {
+                secrets::check_uri(&database.secret, &external.key, data)?;
+            }
+        }
         // A database keeps the password it was created with; a new Secret would lock the app out.
         None => database
             .check(references.database_exists, &["uri", "username", "password", "database"])?,
     }
 
     Ok(ValidatedSale {
+        seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
+        accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
         autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),
         namespace: sale.namespace().unwrap_or_default(),
         name,

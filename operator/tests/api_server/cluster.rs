@@ -61,17 +61,34 @@ pub async fn owned(client: &Client, namespace: &str) -> BTreeMap<String, String>
 pub async fn everything_runs(client: &Client, namespace: &str) {
     pods_are_ready(client, namespace, "black-friday-redis", 5).await;
     pods_are_ready(client, namespace, "black-friday-db", 1).await;
-    let app: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    wait_for(&app, NAME, |app: Option<&Deployment>| app.is_some()).await;
-    let ready = json!({ "replicas": 3, "readyReplicas": 3, "availableReplicas": 3 });
-    report(&app, NAME, ready).await;
+    app_is_rolled_out(client, namespace).await;
     seed_completes(client, namespace, "").await;
+}
+
+/// All three replicas are as they are declared now.
+pub async fn app_is_rolled_out(client: &Client, namespace: &str) {
+    let app: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let found = wait_for(&app, NAME, |app: Option<&Deployment>| app.is_some()).await;
+    let status = json!({
+        "observedGeneration": found.metadata.generation,
+        "replicas": 3,
+        "updatedReplicas": 3,
+        "readyReplicas": 3,
+        "availableReplicas": 3,
+    });
+    report(&app, NAME, status).await;
 }
 
 pub async fn pods_are_ready(client: &Client, namespace: &str, name: &str, pods: i32) {
     let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
-    wait_for(&api, name, |it: Option<&StatefulSet>| it.is_some()).await;
-    report(&api, name, json!({ "replicas": pods, "readyReplicas": pods })).await;
+    let found = wait_for(&api, name, |it: Option<&StatefulSet>| it.is_some()).await;
+    let status = json!({
+        "observedGeneration": found.metadata.generation,
+        "replicas": pods,
+        "updatedReplicas": pods,
+        "readyReplicas": pods,
+    });
+    report(&api, name, status).await;
 }
 
 /// Completes the seed Job that is not `other`, and returns its name.

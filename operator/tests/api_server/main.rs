@@ -13,6 +13,7 @@ mod crd;
 mod definition;
 mod evictions;
 mod leader;
+mod lifecycle;
 mod names;
 mod reconcile;
 mod secrets;

@@ -10,7 +10,7 @@ use flashsale_operator::config::DefaultImages;
 use flashsale_operator::context::Context;
 use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
-use flashsale_operator::flash_sale::figures::Figures;
+use flashsale_operator::flash_sale::figures::{DatabaseReport, Figures, Report};
 use flashsale_operator::metrics::Metrics;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -281,18 +281,16 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// Counts that a test sets.
+/// What an app would say, counts and database, as a test sets it.
 #[derive(Default)]
-pub struct SetFigures(pub Mutex<Option<Vec<ProductStatus>>>);
+pub struct SetFigures(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
 
 impl Figures for SetFigures {
-    fn read<'a>(
-        &'a self,
-        _namespace: &'a str,
-        _sale: &'a str,
-    ) -> BoxFuture<'a, Option<Vec<ProductStatus>>> {
-        let figures = self.0.lock().unwrap().clone();
-        async move { figures }.boxed()
+    fn read<'a>(&'a self, _namespace: &'a str, _sale: &'a str) -> BoxFuture<'a, Option<Report>> {
+        let database = self.1.lock().unwrap().clone();
+        let products = self.0.lock().unwrap().clone();
+        let report = products.map(|products| Report { database, products });
+        async move { report }.boxed()
     }
 }
 

@@ -3,9 +3,14 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use flashsale_operator::crd::{DatabaseStatus, FlashSale, FlashSaleStatus};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
-use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
+use flashsale_operator::flash_sale::build::{
+    DATABASE_CHECKSUM, KubernetesResources, Prepared, build,
+};
+use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
 use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::seed::is_outdated;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::{Container, EnvVar};
 use kube::ResourceExt;
@@ -258,15 +263,15 @@ fn a_second_key_and_an_identity_provider_reach_the_app() {
         Some(variable.value_from?.secret_key_ref?.key)
     };
     let plain = with(&[]);
-    let changing = with(&[("jwt-secret-accepted", "the last one")]);
+    let changing = with(&[("jwt-secret-accepted", "the last one, as long as a key has to be")]);
     assert_eq!(key_of(&plain, "JWT_ACCEPTED_SECRET"), None);
     assert_eq!(key_of(&changing, "JWT_ACCEPTED_SECRET").unwrap(), "jwt-secret-accepted");
     assert_ne!(checksum(&plain), checksum(&changing), "the app restarts with it");
-    let other = with(&[("jwt-secret-accepted", "another")]);
+    let other = with(&[("jwt-secret-accepted", "another one, as long as a key has to be")]);
     assert_ne!(checksum(&changing), checksum(&other));
 
     let trusting = |keys| with(&[("jwks.json", keys), ("jwks-issuer", "https://id.example")]);
-    let provider = trusting("{}");
+    let provider = trusting(r#"{"keys": []}"#);
     assert_eq!(key_of(&provider, "JWKS_ISSUER").unwrap(), "jwks-issuer");
     let app = container(&provider);
     assert_eq!(value(&app.env.unwrap(), "JWKS_FILE"), "/etc/flashsale/auth/jwks.json");
@@ -275,7 +280,11 @@ fn a_second_key_and_an_identity_provider_reach_the_app() {
     let volume = pod.volumes.unwrap()[0].secret.clone().unwrap();
     let keys: Vec<String> = volume.items.unwrap().into_iter().map(|item| item.key).collect();
     assert_eq!(keys, ["jwks.json"], "no secret is in a file");
-    assert_eq!(checksum(&provider), checksum(&trusting("{ }")), "new keys need no restart");
+    assert_eq!(
+        checksum(&provider),
+        checksum(&trusting(r#"{ "keys": [] }"#)),
+        "new keys need no restart"
+    );
 }
 
 #[test]
@@ -303,4 +312,66 @@ fn an_autoscaler_keeps_its_replicas_within_the_bounds() {
     );
     let fixed = built("", References { app_replicas: Some(5), ..references() });
     assert_eq!(fixed.app.spec.unwrap().replicas, Some(3), "without one, the declared number");
+}
+
+#[test]
+fn the_seed_job_is_another_for_another_administrator_or_database() {
+    let with = |auth: &[(&str, &str)], uri: &str| {
+        let mut references = references();
+        references.auth.as_mut().unwrap().extend(data(auth));
+        references.database.as_mut().unwrap().extend(data(&[("uri", uri)]));
+        built("database: {secretRef: {name: shop-db, key: uri}}", references).seed.name_any()
+    };
+    let uri = "postgres://u:p@host:5432/shop?sslmode=require";
+    let name = with(&[], uri);
+    assert_eq!(name, with(&[], "postgres://u:rotated%40@host:5432/shop?sslmode=require"));
+    assert_ne!(name, with(&[], "postgres://u:p@host:5432/other?sslmode=require"));
+    assert_ne!(name, with(&[], "postgres://u:p@another:5432/shop?sslmode=require"));
+    assert_ne!(name, with(&[("admin-password", "another one")], uri));
+    assert_ne!(name, with(&[("admin-id", "another")], uri));
+}
+
+#[test]
+fn a_seed_job_that_is_not_done_is_outdated_by_another_template() {
+    let job = |changes: &str| built(changes, references()).seed;
+    let (wrong, right) = (job("app: {image: 'app:typo'}"), job("app: {image: 'app:1'}"));
+    assert_eq!(wrong.name_any(), right.name_any(), "it is to do the same");
+    assert!(is_outdated(&wrong, &right));
+    assert!(!is_outdated(&right, &job("app: {image: 'app:1', replicas: 2}")));
+    let memory = "app: {image: 'app:1', resources: {requests: {memory: 1Ti}}}";
+    assert!(is_outdated(&job(memory), &right));
+    let ended = |type_: &str| {
+        let mut job = wrong.clone();
+        let condition = json!({ "type": type_, "status": "True" });
+        job.status = serde_json::from_value(json!({ "conditions": [condition] })).unwrap();
+        job
+    };
+    assert!(is_outdated(&ended("Failed"), &right), "no need to wait for the next try");
+    assert!(!is_outdated(&ended("Complete"), &right), "what is done is done");
+}
+
+#[test]
+fn a_seed_knows_which_database_it_may_fill() {
+    let id = |accepted: Option<&str>, uri: &str| {
+        let mut sale = sale("");
+        let mut references = references();
+        let job = |sale: &FlashSale, references| {
+            let valid = validate(sale, references, &images()).unwrap();
+            build(&valid, &Passwords::fixed()).unwrap().seed
+        };
+        let address = job(&sale, references.clone()).annotations()[DATABASE_CHECKSUM].clone();
+        let database = DatabaseStatus { address, id: "first".to_owned() };
+        sale.status =
+            Some(FlashSaleStatus { database: Some(database), ..FlashSaleStatus::default() });
+        let accepted = accepted.map(|id| (ACCEPT_LOSS.to_owned(), id.to_owned()));
+        sale.metadata.annotations = Some(accepted.into_iter().collect());
+        references.database.as_mut().unwrap().extend(data(&[("uri", uri)]));
+        let template = job(&sale, references).spec.unwrap().template.spec.unwrap();
+        value(template.containers[0].env.as_ref().unwrap(), "DATABASE_ID")
+    };
+    let same = "postgres://u:p@h/d";
+    assert_eq!(id(None, same), "first");
+    assert_eq!(id(Some("an earlier one"), same), "first");
+    assert_eq!(id(Some("first"), same), "", "a person said so");
+    assert_eq!(id(None, "postgres://u:p@another/d"), "", "the Secret says so");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod build;
+mod cause;
 mod phase;
 mod status;
 mod validate;
@@ -50,8 +51,13 @@ fn data(entries: &[(&str, &str)]) -> SecretData {
 
 /// What is found on the second pass: the Secrets are there.
 fn references() -> References {
+    let auth = [
+        ("jwt-secret", "a key of the tests, thirty-two bytes or more"),
+        ("admin-id", "admin"),
+        ("admin-password", "open sesame"),
+    ];
     References {
-        auth: Some(data(&[("jwt-secret", "j"), ("admin-id", "admin"), ("admin-password", "a")])),
+        auth: Some(data(&auth)),
         redis: Some(data(&[("password", "r")])),
         database: Some(data(&[
             ("uri", "postgres://u:p@h/d"),

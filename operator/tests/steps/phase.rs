@@ -18,7 +18,7 @@ const AFTER: &str = "2026-11-28T00:00:00Z";
 
 fn phase_of(previous: Option<Phase>, progress: Progress, remaining: i64, now: &str) -> Phase {
     let totals = Some(Totals { stock: 100, sold: 100 - remaining, remaining });
-    phase(&sale("").spec, Facts { previous, progress, totals }, at(now))
+    phase(&sale("").spec, Facts { previous, progress, totals, selling: false }, at(now))
 }
 
 #[test]

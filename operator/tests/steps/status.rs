@@ -6,11 +6,14 @@ use std::time::Duration;
 use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase, ProductStatus};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{Applied, KubernetesResources, build};
+use flashsale_operator::flash_sale::figures::Report;
+use flashsale_operator::flash_sale::observe::Observed;
 use flashsale_operator::flash_sale::seed::{self, Seed};
 use flashsale_operator::flash_sale::update_status::{Outcome, status};
 use flashsale_operator::flash_sale::validate::{NotReady, validate};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::{images, references, sale};
@@ -26,10 +29,13 @@ const LATER: &str = "2026-11-27T12:30:00Z";
 fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Applied>> {
     let valid = validate(&sale(""), references(), &images()).unwrap();
     let mut built = build(&valid, &Passwords::fixed()).unwrap();
-    let ready = |pods: i32| json!({ "replicas": pods, "readyReplicas": pods });
+    let ready =
+        |pods: i32| json!({ "replicas": pods, "updatedReplicas": pods, "readyReplicas": pods });
     built.redis.status = serde_json::from_value(ready(redis)).unwrap();
     built.database.as_mut().unwrap().status = serde_json::from_value(ready(database)).unwrap();
-    let available = json!({ "readyReplicas": app, "availableReplicas": app });
+    let available = json!({
+        "replicas": app, "updatedReplicas": app, "readyReplicas": app, "availableReplicas": app,
+    });
     built.app.status = serde_json::from_value(available).unwrap();
     Box::new(KubernetesResources {
         missing_secrets: built.missing_secrets,
@@ -46,7 +52,12 @@ fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Appli
 }
 
 fn outcome(redis: i32, database: i32, app: i32, seed: Seed) -> Outcome {
-    Outcome::Applied { resources: applied(redis, database, app), seed, figures: None }
+    Outcome::Applied {
+        resources: applied(redis, database, app),
+        seed,
+        observed: Box::default(),
+        refusals: Vec::new(),
+    }
 }
 
 fn after(previous: Option<FlashSaleStatus>, outcome: &Outcome, now: &str) -> FlashSaleStatus {
@@ -115,7 +126,7 @@ fn what_could_not_be_looked_at_keeps_its_state() {
 
     let status = after(None, &waiting, NOON);
     assert_eq!((status.phase, status.conditions.len()), (Phase::Pending, 1));
-    let status = after(None, &Outcome::Refused("no".to_owned()), NOON);
+    let status = after(None, &Outcome::Refused(vec!["no".to_owned()]), NOON);
     assert_eq!(
         (status.phase, condition(&status, "Ready").1.as_str()),
         (Phase::Failed, "ChangeRefused")
@@ -130,8 +141,14 @@ fn counts_stay_when_nobody_answers() {
         sold,
         remaining: 100 - sold,
     };
-    let figures = Some(vec![product("B", 10), product("1", 40)]);
-    let counted = Outcome::Applied { resources: applied(5, 1, 3), seed: Seed::Done, figures };
+    let products = vec![product("B", 10), product("1", 40)];
+    let report = Some(Report { database: None, products });
+    let counted = Outcome::Applied {
+        resources: applied(5, 1, 3),
+        seed: Seed::Done,
+        observed: Box::new(Observed { report, ..Observed::default() }),
+        refusals: Vec::new(),
+    };
     let status = after(None, &counted, NOON);
     assert_eq!(status.products, [product("1", 40), product("B", 10)], "sorted");
     assert_eq!(status.totals.unwrap().sold, 50);
@@ -164,4 +181,96 @@ fn a_seed_job_that_failed_is_tried_again_after_a_minute() {
     let old = failed("2026-11-27T11:58:00Z");
     let state = seed::state(&old, at(NOON));
     assert_eq!(seed::obsolete(std::slice::from_ref(&old), &old, &state).count(), 1);
+}
+
+#[test]
+fn a_change_is_ready_when_it_is_rolled_out() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let rolling = |change: fn(&mut KubernetesResources<Applied>), pods: Vec<Pod>| {
+        let mut resources = applied(5, 1, 3);
+        change(&mut resources);
+        let outcome = Outcome::Applied {
+            resources,
+            seed: Seed::Done,
+            observed: Box::new(Observed { pods, ..Observed::default() }),
+            refusals: Vec::new(),
+        };
+        let status = after(Some(ready.clone()), &outcome, LATER);
+        assert_eq!(status.phase, Phase::Open, "it sells all the while");
+        let (holds, reason, message) = condition(&status, "Ready");
+        assert_eq!(holds, "False");
+        (reason, message)
+    };
+    let reason = |change| rolling(change, Vec::new()).0;
+    let generation = |it: &mut KubernetesResources<Applied>| it.app.metadata.generation = Some(2);
+    assert_eq!(reason(generation), "RollingOut", "not seen by the Deployment's controller yet");
+    let updated = |it: &mut KubernetesResources<Applied>| {
+        it.app.status.as_mut().unwrap().updated_replicas = Some(1);
+    };
+    assert_eq!(reason(updated), "RollingOut");
+    let surge = |it: &mut KubernetesResources<Applied>| {
+        it.app.status.as_mut().unwrap().replicas = Some(4);
+    };
+    assert_eq!(reason(surge), "RollingOut");
+    let nodes = |it: &mut KubernetesResources<Applied>| {
+        it.redis.status.as_mut().unwrap().updated_replicas = Some(4);
+    };
+    assert_eq!(reason(nodes), "RollingOut");
+
+    let ending: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "name": "black-friday-0", "deletionTimestamp": LATER,
+            "labels": { "app.kubernetes.io/component": "app" },
+        },
+        "spec": { "containers": [], "nodeName": "n1" },
+        "status": { "phase": "Running" },
+    }))
+    .unwrap();
+    let (reason, message) = rolling(|_| {}, vec![ending]);
+    assert_eq!(reason, "RollingOut");
+    assert!(message.contains("pod black-friday-0 on node n1"), "{message}");
+}
+
+#[test]
+fn a_wrong_image_is_the_cause_while_the_old_replicas_sell() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let mut resources = applied(5, 1, 3);
+    resources.app.status.as_mut().unwrap().updated_replicas = Some(1);
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "name": "black-friday-1", "labels": { "app.kubernetes.io/component": "app" },
+        },
+        "status": { "phase": "Pending", "containerStatuses": [{
+            "name": "app", "image": "app:typo", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ErrImagePull", "message": "not found" } },
+        }] },
+    }))
+    .unwrap();
+    let outcome = Outcome::Applied {
+        resources,
+        seed: Seed::Done,
+        observed: Box::new(Observed { pods: vec![pod], ..Observed::default() }),
+        refusals: Vec::new(),
+    };
+    let status = after(Some(ready), &outcome, LATER);
+    assert_eq!(status.phase, Phase::Open);
+    let (holds, reason, message) = condition(&status, "Ready");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", "ImagePullBackOff"));
+    assert!(message.contains("image app:typo can't be pulled: not found"), "{message}");
+}
+
+#[test]
+fn a_seed_that_failed_does_not_flap_while_it_is_tried_again() {
+    let failed = Seed::Failed { message: "no".to_owned(), retry_after: Duration::ZERO };
+    let before = after(None, &outcome(5, 1, 3, failed), NOON);
+    assert_eq!(before.phase, Phase::Failed);
+    assert_eq!(condition(&before, "StockSeeded").1, "SeedFailed");
+    let again = after(Some(before.clone()), &outcome(5, 1, 3, Seed::Running), LATER);
+    assert_eq!(again, before);
+    let done = after(Some(again), &outcome(5, 1, 3, Seed::Done), LATER);
+    assert_eq!(done.phase, Phase::Open);
+    let mut older = before;
+    older.observed_generation = 2;
+    let changed = after(Some(older), &outcome(5, 1, 3, Seed::Running), LATER);
+    assert_eq!(condition(&changed, "StockSeeded").1, "Seeding", "the spec was corrected");
 }

@@ -130,3 +130,36 @@ fn a_volume_is_the_sale_s_by_its_labels() {
     assert!(!labelled(&[("instance", "black"), manager]));
     assert!(!labelled(&[("instance", "black-friday"), ("managed-by", "Helm")]));
 }
+
+#[test]
+fn a_value_that_the_app_would_refuse_is_named_by_its_key() {
+    let why = |entries: &[(&str, &str)]| {
+        let mut auth = references().auth.unwrap();
+        auth.extend(data(entries));
+        let references = References { auth: Some(auth), ..references() };
+        let why = refused("auth: {secretRef: {name: keys}}", references, &images());
+        assert_eq!(
+            (why.reason, why.requeue_after),
+            ("SecretInvalid", Some(Duration::from_secs(5)))
+        );
+        why.message
+    };
+    let starts = |entries: &[(&str, &str)], key: &str| {
+        let message = why(entries);
+        assert!(message.starts_with(&format!("Secret keys: {key} ")), "{message}");
+    };
+    starts(&[("jwt-secret", "short")], "jwt-secret");
+    starts(&[("jwt-secret", "thirty-one bytes are not enough\n")], "jwt-secret");
+    starts(&[("jwt-secret-accepted", "short")], "jwt-secret-accepted");
+    starts(&[("jwks.json", "{")], "jwks.json");
+    starts(&[("jwks.json", "[]")], "jwks.json");
+    starts(&[("jwks-issuer", "https://id.example")], "jwks-issuer");
+    starts(&[("admin-password", "short")], "admin-password");
+    starts(&[("admin-password", "")], "admin-password");
+    starts(&[("admin-id", "no blanks")], "admin-id");
+
+    let url =
+        References { database: Some(data(&[("uri", "mysql://a:b@db/shop")])), ..references() };
+    let why = refused("database: {secretRef: {name: shop-db}}", url, &images());
+    assert!(why.message.starts_with("Secret shop-db: uri must be postgres://"), "{}", why.message);
+}

@@ -23,6 +23,8 @@ use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
+/// Why a container failed stands in its pod's status: the end of its log.
+pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
@@ -131,6 +133,7 @@ fn container(sale: &ValidatedSale) -> Container {
             }),
             ..Lifecycle::default()
         }),
+        termination_message_policy: Some(TERMINATION_MESSAGE.to_owned()),
         volume_mounts: jwks.then(|| {
             vec![VolumeMount {
                 name: "jwks".to_owned(),

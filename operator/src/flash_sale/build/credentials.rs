@@ -66,6 +66,10 @@ pub(super) struct Secrets {
     pub redis_checksum: String,
     /// Of the connection URI, which holds user and password.
     pub database_checksum: String,
+    /// Of the administrator's name and password.
+    pub admin_checksum: String,
+    /// Of where the connection URI leads to: another password is still the same database.
+    pub database_address: String,
 }
 
 pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
@@ -85,6 +89,10 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         ("database", "flashsale"),
     ]);
     let uri_key = sale.spec.database.secret_ref.as_ref().map_or("uri", |external| &external.key);
+
+    let admin_checksum = admin_checksum(sale.auth.data.as_ref().unwrap_or(&auth));
+    let current_uri = sale.database.data.as_ref().unwrap_or(&database).get(uri_key);
+    let database_address = hash(&current_uri.map(|uri| address(&uri.0)));
 
     let mut missing = Vec::new();
     let mut settle = |component, credentials: &Credentials, fresh: SecretData, key: &str| {
@@ -108,7 +116,30 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     }
     let redis_checksum = settle(Component::Redis, &sale.redis_auth, redis, "password");
     let database_checksum = settle(Component::Database, &sale.database, database, uri_key);
-    Secrets { missing, auth_checksum, redis_checksum, database_checksum }
+    Secrets {
+        missing,
+        auth_checksum,
+        redis_checksum,
+        database_checksum,
+        admin_checksum,
+        database_address,
+    }
+}
+
+/// With the signing key, which nobody can guess: this becomes part of a name that more people may
+/// read than the Secret, and a password that a person chose could be found by trying.
+fn admin_checksum(auth: &SecretData) -> String {
+    hash(&["jwt-secret", "admin-id", "admin-password"].map(|key| auth.get(key)))
+}
+
+/// Host, port and database of a connection URI: what is left without the user and the password.
+fn address(uri: &[u8]) -> String {
+    let uri = String::from_utf8_lossy(uri);
+    let rest = uri.trim().split_once("://").map_or(uri.trim(), |(_, rest)| rest);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{host}{path}")
 }
 
 fn data(entries: &[(&str, &str)]) -> BTreeMap<String, ByteString> {

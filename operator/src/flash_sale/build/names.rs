@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::ResourceExt;
 
 use crate::crd::FlashSaleSpec;
 use crate::flash_sale::validate::ValidatedSale;
@@ -12,6 +14,8 @@ use crate::flash_sale::validate::ValidatedSale;
 pub const MANAGED_BY: &str = "flashsale-operator";
 /// The one volume of each pod that has one.
 pub const VOLUME: &str = "data";
+const INSTANCE: &str = "app.kubernetes.io/instance";
+const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of a Redis node.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of the sale's own database.
@@ -42,6 +46,12 @@ impl Component {
             Self::App => "app",
             Self::Seed => "seed",
         }
+    }
+
+    /// Whether a pod is of this part.
+    #[must_use]
+    pub fn has(self, pod: &Pod) -> bool {
+        pod.labels().get(COMPONENT).is_some_and(|component| component == self.as_str())
     }
 }
 
@@ -114,15 +124,21 @@ pub fn redis_nodes(sale: &ValidatedSale) -> String {
 pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", "flashsale"),
-        ("app.kubernetes.io/instance", name),
-        ("app.kubernetes.io/component", component.as_str()),
+        (INSTANCE, name),
+        (COMPONENT, component.as_str()),
         ("app.kubernetes.io/managed-by", MANAGED_BY),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
 }
 
-/// The same as a query.
+/// What tells all pods of a sale from all others, as a query.
+#[must_use]
+pub fn sale_selector(name: &str) -> String {
+    format!("{INSTANCE}={name},app.kubernetes.io/managed-by={MANAGED_BY}")
+}
+
+/// The labels of a part as a query.
 #[must_use]
 pub fn selector(name: &str, component: Component) -> String {
     let labels = labels(name, component).into_iter();

@@ -1,51 +1,64 @@
-//! The Job that puts the declared stock in place. Its name is the hash of what it is to do: the
-//! same stock is the same Job, raised stock another one.
+//! The Job that puts the declared stock and the administrator's account in place. Its name is the
+//! hash of what it is to do: the same stock is the same Job; raised stock, another password or
+//! another database is another one.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, PodSpec, PodTemplateSpec, Volume,
 };
 
+use super::credentials::Secrets;
 use super::names::{self, Component};
-use super::{app, catalog, hash, pods};
+use super::{DATABASE_CHECKSUM, TEMPLATE_CHECKSUM, app, catalog, hash, pods};
+use crate::flash_sale::database;
 use crate::flash_sale::validate::ValidatedSale;
 
 const MOUNT: &str = "/etc/flashsale";
 
 /// No time to live: the finished Job is the record that this stock is in place.
-pub(super) fn job(sale: &ValidatedSale, catalog_json: &str) -> Job {
-    let inputs = (catalog_json, &sale.database.secret, sale.spec.redis.nodes);
+pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -> Job {
+    let inputs = (
+        catalog_json,
+        (&sale.database.secret, &secrets.database_address),
+        sale.spec.redis.nodes,
+        &secrets.admin_checksum,
+        &sale.accepted_loss,
+    );
     let name = format!("{}-seed-{}", sale.name, &hash(&inputs)[..8]);
+    let template = template(sale, secrets);
+    let mut metadata = names::metadata(sale, name, Component::Seed);
+    let address = (DATABASE_CHECKSUM.to_owned(), secrets.database_address.clone());
+    metadata.annotations = Some([(TEMPLATE_CHECKSUM.to_owned(), hash(&template)), address].into());
     Job {
-        metadata: names::metadata(sale, name, Component::Seed),
-        spec: Some(JobSpec {
-            backoff_limit: Some(5),
-            template: PodTemplateSpec {
-                metadata: Some(pods::template_metadata(&sale.name, Component::Seed, &[])),
-                spec: Some(PodSpec {
-                    containers: vec![container(sale)],
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    restart_policy: Some("Never".to_owned()),
-                    security_context: Some(pods::pod_security(app::USER)),
-                    volumes: Some(vec![Volume {
-                        name: "catalog".to_owned(),
-                        config_map: Some(ConfigMapVolumeSource {
-                            name: names::catalog(&sale.name),
-                            ..ConfigMapVolumeSource::default()
-                        }),
-                        ..Volume::default()
-                    }]),
-                    ..PodSpec::default()
-                }),
-            },
-            ..JobSpec::default()
-        }),
+        metadata,
+        spec: Some(JobSpec { backoff_limit: Some(5), template, ..JobSpec::default() }),
         status: None,
     }
 }
 
-fn container(sale: &ValidatedSale) -> Container {
+fn template(sale: &ValidatedSale, secrets: &Secrets) -> PodTemplateSpec {
+    PodTemplateSpec {
+        metadata: Some(pods::template_metadata(&sale.name, Component::Seed, &[])),
+        spec: Some(PodSpec {
+            containers: vec![container(sale, secrets)],
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".to_owned()),
+            security_context: Some(pods::pod_security(app::USER)),
+            volumes: Some(vec![Volume {
+                name: "catalog".to_owned(),
+                config_map: Some(ConfigMapVolumeSource {
+                    name: names::catalog(&sale.name),
+                    ..ConfigMapVolumeSource::default()
+                }),
+                ..Volume::default()
+            }]),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
     // A user's own Secret may leave the administrator out.
     let optional = sale.spec.auth.is_some();
     let mut env = app::environment(sale);
@@ -54,10 +67,15 @@ fn container(sale: &ValidatedSale) -> Container {
         pods::secret_env("ADMIN_ID", &sale.auth.secret, "admin-id", optional),
         pods::secret_env("ADMIN_PASSWORD", &sale.auth.secret, "admin-password", optional),
     ]);
+    // Absent for the first seed: any database will do.
+    let accepted = sale.accepted_loss.as_deref();
+    let expected = database::expected(sale.seeded.as_ref(), &secrets.database_address, accepted);
+    env.extend(expected.map(|seeded| pods::env("DATABASE_ID", seeded.id.clone())));
     Container {
         args: Some(vec!["seed".to_owned()]),
         env: Some(env),
         volume_mounts: Some(vec![pods::mount("catalog", MOUNT)]),
+        termination_message_policy: Some(app::TERMINATION_MESSAGE.to_owned()),
         ..pods::container("seed", &sale.images.app, sale.spec.app.resources.as_ref())
     }
 }

@@ -1,0 +1,173 @@
+//! Why the pods of a part do not run, as their status and the events about them say it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use kube::ResourceExt;
+
+use super::build::names::Component;
+
+/// Why a part is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Kubernetes' own word for it, one of a fixed set.
+    pub reason: &'static str,
+    /// In the words of the container runtime, the scheduler or the container itself.
+    pub message: String,
+}
+
+/// A warning about an object of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The part.
+    pub component: Component,
+    /// Such as `FailedCreate`.
+    pub reason: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// How long a container that was started again may run until its last failure is no news.
+const RESTARTED: Duration = Duration::from_mins(1);
+/// A message is for people, and part of a status.
+const LONGEST_MESSAGE: usize = 500;
+
+/// Why pods of `component` do not run; the newest pod with a cause counts.
+#[must_use]
+pub fn find(
+    component: Component,
+    pods: &[Pod],
+    warnings: &[Warning],
+    now: Timestamp,
+) -> Option<Cause> {
+    let mut pods: Vec<&Pod> = pods.iter().filter(|pod| component.has(pod)).collect();
+    pods.sort_by_key(|pod| (std::cmp::Reverse(pod.creation_timestamp()), pod.name_any()));
+    pods.into_iter().find_map(|pod| of_pod(pod, now)).or_else(|| {
+        let about = warnings.iter().filter(|warning| warning.component == component);
+        about.rev().find_map(of_warning)
+    })
+}
+
+fn of_warning(warning: &Warning) -> Option<Cause> {
+    let reason = match warning.reason.as_str() {
+        "FailedCreate" => "FailedCreate",
+        "FailedMount" | "FailedAttachVolume" => "FailedMount",
+        "ProvisioningFailed" => "ProvisioningFailed",
+        "FailedCreatePodSandBox" => "FailedCreatePodSandBox",
+        _ => return None,
+    };
+    Some(Cause { reason, message: shortened(&warning.message) })
+}
+
+fn of_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
+    let status = pod.status.as_ref()?;
+    if pod.metadata.deletion_timestamp.is_some() || is_ready(pod) {
+        return None;
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let mut containers = init.chain(status.container_statuses.iter().flatten());
+    let cause = containers
+        .find_map(|container| of_container(container, now))
+        .or_else(|| unschedulable(pod))
+        .or_else(|| evicted(pod))?;
+    Some(Cause { message: format!("pod {}: {}", pod.name_any(), cause.message), ..cause })
+}
+
+/// Whether a pod takes requests.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+    let reason = found.reason.as_deref().unwrap_or_default();
+    Some((&found.status, reason, found.message.as_deref().unwrap_or_default()))
+}
+
+fn unschedulable(pod: &Pod) -> Option<Cause> {
+    let (status, reason, message) = condition(pod, "PodScheduled")?;
+    let is_so = status == "False" && reason == "Unschedulable";
+    is_so.then(|| Cause { reason: "Unschedulable", message: shortened(message) })
+}
+
+fn evicted(pod: &Pod) -> Option<Cause> {
+    let status = pod.status.as_ref()?;
+    let (reason, message) = (status.reason.as_deref()?, status.message.as_deref()?);
+    let failed = status.phase.as_deref() == Some("Failed");
+    failed.then(|| Cause {
+        reason: "PodFailed",
+        message: format!("{reason}: {}", shortened(message)),
+    })
+}
+
+fn of_container(container: &ContainerStatus, now: Timestamp) -> Option<Cause> {
+    let state = container.state.as_ref()?;
+    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let failed = match state {
+        ContainerState { waiting: Some(waiting), .. } => {
+            let message = waiting.message.as_deref().unwrap_or_default();
+            let waits = waits_for(container, waiting.reason.as_deref(), message);
+            if waits.is_some() {
+                return waits;
+            }
+            last
+        }
+        ContainerState { terminated: Some(terminated), .. } => Some(terminated),
+        ContainerState { running: Some(running), .. } => {
+            let since = running.started_at.as_ref().map_or(now, |at| at.0);
+            let ran = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            last.filter(|_| ran < RESTARTED)
+        }
+        ContainerState { .. } => last,
+    };
+    failed.filter(|failed| failed.exit_code != 0).map(|failed| crashed(&container.name, failed))
+}
+
+/// What the kubelet says of a container that it can't start.
+fn waits_for(container: &ContainerStatus, reason: Option<&str>, message: &str) -> Option<Cause> {
+    let (reason, what) = match reason? {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => {
+            ("ImagePullBackOff", format!("image {} can't be pulled", container.image))
+        }
+        "CreateContainerConfigError" => {
+            ("CreateContainerConfigError", format!("container {} can't be made", container.name))
+        }
+        "CreateContainerError" | "RunContainerError" => {
+            ("RunContainerError", format!("container {} can't be started", container.name))
+        }
+        _ => return None,
+    };
+    // The kubelet says the same with and without this, in turns.
+    let message = message.split_once("ErrImagePull: ").map_or(message, |(_, message)| message);
+    Some(Cause { reason, message: format!("{what}: {}", shortened(message)) })
+}
+
+fn crashed(container: &str, failed: &ContainerStateTerminated) -> Cause {
+    if failed.reason.as_deref() == Some("OOMKilled") {
+        let message = format!("container {container} needed more memory than its limit");
+        return Cause { reason: "OOMKilled", message };
+    }
+    let code = failed.exit_code;
+    let why = failed.message.as_deref().and_then(last_words).unwrap_or("its log says why");
+    let message = format!("container {container} exited with {code}: {}", shortened(why));
+    Cause { reason: "CrashLoopBackOff", message }
+}
+
+/// Of the end of a log: what the app says of its own end, or else the last line.
+fn last_words(log: &str) -> Option<&str> {
+    let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
+    let own = lines.clone().filter_map(|line| line.strip_prefix("flashsale-app: ")).last();
+    own.or_else(|| lines.filter(|line| !line.starts_with("note: ")).last())
+}
+
+fn shortened(message: &str) -> String {
+    message.trim().chars().take(LONGEST_MESSAGE).collect()
+}

@@ -1,0 +1,137 @@
+//! Between steps 4 and 5: what is known of a sale beside the objects that were applied. The app is
+//! asked each time; pods and events only while something is not as it shall be, so that nothing of
+//! them is watched.
+
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::build::names::{self, Component};
+use super::build::{Applied, KubernetesResources};
+use super::cause::{self, Cause, Warning};
+use super::figures::Report;
+use crate::context::Context;
+
+/// What was seen beside the objects that were applied.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// What the app says of the sale, if it could be asked.
+    pub report: Option<Report>,
+    /// All pods of the sale; empty while all is as it shall be.
+    pub pods: Vec<Pod>,
+    /// Warnings about what has no pod, or about a pod whose status says nothing.
+    pub warnings: Vec<Warning>,
+    /// Why replicas that run take no requests, in their own words.
+    pub unready: Vec<String>,
+}
+
+/// Pods or events could not be read.
+#[derive(Debug, Error)]
+#[error("cannot list {what}")]
+pub struct Error {
+    what: String,
+    source: kube::Error,
+}
+
+impl Observed {
+    /// Why pods of a part do not run.
+    #[must_use]
+    pub fn cause(&self, component: Component, now: Timestamp) -> Option<Cause> {
+        cause::find(component, &self.pods, &self.warnings, now)
+    }
+}
+
+/// Looks for the causes: pods, events, and what replicas that are not ready say.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn causes(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    resources: &KubernetesResources<Applied>,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let of_sale = ListParams::default().labels(&names::sale_selector(name));
+    observed.pods = list::<Pod>(context, namespace, &of_sale).await?;
+    observed.warnings.clear();
+    for (component, kind, object) in mute(resources, &observed.pods) {
+        let about = format!("regarding.kind={kind},regarding.name={object},type=Warning");
+        let about = ListParams::default().fields(&about);
+        let mut events = list::<Event>(context, namespace, &about).await?;
+        events.sort_by_key(last_seen);
+        observed.warnings.extend(events.into_iter().map(|event| Warning {
+            component,
+            reason: event.reason.unwrap_or_default(),
+            message: event.note.unwrap_or_default(),
+        }));
+    }
+    let unready = observed.pods.iter().find(|pod| {
+        let running = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        Component::App.has(pod) && running == Some("Running") && !cause::is_ready(pod)
+    });
+    let ip = unready.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
+    observed.unready = match ip {
+        Some(ip) => context.figures.unready(&ip).await,
+        None => Vec::new(),
+    };
+    Ok(())
+}
+
+async fn list<K>(context: &Context, namespace: &str, which: &ListParams) -> Result<Vec<K>, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(context.client.clone(), namespace);
+    let failed = |source| Error { what: K::plural(&()).into_owned(), source };
+    Ok(api.list(which).await.map_err(failed)?.items)
+}
+
+fn last_seen(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+    let first = event.event_time.as_ref().map(|time| time.0);
+    series.or_else(|| event.deprecated_last_timestamp.as_ref().map(|time| time.0)).or(first)
+}
+
+/// Objects whose own status does not say what is wrong, so that the events about them must.
+fn mute(
+    resources: &KubernetesResources<Applied>,
+    pods: &[Pod],
+) -> Vec<(Component, &'static str, String)> {
+    let mut mute = Vec::new();
+    let sets = [(Component::Redis, Some(&resources.redis))];
+    let sets = sets.into_iter().chain([(Component::Database, resources.database.as_ref())]);
+    for (component, set) in sets.filter_map(|(component, set)| Some((component, set?))) {
+        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+        let there = pods.iter().filter(|pod| component.has(pod)).count();
+        if there < usize::try_from(wanted).unwrap_or_default() {
+            mute.push((component, "StatefulSet", set.name_any()));
+        }
+    }
+    let seeded = resources.seed.status.as_ref().is_some_and(|job| job.completion_time.is_some());
+    if !seeded && !pods.iter().any(|pod| Component::Seed.has(pod)) {
+        mute.push((Component::Seed, "Job", resources.seed.name_any()));
+    }
+    for component in [Component::Redis, Component::Database, Component::Seed, Component::App] {
+        let pending = |pod: &&Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            component.has(pod) && phase == Some("Pending")
+        };
+        let Some(pod) = pods.iter().find(pending) else { continue };
+        mute.push((component, "Pod", pod.name_any()));
+        if matches!(component, Component::Redis | Component::Database) {
+            mute.push((component, "PersistentVolumeClaim", format!("data-{}", pod.name_any())));
+        }
+    }
+    mute
+}

@@ -1,0 +1,80 @@
+//! Whether the pods are those that are declared, and which of the others still sell.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::build::names::Component;
+
+/// How far a change of a workload has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Pods as they are declared.
+    pub updated: i32,
+    /// Pods that there shall be.
+    pub wanted: i32,
+    /// Whether there are no others; pods that are still ending are not counted by Kubernetes.
+    pub done: bool,
+}
+
+/// Of the app.
+#[must_use]
+pub fn of_app(app: &Deployment) -> Rollout {
+    let wanted = app.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    let status = app.status.clone().unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let seen = status.observed_generation.unwrap_or_default() >= generation(app);
+    let done = seen && updated == wanted && status.replicas.unwrap_or_default() == updated;
+    Rollout { updated: if seen { updated } else { 0 }, wanted, done }
+}
+
+/// Of Redis nodes or of the database.
+#[must_use]
+pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
+    let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    let status = nodes.status.clone().unwrap_or_default();
+    let updated = status.updated_replicas.unwrap_or_default();
+    let seen = status.observed_generation.unwrap_or_default() >= generation(nodes);
+    Rollout { updated: if seen { updated } else { 0 }, wanted, done: seen && updated == wanted }
+}
+
+fn generation<K: kube::Resource>(workload: &K) -> i64 {
+    workload.meta().generation.unwrap_or_default()
+}
+
+/// A replica that is ending: it may have requests under way, and connections that are open.
+#[must_use]
+pub fn ending(pods: &[Pod]) -> Option<&Pod> {
+    pods.iter().find(|pod| {
+        Component::App.has(pod) && runs(pod) && pod.metadata.deletion_timestamp.is_some()
+    })
+}
+
+/// A replica that sells at `now` by the times it was started with, whatever is declared since.
+#[must_use]
+pub fn selling(pods: &[Pod], now: Timestamp) -> Option<&Pod> {
+    pods.iter().find(|pod| {
+        let opened = time(pod, "SALE_STARTS_AT").is_none_or(|starts| now >= starts);
+        let ended = time(pod, "SALE_ENDS_AT").is_some_and(|ends| now >= ends);
+        Component::App.has(pod) && runs(pod) && opened && !ended
+    })
+}
+
+fn runs(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
+fn time(pod: &Pod, name: &str) -> Option<Timestamp> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let container = containers.iter().find(|container| container.name == "app")?;
+    let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
+    variable.value.as_deref()?.parse().ok()
+}
+
+/// A pod for a message.
+#[must_use]
+pub fn named(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    node.map_or_else(|| pod.name_any(), |node| format!("{} on node {node}", pod.name_any()))
+}

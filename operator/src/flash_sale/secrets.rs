@@ -1,0 +1,84 @@
+//! What the values of a sale's Secrets must be. The app would refuse them too, but only at its
+//! start, and in the words of its environment.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::dereference::SecretData;
+use super::validate::NotReady;
+
+/// Secrets are not watched, so one that is wrong is looked at again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Of a signing key, as RFC 7518 asks for with HS256.
+const KEY_BYTES: usize = 32;
+
+/// Checks signing keys, administrator and identity provider.
+///
+/// # Errors
+/// The first key whose value can't be used.
+pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    let invalid = |key: &str, rule: &str| Err(invalid(secret, key, rule));
+    for key in ["jwt-secret", "jwt-secret-accepted"] {
+        if value(data, key).is_some_and(|value| value.len() < KEY_BYTES) {
+            return invalid(
+                key,
+                "must have at least 32 bytes; make one with: openssl rand -hex 32",
+            );
+        }
+    }
+    if let Some(keys) = value(data, "jwks.json") {
+        let keys: Option<Value> = serde_json::from_slice(keys).ok();
+        if !keys.is_some_and(|keys| keys["keys"].is_array()) {
+            return invalid("jwks.json", "must be a JSON Web Key Set: {\"keys\": [...]}");
+        }
+    } else if let Some(key) =
+        ["jwks-issuer", "jwks-audience"].into_iter().find(|key| value(data, key).is_some())
+    {
+        return invalid(key, "needs jwks.json, the provider's public keys");
+    }
+    let (id, password) = (value(data, "admin-id"), value(data, "admin-password"));
+    match (id.map(String::from_utf8_lossy), password.map(String::from_utf8_lossy)) {
+        (None, None) => Ok(()),
+        (Some(_), None) => invalid("admin-password", "is needed with admin-id"),
+        (None, Some(_)) => invalid("admin-id", "is needed with admin-password"),
+        (Some(id), Some(_)) if !is_account_id(&id) => {
+            invalid("admin-id", "must be 1 to 64 letters, digits, '.', '_', '-' or '@'")
+        }
+        (Some(_), Some(password)) if !(8..=128).contains(&password.chars().count()) => {
+            invalid("admin-password", "must have 8 to 128 characters")
+        }
+        (Some(_), Some(_)) => Ok(()),
+    }
+}
+
+/// Checks the connection URI of a database.
+///
+/// # Errors
+/// When it names no PostgreSQL.
+pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotReady> {
+    let uri = value(data, key).unwrap_or_default();
+    if uri.starts_with(b"postgres://") || uri.starts_with(b"postgresql://") {
+        return Ok(());
+    }
+    Err(invalid(secret, key, "must be postgres://user:password@host:port/database"))
+}
+
+/// A line end that an editor left is no part of a value; an empty one counts as absent.
+fn value<'a>(data: &'a SecretData, key: &str) -> Option<&'a [u8]> {
+    let value = data.get(key)?.0.trim_ascii_end();
+    (!value.is_empty()).then_some(value)
+}
+
+fn is_account_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_@".contains(c);
+    (1..=64).contains(&id.len()) && id.chars().all(allowed)
+}
+
+fn invalid(secret: &str, key: &str, rule: &str) -> NotReady {
+    NotReady {
+        reason: "SecretInvalid",
+        message: format!("Secret {secret}: {key} {rule}"),
+        requeue_after: Some(RETRY),
+    }
+}

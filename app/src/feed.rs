@@ -25,6 +25,7 @@ use self::places::{Place, Places};
 use crate::config::ListenersConfig;
 use crate::error::ApiError;
 use crate::sale::{Listing, PurchaseError, Sale};
+use crate::upkeep::restarting;
 
 /// The least time between two events.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -171,7 +172,8 @@ impl Feed {
         tokio::spawn(async move {
             let shutdown = telling.shutdown.clone();
             // None: shut down.
-            let _ = shutdown.run_until_cancelled(telling.tell()).await;
+            let telling = restarting("telling listeners", || telling.tell());
+            let _ = shutdown.run_until_cancelled(telling).await;
         });
         Self { shared }
     }

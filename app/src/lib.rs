@@ -18,3 +18,4 @@ pub mod seed;
 pub mod serve;
 pub mod state;
 pub mod stores;
+mod upkeep;

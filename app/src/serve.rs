@@ -30,6 +30,7 @@ use crate::router;
 use crate::routes::probes::ProbeState;
 use crate::sale::Sale;
 use crate::state::{AppState, Parts, Readiness};
+use crate::upkeep::restarting;
 
 /// How often what is away at start is tried again.
 const START_RETRY: Duration = Duration::from_millis(250);
@@ -86,7 +87,10 @@ pub async fn run(
         async move {
             let working = async {
                 become_ready(&ledger, &redlock, &sale, &readiness).await;
-                tokio::join!(keep_fresh(&sale), sale.keep());
+                tokio::join!(
+                    restarting("reading the catalog", || keep_fresh(&sale)),
+                    restarting("keeping the stores in agreement", || sale.keep()),
+                );
             };
             // None: shut down.
             let _ = shutdown.run_until_cancelled(working).await;
@@ -95,7 +99,10 @@ pub async fn run(
     });
     if let Some(provider) = provider {
         let shutdown = shutdown.clone();
-        tokio::spawn(async move { shutdown.run_until_cancelled(provider.follow()).await });
+        tokio::spawn(async move {
+            let following = restarting("reading the provider's keys", || provider.follow());
+            shutdown.run_until_cancelled(following).await
+        });
     }
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, clients };

@@ -100,9 +100,10 @@ impl std::str::FromStr for Order {
 /// How one acquisition behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a caller waits for the lock before it is told so.
+    /// How long a caller waits for the lock before it is told so; at most a year.
     pub wait_timeout: Duration,
-    /// How long a node keeps the lock for a holder that says nothing more.
+    /// How long a node keeps the lock for a holder that says nothing more: from [`SHORTEST_LEASE`] to
+    /// [`Config::longest_lease`], and at most a year.
     pub lease_time: Duration,
     /// Who comes first.
     pub order: Order,

@@ -28,8 +28,8 @@ impl Redlock {
     /// Starts connecting to the nodes; those that are away are tried again and again.
     ///
     /// # Errors
-    /// [`AcquireError::BadNode`] or [`AcquireError::NoNodes`] for a configuration that can never
-    /// work.
+    /// [`AcquireError::BadNode`], [`AcquireError::NoNodes`] or [`AcquireError::BadConfig`] for a
+    /// configuration that can never work.
     pub fn start(config: &Config) -> Result<Self, AcquireError> {
         Self::start_observed(config, Arc::new(Unobserved))
     }
@@ -90,7 +90,8 @@ impl Redlock {
     /// Acquires one resource; in the order of arrival over all clients if the policy says so.
     ///
     /// # Errors
-    /// [`AcquireError::Timeout`] or [`AcquireError::QuorumUnavailable`] at the end of the wait.
+    /// [`AcquireError::Timeout`] or [`AcquireError::QuorumUnavailable`] at the end of the wait; at once
+    /// what [can never be had](AcquireError::is_invalid).
     pub async fn acquire(&self, resource: &str, policy: Policy) -> Result<Lease, AcquireError> {
         match policy.order {
             Order::Unordered => self.acquire_all(&[resource], policy).await,

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LEASE, client, config, connected, node, patient, policy};
+use common::{LEASE, client, config, connected, node, patient, policy, until};
 use redlock::{
-    AcquireError, Batch, Combiner, CombinerConfig, Config, Domain, Entry, ExtendError, Lease,
-    Order, Policy, Redlock,
+    AcquireError, AcquireOutcome, Batch, Combiner, CombinerConfig, Config, Domain, Entry,
+    ExtendError, Lease, Observer, Order, Policy, Redlock, SubmitError,
 };
 use testkit::RedisServer;
 
@@ -37,6 +38,16 @@ impl Batch for Echo {
             entry.reply(item);
         }
         Vec::new()
+    }
+}
+
+/// How acquisitions ended.
+#[derive(Default)]
+struct Outcomes(Mutex<Vec<AcquireOutcome>>);
+
+impl Observer for Outcomes {
+    fn acquired(&self, outcome: AcquireOutcome, _: Duration, _: u32) {
+        self.0.lock().unwrap().push(outcome);
     }
 }
 
@@ -89,7 +100,9 @@ async fn a_lease_without_end_is_refused_unless_the_longest_has_none_either() {
 #[tokio::test]
 async fn a_lease_of_less_than_a_millisecond_is_refused_and_no_outage() {
     let nodes = RedisServer::start_many(1).unwrap();
-    let redlock = client(&nodes).await;
+    let outcomes = Arc::new(Outcomes::default());
+    let redlock = Redlock::start_observed(&config(&nodes), Arc::clone(&outcomes) as _).unwrap();
+    until("the node is connected", || redlock.has_quorum()).await;
     for lease_time in [Duration::ZERO, Duration::from_micros(999)] {
         for order in [Order::Unordered, Order::Fair] {
             let policy = Policy { order, ..policy(Duration::from_secs(20), lease_time) };
@@ -97,6 +110,10 @@ async fn a_lease_of_less_than_a_millisecond_is_refused_and_no_outage() {
             let too_short =
                 AcquireError::LeaseTooShort { lease_time, shortest: redlock::SHORTEST_LEASE };
             assert_eq!(error, too_short, "{order:?}");
+            let combiner = Combiner::new(redlock.clone(), Echo(policy), CombinerConfig::default());
+            assert_eq!(combiner.submit("x", 7).await, Err(SubmitError::Lock(too_short)));
+            let told = std::mem::take(&mut *outcomes.0.lock().unwrap());
+            assert_eq!(told, [AcquireOutcome::Invalid; 2], "{order:?}");
         }
     }
     let lease = redlock.acquire("x", patient()).await.unwrap();

@@ -62,10 +62,11 @@ async fn sign_ups_of_an_address_have_a_budget() {
             break answer;
         }
         made += 1;
+        assert!(made < 500, "there is no budget");
     };
     assert_eq!(refused.problem(), (429, "too_many_attempts"));
     let seconds: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((1..=2).contains(&seconds), "{seconds}");
+    assert_eq!(seconds, 1);
     assert!(made >= 30, "{made}");
     // Others sign up, and those who have an account at that address log in.
     let other = ("x-forwarded-for", "192.0.2.1");

@@ -10,7 +10,7 @@
 //!   this id was used with success before: whoever attacks an account from a thousand addresses
 //!   locks out the thousand and every new one, but never the addresses its owner is known at.
 //!
-//! A sign-up has one: of an **address**: 30, and one more each 2 s. The 30 are fewer than may wait
+//! A sign-up has one: of an **address**: 30, and one more each second. The 30 are fewer than may wait
 //! to be hashed ([`Passwords`](super::Passwords)), so one address never fills that queue. Unlike a
 //! log-in it costs what it costs, whether or not an account is made.
 //!
@@ -39,7 +39,7 @@ struct Budget {
 const OF_PAIR: Budget = Budget { attempts: 5, refill: Duration::from_secs(30) };
 const OF_ADDRESS: Budget = Budget { attempts: 300, refill: Duration::from_secs(1) };
 const OF_ID: Budget = Budget { attempts: 50, refill: Duration::from_secs(10) };
-const SIGN_UPS: Budget = Budget { attempts: 30, refill: Duration::from_secs(2) };
+const SIGN_UPS: Budget = Budget { attempts: 30, refill: Duration::from_secs(1) };
 
 /// Counts attempts.
 #[derive(Debug, Default)]
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_thirty_sign_ups_and_one_more_each_two_seconds() {
+    fn an_address_has_thirty_sign_ups_and_one_more_each_second() {
         let world = World::new();
         let address: IpAddr = ATTACKER.parse().unwrap();
         let paid: Vec<_> =

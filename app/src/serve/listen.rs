@@ -59,9 +59,9 @@ mod tests {
             SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
         ] {
-            let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-            assert_eq!(accepted.unwrap().1.ip().to_canonical(), address.ip());
-            client.unwrap();
+            let _client = TcpStream::connect(address).await.unwrap();
+            let (_, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip().to_canonical(), address.ip());
         }
     }
 

@@ -4,8 +4,6 @@
 //! A listener costs a place, and memory for one event, however slowly it reads: it gets the newest
 //! event, not each. It knows no HTTP but the form of an event.
 
-mod places;
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -21,9 +19,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use self::places::{Place, Places};
 use crate::config::ListenersConfig;
 use crate::error::ApiError;
+use crate::places::{NoPlace, Place, Places};
 use crate::sale::{Listing, PurchaseError, Sale};
 use crate::upkeep::restarting;
 
@@ -194,7 +192,10 @@ impl Feed {
         address: IpAddr,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, ApiError> {
         self.shared.sale.catalog().loaded()?;
-        let place = self.shared.places.take(address)?;
+        let place = self.shared.places.take(address).map_err(|none| match none {
+            NoPlace::Full => ApiError::TooManyListeners,
+            NoPlace::FullHere => ApiError::TooManyListenersHere,
+        })?;
         let mut events = self.shared.subscribe(topic)?;
         events.mark_changed();
         self.shared.wanted.notify_one();

@@ -11,6 +11,7 @@ pub mod feed;
 mod json;
 pub mod ledger;
 pub mod metrics;
+mod places;
 pub mod router;
 mod routes;
 pub mod sale;

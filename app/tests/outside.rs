@@ -112,6 +112,37 @@ async fn a_storm_of_sign_ups_keeps_nobody_from_logging_in() {
     tokio::join!(join_all((0..100).map(storm)), log_in);
 }
 
+#[tokio::test]
+async fn an_address_that_guesses_passwords_keeps_nobody_else_from_logging_in() {
+    let sale = behind_a_proxy().await;
+    let ann = json!({"id": "ann", "password": "correct horse"});
+    assert_eq!(post(&sale, "/v1/auth/signup", &ann).await.status, 201);
+    let calm = AtomicBool::new(false);
+    let overloaded = AtomicUsize::new(0);
+    let storm = async |caller: usize| {
+        for n in 0.. {
+            if calm.load(Ordering::Relaxed) {
+                return;
+            }
+            let guess = json!({"id": format!("user{caller}.{n}"), "password": "a guess or so"});
+            let header = ("x-forwarded-for", "192.0.2.66");
+            if from(&sale, "login", header, &guess).await.status == 503 {
+                overloaded.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    let log_in = async {
+        let full = async || overloaded.load(Ordering::Relaxed) > 0;
+        eventually("the address has its share of the queue", full).await;
+        for _ in 0..10 {
+            let header = ("x-forwarded-for", "192.0.2.1");
+            assert_eq!(from(&sale, "login", header, &ann).await.status, 200);
+        }
+        calm.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all((0..100).map(storm)), log_in);
+}
+
 /// What a browser asks before a page of this origin may buy.
 async fn preflight(sale: &TestSale, origin: &str) -> Answer {
     let url = format!("{}/v1/purchases", sale.replicas[0].api);

@@ -3,8 +3,10 @@
 //!
 //! Log-ins go first. They wait in a queue of their own for the processors' slots, and only a few
 //! sign-ups at a time are let into it: a storm of sign-ups delays a log-in by those few, and a storm
-//! of log-ins leaves the sign-ups a ninth of the slots.
+//! of log-ins leaves the sign-ups a ninth of the slots. One address has half of the log-ins' places, so
+//! it does not keep the others out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::metrics::ClientMetrics;
+use crate::places::Places;
 
 /// How many log-ins may wait for each password at work, and how many sign-ups: about a second's
 /// worth.
@@ -31,6 +34,8 @@ pub struct Passwords {
     log_ins: Arc<Semaphore>,
     /// Places for sign-ups at work and waiting.
     sign_ups: Arc<Semaphore>,
+    /// Of the log-ins' places, those of each address.
+    shares: Arc<Places>,
     /// Sign-ups that may wait among the log-ins.
     in_line: Arc<Semaphore>,
     /// The hash of no password: checked for an unknown account, so that it takes as long.
@@ -51,6 +56,8 @@ pub enum PasswordError {
     #[error(transparent)]
     Internal(#[from] anyhow::Error),
 }
+
+const OVERLOADED: PasswordError = PasswordError::Overloaded { retry_after: Duration::from_secs(2) };
 
 /// A place in the queue, then at work.
 struct Turn {
@@ -78,10 +85,12 @@ impl Passwords {
             .hash_password(random.as_bytes())
             .map_err(|error| anyhow!("cannot hash a password: {error}"))?;
         let slots = (cores / 2).max(1);
+        let places = slots * (1 + WAITING);
         Ok(Self {
             slots: Arc::new(Semaphore::new(slots)),
-            log_ins: Arc::new(Semaphore::new(slots * (1 + WAITING))),
-            sign_ups: Arc::new(Semaphore::new(slots * (1 + WAITING))),
+            log_ins: Arc::new(Semaphore::new(places)),
+            shares: Places::new(places, places / 2),
+            sign_ups: Arc::new(Semaphore::new(places)),
             in_line: Arc::new(Semaphore::new(slots * SIGN_UPS_IN_LINE)),
             nobody: nobody.to_string().into(),
             metrics: None,
@@ -105,6 +114,21 @@ impl Passwords {
                 .map_err(|error| anyhow!("cannot hash a password: {error}"))
         })
         .await
+    }
+
+    /// The same as [`verify`](Self::verify), for a client at this address, which has its share of the
+    /// places.
+    ///
+    /// # Errors
+    /// When too many are waiting, of all or from this address, or the stored hash cannot be read.
+    pub async fn verify_from(
+        &self,
+        address: IpAddr,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
+        let _share = self.shares.take(address).map_err(|_full| OVERLOADED)?;
+        self.verify(password, hash).await
     }
 
     /// Checks a log-in's password against the account's hash, or against nothing for as long.
@@ -156,8 +180,7 @@ impl Passwords {
             Queue::SignUp => &self.sign_ups,
         };
         let place = Arc::clone(places).try_acquire_owned();
-        let full = |_| PasswordError::Overloaded { retry_after: Duration::from_secs(2) };
-        let place = place.map_err(full)?;
+        let place = place.map_err(|_full| OVERLOADED)?;
         let in_line = match queue {
             Queue::LogIn => None,
             Queue::SignUp => Some(permit(&self.in_line).await?),
@@ -231,6 +254,27 @@ mod tests {
         let (_, before) = tokio::join!(join_all(sign_ups), log_in);
         // Some more may have been done before this task ran again.
         assert!(before <= slots * (SIGN_UPS_IN_LINE + 2), "{before} sign-ups went first");
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_half_of_the_places_to_others() {
+        let passwords = Passwords::new().unwrap();
+        let places = passwords.log_ins.available_permits();
+        let slots = passwords.slots.available_permits();
+        // Nothing is at work, so that all are waiting.
+        let busy = passwords.slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
+        let verify = |address: [u8; 4]| {
+            passwords.verify_from(address.into(), "open sesame".to_owned(), None)
+        };
+        let storm = (0..places).map(|_| verify([192, 0, 2, 66]));
+        let others = (0..places / 2).map(|_| verify([192, 0, 2, 1]));
+        // All have asked before the first is at work.
+        let (storm, others, ()) =
+            tokio::join!(join_all(storm), join_all(others), async { drop(busy) });
+        let refused = |all: Vec<Result<bool, PasswordError>>| {
+            all.iter().filter(|it| matches!(it, Err(PasswordError::Overloaded { .. }))).count()
+        };
+        assert_eq!((refused(storm), refused(others)), (places - places / 2, 0));
     }
 
     #[tokio::test]

@@ -178,7 +178,7 @@ impl Door {
             }
         };
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        match self.passwords.verify(password, hash).await {
+        match self.passwords.verify_from(address, password, hash).await {
             Ok(matches) => {
                 let Some(account) = account.filter(|_| matches) else {
                     metrics.log_in(LogIn::Wrong);

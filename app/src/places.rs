@@ -1,15 +1,14 @@
-//! How many may listen at a time, in all and from one address.
+//! How many may do something at a time, in all and from one address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::network;
-use crate::error::ApiError;
 
-/// Places for listeners.
+/// Places, for listeners or for log-ins.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     total: usize,
     /// For an address, or an IPv6 network of 64 bits.
     per_address: usize,
@@ -23,32 +22,42 @@ struct Taken {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A listener's place until it is dropped.
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// All are taken.
+    Full,
+    /// The address has as many as it may.
+    FullHere,
+}
+
+/// A place until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+#[must_use]
+pub(crate) struct Place {
     places: Arc<Places>,
     address: IpAddr,
 }
 
 impl Places {
-    pub(super) fn new(total: usize, per_address: usize) -> Arc<Self> {
+    pub(crate) fn new(total: usize, per_address: usize) -> Arc<Self> {
         Arc::new(Self { total, per_address, taken: Mutex::default() })
     }
 
     /// How many are taken.
-    pub(super) fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.lock().total
     }
 
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, ApiError> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, NoPlace> {
         let address = network(address);
         let mut taken = self.lock();
         if taken.total >= self.total {
-            return Err(ApiError::TooManyListeners);
+            return Err(NoPlace::Full);
         }
         let here = taken.by_address.entry(address).or_default();
         if *here >= self.per_address {
-            return Err(ApiError::TooManyListenersHere);
+            return Err(NoPlace::FullHere);
         }
         *here += 1;
         taken.total += 1;
@@ -87,11 +96,11 @@ mod tests {
         let first = places.take(address("2001:db8:1:2::1")).unwrap();
         let _second = places.take(address("2001:db8:1:2:3:4:5:6")).unwrap();
         let same = places.take(address("2001:db8:1:2::9"));
-        assert!(matches!(same, Err(ApiError::TooManyListenersHere)), "one network of 64 bits");
+        assert!(matches!(same, Err(NoPlace::FullHere)), "one network of 64 bits");
         let _others = ["192.0.2.1", "192.0.2.2", "2001:db8:1:3::1"]
             .map(|other| places.take(address(other)).unwrap());
         let full = places.take(address("192.0.2.3"));
-        assert!(matches!(full, Err(ApiError::TooManyListeners)));
+        assert!(matches!(full, Err(NoPlace::Full)));
         assert_eq!(places.taken(), 5);
         drop(first);
         let _again = places.take(address("2001:db8:1:2::9")).unwrap();

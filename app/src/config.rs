@@ -7,11 +7,11 @@ mod http;
 mod listeners;
 mod stores;
 mod trimmed;
+mod values;
 
 use std::fmt::Display;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,7 +23,9 @@ pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
 pub use self::http::HttpConfig;
 pub use self::listeners::ListenersConfig;
 use self::trimmed::Trimmed;
+use self::values::{moment, number, optional, required, seconds, time, wrong};
 use crate::auth::check_credentials;
+use crate::bounds;
 pub use stores::{StoresConfig, Strategy};
 
 /// A setting that is missing or cannot be used. The message names it and the remedy.
@@ -150,8 +152,8 @@ impl ServeConfig {
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
         let source = &Trimmed(source);
         let window = SaleWindow {
-            starts_at: optional(source, "SALE_STARTS_AT", "a time like 2026-11-27T00:00:00Z")?,
-            ends_at: optional(source, "SALE_ENDS_AT", "a time like 2026-11-28T00:00:00Z")?,
+            starts_at: moment(source, "SALE_STARTS_AT")?,
+            ends_at: moment(source, "SALE_ENDS_AT")?,
         };
         if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
             return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
@@ -201,7 +203,7 @@ impl SeedConfig {
             catalog_file: required(source, "CATALOG_FILE", "the path of the JSON catalog")?.into(),
             admin,
             database_id: source.get("DATABASE_ID"),
-            timeout: seconds(source, "SEED_TIMEOUT_SECONDS", Duration::from_mins(2))?,
+            timeout: time(source, "SEED_TIMEOUT_SECONDS", Duration::from_mins(2))?,
         })
     }
 }
@@ -214,8 +216,9 @@ impl DatabaseConfig {
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
         let source = &Trimmed(source);
         let url = required(source, "DATABASE_URL", "postgres://user@host/name or sqlite://path")?;
-        let max_connections = optional(source, "DATABASE_MAX_CONNECTIONS", "a whole number")?;
-        Ok(Self { url, max_connections: max_connections.unwrap_or(8) })
+        let bounds = bounds::DATABASE_CONNECTIONS;
+        let max_connections = number(source, "DATABASE_MAX_CONNECTIONS", 8, bounds)?;
+        Ok(Self { url, max_connections })
     }
 }
 
@@ -238,18 +241,29 @@ impl LockConfig {
         if nodes.is_empty() {
             return Err(wrong("REDIS_NODES", "names no node"));
         }
-        let node_timeout = seconds(source, "LOCK_NODE_TIMEOUT_SECONDS", Duration::from_millis(50))?;
         let default = Policy::default();
+        let lease = |name, default| seconds(source, name, default, bounds::LEASE_TIME);
         let policy = Policy {
-            wait_timeout: seconds(source, "LOCK_WAIT_SECONDS", default.wait_timeout)?,
-            lease_time: seconds(source, "LOCK_TIMEOUT_SECONDS", default.lease_time)?,
+            wait_timeout: seconds(
+                source,
+                "LOCK_WAIT_SECONDS",
+                default.wait_timeout,
+                bounds::WAIT_TIMEOUT,
+            )?,
+            lease_time: lease("LOCK_TIMEOUT_SECONDS", default.lease_time)?,
             order: optional(source, "LOCK_ORDER", "Fair or Unordered")?.unwrap_or(default.order),
         };
-        if policy.lease_time <= node_timeout * 2 {
+        let node_timeout = seconds(
+            source,
+            "LOCK_NODE_TIMEOUT_SECONDS",
+            Duration::from_millis(50),
+            bounds::NODE_TIMEOUT,
+        )?;
+        if policy.lease_time <= node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE {
             let problem = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS";
             return Err(wrong("LOCK_TIMEOUT_SECONDS", problem));
         }
-        let longest_lease = seconds(source, "LOCK_LONGEST_LEASE_SECONDS", policy.lease_time)?;
+        let longest_lease = lease("LOCK_LONGEST_LEASE_SECONDS", policy.lease_time)?;
         if longest_lease < policy.lease_time {
             let problem = "must not be less than LOCK_TIMEOUT_SECONDS";
             return Err(wrong("LOCK_LONGEST_LEASE_SECONDS", problem));
@@ -271,48 +285,6 @@ impl LogFormat {
             Some(_) => Err(wrong("LOG_FORMAT", "must be text or json")),
         }
     }
-}
-
-fn wrong(name: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError { name, problem: problem.into() }
-}
-
-fn required(
-    source: &impl Source,
-    name: &'static str,
-    expected: &str,
-) -> Result<String, ConfigError> {
-    source.get(name).ok_or_else(|| wrong(name, format!("is not set; give {expected}")))
-}
-
-fn optional<T: FromStr<Err: Display>>(
-    source: &impl Source,
-    name: &'static str,
-    expected: &str,
-) -> Result<Option<T>, ConfigError> {
-    let Some(text) = source.get(name) else {
-        return Ok(None);
-    };
-    let parsed = text.trim().parse();
-    parsed.map(Some).map_err(|error| wrong(name, format!("{text:?} is not {expected}: {error}")))
-}
-
-/// No wait and no lease has a reason to be longer.
-const LONGEST: Duration = Duration::from_hours(1);
-
-/// Decimal seconds above zero.
-fn seconds(
-    source: &impl Source,
-    name: &'static str,
-    default: Duration,
-) -> Result<Duration, ConfigError> {
-    let Some(value) = optional::<f64>(source, name, "a number of seconds")? else {
-        return Ok(default);
-    };
-    Duration::try_from_secs_f64(value)
-        .ok()
-        .filter(|duration| (Duration::from_millis(1)..=LONGEST).contains(duration))
-        .ok_or_else(|| wrong(name, format!("{value} is not from 0.001 to 3600 seconds")))
 }
 
 #[cfg(test)]

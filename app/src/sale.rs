@@ -32,7 +32,7 @@ pub use change::{ChangeError, change_product};
 use known_keys::KnownKeys;
 use ordering::Orders;
 pub use orders::{OrderError, OrderReceipt};
-pub use rules::{RuleError, check_product, check_terms, check_units};
+pub use rules::{LeaseBounds, RuleError, check_product, check_terms, check_units};
 
 /// The lock's resource, and the Redis key of the stock, of a product: `stock:<product>`.
 #[must_use]

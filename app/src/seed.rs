@@ -2,6 +2,7 @@
 //! nodes, and gives the administrator's account its password. Running it again changes nothing; a
 //! stock that was raised adds the difference.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 use crate::auth::{Passwords, canonical_id};
 use crate::config::{ConfigError, SeedConfig};
 use crate::ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
-use crate::sale::{ChangeError, change_product, check_product};
+use crate::sale::{ChangeError, LeaseBounds, change_product, check_product};
 
 const RETRY: Duration = Duration::from_millis(250);
 /// How long nodes beyond a quorum are waited for; one that comes later gets its stock with the
@@ -36,13 +37,8 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     let path = config.catalog_file.display();
     let text = std::fs::read_to_string(&config.catalog_file)
         .with_context(|| format!("CATALOG_FILE: cannot read {path}"))?;
-    let catalog: CatalogFile =
-        serde_json::from_str(&text).with_context(|| format!("CATALOG_FILE: {path}"))?;
-
-    for product in &catalog.products {
-        check_product(product, config.lock.nodes.longest_lease)
-            .map_err(|error| anyhow!("CATALOG_FILE: product {:?}: {error}", product.id))?;
-    }
+    let products = read_catalog(&text, LeaseBounds::from(&config.lock.nodes))
+        .with_context(|| format!("CATALOG_FILE: {path}"))?;
 
     // One thing after the other needs one connection.
     let ledger = Ledger::connect_lazy(&config.database.url, 1)
@@ -60,7 +56,7 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         put_admin(&ledger, id, password).await?;
     }
     all_connected(&redlock, Instant::now() + ALL_NODES).await;
-    for product in &catalog.products {
+    for product in &products {
         declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
     }
     Ok(())
@@ -77,6 +73,21 @@ fn is_expected(found: Option<&str>, expected: &str) -> Result<()> {
         "DATABASE_ID: this is not the database that the stock was put into (made at {expected}): \
          {found}; restore that one"
     )
+}
+
+/// The products of a catalog, each checked.
+///
+/// # Errors
+/// When the catalog is no JSON of the right form, a product breaks a rule, or is declared twice.
+pub fn read_catalog(text: &str, leases: LeaseBounds) -> Result<Vec<ProductDeclaration>> {
+    let CatalogFile { products } = serde_json::from_str(text)?;
+    let mut ids = HashSet::new();
+    for product in &products {
+        let id = &product.id;
+        check_product(product, leases).map_err(|error| anyhow!("product {id:?}: {error}"))?;
+        ensure!(ids.insert(id), "product {id:?}: id must not be that of another product");
+    }
+    Ok(products)
 }
 
 /// Makes the account, or gives it this password if it has another: the setting is what counts.

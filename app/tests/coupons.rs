@@ -126,6 +126,16 @@ async fn coupons_are_made_by_administrators_and_once() {
     ] {
         assert_eq!(create(&sale, &bad).await.problem(), (422, "invalid_request"), "{bad}");
     }
+    for (field, time) in [
+        ("starts_at", "2026-11-28T00:00:00+26:00"),
+        ("ends_at", "9999-12-31T23:59:59Z"),
+        ("ends_at", "2026-11-28T00:00:00.1234567890123Z"),
+    ] {
+        let answer = create(&sale, &json!({"id": "a", "quantity": 1, field: time})).await;
+        assert_eq!(answer.problem(), (422, "invalid_request"), "{time}");
+        let rule = format!("{field}: must be a time by RFC 3339");
+        assert!(answer.body["detail"].as_str().unwrap().starts_with(&rule), "{answer:?}");
+    }
     for nothing in ["nope", "%00", "a%20b"] {
         assert_eq!(issue(&ann, 0, nothing).await.problem(), (404, "unknown_coupon"));
         let shown = ann.send(0, ("GET", &format!("/v1/coupons/{nothing}")), None, None).await;

@@ -1,7 +1,8 @@
 //! Who is trusted.
 
-use super::{ConfigError, Source, optional, required, wrong};
+use super::{ConfigError, Source, number, required, wrong};
 use crate::auth::ProviderConfig;
+use crate::bounds;
 
 /// The keys of tokens, and who is in front.
 // No `Debug`: it holds secrets.
@@ -32,7 +33,7 @@ impl AuthConfig {
             None if audience.is_some() => return Err(wrong("JWKS_AUDIENCE", "needs JWKS_FILE")),
             None => None,
         };
-        let trusted_proxies = optional(source, "TRUSTED_PROXIES", "a whole number")?.unwrap_or(0);
+        let trusted_proxies = number(source, "TRUSTED_PROXIES", 0, bounds::TRUSTED_PROXIES)?;
         Ok(Self { secret, accepted_secret, provider, trusted_proxies })
     }
 }

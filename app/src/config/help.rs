@@ -8,7 +8,7 @@ Settings (environment):
   REDIS_NODES                host:port of each node, separated by commas (required)
   REDIS_PASSWORD             password of every node
   USE_REDLOCK                true: a quorum of all nodes; false: the first node only [true]
-  LOCK_TIMEOUT_SECONDS       lease time of the lock [5]
+  LOCK_TIMEOUT_SECONDS       lease time of the lock, more than twice LOCK_NODE_TIMEOUT_SECONDS [5]
   LOCK_LONGEST_LEASE_SECONDS the longest of any product, the same for all replicas: for so long a
                              Redis node that restarted does not vote [LOCK_TIMEOUT_SECONDS]
   LOCK_WAIT_SECONDS          how long a purchase waits for the lock [2]
@@ -28,8 +28,8 @@ Settings (environment):
   JWKS_AUDIENCE              what they must have in `aud`
   TRUSTED_PROXIES            proxies in front that each add the client to X-Forwarded-For or Forwarded;
                              log-ins, sign-ups and listeners are limited by that address [0]
-  SALE_STARTS_AT             RFC 3339; purchases before it are refused
-  SALE_ENDS_AT               RFC 3339; purchases from it on are refused
+  SALE_STARTS_AT             RFC 3339, until 9999-12-30T22:00:00Z; purchases before it are refused
+  SALE_ENDS_AT               the same; purchases from it on are refused
   EVENT_LISTENERS            how many may follow the stock by events at a time [5000]
   EVENT_LISTENERS_PER_ADDRESS  how many of them from one address, or one IPv6 network of 64 bits
                              [a tenth of EVENT_LISTENERS, at least 2]

@@ -1,9 +1,9 @@
 //! What clients may take.
 
-use std::num::NonZero;
 use std::time::Duration;
 
-use super::{ConfigError, Source, optional, seconds};
+use super::{ConfigError, Source, number, time};
+use crate::bounds;
 
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +20,10 @@ pub struct HttpConfig {
 
 impl HttpConfig {
     pub(super) fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let max_connections: Option<NonZero<u32>> =
-            optional(source, "HTTP_MAX_CONNECTIONS", "a whole number above 0")?;
-        let time = |name, default| seconds(source, name, Duration::from_secs(default));
+        let time = |name, default| time(source, name, Duration::from_secs(default));
+        let bounds = bounds::CONNECTIONS;
         Ok(Self {
-            max_connections: max_connections.map_or(10_000, NonZero::get) as usize,
+            max_connections: number(source, "HTTP_MAX_CONNECTIONS", 10_000, bounds)?,
             header_timeout: time("HTTP_HEADER_TIMEOUT_SECONDS", 10)?,
             body_timeout: time("HTTP_BODY_TIMEOUT_SECONDS", 20)?,
             idle_timeout: time("HTTP_IDLE_TIMEOUT_SECONDS", 75)?,

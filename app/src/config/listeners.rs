@@ -1,6 +1,7 @@
 //! Followers of live stock.
 
-use super::{ConfigError, Source, optional};
+use super::{ConfigError, Source, number};
+use crate::bounds;
 
 /// Bounds on those who follow the stock by events.
 #[derive(Debug, Clone, Copy)]
@@ -13,11 +14,12 @@ pub struct ListenersConfig {
 
 impl ListenersConfig {
     pub(super) fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let number = |name| optional::<usize>(source, name, "a whole number");
-        let total = number("EVENT_LISTENERS")?.unwrap_or(5_000);
-        let per_address = number("EVENT_LISTENERS_PER_ADDRESS")?;
+        let bounds = bounds::EVENT_LISTENERS;
+        let total = number(source, "EVENT_LISTENERS", 5_000, bounds.clone())?;
         // An office may be behind an address, and a browser may have the page open twice.
-        Ok(Self { total, per_address: per_address.unwrap_or((total / 10).max(2)) })
+        let tenth = (total / 10).max(2);
+        let per_address = number(source, "EVENT_LISTENERS_PER_ADDRESS", tenth, bounds)?;
+        Ok(Self { total, per_address })
     }
 }
 

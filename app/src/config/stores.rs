@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ConfigError, LockConfig, Source, optional, seconds, wrong};
+use super::{ConfigError, LockConfig, Source, optional, time, wrong};
 
 /// Which store decides a purchase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Strategy {
 impl StoresConfig {
     pub(super) fn read(source: &impl Source) -> Result<Self, ConfigError> {
         Ok(Self {
-            compare_every: seconds(source, "COMPARE_SECONDS", Duration::from_mins(1))?,
-            load_every: seconds(source, "LOAD_SECONDS", Duration::from_mins(5))?,
+            compare_every: time(source, "COMPARE_SECONDS", Duration::from_mins(1))?,
+            load_every: time(source, "LOAD_SECONDS", Duration::from_mins(5))?,
         })
     }
 }

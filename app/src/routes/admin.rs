@@ -30,7 +30,7 @@ pub(crate) struct NewProduct {
         pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
     )]
     id: String,
-    /// 1 to 128 characters.
+    /// 1 to 128 characters, not only blanks, no control characters.
     #[schema(example = "Console", min_length = 1, max_length = 128)]
     name: String,
     /// Units to sell.
@@ -40,9 +40,10 @@ pub(crate) struct NewProduct {
     #[schema(example = 1, minimum = 1, maximum = 1_000_000_000)]
     max_per_buyer: Option<i64>,
     /// How long a purchase waits for the lock; absent: as the sale.
-    #[schema(example = 2000, minimum = 1, maximum = 3_600_000)]
+    #[schema(example = 2000, minimum = 1, maximum = 60_000)]
     wait_timeout_ms: Option<i64>,
-    /// How long a holder that died keeps the lock; absent: as the sale. Not more than its longest.
+    /// How long a holder that died keeps the lock; absent: as the sale. More than twice the sale's
+    /// `nodeTimeout`, not more than its longest lease.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
 }
@@ -51,16 +52,17 @@ pub(crate) struct NewProduct {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTerms {
-    /// 1 to 128 characters.
+    /// 1 to 128 characters, not only blanks, no control characters.
     #[schema(example = "Console", min_length = 1, max_length = 128)]
     name: String,
     /// Units one buyer may have in all; absent: no limit.
     #[schema(example = 2, minimum = 1, maximum = 1_000_000_000)]
     max_per_buyer: Option<i64>,
     /// How long a purchase waits for the lock; absent: as the sale.
-    #[schema(example = 2000, minimum = 1, maximum = 3_600_000)]
+    #[schema(example = 2000, minimum = 1, maximum = 60_000)]
     wait_timeout_ms: Option<i64>,
-    /// How long a holder that died keeps the lock; absent: as the sale. Not more than its longest.
+    /// How long a holder that died keeps the lock; absent: as the sale. More than twice the sale's
+    /// `nodeTimeout`, not more than its longest lease.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
 }
@@ -167,7 +169,7 @@ pub(crate) async fn create(
         body?;
     let product =
         ProductDeclaration { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms };
-    check_product(&product, sale.catalog().longest_lease())?;
+    check_product(&product, sale.catalog().leases())?;
     let product = change(sale, ProductChange::Create(product)).await?;
     Ok((StatusCode::CREATED, Json(product)))
 }
@@ -199,7 +201,7 @@ pub(crate) async fn revise(
     let id = known(&sale, path).await?;
     let JsonBody(NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms }) = body?;
     let terms = ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms };
-    check_terms(&terms, sale.catalog().longest_lease())?;
+    check_terms(&terms, sale.catalog().leases())?;
     Ok(Json(change(sale, ProductChange::Revise(terms)).await?))
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::purchases::REPLAYED;
+use crate::bounds;
 use crate::coupons::{CouponError, Coupons, IssueReceipt};
 use crate::error::{ApiError, Problem};
 use crate::json::JsonBody;
@@ -32,10 +33,10 @@ pub(crate) struct CouponRequest {
     quantity: i64,
     /// From when on they are issued; at once if absent. RFC 3339.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-27T00:00:00Z")]
-    starts_at: Option<Timestamp>,
+    starts_at: Option<String>,
     /// Until when, not included; for ever if absent. RFC 3339.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-28T00:00:00Z")]
-    ends_at: Option<Timestamp>,
+    ends_at: Option<String>,
 }
 
 /// A coupon, and how many of it are left.
@@ -94,6 +95,12 @@ fn checked(id: &str) -> Result<&str, CouponError> {
     if is_id(id) { Ok(id) } else { Err(CouponError::Unknown(id.to_owned())) }
 }
 
+fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let moment = bounds::moment(text);
+    moment.map(Some).ok_or(ApiError::Field { field, rule: bounds::MOMENT_RULE })
+}
+
 /// Makes a coupon; for administrators.
 #[utoipa::path(post, path = "/v1/coupons", tag = "coupons", security(("bearer" = [])),
     request_body = CouponRequest,
@@ -122,6 +129,8 @@ pub(crate) async fn create(
     if !(1..=MOST).contains(&quantity) {
         return Err(ApiError::Field { field: "quantity", rule: "must be from 1 to 1000000000" });
     }
+    let starts_at = moment("starts_at", starts_at.as_deref())?;
+    let ends_at = moment("ends_at", ends_at.as_deref())?;
     if let (Some(starts_at), Some(ends_at)) = (starts_at, ends_at)
         && ends_at <= starts_at
     {

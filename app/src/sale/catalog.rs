@@ -11,7 +11,7 @@ use std::time::Duration;
 use redlock::{Order, Policy, Published, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
-use super::{PurchaseError, stock_resource};
+use super::{LeaseBounds, PurchaseError, stock_resource};
 use crate::config::{LockConfig, Strategy};
 use crate::ledger::{Ledger, LedgerError, Product};
 
@@ -21,7 +21,7 @@ pub struct Catalog {
     ledger: Ledger,
     redlock: Redlock,
     policy: Policy,
-    longest_lease: Duration,
+    leases: LeaseBounds,
     strategy: Strategy,
     entries: RwLock<HashMap<String, CatalogEntry>>,
     loaded: AtomicBool,
@@ -77,7 +77,7 @@ impl Catalog {
             ledger,
             redlock,
             policy: lock.policy,
-            longest_lease: lock.nodes.longest_lease,
+            leases: LeaseBounds::from(&lock.nodes),
             strategy,
             entries: RwLock::default(),
             loaded: AtomicBool::new(false),
@@ -156,10 +156,10 @@ impl Catalog {
         list
     }
 
-    /// The longest lease that a product may ask for.
+    /// The leases that a product may ask for.
     #[must_use]
-    pub fn longest_lease(&self) -> Duration {
-        self.longest_lease
+    pub fn leases(&self) -> LeaseBounds {
+        self.leases
     }
 
     /// Takes over what Redis has left, where it decides; of a product that was deleted meanwhile,
@@ -204,7 +204,7 @@ impl Catalog {
         Policy {
             wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
             // Seeding refuses longer ones; they may have been seeded before it was made shorter.
-            lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.longest_lease),
+            lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.leases.longest),
             order: self.order(),
         }
     }

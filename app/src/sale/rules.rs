@@ -1,13 +1,35 @@
-//! What a product may be, whoever declares it. The operator's schema has the same rules.
+//! What a product may be, whoever declares it. The operator's schema has the same rules, and
+//! `bounds.yaml` the cases by which both are tested.
 
 use std::time::Duration;
 
+use crate::bounds;
 use crate::ledger::{ProductDeclaration, ProductTerms};
 
 /// More than any sale has, and far from any overflow.
 const MAX_UNITS: i64 = 1_000_000_000;
-/// No wait has a reason to be longer.
-const MAX_WAIT_MS: i64 = 3_600_000;
+
+/// The leases that a product may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseBounds {
+    /// `LOCK_NODE_TIMEOUT_SECONDS`: a lease must be more than twice as long.
+    pub node_timeout: Duration,
+    /// `LOCK_LONGEST_LEASE_SECONDS`.
+    pub longest: Duration,
+}
+
+impl From<&redlock::Config> for LeaseBounds {
+    fn from(config: &redlock::Config) -> Self {
+        Self { node_timeout: config.node_timeout, longest: config.longest_lease }
+    }
+}
+
+impl LeaseBounds {
+    fn contain(self, lease: Duration) -> bool {
+        // Replicas would hold the lock for a shorter time than was declared.
+        lease > self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE && lease <= self.longest
+    }
+}
 
 /// A rule that a product breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,43 +41,49 @@ pub struct RuleError {
     pub rule: &'static str,
 }
 
-/// Checks a product that is to be made; no lease may be longer than `longest_lease`.
+/// Checks a product that is to be made.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn check_product(
-    product: &ProductDeclaration,
-    longest_lease: Duration,
-) -> Result<(), RuleError> {
+pub fn check_product(product: &ProductDeclaration, leases: LeaseBounds) -> Result<(), RuleError> {
     check_id(&product.id)?;
     check_units("stock", product.stock, 0)?;
-    check_terms(&product.terms(), longest_lease)
+    check_terms(&product.terms(), leases)
 }
 
 /// Checks what a product has beside its stock.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn check_terms(terms: &ProductTerms, longest_lease: Duration) -> Result<(), RuleError> {
-    let name = &terms.name;
-    if !(1..=128).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-        let rule = "must have 1 to 128 characters, no control characters";
-        return Err(RuleError { field: "name", rule });
-    }
+pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), RuleError> {
+    check_name(&terms.name)?;
     if let Some(limit) = terms.max_per_buyer {
         check_units("max_per_buyer", limit, 1)?;
     }
-    if terms.wait_timeout_ms.is_some_and(|millis| !(1..=MAX_WAIT_MS).contains(&millis)) {
-        return Err(RuleError { field: "wait_timeout_ms", rule: "must be from 1 to 3600000" });
+    // A negative one is as wrong as 0.
+    let millis = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    let wait_timeout = terms.wait_timeout_ms.map(millis);
+    if wait_timeout.is_some_and(|wait| !bounds::WAIT_TIMEOUT.contains(&wait)) {
+        return Err(RuleError { field: "wait_timeout_ms", rule: "must be from 1 to 60000" });
     }
-    // Replicas would hold the lock for a shorter time than was declared.
-    let lease = terms.lease_time_ms.map(|millis| u64::try_from(millis).unwrap_or(0));
-    let allowed = Duration::from_millis(1)..=longest_lease;
-    if lease.is_some_and(|millis| !allowed.contains(&Duration::from_millis(millis))) {
-        let rule = "must be at least 1 and not more than LOCK_LONGEST_LEASE_SECONDS of the sale";
+    if terms.lease_time_ms.map(millis).is_some_and(|lease| !leases.contain(lease)) {
+        let rule = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS and not more than \
+                    LOCK_LONGEST_LEASE_SECONDS of the sale";
         return Err(RuleError { field: "lease_time_ms", rule });
     }
     Ok(())
+}
+
+/// A name stands on one line of pages and logs.
+fn check_name(name: &str) -> Result<(), RuleError> {
+    let length = name.chars().count();
+    let blank = name.chars().all(char::is_whitespace);
+    if (1..=128).contains(&length) && !blank && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let rule = "must have 1 to 128 characters, not only blanks, and no control characters such as \
+                tabs and line ends";
+    Err(RuleError { field: "name", rule })
 }
 
 /// Checks a number of units.
@@ -89,7 +117,8 @@ fn check_id(id: &str) -> Result<(), RuleError> {
 mod tests {
     use super::*;
 
-    const LONGEST: Duration = Duration::from_secs(5);
+    const LEASES: LeaseBounds =
+        LeaseBounds { node_timeout: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
     type Break = fn(&mut ProductDeclaration);
 
@@ -106,8 +135,8 @@ mod tests {
 
     #[test]
     fn names_the_field_that_breaks_a_rule() {
-        assert_eq!(check_product(&product(), LONGEST), Ok(()));
-        let broken: [(&str, Break); 15] = [
+        assert_eq!(check_product(&product(), LEASES), Ok(()));
+        let broken: [(&str, Break); 19] = [
             ("id", |p| p.id = String::new()),
             ("id", |p| p.id = "..".to_owned()),
             ("id", |p| p.id = "a b".to_owned()),
@@ -117,17 +146,21 @@ mod tests {
             ("name", |p| p.name = String::new()),
             ("name", |p| p.name = "a\0".to_owned()),
             ("name", |p| p.name = "x".repeat(129)),
+            ("name", |p| p.name = "Console\n".to_owned()),
+            ("name", |p| p.name = "a\u{85}".to_owned()),
+            ("name", |p| p.name = " \u{a0}\u{3000}".to_owned()),
             ("stock", |p| p.stock = -1),
             ("stock", |p| p.stock = MAX_UNITS + 1),
             ("max_per_buyer", |p| p.max_per_buyer = Some(0)),
-            ("wait_timeout_ms", |p| p.wait_timeout_ms = Some(MAX_WAIT_MS + 1)),
+            ("wait_timeout_ms", |p| p.wait_timeout_ms = Some(60_001)),
             ("lease_time_ms", |p| p.lease_time_ms = Some(5001)),
+            ("lease_time_ms", |p| p.lease_time_ms = Some(100)),
             ("lease_time_ms", |p| p.lease_time_ms = Some(-1)),
         ];
         for (field, change) in broken {
             let mut product = product();
             change(&mut product);
-            assert_eq!(check_product(&product, LONGEST).unwrap_err().field, field);
+            assert_eq!(check_product(&product, LEASES).unwrap_err().field, field);
         }
     }
 }

@@ -1,0 +1,118 @@
+//! `bounds.yaml`: what the resource definition takes and refuses, the app and the seed take and refuse too.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use flashsale_app::config::{SeedConfig, ServeConfig, Source};
+use flashsale_app::sale::LeaseBounds;
+use flashsale_app::seed::read_catalog;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+#[derive(Deserialize)]
+struct Bound {
+    field: String,
+    setting: Option<String>,
+    product: Option<String>,
+    takes: Vec<Case>,
+    refuses: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    entry: Map<String, Value>,
+}
+
+impl Source for Case {
+    fn get(&self, name: &str) -> Option<String> {
+        let usual = [
+            ("DATABASE_URL", "sqlite://sale.db"),
+            ("REDIS_NODES", "a:6379,b:6379,c:6379,d:6379,e:6379"),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("CATALOG_FILE", "catalog.json"),
+        ];
+        let usual = || usual.iter().find(|(usual, _)| *usual == name);
+        self.env.get(name).cloned().or_else(|| usual().map(|(_, value)| (*value).to_owned()))
+    }
+}
+
+impl Case {
+    /// What the app says to the settings.
+    fn serve(&self) -> Result<(), String> {
+        ServeConfig::read(self).map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// What the seed says to the settings.
+    fn seed(&self) -> Result<SeedConfig, String> {
+        SeedConfig::read(self).map_err(|error| error.to_string())
+    }
+
+    /// What the seed says to the product, where it takes the settings.
+    fn catalog(&self) -> Result<(), String> {
+        let config = self.seed()?;
+        let mut product = json!({ "id": "1", "name": "Console", "stock": 1 });
+        product.as_object_mut().unwrap().extend(self.entry.clone());
+        let catalog = json!({ "products": [product] }).to_string();
+        let read = read_catalog(&catalog, LeaseBounds::from(&config.lock.nodes));
+        read.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    fn name(&self) -> String {
+        format!("{:?} {:?}", self.env, self.entry)
+    }
+}
+
+fn bounds() -> Vec<Bound> {
+    serde_norway::from_str(include_str!("../../bounds.yaml")).unwrap()
+}
+
+#[test]
+fn the_app_and_the_seed_take_what_the_resource_takes() {
+    let mut wrong = Vec::new();
+    for Bound { field, takes, .. } in bounds() {
+        for case in takes {
+            for answer in [case.serve(), case.catalog()] {
+                wrong.extend(answer.err().map(|error| format!("{field} {}: {error}", case.name())));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_app_and_the_seed_refuse_what_the_resource_refuses_and_name_the_field() {
+    let mut wrong = Vec::new();
+    for Bound { field, setting, product, refuses, .. } in bounds() {
+        for case in refuses {
+            let mut answers = Vec::new();
+            if let Some(product) = product.as_ref().filter(|_| !case.entry.is_empty()) {
+                answers.push((case.catalog(), format!(": {product} must")));
+            } else if let Some(setting) = setting.as_ref().filter(|_| !case.env.is_empty()) {
+                answers.push((case.serve(), format!("{setting}: ")));
+                if setting.starts_with("LOCK_") {
+                    answers.push((case.seed().map(|_| ()), format!("{setting}: ")));
+                }
+            }
+            for (answer, named) in answers {
+                match answer {
+                    Err(message) if message.contains(&named) => {}
+                    other => wrong.push(format!("{field} {}: {other:?}", case.name())),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_catalog_names_a_product_once() {
+    let product = json!({ "id": "1", "name": "Console", "stock": 1 });
+    let catalog = json!({ "products": [product, product] }).to_string();
+    let config = Case { env: BTreeMap::new(), entry: Map::new() }.seed().unwrap();
+    let answer = read_catalog(&catalog, LeaseBounds::from(&config.lock.nodes));
+    assert!(answer.unwrap_err().to_string().starts_with("product \"1\": id must not"));
+}

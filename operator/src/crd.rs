@@ -45,11 +45,11 @@ pub use status::{
 pub struct FlashSaleSpec {
     /// Purchases before this moment are refused as `sale_not_open`. Absent: open at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::timestamp")]
+    #[schemars(schema_with = "schema::starts_at")]
     pub starts_at: Option<Timestamp>,
     /// Purchases from this moment on are refused. Absent: open until sold out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::timestamp")]
+    #[schemars(schema_with = "schema::ends_at")]
     pub ends_at: Option<Timestamp>,
     /// What is sold. Products may be added, never removed.
     #[schemars(
@@ -97,7 +97,7 @@ pub struct Product {
     pub id: String,
     /// What buyers see. Absent: the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "schema::product_name")]
     pub name: Option<String>,
     /// Units to sell. Raised while the sale runs, the difference is added; it can't be lowered.
     #[schemars(range(min = 0, max = 1_000_000_000))]
@@ -125,7 +125,6 @@ pub enum Strategy {
 /// The Redis nodes that hold the lock.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = schema::redis_rules()))]
 pub struct Redis {
     /// Independent nodes: 1, or 5 of which any 3 decide.
     #[serde(default = "Redis::default_nodes")]
@@ -133,7 +132,7 @@ pub struct Redis {
     pub nodes: i32,
     /// Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
     /// Of each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,22 +160,22 @@ impl Default for Redis {
 }
 
 /// A volume for each pod.
-#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// Such as `1Gi`.
     #[serde(default = "Storage::default_size")]
-    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti)$"))]
-    pub size: String,
+    #[schemars(schema_with = "schema::size")]
+    pub size: Quantity,
     /// Absent: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub class_name: Option<String>,
 }
 
 impl Storage {
-    fn default_size() -> String {
-        "1Gi".to_owned()
+    fn default_size() -> Quantity {
+        Quantity("1Gi".to_owned())
     }
 }
 
@@ -197,7 +196,7 @@ pub struct App {
     pub replicas: i32,
     /// Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
     /// Of each replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,7 +264,8 @@ impl Default for App {
     }
 }
 
-/// A `HorizontalPodAutoscaler` on CPU.
+/// A `HorizontalPodAutoscaler` on CPU. Percent are of the CPU that a replica requests: `app.resources.requests.cpu`,
+/// else `app.resources.limits.cpu`, else 100m, which each replica then requests.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
@@ -294,7 +294,7 @@ pub struct Database {
     pub secret_ref: Option<SecretKey>,
     /// Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
     /// Of the sale's own database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -324,11 +324,14 @@ pub struct Stores {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// The Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub name: String,
     /// Its key that holds `postgres://user:password@host:port/database`.
     #[serde(default = "SecretKey::default_key")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^(\.?[-A-Za-z0-9_][-.A-Za-z0-9_]*)$")
+    )]
     pub key: String,
 }
 
@@ -353,7 +356,7 @@ pub struct Auth {
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct SecretName {
     /// The Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub name: String,
 }
 

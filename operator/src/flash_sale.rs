@@ -3,7 +3,7 @@
 //! 1. [`dereference`]: read what the sale refers to and what exists
 //! 2. [`validate`]: a sale that can be built, or what is missing
 //! 3. [`build`]: all objects of the sale
-//! 4. [`apply`]: put them in place; then [`seed`]: is the stock in place?
+//! 4. [`volumes`], [`apply`]: put them in place; then [`seed`]: is the stock in place?
 //! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it; what is not as it
 //!    shall be gets its cause from [`observe`]
 //!
@@ -24,6 +24,7 @@ mod secrets;
 pub mod seed;
 pub mod update_status;
 pub mod validate;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,9 @@ pub enum Error {
     /// Step 3.
     #[error("build failed")]
     Build(#[from] build::Error),
+    /// Before step 4.
+    #[error("volumes can't be replaced")]
+    Volumes(#[from] volumes::Error),
     /// Step 4.
     #[error("apply failed")]
     Apply(#[from] apply::Error),
@@ -79,6 +83,7 @@ impl Error {
         match self {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
+            Self::Volumes(_) => "volumes",
             Self::Apply(_) => "apply",
             Self::Observe(_) => "observe",
             Self::UpdateStatus(_) => "update_status",
@@ -150,12 +155,16 @@ async fn put_in_place(
         parts: references.parts.clone(),
         autoscaler: references.autoscaler.clone(),
     };
+    let stateful_sets = references.stateful_sets.clone();
     let valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
     let prepared = build::build(&valid, &Passwords::draw())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
+    if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
+        return Ok(Outcome::Waiting(waiting));
+    }
     let attempt = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
         Ok(attempt) => attempt,
         Err(apply::Error::Taken(found)) => {

@@ -1,4 +1,5 @@
-//! The parts of the `FlashSale` schema that Rust types cannot say: CEL rules, patterns, bounds.
+//! The parts of the `FlashSale` schema that Rust types cannot say: CEL rules, patterns, bounds. The cases of
+//! `bounds.yaml` test them against the API server, and the app and the seed against the same.
 //!
 //! Knows JSON schema only. Every message names the field and the rule, because it is what a person
 //! reads after `kubectl apply`.
@@ -13,6 +14,10 @@ use super::FlashSale;
 /// The longest name of a sale: the longest child, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
 
+/// A DNS subdomain, as the names of Secrets and storage classes are.
+pub(super) const OBJECT_NAME: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// The `CustomResourceDefinition` that is installed: what the derive makes, plus the rule on the
 /// object's name, minus `nullable`. An explicit null is then dropped by the API server, so that
 /// the rules see a field either with a value or not at all.
@@ -23,17 +28,7 @@ pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_js
     let mut crd = serde_json::to_value(FlashSale::crd())?;
     remove_nullable(&mut crd);
     if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
-        schema["x-kubernetes-validations"] = rules(&[(
-            &format!(
-                "self.metadata.name.size() <= {MAX_NAME_LENGTH} && \
-                 self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-            ),
-            &format!(
-                "metadata.name must be at most {MAX_NAME_LENGTH} characters of a-z, 0-9 and '-', \
-                 starting with a letter: Services and pods are named after it"
-            ),
-            None,
-        )]);
+        schema["x-kubernetes-validations"] = object_rules();
     }
     serde_json::from_value(crd)
 }
@@ -47,6 +42,39 @@ fn remove_nullable(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(remove_nullable),
         _ => {}
     }
+}
+
+/// Rules that need the object's name or status.
+fn object_rules() -> Value {
+    rules(&[
+        (
+            &format!(
+                "self.metadata.name.size() <= {MAX_NAME_LENGTH} && \
+                 self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+            ),
+            &format!(
+                "metadata.name must be at most {MAX_NAME_LENGTH} characters of a-z, 0-9 and '-', \
+                 starting with a letter: Services and pods are named after it"
+            ),
+            None,
+        ),
+        // Until then it may be a mistake, and nothing is on it yet: `flash_sale/volumes.rs`.
+        (
+            "self.spec.redis.storage == oldSelf.spec.redis.storage || \
+             !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
+            "redis.storage can't be changed any more: nodes run on the volumes",
+            Some(".spec.redis.storage"),
+        ),
+        (
+            "(has(self.spec.database.storage) == has(oldSelf.spec.database.storage) && \
+              (!has(self.spec.database.storage) || \
+               self.spec.database.storage == oldSelf.spec.database.storage)) || \
+             !has(self.status) || !has(self.status.conditions) || \
+             !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
+            "database.storage can't be changed any more: the database runs on the volume",
+            Some(".spec.database.storage"),
+        ),
+    ])
 }
 
 /// `x-kubernetes-validations` from (rule, message, field below this one).
@@ -64,14 +92,14 @@ fn rules(rules: &[(&str, &str, Option<&str>)]) -> Value {
 pub(super) fn sale_rules() -> Value {
     rules(&[
         (
-            "!has(self.startsAt) || !has(self.endsAt) || self.endsAt > self.startsAt",
+            "!has(self.startsAt) || !has(self.endsAt) || timestamp(self.endsAt) > timestamp(self.startsAt)",
             "endsAt must be after startsAt",
             Some(".endsAt"),
         ),
         (
             "self.products.all(p, !has(p.lock) || !has(p.lock.leaseTime) || \
-             duration(p.lock.leaseTime) > duration(self.lock.nodeTimeout))",
-            "products[].lock.leaseTime must be longer than lock.nodeTimeout",
+             duration(p.lock.leaseTime) > duration(self.lock.nodeTimeout) + duration(self.lock.nodeTimeout))",
+            "products[].lock.leaseTime must be more than twice lock.nodeTimeout (50ms unless it is set)",
             Some(".products"),
         ),
         (
@@ -105,9 +133,10 @@ pub(super) fn product_rules() -> Value {
 
 pub(super) fn lock_rules() -> Value {
     rules(&[(
-        "duration(self.nodeTimeout) < duration(self.leaseTime)",
-        "lock.nodeTimeout must be shorter than lock.leaseTime",
-        Some(".nodeTimeout"),
+        "duration(self.leaseTime) > duration(self.nodeTimeout) + duration(self.nodeTimeout)",
+        "lock.leaseTime (5s unless it is set) must be more than twice lock.nodeTimeout (50ms unless it is set): \
+         asking the nodes and giving back what a minority granted may each take that long",
+        Some(".leaseTime"),
     )])
 }
 
@@ -116,14 +145,6 @@ pub(super) fn nodes_rules() -> Value {
         "self == oldSelf",
         "redis.nodes can't be changed: two sizes have no common quorum",
         None,
-    )])
-}
-
-pub(super) fn redis_rules() -> Value {
-    rules(&[(
-        "self.storage == oldSelf.storage",
-        "redis.storage can't be changed: a StatefulSet's volumes are fixed when it is created",
-        Some(".storage"),
     )])
 }
 
@@ -137,12 +158,6 @@ pub(super) fn database_rules() -> Value {
         (
             "has(self.secretRef) == has(oldSelf.secretRef)",
             "database.secretRef can't be added or removed: the orders stay in the first database",
-            None,
-        ),
-        (
-            "has(self.storage) == has(oldSelf.storage) && \
-             (!has(self.storage) || self.storage == oldSelf.storage)",
-            "database.storage can't be changed: a StatefulSet's volumes are fixed when it is created",
             None,
         ),
     ])
@@ -161,7 +176,8 @@ fn bounded_duration(field: &str, max: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 16,
-        "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$",
+        // Whole nanoseconds: Go and Rust round what is finer in different ways.
+        "pattern": r"^([0-9]+(\.[0-9]{1,6})?ms|[0-9]+(\.[0-9]{1,9})?(s|m))+$",
         "x-kubernetes-validations": rules(&[(
             &format!("duration(self) >= duration('1ms') && duration(self) <= duration('{max}')"),
             &format!("{field} must be from 1ms to {max}, such as 2s or 500ms"),
@@ -190,19 +206,87 @@ pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("loadEvery", "60m")
 }
 
-/// RFC 3339 with an offset. The `date-time` format alone lets the offset be left out.
-pub(super) fn timestamp(_: &mut SchemaGenerator) -> Schema {
+/// RFC 3339, of what the operator and the app can hold. Without `format: date-time`, which would hide the
+/// text from the rules.
+fn moment(field: &str) -> Schema {
+    const RFC_3339: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
     json_schema!({
         "type": "string",
-        "format": "date-time",
-        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9]{2}:[0-9]{2})$",
+        "maxLength": 35,
+        "pattern": RFC_3339,
+        "x-kubernetes-validations": rules(&[
+            (
+                &format!("self.matches(r'{RFC_3339}')"),
+                &format!(
+                    "{field} must be a time by RFC 3339 such as 2026-11-28T00:00:00Z, its offset below \
+                     24:00 and its fraction of at most 9 digits"
+                ),
+                None,
+            ),
+            (
+                // CEL itself knows no moment before the year 1.
+                "timestamp(self) <= timestamp('9999-12-30T22:00:00Z')",
+                &format!(
+                    "{field} must be from 0001-01-01T00:00:00Z to 9999-12-30T22:00:00Z; leave it out for \
+                     no limit"
+                ),
+                None,
+            ),
+        ]),
     })
 }
 
+pub(super) fn starts_at(_: &mut SchemaGenerator) -> Schema {
+    moment("startsAt")
+}
+
+pub(super) fn ends_at(_: &mut SchemaGenerator) -> Schema {
+    moment("endsAt")
+}
+
+/// What buyers see: on one line, and visible.
+pub(super) fn product_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 128,
+        "x-kubernetes-validations": rules(&[(
+            r"self.matches(r'^[^\p{Cc}]*[^\p{Cc}\p{Z}][^\p{Cc}]*$')",
+            "name must have 1 to 128 characters, not only blanks, and no control characters such as tabs \
+             and line ends",
+            None,
+        )]),
+    })
+}
+
+/// All quantities that Kubernetes takes but zero: text as here, or a number above 0.
+const QUANTITY: &str = r"^\+?(0*[1-9][0-9]*(\.[0-9]*)?|0*\.0*[1-9][0-9]*)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$";
+
+/// CPU or memory. Kubernetes takes numbers with a fraction (`cpu: 0.5`), which `int-or-string` does not,
+/// so the value has no type here and each type its own rule. Rules can't see a value without a type.
 pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
+        "x-kubernetes-preserve-unknown-fields": true,
+        "pattern": QUANTITY,
+        "maxLength": 32,
+        "minimum": 0,
+        "exclusiveMinimum": true,
+        // None of the other types.
+        "not": { "enum": [true, false] },
+        "minItems": 1,
+        "maxItems": 0,
+        "minProperties": 1,
+        "maxProperties": 0,
+    })
+}
+
+/// Size of a volume. Rules compare it with what it was, so it has a type.
+pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
         "x-kubernetes-int-or-string": true,
-        "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
+        "pattern": QUANTITY,
+        "maxLength": 32,
+        "minimum": 1,
     })
 }
 
@@ -212,11 +296,13 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
         "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
+        // Rules on it have a cost that is estimated from these.
+        "maxItems": 32,
         "items": {
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": { "type": "string" },
+                "type": { "type": "string", "maxLength": 316 },
                 "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
                 "reason": { "type": "string" },
                 "message": { "type": "string" },

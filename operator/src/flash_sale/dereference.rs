@@ -40,6 +40,8 @@ pub struct References {
     pub app_replicas: Option<i32>,
     /// The uid of the sale's autoscaler, if there is one, wanted or not.
     pub autoscaler: Option<String>,
+    /// Redis nodes and the sale's own database, as far as this sale has created them before.
+    pub stateful_sets: Vec<StatefulSet>,
     /// All seed Jobs of the sale, of this and of earlier stock.
     pub seed_jobs: Vec<Job>,
     /// The objects that have the names of the sale's parts.
@@ -68,7 +70,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
 
-    let mut parts = Box::pin(from.parts(sale)).await?;
+    let sets = from.stateful_sets(sale).await?;
+    let mut parts = Box::pin(from.parts(sale, &sets)).await?;
     let own_database = names::database(&name);
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
@@ -93,6 +96,11 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         redis: data(redis),
         database: data(database),
         database_exists,
+        stateful_sets: sets
+            .into_iter()
+            .filter_map(|set| set.found)
+            .filter(|it| is_ours(&it.metadata))
+            .collect(),
         app_replicas: app.and_then(|app| app.spec?.replicas),
         autoscaler: autoscaler.filter(|it| is_ours(&it.metadata)).and_then(|it| it.uid()),
         seed_jobs: seed_jobs.into_iter().filter(|job| is_ours(&job.metadata)).collect(),
@@ -131,18 +139,15 @@ impl Namespace<'_> {
     }
 
     /// The parts with a fixed name that nothing else is read of.
-    async fn parts(&self, sale: &FlashSale) -> Result<FoundParts, Error> {
+    async fn parts(&self, sale: &FlashSale, sets: &[Set]) -> Result<FoundParts, Error> {
         let name = sale.name_any();
         let (redis, database) = (names::redis(&name), names::database(&name));
-        let own_database = sale.spec.database.secret_ref.is_none();
         let found = Collected { from: self, sale };
         let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
-        let mut sets = vec![(redis.clone(), sale.spec.redis.nodes)];
-        if own_database {
-            services.push(database.clone());
-            sets.push((database, 1));
+        if sale.spec.database.secret_ref.is_none() {
+            services.push(database);
         }
-        let sets = sets.iter().map(|(name, pods)| found.stateful_set(name, *pods));
+        let sets = sets.iter().map(|set| found.stateful_set(set));
         let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
         let (catalog, services, budgets, sets) = try_join!(
             found.all::<ConfigMap>(&catalog),
@@ -153,12 +158,32 @@ impl Namespace<'_> {
         Ok(FoundParts([catalog, services, budgets, sets.concat()].concat()))
     }
 
+    /// Those that the sale wants.
+    async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<Set>, Error> {
+        let name = sale.name_any();
+        let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
+        if sale.spec.database.secret_ref.is_none() {
+            wanted.push((names::database(&name), 1));
+        }
+        let find = async |(name, pods): (String, i32)| {
+            Ok(Set { found: self.get(&name).await?, name, pods })
+        };
+        try_join_all(wanted.into_iter().map(find)).await
+    }
+
     async fn seed_jobs(&self, sale: &str) -> Result<Vec<Job>, Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
         let seeds = ListParams::default().labels(&names::selector(sale, names::Component::Seed));
         let failed = |source| Error { what: format!("seed Jobs of {sale}"), source };
         Ok(api.list(&seeds).await.map_err(failed)?.items)
     }
+}
+
+/// A `StatefulSet` of the sale, which may be there.
+struct Set {
+    name: String,
+    pods: i32,
+    found: Option<StatefulSet>,
 }
 
 /// Looks for the sale's parts.
@@ -182,12 +207,12 @@ impl Collected<'_> {
 
     /// A `StatefulSet`; without one, the volumes that a new one would take over and delete with the
     /// sale.
-    async fn stateful_set(self, name: &str, pods: i32) -> Result<Vec<Found>, Error> {
-        let set = self.all::<StatefulSet>(&[name.to_owned()]).await?;
-        if !set.is_empty() {
-            return Ok(set);
+    async fn stateful_set(self, set: &Set) -> Result<Vec<Found>, Error> {
+        if let Some(found) = &set.found {
+            return Ok(vec![Found::new(self.sale, found)]);
         }
-        let claims: Vec<String> = (0..pods).map(|pod| names::volume_claim(name, pod)).collect();
+        let claims: Vec<String> =
+            (0..set.pods).map(|pod| names::volume_claim(&set.name, pod)).collect();
         let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
         let claims = try_join_all(claims).await?;
         Ok(claims.iter().flatten().map(|it| Found::volume(self.sale, &it.metadata)).collect())

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bounds;
 mod chart;
 mod cluster;
 mod crd;
@@ -17,5 +18,6 @@ mod lifecycle;
 mod names;
 mod reconcile;
 mod secrets;
+mod storage;
 mod support;
 mod values;

@@ -244,6 +244,9 @@ async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     assert_eq!(condition(&sale, "Ready"), ("False", "ChangeRefused"));
     let message = &sale.status.as_ref().unwrap().conditions[0].message;
     assert!(message.contains("StatefulSet black-friday-redis was refused"), "{message}");
+    // Its storage is another than the sale's, and none of its volumes exists: it is somebody else's.
+    let foreign = stateful_sets.get("black-friday-redis").await.unwrap();
+    assert!(foreign.metadata.deletion_timestamp.is_none());
 
     pass(&operator, &client, &namespace).await;
     let again = sales.get(NAME).await.unwrap();

@@ -246,6 +246,15 @@ pub fn minimal(name: &str) -> Value {
     })
 }
 
+/// Images of sales that name none.
+pub fn images() -> DefaultImages {
+    DefaultImages {
+        app: Some("app:test".to_owned()),
+        redis: Some("redis:test".to_owned()),
+        postgres: Some("postgres:test".to_owned()),
+    }
+}
+
 /// Applies `sale` as a user would.
 pub async fn apply(client: &Client, namespace: &str, sale: &Value) -> kube::Result<FlashSale> {
     let api: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
@@ -309,16 +318,11 @@ impl Operator {
     }
 
     fn new(client: Client) -> Self {
-        let images = DefaultImages {
-            app: Some("app:test".to_owned()),
-            redis: Some("redis:test".to_owned()),
-            postgres: Some("postgres:test".to_owned()),
-        };
         let metrics = Metrics::new().unwrap();
         let figures = Arc::new(SetFigures::default());
         let context = Arc::new(Context::new(
             client,
-            images,
+            images(),
             figures.clone(),
             metrics.clone(),
             "test".to_owned(),

@@ -13,18 +13,21 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler,
     PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use super::{pods, redis};
-use crate::crd::{Order, Strategy};
+use crate::crd::{App, Order, Resources, Strategy};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
 /// Why a container failed stands in its pod's status: the end of its log.
 pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
+/// What a replica requests where an autoscaler is declared and no CPU is: `crd.rs` says so.
+const AUTOSCALED_CPU_REQUEST: &str = "100m";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
@@ -142,8 +145,24 @@ fn container(sale: &ValidatedSale) -> Container {
                 ..VolumeMount::default()
             }]
         }),
-        ..pods::container("app", &sale.images.app, sale.spec.app.resources.as_ref())
+        ..pods::container("app", &sale.images.app, resources(&sale.spec.app).as_ref())
     }
+}
+
+/// As declared, and with a CPU request where an autoscaler needs one: its percent are of that. A limit
+/// alone is a request as well, says Kubernetes.
+fn resources(app: &App) -> Option<Resources> {
+    let declares_cpu = app.resources.as_ref().is_some_and(|resources| {
+        let amounts = [&resources.requests, &resources.limits];
+        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
+    });
+    if app.autoscaling.is_none() || declares_cpu {
+        return app.resources.clone();
+    }
+    let mut resources = app.resources.clone().unwrap_or_default();
+    let requests = resources.requests.get_or_insert_default();
+    requests.cpu = Some(Quantity(AUTOSCALED_CPU_REQUEST.to_owned()));
+    Some(resources)
 }
 
 fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {

@@ -33,7 +33,7 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(product: &'a Product) -> Self {
         let lock = product.lock.as_ref();
-        let millis = |duration| Duration::from(duration).as_millis();
+        let millis = |duration| whole_millis(Duration::from(duration)).as_millis();
         Self {
             id: &product.id,
             name: product.name.as_ref().unwrap_or(&product.id),
@@ -43,6 +43,11 @@ impl<'a> Entry<'a> {
             lease_time_ms: lock.and_then(|lock| lock.lease_time).map(millis),
         }
     }
+}
+
+/// Rounded up, so that what is longer than something stays so.
+pub(super) fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_nanos_u128(duration.as_nanos().next_multiple_of(1_000_000))
 }
 
 /// The catalog as JSON.

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::{
     SecurityContext, TCPSocketAction, TopologySpreadConstraint, Volume, VolumeMount,
     VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -155,10 +154,7 @@ pub(super) fn volume_claim(
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
             storage_class_name: storage.class_name.clone(),
             resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([(
-                    "storage".to_owned(),
-                    Quantity(storage.size.clone()),
-                )])),
+                requests: Some(BTreeMap::from([("storage".to_owned(), storage.size.clone())])),
                 ..VolumeResourceRequirements::default()
             }),
             ..PersistentVolumeClaimSpec::default()

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 
+use super::catalog::whole_millis;
 use super::names::{self, Component, REDIS_PORT};
 use super::pods;
 use crate::crd::Strategy;
@@ -103,11 +104,11 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
     }
 }
 
-/// The longest lease of any product. A node that restarted does not vote for so long.
+/// The longest lease of any product, as the catalog has it. A node that restarted does not vote for so long.
 pub(super) fn longest_lease(sale: &ValidatedSale) -> Duration {
     let products = sale.spec.products.iter().filter_map(|product| product.lock.as_ref());
     let leases = products.filter_map(|lock| lock.lease_time).chain([sale.spec.lock.lease_time]);
-    leases.map(Duration::from).max().unwrap_or_default()
+    leases.map(|lease| whole_millis(lease.into())).max().unwrap_or_default()
 }
 
 fn container(sale: &ValidatedSale) -> Container {

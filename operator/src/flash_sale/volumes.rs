@@ -1,0 +1,97 @@
+//! Storage that was declared anew. A `StatefulSet` keeps the volumes that it was made for, so it is made
+//! anew as well, as long as none of them exists: a storage class that nobody provides, or a size that
+//! nobody has, can be corrected. Volumes that exist are never given up.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use thiserror::Error;
+
+use super::build::{KubernetesResources, Prepared};
+use super::validate::NotReady;
+
+/// How long the garbage collector usually takes.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The volumes could not be looked up, or the `StatefulSet` not be deleted.
+#[derive(Debug, Error)]
+#[error("cannot replace StatefulSet {name}")]
+pub struct Error {
+    name: String,
+    source: kube::Error,
+}
+
+/// Deletes each of `existing` whose volumes were declared anew and do not exist yet; then the sale waits
+/// until it is gone. One whose volumes exist is left to the API server, which refuses the change.
+///
+/// # Errors
+/// When the API server can't be asked.
+pub async fn replace(
+    client: &Client,
+    namespace: &str,
+    existing: &[StatefulSet],
+    declared: &KubernetesResources<Prepared>,
+) -> Result<Option<NotReady>, Error> {
+    let mut replaced = None;
+    for declared in [Some(&declared.redis), declared.database.as_ref()].into_iter().flatten() {
+        let name = declared.name_any();
+        let Some(found) = existing.iter().find(|found| found.name_any() == name) else { continue };
+        let failed = |source| Error { name: name.clone(), source };
+        let leaving = found.metadata.deletion_timestamp.is_some();
+        if !leaving {
+            if storage(found) == storage(declared) {
+                continue;
+            }
+            if any_exists(client, namespace, found).await.map_err(failed)? {
+                continue;
+            }
+            let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+            // This one, and not another that has come in its place since.
+            let this = Preconditions { uid: found.uid(), resource_version: None };
+            let params = DeleteParams::foreground().preconditions(this);
+            let deleted = sets.delete(&name, &params).await;
+            deleted.map(drop).or_else(gone).map_err(failed)?;
+        }
+        replaced = Some(NotReady {
+            reason: "ReplacingVolumes",
+            message: format!("StatefulSet {name} is made anew with the storage declared now"),
+            requeue_after: Some(RETRY),
+        });
+    }
+    Ok(replaced)
+}
+
+/// Whether a claim of the set has a volume.
+async fn any_exists(
+    client: &Client,
+    namespace: &str,
+    set: &StatefulSet,
+) -> Result<bool, kube::Error> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let pods = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    for pod in 0..pods {
+        let claim = claims.get_opt(&format!("data-{}-{pod}", set.name_any())).await?;
+        let volume = claim.and_then(|claim| claim.spec?.volume_name);
+        if volume.is_some_and(|volume| !volume.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn gone(error: kube::Error) -> Result<(), kube::Error> {
+    match error {
+        kube::Error::Api(status) if status.is_not_found() => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// Class and size that the set asks for.
+fn storage(set: &StatefulSet) -> Option<(Option<&String>, Option<&Quantity>)> {
+    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
+    let PersistentVolumeClaimSpec { storage_class_name, resources, .. } = claim.spec.as_ref()?;
+    let size = resources.as_ref().and_then(|it| it.requests.as_ref()?.get("storage"));
+    Some((storage_class_name.as_ref(), size))
+}

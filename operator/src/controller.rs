@@ -1,10 +1,12 @@
 //! Runs the reconcile loop: waits for the resource to be known, watches, shuts down.
 
+pub mod watched;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -24,6 +26,7 @@ use crate::context::Context;
 use crate::crd::FlashSale;
 use crate::flash_sale::build::names::MANAGED_BY;
 use crate::flash_sale::{figures, on_error, reconcile};
+use watched::Watched;
 
 /// How often a missing resource definition is looked for.
 const CRD_RETRY: Duration = Duration::from_secs(5);
@@ -50,7 +53,7 @@ impl Scope {
 
 /// Returns once the API server knows `FlashSale` and lets us list it, or at `shutdown`.
 pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &CancellationToken) {
-    let sales: Api<DeserializeGuard<FlashSale>> = scope.api(client);
+    let sales: Api<Watched<FlashSale>> = scope.api(client);
     let one = ListParams::default().limit(1);
     loop {
         let Some(listed) = shutdown.run_until_cancelled(sales.list(&one)).await else { return };
@@ -74,13 +77,17 @@ pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &Cancellatio
 pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationToken) {
     let client = context.client.clone();
     let (reader, writer) = reflector::store();
+    let (known, metrics) = (reader.clone(), context.metrics.clone());
     // Our own writes to a status change no generation, and so cause no pass.
-    let sales =
-        watcher(scope.api::<DeserializeGuard<FlashSale>>(&client), watcher::Config::default())
-            .default_backoff()
-            .reflect(writer)
-            .applied_objects()
-            .predicate_filter(predicates::generation, PredicateConfig::default());
+    let sales = watcher(scope.api::<Watched<FlashSale>>(&client), watcher::Config::default())
+        .default_backoff()
+        .map_ok(watched::read)
+        .reflect(writer)
+        .inspect(move |_| {
+            metrics.set_unreadable(known.state().iter().filter(|sale| sale.0.is_err()).count());
+        })
+        .applied_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
     let counts = figures::changes(reader.clone(), context.figures.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
@@ -111,7 +118,8 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
 
 type SaleController = Controller<DeserializeGuard<FlashSale>>;
 
-/// Watches children of one kind; the label keeps the objects of others out of our memory.
+/// Watches children of one kind; the label keeps the objects of others out of our memory. Anybody can
+/// write that label onto anything, so a child that can't be read must not end the watch either.
 fn owns<K>(controller: SaleController, scope: &Scope, client: &Client) -> SaleController
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -122,5 +130,7 @@ where
         + 'static,
 {
     let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
-    controller.owns(scope.api::<K>(client), watcher::Config::default().labels(&ours))
+    let config = watcher::Config::default().labels(&ours);
+    let children = watcher(scope.api::<Watched<K>>(client), config).default_backoff();
+    controller.owns_stream(children.touched_objects())
 }

@@ -7,6 +7,8 @@
 //! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it; what is not as it
 //!    shall be gets its cause from [`observe`]
 //!
+//! A sale that can't be read gets as far as [`unreadable`].
+//!
 //! This file only calls the steps in order. It alone knows the clock and the client of all of them.
 
 pub mod apply;
@@ -22,6 +24,7 @@ pub mod phase;
 pub mod rollout;
 mod secrets;
 pub mod seed;
+pub mod unreadable;
 pub mod update_status;
 pub mod validate;
 pub mod volumes;
@@ -101,11 +104,7 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let sale = match &object.0 {
         Ok(sale) => sale,
-        Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            warn!(name, error = %invalid.error, "skipped a sale that can't be read");
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return unreadable::report(invalid, &context).await,
     };
     if sale.metadata.deletion_timestamp.is_some() {
         // The garbage collector removes the parts: they name the sale as their owner.

@@ -16,6 +16,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     seconds: Histogram,
     leader: IntGauge,
+    unreadable: IntGauge,
 }
 
 impl Metrics {
@@ -48,11 +49,16 @@ impl Metrics {
                 "flashsale_operator_leader",
                 "1 if this replica reconciles, 0 if it stands by.",
             )?,
+            unreadable: IntGauge::new(
+                "flashsale_operator_unreadable_sales",
+                "Sales that this version of the operator can't read; they stay as they are.",
+            )?,
         };
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.leader.clone()))?;
+        metrics.registry.register(Box::new(metrics.unreadable.clone()))?;
         Ok(metrics)
     }
 
@@ -70,6 +76,11 @@ impl Metrics {
     /// Counts a pass that failed in `step`.
     pub fn reconcile_failed(&self, step: &'static str) {
         self.errors.with_label_values(&[step]).inc();
+    }
+
+    /// Notes how many sales can't be read.
+    pub fn set_unreadable(&self, sales: usize) {
+        self.unreadable.set(i64::try_from(sales).unwrap_or(i64::MAX));
     }
 
     /// Passes so far that ended with `outcome`.

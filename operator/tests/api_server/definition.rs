@@ -2,17 +2,23 @@
 
 use flashsale_operator::controller::{Scope, wait_for_crd};
 use flashsale_operator::crd::{FlashSale, Phase, custom_resource_definition};
-use kube::Api;
-use kube::api::{DynamicObject, PostParams};
-use kube::{CustomResourceExt, ResourceExt};
+use flashsale_operator::flash_sale::build::names::MANAGED_BY;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::core::PartialObjectMeta;
+use kube::{Api, CustomResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::in_phase;
-use crate::support::{DEADLINE, Operator, Server, install_crd, minimal, wait_for};
+use crate::support::{DEADLINE, Operator, Server, eventually, install_crd, minimal, wait_for};
 
 #[tokio::test]
-async fn a_missing_definition_is_waited_for_and_an_unreadable_sale_stops_no_other() {
+async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_so_and_stops_no_other()
+ {
     // Ends when it is dropped.
     let server = Server::bare().await;
     let client = server.admin();
@@ -36,9 +42,55 @@ async fn a_missing_definition_is_waited_for_and_an_unreadable_sale_stops_no_othe
         let sale: DynamicObject = serde_json::from_value(sale).unwrap();
         sales.create(&PostParams::default(), &sale).await.unwrap();
     }
-    let _operator = Operator::run(client.clone(), Scope(None));
-    let readable: Api<FlashSale> = Api::namespaced(client, "default");
+    // Metadata that the operator can't read either: anybody may write such times.
+    for kind in [FlashSale::api_resource(), ApiResource::erase::<ConfigMap>(&())] {
+        let mut timeless = minimal("timeless");
+        timeless["apiVersion"] = json!(kind.api_version);
+        timeless["kind"] = json!(kind.kind);
+        timeless["metadata"]["labels"] = json!({ "app.kubernetes.io/managed-by": MANAGED_BY });
+        if kind.kind == "ConfigMap" {
+            timeless.as_object_mut().unwrap().remove("spec");
+        }
+        let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &kind);
+        let object: DynamicObject = serde_json::from_value(timeless).unwrap();
+        objects.create(&PostParams::default(), &object).await.unwrap();
+        let never = json!([{
+            "manager": "kubectl", "operation": "Update", "apiVersion": kind.api_version,
+            "time": "9999-12-31T23:59:59Z", "fieldsType": "FieldsV1", "fieldsV1": { "f:metadata": { "f:labels": { ".": {} } } },
+        }]);
+        let patch = Patch::Merge(json!({ "metadata": { "managedFields": never } }));
+        let patched: Result<PartialObjectMeta<DynamicObject>, _> =
+            objects.patch_metadata("timeless", &PatchParams::default(), &patch).await;
+        assert!(patched.is_err(), "its answer can't be read: {patched:?}");
+    }
+
+    let operator = Operator::run(client.clone(), Scope(None));
+    let readable: Api<FlashSale> = Api::namespaced(client.clone(), "default");
     wait_for(&readable, "readable", in_phase(Phase::Provisioning)).await;
-    let unreadable = sales.get("unreadable").await.unwrap();
-    assert!(unreadable.data.get("status").is_none(), "{}", unreadable.name_any());
+    // Its parts are watched: the operator brings back what is deleted.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    maps.delete("readable-catalog", &DeleteParams::default()).await.unwrap();
+    eventually("the catalog is back", async || maps.get_opt("readable-catalog").await.unwrap())
+        .await;
+
+    let status = eventually("a condition", async || {
+        let sale = sales.get("unreadable").await.unwrap();
+        sale.data.get("status").cloned()
+    })
+    .await;
+    assert_eq!(status["phase"], "Failed");
+    let ready = &status["conditions"][0];
+    assert_eq!(
+        [&ready["type"], &ready["status"], &ready["reason"]],
+        ["Ready", "False", "Unreadable"]
+    );
+    assert!(ready["message"].as_str().unwrap().starts_with("spec.products: "), "{ready}");
+    let events: Api<Event> = Api::namespaced(client, "default");
+    eventually("an event", async || {
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        events.into_iter().find(|event| event.reason.as_deref() == Some("Unreadable"))
+    })
+    .await;
+    let metrics = operator.metrics.render().unwrap();
+    assert!(metrics.contains("flashsale_operator_unreadable_sales 1"), "{metrics}");
 }

@@ -1,0 +1,136 @@
+//! Objects as a watch reads them. A watch that meets an object it can't read starts over, and meets it
+//! again: one object would keep the operator from all others. So reading never fails here.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::DeserializeGuard;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::watcher::Event;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// An object of kind `K`, as the API server sent it.
+#[derive(Clone, Debug)]
+pub struct Watched<K> {
+    /// Without its managed fields: users may write times into them that can't be read.
+    pub object: Value,
+    metadata: ObjectMeta,
+    kind: PhantomData<K>,
+}
+
+impl<'de, K> Deserialize<'de> for Watched<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        Ok(Self { metadata: metadata(&object), object, kind: PhantomData })
+    }
+}
+
+/// Whole, or what names the object.
+fn metadata(object: &Value) -> ObjectMeta {
+    let metadata = &object["metadata"];
+    let text = |field: &str| metadata[field].as_str().map(str::to_owned);
+    ObjectMeta::deserialize(metadata).unwrap_or_else(|_| ObjectMeta {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    })
+}
+
+impl<K: DeserializeOwned> Watched<K> {
+    /// The object, or the field that can't be read.
+    fn read(self) -> DeserializeGuard<K> {
+        let read = serde_path_to_error::deserialize(&self.object);
+        DeserializeGuard(read.map_err(|error| InvalidObject {
+            error: format!("{}: {}", error.path(), error.inner()),
+            metadata: self.metadata,
+        }))
+    }
+}
+
+/// The event with its object read, as far as that is possible.
+#[must_use]
+pub fn read<K: DeserializeOwned>(event: Event<Watched<K>>) -> Event<DeserializeGuard<K>> {
+    match event {
+        Event::Apply(object) => Event::Apply(object.read()),
+        Event::Delete(object) => Event::Delete(object.read()),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(object.read()),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+impl<K: Resource> Resource for Watched<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn api_version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::api_version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use kube::core::ObjectList;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_whatever_is_in_it() {
+        let sent = json!({
+            "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "7" },
+            "items": [
+                { "metadata": { "name": "never", "managedFields": [{ "time": "9999-12-31T23:59:59Z" }] } },
+                { "metadata": { "name": "later", "creationTimestamp": "9999-12-31T23:59:59Z" } },
+                { "metadata": { "name": "wrong" }, "data": { "a": 1 } },
+                { "metadata": { "name": "right" }, "data": { "a": "1" } },
+            ],
+        });
+        assert!(
+            serde_json::from_value::<ObjectList<DeserializeGuard<ConfigMap>>>(sent.clone())
+                .is_err()
+        );
+        let list: ObjectList<Watched<ConfigMap>> = serde_json::from_value(sent).unwrap();
+        let names: Vec<_> = list.items.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["never", "later", "wrong", "right"]);
+        let read: Vec<_> = list.items.into_iter().map(Watched::read).collect();
+        assert!(read[0].0.is_ok() && read[3].0.is_ok(), "{read:?}");
+        let error = &read[2].0.as_ref().unwrap_err().error;
+        assert!(error.starts_with("data.a: "), "{error}");
+    }
+}

@@ -29,9 +29,8 @@ impl Ledger {
 impl LedgerError {
     /// The server refuses this user, password or database: no second try helps.
     pub(crate) fn is_login_refused(&self) -> bool {
-        let error = match self {
-            Self::Database(error) | Self::Migration(MigrateError::Execute(error)) => error,
-            _ => return false,
+        let (Self::Database(error) | Self::Migration(MigrateError::Execute(error))) = self else {
+            return false;
         };
         let code = error.as_database_error().and_then(DatabaseError::code);
         code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION) || code == NO_SUCH_DATABASE)

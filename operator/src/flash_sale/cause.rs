@@ -163,9 +163,9 @@ fn crashed(container: &str, failed: &ContainerStateTerminated) -> Cause {
 
 /// Of the end of a log: what the app says of its own end, or else the last line.
 fn last_words(log: &str) -> Option<&str> {
-    let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
-    let own = lines.clone().filter_map(|line| line.strip_prefix("flashsale-app: ")).last();
-    own.or_else(|| lines.filter(|line| !line.starts_with("note: ")).last())
+    let mut lines = log.lines().map(str::trim).rev().filter(|line| !line.is_empty());
+    let own = lines.clone().find_map(|line| line.strip_prefix("flashsale-app: "));
+    own.or_else(|| lines.find(|line| !line.starts_with("note: ")))
 }
 
 fn shortened(message: &str) -> String {

@@ -15,16 +15,37 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
 
 use super::build::names;
+use super::update_status::condition;
 use crate::crd::{FlashSale, FlashSaleStatus, ProductStatus};
 
 /// What the app says of its sale.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct Report {
+    /// The app says that its database does not answer; then it says nothing else.
+    #[serde(skip)]
+    pub database_away: bool,
     /// Absent: the app is of a version that does not say.
     #[serde(default)]
     pub database: Option<DatabaseReport>,
     /// The counts.
     pub products: Vec<ProductStatus>,
+}
+
+impl Report {
+    /// What the app answered at `/sale`; `None` where that is neither counts nor a database away.
+    #[must_use]
+    pub fn of_answer(http_status: u16, body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Problem {
+            code: String,
+        }
+        if http_status == 200 {
+            return serde_json::from_slice(body).ok();
+        }
+        let problem: Problem = serde_json::from_slice(body).ok()?;
+        let database_away = problem.code == "database_unavailable";
+        database_away.then(|| Self { database_away, ..Self::default() })
+    }
 }
 
 /// Which database it is.
@@ -80,6 +101,10 @@ async fn differs(sale: &DeserializeGuard<FlashSale>, figures: &dyn Figures) -> b
 }
 
 fn is_news(report: Report, status: &FlashSaleStatus) -> bool {
+    if report.database_away {
+        let mut conditions = status.conditions.iter();
+        return conditions.any(|it| it.type_ == condition::DATABASE_READY && it.status == "True");
+    }
     let known = status.database.as_ref().map(|database| &database.id);
     let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
     other_database || sorted(report.products) != status.products
@@ -98,11 +123,11 @@ pub struct AppFigures {
     client: reqwest::Client,
 }
 
-/// An app that takes longer has better things to do.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than the app waits for a connection to its database, so that it can say that there is none.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 impl AppFigures {
-    /// A reader that waits at most two seconds.
+    /// A reader that waits at most four seconds.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
@@ -112,10 +137,12 @@ impl AppFigures {
         Ok(Self { client })
     }
 
-    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Report> {
+    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<Report>> {
         let host = names::app_host(namespace, sale);
         let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
-        self.client.get(url).send().await?.error_for_status()?.json().await
+        let answer = self.client.get(url).send().await?;
+        let http_status = answer.status().as_u16();
+        Ok(Report::of_answer(http_status, &answer.bytes().await?))
     }
 
     async fn ask_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
@@ -134,7 +161,7 @@ impl Figures for AppFigures {
     fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<Report>> {
         async move {
             match self.ask(namespace, sale).await {
-                Ok(report) => Some(report),
+                Ok(report) => report,
                 Err(error) => {
                     tracing::debug!(namespace, sale, %error, "no counts from the app");
                     None

@@ -140,7 +140,7 @@ impl Findings {
 fn progress(facts: &Facts<'_>, of: &BTreeMap<&'static str, Finding>) -> Progress {
     let redis = redis_status(&facts.resources.redis);
     let own = facts.resources.database.as_ref();
-    let database_away = own.is_some_and(|own| ready_pods(own) == 0);
+    let database_away = own.is_some_and(|own| ready_pods(own) == 0) || says_away(facts);
     let stock = of.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
     if matches!(facts.database, Database::Lost { .. }) {
         Progress::Blocked
@@ -196,6 +196,9 @@ fn database(facts: &Facts<'_>) -> Finding {
         Some(own) if ready_pods(own) == 0 => {
             Finding::fails("DatabaseAway", "the database is not ready")
         }
+        _ if says_away(facts) => {
+            Finding::fails("DatabaseAway", "the app gets no answer from the database")
+        }
         _ if refused.is_some() => {
             Finding::fails("DatabaseAway", refused.cloned().unwrap_or_default())
         }
@@ -206,6 +209,11 @@ fn database(facts: &Facts<'_>) -> Finding {
         Some(_) => Finding::holds("Serving", "the database is ready"),
     };
     finding.because(facts.observed.cause(Component::Database, facts.now))
+}
+
+/// Whether replicas that serve say that their database is away.
+fn says_away(facts: &Facts<'_>) -> bool {
+    facts.observed.report.as_ref().is_some_and(|report| report.database_away)
 }
 
 fn lost(seeded: Option<&str>, found: Option<&str>) -> Finding {

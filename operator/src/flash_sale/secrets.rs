@@ -39,7 +39,6 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     }
     let (id, password) = (value(data, "admin-id"), value(data, "admin-password"));
     match (id.map(String::from_utf8_lossy), password.map(String::from_utf8_lossy)) {
-        (None, None) => Ok(()),
         (Some(_), None) => invalid("admin-password", "is needed with admin-id"),
         (None, Some(_)) => invalid("admin-id", "is needed with admin-password"),
         (Some(id), Some(_)) if !is_account_id(&id) => {
@@ -48,7 +47,7 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
         (Some(_), Some(password)) if !(8..=128).contains(&password.chars().count()) => {
             invalid("admin-password", "must have 8 to 128 characters")
         }
-        (Some(_), Some(_)) => Ok(()),
+        (None, None) | (Some(_), Some(_)) => Ok(()),
     }
 }
 

@@ -86,7 +86,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 (Database::Lost { .. }, _) => {}
                 (Database::Known(known), report) => {
                     status.database.clone_from(known);
-                    if let Some(report) = report {
+                    if let Some(report) = report.as_ref().filter(|it| !it.database_away) {
                         status.products = sorted(report.products.clone());
                         status.totals = Some(total(&status.products));
                     }

@@ -298,7 +298,7 @@ impl Figures for SetFigures {
     fn read<'a>(&'a self, _namespace: &'a str, _sale: &'a str) -> BoxFuture<'a, Option<Report>> {
         let database = self.1.lock().unwrap().clone();
         let products = self.0.lock().unwrap().clone();
-        let report = products.map(|products| Report { database, products });
+        let report = products.map(|products| Report { database, products, ..Report::default() });
         async move { report }.boxed()
     }
 }

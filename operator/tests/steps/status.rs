@@ -142,7 +142,7 @@ fn counts_stay_when_nobody_answers() {
         remaining: 100 - sold,
     };
     let products = vec![product("B", 10), product("1", 40)];
-    let report = Some(Report { database: None, products });
+    let report = Some(Report { products, ..Report::default() });
     let counted = Outcome::Applied {
         resources: applied(5, 1, 3),
         seed: Seed::Done,
@@ -273,4 +273,31 @@ fn a_seed_that_failed_does_not_flap_while_it_is_tried_again() {
     older.observed_generation = 2;
     let changed = after(Some(older), &outcome(5, 1, 3, Seed::Running), LATER);
     assert_eq!(condition(&changed, "StockSeeded").1, "Seeding", "the spec was corrected");
+}
+
+#[test]
+fn a_database_that_does_not_answer_or_lets_nobody_in_is_not_ready() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let seen = |observed| Outcome::Applied {
+        resources: applied(5, 1, 3),
+        seed: Seed::Done,
+        observed: Box::new(observed),
+        refusals: Vec::new(),
+    };
+    let problem = br#"{"code": "database_unavailable", "status": 503}"#;
+    let report = Report::of_answer(503, problem);
+    let away = seen(Observed { report, ..Observed::default() });
+    let status = after(Some(ready.clone()), &away, LATER);
+    assert_eq!(status.phase, Phase::Degraded, "every purchase is refused");
+    assert_eq!(condition(&status, "DatabaseReady").1, "DatabaseAway");
+    assert_eq!(status.products, ready.products, "the last counts stay");
+    assert_eq!(Report::of_answer(500, br#"{"code": "internal"}"#), None);
+
+    // A replica that starts with a wrong password, while those of before go on.
+    let why = "database: password authentication failed for user \"shop\"".to_owned();
+    let refused = seen(Observed { unready: vec![why.clone()], ..Observed::default() });
+    let status = after(Some(ready), &refused, LATER);
+    let (holds, reason, message) = condition(&status, "DatabaseReady");
+    assert_eq!((holds.as_str(), reason.as_str(), message), ("False", "DatabaseAway", why));
+    assert_eq!(status.phase, Phase::Open);
 }

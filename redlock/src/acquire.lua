@@ -10,7 +10,11 @@
 --   counter  the fence of each resource
 -- Returns the time only, an integer, where all are granted.
 -- A lock that would last longer than any lease is from before this node's clock was set back. It
--- is over: a client that saw the clock jump left this node out for the longest lease.
+-- is over: a client that saw the clock jump left this node out for the longest lease. No holder
+-- writes a lock that never expires, but it may be a lease whose expiry was removed: it lasts the
+-- longest lease from now on.
+-- A fence that is no counter (counters.lua) is damage: nothing is changed, and the client repairs it.
+local HIGHEST = 4503599627370496
 local epoch, owner, lease, longest = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 local line, place, limit, request_limit = unpack(ARGV, 5, 8)
 local resources = (#KEYS - 2) / 2
@@ -23,13 +27,20 @@ local floor = present[1] or '0'
 local vote, wait, counters, held, unknown = 1, 0, {}, {}, {}
 for i = 1, resources do
   local fence = present[1 + resources + i]
-  counters[i] = counter_of(fence or floor)
-  if not counters[i] then
-    return damaged(KEYS[2 + resources + i])
-  elseif not fence then
+  local counter = tonumber(fence or floor)
+  if not (counter and counter >= 0 and counter <= HIGHEST) then
+    return redis.error_reply('DAMAGED ' .. KEYS[2 + resources + i] .. ' is no counter')
+  end
+  counters[i] = counter
+  if not fence then
     unknown[#unknown + 1] = KEYS[2 + resources + i]
   end
-  local ttl = present[1 + i] and expiry_of(KEYS[2 + i], longest) or -2
+  local ttl = present[1 + i] and redis.call('PTTL', KEYS[2 + i]) or -2
+  if ttl == -1 then
+    ttl = longest
+    redis.call('PEXPIRE', KEYS[2 + i], longest)
+    redis.call('PUBLISH', 'redlock:repaired', KEYS[2 + i])
+  end
   if ttl ~= -2 and ttl <= longest then
     vote, wait = 0, math.max(wait, ttl)
     held[#held + 1] = i
@@ -39,7 +50,7 @@ for i = 1, resources do
 end
 -- MGET gives nothing for what is there and no string.
 if call_for_all('EXISTS', unknown, 1) > 0 then
-  return damaged(unknown[1])
+  return redis.error_reply('DAMAGED ' .. unknown[1] .. ' is no string')
 end
 if epoch < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') then
   vote, wait, held = -2, 0, {}

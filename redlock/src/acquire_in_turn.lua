@@ -19,6 +19,7 @@
 -- it says what place it has from then on (release.lua).
 -- A line that has not been heard of for its time limit, by this node's clock, is skipped. What
 -- lasts longer than it may is from before this node's clock was set back, and is over (acquire.lua).
+local HIGHEST = 4503599627370496
 local members, floor, lock, fence, queue, limits, requests, tickets = unpack(KEYS)
 local epoch, owner, lease, longest, token, line = unpack(ARGV, 1, 6)
 local place, limit, request_limit = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -27,12 +28,14 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 local known = redis.call('MGET', fence, floor, tickets)
-local counter, issued = counter_of(known[1] or known[2] or '0'), counter_of(known[3] or known[2] or '0')
--- MGET gives nothing for what is there and no string.
-if not counter or not known[1] and redis.call('EXISTS', fence) == 1 then
-  return damaged(fence)
-elseif not issued or not known[3] and redis.call('EXISTS', tickets) == 1 then
-  return damaged(tickets)
+local counter, issued = tonumber(known[1] or known[2] or '0'), tonumber(known[3] or known[2] or '0')
+-- Damage, as in acquire.lua. MGET gives nothing for what is there and no string.
+if not (counter and counter >= 0 and counter <= HIGHEST)
+  or not known[1] and redis.call('EXISTS', fence) == 1 then
+  return redis.error_reply('DAMAGED ' .. fence .. ' is no counter')
+elseif not (issued and issued >= 0 and issued <= HIGHEST)
+  or not known[3] and redis.call('EXISTS', tickets) == 1 then
+  return redis.error_reply('DAMAGED ' .. tickets .. ' is no counter')
 end
 
 if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
@@ -68,8 +71,24 @@ end
 redis.call('ZADD', queue, place, line)
 redis.call('ZADD', limits, now + limit, line)
 
+local function remove(other)
+  redis.call('ZREM', queue, other)
+  redis.call('ZREM', limits, other)
+  redis.call('HDEL', requests, other)
+end
+
+-- Those who wait in any order have a negative place. They are in nobody's way: a release decides which
+-- kind is next (release.lua). Those of them that are gone must not stay.
 local function next_line()
   local lines = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
+  if lines[1] and tonumber(lines[2]) < 0 then
+    for _, range in ipairs({ { '-inf', now }, { '(' .. now + limit, '+inf' } }) do
+      for _, gone in ipairs(redis.call('ZRANGEBYSCORE', limits, range[1], range[2])) do
+        remove(gone)
+      end
+    end
+    lines = redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+  end
   if lines[1] == line then
     return lines[3], tonumber(lines[4] or '0')
   end
@@ -77,7 +96,12 @@ local function next_line()
 end
 
 local vote, wait, next_place = 1, 0, 0
-local ttl = expiry_of(lock, tonumber(longest))
+local ttl = redis.call('PTTL', lock)
+if ttl == -1 then
+  ttl = tonumber(longest)
+  redis.call('PEXPIRE', lock, longest)
+  redis.call('PUBLISH', 'redlock:repaired', lock)
+end
 if ttl ~= -2 and ttl <= tonumber(longest) then
   vote, wait = 0, ttl
 else
@@ -88,9 +112,7 @@ else
     if believed_until > now and believed_until <= now + limit then
       vote, wait = 0, believed_until - now
     else
-      redis.call('ZREM', queue, other)
-      redis.call('ZREM', limits, other)
-      redis.call('HDEL', requests, other)
+      remove(other)
       other, next_place = next_line()
     end
   end

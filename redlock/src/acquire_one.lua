@@ -13,28 +13,35 @@
 -- Returns the time only, an integer, where it is granted at once.
 -- A line that has not been heard of for its time limit, by this node's clock, is gone. What
 -- lasts longer than it may is from before this node's clock was set back, and is over (acquire.lua).
+local HIGHEST = 4503599627370496
 local members, floor, lock, fence, queue, limits, requests = unpack(KEYS)
 local epoch, owner, lease, longest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local token, line, place = ARGV[5], ARGV[6], ARGV[7]
 local limit, request_limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
-local counter = counter_of(redis.call('GET', fence) or redis.call('GET', floor) or '0')
-if not counter then
-  return damaged(fence)
-end
+local counter = tonumber(redis.call('GET', fence) or redis.call('GET', floor) or '0')
 
 if tonumber(epoch) < tonumber(redis.call('HGET', members, 'epoch') or '0') then
   return {micros, -2, 0, counter}
 end
 
 -- Nobody there, which is the usual case: checked and changed in one.
-if tonumber(token) > counter and redis.call('SET', lock, owner, 'PX', lease, 'NX') then
+if counter and counter >= 0 and tonumber(token) > counter and redis.call('SET', lock, owner, 'PX', lease, 'NX') then
   redis.call('SET', fence, token)
   return micros
 end
 
-local ttl = expiry_of(lock, longest)
+-- Damage, and a lock that never expires: as in acquire.lua.
+if not (counter and counter >= 0 and counter <= HIGHEST) then
+  return redis.error_reply('DAMAGED ' .. fence .. ' is no counter')
+end
+local ttl = redis.call('PTTL', lock)
+if ttl == -1 then
+  ttl = longest
+  redis.call('PEXPIRE', lock, longest)
+  redis.call('PUBLISH', 'redlock:repaired', lock)
+end
 if ttl == -2 or ttl > longest then
   if tonumber(token) <= counter then
     return {micros, -1, 0, counter}

@@ -70,8 +70,9 @@ impl Acquisition {
         let releases = topics.iter().map(|topic| topic.releases()).collect();
         let newest = topics.iter().map(|topic| topic.highest_token()).max().unwrap_or(0);
         // The same on all nodes, and the lower the longer it waits: an order, if not a strict one.
+        // Negative, which tells it from a ticket (release.lua).
         #[expect(clippy::cast_precision_loss, reason = "tokens are far below 2^52")]
-        let number = newest as f64 + rand::random::<f64>();
+        let number = -1.0 / (1.0 + newest as f64 + rand::random::<f64>());
         let place = Place { line: shared.next_owner().into(), number, fair: None };
         let started = Instant::now();
         let deadline = after(started, policy.wait_timeout);

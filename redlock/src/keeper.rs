@@ -72,8 +72,10 @@ async fn connect(node: &Node, client: &Client, roster: &Arc<Roster>) -> RedisRes
     let hear = move |push: PushInfo| match push.kind {
         PushKind::Disconnection => sender.send(push).map_err(drop),
         PushKind::Message if push.data.first() == Some(&bulk(REPAIRED)) => {
-            let lock = push.data.last();
-            warn!(node = address, ?lock, "a lock never expired: it will after the longest lease");
+            if let Some(Value::BulkString(lock)) = push.data.last() {
+                let lock = String::from_utf8_lossy(lock);
+                warn!(node = address, %lock, "lock without an expiry: it ends after the longest lease");
+            }
             Ok(())
         }
         PushKind::Message => {
@@ -235,8 +237,8 @@ fn tell_of_refusal(node: &Node, roster: &Roster) {
     }
 }
 
-/// The node's data were removed while it ran (`FLUSHALL`), or some of them were damaged: it has forgotten what it granted, like
-/// one that restarted without them. It gets the values again at once, and votes when it has learned
+/// The node's data were removed while it ran (`FLUSHALL`), or some of them were damaged: it has
+/// forgotten what it granted, like one that restarted without them. It gets the values again at once, and votes when it has learned
 /// from the others. Where no majority of others is left to learn from, it is told what this client
 /// knows and goes on: keeping it out would stop everything, and it is for what the lock guards to
 /// tell holders apart until the leases that were forgotten are over.

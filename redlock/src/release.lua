@@ -14,6 +14,7 @@
 -- A request is granted as if it came now: under the epoch that it came under, with a token above
 -- the fence. Whoever asked holds the resource when a majority granted it the same token. It leaves
 -- the queue, and says its place when the hold ends.
+local HIGHEST = 4503599627370496
 local members, owner, channel = KEYS[1], ARGV[1], ARGV[2]
 local line, place, limit, gives_up = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local asks = {}
@@ -63,29 +64,56 @@ local function ask(requests, now)
   end
 end
 
--- Answers the new owner, its token and the next place in the queue. '': it is nobody's; '-': it is
+-- Answers the new owner, its token and the next place in fair order. '': it is nobody's; '-': it is
 -- left to one that waits for other resources too.
 local function grant(lock, fence, queue, limits, requests, token, now)
-  local first = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
-  local request = first[1] and redis.call('HGET', requests, first[1])
-  if not request then
+  local lines = redis.call('ZRANGE', queue, 0, 1, 'WITHSCORES')
+  local counter = lines[1]
+    and tonumber(redis.pcall('GET', fence) or redis.call('GET', 'redlock:floor') or '0')
+  -- Where it is no counter, whoever asks is told of the damage.
+  if not (counter and counter >= 0 and counter <= HIGHEST) then
     return '', '0', '0'
   end
-  local epoch, next_owner, lease, request_limit = cmsgpack.unpack(request)
-  local here = tonumber(redis.call('HGET', members, 'epoch') or '0')
-  if tonumber(epoch) < here or request_limit < now then
+
+  -- The first two in fair order. Their places are tickets, and those of the others are negative.
+  local function in_fair_order()
+    if tonumber(lines[2]) < 0 then
+      return redis.call('ZRANGEBYSCORE', queue, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+    end
+    return lines
+  end
+
+  -- The request of the first of these, if it still stands: its owner and its lease.
+  local function request_of(first)
+    local request = first[1] and redis.call('HGET', requests, first[1])
+    if request then
+      local epoch, next_owner, lease, request_limit = cmsgpack.unpack(request)
+      local here = tonumber(redis.call('HGET', members, 'epoch') or '0')
+      if tonumber(epoch) >= here and request_limit >= now then
+        return next_owner, lease
+      end
+    end
+  end
+
+  -- The same on all nodes, even if their fences differ.
+  local next_token = math.max(counter, tonumber(token)) + 1
+  -- For those in fair order, if any wait: half of all tokens, in no pattern that releases could follow
+  -- (the golden ratio).
+  local is_fair_turn = next_token % 65536 * 0.6180339887498949 % 1 < 0.5
+  local first = is_fair_turn and in_fair_order() or lines
+  local next_owner, lease = request_of(first)
+  if not next_owner then
+    -- Nobody of that kind waits, or the first is not heard of.
+    first = is_fair_turn and lines or in_fair_order()
+    next_owner, lease = request_of(first)
+  end
+  if not next_owner then
     return '', '0', '0'
   end
   if next_owner == '' then
     return '-', '0', '0'
   end
-  -- The same on all nodes, even if their fences differ.
-  local counter = counter_of(redis.pcall('GET', fence) or redis.call('GET', 'redlock:floor') or '0')
-  -- Where it is no counter, whoever asks is told of the damage.
-  if not counter then
-    return '', '0', '0'
-  end
-  local next_token = string.format('%.0f', math.max(counter, tonumber(token)) + 1)
+  next_token = string.format('%.0f', next_token)
   redis.call('SET', lock, next_owner, 'PX', lease)
   redis.call('SET', fence, next_token)
   redis.call('HDEL', requests, first[1])
@@ -98,8 +126,9 @@ local present = read(1 + locks, versions + resources)
 local left, own, freed = {}, {}, {}
 for i = 1, resources do
   local token, value = ARGV[2 * i + 6], ARGV[2 * i + 7]
+  local version = tonumber(present[resources + i] or '0')
   -- What is no version is older than any.
-  if value ~= '' and tonumber(token) >= (counter_of(present[resources + i] or '0') or 0) then
+  if value ~= '' and not (version and version <= HIGHEST and version > tonumber(token)) then
     local next = #left
     left[next + 1], left[next + 2] = KEYS[names + i], value
     left[next + 3], left[next + 4] = KEYS[versions + i], token

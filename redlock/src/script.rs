@@ -153,16 +153,16 @@ macro_rules! script {
     ($($file:literal),+) => { concat!($(include_str!($file)),+) };
 }
 
-const RELEASE: &str = script!("counters.lua", "many.lua", "release.lua");
+const RELEASE: &str = script!("many.lua", "release.lua");
 const PROBE: &str = script!("counters.lua", "probe.lua");
 
 impl Scripts {
     pub(crate) fn new() -> Self {
         let compiled = |code| Arc::new(Script::new(code));
         Self {
-            acquire: compiled(script!("counters.lua", "many.lua", "acquire.lua")),
-            acquire_in_turn: compiled(script!("counters.lua", "acquire_in_turn.lua")),
-            acquire_one: compiled(script!("counters.lua", "acquire_one.lua")),
+            acquire: compiled(script!("many.lua", "acquire.lua")),
+            acquire_in_turn: compiled(script!("acquire_in_turn.lua")),
+            acquire_one: compiled(script!("acquire_one.lua")),
             change_members: compiled(script!("change_members.lua")),
             extend: compiled(script!("extend.lua")),
             leave_turn: compiled(script!("leave_turn.lua")),

@@ -106,7 +106,7 @@ pub enum PurchaseError {
     /// The database failed or is away.
     #[error("the database does not answer")]
     DatabaseUnavailable,
-    /// Redis, which decides, is away or being filled from the database.
+    /// Redis, which decides, is away, takes no writes, or is being filled from the database.
     #[error("the stock is not there at the moment")]
     StockUnavailable,
     /// Redis decides in this sale, one product at a time.

@@ -324,6 +324,47 @@ async fn nothing_is_sold_and_nothing_is_lost_while_redis_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_that_redis_refuses_to_write_was_not_made() {
+    let sale = TestSale::start(atomic(Database::Sqlite)).await;
+    assert_eq!(buy_all(&sale, 0..3).await, 3);
+    await_recorded(&sale, 3).await;
+    let ann = sale.buyer("ann");
+    let refusals = [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        // The stream of orders: the first key that is written.
+        ("SET orders:1 x", "DEL orders:1"),
+    ];
+    for (number, (refuse, take)) in refusals.into_iter().enumerate() {
+        sale.nodes[0].command("DEL orders:1").unwrap();
+        sale.nodes[0].command(refuse).unwrap();
+        let key = format!("key-{number}");
+        let answer = ann.buy("1", 1, Some(&key)).await;
+        assert_eq!(answer.problem(), (503, "stock_unavailable"), "{refuse}");
+        assert_eq!(answer.headers["retry-after"], "1");
+        sale.nodes[0].command(take).unwrap();
+        eventually("it sells again", async || ann.buy("1", 1, Some(&key)).await.status == 201)
+            .await;
+        let replayed = ann.buy("1", 1, Some(&key)).await;
+        assert_eq!(replayed.headers["idempotent-replayed"], "true");
+        await_recorded(&sale, 4 + i64::try_from(number).unwrap()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_is_made_again_though_its_lock_never_expires() {
+    let sale = TestSale::start(atomic(Database::Sqlite)).await;
+    assert_eq!(buy_all(&sale, 0..3).await, 3);
+    await_recorded(&sale, 3).await;
+    let lose = "redis.call('FLUSHALL') redis.call('SET', 'lock:atomic:1', 'x')";
+    sale.nodes[0].command(&format!("EVAL \"{lose}\" 0")).unwrap();
+    let ann = sale.buyer("ann");
+    eventually("it sells again", async || ann.buy("1", 1, Some("k")).await.status == 201).await;
+    await_recorded(&sale, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_order_gives_its_units_back_in_both_stores() {
     for database in BOTH {
         let products = json!([{"id": "1", "name": "Console", "stock": 5, "max_per_buyer": 2}]);

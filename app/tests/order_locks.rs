@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 use flashsale_app::ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
 use flashsale_app::ledger::{Demand, LedgerError, Outcome, Purchase};
+use futures::future::join_all;
 use redlock::{Order, Policy};
 use serde_json::{Value, json};
 
@@ -122,6 +124,40 @@ async fn locks_that_are_not_to_be_had_together_are_taken_one_by_one() {
         counted.is_none_or(|count| count.trim() == "0"),
         "an order that was placed: {counted:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_in_turn_and_purchases_in_any_order_go_on_beside_each_other() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
+    let settings = [("LOCK_ORDER", "Unordered"), ("LOCK_WAIT_SECONDS", "2")];
+    let settings = settings.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let spec = SaleSpec { products, settings, replicas: 2, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    for counter in ["ticket:stock:1 20000", "fence:stock:1 400000"] {
+        for node in &sale.nodes {
+            node.command(&format!("SET {counter}")).unwrap();
+        }
+        let bought = AtomicBool::new(false);
+        let buying = (0..12).map(async |i| {
+            let buyer = sale.buyer(&format!("buyer-{i}"));
+            while !bought.load(Ordering::Relaxed) {
+                let answer = buyer.buy_from(i % 2, "1", 1, None).await;
+                assert_eq!(answer.status, 201, "{answer:?}");
+            }
+        });
+        let in_turn = async {
+            let ann = sale.buyer("ann");
+            for i in 0..20 {
+                let order = one_of_each(&["1"]);
+                let answer =
+                    ann.send(i % 2, ("PATCH", "/v1/stocks/locks/fair"), Some(&order), None);
+                let answer = answer.await;
+                assert_eq!(answer.status, 200, "call {i}: {answer:?}");
+            }
+            bought.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(join_all(buying), in_turn);
+    }
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ mod sync {
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -78,6 +79,8 @@ struct Core {
     ready: watch::Sender<Ready>,
     /// Wakes the keeper before its time.
     look: Notify,
+    /// Redis refused the last purchase, and that was told.
+    refuses: AtomicBool,
 }
 
 /// From what this replica may sell now.
@@ -109,6 +112,7 @@ impl Atomic {
             sold: Sold::default(),
             ready: watch::Sender::default(),
             look: Notify::new(),
+            refuses: AtomicBool::new(false),
         };
         Ok(Self { core: Arc::new(core), lines: Lines::new() })
     }

@@ -1,13 +1,14 @@
 //! Those who wait at this replica for one product: all of them share one call.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::task::yield_now;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::entry::Entry;
@@ -104,6 +105,9 @@ impl Core {
             let purchases = ids.iter().copied().zip(batch.iter().map(|waiting| &waiting.purchase));
             match self.scripts.purchase(&mut connection, stock, purchases).await {
                 Ok(Answer::Decided { available, entry, not_made }) => {
+                    if self.refuses.load(Relaxed) && self.refuses.swap(false, Relaxed) {
+                        info!(product_id, "the Redis node that decides sells again");
+                    }
                     self.catalog.heard(product_id, available);
                     let mut entry = Entry { id: entry, incarnation, orders: Vec::new() };
                     let mut not_made = not_made.into_iter().peekable();
@@ -130,6 +134,13 @@ impl Core {
                     warn!(product_id, "the database is too far behind to sell more");
                     let refusal = PurchaseError::Overloaded { retry_after: BACKLOG_RETRY };
                     break refused(batch, &refusal);
+                }
+                // An answer: Redis has done nothing (purchase.lua).
+                Err(error) if error.code().is_some() => {
+                    if !self.refuses.swap(true, Relaxed) {
+                        warn!(product_id, %error, "the Redis node that decides refuses to sell");
+                    }
+                    break refused(batch, &PurchaseError::StockUnavailable);
                 }
                 Err(error) => {
                     // It may have been done. The key tells, when Redis is back.

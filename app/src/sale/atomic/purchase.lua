@@ -10,7 +10,9 @@
 --          purchase that was not made its number and why}
 --   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; else the order that
 --            the key led to before
--- All is decided before anything is written: Redis undoes nothing.
+-- All is decided before anything is written: Redis undoes nothing. Whatever it refuses to write, for
+-- want of room or because a key holds something else, it refuses at the first write, which is that of
+-- the orders: so an error means that nothing was done.
 -- Few calls for many purchases: a call costs more than all else that a purchase needs here.
 local stock, copy, stream, bought, keys = unpack(KEYS)
 local incarnation, product, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -74,10 +76,10 @@ for i = 1, count do
 end
 
 if #orders > 0 then
-  redis.call('HSET', stock, 'available', available, 'sold', sold, 'waiting', waiting)
-  redis.call('SET', copy, available)
   reply[2] = redis.call('XADD', stream, '*', 'version', 2, 'incarnation', incarnation,
     'orders', table.concat(orders, '\0'))
+  redis.call('HSET', stock, 'available', available, 'sold', sold, 'waiting', waiting)
+  redis.call('SET', copy, available)
   if #keyed > 0 then
     redis.call('HSET', keys, unpack(keyed))
   end

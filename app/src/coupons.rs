@@ -3,6 +3,8 @@
 //! Whoever holds the lock issues to everybody who waits, in one transaction. What is left comes with
 //! the notice of each release; nothing comes back, so when none is left the lock is not asked for.
 
+mod holders;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,8 +14,8 @@ use redlock::{
 };
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
-use uuid::Uuid;
 
+use self::holders::Holders;
 use crate::ledger::coupons::{Coupon, Issuance, Issue, Issued};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::Metrics;
@@ -22,8 +24,6 @@ use crate::sale::PurchaseError;
 const PREFIX: &str = "coupon:issue";
 /// Requests of this replica that read the database for what all of them ask, at the same moment.
 const READERS: usize = 4;
-/// More holders of one coupon are not kept in memory: some 100 bytes each.
-const HOLDERS_AT_MOST: i64 = 1_000_000;
 
 /// Issues coupons.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ pub struct Coupons {
     metrics: Arc<Metrics>,
     /// Coupons do not change but for how many are left, so they are read once.
     known: RwLock<HashMap<String, Coupon>>,
-    /// Who has one, of coupons that are all issued: that does not change any more.
-    holders: RwLock<HashMap<String, Arc<HashMap<String, Uuid>>>>,
+    holders: Holders,
     /// Thousands ask at once for what is not known yet.
     readers: Semaphore,
 }
@@ -103,7 +102,7 @@ impl Coupons {
             metrics: Arc::clone(&metrics),
         };
         let combiner = Combiner::new(redlock.clone(), issuing, CombinerConfig::default());
-        let (known, holders) = (RwLock::default(), RwLock::default());
+        let (known, holders) = (RwLock::default(), Holders::new(ledger.clone()));
         let readers = Semaphore::new(READERS);
         Self { ledger, redlock, domain, combiner, metrics, known, holders, readers }
     }
@@ -145,36 +144,15 @@ impl Coupons {
     async fn try_issue(&self, id: &str, buyer: String) -> Result<IssueReceipt, CouponError> {
         let coupon = self.known(id).await?;
         let closed = window(&coupon, Timestamp::now()).err();
-        let issued = if self.is_exhausted(id) && coupon.quantity <= HOLDERS_AT_MOST {
-            let holders = self.holders(&coupon).await?;
-            let issue =
-                |found: &Uuid| Issue { id: *found, coupon_id: id.to_owned(), buyer: buyer.clone() };
-            holders.get(&buyer).map(issue).ok_or(CouponError::Exhausted)
+        let found = if self.is_exhausted(id) {
+            self.holders.of_exhausted(&coupon, &buyer).await?.ok_or(CouponError::Exhausted)
         } else if let Some(refusal) = closed {
-            self.ledger.issue_of(id, &buyer).await?.ok_or(refusal)
+            self.holders.look_up(id, &buyer).await?.ok_or(refusal)
         } else {
             return self.combiner.submit(&self.domain.resource(id), buyer).await?;
         };
-        Ok(IssueReceipt { issue: issued?, replayed: true })
-    }
-
-    /// Who has one of a coupon that is all issued.
-    async fn holders(&self, coupon: &Coupon) -> Result<Arc<HashMap<String, Uuid>>, CouponError> {
-        let known = || {
-            let holders = self.holders.read().unwrap_or_else(PoisonError::into_inner);
-            holders.get(&coupon.id).cloned()
-        };
-        if let Some(holders) = known() {
-            return Ok(holders);
-        }
-        let _reader = self.readers.acquire().await;
-        if let Some(holders) = known() {
-            return Ok(holders);
-        }
-        let read = Arc::new(self.ledger.issues(&coupon.id, HOLDERS_AT_MOST).await?);
-        let mut holders = self.holders.write().unwrap_or_else(PoisonError::into_inner);
-        holders.insert(coupon.id.clone(), Arc::clone(&read));
-        Ok(read)
+        let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer };
+        Ok(IssueReceipt { issue, replayed: true })
     }
 
     async fn known(&self, id: &str) -> Result<Coupon, CouponError> {

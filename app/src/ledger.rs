@@ -9,6 +9,7 @@ pub mod coupons;
 mod decide;
 mod follow;
 mod identity;
+mod lookups;
 pub mod orders;
 mod postgres;
 mod sell;
@@ -24,7 +25,8 @@ use uuid::Uuid;
 
 pub use change::{ProductChange, ProductDeclaration, ProductTerms};
 pub use decide::Outcome;
-pub use follow::{DecidedOrder, KeyedOrder, Recorded, StockRow};
+pub use follow::{DecidedOrder, Recorded, StockRow};
+pub use lookups::{KeyedOrder, KeysPage, UnitsPage};
 use postgres::PostgresLedger;
 pub use sell::Demand;
 use sqlite::SqliteLedger;
@@ -309,27 +311,6 @@ impl Ledger {
     /// When the database fails.
     pub async fn products(&self) -> Result<Vec<Product>, LedgerError> {
         bounded(async { either!(self, ledger => ledger.products()) }).await
-    }
-
-    /// The order that this key of this buyer led to.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn order_by_key(&self, buyer: &str, key: &str) -> Result<Option<Order>, LedgerError> {
-        bounded(async { either!(self, ledger => ledger.order_by_key(buyer, key)) }).await
-    }
-
-    /// Buyers and keys of all orders of a product; `None` when there are more than `at_most`.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn keys_of(
-        &self,
-        product_id: &str,
-        at_most: i64,
-    ) -> Result<Option<Vec<(String, String)>>, LedgerError> {
-        let keys = either!(self, ledger => ledger.keys_of(product_id, at_most + 1))?;
-        Ok(i64::try_from(keys.len()).is_ok_and(|count| count <= at_most).then_some(keys))
     }
 
     /// The products that were deleted, with the fencing token of each deletion.

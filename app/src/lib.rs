@@ -4,6 +4,7 @@
 //! [`ledger`]; [`config`] is the only place that reads the environment.
 
 pub mod auth;
+mod batch_loader;
 pub mod bounds;
 pub mod config;
 pub mod coupons;

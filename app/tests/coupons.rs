@@ -105,6 +105,35 @@ async fn when_all_are_issued_the_database_is_not_asked_any_more() {
 }
 
 #[tokio::test]
+async fn the_holders_of_few_coupons_are_read_page_by_page_and_those_of_many_looked_up() {
+    let sale = sale(Database::Postgres, 1).await;
+    let mut database = sqlx::PgConnection::connect(&sale.database_url()).await.unwrap();
+    for (id, quantity) in [("few", 2_500), ("many", 20_001)] {
+        create(&sale, &json!({"id": id, "quantity": quantity})).await;
+        let issue_all = format!(
+            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) \
+             SELECT gen_random_uuid(), '{id}', 'buyer-' || n, 1 FROM generate_series(1, {quantity}) n; \
+             UPDATE coupons SET issued = quantity, fence = 1 WHERE id = '{id}'"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(issue_all)).execute(&mut database).await.unwrap();
+        for holder in ["buyer-1", "buyer-2500", "buyer-1000"] {
+            let again = issue(&sale.buyer(holder), 0, id).await;
+            assert_eq!(again.status, 200, "{again:?}");
+        }
+        assert_eq!(issue(&sale.buyer("bob"), 0, id).await.problem(), (409, "coupon_exhausted"));
+    }
+    let hide = "ALTER TABLE coupon_issues RENAME TO hidden";
+    sqlx::raw_sql(hide).execute(&mut database).await.unwrap();
+    for number in [1, 999, 1_000, 1_001, 2_500] {
+        let again = issue(&sale.buyer(&format!("buyer-{number}")), 0, "few").await;
+        assert_eq!(again.status, 200, "{number} {again:?}");
+    }
+    assert_eq!(issue(&sale.buyer("bob"), 0, "few").await.problem(), (409, "coupon_exhausted"));
+    let unavailable = issue(&sale.buyer("buyer-1"), 0, "many").await;
+    assert_eq!(unavailable.problem(), (503, "database_unavailable"));
+}
+
+#[tokio::test]
 async fn coupons_are_made_by_administrators_and_once() {
     let sale = sale(Database::Sqlite, 1).await;
     let (ann, coupon) = (sale.buyer("ann"), json!({"id": "ten", "quantity": 10}));

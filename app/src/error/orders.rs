@@ -15,6 +15,7 @@ impl OrderError {
         match self {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.code(),
             Self::Unknown => "unknown_order",
+            Self::NotRecordedYet => "order_not_recorded_yet",
             Self::State(_) => "order_state",
         }
     }
@@ -23,6 +24,7 @@ impl OrderError {
         match self {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.status(),
             Self::Unknown => StatusCode::NOT_FOUND,
+            Self::NotRecordedYet => StatusCode::SERVICE_UNAVAILABLE,
             Self::State(_) => StatusCode::CONFLICT,
         }
     }
@@ -30,6 +32,7 @@ impl OrderError {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.retry_after(),
+            Self::NotRecordedYet => Some(Duration::from_secs(1)),
             Self::Unknown | Self::State(_) => None,
         }
     }

@@ -120,30 +120,28 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.coupon(id)) }).await
     }
 
-    /// The coupon of this kind that a buyer has.
+    /// What those of these buyers have who have a coupon of the kind that is beside them.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn issue_of(&self, id: &str, buyer: &str) -> Result<Option<Issue>, LedgerError> {
-        let found = bounded(async { either!(self, ledger => ledger.issue_of(id, buyer)) }).await?;
-        Ok(found.map(|found| Issue {
-            id: found,
-            coupon_id: id.to_owned(),
-            buyer: buyer.to_owned(),
-        }))
+    pub async fn issues_of(
+        &self,
+        asked: &[(String, String)],
+    ) -> Result<Vec<(String, String, Uuid)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.issues_of(asked)) }).await
     }
 
-    /// Who has which coupon of this kind; at most so many.
+    /// Who has which coupon of this kind, in order of the buyers, from the one after this.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn issues(
+    pub async fn issues_after(
         &self,
         id: &str,
-        at_most: i64,
-    ) -> Result<HashMap<String, Uuid>, LedgerError> {
-        let issues = bounded(async { either!(self, ledger => ledger.issues(id, at_most)) }).await?;
-        Ok(issues.into_iter().collect())
+        buyer: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, Uuid)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.issues_after(id, buyer, limit)) }).await
     }
 
     /// Issues to these buyers, in their order, in one transaction.

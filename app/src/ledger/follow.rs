@@ -5,7 +5,6 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _, SqliteConnection};
 use uuid::Uuid;
-use uuid::fmt::Hyphenated;
 
 use super::postgres::{Columns, PostgresLedger, Row};
 use super::sqlite::SqliteLedger;
@@ -48,28 +47,6 @@ pub struct Recorded {
     pub refused: Vec<Uuid>,
 }
 
-/// A purchase that an idempotency key led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyedOrder {
-    /// The order.
-    pub id: Uuid,
-    /// What was bought.
-    pub product_id: String,
-    /// Who bought.
-    pub buyer: String,
-    /// How many units.
-    pub quantity: i64,
-    /// The key.
-    pub idempotency_key: String,
-}
-
-type KeyedRow<Id> = (Id, String, String, i64, String);
-
-fn keyed<Id: Into<Uuid>>(row: KeyedRow<Id>) -> KeyedOrder {
-    let (id, product_id, buyer, quantity, idempotency_key) = row;
-    KeyedOrder { id: id.into(), product_id, buyer, quantity, idempotency_key }
-}
-
 const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
      WHERE deleted_at IS NULL ORDER BY product_id";
 
@@ -97,16 +74,6 @@ const INSERT_UNKNOWN: &str = "INSERT INTO orders \
 /// Orders in one statement. Where PostgreSQL shares processors with Redis, purchases may wait as long
 /// as a statement takes.
 const STATEMENT: usize = 128;
-
-const BOUGHT: &str = concat!(
-    "SELECT buyer, CAST(sum(quantity) AS BIGINT) FROM orders WHERE product_id = $1 AND ",
-    sql::kept!(),
-    " GROUP BY buyer"
-);
-
-/// Page by page in order of the ids.
-const KEYED: &str = "SELECT id, product_id, buyer, quantity, idempotency_key \
-     FROM orders WHERE id > $1 AND line = 0 AND idempotency_key IS NOT NULL ORDER BY id LIMIT $2";
 
 /// Calls the same method of whichever database it is.
 macro_rules! either {
@@ -163,22 +130,6 @@ impl Ledger {
         orders.sort_unstable_by_key(|order| order.id);
         either!(self, ledger => ledger.record(product_id, incarnation, &orders))
     }
-
-    /// Units of a product that each buyer has.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn bought(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
-        either!(self, ledger => ledger.bought_by_all(product_id))
-    }
-
-    /// Orders with an idempotency key after this id, in order of their ids.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
-        either!(self, ledger => ledger.keyed_after(id, limit))
-    }
 }
 
 impl PostgresLedger {
@@ -198,16 +149,6 @@ impl PostgresLedger {
         }
         let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
         Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.pool).await?))
-    }
-
-    async fn bought_by_all(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
-        Ok(sqlx::query_as(BOUGHT).bind(product_id).fetch_all(&self.pool).await?)
-    }
-
-    async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
-        let rows: Vec<KeyedRow<Uuid>> =
-            sqlx::query_as(KEYED).bind(id).bind(limit).fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(keyed).collect())
     }
 
     async fn record(
@@ -349,16 +290,6 @@ impl SqliteLedger {
         }
         let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
         Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.readers).await?))
-    }
-
-    async fn bought_by_all(&self, product_id: &str) -> Result<Vec<(String, i64)>, LedgerError> {
-        Ok(sqlx::query_as(BOUGHT).bind(product_id).fetch_all(&self.readers).await?)
-    }
-
-    async fn keyed_after(&self, id: Uuid, limit: i64) -> Result<Vec<KeyedOrder>, LedgerError> {
-        let query = sqlx::query_as(KEYED).bind(id.hyphenated()).bind(limit);
-        let rows: Vec<KeyedRow<Hyphenated>> = query.fetch_all(&self.readers).await?;
-        Ok(rows.into_iter().map(keyed).collect())
     }
 
     async fn record(

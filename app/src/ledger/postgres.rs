@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::sql;
 use super::transaction::{Transaction, for_migrations};
 use super::{
-    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Order, Product, ProductChange,
-    answers, change,
+    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Product, ProductChange, answers,
+    change,
 };
 
 /// An order as a row: its id, buyer, quantity and idempotency key.
@@ -97,30 +97,6 @@ impl PostgresLedger {
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {
         Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.pool).await?)
-    }
-
-    pub(super) async fn order_by_key(
-        &self,
-        buyer: &str,
-        key: &str,
-    ) -> Result<Option<Order>, LedgerError> {
-        Ok(sqlx::query_as(sql::ORDER_BY_KEY)
-            .bind(buyer)
-            .bind(key)
-            .fetch_optional(&self.pool)
-            .await?)
-    }
-
-    pub(super) async fn keys_of(
-        &self,
-        product_id: &str,
-        at_most: i64,
-    ) -> Result<Vec<(String, String)>, LedgerError> {
-        Ok(sqlx::query_as(sql::KEYS_OF)
-            .bind(product_id)
-            .bind(at_most)
-            .fetch_all(&self.pool)
-            .await?)
     }
 
     pub(super) async fn sell_all(

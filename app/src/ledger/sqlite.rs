@@ -17,8 +17,8 @@ use sqlx::sqlite::{
 use super::sql;
 use super::transaction::{Transaction, for_migrations};
 use super::{
-    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Order, Product, ProductChange,
-    answers, change,
+    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Product, ProductChange, answers,
+    change,
 };
 
 /// How long a writer waits for the one before it, perhaps in another process.
@@ -121,27 +121,6 @@ impl SqliteLedger {
 
     pub(super) async fn products(&self) -> Result<Vec<Product>, LedgerError> {
         Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.readers).await?)
-    }
-
-    pub(super) async fn order_by_key(
-        &self,
-        buyer: &str,
-        key: &str,
-    ) -> Result<Option<Order>, LedgerError> {
-        let mut connection = self.readers.acquire().await?;
-        sell::find_order(&mut connection, buyer, key).await
-    }
-
-    pub(super) async fn keys_of(
-        &self,
-        product_id: &str,
-        at_most: i64,
-    ) -> Result<Vec<(String, String)>, LedgerError> {
-        Ok(sqlx::query_as(sql::KEYS_OF)
-            .bind(product_id)
-            .bind(at_most)
-            .fetch_all(&self.readers)
-            .await?)
     }
 
     pub(super) async fn sell_all(

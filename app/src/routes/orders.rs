@@ -120,6 +120,10 @@ pub(crate) struct OrdersView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     next: Option<String>,
+    /// `true` while orders that were made in the last moments may be missing, because Redis decides
+    /// this sale and the database is behind; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<bool>,
 }
 
 impl From<PlacedOrder> for PlacedOrderView {
@@ -229,13 +233,14 @@ pub(crate) async fn list(
         return Err(ApiError::Field { field: "limit", rule: "must be from 1 to 100" });
     }
     // One more says whether there are more.
-    let mut orders = sale.orders_of(&claims.sub, after, limit + 1).await?;
+    let (mut orders, complete) = sale.orders_of(&claims.sub, after, limit + 1).await?;
     let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
     if more {
         orders.pop();
     }
     let next = orders.last().filter(|_| more).map(|order| order.id.to_string());
-    Ok(Json(OrdersView { orders: orders.into_iter().map(Into::into).collect(), next }))
+    let orders = orders.into_iter().map(Into::into).collect();
+    Ok(Json(OrdersView { orders, next, incomplete: (!complete).then_some(true) }))
 }
 
 /// Shows an order of the caller; administrators see any.
@@ -246,7 +251,7 @@ pub(crate) async fn list(
         (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_order`: none, or another buyer's", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`, `order_not_recorded_yet`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn show(
@@ -268,7 +273,7 @@ pub(crate) async fn show(
         (status = 404, description = "`unknown_order`: none, or another buyer's", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "`order_state`: `state` says what it is", body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `interrupted`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `order_not_recorded_yet`, `interrupted`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn cancel(
@@ -296,7 +301,7 @@ pub(crate) async fn cancel(
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
         (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `interrupted`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `order_not_recorded_yet`, `interrupted`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn payment(

@@ -14,8 +14,10 @@
 //! the two are compared exactly at any moment, and what is given later (restock, a cancelled
 //! order) reaches Redis the same way.
 
+mod barrier;
 mod delete;
 mod entry;
+mod fill;
 mod keeper;
 mod line;
 mod lines;
@@ -43,6 +45,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tracing::warn;
+use uuid::Uuid;
 
 use super::catalog::Catalog;
 use super::change::ChangeError;
@@ -50,6 +53,7 @@ use super::{PurchaseError, Receipt, stock_resource};
 use crate::config::LockConfig;
 use crate::ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use crate::metrics::Metrics;
+use barrier::Barrier;
 use lines::Lines;
 use queue::{Queue, Waiting};
 use script::Scripts;
@@ -77,6 +81,7 @@ struct Core {
     scripts: Scripts,
     sold: Sold,
     ready: watch::Sender<Ready>,
+    barrier: Barrier,
     /// Wakes the keeper before its time.
     look: Notify,
     /// Redis refused the last purchase, and that was told.
@@ -111,6 +116,7 @@ impl Atomic {
             scripts: Scripts::new(),
             sold: Sold::default(),
             ready: watch::Sender::default(),
+            barrier: Barrier::default(),
             look: Notify::new(),
             refuses: AtomicBool::new(false),
         };
@@ -119,7 +125,7 @@ impl Atomic {
 
     /// Keeps the stores in agreement and records orders, until it is dropped.
     pub(super) async fn keep(&self) {
-        tokio::join!(self.core.keep(), self.core.record_sold());
+        tokio::join!(self.core.keep(), self.core.record_sold(), self.core.fill());
     }
 
     /// Buys, or says why not. Submit only for products that exist.
@@ -130,7 +136,7 @@ impl Atomic {
     ) -> Result<Receipt, PurchaseError> {
         let wait = self.core.catalog.policy(&stock_resource(product_id)).wait_timeout;
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { purchase, deadline: Instant::now() + wait, reply };
+        let waiting = Waiting { purchase, deadline: Instant::now() + wait, checked: None, reply };
         if !self.queue(product_id).push(waiting) {
             return Err(PurchaseError::Overloaded { retry_after: wait });
         }
@@ -150,15 +156,39 @@ impl Atomic {
         }
     }
 
-    /// The database got units of this buyer back: he may buy as many again, and the keeper brings
-    /// them to Redis at once.
-    pub(super) async fn given_back(&self, product_id: &str, buyer: &str, units: i64) {
+    /// Waits until all that was sold before is in the database, but less than a second; see
+    /// [`Core::await_recorded`].
+    pub(super) async fn await_recorded(&self, order: Option<Uuid>) -> bool {
+        self.core.await_recorded(order).await
+    }
+
+    /// Makes Redis know how many units this buyer has, before the database gives some of them back: if
+    /// it learned that later, it would not be known whether they are among them. Returns the stock
+    /// that knows it.
+    pub(super) async fn before_giving_back(&self, product_id: &str, buyer: &str) -> Option<i64> {
+        self.core.catalog.max_per_buyer(product_id)?;
+        let deadline = Instant::now() + READY_FOR_CANCEL;
+        let (mut connection, _, incarnation) = self.core.ready_for(product_id, deadline).await?;
+        let known = self.core.know_buyer(&mut connection, (product_id, incarnation), buyer).await;
+        known
+            .map_err(|error| warn!(product_id, buyer, %error, "units cannot be looked up"))
+            .ok()?;
+        Some(incarnation)
+    }
+
+    /// The database got units of this buyer back: he may buy as many again from the stock that knew
+    /// of them before, and the keeper brings them to Redis at once.
+    pub(super) async fn given_back(
+        &self,
+        product_id: &str,
+        (buyer, units): (&str, i64),
+        incarnation: Option<i64>,
+    ) {
         let connection = self.core.ready.borrow().connection.clone();
         let limited = self.core.catalog.max_per_buyer(product_id).is_some();
         if let Some(mut connection) = connection.filter(|_| limited) {
-            let mut lower = redis::cmd("HINCRBY");
-            lower.arg(script::bought_key(product_id)).arg(buyer).arg(-units);
-            if let Err(error) = lower.query_async::<i64>(&mut connection).await {
+            let (scripts, stock) = (&self.core.scripts, (product_id, incarnation));
+            if let Err(error) = scripts.given_back(&mut connection, stock, buyer, units).await {
                 warn!(product_id, buyer, units, %error, "the limit still counts what was given back");
             }
         }
@@ -225,5 +255,7 @@ impl Core {
     }
 }
 
+/// How long a cancel waits for the stock that knows the buyer's units.
+const READY_FOR_CANCEL: Duration = Duration::from_secs(1);
 /// How long one call may take that is no purchase.
 const CALL_LIMIT: Duration = Duration::from_secs(5);

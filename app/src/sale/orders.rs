@@ -1,6 +1,6 @@
 //! What a caller asks of orders: place one, change it, look at it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use redlock::Order;
@@ -39,6 +39,9 @@ pub enum OrderError {
     /// The caller has no such order.
     #[error("you have no order with this id")]
     Unknown,
+    /// Redis sold it, or may have, and the database does not have it yet.
+    #[error("the order is not recorded yet: try again")]
+    NotRecordedYet,
     /// The change does not start from the order's state.
     #[error("the order is {}, which is not changed any more", .0.name())]
     State(OrderState),
@@ -143,12 +146,20 @@ impl Sale {
         if let Change::Pay { reference } = &change {
             return settled(self.ledger.pay(id, reference.as_deref()).await?);
         }
+        let mut stocks = BTreeMap::new();
+        if let Engine::Atomic(atomic) = &self.engine {
+            for OrderLine { product_id, .. } in &order.lines {
+                let stock = atomic.before_giving_back(product_id, &order.buyer).await;
+                stocks.insert(product_id, stock);
+            }
+        }
         let task = Task::GiveBack { id, change };
         let receipt =
             settled(self.orders.settle(self.service(), task, products(&order.lines)).await?)?;
         if let (Engine::Atomic(atomic), false) = (&self.engine, receipt.replayed) {
             for OrderLine { product_id, quantity } in &order.lines {
-                atomic.given_back(product_id, &order.buyer, *quantity).await;
+                let stock = stocks.get(product_id).copied().flatten();
+                atomic.given_back(product_id, (&order.buyer, *quantity), stock).await;
             }
         }
         Ok(receipt)
@@ -157,16 +168,28 @@ impl Sale {
     /// An order of the caller, or any if that is an administrator.
     ///
     /// # Errors
-    /// [`OrderError::Unknown`], or when the database fails.
+    /// [`OrderError::Unknown`], [`OrderError::NotRecordedYet`], or when the database fails.
     pub async fn order(&self, id: Uuid, caller: &Claims) -> Result<PlacedOrder, OrderError> {
-        let order = self.ledger.placed(id).await?.ok_or(OrderError::Unknown)?;
+        let order = match self.ledger.placed(id).await? {
+            Some(order) => order,
+            None => self.recorded_soon(id).await?,
+        };
         if order.buyer != caller.sub && caller.role != Role::Admin {
             return Err(OrderError::Unknown);
         }
         Ok(order)
     }
 
-    /// A buyer's orders, newest first, at most `limit`, from the one that comes `after` another.
+    /// An order that the database does not have: where Redis decides, it may be about to.
+    async fn recorded_soon(&self, id: Uuid) -> Result<PlacedOrder, OrderError> {
+        let Engine::Atomic(atomic) = &self.engine else { return Err(OrderError::Unknown) };
+        let all_recorded = atomic.await_recorded(Some(id)).await;
+        let missing = if all_recorded { OrderError::Unknown } else { OrderError::NotRecordedYet };
+        self.ledger.placed(id).await?.ok_or(missing)
+    }
+
+    /// A buyer's orders, newest first, at most `limit`, from the one that comes `after` another. False:
+    /// orders that were made just now may be missing.
     ///
     /// # Errors
     /// When the database fails.
@@ -175,8 +198,12 @@ impl Sale {
         buyer: &str,
         after: Option<Uuid>,
         limit: i64,
-    ) -> Result<Vec<PlacedOrder>, OrderError> {
-        Ok(self.ledger.placed_by(buyer, after, limit).await?)
+    ) -> Result<(Vec<PlacedOrder>, bool), OrderError> {
+        let complete = match &self.engine {
+            Engine::Atomic(atomic) if after.is_none() => atomic.await_recorded(None).await,
+            _ => true,
+        };
+        Ok((self.ledger.placed_by(buyer, after, limit).await?, complete))
     }
 
     /// Who comes first in this sale.

@@ -23,21 +23,24 @@ impl PostgresLedger {
         Ok(sqlx::query_as(sql::COUPON).bind(id).fetch_optional(&self.pool).await?)
     }
 
-    pub(super) async fn issue_of(
+    pub(super) async fn issues_of(
+        &self,
+        asked: &[(String, String)],
+    ) -> Result<Vec<(String, String, Uuid)>, LedgerError> {
+        let (coupons, buyers): (Vec<&str>, Vec<&str>) =
+            asked.iter().map(|(coupon, buyer)| (coupon.as_str(), buyer.as_str())).unzip();
+        let query = sqlx::query_as(sql::ISSUES_OF).bind(coupons).bind(buyers);
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn issues_after(
         &self,
         id: &str,
         buyer: &str,
-    ) -> Result<Option<Uuid>, LedgerError> {
-        let found = sqlx::query_scalar(sql::ISSUE_OF).bind(id).bind(buyer);
-        Ok(found.fetch_optional(&self.pool).await?)
-    }
-
-    pub(super) async fn issues(
-        &self,
-        id: &str,
-        at_most: i64,
+        limit: i64,
     ) -> Result<Vec<(String, Uuid)>, LedgerError> {
-        Ok(sqlx::query_as(sql::ISSUES).bind(id).bind(at_most).fetch_all(&self.pool).await?)
+        let query = sqlx::query_as(sql::ISSUES_AFTER).bind(id).bind(buyer).bind(limit);
+        Ok(query.fetch_all(&self.pool).await?)
     }
 
     pub(super) async fn issue(

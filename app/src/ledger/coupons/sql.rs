@@ -16,7 +16,14 @@ pub(super) const FENCE_SEEN: &str = "SELECT fence FROM coupons WHERE id = $1";
 pub(super) const ISSUE_OF: &str =
     "SELECT id FROM coupon_issues WHERE coupon_id = $1 AND buyer = $2";
 
-pub(super) const ISSUES: &str = "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 LIMIT $2";
+/// PostgreSQL only; one look into the index for each.
+pub(super) const ISSUES_OF: &str = "SELECT asked.coupon, asked.name, found.id \
+     FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (coupon, name) CROSS JOIN LATERAL \
+     (SELECT id FROM coupon_issues WHERE coupon_id = asked.coupon AND buyer = asked.name) found";
+
+/// Page by page in order of the buyers, which is the order of the key.
+pub(super) const ISSUES_AFTER: &str = "SELECT buyer, id FROM coupon_issues \
+     WHERE coupon_id = $1 AND buyer > $2 ORDER BY buyer LIMIT $3";
 
 /// Takes coupons, if they are there and no later holder has come.
 pub(super) const TAKE: &str = "UPDATE coupons SET issued = issued + $2 \

@@ -26,22 +26,28 @@ impl SqliteLedger {
         Ok(sqlx::query_as(sql::COUPON).bind(id).fetch_optional(&self.readers).await?)
     }
 
-    pub(super) async fn issue_of(
+    pub(super) async fn issues_of(
+        &self,
+        asked: &[(String, String)],
+    ) -> Result<Vec<(String, String, Uuid)>, LedgerError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut issues = Vec::new();
+        for (coupon, buyer) in asked {
+            if let Some(issue) = issue_of(&mut connection, coupon, buyer).await? {
+                issues.push((coupon.clone(), buyer.clone(), issue));
+            }
+        }
+        Ok(issues)
+    }
+
+    pub(super) async fn issues_after(
         &self,
         id: &str,
         buyer: &str,
-    ) -> Result<Option<Uuid>, LedgerError> {
-        let mut connection = self.readers.acquire().await?;
-        issue_of(&mut connection, id, buyer).await
-    }
-
-    pub(super) async fn issues(
-        &self,
-        id: &str,
-        at_most: i64,
+        limit: i64,
     ) -> Result<Vec<(String, Uuid)>, LedgerError> {
-        let rows: Vec<(String, Hyphenated)> =
-            sqlx::query_as(sql::ISSUES).bind(id).bind(at_most).fetch_all(&self.readers).await?;
+        let query = sqlx::query_as(sql::ISSUES_AFTER).bind(id).bind(buyer).bind(limit);
+        let rows: Vec<(String, Hyphenated)> = query.fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(|(buyer, id)| (buyer, id.into_uuid())).collect())
     }
 

@@ -135,7 +135,7 @@ pub(in crate::ledger) async fn bought(
     Ok(sqlx::query_scalar(query).bind(product_id).bind(buyer).fetch_one(connection).await?)
 }
 
-pub(super) async fn find_order(
+pub(in crate::ledger) async fn find_order(
     connection: &mut SqliteConnection,
     buyer: &str,
     key: &str,

@@ -42,7 +42,8 @@ impl Core {
         self.drain(&mut connection, product_id).await?;
         let policy = self.catalog.policy(&stock_resource(product_id));
         let left = change_product(&self.ledger, &self.redlock, policy, change).await?;
-        let mut forget = redis::cmd("DEL");
+        // In the background: the units by buyer may be many.
+        let mut forget = redis::cmd("UNLINK");
         forget.arg(stock_key(product_id)).arg(bought_key(product_id));
         forget.query_async::<i64>(&mut connection).await.map_err(KeepError::from)?;
         Ok(left)

@@ -5,10 +5,13 @@
 //! fits its row if it was made from it, and has sold at least what is recorded. One that does not
 //! has lost data, or never was; nothing is sold from it until it is made anew ([`super::load`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -41,34 +44,57 @@ pub(super) enum KeepError {
     TimedOut,
 }
 
+/// Stocks that are made anew at once.
+const LOADS: usize = 8;
+
 /// What Redis has of a product.
 type Found = (Option<i64>, Option<i64>, Option<i64>, Option<u8>);
 
+/// The stocks that are being made anew, by product, or wait for that in the order in which they were
+/// found: one that fails again and again holds up no other.
+#[derive(Debug)]
+struct Loads {
+    tasks: JoinSet<(String, Result<(), KeepError>)>,
+    products: HashSet<String>,
+    at_once: Arc<Semaphore>,
+}
+
+impl Default for Loads {
+    fn default() -> Self {
+        let at_once = Arc::new(Semaphore::new(LOADS));
+        Self { tasks: JoinSet::new(), products: HashSet::new(), at_once }
+    }
+}
+
 impl Core {
-    pub(super) async fn keep(&self) {
-        let mut reported = false;
+    pub(super) async fn keep(self: &Arc<Self>) {
+        let (mut loads, mut reported) = (Loads::default(), false);
         loop {
-            let pause = match self.look().await {
+            let pause = match self.look(&mut loads).await {
                 Ok(()) => {
-                    reported = false;
+                    reported &= !loads.products.is_empty();
                     EVERY
                 }
                 Err(error) => {
-                    if !reported {
-                        warn!(%error, "cannot bring Redis and the database together");
-                    }
-                    reported = true;
+                    report(&error, &mut reported);
                     RETRY
                 }
             };
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.look.notified() => {}
+                Some(loaded) = loads.tasks.join_next() => {
+                    let failed = loads.ended(loaded);
+                    if let Some(error) = failed {
+                        report(&error, &mut reported);
+                        sleep(RETRY).await;
+                    }
+                }
             }
         }
     }
 
-    async fn look(&self) -> Result<(), KeepError> {
+    async fn look(self: &Arc<Self>, loads: &mut Loads) -> Result<(), KeepError> {
         let (mut connection, generation) = self.connected().await?;
         let looked = timeout(CALL_LIMIT, self.compare(&mut connection)).await;
         let unfit = match looked.unwrap_or(Err(KeepError::TimedOut)) {
@@ -91,10 +117,17 @@ impl Core {
                 return Err(error);
             }
         };
+        // Each is compared like any other, when it is made, before it is sold from.
         for product_id in unfit {
-            Box::pin(self.load(&mut connection, &product_id)).await?;
-            // Looked at like any other before it is sold from.
-            self.look.notify_one();
+            if loads.products.insert(product_id.clone()) {
+                let (core, mut connection) = (Arc::clone(self), connection.clone());
+                let at_once = Arc::clone(&loads.at_once);
+                loads.tasks.spawn(async move {
+                    let _permit = at_once.acquire().await;
+                    let loaded = core.load(&mut connection, &product_id).await;
+                    (product_id, loaded)
+                });
+            }
         }
         self.metrics.stores().ran(Job::Compare);
         Ok(())
@@ -140,7 +173,7 @@ impl Core {
             let followed =
                 self.scripts.follow(connection, id, incarnation, given, row.fence).await?;
             let Some(followed) = followed else { continue };
-            self.report(&row, followed);
+            self.report_drift(&row, followed);
             self.catalog.heard(id, followed.available);
             unrecorded += followed.waiting;
             fit.insert(row.product_id, incarnation);
@@ -158,10 +191,12 @@ impl Core {
         let mut ask = redis::pipe();
         ask.cmd("HMGET").arg(stock_key(&row.product_id));
         ask.arg(&["incarnation", "available", "sold", "limited"]);
-        ask.cmd("HEXISTS").arg(super::script::KEYS).arg("");
-        let ((incarnation, available, sold, limited), keys): (Found, bool) =
+        ask.cmd("HMGET").arg(super::script::KEYS).arg("").arg("epoch");
+        let ((incarnation, available, sold, limited), keys): (Found, [Option<String>; 2]) =
             ask.query_async(connection).await?;
-        let counts = limited == Some(1) || self.catalog.max_per_buyer(&row.product_id).is_none();
+        let keys = keys.iter().any(Option::is_some);
+        let counts =
+            matches!(limited, Some(1 | 2)) || self.catalog.max_per_buyer(&row.product_id).is_none();
         Ok(keys
             && counts
             && available.is_some()
@@ -169,7 +204,7 @@ impl Core {
             && sold.is_some_and(|sold| sold >= row.recorded))
     }
 
-    fn report(&self, row: &StockRow, followed: Followed) {
+    fn report_drift(&self, row: &StockRow, followed: Followed) {
         let Followed { before, available, drift, short, waiting: _ } = followed;
         let product_id = &row.product_id;
         if drift != 0 {
@@ -189,4 +224,32 @@ impl Core {
             error!(product_id, short, "more was sold than there is: orders will be refused");
         }
     }
+}
+
+impl Loads {
+    /// Takes note of one that ended; why the stock could not be made.
+    fn ended(
+        &mut self,
+        loaded: Result<(String, Result<(), KeepError>), JoinError>,
+    ) -> Option<KeepError> {
+        match loaded {
+            Ok((product_id, result)) => {
+                self.products.remove(&product_id);
+                result.err()
+            }
+            Err(panic) => {
+                error!(%panic, "a stock could not be made anew");
+                *self = Self::default();
+                None
+            }
+        }
+    }
+}
+
+/// Once, until it is well again.
+fn report(error: &KeepError, reported: &mut bool) {
+    if !*reported {
+        warn!(%error, "cannot bring Redis and the database together");
+    }
+    *reported = true;
 }

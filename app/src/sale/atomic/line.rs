@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::entry::Entry;
+use super::keeper::KeepError;
 use super::queue::{Queue, Reply, Waiting};
-use super::script::{Answer, NotMade, Stock};
+use super::script::{Answer, Checked, NotMade, Stock};
 use super::{Core, MOST_UNRECORDED};
 use crate::ledger::{DecidedOrder, Order, Purchase};
 use crate::sale::{PurchaseError, Receipt};
@@ -28,10 +29,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// When it is worth trying again while the database is far behind.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
 
+/// Purchases that may wait until the database was asked for their keys and buyers.
+const MOST_UNKNOWN: usize = 8_192;
+/// When it is worth trying again if more wait, or the database does not answer.
+const LOOK_UP_RETRY: Duration = Duration::from_secs(1);
+
 /// Ends when it is aborted.
 pub(super) async fn serve(core: Arc<Core>, product_id: String, queue: Arc<Queue>) {
     let (mut calls, mut under_way) = (FuturesUnordered::new(), 0);
     let mut answered: Vec<Answered> = Vec::new();
+    // Purchases of keys or buyers that Redis lost, and the look-up of some of them: one at a time.
+    let (mut unknown, mut look_ups) = (Vec::new(), FuturesUnordered::new());
     loop {
         // The next call goes before the callers of the last are answered: each of them takes time,
         // in which Redis would have nothing to do.
@@ -47,10 +55,15 @@ pub(super) async fn serve(core: Arc<Core>, product_id: String, queue: Arc<Queue>
             let Some(answers) = calls.next().now_or_never().flatten() else { break };
             answered.push(answers);
         }
-        answered.drain(..).for_each(Answered::send);
+        answered.drain(..).for_each(|answers| answers.send(&mut unknown));
+        if look_ups.is_empty() && !unknown.is_empty() {
+            let next = unknown.drain(..unknown.len().min(BATCH)).collect();
+            look_ups.push(core.look_up_or_refuse(&product_id, next));
+        }
         tokio::select! {
             biased;
             Some(answers) = calls.next(), if !calls.is_empty() => answered.push(answers),
+            Some(known) = look_ups.next(), if !look_ups.is_empty() => queue.put_back(known),
             // Whoever submits at this moment shares the call.
             () = queue.enough() => yield_now().await,
         }
@@ -63,12 +76,23 @@ struct Answered {
     /// Purchases that were under way.
     asked: usize,
     results: Vec<(Reply, Result<Receipt, PurchaseError>)>,
+    /// Those of which the database has to be asked.
+    unknown: Vec<Waiting>,
 }
 
 impl Answered {
-    fn send(self) {
+    /// Answers the callers, and leaves those of which the database has to be asked.
+    fn send(self, unknown: &mut Vec<Waiting>) {
         for (reply, result) in self.results {
             let _ = reply.send(result);
+        }
+        for waiting in self.unknown {
+            if unknown.len() < MOST_UNKNOWN {
+                unknown.push(waiting);
+            } else {
+                let refusal = PurchaseError::Overloaded { retry_after: LOOK_UP_RETRY };
+                let _ = waiting.reply.send(Err(refusal));
+            }
         }
     }
 }
@@ -77,6 +101,7 @@ impl Core {
     /// Decides these purchases.
     async fn sell(&self, product_id: &str, mut batch: Vec<Waiting>) -> Answered {
         let asked = batch.len();
+        let mut unknown = Vec::new();
         let results = loop {
             // A caller that is gone buys nothing.
             batch.retain(|waiting| !waiting.reply.is_closed());
@@ -101,9 +126,10 @@ impl Core {
                 max_per_buyer: self.catalog.max_per_buyer(product_id),
                 most_waiting: MOST_UNRECORDED,
             };
+            let checked = checked_first(&mut batch);
             let ids: Vec<Uuid> = batch.iter().map(|_| Uuid::now_v7()).collect();
             let purchases = ids.iter().copied().zip(batch.iter().map(|waiting| &waiting.purchase));
-            match self.scripts.purchase(&mut connection, stock, purchases).await {
+            match self.scripts.purchase(&mut connection, stock, checked, purchases).await {
                 Ok(Answer::Decided { available, entry, not_made }) => {
                     if self.refuses.load(Relaxed) && self.refuses.swap(false, Relaxed) {
                         info!(product_id, "the Redis node that decides sells again");
@@ -115,6 +141,10 @@ impl Core {
                     for (number, (waiting, id)) in batch.into_iter().zip(ids).enumerate() {
                         let why = not_made.next_if(|(other, _)| *other == number);
                         let why = why.map(|(_, why)| why);
+                        if why == Some(NotMade::Unknown) {
+                            unknown.push(waiting);
+                            continue;
+                        }
                         if why.is_none() {
                             entry.orders.push(decided(id, &waiting.purchase));
                         }
@@ -149,8 +179,36 @@ impl Core {
                 }
             }
         };
-        Answered { asked, results }
+        Answered { asked, results, unknown }
     }
+
+    /// These purchases, when Redis knows what the database does of them.
+    async fn look_up_or_refuse(&self, product_id: &str, mut batch: Vec<Waiting>) -> Vec<Waiting> {
+        batch.retain(|waiting| !waiting.reply.is_closed());
+        refuse_late(&mut batch);
+        match self.look_up(product_id, &mut batch).await {
+            Ok(()) => return batch,
+            Err(KeepError::Redis(error)) => {
+                warn!(product_id, %error, "keys and buyers cannot be looked up");
+                refuse(batch, &PurchaseError::StockUnavailable);
+            }
+            Err(error) => {
+                warn!(product_id, %error, "keys and buyers cannot be looked up");
+                refuse(batch, &PurchaseError::DatabaseUnavailable);
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Puts those first whose key the database has no order for.
+fn checked_first(batch: &mut [Waiting]) -> Checked {
+    let Some(epoch) = batch.iter().find_map(|waiting| waiting.checked) else {
+        return Checked::default();
+    };
+    batch.sort_by_key(|waiting| waiting.checked != Some(epoch));
+    let count = batch.iter().filter(|waiting| waiting.checked == Some(epoch)).count();
+    Checked { epoch: Some(epoch), count }
 }
 
 fn decided(id: Uuid, purchase: &Purchase) -> DecidedOrder {
@@ -170,6 +228,7 @@ fn receipt(
         Some(NotMade::SoldOut) => return Err(PurchaseError::SoldOut),
         Some(NotMade::LimitReached) => return Err(PurchaseError::LimitReached),
         Some(NotMade::KeyReused) => return Err(PurchaseError::KeyReused),
+        Some(NotMade::Unknown) => return Err(PurchaseError::StockUnavailable),
     };
     let Purchase { buyer, quantity, idempotency_key } = purchase;
     let product_id = product_id.to_owned();
@@ -182,6 +241,12 @@ fn refuse_late(batch: &mut Vec<Waiting>) {
     let now = Instant::now();
     for late in batch.extract_if(.., |waiting| waiting.deadline <= now) {
         let _ = late.reply.send(Err(PurchaseError::StockUnavailable));
+    }
+}
+
+fn refuse(batch: Vec<Waiting>, refusal: &PurchaseError) {
+    for (reply, result) in refused(batch, refusal) {
+        let _ = reply.send(result);
     }
 }
 

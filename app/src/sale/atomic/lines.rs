@@ -91,7 +91,7 @@ mod tests {
             let (reply, told) = oneshot::channel();
             let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
             let deadline = Instant::now() + Duration::from_secs(1);
-            assert!(broken.push(Waiting { purchase, deadline, reply }));
+            assert!(broken.push(Waiting { purchase, deadline, checked: None, reply }));
             timeout(Duration::from_secs(20), told)
         };
         let (taken, left) = (wait(), wait());

@@ -3,21 +3,21 @@
 //! First nobody sells any more (`stop.lua`), then what the stream still holds is recorded, and only
 //! then is the database asked what is left. A holder that outlived its lease is refused by the row's
 //! fence or, in Redis, by the later incarnation.
+//!
+//! Units by buyer and idempotency keys are not read here, so that the sale goes on at once however
+//! many orders there are: they are filled in while it sells ([`super::fill`]).
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamRangeReply;
 use tracing::info;
 use uuid::Uuid;
 
-use super::Core;
-use super::entry::{key_field, key_value};
+use super::fill::KeysState;
 use super::keeper::KeepError;
 use super::recorder::READ;
-use super::script::{self, bought_key, stream_key};
+use super::script::{self, Counted, bought_key, stream_key};
+use super::{Core, fill};
 use crate::ledger::LedgerError;
-
-/// Rows or fields that go into one call.
-const CHUNK: usize = 1_000;
 
 /// What is locked to make or end a product's stock in Redis.
 pub(super) fn resource(product_id: &str) -> String {
@@ -59,23 +59,22 @@ impl Core {
         if !self.scripts.stop(connection, product_id, token).await? {
             return Err(KeepError::Overtaken);
         }
-        let keys_known: bool =
-            redis::cmd("HEXISTS").arg(script::KEYS).arg("").query_async(connection).await?;
-        if keys_known {
-            self.drain(connection, product_id).await?;
-        } else {
+        if fill::keys_state(connection).await? == KeysState::Lost {
             // Without them no purchase with a key is decided, of whatever product.
             for row in &rows {
                 self.drain(connection, &row.product_id).await?;
             }
-            self.load_keys(connection).await?;
+            begin_keys(connection).await?;
+        } else {
+            self.drain(connection, product_id).await?;
         }
-        let limited = self.catalog.max_per_buyer(product_id).is_some();
-        if limited {
-            self.load_bought(connection, product_id).await?;
-        }
+        forget_bought(connection, product_id).await?;
+        let counted = match self.catalog.max_per_buyer(product_id) {
+            Some(_) => Counted::SinceItsBeginning,
+            None => Counted::No,
+        };
         let available = self.ledger.reincarnate(product_id, token).await?;
-        if !self.scripts.open(connection, product_id, token, available, limited).await? {
+        if !self.scripts.open(connection, product_id, token, available, counted).await? {
             return Err(KeepError::Overtaken);
         }
         info!(product_id, available, incarnation = token, "stock in Redis made from the database");
@@ -116,41 +115,21 @@ impl Core {
             }
         }
     }
+}
 
-    /// All idempotency keys there are, of all products.
-    async fn load_keys(&self, connection: &mut MultiplexedConnection) -> Result<(), KeepError> {
-        let mut after = Uuid::nil();
-        loop {
-            let page = self.ledger.keyed_after(after, CHUNK.try_into().unwrap_or(i64::MAX)).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            let mut set = redis::cmd("HSET");
-            set.arg(script::KEYS);
-            for order in &page {
-                set.arg(key_field(&order.buyer, &order.idempotency_key));
-                set.arg(key_value(order.id, &order.product_id, order.quantity));
-            }
-            set.query_async::<i64>(connection).await?;
-        }
-        redis::cmd("HSET").arg(script::KEYS).arg("").arg(1).query_async::<i64>(connection).await?;
-        Ok(())
-    }
+/// All idempotency keys are in the database now, of whatever product.
+async fn begin_keys(connection: &mut MultiplexedConnection) -> Result<(), KeepError> {
+    let mut begin = redis::cmd("HSETNX");
+    begin.arg(script::KEYS).arg("epoch").arg(Uuid::now_v7().to_string());
+    begin.query_async::<i64>(connection).await?;
+    Ok(())
+}
 
-    async fn load_bought(
-        &self,
-        connection: &mut MultiplexedConnection,
-        product_id: &str,
-    ) -> Result<(), KeepError> {
-        let key = bought_key(product_id);
-        redis::cmd("DEL").arg(&key).query_async::<i64>(connection).await?;
-        for chunk in self.ledger.bought(product_id).await?.chunks(CHUNK) {
-            let mut set = redis::cmd("HSET");
-            set.arg(&key);
-            for (buyer, units) in chunk {
-                set.arg(buyer).arg(units);
-            }
-            set.query_async::<i64>(connection).await?;
-        }
-        Ok(())
-    }
+async fn forget_bought(
+    connection: &mut MultiplexedConnection,
+    product_id: &str,
+) -> Result<(), KeepError> {
+    // In the background: it may be large.
+    redis::cmd("UNLINK").arg(bought_key(product_id)).query_async::<i64>(connection).await?;
+    Ok(())
 }

@@ -3,29 +3,38 @@
 -- KEYS     the product's stock, the copy of what is left for readers, the stream of orders, the units
 --          of each buyer, the orders of each idempotency key
 -- ARGV     the stock's incarnation, the product, its limit per buyer (0: none), the most orders that
---          may wait in the stream, how many purchases there are; then of all of them '<key> <buyer>'
---          (' <buyer>': no key); of all the order '<id> <product> <quantity>'; of all the quantity
+--          may wait in the stream, how many purchases there are, of how many of them, from the first
+--          on, the database has no order for the key, the epoch of the keys of which that is true;
+--          then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
+--          '<id> <product> <quantity>'; of all the quantity
 -- Returns  0: this is not the stock that was meant, nothing was done; 1: too many orders wait, nothing
 --          was done; else {what is left, the entry's id (empty: nothing was sold), then for each
 --          purchase that was not made its number and why}
---   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; else the order that
---            the key led to before
+--   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; 5 the database has
+--            to be asked for the key's order or the buyer's units (fill.lua); else the order that the
+--            key led to before
 -- All is decided before anything is written: Redis undoes nothing. Whatever it refuses to write, for
 -- want of room or because a key holds something else, it refuses at the first write, which is that of
 -- the orders: so an error means that nothing was done.
 -- Few calls for many purchases: a call costs more than all else that a purchase needs here.
 local stock, copy, stream, bought, keys = unpack(KEYS)
 local incarnation, product, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local count = tonumber(ARGV[5])
+local count, checked = tonumber(ARGV[5]), tonumber(ARGV[6])
+local args = 7
 local found = redis.call('HMGET', stock, 'incarnation', 'available', 'sold', 'limited', 'waiting')
-local available, sold = tonumber(found[2] or ''), tonumber(found[3] or '')
+local available, sold, limited = tonumber(found[2] or ''), tonumber(found[3] or ''), found[4]
 if found[1] ~= incarnation or not available or not sold then
   return 0
 end
-local earlier = redis.call('HMGET', keys, '', unpack(ARGV, 6, 5 + count))
--- Units are only counted by buyer where there is a limit; keys may be known in part only.
-if limit > 0 and found[4] ~= '1' or not earlier[1] then
+local earlier = redis.call('HMGET', keys, '', 'epoch', unpack(ARGV, args + 1, args + count))
+-- Units are only counted by buyer where there is a limit.
+if limit > 0 and limited ~= '1' and limited ~= '2' or not earlier[1] and not earlier[2] then
   return 0
+end
+-- What is not here may be in the database only.
+local all_keys, all_buyers = earlier[1], limited ~= '2'
+if earlier[2] ~= ARGV[7] then
+  checked = 0
 end
 local waiting = tonumber(found[5] or '0')
 if waiting >= most then
@@ -36,29 +45,37 @@ local buyers, has = {}, {}
 if limit > 0 then
   for i = 1, count do
     -- A key has no spaces.
-    buyers[i] = string.match(ARGV[5 + i], ' (.*)$')
+    buyers[i] = string.match(ARGV[args + i], ' (.*)$')
   end
   for i, units in ipairs(redis.call('HMGET', bought, unpack(buyers))) do
-    has[buyers[i]] = tonumber(units or '0')
+    units = tonumber(units or (all_buyers and '0' or '-1'))
+    -- A replica of an earlier version takes units from a buyer who is not here.
+    has[buyers[i]] = (all_buyers or units >= 0) and units or nil
   end
 end
 
 local reply, orders, known, keyed, counted = { 0, '' }, {}, {}, {}, {}
 for i = 1, count do
-  local field, order, quantity = ARGV[5 + i], ARGV[5 + count + i], tonumber(ARGV[5 + 2 * count + i])
-  local before, why = earlier[i + 1] or known[field], nil
+  local field, order = ARGV[args + i], ARGV[args + count + i]
+  local quantity = tonumber(ARGV[args + 2 * count + i])
+  local has_key = string.byte(field) ~= 32
+  local before, why = earlier[i + 2] or known[field], nil
   if before then
     local id, of, units = string.match(before, '^(%S+) (%S+) (%d+)$')
     why = (of == product and tonumber(units) == quantity) and id or 4
+  elseif has_key and not all_keys and i > checked then
+    why = 5
   elseif quantity > available then
     why = 2
+  elseif limit > 0 and not has[buyers[i]] then
+    why = 5
   elseif limit > 0 and has[buyers[i]] + quantity > limit then
     why = 3
   else
     available, sold, waiting = available - quantity, sold + quantity, waiting + 1
     orders[#orders + 1] = field
     orders[#orders + 1] = order
-    if string.byte(field) ~= 32 then
+    if has_key then
       known[field] = order
       keyed[#keyed + 1] = field
       keyed[#keyed + 1] = order
@@ -85,6 +102,10 @@ if #orders > 0 then
   end
   if #counted > 0 then
     redis.call('HSET', bought, unpack(counted))
+  end
+  -- Whoever buys without a limit is not counted, so a limit that comes later begins anew.
+  if limit == 0 and limited ~= '0' then
+    redis.call('HSET', stock, 'limited', 0)
   end
 end
 reply[1] = available

@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::wait_queue::WaitQueue;
 use crate::ledger::Purchase;
@@ -13,6 +14,8 @@ pub(super) struct Waiting {
     pub(super) purchase: Purchase,
     /// When it is given up, unless it is on its way to Redis.
     pub(super) deadline: Instant,
+    /// In this epoch of the keys the database was found to have no order for this one's.
+    pub(super) checked: Option<Uuid>,
     pub(super) reply: Reply,
 }
 
@@ -34,7 +37,7 @@ mod tests {
     fn waiting(quantity: i64) -> Waiting {
         let purchase = Purchase { buyer: "a".to_owned(), quantity, idempotency_key: None };
         let deadline = Instant::now() + Duration::from_secs(1);
-        Waiting { purchase, deadline, reply: oneshot::channel().0 }
+        Waiting { purchase, deadline, checked: None, reply: oneshot::channel().0 }
     }
 
     fn quantities(batch: &[Waiting]) -> Vec<i64> {
@@ -71,6 +74,18 @@ mod tests {
         }
         assert_eq!(quantities(&queue.take(1, 2).unwrap()), [1, 2]);
         assert_eq!(quantities(&queue.take(1, 2).unwrap()), [3]);
+    }
+
+    #[test]
+    fn those_who_are_put_back_come_first_unless_nobody_serves_any_more() {
+        let queue = Queue::default();
+        (1..=3).for_each(|quantity| assert!(queue.push(waiting(quantity))));
+        let first = queue.take(1, 2).unwrap();
+        queue.put_back(first);
+        assert_eq!(quantities(&queue.take(1, 9).unwrap()), [1, 2, 3]);
+        queue.end();
+        queue.put_back(vec![waiting(1)]);
+        assert!(queue.take(1, 9).is_none());
     }
 
     #[test]

@@ -6,14 +6,17 @@ use uuid::Uuid;
 
 use super::entry::{key_field, key_value};
 use super::recorder::Done;
-use crate::ledger::Purchase;
+use crate::ledger::{KeyedOrder, Purchase};
 use crate::sale::stock_resource;
 
-/// The orders that idempotency keys led to, by key and buyer; with an empty field when all are there.
+/// The orders that idempotency keys led to, by key and buyer. All are there if it has an empty field.
+/// If it has an `epoch` instead, those that are not there are in the database if anywhere, and all
+/// buyers up to `filled` are there.
 pub(super) const KEYS: &str = "purchase-keys";
 
-/// A hash: incarnation, available, sold, given, fence, limited; waiting, which is how many orders are
-/// in the stream.
+/// A hash: incarnation, available, sold, given, fence; limited, which is 2 while units of buyers who
+/// are not in their hash are in the database if anywhere, and filled, up to which buyer all are there;
+/// waiting, which is how many orders are in the stream.
 pub(super) fn stock_key(product_id: &str) -> String {
     format!("sale:{product_id}")
 }
@@ -33,6 +36,9 @@ pub(super) fn recording_key(product_id: &str) -> String {
     format!("recording:{product_id}")
 }
 
+/// Names the replica that fills what Redis lost, for as long as it does.
+pub(super) const FILLING: &str = "filling";
+
 /// A hash of units by buyer.
 pub(super) fn bought_key(product_id: &str) -> String {
     format!("bought:{product_id}")
@@ -46,6 +52,10 @@ pub(super) struct Scripts {
     open: Script,
     follow: Script,
     recorded: Script,
+    fill: Script,
+    fill_keys: Script,
+    given_back: Script,
+    ends: Script,
 }
 
 /// What the script that sells says.
@@ -72,6 +82,8 @@ pub(super) enum NotMade {
     KeyReused,
     /// It was made before: this is its order.
     Before(Uuid),
+    /// Redis lost the key or the units of the buyer: the database has to be asked.
+    Unknown,
 }
 
 /// What became of a stock that was compared with the database.
@@ -93,6 +105,40 @@ pub(super) struct Stock<'a> {
     pub(super) most_waiting: usize,
 }
 
+/// Whether a stock counts units by buyer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    No = 0,
+    /// Those of earlier stocks are in the database only, until they are filled in.
+    SinceItsBeginning = 2,
+}
+
+/// Of how many purchases, from the first on, the database has no order for the key; that is true for
+/// one epoch of the keys.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Checked {
+    pub(super) epoch: Option<Uuid>,
+    pub(super) count: usize,
+}
+
+/// Up to which buyer, in order of the names, Redis knows what the database does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled<'a> {
+    AsBefore,
+    UpTo(&'a str),
+    Completely,
+}
+
+impl Filled<'_> {
+    fn args(&self) -> (&str, u8) {
+        match self {
+            Self::AsBefore => ("", 0),
+            Self::UpTo(buyer) => (buyer, 0),
+            Self::Completely => ("", 1),
+        }
+    }
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
@@ -101,6 +147,10 @@ impl Scripts {
             open: Script::new(include_str!("open.lua")),
             follow: Script::new(include_str!("follow.lua")),
             recorded: Script::new(include_str!("recorded.lua")),
+            fill: Script::new(include_str!("fill.lua")),
+            fill_keys: Script::new(include_str!("fill_keys.lua")),
+            given_back: Script::new(include_str!("given_back.lua")),
+            ends: Script::new(include_str!("ends.lua")),
         }
     }
 
@@ -109,6 +159,7 @@ impl Scripts {
         &self,
         connection: &mut MultiplexedConnection,
         stock: Stock<'_>,
+        checked: Checked,
         purchases: impl ExactSizeIterator<Item = (Uuid, &Purchase)> + Clone,
     ) -> RedisResult<Answer> {
         let product_id = stock.product_id;
@@ -118,6 +169,7 @@ impl Scripts {
         call.arg(stream_key(product_id)).arg(bought_key(product_id)).arg(KEYS);
         call.arg(stock.incarnation).arg(product_id);
         call.arg(stock.max_per_buyer.unwrap_or(0)).arg(stock.most_waiting).arg(purchases.len());
+        call.arg(checked.count).arg(epoch_arg(checked.epoch));
         for (_, purchase) in purchases.clone() {
             let key = purchase.idempotency_key.as_deref().unwrap_or_default();
             call.arg(key_field(&purchase.buyer, key));
@@ -163,11 +215,11 @@ impl Scripts {
         product_id: &str,
         incarnation: i64,
         available: i64,
-        limited: bool,
+        counted: Counted,
     ) -> RedisResult<bool> {
         let mut call = self.open.key(stock_key(product_id));
         call.key(stock_resource(product_id));
-        call.arg(incarnation).arg(available).arg(u8::from(limited));
+        call.arg(incarnation).arg(available).arg(counted as u8);
         call.invoke_async(connection).await
     }
 
@@ -186,6 +238,71 @@ impl Scripts {
         let answer: Vec<i64> = call.invoke_async(connection).await?;
         let [before, available, drift, short, waiting] = answer[..] else { return Ok(None) };
         Ok(Some(Followed { before, available, drift, short, waiting }))
+    }
+
+    /// Takes over the units of these buyers from the database. False: it is another stock, or all were
+    /// known.
+    pub(super) async fn fill(
+        &self,
+        connection: &mut MultiplexedConnection,
+        (product_id, incarnation): (&str, i64),
+        filled: Filled<'_>,
+        units: &[(String, i64)],
+    ) -> RedisResult<bool> {
+        let mut call = self.fill.key(stock_key(product_id));
+        let (up_to, all) = filled.args();
+        call.key(bought_key(product_id)).arg(incarnation).arg(up_to).arg(all);
+        for (buyer, units) in units {
+            call.arg(buyer).arg(units);
+        }
+        call.invoke_async(connection).await
+    }
+
+    /// Takes over the orders of these keys from the database. False: it is another epoch, or all were
+    /// known.
+    pub(super) async fn fill_keys(
+        &self,
+        connection: &mut MultiplexedConnection,
+        epoch: Uuid,
+        filled: Filled<'_>,
+        orders: &[KeyedOrder],
+    ) -> RedisResult<bool> {
+        let mut call = self.fill_keys.key(KEYS);
+        let (up_to, all) = filled.args();
+        call.arg(epoch_arg(Some(epoch))).arg(up_to).arg(all);
+        for order in orders {
+            call.arg(key_field(&order.buyer, &order.idempotency_key));
+            call.arg(key_value(order.id, &order.product_id, order.quantity));
+        }
+        call.invoke_async(connection).await
+    }
+
+    /// Takes units from a buyer that the database gave back. False: it is another stock than the one
+    /// that knew of the buyer before.
+    pub(super) async fn given_back(
+        &self,
+        connection: &mut MultiplexedConnection,
+        (product_id, incarnation): (&str, Option<i64>),
+        buyer: &str,
+        units: i64,
+    ) -> RedisResult<bool> {
+        let mut call = self.given_back.key(stock_key(product_id));
+        let incarnation = incarnation.map(|it| it.to_string()).unwrap_or_default();
+        call.key(bought_key(product_id)).arg(incarnation).arg(buyer).arg(units);
+        call.invoke_async(connection).await
+    }
+
+    /// First and last entry of each of these streams; empty where nothing waits.
+    pub(super) async fn ends(
+        &self,
+        connection: &mut MultiplexedConnection,
+        streams: impl Iterator<Item = String>,
+    ) -> RedisResult<Vec<(String, String)>> {
+        let mut call = self.ends.prepare_invoke();
+        for stream in streams {
+            call.key(stream);
+        }
+        call.invoke_async(connection).await
     }
 
     /// Takes entries off their stream, and puts aside what the database cannot take. Returns how
@@ -213,6 +330,11 @@ impl Scripts {
     }
 }
 
+/// An empty argument is no epoch.
+fn epoch_arg(epoch: Option<Uuid>) -> String {
+    epoch.map(|epoch| epoch.to_string()).unwrap_or_default()
+}
+
 /// What the script that sells said of so many purchases.
 fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
     let [Value::Int(available), Value::BulkString(entry), parts @ ..] = parts else { return None };
@@ -225,6 +347,7 @@ fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
             Value::Int(2) => NotMade::SoldOut,
             Value::Int(3) => NotMade::LimitReached,
             Value::Int(4) => NotMade::KeyReused,
+            Value::Int(5) => NotMade::Unknown,
             Value::BulkString(order) => {
                 NotMade::Before(std::str::from_utf8(order).ok()?.parse().ok()?)
             }

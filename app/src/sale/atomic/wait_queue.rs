@@ -64,6 +64,15 @@ impl<T> WaitQueue<T> {
         Some(state.waiting.drain(..count).collect())
     }
 
+    /// Puts entries back before all others, for the serving task, which goes on with
+    /// [`take`](Self::take). After the [end](Self::end) they are dropped instead.
+    pub fn put_back(&self, entries: Vec<T>) {
+        let mut state = self.state();
+        if !state.ended {
+            state.waiting.splice(0..0, entries);
+        }
+    }
+
     /// Drops all entries, and those that are added from now on.
     pub fn end(&self) {
         let mut state = self.state();

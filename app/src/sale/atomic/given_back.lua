@@ -1,0 +1,18 @@
+-- Takes units from a buyer that the database gave back.
+-- KEYS     the product's stock, the units of each buyer
+-- ARGV     the incarnation that knew of the buyer's units before the database gave them back (empty:
+--          none did); the buyer; the units
+-- Returns  1; 0: it is another stock
+-- A stock that knew of the buyer later may have learned it from the database before or after that: it
+-- is not limited any more, so it is made anew from the database before the next purchase with a limit.
+local stock, bought = unpack(KEYS)
+local incarnation, limited = unpack(redis.call('HMGET', stock, 'incarnation', 'limited'))
+local knows = redis.call('HEXISTS', bought, ARGV[2]) == 1
+if incarnation == ARGV[1] and knows then
+  redis.call('HINCRBY', bought, ARGV[2], -ARGV[3])
+  return 1
+end
+if knows and limited then
+  redis.call('HSET', stock, 'limited', 0)
+end
+return 0

@@ -1,0 +1,78 @@
+//! `STRATEGY=Atomic`: an order is found, listed and cancelled right after it was answered, at any
+//! replica, although Redis decided it and the database follows.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+
+async fn sale(database: Database) -> TestSale {
+    let products = json!([{"id": "1", "name": "Console", "stock": 100, "max_per_buyer": 2}]);
+    let settings =
+        vec![("STRATEGY", "Atomic".to_owned()), ("LOCK_TIMEOUT_SECONDS", "1".to_owned())];
+    let spec = SaleSpec { products, settings, nodes: 1, replicas: 2, ..SaleSpec::on(database) };
+    TestSale::start(spec).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_listed_and_cancelled_at_once() {
+    for database in BOTH {
+        let sale = sale(database).await;
+        for number in 0..10 {
+            let ann = sale.buyer(&format!("ann-{number}"));
+            let (here, there) = (number % 2, (number / 2) % 2);
+            let bought = ann.buy_from(here, "1", 2, None).await;
+            let path = format!("/v1/orders/{}", bought.order());
+            match number % 3 {
+                0 => {
+                    let found = ann.send(there, ("GET", &path), None, None).await;
+                    assert_eq!((found.status, &found.body["state"]), (200, &json!("confirmed")));
+                }
+                1 => {
+                    let listed = ann.send(there, ("GET", "/v1/orders"), None, None).await;
+                    assert_eq!(listed.body["orders"][0]["order_id"], bought.order());
+                    assert_eq!(listed.body.get("incomplete"), None);
+                }
+                _ => {}
+            }
+            let cancel = format!("{path}/cancel");
+            let cancelled = ann.send(there, ("POST", &cancel), None, None).await;
+            assert_eq!(cancelled.status, 200, "{database:?} {cancelled:?}");
+            // The units are the buyer's to buy again.
+            eventually("they are", async || {
+                ann.buy_from(there, "1", 2, Some("k")).await.status == 201
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_not_recorded_yet_is_told_from_one_that_is_none() {
+    let sale = sale(Database::Postgres).await;
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    let mut slow = database.begin().await.unwrap();
+    // Others may read and not write.
+    sqlx::raw_sql("LOCK TABLE orders IN EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let ann = sale.buyer("ann");
+    let bought = ann.buy("1", 1, None).await;
+    let path = format!("/v1/orders/{}", bought.order());
+    for (replica, call) in [(0, ("GET", path.clone())), (1, ("POST", format!("{path}/cancel")))] {
+        let answer = ann.send(replica, (call.0, &call.1), None, None).await;
+        assert_eq!(answer.problem(), (503, "order_not_recorded_yet"));
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    let listed = ann.send(1, ("GET", "/v1/orders"), None, None).await;
+    assert_eq!((&listed.body["orders"], &listed.body["incomplete"]), (&json!([]), &json!(true)));
+    // Neither can wait to be recorded: no id of an order, and one that is too old.
+    for id in ["6b1e1f7a-7c5c-4e0c-9d5a-1d3f6f1c2b3a", "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00"] {
+        let answer = ann.call("GET", &format!("/v1/orders/{id}"), None).await;
+        assert_eq!(answer.problem(), (404, "unknown_order"));
+    }
+    slow.rollback().await.unwrap();
+    eventually("it is found", async || ann.call("GET", &path, None).await.status == 200).await;
+    let listed = ann.call("GET", "/v1/orders", None).await;
+    assert_eq!(listed.body["orders"][0]["order_id"], bought.order());
+}

@@ -166,6 +166,29 @@ async fn what_redis_lost_is_filled_in_from_where_another_replica_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sold_since_is_not_overwritten_by_what_the_database_has() {
+    let mut sale = sale_with_orders(Database::Postgres, 2_000).await;
+    sale.nodes[0].command("SET filling another").unwrap();
+    start_replica(&mut sale).await;
+    await_sale(&sale, "ann").await;
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    let mut slow = database.begin().await.unwrap();
+    // Others may read and not write: nothing is recorded.
+    sqlx::raw_sql("LOCK TABLE orders IN EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let half = sale.buyer(&buyer(1_000));
+    assert_eq!(half.buy("1", 1, Some("new")).await.status, 201);
+    sale.nodes[0].command("DEL filling").unwrap();
+    eventually("all is filled in", async || {
+        field(&sale, "sale:1", "limited").as_deref() == Some("1")
+            && field(&sale, "purchase-keys", "").as_deref() == Some("1")
+    })
+    .await;
+    assert_eq!(half.buy("1", 1, None).await.problem(), (409, "limit_reached"));
+    assert_eq!(half.buy("1", 1, Some("new")).await.headers["idempotent-replayed"], "true");
+    slow.rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stock_that_cannot_be_made_holds_up_no_other() {
     let mut sale = sale_with_orders(Database::Sqlite, 2).await;
     start_replica(&mut sale).await;

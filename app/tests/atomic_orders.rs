@@ -53,9 +53,9 @@ async fn an_order_is_found_listed_and_cancelled_at_once() {
 async fn an_order_that_is_not_recorded_yet_is_told_from_one_that_is_none() {
     let sale = sale(Database::Postgres).await;
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
-    let mut slow = database.begin().await.unwrap();
     // Others may read and not write.
-    sqlx::raw_sql("LOCK TABLE orders IN EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut database).await.unwrap();
     let ann = sale.buyer("ann");
     let bought = ann.buy("1", 1, None).await;
     let path = format!("/v1/orders/{}", bought.order());
@@ -71,7 +71,7 @@ async fn an_order_that_is_not_recorded_yet_is_told_from_one_that_is_none() {
         let answer = ann.call("GET", &format!("/v1/orders/{id}"), None).await;
         assert_eq!(answer.problem(), (404, "unknown_order"));
     }
-    slow.rollback().await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut database).await.unwrap();
     eventually("it is found", async || ann.call("GET", &path, None).await.status == 200).await;
     let listed = ann.call("GET", "/v1/orders", None).await;
     assert_eq!(listed.body["orders"][0]["order_id"], bought.order());

@@ -172,9 +172,9 @@ async fn what_was_sold_since_is_not_overwritten_by_what_the_database_has() {
     start_replica(&mut sale).await;
     await_sale(&sale, "ann").await;
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
-    let mut slow = database.begin().await.unwrap();
     // Others may read and not write: nothing is recorded.
-    sqlx::raw_sql("LOCK TABLE orders IN EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut database).await.unwrap();
     let half = sale.buyer(&buyer(1_000));
     assert_eq!(half.buy("1", 1, Some("new")).await.status, 201);
     sale.nodes[0].command("DEL filling").unwrap();
@@ -185,7 +185,7 @@ async fn what_was_sold_since_is_not_overwritten_by_what_the_database_has() {
     .await;
     assert_eq!(half.buy("1", 1, None).await.problem(), (409, "limit_reached"));
     assert_eq!(half.buy("1", 1, Some("new")).await.headers["idempotent-replayed"], "true");
-    slow.rollback().await.unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut database).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,10 +56,14 @@ macro_rules! wake_ups_lost {
                 let queue = Arc::clone(&queue);
                 thread::spawn(move || assert!(queue.push(caller)))
             });
-            let mut taken = 0;
-            let mut sleeps = false;
+            let (mut taken, mut sleeps, mut put_back) = (0, false, false);
             while taken < 2 && !sleeps {
                 match queue.take($enough, 2) {
+                    // Once: what has to be looked up first.
+                    Some(batch) if !put_back => {
+                        put_back = true;
+                        queue.put_back(batch);
+                    }
                     Some(batch) => taken += batch.len(),
                     None => sleeps = queue.enough().now_or_never().is_none(),
                 }

@@ -376,6 +376,8 @@ async fn a_cancelled_order_gives_its_units_back_in_both_stores() {
         let path = format!("/v1/orders/{}/cancel", bought.order());
         let cancelled = ann.request(0, "POST", &path).send().await.unwrap();
         assert_eq!(cancelled.status(), 200, "{database:?}");
+        // Before somebody takes of the others: the limit is lower at once, the units follow.
+        sale.await_stock_on_nodes("1", "5").await;
         eventually("the units are back", async || ann.buy("1", 2, Some("k")).await.status == 201)
             .await;
         assert_eq!(ann.buy("1", 1, None).await.problem(), (409, "limit_reached"));

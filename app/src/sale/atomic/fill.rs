@@ -93,6 +93,25 @@ impl Core {
         }
     }
 
+    /// The first page, before a stock that was made anew is sold from: a small sale needs the database
+    /// for no purchase then.
+    pub(super) async fn fill_first(
+        &self,
+        connection: &mut MultiplexedConnection,
+        (product_id, incarnation): (&str, i64),
+    ) -> Result<(), KeepError> {
+        if let KeysState::Since { epoch, filled } = keys_state(connection).await?
+            && filled.is_empty()
+        {
+            self.fill_keys(connection, epoch, &filled).await?;
+        }
+        if self.catalog.max_per_buyer(product_id).is_some() {
+            let (product_id, filled) = (product_id.to_owned(), String::new());
+            self.fill_units(connection, &[Partial { product_id, incarnation, filled }]).await?;
+        }
+        Ok(())
+    }
+
     /// One page of each kind. False: nothing is missing, or another replica is at it.
     async fn fill_once(
         &self,

@@ -77,6 +77,7 @@ impl Core {
         if !self.scripts.open(connection, product_id, token, available, counted).await? {
             return Err(KeepError::Overtaken);
         }
+        self.fill_first(connection, (product_id, token)).await?;
         info!(product_id, available, incarnation = token, "stock in Redis made from the database");
         self.metrics.stores().repaired(true);
         Ok(())

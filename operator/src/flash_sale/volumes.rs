@@ -41,7 +41,8 @@ pub async fn replace(
         let failed = |source| Error { name: name.clone(), source };
         let leaving = found.metadata.deletion_timestamp.is_some();
         if !leaving {
-            if storage(found) == storage(declared) {
+            // A set without volumes has none to replace.
+            if storage(found).is_none() || storage(found) == storage(declared) {
                 continue;
             }
             if any_exists(client, namespace, found).await.map_err(failed)? {

@@ -63,12 +63,14 @@ fn merge(into: &mut Value, changes: &Value) {
 /// Secrets that the sale refers to, with whatever it needs of them.
 fn secrets(sale: &FlashSale) -> References {
     let uri = sale.spec.database.secret_ref.as_ref().map_or("uri", |secret| &secret.key);
-    let data = |keys: &[&str]| {
-        keys.iter().map(|key| ((*key).to_owned(), ByteString(b"value".to_vec()))).collect()
+    let data = |values: &[(&str, &str)]| {
+        let bytes = |value: &str| ByteString(value.as_bytes().to_vec());
+        values.iter().map(|(key, value)| ((*key).to_owned(), bytes(value))).collect()
     };
+    let own = ["username", "password", "database"].map(|key| (key, "value"));
     References {
-        auth: Some(data(&["jwt-secret"])),
-        database: Some(data(&[uri, "username", "password", "database"])),
+        auth: Some(data(&[("jwt-secret", "0123456789abcdef0123456789abcdef")])),
+        database: Some(data(&[&[(uri, "postgres://user@host/name")], &own[..]].concat())),
         ..References::default()
     }
 }

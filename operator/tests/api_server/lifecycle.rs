@@ -138,17 +138,14 @@ async fn one_refused_object_stops_no_other() {
     pass(&operator, &client, &namespace).await;
     let seed_before = seed(&client, &namespace).await.name_any();
 
-    // A volume's size is fixed when the set is made: the API server refuses another.
+    // A set's Service is fixed when it is made: the API server refuses another.
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     let found = sets.get("black-friday-redis").await.unwrap();
     sets.delete("black-friday-redis", &DeleteParams::default()).await.unwrap();
     let mut other = found.clone();
     other.metadata.resource_version = None;
     other.metadata.uid = None;
-    let claims = other.spec.as_mut().unwrap().volume_claim_templates.as_mut().unwrap();
-    let requests = claims[0].spec.as_mut().unwrap().resources.as_mut().unwrap();
-    let two = k8s_openapi::apimachinery::pkg::api::resource::Quantity("2Gi".to_owned());
-    requests.requests.as_mut().unwrap().insert("storage".to_owned(), two);
+    other.spec.as_mut().unwrap().service_name = Some("other".to_owned());
     sets.create(&PostParams::default(), &other).await.unwrap();
     crate::cluster::pods_are_ready(&client, &namespace, "black-friday-redis", 5).await;
 

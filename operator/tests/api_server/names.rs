@@ -219,28 +219,33 @@ async fn an_object_that_took_the_place_of_a_part_is_not_taken_over() {
 #[tokio::test]
 async fn a_job_of_another_is_neither_the_seed_nor_deleted() {
     let (client, namespace) = namespace("taken-job").await;
-    let (sale, resources) = prepared(&client, &namespace).await;
-    let seed = resources.seed.name_any();
+    let operator = Operator::idle().await;
+    let sale = apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    // The Secrets that its name depends on are made by the first pass.
+    pass(&operator, &client, &namespace).await;
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
+    let own = jobs.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let seed = own.name_any();
+    jobs.delete(&seed, &DeleteParams::background()).await.unwrap();
     // With all the labels of a seed Job, and one of them with its name.
     for name in [seed.as_str(), "another"] {
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": { "name": name, "labels": resources.seed.metadata.labels },
+            "metadata": { "name": name, "labels": own.metadata.labels },
             "spec": { "template": {
                 "spec": { "restartPolicy": "Never", "containers": [{ "name": "a", "image": "a" }] },
             } },
         });
         create(&client, &namespace, job).await;
     }
-    let operator = Operator::idle().await;
     pass(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let after = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&after, "Ready"), ("False", "NameTaken"));
-    let message = &after.status.as_ref().unwrap().conditions[0].message;
+    let conditions = &after.status.as_ref().unwrap().conditions;
+    let message = &conditions.iter().find(|it| it.type_ == "Ready").unwrap().message;
     assert!(message.contains(&format!("Job {seed} (owner: none)")), "{message}");
 
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     jobs.delete(&seed, &DeleteParams::background()).await.unwrap();
     pass(&operator, &client, &namespace).await;
     assert_eq!(sale.uid(), sales.get(NAME).await.unwrap().uid());

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, pass, report};
+use crate::cluster::{NAME, condition, pass, pods_are_ready, report};
 use crate::support::{Operator, apply, minimal, namespace};
 
 const REDIS: &str = "black-friday-redis";
@@ -98,7 +98,7 @@ async fn storage_that_is_in_use_can_t_be_declared_anew() {
     apply(&client, &namespace, &with_class("fast")).await.unwrap();
     pass(&operator, &client, &namespace).await;
     report(&sets, REDIS, json!({ "replicas": 5, "readyReplicas": 1 })).await;
-    report(&sets, "black-friday-db", json!({ "replicas": 1, "readyReplicas": 1 })).await;
+    pods_are_ready(&client, &namespace, "black-friday-db", 1).await;
     pass(&operator, &client, &namespace).await;
 
     let refused = apply(&client, &namespace, &with_class("other")).await.unwrap_err().to_string();

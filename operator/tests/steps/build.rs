@@ -187,15 +187,20 @@ fn a_line_end_after_the_password_is_no_part_of_it_for_redis() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut probing = Command::new("sh");
     probing.args(["-c", probe]).envs(password).stderr(Stdio::null());
+    let cli = |password: &str, command: &[&str]| {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &port, "-a", password, "--no-auth-warning"]).args(command);
+        String::from_utf8(cli.output().unwrap().stdout).unwrap()
+    };
+    // As a client of the lock does.
+    let admit =
+        "redis.call('SET', 'redlock:admitted', redis.call('INFO', 'server'):match('run_id:(%x+)'))";
     while !probing.status().unwrap().success() {
         assert!(Instant::now() < deadline, "the probe fails");
         std::thread::sleep(Duration::from_millis(25));
+        cli("pass \"word\" $1", &["EVAL", admit, "0"]);
     }
-    let ping = |password: &str| {
-        let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &port, "-a", password, "--no-auth-warning", "ping"]);
-        String::from_utf8(cli.output().unwrap().stdout).unwrap()
-    };
+    let ping = |password: &str| cli(password, &["ping"]);
     assert_eq!(ping("pass \"word\" $1"), "PONG\n");
     assert_ne!(ping("pass \"word\" $1\r\n"), "PONG\n");
     server.kill().unwrap();

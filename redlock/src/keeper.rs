@@ -188,7 +188,10 @@ async fn look(
     let sample = Sample { asked, answered: Instant::now(), micros: probe.micros };
     roster.clock_is_sound(node, sample);
     roster.adopt(probe.membership);
-    let is_another = roster.is_another(node, &probe.admitted);
+    // Or none: it was wiped, or got the data of another node (`REPLICAOF`).
+    let is_another = probe.admitted != node.run_id();
+    #[cfg(feature = "ablation")]
+    let is_another = is_another && (probe.admitted.is_empty() || !roster.quarantine_is_off);
     if !probe.refusal.is_empty() {
         node.refuse(&probe.refusal);
         // The replica of another has the data of that one, which must not be counted twice.

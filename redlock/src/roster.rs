@@ -171,16 +171,6 @@ impl Roster {
         self.observer.quorum(voting, nodes);
     }
 
-    /// Whether another process than the one that answers is written down in the node as admitted, or
-    /// none: it was wiped, or got the data of another (`REPLICAOF`).
-    pub(crate) fn is_another(&self, node: &Node, admitted: &str) -> bool {
-        #[cfg(feature = "ablation")]
-        if self.quarantine_is_off {
-            return admitted.is_empty();
-        }
-        admitted != node.run_id()
-    }
-
     /// Lets this process of a node vote from now on.
     pub(crate) fn admit(&self, node: &Node, run_id: &str) {
         node.admitted(run_id);

@@ -44,6 +44,8 @@ pub struct DatabaseConfig {
     pub url: String,
     /// `DATABASE_MAX_CONNECTIONS`
     pub max_connections: u32,
+    /// `SALE_NAME`: the sale that the database belongs to
+    pub sale_name: String,
 }
 
 /// The lock's nodes and its timing.
@@ -218,8 +220,25 @@ impl DatabaseConfig {
         let url = required(source, "DATABASE_URL", "postgres://user@host/name or sqlite://path")?;
         let bounds = bounds::DATABASE_CONNECTIONS;
         let max_connections = number(source, "DATABASE_MAX_CONNECTIONS", 8, bounds)?;
-        Ok(Self { url, max_connections })
+        let sale_name = source.get("SALE_NAME").unwrap_or_else(|| DEFAULT_SALE.to_owned());
+        check_sale_name(&sale_name).map_err(|problem| wrong("SALE_NAME", problem))?;
+        Ok(Self { url, max_connections, sale_name })
     }
+}
+
+/// A sale without a name has this one, so that it shares no database with sales that have names.
+const DEFAULT_SALE: &str = "default";
+
+/// Checks the name of a sale; the operator's is `namespace/name`.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn check_sale_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
+    if (1..=320).contains(&name.len()) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err("must be 1 to 320 letters, digits, '.', '_', '-' or '/', like shop/black-friday")
 }
 
 impl LockConfig {
@@ -337,6 +356,7 @@ mod tests {
         assert!(message("JWT_SECRET", "short").starts_with("JWT_SECRET: "));
         assert!(message("JWT_ACCEPTED_SECRET", "short").starts_with("JWT_ACCEPTED_SECRET: "));
         assert!(message("JWKS_ISSUER", "shop").starts_with("JWKS_ISSUER: "));
+        assert!(message("SALE_NAME", "black friday").starts_with("SALE_NAME: must be 1 to 320"));
         assert!(message("HTTP_MAX_CONNECTIONS", "0").starts_with("HTTP_MAX_CONNECTIONS: "));
         assert!(message("LOCK_WAIT_SECONDS", "0").starts_with("LOCK_WAIT_SECONDS: "));
         assert!(message("LOCK_WAIT_SECONDS", "soon").starts_with("LOCK_WAIT_SECONDS: "));

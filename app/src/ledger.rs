@@ -9,6 +9,7 @@ pub mod coupons;
 mod decide;
 mod follow;
 mod identity;
+mod installation;
 mod lookups;
 pub mod orders;
 mod postgres;
@@ -20,15 +21,17 @@ mod transaction;
 use std::time::Duration;
 
 use sqlx::Connection;
+use sqlx::migrate::{MigrateError, Migrator};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use change::{ProductChange, ProductDeclaration, ProductTerms};
 pub use decide::Outcome;
 pub use follow::{DecidedOrder, Recorded, StockRow};
+pub use installation::{ReleaseError, UnusableDatabase};
 pub use lookups::{KeyedOrder, KeysPage, UnitsPage};
 use postgres::PostgresLedger;
-pub use sell::Demand;
+pub use sell::{Decided, Demand, Step, undecided};
 use sqlite::SqliteLedger;
 
 /// A ledger in the database that the URL names.
@@ -177,7 +180,10 @@ pub enum LedgerError {
     Database(#[from] sqlx::Error),
     /// Its tables could not be brought up to date.
     #[error(transparent)]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
+    /// Not before somebody changes something.
+    #[error(transparent)]
+    Unusable(#[from] UnusableDatabase),
 }
 
 impl LedgerError {
@@ -186,6 +192,17 @@ impl LedgerError {
         match seen {
             Some(seen) => Self::StaleToken { token, seen },
             None => Self::UnknownProduct(product_id.to_owned()),
+        }
+    }
+
+    /// Whether a process that starts need not try again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unusable(_) | Self::UnsupportedUrl(_) => true,
+            // The database is away, or a migration failed that another process began.
+            Self::Migration(error) => matches!(error, MigrateError::VersionMismatch(_)),
+            _ => false,
         }
     }
 
@@ -225,6 +242,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long any call may take but a sale, which its lease bounds, and the migration.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Such migrations also run on tables that a later version of the app has changed:
+/// `app/migrations/README.md`.
+fn beside_later_ones(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
+}
 
 async fn bounded<T>(call: impl Future<Output = Result<T, LedgerError>>) -> Result<T, LedgerError> {
     timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(LedgerError::TimedOut(CALL_TIMEOUT)))
@@ -267,12 +291,22 @@ impl Ledger {
         }
     }
 
-    /// Brings the tables up to date; several replicas may do so at once.
+    /// Brings the tables up to date; several replicas may do so at once. Later migrations than
+    /// this version knows are left as they are.
     ///
     /// # Errors
-    /// When the database is away or was made by a later version.
+    /// When the database is away, or a migration that this version knows has another text there.
     pub async fn migrate(&self) -> Result<(), LedgerError> {
         either!(self, ledger => ledger.migrate())
+    }
+
+    /// The number of the last migration that this version knows.
+    fn newest_migration(&self) -> i64 {
+        let migrator = match self {
+            Self::Postgres(_) => &postgres::MIGRATIONS,
+            Self::Sqlite(_) => &sqlite::MIGRATIONS,
+        };
+        migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
     }
 
     /// Makes an account; `false` when the name is taken, in whatever case.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use flashsale_app::config::{
     ConfigError, DatabaseConfig, Environment, LogFormat, SEED_SETTINGS, SERVE_SETTINGS, SeedConfig,
-    ServeConfig,
+    ServeConfig, check_sale_name,
 };
 use flashsale_app::ledger::Ledger;
 use flashsale_app::{router, seed, serve};
@@ -42,8 +42,32 @@ enum Command {
     Seed,
     /// Brings the database's tables up to date; needs `DATABASE_URL`.
     Migrate,
+    /// Ends a sale's use of the database, so that the next sale starts with its own stock; needs
+    /// `DATABASE_URL`.
+    ///
+    /// Products, orders and coupons move to the tables `past_products`, `past_orders`,
+    /// `past_coupons` and `past_coupon_issues`. Buyers keep their accounts; administrators lose theirs.
+    ReleaseDatabase {
+        /// The sale that has it: its `SALE_NAME`, of the operator's sales namespace/name.
+        sale: String,
+        /// Even if other connections of the app are open.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Gives a sale another name, under which it goes on; needs `DATABASE_URL`.
+    RenameSale {
+        /// The sale that has the database.
+        sale: String,
+        /// Its `SALE_NAME` from now on.
+        #[arg(value_parser = sale_name)]
+        new_name: String,
+    },
     /// Prints the OpenAPI document.
     Openapi,
+}
+
+fn sale_name(text: &str) -> Result<String, &'static str> {
+    check_sale_name(text).map(|()| text.to_owned())
 }
 
 #[tokio::main]
@@ -76,14 +100,39 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Seed => unless_stopped(seed::run(&SeedConfig::read(&Environment)?)).await,
         Command::Migrate => {
-            let config = DatabaseConfig::read(&Environment)?;
-            let ledger = Ledger::connect_lazy(&config.url, 1)
-                .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
+            let ledger = database()?;
             let migration = async { ledger.migrate().await.map_err(anyhow::Error::from) };
             unless_stopped(migration).await.context("cannot migrate the database")
         }
+        Command::ReleaseDatabase { sale, force } => {
+            let ledger = database()?;
+            let release = async {
+                ledger.migrate().await?;
+                Ok(ledger.release_database(&sale, force).await?)
+            };
+            unless_stopped(release).await?;
+            println!("released: the next sale that uses this database starts with its own stock");
+            Ok(())
+        }
+        Command::RenameSale { sale, new_name } => {
+            let ledger = database()?;
+            let renaming = async {
+                ledger.migrate().await?;
+                Ok(ledger.rename_sale(&sale, &new_name).await?)
+            };
+            unless_stopped(renaming).await?;
+            println!("the database belongs to the sale {new_name:?}");
+            Ok(())
+        }
         Command::Openapi => Ok(()),
     }
+}
+
+/// For commands that need nothing else.
+fn database() -> Result<Ledger> {
+    let config = DatabaseConfig::read(&Environment)?;
+    let ledger = Ledger::connect_lazy(&config.url, 1);
+    Ok(ledger.map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?)
 }
 
 /// Each connection is an open file, and a shell's limit is often 1024.

@@ -134,9 +134,8 @@ impl Sale {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
         let ServeConfig { lock, window, strategy, stores, .. } = config;
-        let (window, catalog) =
-            (*window, Catalog::new(ledger.clone(), redlock.clone(), lock, *strategy));
-        let catalog = Arc::new(catalog);
+        let window = *window;
+        let catalog = Arc::new(Catalog::new(ledger.clone(), redlock.clone(), config));
         let orders = Orders::new(&ledger, &redlock, &catalog, &metrics);
         let (of_ledger, of_catalog) = (ledger.clone(), Arc::clone(&catalog));
         let engine = match strategy {

@@ -51,7 +51,7 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         let found = until(deadline, || ledger.database_id()).await?;
         is_expected(found.as_deref(), expected)?;
     }
-    until(deadline, || ledger.migrate()).await?;
+    until(deadline, || ledger.prepare(&config.database.sale_name)).await?;
     if let Some((id, password)) = &config.admin {
         put_admin(&ledger, id, password).await?;
     }
@@ -167,7 +167,7 @@ async fn declare(
     }
 }
 
-/// Asks the database until it answers or the deadline has passed; a login that is refused is final.
+/// Asks the database until it answers or the deadline has passed; an error that stays is final.
 async fn until<T, F>(deadline: Instant, mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, LedgerError>>,
@@ -179,6 +179,7 @@ where
             Err(error) if error.is_login_refused() => {
                 return Err(ConfigError::unusable("DATABASE_URL", &error).into());
             }
+            Err(error) if error.is_final() => return Err(error.into()),
             Err(error) if Instant::now() >= deadline => {
                 bail!(anyhow::Error::from(error).context("the database did not come in time"))
             }

@@ -24,7 +24,7 @@ use crate::auth::{Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
 use crate::coupons::Coupons;
 use crate::feed::Feed;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::router;
 use crate::routes::probes::ProbeState;
@@ -88,7 +88,7 @@ pub async fn run(
             let working = async {
                 become_ready(&ledger, &redlock, &sale, &readiness).await;
                 tokio::join!(
-                    restarting("reading the catalog", || keep_fresh(&sale)),
+                    restarting("reading the catalog", || keep_fresh(&sale, &readiness)),
                     restarting("keeping the stores in agreement", || sale.keep()),
                 );
             };
@@ -130,7 +130,7 @@ fn trusted(config: &AuthConfig) -> Result<(Tokens, Option<Arc<Provider>>)> {
     Ok((tokens.trusting(Arc::clone(&provider)), Some(provider)))
 }
 
-/// Migrates, reads the catalog and waits for a quorum, saying in the readiness what is missing.
+/// Migrates, claims the database, reads the catalog and waits for a quorum, saying in the readiness what is missing.
 async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness: &Readiness) {
     let mut tick = interval(START_RETRY);
     let (mut migrated, mut reported) = (false, None);
@@ -138,7 +138,7 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
         tick.tick().await;
         let mut reasons = Vec::new();
         if !migrated {
-            match ledger.migrate().await {
+            match ledger.prepare(sale.catalog().sale_name()).await {
                 Ok(()) => migrated = true,
                 Err(error) => reasons.push(format!("database: {error}")),
             }
@@ -164,19 +164,27 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
     }
 }
 
-async fn keep_fresh(sale: &Sale) {
+/// Reads the catalog again and again. A database that may not be used any more makes the replica
+/// unready; one that is away does not.
+async fn keep_fresh(sale: &Sale, readiness: &Readiness) {
     let mut tick = interval(REFRESH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         tick.tick().await;
         match sale.catalog().refresh().await {
-            Ok(()) => failing = false,
+            Ok(()) => {
+                failing = false;
+                readiness.set_ready();
+            }
             Err(error) => {
                 if !failing {
                     warn!(%error, "cannot read the catalog");
                 }
                 failing = true;
+                if matches!(error, LedgerError::Unusable(_)) {
+                    readiness.set_unready(vec![format!("database: {error}")]);
+                }
             }
         }
     }

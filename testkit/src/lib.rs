@@ -1,4 +1,4 @@
-//! Real `redis-server` and `postgres` processes on free loopback ports, for tests and for
+//! Real `redis-server`, `postgres` and `pgbouncer` processes on free loopback ports, for tests and for
 //! `cargo xtask local`. Each lives in a temporary folder and ends when it is dropped. And a proxy
 //! to fail the network between them and their clients, and a browser.
 //!
@@ -6,6 +6,7 @@
 
 mod browser;
 mod faketime;
+mod pgbouncer;
 mod postgres;
 mod proxy;
 mod redis;
@@ -22,6 +23,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub use browser::Browser;
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, Way};
 pub use redis::{Fsync, RedisServer};

@@ -123,7 +123,7 @@ impl Drop for Postgres {
 }
 
 /// PostgreSQL refuses to run as root, so root starts it as Debian's user `postgres`.
-fn unprivileged(program: &std::path::Path) -> Command {
+pub(crate) fn unprivileged(program: &std::path::Path) -> Command {
     if !getuid().is_root() {
         return Command::new(program);
     }

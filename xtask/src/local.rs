@@ -211,6 +211,7 @@ impl Sale {
             binary: images::target_folder().join("release/flashsale-app"),
             environment: vec![
                 ("DATABASE_URL", database_url.to_owned()),
+                ("SALE_NAME", "local".to_owned()),
                 ("JWT_SECRET", jwt_secret.to_owned()),
                 ("USE_REDLOCK", (nodes.len() > 1).to_string()),
                 ("REDIS_NODES", nodes.join(",")),

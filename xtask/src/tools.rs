@@ -28,12 +28,13 @@ pub const NODE: &[&str] = &[
     "gcc",
     "libc6-dev",
 ];
-/// For the tests against real processes: Redis (and a clock of its own for it), PostgreSQL, the API
-/// server's etcd, and a browser for the sale page (with a font).
+/// For the tests against real processes: Redis (and a clock of its own for it), PostgreSQL and a
+/// pooler before it, the API server's etcd, and a browser for the sale page (with a font).
 pub const PROCESSES: &[&str] = &[
     "redis-server",
     "libfaketime",
     "postgresql-15",
+    "pgbouncer",
     "etcd-server",
     "openssl",
     "chromium",

@@ -5,6 +5,7 @@ pub const SERVE_SETTINGS: &str = "\
 Settings (environment):
   DATABASE_URL               postgres://user@host/name or sqlite://path (required)
   DATABASE_MAX_CONNECTIONS   connections to it, kept open [8]
+  SALE_NAME                  the sale that the database belongs to; another sale's is refused [default]
   REDIS_NODES                host:port of each node, separated by commas (required)
   REDIS_PASSWORD             password of every node
   USE_REDLOCK                true: a quorum of all nodes; false: the first node only [true]

@@ -1,19 +1,28 @@
 //! The ledger in PostgreSQL.
 
 mod sell;
+mod sessions;
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Connection, PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::sql;
-use super::transaction::{Transaction, for_migrations};
+use super::transaction::Transaction;
 use super::{
-    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Product, ProductChange, answers,
-    change,
+    ACQUIRE_TIMEOUT, Account, Decided, Decision, Demand, LedgerError, Product, ProductChange,
+    answers, beside_later_ones, change,
 };
+
+/// What the app's connections are called in `pg_stat_activity`.
+pub(super) const APPLICATION_NAME: &str = "flashsale";
+
+pub(super) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| beside_later_ones(sqlx::migrate!("migrations/postgres")));
 
 /// An order as a row: its id, buyer, quantity and idempotency key.
 pub(super) type Row<'a> = (Uuid, &'a str, i64, Option<&'a str>);
@@ -43,7 +52,10 @@ pub struct PostgresLedger {
 
 impl PostgresLedger {
     pub(super) fn connect_lazy(url: &str, max_connections: u32) -> Result<Self, LedgerError> {
-        let options = PgConnectOptions::from_str(url)?.application_name("flashsale");
+        let options = PgConnectOptions::from_str(url)?
+            .application_name(APPLICATION_NAME)
+            // No column is a floating-point number, and PgBouncer refuses the setting.
+            .extra_float_digits(None);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             // A sale begins with a burst: connecting then would cost its first buyers the time.
@@ -60,11 +72,12 @@ impl PostgresLedger {
     }
 
     pub(super) async fn migrate(&self) -> Result<(), LedgerError> {
-        // Takes an advisory lock, so replicas that start together wait for each other.
-        let pool = for_migrations(&self.pool);
-        sqlx::migrate!("migrations/postgres").run(&pool).await?;
-        pool.close().await;
-        Ok(())
+        let mut connection = sessions::connect(&self.pool.connect_options()).await?;
+        // Takes an advisory lock, so replicas that start together wait for each other. It is kept
+        // when the migration fails, so the connection is not the pool's.
+        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+        connection.close().await?;
+        Ok(migrated?)
     }
 
     pub(super) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
@@ -106,11 +119,11 @@ impl PostgresLedger {
         sell::sell_all(&self.pool, demands).await
     }
 
-    pub(super) async fn sell_one_by_one(
+    pub(super) async fn sell_by_rules(
         &self,
-        demand: &Demand<'_>,
-    ) -> Result<Decision, LedgerError> {
-        sell::sell_one_by_one(self, demand).await
+        demands: &[Demand<'_>],
+    ) -> Result<Decided, LedgerError> {
+        sell::sell_by_rules(&self.pool, demands).await
     }
 
     pub(super) async fn deleted_products(&self) -> Result<Vec<(String, i64)>, LedgerError> {

@@ -7,9 +7,11 @@
 pub(super) mod sell;
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::Sqlite;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -17,9 +19,12 @@ use sqlx::sqlite::{
 use super::sql;
 use super::transaction::{Transaction, for_migrations};
 use super::{
-    ACQUIRE_TIMEOUT, Account, Decision, Demand, LedgerError, Product, ProductChange, answers,
-    change,
+    ACQUIRE_TIMEOUT, Account, Decided, Decision, Demand, LedgerError, Product, ProductChange,
+    answers, beside_later_ones, change,
 };
+
+pub(super) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| beside_later_ones(sqlx::migrate!("migrations/sqlite")));
 
 /// How long a writer waits for the one before it, perhaps in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +91,7 @@ impl SqliteLedger {
 
     pub(super) async fn migrate(&self) -> Result<(), LedgerError> {
         let pool = for_migrations(&self.writer);
-        sqlx::migrate!("migrations/sqlite").run(&pool).await?;
+        MIGRATIONS.run(&pool).await?;
         pool.close().await;
         Ok(())
     }
@@ -130,11 +135,11 @@ impl SqliteLedger {
         sell::sell_all(self, demands).await
     }
 
-    pub(super) async fn sell_one_by_one(
+    pub(super) async fn sell_by_rules(
         &self,
-        demand: &Demand<'_>,
-    ) -> Result<Decision, LedgerError> {
-        sell::sell_one_by_one(self, demand).await
+        demands: &[Demand<'_>],
+    ) -> Result<Decided, LedgerError> {
+        sell::sell_by_rules(self, demands).await
     }
 
     pub(super) async fn deleted_products(&self) -> Result<Vec<(String, i64)>, LedgerError> {

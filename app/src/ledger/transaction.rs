@@ -36,7 +36,10 @@ where
     }
 
     /// Commits what succeeded, and rolls back what did not.
-    pub(super) async fn end<T>(mut self, result: Result<T, LedgerError>) -> Result<T, LedgerError> {
+    pub(super) async fn end<T, E: From<sqlx::Error>>(
+        mut self,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
         match result {
             Ok(value) => {
                 self.connection.execute("COMMIT").await?;

@@ -7,7 +7,7 @@ use tracing::{error, warn};
 
 use super::catalog::Catalog;
 use super::{PurchaseError, Receipt, receipt};
-use crate::ledger::{Decision, Demand, Ledger, LedgerError, Purchase};
+use crate::ledger::{Decided, Decision, Demand, Ledger, LedgerError, Purchase, Step, undecided};
 use crate::metrics::Metrics;
 
 type Waiting = Entry<Purchase, Result<Receipt, PurchaseError>>;
@@ -54,12 +54,16 @@ impl Batch for Selling {
     }
 }
 
+#[derive(Clone)]
 enum Failure {
     StaleToken(u64),
+    /// The lease ended before it was begun; nothing was changed.
+    NotBegun,
     Refused(PurchaseError),
 }
 
 impl Selling {
+    /// Step by step. What one step decided is committed, and stands whatever becomes of the next.
     async fn decide(
         &self,
         lease: &Lease,
@@ -67,20 +71,57 @@ impl Selling {
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
             lots.iter().map(|lot| demand(lease, lot)).collect::<Result<_, _>>()?;
-        // Past the lease others may hold the lock: the fence keeps them safe from us, and a
-        // database that hangs must not hang the buyers.
-        let Some(decisions) = lease.while_held(self.ledger.sell(&demands)).await else {
-            self.metrics.lock().lease_lost();
-            error!("the database did not answer within the lease");
-            return Err(PurchaseError::DatabaseUnavailable);
-        };
+        let is_limited =
+            |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
+        let mut decided = undecided(demands.len());
+        let mut last = Ok(());
+        if !demands.iter().any(is_limited) {
+            last = self.step(Step::AtOnce, lease, &demands, &mut decided).await;
+        }
+        while last.is_ok() && decided.iter().any(Option::is_none) {
+            if self.has_time_for_a_step(lease, lots).await {
+                last = self.step(Step::ByRules, lease, &demands, &mut decided).await;
+            } else {
+                last = Err(Failure::NotBegun);
+            }
+        }
         let failure = |error| match error {
             LedgerError::StaleToken { seen, .. } => {
                 Failure::StaleToken(u64::try_from(seen).unwrap_or(0))
             }
             error => Failure::Refused(error.into()),
         };
-        Ok(decisions?.into_iter().map(|decision| decision.map_err(failure)).collect())
+        let failed = last.err();
+        let decision = |decision: Option<Result<Decision, LedgerError>>| match decision {
+            Some(decision) => decision.map_err(failure),
+            None => Err(failed.clone().unwrap_or(Failure::NotBegun)),
+        };
+        Ok(decided.into_iter().map(decision).collect())
+    }
+
+    async fn step(
+        &self,
+        step: Step,
+        lease: &Lease,
+        demands: &[Demand<'_>],
+        decided: &mut Decided,
+    ) -> Result<(), Failure> {
+        // Past the lease others may hold the lock: the fence keeps them safe from us, and a
+        // database that hangs must not hang the buyers.
+        let stepping = self.ledger.sell_step(step, demands, decided);
+        let Some(done) = lease.while_held(stepping).await else {
+            self.metrics.lock().lease_lost();
+            error!("the database did not answer within the lease");
+            return Err(Failure::Refused(PurchaseError::DatabaseUnavailable));
+        };
+        done.map_err(|error| Failure::Refused(error.into()))
+    }
+
+    /// Each step has a good part of a lease, or it is not begun.
+    async fn has_time_for_a_step(&self, lease: &Lease, lots: &[Lot<Self>]) -> bool {
+        let leases = lots.iter().map(|lot| self.catalog.policy(&lot.resource).lease_time);
+        let Some(lease_time) = leases.min() else { return false };
+        lease.remaining() >= lease_time / 2 || lease.extend(lease_time).await.is_ok()
     }
 
     /// Returns those who must be tried again.
@@ -97,6 +138,7 @@ impl Selling {
                 self.redlock.saw_token(&lot.resource, seen);
                 Some(lot)
             }
+            Err(Failure::NotBegun) => Some(lot),
             Err(Failure::Refused(error)) => {
                 for entry in lot.entries {
                     entry.reply(Err(error.clone()));

@@ -12,7 +12,7 @@ use redlock::{Order, Policy, Published, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
 use super::{LeaseBounds, PurchaseError, stock_resource};
-use crate::config::{LockConfig, Strategy};
+use crate::config::{ServeConfig, Strategy};
 use crate::ledger::{Ledger, LedgerError, Product};
 
 /// The products on sale.
@@ -20,6 +20,7 @@ use crate::ledger::{Ledger, LedgerError, Product};
 pub struct Catalog {
     ledger: Ledger,
     redlock: Redlock,
+    sale_name: String,
     policy: Policy,
     leases: LeaseBounds,
     strategy: Strategy,
@@ -67,18 +68,15 @@ impl CatalogEntry {
 }
 
 impl Catalog {
-    pub(super) fn new(
-        ledger: Ledger,
-        redlock: Redlock,
-        lock: &LockConfig,
-        strategy: Strategy,
-    ) -> Self {
+    pub(super) fn new(ledger: Ledger, redlock: Redlock, config: &ServeConfig) -> Self {
+        let ServeConfig { lock, strategy, database, .. } = config;
         Self {
             ledger,
             redlock,
+            sale_name: database.sale_name.clone(),
             policy: lock.policy,
             leases: LeaseBounds::from(&lock.nodes),
-            strategy,
+            strategy: *strategy,
             entries: RwLock::default(),
             loaded: AtomicBool::new(false),
             refreshing: Mutex::default(),
@@ -88,9 +86,15 @@ impl Catalog {
     /// Reads the ledger again.
     ///
     /// # Errors
-    /// When the ledger fails; what was known stays.
+    /// When the ledger fails; what was known stays, unless the database is another sale's by now.
     pub async fn refresh(&self) -> Result<(), LedgerError> {
         let _one_at_a_time = self.refreshing.lock().await;
+        if let Err(error) = self.ledger.check_installation(&self.sale_name).await {
+            if matches!(error, LedgerError::Unusable(_)) {
+                self.loaded.store(false, Ordering::Release);
+            }
+            return Err(error);
+        }
         let products = self.ledger.products().await?;
         // The nodes are told again whenever one comes back.
         for (id, fence) in self.ledger.deleted_products().await? {
@@ -119,7 +123,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// The catalog, once it has been read: before, nobody can say that a product is unknown.
+    /// The catalog, while it is known: before it has been read, nobody can say that a product is
+    /// unknown.
     ///
     /// # Errors
     /// [`PurchaseError::DatabaseUnavailable`]
@@ -129,6 +134,12 @@ impl Catalog {
         } else {
             Err(PurchaseError::DatabaseUnavailable)
         }
+    }
+
+    /// The sale that the database must belong to.
+    #[must_use]
+    pub fn sale_name(&self) -> &str {
+        &self.sale_name
     }
 
     /// Units left of a product; `None` when there is no such product.

@@ -107,6 +107,7 @@ fn the_app_is_told_everything_by_environment() {
         .map(|i| format!("black-friday-redis-{i}.black-friday-redis.shop.svc:6379"))
         .collect();
     assert_eq!(value(&env, "REDIS_NODES"), nodes.join(","));
+    assert_eq!(value(&env, "SALE_NAME"), "shop/black-friday");
     assert_eq!(value(&env, "USE_REDLOCK"), "true");
     assert_eq!(value(&env, "LOCK_TIMEOUT_SECONDS"), "5");
     assert_eq!(value(&env, "LOCK_WAIT_SECONDS"), "2");

@@ -8,6 +8,7 @@ use uuid::fmt::Hyphenated;
 
 use super::SqliteLedger;
 use crate::ledger::decide::Ruling;
+use crate::ledger::sell::Decided;
 use crate::ledger::{Decision, Demand, LedgerError, Order, Outcome, sql};
 
 type OrderRow = (Hyphenated, String, String, i64, Option<String>, i64);
@@ -63,13 +64,31 @@ async fn take_all(
     Ok(decisions)
 }
 
-pub(super) async fn sell_one_by_one(
+/// Each product by the rules, in one transaction; nobody else writes meanwhile.
+pub(super) async fn sell_by_rules(
     ledger: &SqliteLedger,
-    demand: &Demand<'_>,
-) -> Result<Decision, LedgerError> {
+    demands: &[Demand<'_>],
+) -> Result<Decided, LedgerError> {
     let mut transaction = ledger.begin().await?;
-    let decision = decide(&mut transaction, demand).await;
-    transaction.end(decision).await
+    let decided = decide_all(&mut transaction, demands).await;
+    transaction.end(decided).await
+}
+
+async fn decide_all(
+    connection: &mut SqliteConnection,
+    demands: &[Demand<'_>],
+) -> Result<Decided, LedgerError> {
+    let mut decided = Vec::with_capacity(demands.len());
+    for demand in demands {
+        decided.push(match decide(connection, demand).await {
+            // Nothing was changed for it.
+            Err(refused @ (LedgerError::StaleToken { .. } | LedgerError::UnknownProduct(_))) => {
+                Some(Err(refused))
+            }
+            decision => Some(Ok(decision?)),
+        });
+    }
+    Ok(decided)
 }
 
 async fn decide(

@@ -209,6 +209,7 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     };
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
+        pods::env("SALE_NAME", names::sale_name(sale)),
         pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),
         pods::env("REDIS_NODES", names::redis_nodes(sale)),
         pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),

@@ -119,6 +119,12 @@ pub fn redis_nodes(sale: &ValidatedSale) -> String {
     (0..sale.spec.redis.nodes).map(node).collect::<Vec<_>>().join(",")
 }
 
+/// The sale's name in its database, which belongs to one sale: unique in the cluster.
+#[must_use]
+pub fn sale_name(sale: &ValidatedSale) -> String {
+    format!("{}/{}", sale.namespace, sale.name)
+}
+
 /// What tells the pods of a part from all others.
 #[must_use]
 pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {

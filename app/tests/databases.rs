@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 use flashsale_app::ledger::{Ledger, LedgerError, ReleaseError, UnusableDatabase};
 use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use testkit::{PgBouncer, Postgres};
+use tokio::time::timeout;
 
 const LAST: &str = "shop/black-friday";
 const NEXT: &str = "shop/spring";
@@ -250,7 +251,8 @@ async fn a_known_migration_with_another_text_is_refused_and_keeps_no_lock() {
         // The second one would wait for the lock that the first one kept.
         let (first, second) = (sale.ledger(), sale.ledger());
         for ledger in [&first, &second] {
-            let error = ledger.prepare(LAST).await.unwrap_err();
+            let refused = timeout(PATIENCE, ledger.prepare(LAST)).await;
+            let error = refused.expect("it waits for no lock").unwrap_err();
             assert!(error.is_final(), "{error}");
             assert!(error.to_string().contains("migration 2"), "{error}");
         }

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 };
 
 use super::sql;
-use super::transaction::{Transaction, for_migrations};
+use super::transaction::Transaction;
 use super::{
     ACQUIRE_TIMEOUT, Account, Decided, Decision, Demand, LedgerError, Product, ProductChange,
     answers, beside_later_ones, change,
@@ -90,7 +90,10 @@ impl SqliteLedger {
     }
 
     pub(super) async fn migrate(&self) -> Result<(), LedgerError> {
-        let pool = for_migrations(&self.writer);
+        // A pool of its own: sqlx begins the transactions of migrations itself, and this future may be
+        // dropped within one.
+        let options = self.writer.options().clone();
+        let pool = options.connect_lazy_with((*self.writer.connect_options()).clone());
         MIGRATIONS.run(&pool).await?;
         pool.close().await;
         Ok(())

@@ -55,13 +55,6 @@ where
     }
 }
 
-/// A pool of its own for the migrations: sqlx runs them in transactions that it begins itself. If the
-/// migration is dropped within one, the pool goes with it, and so does the connection.
-pub(super) fn for_migrations<DB: Database>(pool: &Pool<DB>) -> Pool<DB> {
-    let options = pool.options().clone().max_connections(1).min_connections(0);
-    options.connect_lazy_with((*pool.connect_options()).clone())
-}
-
 impl<DB: Database> Deref for Transaction<DB> {
     type Target = DB::Connection;
 

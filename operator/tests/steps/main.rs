@@ -5,6 +5,7 @@
 mod build;
 mod cause;
 mod phase;
+mod redis;
 mod status;
 mod validate;
 

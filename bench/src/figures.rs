@@ -98,8 +98,13 @@ impl Record {
         Ok(results)
     }
 
+    /// What the rounds found of a figure, in their order.
+    pub fn values(&self, figure: &str) -> &[f64] {
+        self.values.get(figure).map_or(&[][..], Vec::as_slice)
+    }
+
     fn of(&self, row: &Row) -> Result<Spread> {
-        let values = |name: &str| self.values.get(name).map_or(&[][..], Vec::as_slice);
+        let values = |name| self.values(name);
         match row {
             Row::Figure(name, _) | Row::Judged(name, ..) => Spread::of(values(name).to_vec(), name),
             Row::Ratio(of, to, _) => {
@@ -133,7 +138,11 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>, name: &str) -> Result<Self> {
+    /// Of at least one value.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(mut values: Vec<f64>, name: &str) -> Result<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let (Some(&minimum), Some(&maximum)) = (values.first(), values.last()) else {
             anyhow::bail!("{name} was never measured");

@@ -5,6 +5,7 @@
 //! `path` is the whole path of a purchase, `lock` the lock alone. `scaling` makes a model of what
 //! `path` measured. Run it by `cargo xtask bench`.
 
+mod against;
 mod figures;
 mod lock;
 mod machine;
@@ -13,15 +14,15 @@ mod scaling;
 #[cfg(test)]
 mod smoke;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use figures::{Record, Results, Round, Row, Section};
+use figures::{Record, Round, Row, Section};
 use machine::{Machine, Spent};
 
 /// Measures the product against limits taken in the same run: the whole path of a purchase, unless
@@ -34,6 +35,9 @@ struct Arguments {
     bench: Option<Bench>,
     #[command(flatten)]
     path: Options,
+    /// Another version of flashsale-app: each round measures it too, in turn with this one.
+    #[arg(long, value_name = "PROGRAM")]
+    against: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -78,11 +82,11 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let Arguments { bench, path } = Arguments::parse();
+    let Arguments { bench, path, against } = Arguments::parse();
     let result = match bench {
-        None => measure(&path, path::SECTIONS, path.rounds.unwrap_or(3)),
+        None => measure(&path, path::SECTIONS, path.rounds.unwrap_or(3), against.as_deref()),
         Some(Bench::Lock(options)) => {
-            measure(&options, lock::SECTIONS, options.rounds.unwrap_or(5))
+            measure(&options, lock::SECTIONS, options.rounds.unwrap_or(5), None)
         }
         Some(Bench::Scaling(options)) => scaling::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Bench::Replica(options)) => lock::replica(&options).map(|()| ExitCode::SUCCESS),
@@ -93,21 +97,38 @@ fn main() -> ExitCode {
     })
 }
 
-/// Measures all rounds; says what came of it.
-fn measure(options: &Options, sections: &[Section], rounds: u32) -> Result<ExitCode> {
+/// Measures all rounds and prints the results.
+fn measure(
+    options: &Options,
+    sections: &[Section],
+    rounds: u32,
+    against: Option<&Path>,
+) -> Result<ExitCode> {
     let chosen = choose(sections, options.only.as_deref())?;
     let (begin, commit) = (Spent::until_now(), machine::commit());
     let lasting = Duration::from_secs(options.seconds);
-    let app = std::path::absolute(&options.app)?;
-    let results = rounds_of(&chosen, rounds, lasting, &app)?;
+    let mut apps = vec![std::path::absolute(&options.app)?];
+    if let Some(other) = against {
+        ensure!(other.is_file(), "--against {}: there is no such program", other.display());
+        apps.push(std::path::absolute(other)?);
+    }
+    let records = rounds_of(&chosen, rounds, lasting, &apps)?;
+    let results = records[0].results(&chosen)?;
     let machine = Machine::since(begin, commit);
     println!("{machine}\n{rounds} rounds\n");
     print!("{}", results.table(&chosen)?);
+    let compared = records.get(1).map(|other| against::Comparison::of(&records[0], other, &chosen));
+    if let Some(compared) = &compared {
+        print!("\n{compared}");
+    }
     if options.verbose {
         println!("\nCore time of each purchase in us, batches, calls\n{}", results.costs_table());
     }
     if let Some(path) = &options.json {
-        let json = results.json(&chosen, &machine)?;
+        let mut json = results.json(&chosen, &machine)?;
+        if let Some(compared) = &compared {
+            json["against"] = compared.json()?;
+        }
         std::fs::write(path, format!("{json:#}\n"))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
@@ -121,31 +142,41 @@ fn measure(options: &Options, sections: &[Section], rounds: u32) -> Result<ExitC
     Ok(if options.strict && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Every round measures each figure next to its limit; sections take turns in going first.
+/// Every round measures each figure of each app next to its limit; sections and apps take turns in
+/// going first. A record for each app.
 fn rounds_of(
     sections: &[&Section],
     rounds: u32,
     lasting: Duration,
-    app: &std::path::Path,
-) -> Result<Results> {
-    let mut record = Record::default();
+    apps: &[PathBuf],
+) -> Result<Vec<Record>> {
+    let mut records: Vec<Record> = apps.iter().map(|_| Record::default()).collect();
     for number in 0..rounds {
         let mut in_turn = sections.to_vec();
         if number % 2 == 1 {
             in_turn.reverse();
         }
         for section in in_turn {
-            let begin = Instant::now();
-            eprintln!("round {} of {rounds}: {}", number + 1, section.title);
-            // A runtime of its own, so that nothing is left over from the section before.
-            let runtime = Runtime::new()?;
-            let round = Round { number, lasting, app: app.to_owned() };
-            let measured = runtime.block_on(runtime.spawn((section.round)(round)))?;
-            record.add(measured.context(section.title)?);
-            eprintln!("  {:.0} s", begin.elapsed().as_secs_f64());
+            let mut turn: Vec<(&PathBuf, &mut Record)> = apps.iter().zip(&mut records).collect();
+            if number % 2 == 1 {
+                turn.reverse();
+            }
+            for (app, record) in turn {
+                let begin = Instant::now();
+                eprintln!("round {} of {rounds}: {}", number + 1, section.title);
+                if apps.len() > 1 {
+                    eprintln!("  {}", app.display());
+                }
+                // A runtime of its own, so that nothing is left over from the section before.
+                let runtime = Runtime::new()?;
+                let round = Round { number, lasting, app: app.clone() };
+                let measured = runtime.block_on(runtime.spawn((section.round)(round)))?;
+                record.add(measured.context(section.title)?);
+                eprintln!("  {:.0} s", begin.elapsed().as_secs_f64());
+            }
         }
     }
-    record.results(sections)
+    Ok(records)
 }
 
 /// Those whose titles contain the text, and those that measure what their ratios are taken of.

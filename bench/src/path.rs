@@ -8,6 +8,7 @@ mod alone;
 mod burst;
 mod crowd;
 mod http;
+mod large;
 mod ledger;
 mod limits;
 mod loads;
@@ -36,6 +37,8 @@ pub const SECTIONS: &[Section] = &[
     several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
+    large::RECOVERY,
+    large::SOLD_OUT,
     alone::SECTION,
     limits::SECTION,
     loads::NOT_FITTED,

@@ -17,7 +17,8 @@ fn app() -> PathBuf {
 
 fn measure(only: &str) {
     let sections: Vec<&Section> = choose(path::SECTIONS, Some(only)).unwrap();
-    let results = rounds_of(&sections, 1, Duration::from_secs(1), &app()).unwrap();
+    let records = rounds_of(&sections, 1, Duration::from_secs(1), &[app()]).unwrap();
+    let results = records[0].results(&sections).unwrap();
     let table = results.table(&sections).unwrap();
     for row in sections.iter().flat_map(|section| section.rows) {
         let median = results.rows[&row.name()].median;

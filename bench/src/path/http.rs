@@ -55,6 +55,11 @@ pub(super) fn take(lock: &str, products: &[String], token: &str, key: &str) -> V
     request(&format!("PATCH /v1/stocks/locks/{lock}"), token, key, &body)
 }
 
+/// The end of an order by its buyer.
+pub(super) fn cancel(order: &str, token: &str) -> Vec<u8> {
+    request(&format!("POST /v1/orders/{order}/cancel"), token, "", "{}")
+}
+
 fn request(what: &str, token: &str, key: &str, body: &str) -> Vec<u8> {
     format!(
         "{what} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\

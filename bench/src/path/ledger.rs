@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sqlx::{PgPool, SqlitePool};
 
 /// Every product with what was taken of it, what is left, and the orders for it. One statement, so
@@ -11,6 +11,11 @@ const PRODUCTS: &str = "SELECT s.product_id, s.declared - s.available, s.availab
      coalesce(o.orders, 0), CAST(coalesce(o.units, 0) AS BIGINT) FROM stock s LEFT JOIN \
      (SELECT product_id, count(*) AS orders, sum(quantity) AS units FROM orders \
       GROUP BY product_id) o ON o.product_id = s.product_id";
+
+/// Of product `$1`, `$2` of them.
+const FILL: &str = "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+     SELECT ('00000000-0000-7000-8000-' || lpad($1, 4, '0') || lpad(n::TEXT, 8, '0'))::UUID, $1, \
+     'filled-' || n, 1, 'filled-' || $1 || '-' || n, 1 FROM generate_series(1, $2) n";
 
 /// Of 16 MiB: more than the longest load writes.
 const LOG_FILES: usize = 24;
@@ -28,6 +33,16 @@ pub(super) struct Books {
     pub(super) orders: u64,
     /// Units left, by product.
     pub(super) available: BTreeMap<String, i64>,
+}
+
+/// The id of order `number` of those that [`Ledger::fill`] puts there.
+pub(super) fn order_id(product: &str, number: u32) -> String {
+    format!("00000000-0000-7000-8000-{product:0>4}{number:08}")
+}
+
+/// Its buyer.
+pub(super) fn order_buyer(number: u32) -> String {
+    format!("filled-{number}")
 }
 
 type Row = (String, i64, i64, i64, i64);
@@ -71,6 +86,19 @@ impl Ledger {
         }
         .context("cannot read the sale's database")?;
         balance(rows)
+    }
+
+    /// Puts so many orders of one unit into PostgreSQL, each with a key and a buyer of its own, as if
+    /// they had been sold. Their ids and buyers are [`order_id`] and [`order_buyer`] of 1, 2, ...
+    ///
+    /// # Errors
+    /// When the database fails, is SQLite, or has less left.
+    pub(super) async fn fill(&self, product: &str, orders: u32) -> Result<()> {
+        let Self::Postgres(pool) = self else {
+            bail!("orders can be put into PostgreSQL only");
+        };
+        sqlx::query(FILL).bind(product).bind(i64::from(orders)).execute(pool).await?;
+        Ok(())
     }
 
     /// What PostgreSQL has written to its log so far; 0 for SQLite.

@@ -39,6 +39,8 @@ pub(crate) struct Shape {
     pub(crate) products: usize,
     /// Of each product.
     pub(crate) stock: u32,
+    /// Units of each product for one buyer; `None`: as many as there are.
+    pub(crate) max_per_buyer: Option<u32>,
 }
 
 /// Where orders are kept.
@@ -57,6 +59,7 @@ pub(crate) const USUAL: Shape = Shape {
     database: Database::Postgres,
     products: 1,
     stock: ENDLESS,
+    max_per_buyer: None,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -67,6 +70,7 @@ pub(super) struct Stage {
     pub(super) postgres: Option<Postgres>,
     pub(super) products: Vec<String>,
     pub(super) tokens: Vec<String>,
+    secret: String,
     app: PathBuf,
     folder: TempDir,
 }
@@ -120,7 +124,7 @@ impl Stage {
         };
 
         let products = product_ids(shape.products);
-        seed(command("seed"), folder.path(), &products, shape.stock)?;
+        seed(command("seed"), folder.path(), &products, shape)?;
         let mut replicas = Vec::new();
         for number in 0..shape.replicas {
             replicas.push(Replica::start(command("serve"), folder.path(), number)?);
@@ -128,12 +132,19 @@ impl Stage {
         for replica in &mut replicas {
             replica.await_ready().await?;
         }
-        let tokens = sign(&secret)?;
+        let tokens = (0..BUYERS)
+            .map(|number| sign(&secret, &format!("buyer-{number}")))
+            .collect::<Result<Vec<_>>>()?;
         std::fs::write(folder.path().join(TOKENS), tokens.join("\n"))?;
         let ledger = Ledger::connect(&url).await?;
         ledger.make_log_files().await?;
         let app = round.app.clone();
-        Ok(Self { replicas, redis, ledger, postgres, products, tokens, app, folder })
+        Ok(Self { replicas, redis, ledger, postgres, products, tokens, secret, app, folder })
+    }
+
+    /// A token of a buyer that is none of [`Stage::tokens`].
+    pub(super) fn sign(&self, buyer: &str) -> Result<String> {
+        sign(&self.secret, buyer)
     }
 
     /// Where files of this sale may be put.
@@ -178,9 +189,10 @@ fn product_ids(count: usize) -> Vec<String> {
     (100..100 + count).map(|id| id.to_string()).collect()
 }
 
-fn seed(mut command: Command, folder: &Path, products: &[String], stock: u32) -> Result<()> {
+fn seed(mut command: Command, folder: &Path, products: &[String], shape: Shape) -> Result<()> {
     let catalog = folder.join("catalog.json");
-    let product = |id: &String| json!({"id": id, "name": "Console", "stock": stock});
+    let Shape { stock, max_per_buyer, .. } = shape;
+    let product = |id: &String| json!({"id": id, "name": "Console", "stock": stock, "max_per_buyer": max_per_buyer});
     let products: Vec<_> = products.iter().map(product).collect();
     std::fs::write(&catalog, json!({ "products": products }).to_string())?;
     let ended = command
@@ -192,15 +204,12 @@ fn seed(mut command: Command, folder: &Path, products: &[String], stock: u32) ->
     Ok(())
 }
 
-fn sign(secret: &str) -> Result<Vec<String>> {
+fn sign(secret: &str, buyer: &str) -> Result<String> {
     let exp =
         (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + TOKEN_LIFETIME).as_secs();
     let key = EncodingKey::from_secret(secret.as_bytes());
-    let token = |buyer: usize| {
-        let claims = json!({"sub": format!("buyer-{buyer}"), "exp": exp});
-        encode(&Header::default(), &claims, &key).context("cannot sign a token")
-    };
-    (0..BUYERS).map(token).collect()
+    encode(&Header::default(), &json!({"sub": buyer, "exp": exp}), &key)
+        .context("cannot sign a token")
 }
 
 /// 32 random bytes as text.

@@ -61,7 +61,7 @@ impl PostgresLedger {
             // A sale begins with a burst: connecting then would cost its first buyers the time.
             .min_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|connection, _| Box::pin(abandon_when_idle(connection)))
+            .after_connect(|connection, _| Box::pin(made_ready(connection)))
             .after_release(|connection, _| Box::pin(answers(connection)))
             .connect_lazy_with(options);
         Ok(Self { pool })
@@ -141,8 +141,9 @@ impl PostgresLedger {
     }
 }
 
-/// A replica that freezes in the middle of a sale would keep its product's row from all others.
-async fn abandon_when_idle(connection: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("SET idle_in_transaction_session_timeout = '2s'").execute(connection).await?;
-    Ok(())
+async fn made_ready(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // A replica that freezes in the middle of a sale would keep its product's row from all others.
+    let limit = sqlx::raw_sql("SET idle_in_transaction_session_timeout = '2s'");
+    limit.execute(&mut *connection).await?;
+    sell::prepare(connection).await
 }

@@ -39,6 +39,19 @@ fn demand<'a>(product_id: &'a str, token: i64, purchases: &[&'a Purchase]) -> De
     Demand { product_id, token, purchases: purchases.to_vec() }
 }
 
+#[tokio::test]
+async fn the_statements_of_a_sale_are_prepared_on_a_new_connection() {
+    let (_server, _ledger, pool) = database(&[]).await;
+    // The first connections are older than the tables.
+    let (options, to) = (pool.options().clone(), (*pool.connect_options()).clone());
+    let pool = options.connect_with(to).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    let query = "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time";
+    let prepared: Vec<String> =
+        sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
+    assert_eq!(prepared[..4], [SELL_ALL, READ, BY_KEYS, SELL_AS_READ]);
+}
+
 /// A holder that outlived its lease: it sells to Ann and has not committed yet.
 async fn late_holder(pool: &PgPool, token: i64) -> Transaction<'static, Postgres> {
     let mut late = pool.begin().await.unwrap();

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::process::Process;
 use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -129,7 +130,7 @@ async fn what_redis_lost_is_filled_in_from_where_another_replica_stopped() {
         let orders = 6_001;
         let mut sale = sale_with_orders(database, orders).await;
         // As if another replica did it.
-        sale.nodes[0].command("SET filling another").unwrap();
+        sale.nodes[0].command("SET filling another PX 600000").unwrap();
         for _ in 0..2 {
             start_replica(&mut sale).await;
         }
@@ -167,9 +168,73 @@ async fn what_redis_lost_is_filled_in_from_where_another_replica_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_while_it_fills_in_is_followed_by_another_from_there() {
+    let orders = 60_001;
+    let mut sale = sale_with_orders(Database::Postgres, orders).await;
+    let process = Process::start(&sale);
+    let early = |filled: &Option<String>| filled.as_ref().is_none_or(|to| *to < buyer(3_000));
+    eventually("some are filled in", async || !early(&field(&sale, "sale:1", "filled"))).await;
+    drop(process);
+    let filled = field(&sale, "sale:1", "filled").unwrap();
+    assert!(filled < buyer(orders), "it was killed too late: {filled}");
+    // Had the other begun anew, it would be there again.
+    sale.nodes[0].command(&format!("HDEL bought:1 {}", buyer(500))).unwrap();
+    start_replica(&mut sale).await;
+    eventually("all is filled in", async || {
+        field(&sale, "sale:1", "limited").as_deref() == Some("1")
+            && field(&sale, "purchase-keys", "").as_deref() == Some("1")
+    })
+    .await;
+    assert_eq!(field(&sale, "bought:1", &buyer(500)), None);
+    assert_eq!(count(&sale, "HLEN bought:1"), orders - 1);
+    limits_and_keys_hold(&sale, 50_001).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_hold_something_else_are_made_anew_from_the_database() {
+    let instead = |key: &str| {
+        format!("EVAL \"redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'x')\" 1 {key}")
+    };
+    let damages = [
+        "SET sale:1 x".to_owned(),
+        "HSET sale:1 available many".to_owned(),
+        "HSET sale:1 fence none".to_owned(),
+        "SET purchase-keys x".to_owned(),
+        instead("bought:1"),
+        format!("HSET bought:1 {} two", buyer(1)),
+        instead("orders:1"),
+        "SET orders-refused:1 x".to_owned(),
+        instead("stock:1"),
+        instead("recording:1"),
+        instead("filling"),
+        "EVAL \"redis.call('HDEL', KEYS[1], '') redis.call('HSET', KEYS[1], 'epoch', '7')\" 1 \
+         purchase-keys"
+            .to_owned(),
+    ];
+    for database in BOTH {
+        let mut sale = sale_with_orders(database, 2).await;
+        start_replica(&mut sale).await;
+        await_sale(&sale, "ann").await;
+        let full = sale.buyer(&buyer(1));
+        for (number, damage) in damages.iter().enumerate() {
+            eventually("all is recorded", async || count(&sale, "XLEN orders:1") == 0).await;
+            sale.nodes[0].command(damage).unwrap();
+            let buys = async |who: &str| sale.buyer(who).buy("1", 1, Some("k")).await.status == 201;
+            eventually(damage, async || buys(&format!("b{number}")).await).await;
+            eventually(damage, async || {
+                full.buy("1", 1, None).await.problem() == (409, "limit_reached")
+            })
+            .await;
+            let again = full.buy("1", 2, Some("key-1")).await;
+            assert_eq!(again.order(), order_id(1), "{database:?}: {damage}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_sold_since_is_not_overwritten_by_what_the_database_has() {
     let mut sale = sale_with_orders(Database::Postgres, 2_000).await;
-    sale.nodes[0].command("SET filling another").unwrap();
+    sale.nodes[0].command("SET filling another PX 600000").unwrap();
     start_replica(&mut sale).await;
     await_sale(&sale, "ann").await;
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();

@@ -5,10 +5,10 @@
 mod common;
 
 use std::collections::HashSet;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::process::Process;
 use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -17,48 +17,6 @@ use testkit::{Link, Proxy, Way};
 
 const BUYERS: usize = 24;
 const KILLS: usize = 20;
-
-/// A replica in a process of its own, on ports that it keeps when it is started again.
-struct Process {
-    child: Child,
-    api: String,
-    internal: String,
-}
-
-impl Process {
-    fn start(sale: &TestSale) -> Self {
-        let port = || testkit::free_port().unwrap();
-        let (api, internal) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
-        let child = Self::spawn(sale, &api, &internal);
-        Self { child, api, internal }
-    }
-
-    fn spawn(sale: &TestSale, api: &str, internal: &str) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_flashsale-app"))
-            .arg("serve")
-            .envs(sale.settings())
-            .envs([("LISTEN", api), ("METRICS_LISTEN", internal), ("RUST_LOG", "error")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap()
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn start_again(&mut self, sale: &TestSale) {
-        self.child = Self::spawn(sale, &self.api, &self.internal);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// Buys under one key until it is known what became of it; the order.
 async fn buy(sale: &TestSale, token: &str, apis: &[String], key: &str) -> Option<String> {
@@ -184,6 +142,8 @@ async fn what_a_killed_replica_could_not_record_another_does() {
     assert_eq!(orders.len(), 20);
     drop(process);
     assert_eq!(recorded(&url).await.len(), 1);
+    // As if somebody had made the claim of another replica last for ever.
+    sale.nodes[0].command("SET recording:1 1").unwrap();
 
     sale.add_replica().await;
     eventually("the others are recorded", async || recorded(&url).await.len() == 21).await;

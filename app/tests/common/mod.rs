@@ -2,6 +2,8 @@
 //! ports, and a client.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
+pub mod process;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

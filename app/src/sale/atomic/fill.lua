@@ -12,7 +12,7 @@ if found[1] ~= ARGV[1] or found[2] ~= '2' then
   return 0
 end
 for i = 4, #ARGV, 2 do
-  if tonumber(redis.call('HGET', bought, ARGV[i]) or '-1') < 0 then
+  if (tonumber(redis.call('HGET', bought, ARGV[i]) or '') or -1) < 0 then
     redis.call('HSET', bought, ARGV[i], ARGV[i + 1])
   end
 end

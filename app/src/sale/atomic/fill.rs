@@ -20,14 +20,12 @@ use uuid::Uuid;
 use super::entry::key_field;
 use super::keeper::KeepError;
 use super::queue::Waiting;
-use super::script::{FILLING, Filled, KEYS, stock_key};
+use super::script::{CLAIM, FILLING, Filled, KEYS, stock_key};
 use super::{CALL_LIMIT, Core, link};
 use crate::ledger::KeyedOrder;
 
 /// Rows of a page. Redis is kept for less than a millisecond by one.
 const PAGE: i64 = 1_000;
-/// How long others leave it to the replica that fills, in ms, after its last page.
-const CLAIM: u64 = 5_000;
 /// How often it is looked whether there is something to fill.
 const LOOK: Duration = Duration::from_secs(1);
 

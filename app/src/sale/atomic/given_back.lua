@@ -7,12 +7,12 @@
 -- is not limited any more, so it is made anew from the database before the next purchase with a limit.
 local stock, bought = unpack(KEYS)
 local incarnation, limited = unpack(redis.call('HMGET', stock, 'incarnation', 'limited'))
-local knows = redis.call('HEXISTS', bought, ARGV[2]) == 1
-if incarnation == ARGV[1] and knows then
+local units = redis.call('HGET', bought, ARGV[2])
+if incarnation == ARGV[1] and tonumber(units or '') then
   redis.call('HINCRBY', bought, ARGV[2], -ARGV[3])
   return 1
 end
-if knows and limited then
+if units and limited then
   redis.call('HSET', stock, 'limited', 0)
 end
 return 0

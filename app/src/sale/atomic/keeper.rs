@@ -15,7 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::script::{Followed, stock_key};
+use super::script::{Followed, Found};
 use super::{CALL_LIMIT, Core, link};
 use crate::ledger::{LedgerError, StockRow};
 use crate::stores::{Drift, Job};
@@ -46,9 +46,6 @@ pub(super) enum KeepError {
 
 /// Stocks that are made anew at once.
 const LOADS: usize = 8;
-
-/// What Redis has of a product.
-type Found = (Option<i64>, Option<i64>, Option<i64>, Option<u8>);
 
 /// The stocks that are being made anew, by product, or wait for that in the order in which they were
 /// found: one that fails again and again holds up no other.
@@ -188,20 +185,15 @@ impl Core {
         connection: &mut MultiplexedConnection,
         row: &StockRow,
     ) -> Result<bool, KeepError> {
-        let mut ask = redis::pipe();
-        ask.cmd("HMGET").arg(stock_key(&row.product_id));
-        ask.arg(&["incarnation", "available", "sold", "limited"]);
-        ask.cmd("HMGET").arg(super::script::KEYS).arg("").arg("epoch");
-        let ((incarnation, available, sold, limited), keys): (Found, [Option<String>; 2]) =
-            ask.query_async(connection).await?;
-        let keys = keys.iter().any(Option::is_some);
-        let counts =
-            matches!(limited, Some(1 | 2)) || self.catalog.max_per_buyer(&row.product_id).is_none();
-        Ok(keys
-            && counts
-            && available.is_some()
-            && incarnation.is_some_and(|it| it > 0 && it == row.incarnation)
-            && sold.is_some_and(|sold| sold >= row.recorded))
+        let product_id = &row.product_id;
+        let found = self.scripts.look(connection, product_id).await?;
+        let Found { incarnation, available, sold, limited, has_keys, removed } = found;
+        if !removed.is_empty() {
+            error!(product_id, keys = ?removed, "removed keys that held something else than they should");
+        }
+        let counts = matches!(limited, 1 | 2) || self.catalog.max_per_buyer(product_id).is_none();
+        let is_its = incarnation > 0 && incarnation == row.incarnation;
+        Ok(has_keys && counts && is_its && available >= 0 && sold >= row.recorded)
     }
 
     fn report_drift(&self, row: &StockRow, followed: Followed) {

@@ -49,6 +49,11 @@ if limit > 0 then
   end
   for i, units in ipairs(redis.call('HMGET', bought, unpack(buyers))) do
     units = tonumber(units or (all_buyers and '0' or '-1'))
+    if not units then
+      -- Its units are no number: all are counted anew, as after another limit.
+      redis.call('HSET', stock, 'limited', 0)
+      return 0
+    end
     -- A replica of an earlier version takes units from a buyer who is not here.
     has[buyers[i]] = (all_buyers or units >= 0) and units or nil
   end

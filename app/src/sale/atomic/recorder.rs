@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::entry::Entry;
 use super::keeper::KeepError;
-use super::script::{recording_key, stream_key};
+use super::script::{CLAIM, recording_key, stream_key};
 use super::{CALL_LIMIT, Core, link};
 use crate::ledger::{DecidedOrder, LedgerError, Recorded};
 
@@ -32,8 +32,6 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How often each stream is looked at. What was there at one look and still is at the next was left
 /// behind: so no clock but this replica's own matters.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long others leave it to a replica that began to record what was left behind, in ms.
-const RECORDING: u64 = 5_000;
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Entries of one product and incarnation whose orders the database has, or cannot take.
@@ -164,7 +162,7 @@ impl Core {
             }
             if !begun {
                 let mut say_so = redis::cmd("SET");
-                say_so.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(RECORDING);
+                say_so.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(CLAIM);
                 if say_so.query_async::<Option<String>>(connection).await?.is_none() {
                     return Ok(());
                 }

@@ -39,6 +39,9 @@ pub(super) fn recording_key(product_id: &str) -> String {
 /// Names the replica that fills what Redis lost, for as long as it does.
 pub(super) const FILLING: &str = "filling";
 
+/// How long others leave it to a replica that began to fill or to record, in ms, after its last page.
+pub(super) const CLAIM: u64 = 5_000;
+
 /// A hash of units by buyer.
 pub(super) fn bought_key(product_id: &str) -> String {
     format!("bought:{product_id}")
@@ -56,6 +59,7 @@ pub(super) struct Scripts {
     fill_keys: Script,
     given_back: Script,
     ends: Script,
+    look: Script,
 }
 
 /// What the script that sells says.
@@ -94,6 +98,19 @@ pub(super) struct Followed {
     pub(super) drift: i64,
     pub(super) short: i64,
     pub(super) waiting: i64,
+}
+
+/// What Redis has of a product; numbers are -1 where it has none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) incarnation: i64,
+    pub(super) available: i64,
+    pub(super) sold: i64,
+    pub(super) limited: i64,
+    /// Whether it has the idempotency keys, those of all products.
+    pub(super) has_keys: bool,
+    /// Keys that held something else than they should.
+    pub(super) removed: Vec<String>,
 }
 
 /// What is sold from, and by which rules.
@@ -151,7 +168,23 @@ impl Scripts {
             fill_keys: Script::new(include_str!("fill_keys.lua")),
             given_back: Script::new(include_str!("given_back.lua")),
             ends: Script::new(include_str!("ends.lua")),
+            look: Script::new(include_str!("look.lua")),
         }
+    }
+
+    /// What there is of a product, after keys that hold something else than they should were removed.
+    pub(super) async fn look(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+    ) -> RedisResult<Found> {
+        let mut call = self.look.key(stock_key(product_id));
+        call.key(bought_key(product_id)).key(stream_key(product_id)).key(refused_key(product_id));
+        call.key(stock_resource(product_id)).key(KEYS);
+        call.key(recording_key(product_id)).key(FILLING).arg(CLAIM);
+        let (incarnation, available, sold, limited, has_keys, removed) =
+            call.invoke_async(connection).await?;
+        Ok(Found { incarnation, available, sold, limited, has_keys, removed })
     }
 
     /// Decides purchases in their order, each under the order id beside it.
@@ -358,3 +391,6 @@ fn decided(parts: &[Value], purchases: usize) -> Option<Answer> {
     let not_made = not_made.collect::<Option<_>>()?;
     Some(Answer::Decided { available: *available, entry, not_made })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+-- Says what there is of a product, after it removed keys that hold something else than they should: the
+-- product is then made anew from the database. A claim without an expiry, which would last for ever,
+-- gets one.
+-- KEYS     the product's stock, the units of each buyer, the stream of orders, the stream of those that
+--          were refused, the copy of what is left for readers, the orders of each idempotency key, then
+--          the claims of replicas
+-- ARGV     how long a claim lasts at most, in ms
+-- Returns  {incarnation, left, sold, whether units are counted by buyer (-1 each: it has none), whether
+--          the idempotency keys are there (1 or 0), the keys that were removed}
+local stock, bought, stream, refused, copy, keys = unpack(KEYS)
+local types = { 'hash', 'hash', 'stream', 'stream', 'string', 'hash' }
+local removed = {}
+
+local function remove(key)
+  redis.call('UNLINK', key)
+  removed[#removed + 1] = key
+end
+
+for i, key in ipairs(KEYS) do
+  local is = redis.call('TYPE', key).ok
+  if is ~= 'none' and is ~= (types[i] or 'string') then
+    remove(key)
+  elseif not types[i] and is ~= 'none' and redis.call('PTTL', key) < 0 then
+    redis.call('PEXPIRE', key, ARGV[1])
+  end
+end
+
+local found = redis.call('HMGET', stock, 'incarnation', 'available', 'sold', 'limited', 'given',
+  'fence', 'waiting')
+local is_damaged = false
+for _, number in ipairs(found) do
+  is_damaged = is_damaged or number and not string.match(number, '^%-?%d+$')
+end
+-- What the stock counts is in these.
+for _, key in ipairs(removed) do
+  is_damaged = is_damaged or (key == bought or key == stream) and found[1]
+end
+if is_damaged then
+  remove(stock)
+  found = {}
+end
+
+local epochs = redis.call('HMGET', keys, '', 'epoch')
+if not epochs[1] and epochs[2] and not string.match(epochs[2], '^%x+%-%x+%-%x+%-%x+%-%x+$') then
+  remove(keys)
+  epochs = {}
+end
+
+local reply = {}
+for i = 1, 4 do
+  reply[i] = tonumber(found[i] or '-1')
+end
+reply[5] = (epochs[1] or epochs[2]) and 1 or 0
+reply[6] = removed
+return reply

@@ -4,6 +4,8 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +65,68 @@ async fn a_node_that_refuses_writes_does_not_vote_until_it_takes_them_again() {
         // When it was blank, and never since.
         assert_eq!(excluded.count(0, "Restarted"), 1, "{refuse}: it has forgotten nothing");
     }
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_is_full_does_not_vote_until_there_is_room() {
+    let mut nodes = RedisServer::start_many(4).unwrap();
+    nodes.push(RedisServer::start_with_small_disk().unwrap());
+    let (redlock, excluded) = observed_client(&nodes).await;
+    nodes[4].fill_disk().unwrap();
+    // What is left of its last page takes some votes.
+    until_it_sells_without_it(&redlock).await;
+    let persistence = nodes[4].command("INFO persistence").unwrap();
+    assert!(persistence.contains("aof_last_write_status:err"), "{persistence}");
+    assert_eq!(excluded.count(4, "RefusesWrites"), 1);
+    nodes[4].free_disk().unwrap();
+    until("it votes again", || redlock.connected().0 == 5).await;
+    redlock.acquire("x", patient()).await.unwrap().release().await;
+    assert_eq!(excluded.count(4, "Restarted"), 1, "it has forgotten nothing");
+}
+
+async fn until_it_sells_without_it(redlock: &redlock::Redlock) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while redlock.connected().0 == 5 {
+        assert!(std::time::Instant::now() < deadline, "it is not left out");
+        redlock.acquire("x", patient()).await.unwrap().release().await;
+    }
+    redlock.acquire("x", patient()).await.unwrap().release().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_busy_with_a_script_does_not_vote_until_that_is_over() {
+    let nodes = RedisServer::start_many(5).unwrap();
+    let (redlock, excluded) = observed_client(&nodes).await;
+    nodes[0].command("CONFIG SET lua-time-limit 20").unwrap();
+    // Nobody waits for its answer: it has none before it is killed.
+    let mut script = TcpStream::connect(nodes[0].address()).unwrap();
+    script.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
+    until("it is left out", || redlock.connected().0 == 4).await;
+    until("it says why", || excluded.count(0, "RefusesWrites") == 1).await;
+    redlock.acquire("x", patient()).await.unwrap().release().await;
+    nodes[0].command("SCRIPT KILL").unwrap();
+    until("it votes again", || redlock.connected().0 == 5).await;
+    assert_eq!(excluded.count(0, "Restarted"), 1, "it has forgotten nothing");
+}
+
+#[tokio::test]
+async fn a_node_that_loads_its_data_does_not_vote_until_it_has_them() {
+    let mut nodes = RedisServer::start_many(5).unwrap();
+    let (redlock, excluded) = observed_client(&nodes).await;
+    nodes[0].restart_loading().unwrap();
+    until("it is left out", || redlock.connected().0 == 4).await;
+    redlock.acquire("x", patient()).await.unwrap().release().await;
+    // A client that starts meanwhile works with the others.
+    let other = redlock::Redlock::start(&common::config(&nodes)).unwrap();
+    until("the others vote", || other.connected().0 == 4).await;
+    other.acquire("x", patient()).await.unwrap().release().await;
+    let still = nodes[0].command("PING").unwrap_err().to_string();
+    assert!(still.contains("LOADING") && redlock.connected().0 == 4, "{still}");
+    nodes[0].command("CONFIG SET key-load-delay 0").unwrap();
+    for client in [&redlock, &other] {
+        until("it votes again", || client.connected().0 == 5).await;
+    }
+    assert_eq!(excluded.count(0, "Restarted"), 2, "it is kept out as any other that restarted");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -18,8 +19,15 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     data: TempDir,
+    settings: Settings,
+}
+
+/// How a server runs, the same after each of its restarts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Settings {
     clock: Clock,
     fsync: Fsync,
+    disk: Disk,
 }
 
 /// When a server's writes are on its disk.
@@ -33,12 +41,23 @@ pub enum Fsync {
 }
 
 /// What a server takes for the time of day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Clock {
     /// The machine's.
+    #[default]
     Machine,
     /// One that [`RedisServer::set_clock`] sets.
     Own,
+}
+
+/// Where a server's data are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Disk {
+    /// In a temporary folder.
+    #[default]
+    Machine,
+    /// On a file system of a megabyte that only the server sees.
+    Small,
 }
 
 impl RedisServer {
@@ -47,7 +66,15 @@ impl RedisServer {
     /// # Errors
     /// When `redis-server` is not installed or does not come up.
     pub fn start() -> Result<Self> {
-        Self::start_by(Clock::Machine, Fsync::EverySecond)
+        Self::start_by(Settings::default())
+    }
+
+    /// Starts a server whose disk has a megabyte; a restart empties it.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`], and when this user may not mount file systems for a process.
+    pub fn start_with_small_disk() -> Result<Self> {
+        Self::start_by(Settings { disk: Disk::Small, ..Settings::default() })
     }
 
     /// Starts a server whose time of day can be set while it runs (with libfaketime; its monotonic
@@ -56,17 +83,17 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`], and when libfaketime is not installed.
     pub fn start_with_own_clock() -> Result<Self> {
-        Self::start_by(Clock::Own, Fsync::EverySecond)
+        Self::start_by(Settings { clock: Clock::Own, ..Settings::default() })
     }
 
-    fn start_by(clock: Clock, fsync: Fsync) -> Result<Self> {
+    fn start_by(settings: Settings) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("flashsale-redis-").tempdir()?;
         let port = free_port()?;
-        if clock == Clock::Own {
+        if settings.clock == Clock::Own {
             faketime::set(data.path(), 0)?;
         }
-        let child = spawn(port, &data, clock, fsync)?;
-        let mut server = Self { child, port, data, clock, fsync };
+        let child = spawn(port, &data, settings, &[])?;
+        let mut server = Self { child, port, data, settings };
         server.await_ready()?;
         Ok(server)
     }
@@ -76,7 +103,7 @@ impl RedisServer {
     /// # Errors
     /// As [`RedisServer::start`].
     pub fn start_with(fsync: Fsync) -> Result<Self> {
-        Self::start_by(Clock::Machine, fsync)
+        Self::start_by(Settings { fsync, ..Settings::default() })
     }
 
     /// Starts several servers.
@@ -125,8 +152,65 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.child = spawn(self.port, &self.data, self.clock, self.fsync)?;
+        self.child = spawn(self.port, &self.data, self.settings, &[])?;
         self.await_ready()
+    }
+
+    /// Starts a server again that loads its data for minutes, and waits until it answers that it
+    /// does. `CONFIG SET key-load-delay 0` ends that.
+    ///
+    /// # Errors
+    /// As [`RedisServer::restart`].
+    pub fn restart_loading(&mut self) -> Result<()> {
+        // Data that are read in many parts; it answers in between.
+        self.command("CONFIG SET rdbcompression no")?;
+        self.command(
+            "EVAL \"for n = 1, 1000 do redis.call('SET', 'loaded:' .. n, string.rep('.', 2000)) end\" 0",
+        )?;
+        self.command("BGREWRITEAOF")?;
+        let port = self.port;
+        let rewritten = || {
+            let persistence = command(port, "INFO persistence").unwrap_or_default();
+            persistence.contains("aof_rewrite_in_progress:0")
+                && persistence.contains("aof_rewrite_scheduled:0")
+        };
+        await_ready(&mut self.child, "the rewritten data", rewritten)?;
+        self.kill()?;
+        let slowly =
+            ["--key-load-delay", "200000", "--loading-process-events-interval-bytes", "1024"];
+        self.child = spawn(self.port, &self.data, self.settings, &slowly)?;
+        let loads = || command(port, "PING").is_ok_and(|answer| answer.starts_with("-LOADING"));
+        await_ready(&mut self.child, &format!("redis-server on port {port} that loads"), loads)
+    }
+
+    /// Fills the small disk; writes of the server then fail.
+    ///
+    /// # Errors
+    /// When the server has no small disk, or it cannot be written to.
+    pub fn fill_disk(&self) -> Result<()> {
+        let mut file = File::create(self.on_small_disk()?)?;
+        loop {
+            match file.write_all(&[0; 512]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error).context("filling the disk"),
+            }
+        }
+    }
+
+    /// Frees what [`RedisServer::fill_disk`] took.
+    ///
+    /// # Errors
+    /// As [`RedisServer::fill_disk`].
+    pub fn free_disk(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.on_small_disk()?)?)
+    }
+
+    /// A file there, as other processes see it.
+    fn on_small_disk(&self) -> Result<PathBuf> {
+        ensure!(self.settings.disk == Disk::Small, "this server is on the machine's disk");
+        let folder = self.data.path().strip_prefix("/")?;
+        Ok(Path::new(&format!("/proc/{}/root", self.pid())).join(folder).join("filled"))
     }
 
     /// Starts a killed server again on its old port, everything forgotten.
@@ -163,7 +247,7 @@ impl RedisServer {
     /// # Errors
     /// When the server has no clock of its own.
     pub fn set_clock(&self, ahead_seconds: i64) -> Result<()> {
-        ensure!(self.clock == Clock::Own, "this server follows the machine's clock");
+        ensure!(self.settings.clock == Clock::Own, "this server follows the machine's clock");
         faketime::set(self.data.path(), ahead_seconds)
     }
 
@@ -227,14 +311,17 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, data: &TempDir, clock: Clock, fsync: Fsync) -> Result<Child> {
-    let fsync = match fsync {
+fn spawn(port: u16, data: &TempDir, settings: Settings, more: &[&str]) -> Result<Child> {
+    let fsync = match settings.fsync {
         Fsync::EverySecond => "everysec",
         Fsync::Always => "always",
     };
     let log = File::create(data.path().join("redis.log"))?;
-    let mut redis = Command::new("redis-server");
-    if clock == Clock::Own {
+    let mut redis = match settings.disk {
+        Disk::Machine => Command::new("redis-server"),
+        Disk::Small => on_small_disk(data.path(), "redis-server"),
+    };
+    if settings.clock == Clock::Own {
         redis.envs(faketime::environment(data.path())?);
     }
     redis
@@ -242,11 +329,23 @@ fn spawn(port: u16, data: &TempDir, clock: Clock, fsync: Fsync) -> Result<Child>
         .args(["--appendonly", "yes", "--appendfsync", fsync])
         .arg("--dir")
         .arg(data.path())
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("cannot start redis-server (Debian: apt-get install redis-server)")
+}
+
+/// The program in a mount namespace of its own, with a small file system at `folder`.
+fn on_small_disk(folder: &Path, program: &str) -> Command {
+    let mount = "mount -t tmpfs -o size=1m none \"$1\" && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", mount, "sh"]).arg(folder).arg(program);
+    command
 }
 
 /// Sends one inline command and reads one short answer.

@@ -225,7 +225,9 @@ impl Books {
         let url = format!("redis://{}", self.sale.nodes[0].address());
         let client = redis::Client::open(url).unwrap();
         // The stream is long while the database is away, and the machine may be busy.
-        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
         let mut connection =
             client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let mut entries = Vec::new();

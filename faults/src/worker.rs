@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use redlock::{Config, NodeConfig, Policy, Redlock};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::history::{Event, OperationId, Workload};
@@ -107,6 +107,14 @@ async fn work(assignment: &Assignment, gate: &Arc<Gate>, finish: &Arc<AtomicBool
     let connections = u32::try_from(assignment.clients * Workload::ALL.len())?;
     let registers = Registers::connect(&assignment.database_url, connections)?;
     tokio::spawn(report_voting(redlock.clone()));
+    // Who asks before that has no ticket for as long as connecting takes, and may be passed over.
+    let connected = async {
+        while !redlock.has_quorum() {
+            sleep(VOTING_CHECK).await;
+        }
+    };
+    // Where there is no quorum, that is for the operations to find out.
+    let _ = timeout(WAIT, connected).await;
     let journal: Journal = Arc::new(|event| report(&Report::Step(event)));
     let numbers = Arc::new(AtomicU64::new(1));
     let mut clients = JoinSet::new();

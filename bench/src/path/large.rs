@@ -37,6 +37,8 @@ const ORDERS: u32 = 1_000_000;
 const CANCELS: u32 = 6;
 const RECOVERY_TIMEOUT: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(5);
+/// How long keys are asked for after all is sold out.
+const WATCHED: Duration = Duration::from_secs(10);
 
 async fn recovery(round: Round) -> Result<Measured> {
     let shape = Shape { strategy: "Atomic", nodes: 1, max_per_buyer: Some(2), ..USUAL };
@@ -92,7 +94,7 @@ async fn sold_out(round: Round) -> Result<Measured> {
             let new = http::purchase(product, &token, &format!("new-{product}-{number}"));
             let cancelled = http::cancel(&order_id(product, number), &token);
             let again = http::purchase(product, &token, &format!("again-{product}-{number}"));
-            let asked = [(used, 200), (new, 409), (cancelled, 200), (again, 201)];
+            let asked = [(used, 201), (new, 409), (cancelled, 200), (again, 201)];
             for (request, status) in asked {
                 let asked = Instant::now();
                 let answer = buyer.ask(&request).await?;
@@ -101,6 +103,20 @@ async fn sold_out(round: Round) -> Result<Measured> {
                 ensure!(answer.status == status, "{} instead of {status}: {said}", answer.status);
             }
         }
+    }
+    // What is refused may be looked up in the background.
+    let until = Instant::now() + WATCHED;
+    for number in 0.. {
+        let product = &stage.products[number % PRODUCTS];
+        let new = http::purchase(product, &stage.tokens[0], &format!("late-{number}"));
+        let asked = Instant::now();
+        let answer = buyer.ask(&new).await?;
+        worst = worst.max(asked.elapsed());
+        ensure!(answer.status == 409, "{}: {}", answer.status, answer.body);
+        if asked > until {
+            break;
+        }
+        sleep(POLL).await;
     }
     let memory = stage.replicas[0].peak_memory()?;
     let worst = worst.as_secs_f64() * 1e3;

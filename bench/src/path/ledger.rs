@@ -12,10 +12,12 @@ const PRODUCTS: &str = "SELECT s.product_id, s.declared - s.available, s.availab
      (SELECT product_id, count(*) AS orders, sum(quantity) AS units FROM orders \
       GROUP BY product_id) o ON o.product_id = s.product_id";
 
-/// Of product `$1`, `$2` of them.
-const FILL: &str = "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+/// Of product `$1`, `$2` of them, and the units that they took.
+const FILL: &str = "WITH filled AS (\
+     INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
      SELECT ('00000000-0000-7000-8000-' || lpad($1, 4, '0') || lpad(n::TEXT, 8, '0'))::UUID, $1, \
-     'filled-' || n, 1, 'filled-' || $1 || '-' || n, 1 FROM generate_series(1, $2) n";
+     'filled-' || n, 1, 'filled-' || $1 || '-' || n, 1 FROM generate_series(1, $2) n) \
+     UPDATE stock SET available = available - $2 WHERE product_id = $1";
 
 /// Of 16 MiB: more than the longest load writes.
 const LOG_FILES: usize = 24;

@@ -67,27 +67,11 @@ fn keys_page<Id: Into<Uuid>>(rows: Vec<OrderRow<Id>>, limit: i64) -> KeysPage {
     KeysPage { orders: rows.into_iter().filter_map(order).collect(), next }
 }
 
-macro_rules! keyed_columns {
-    () => {
-        "o.id, o.product_id, o.buyer, o.quantity, o.idempotency_key, \
-         (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines"
-    };
-}
-
 const KEYED_AFTER: &str = concat!(
     "SELECT ",
-    keyed_columns!(),
+    sql::keyed_columns!(),
     " FROM orders o WHERE (o.buyer, o.idempotency_key) > ($1, $2) AND o.line = 0 \
      ORDER BY o.buyer, o.idempotency_key LIMIT $3"
-);
-
-// LATERAL: one look into the index for each, whatever the planner thinks of the table.
-const KEYED: &str = concat!(
-    "SELECT ",
-    keyed_columns!(),
-    " FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (buyer, key) CROSS JOIN LATERAL \
-     (SELECT * FROM orders WHERE buyer = asked.buyer AND idempotency_key = asked.key \
-      AND line = 0) o"
 );
 
 const BOUGHT: &str = concat!(
@@ -222,7 +206,11 @@ impl PostgresLedger {
     async fn orders_by_keys(&self, asked: &[(String, String)]) -> Result<Vec<Order>, LedgerError> {
         let (buyers, keys): (Vec<&str>, Vec<&str>) =
             asked.iter().map(|(buyer, key)| (buyer.as_str(), key.as_str())).unzip();
-        Ok(sqlx::query_as(KEYED).bind(buyers).bind(keys).fetch_all(&self.pool).await?)
+        Ok(sqlx::query_as(sql::ORDERS_BY_KEYS)
+            .bind(buyers)
+            .bind(keys)
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     async fn keyed_after(

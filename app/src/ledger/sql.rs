@@ -1,4 +1,4 @@
-//! Statements that mean the same in both databases.
+//! Statements that several modules share. They mean the same in both databases, unless they say for which.
 
 /// Of orders whose units are the buyer's: those of the others are back in stock.
 macro_rules! kept {
@@ -69,3 +69,22 @@ pub(super) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_
 /// Writes what was decided about a row whose fence is ours.
 pub(super) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \
      available = $4, deleted_at = CASE WHEN $5 THEN CURRENT_TIMESTAMP END WHERE product_id = $1";
+
+/// Columns of an [`super::Order`], of the rows `o`.
+macro_rules! keyed_columns {
+    () => {
+        "o.id, o.product_id, o.buyer, o.quantity, o.idempotency_key, \
+         (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines"
+    };
+}
+pub(super) use keyed_columns;
+
+/// For PostgreSQL: the orders of these buyers ($1) under these keys ($2).
+pub(super) const ORDERS_BY_KEYS: &str = concat!(
+    // LATERAL: one look into the index for each, whatever the planner thinks of the table.
+    "SELECT ",
+    keyed_columns!(),
+    " FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (buyer, key) CROSS JOIN LATERAL \
+     (SELECT * FROM orders WHERE buyer = asked.buyer AND idempotency_key = asked.key \
+      AND line = 0) o"
+);

@@ -63,20 +63,11 @@ const READ: &str = concat!(
     ") had WHERE units IS NOT NULL"
 );
 
-/// Orders of these buyers ($1) under these keys ($2).
-const BY_KEYS: &str =
-    // LATERAL: one look into the index for each, whatever the planner thinks of the table.
-    "SELECT o.id, o.product_id, o.buyer, o.quantity, o.idempotency_key, \
-     (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
-     FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (buyer, key) CROSS JOIN LATERAL \
-     (SELECT * FROM orders WHERE buyer = asked.buyer AND idempotency_key = asked.key \
-      AND line = 0) o";
-
 /// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
 /// Statements that the database refuses, because its tables are not made yet, are prepared when they
 /// are first used.
 pub(super) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
-    for statement in [SELL_ALL, READ, BY_KEYS, SELL_AS_READ] {
+    for statement in [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ] {
         match connection.prepare(statement.into_sql_str()).await {
             Ok(_) | Err(sqlx::Error::Database(_)) => {}
             Err(error) => return Err(error),
@@ -281,7 +272,7 @@ async fn existing(
         return Ok(HashMap::new());
     }
     let orders: Vec<Order> =
-        sqlx::query_as(BY_KEYS).bind(&buyers).bind(&keys).fetch_all(pool).await?;
+        sqlx::query_as(sql::ORDERS_BY_KEYS).bind(&buyers).bind(&keys).fetch_all(pool).await?;
     let by_key =
         |order: Order| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
     Ok(orders.into_iter().filter_map(by_key).collect())

@@ -7,7 +7,8 @@
 --          on, the database has no order for the key, the epoch of the keys of which that is true;
 --          then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
 --          '<id> <product> <quantity>'; of all the quantity
--- Returns  0: this is not the stock that was meant, nothing was done; 1: too many orders wait, nothing
+-- Returns  0: this is not the stock that was meant, or its count by buyer holds something else than
+--          numbers and is not valid any more, nothing was sold; 1: too many orders wait, nothing
 --          was done; else {what is left, the entry's id (empty: nothing was sold), then for each
 --          purchase that was not made its number and why}
 --   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; 5 the database has

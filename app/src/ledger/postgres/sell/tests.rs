@@ -49,7 +49,7 @@ async fn the_statements_of_a_sale_are_prepared_on_a_new_connection() {
     let query = "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time";
     let prepared: Vec<String> =
         sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
-    assert_eq!(prepared[..4], [SELL_ALL, READ, BY_KEYS, SELL_AS_READ]);
+    assert_eq!(prepared[..4], [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ]);
 }
 
 /// A holder that outlived its lease: it sells to Ann and has not committed yet.

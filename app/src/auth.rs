@@ -2,18 +2,19 @@
 
 mod attempts;
 mod claims;
-mod client;
 mod credentials;
+mod error;
 mod password;
 mod provider;
-mod seen;
 mod shared_key;
 mod token;
+mod token_cache;
 
 pub use attempts::{Attempt, Attempts, SignUpAttempt, TooManyAttempts};
 pub use claims::{Claims, Role};
-pub(crate) use client::{client_address, network};
 pub use credentials::{CredentialsError, canonical_id, check_credentials};
+pub use error::TokenError;
 pub use password::{PasswordError, Passwords};
-pub use provider::{Provider, ProviderConfig, ProviderError};
-pub use token::{TokenError, Tokens};
+pub use provider::Provider;
+pub use provider::config::{ProviderConfig, ProviderError};
+pub use token::Tokens;

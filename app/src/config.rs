@@ -5,36 +5,25 @@ mod cors;
 mod help;
 mod http;
 mod listeners;
-mod stores;
+mod sale;
+mod source;
 mod trimmed;
 mod values;
 
-use std::fmt::Display;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use redlock::{NodeConfig, Policy};
-
 pub use self::auth::AuthConfig;
-pub use self::cors::AllowedOrigins;
 pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
-pub use self::http::HttpConfig;
-pub use self::listeners::ListenersConfig;
+pub use self::source::{ConfigError, Environment, Source};
 use self::trimmed::Trimmed;
-use self::values::{moment, number, optional, required, seconds, time, wrong};
+use self::values::{number, optional, required, time, wrong};
+use crate::api::{AllowedOrigins, ListenersConfig};
 use crate::auth::check_credentials;
 use crate::bounds;
-pub use stores::{StoresConfig, Strategy};
-
-/// A setting that is missing or cannot be used. The message names it and the remedy.
-#[derive(Debug, thiserror::Error)]
-#[error("{name}: {problem}")]
-pub struct ConfigError {
-    name: &'static str,
-    problem: String,
-}
+use crate::http::HttpConfig;
+use ::sale::{LockConfig, SaleConfig};
 
 /// Where the order is decided.
 // No `Debug`: it holds secrets.
@@ -48,34 +37,14 @@ pub struct DatabaseConfig {
     pub sale_name: String,
 }
 
-/// The lock's nodes and its timing.
-#[derive(Debug, Clone)]
-pub struct LockConfig {
-    /// `REDIS_NODES` with `REDIS_PASSWORD`; only the first without `USE_REDLOCK`
-    pub nodes: redlock::Config,
-    /// `LOCK_WAIT_SECONDS`, `LOCK_TIMEOUT_SECONDS` and `LOCK_ORDER`
-    pub policy: Policy,
-}
-
-/// When the sale is open.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SaleWindow {
-    /// `SALE_STARTS_AT`
-    pub starts_at: Option<Timestamp>,
-    /// `SALE_ENDS_AT`
-    pub ends_at: Option<Timestamp>,
-}
-
 /// What `serve` needs.
 // No `Debug`: it holds secrets.
 #[derive(Clone)]
 pub struct ServeConfig {
     /// See [`DatabaseConfig`].
     pub database: DatabaseConfig,
-    /// See [`LockConfig`].
-    pub lock: LockConfig,
-    /// See [`SaleWindow`].
-    pub window: SaleWindow,
+    /// See [`SaleConfig`].
+    pub sale: SaleConfig,
     /// See [`AuthConfig`].
     pub auth: AuthConfig,
     /// See [`HttpConfig`].
@@ -86,10 +55,6 @@ pub struct ServeConfig {
     pub cors: Option<AllowedOrigins>,
     /// `HOSTNAME`, the pod's name
     pub replica: String,
-    /// `STRATEGY`
-    pub strategy: Strategy,
-    /// See [`StoresConfig`].
-    pub stores: StoresConfig,
     /// `LISTEN`
     pub listen: SocketAddr,
     /// `METRICS_LISTEN`
@@ -123,29 +88,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// A source of settings: the environment, or a test's own.
-pub trait Source {
-    /// The value of a setting; an empty one counts as absent.
-    fn get(&self, name: &str) -> Option<String>;
-}
-
-/// The process's environment.
-#[derive(Debug, Clone, Copy)]
-pub struct Environment;
-
-impl Source for Environment {
-    fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-}
-
-impl ConfigError {
-    /// A setting whose value turned out to be unusable.
-    pub fn unusable(name: &'static str, error: &dyn Display) -> Self {
-        wrong(name, error.to_string())
-    }
-}
-
 impl ServeConfig {
     /// Reads all settings of `serve`.
     ///
@@ -153,28 +95,18 @@ impl ServeConfig {
     /// The first setting that is missing or wrong.
     pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
         let source = &Trimmed(source);
-        let window = SaleWindow {
-            starts_at: moment(source, "SALE_STARTS_AT")?,
-            ends_at: moment(source, "SALE_ENDS_AT")?,
-        };
-        if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
-            return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
-        }
         let address = |name, port| {
             let address = optional(source, name, "an address like [::]:8080")?;
             Ok(address.unwrap_or((Ipv6Addr::UNSPECIFIED, port).into()))
         };
-        let lock = LockConfig::read(source)?;
+        let database = DatabaseConfig::read(source)?;
         Ok(Self {
-            database: DatabaseConfig::read(source)?,
-            strategy: Strategy::read(source, &lock)?,
-            stores: StoresConfig::read(source)?,
-            lock,
-            window,
+            sale: sale::read_sale(source, &database.sale_name)?,
+            database,
             auth: AuthConfig::read(source)?,
-            http: HttpConfig::read(source)?,
-            listeners: ListenersConfig::read(source)?,
-            cors: AllowedOrigins::read(source)?,
+            http: http::read(source)?,
+            listeners: listeners::read(source)?,
+            cors: cors::read(source)?,
             replica: source.get("HOSTNAME").unwrap_or_default(),
             listen: address("LISTEN", 8080)?,
             metrics_listen: address("METRICS_LISTEN", 9090)?,
@@ -201,7 +133,7 @@ impl SeedConfig {
         };
         Ok(Self {
             database: DatabaseConfig::read(source)?,
-            lock: LockConfig::read(source)?,
+            lock: sale::read_lock(source)?,
             catalog_file: required(source, "CATALOG_FILE", "the path of the JSON catalog")?.into(),
             admin,
             database_id: source.get("DATABASE_ID"),
@@ -239,57 +171,6 @@ pub fn check_sale_name(name: &str) -> Result<(), &'static str> {
         return Ok(());
     }
     Err("must be 1 to 320 letters, digits, '.', '_', '-' or '/', like shop/black-friday")
-}
-
-impl LockConfig {
-    fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let password = source.get("REDIS_PASSWORD");
-        let mut nodes: Vec<NodeConfig> =
-            required(source, "REDIS_NODES", "host:port of each node, separated by commas")?
-                .split(',')
-                .map(str::trim)
-                .filter(|address| !address.is_empty())
-                .map(|address| NodeConfig {
-                    address: address.to_owned(),
-                    password: password.clone(),
-                })
-                .collect();
-        if !optional(source, "USE_REDLOCK", "true or false")?.unwrap_or(true) {
-            nodes.truncate(1);
-        }
-        if nodes.is_empty() {
-            return Err(wrong("REDIS_NODES", "names no node"));
-        }
-        let default = Policy::default();
-        let lease = |name, default| seconds(source, name, default, bounds::LEASE_TIME);
-        let policy = Policy {
-            wait_timeout: seconds(
-                source,
-                "LOCK_WAIT_SECONDS",
-                default.wait_timeout,
-                bounds::WAIT_TIMEOUT,
-            )?,
-            lease_time: lease("LOCK_TIMEOUT_SECONDS", default.lease_time)?,
-            order: optional(source, "LOCK_ORDER", "Fair or Unordered")?.unwrap_or(default.order),
-        };
-        let node_timeout = seconds(
-            source,
-            "LOCK_NODE_TIMEOUT_SECONDS",
-            Duration::from_millis(50),
-            bounds::NODE_TIMEOUT,
-        )?;
-        if policy.lease_time <= node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE {
-            let problem = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS";
-            return Err(wrong("LOCK_TIMEOUT_SECONDS", problem));
-        }
-        let longest_lease = lease("LOCK_LONGEST_LEASE_SECONDS", policy.lease_time)?;
-        if longest_lease < policy.lease_time {
-            let problem = "must not be less than LOCK_TIMEOUT_SECONDS";
-            return Err(wrong("LOCK_LONGEST_LEASE_SECONDS", problem));
-        }
-        let config = redlock::Config { node_timeout, longest_lease, ..redlock::Config::new(nodes) };
-        Ok(Self { nodes: config, policy })
-    }
 }
 
 impl LogFormat {
@@ -337,9 +218,9 @@ mod tests {
     #[test]
     fn has_defaults() {
         let config = ServeConfig::read(&settings(&[])).unwrap();
-        assert_eq!(config.lock.nodes.nodes.len(), 3);
-        assert_eq!(config.lock.nodes.nodes[1].address, "b:6379");
-        assert_eq!(config.lock.policy.lease_time, Duration::from_secs(5));
+        assert_eq!(config.sale.lock.nodes.nodes.len(), 3);
+        assert_eq!(config.sale.lock.nodes.nodes[1].address, "b:6379");
+        assert_eq!(config.sale.lock.policy.lease_time, Duration::from_secs(5));
         assert_eq!(config.listen.port(), 8080);
     }
 
@@ -347,8 +228,8 @@ mod tests {
     fn one_node_without_redlock() {
         let settings = settings(&[("USE_REDLOCK", "false"), ("LOCK_TIMEOUT_SECONDS", "0.5")]);
         let config = ServeConfig::read(&settings).unwrap();
-        assert_eq!(config.lock.nodes.nodes.len(), 1);
-        assert_eq!(config.lock.policy.lease_time, Duration::from_millis(500));
+        assert_eq!(config.sale.lock.nodes.nodes.len(), 1);
+        assert_eq!(config.sale.lock.policy.lease_time, Duration::from_millis(500));
     }
 
     #[test]

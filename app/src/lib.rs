@@ -1,24 +1,16 @@
 //! The purchase API of a flash sale.
 //!
-//! [`router`] shows every route; [`sale`] decides who gets what, under the lock and in the
-//! [`ledger`]; [`config`] is the only place that reads the environment.
+//! `api/router.rs` shows every route; the crate [`sale`] decides who gets what; [`config`] is the only place
+//! that reads the environment.
 
+pub mod api;
 pub mod auth;
-mod batch_loader;
 pub mod bounds;
+mod client_address;
 pub mod config;
-pub mod coupons;
-pub mod error;
-pub mod feed;
-mod json;
-pub mod ledger;
+pub mod http;
 pub mod metrics;
 mod places;
-pub mod router;
-mod routes;
-pub mod sale;
 pub mod seed;
 pub mod serve;
-pub mod state;
-pub mod stores;
 mod upkeep;

@@ -10,8 +10,8 @@ use flashsale_app::config::{
     ConfigError, DatabaseConfig, Environment, LogFormat, SEED_SETTINGS, SERVE_SETTINGS, SeedConfig,
     ServeConfig, check_sale_name,
 };
-use flashsale_app::ledger::Ledger;
-use flashsale_app::{router, seed, serve};
+use flashsale_app::{api, http, seed, serve};
+use ledger::Ledger;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     if let Command::Openapi = command {
-        println!("{}", router::openapi().to_pretty_json()?);
+        println!("{}", api::openapi().to_pretty_json()?);
         return Ok(());
     }
     log_to_stderr()?;
@@ -159,7 +159,7 @@ fn keep_pages_small() {
 }
 
 fn bind(name: &str, address: SocketAddr) -> Result<TcpListener> {
-    serve::listen(address).with_context(|| format!("{name}: cannot listen on {address}"))
+    http::listen(address).with_context(|| format!("{name}: cannot listen on {address}"))
 }
 
 fn log_to_stderr() -> Result<()> {

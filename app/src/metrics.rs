@@ -1,5 +1,6 @@
 //! What the app measures, for Prometheus. A metric's doc comment is its help text.
 
+mod buckets;
 mod clients;
 mod lock;
 mod stores;
@@ -13,18 +14,12 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use sale::{Drift, Job, Listing, Observer, PurchaseError, Receipt};
 
+use self::buckets::histogram;
 pub use clients::{ClientMetrics, LogIn, SignUp};
 pub use lock::{LockMetrics, LockWait};
-pub use stores::StoreMetrics;
-
-use crate::sale::{Listing, PurchaseError, Receipt};
-
-/// From a tenth of a millisecond to ten seconds.
-const SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
-    10.0,
-];
+use stores::StoreMetrics;
 
 /// All metrics of a replica.
 #[derive(Debug)]
@@ -32,7 +27,7 @@ pub struct Metrics {
     registry: Registry,
     lock: Arc<LockMetrics>,
     clients: Arc<ClientMetrics>,
-    stores: Arc<StoreMetrics>,
+    stores: StoreMetrics,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -43,10 +38,6 @@ pub struct Metrics {
     batch_size: Histogram,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
-}
-
-fn histogram(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::new(name, help).buckets(SECONDS.to_vec())
 }
 
 /// Units left of each product. Made for each scrape: two at once share nothing, and products that
@@ -77,7 +68,7 @@ impl Metrics {
         let metrics = Self {
             lock: Arc::new(LockMetrics::registered(&registry)?),
             clients: Arc::new(ClientMetrics::registered(&registry)?),
-            stores: Arc::new(StoreMetrics::registered(&registry)?),
+            stores: StoreMetrics::registered(&registry)?,
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -155,33 +146,6 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Counts an answer to a buyer.
-    pub fn purchase(&self, result: Result<&Receipt, &PurchaseError>) {
-        let outcome = match result {
-            Ok(Receipt { replayed: false, .. }) => return self.sold.inc(),
-            Err(PurchaseError::SoldOut) => return self.sold_out.inc(),
-            Ok(Receipt { replayed: true, .. }) => "replayed",
-            Err(error) => error.code(),
-        };
-        self.purchases.with_label_values(&[outcome]).inc();
-    }
-
-    /// Counts what became of an order.
-    pub fn order(&self, outcome: &'static str) {
-        self.orders.with_label_values(&[outcome]).inc();
-    }
-
-    /// Counts an answer to somebody who asked for a coupon.
-    pub fn coupon(&self, outcome: &'static str) {
-        self.coupons.with_label_values(&[outcome]).inc();
-    }
-
-    /// Counts purchases that are decided together.
-    pub fn batch(&self, size: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52")]
-        self.batch_size.observe(size as f64);
-    }
-
     /// Is told what the lock does.
     #[must_use]
     pub fn lock(&self) -> &Arc<LockMetrics> {
@@ -194,15 +158,58 @@ impl Metrics {
         &self.clients
     }
 
-    /// Is told how the two stores agree.
-    #[must_use]
-    pub fn stores(&self) -> &Arc<StoreMetrics> {
-        &self.stores
-    }
-
     /// Counts an HTTP request; `route` is the pattern, not the path.
     pub fn http(&self, method: &str, route: &str, status: &str, took: Duration) {
         self.http_requests.with_label_values(&[method, route, status]).inc();
         self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+}
+
+impl Observer for Metrics {
+    fn purchase(&self, result: Result<&Receipt, &PurchaseError>) {
+        let outcome = match result {
+            Ok(Receipt { replayed: false, .. }) => return self.sold.inc(),
+            Err(PurchaseError::SoldOut) => return self.sold_out.inc(),
+            Ok(Receipt { replayed: true, .. }) => "replayed",
+            Err(error) => error.code(),
+        };
+        self.purchases.with_label_values(&[outcome]).inc();
+    }
+
+    fn order(&self, outcome: &'static str) {
+        self.orders.with_label_values(&[outcome]).inc();
+    }
+
+    fn coupon(&self, outcome: &'static str) {
+        self.coupons.with_label_values(&[outcome]).inc();
+    }
+
+    fn batch(&self, size: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52")]
+        self.batch_size.observe(size as f64);
+    }
+
+    fn lease_lost(&self) {
+        redlock::Observer::lease_lost(&*self.lock);
+    }
+
+    fn ran(&self, job: Job) {
+        self.stores.ran(job);
+    }
+
+    fn drifted(&self, kind: Drift) {
+        self.stores.drifted(kind);
+    }
+
+    fn repaired(&self, done: bool) {
+        self.stores.repaired(done);
+    }
+
+    fn unrecorded(&self, orders: i64) {
+        self.stores.unrecorded(orders);
+    }
+
+    fn recorded(&self, new: usize, refused: usize) {
+        self.stores.recorded(new, refused);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::auth::network;
+use crate::client_address::network;
 
 /// Places, for listeners or for log-ins.
 #[derive(Debug)]

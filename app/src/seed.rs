@@ -7,15 +7,15 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
 use redlock::{Policy, Redlock};
+use sale::{ChangeError, LeaseBounds, change_product, check_product};
 use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::auth::{Passwords, canonical_id};
 use crate::config::{ConfigError, SeedConfig};
-use crate::ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
-use crate::sale::{ChangeError, LeaseBounds, change_product, check_product};
 
 const RETRY: Duration = Duration::from_millis(250);
 /// How long nodes beyond a quorum are waited for; one that comes later gets its stock with the

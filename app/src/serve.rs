@@ -1,35 +1,28 @@
 //! `flashsale-app serve`: a replica from start to shutdown.
 
-mod activity;
-mod body;
-mod http;
-mod listen;
-mod threads;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ledger::{Ledger, LedgerError};
 use redlock::Redlock;
+use sale::Coupons;
+use sale::Sale;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::body::BodyTimeout;
-pub use self::http::Peer;
-pub use self::listen::listen;
-use self::threads::Threads;
+use crate::api::feed::Feed;
+use crate::api::probes::ProbeState;
+use crate::api::router;
+use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{Passwords, Provider, Tokens};
-use crate::config::{AuthConfig, ConfigError, HttpConfig, ServeConfig};
-use crate::coupons::Coupons;
-use crate::feed::Feed;
-use crate::ledger::{Ledger, LedgerError};
+use crate::config::{AuthConfig, ConfigError, ServeConfig};
+use crate::http::HttpConfig;
+use crate::http::server;
+use crate::http::threads::Threads;
 use crate::metrics::{ClientMetrics, Metrics};
-use crate::router;
-use crate::routes::probes::ProbeState;
-use crate::sale::Sale;
-use crate::state::{AppState, Parts, Readiness};
 use crate::upkeep::restarting;
 
 /// How often what is away at start is tried again.
@@ -53,11 +46,17 @@ pub async fn run(
     let database = &config.database;
     let ledger = Ledger::connect_lazy(&database.url, database.max_connections)
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
-    let redlock = Redlock::start_observed(&config.lock.nodes, Arc::clone(metrics.lock()) as _)
+    let redlock = Redlock::start_observed(&config.sale.lock.nodes, Arc::clone(metrics.lock()) as _)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
-    let sale = Arc::new(Sale::new(ledger.clone(), redlock.clone(), &config, Arc::clone(&metrics))?);
-    let coupons =
-        Coupons::new(ledger.clone(), redlock.clone(), config.lock.policy, Arc::clone(&metrics));
+    let sale = Sale::new(ledger.clone(), redlock.clone(), &config.sale, Arc::clone(&metrics) as _)
+        .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
+    let sale = Arc::new(sale);
+    let coupons = Coupons::new(
+        ledger.clone(),
+        redlock.clone(),
+        config.sale.lock.policy,
+        Arc::clone(&metrics) as _,
+    );
     let (tokens, provider) = trusted(&config.auth)?;
     let readiness = Arc::new(Readiness::default());
 
@@ -65,7 +64,6 @@ pub async fn run(
         readiness: Arc::clone(&readiness),
         sale: Arc::clone(&sale),
         ledger: ledger.clone(),
-        redlock: redlock.clone(),
         metrics: Arc::clone(&metrics),
     };
     let state = AppState::of(Parts {
@@ -206,7 +204,7 @@ impl Servers {
         shutdown: &CancellationToken,
     ) -> std::io::Result<()> {
         let serve = |listener, router, shutdown| {
-            http::serve(listener, router, self.config, Arc::clone(&self.clients), shutdown)
+            server::serve(listener, router, self.config, Arc::clone(&self.clients), shutdown)
         };
         let threads = Threads::start()?;
         let api = serve(threads.take_over(api)?, api_router, shutdown.clone());

@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
 use flashsale_app::auth::{Passwords, Role, Tokens};
 use serde_json::{Value, json};
 use sqlx::Connection;
+
+use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);

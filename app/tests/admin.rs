@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
+
+use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 async fn await_no_key_on_nodes(sale: &TestSale, product: &str) {
     let key = format!("stock:{product}");

@@ -6,11 +6,12 @@ mod common;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::{DecidedOrder, Ledger, ProductDeclaration};
 use futures::future::join_all;
+use ledger::{DecidedOrder, Ledger, ProductDeclaration};
 use serde_json::{Value, json};
 use testkit::{Link, Postgres, Proxy, Way};
+
+use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 fn atomic(database: Database) -> SaleSpec {
     let settings =

@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
+
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database) -> TestSale {
     let products = json!([{"id": "1", "name": "Console", "stock": 100, "max_per_buyer": 2}]);

@@ -4,10 +4,11 @@
 
 mod common;
 
-use common::process::Process;
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection};
+
+use common::process::Process;
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 const LARGE: i64 = 3_000_000;
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use flashsale_app::config::{SeedConfig, ServeConfig, Source};
-use flashsale_app::sale::LeaseBounds;
 use flashsale_app::seed::read_catalog;
+use sale::LeaseBounds;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -5,11 +5,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 /// A sale whose server waits a little only for these, and for the rest longer than any test takes.
 async fn sale(short: &[&'static str]) -> TestSale {

@@ -7,13 +7,14 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::LedgerError;
-use flashsale_app::ledger::coupons::Issued;
 use futures::future::join_all;
+use ledger::LedgerError;
+use ledger::coupons::Issued;
 use redlock::{Order, Policy};
 use serde_json::{Value, json};
 use sqlx::Connection;
+
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, replicas: usize) -> TestSale {
     TestSale::start(SaleSpec { replicas, ..SaleSpec::on(database) }).await

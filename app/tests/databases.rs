@@ -4,14 +4,15 @@
 
 mod common;
 
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::{Ledger, LedgerError, ReleaseError, UnusableDatabase};
 use futures::future::join_all;
+use ledger::{Ledger, LedgerError, ReleaseError, UnusableDatabase};
 use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use testkit::{PgBouncer, Postgres};
 use tokio::time::timeout;
+
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 const LAST: &str = "shop/black-friday";
 const NEXT: &str = "shop/spring";

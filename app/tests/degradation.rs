@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{Database, SaleSpec, TestSale, eventually};
 use sqlx::Connection;
 use testkit::{Link, Postgres, Proxy, Way};
+
+use common::{Database, SaleSpec, TestSale, eventually};
 
 /// A sale whose database can be cut off, and the database's own address.
 async fn behind_a_proxy(

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use flashsale_app::ledger::coupons::Coupon;
-use flashsale_app::ledger::orders::{NewOrder, OrderLine, OrderState, Task};
-use flashsale_app::ledger::{
+use futures::future::poll_fn;
+use ledger::coupons::Coupon;
+use ledger::orders::{NewOrder, OrderLine, OrderState, Task};
+use ledger::{
     DecidedOrder, Demand, Ledger, LedgerError, Outcome, ProductChange, ProductDeclaration, Purchase,
 };
-use futures::future::poll_fn;
 use sqlx::postgres::PgPoolOptions;
 use testkit::Postgres;
 use uuid::Uuid;

@@ -5,11 +5,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+
+use common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::{
-    Decision, Demand, Ledger, LedgerError, ProductChange, ProductDeclaration, Purchase,
-};
+use ledger::{Decision, Demand, Ledger, LedgerError, ProductChange, ProductDeclaration, Purchase};
 use serde_json::json;
 use sqlx::Connection;
 use testkit::{Postgres, Proxy};
+
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 #[tokio::test]
 async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
@@ -296,7 +295,7 @@ async fn the_ledger_alone_never_oversells() {
         let sold = outcomes
             .iter()
             .flat_map(|outcomes| outcomes.as_ref().unwrap())
-            .filter(|outcome| matches!(outcome, flashsale_app::ledger::Outcome::Sold(_)))
+            .filter(|outcome| matches!(outcome, ledger::Outcome::Sold(_)))
             .count();
         assert_eq!((sold, ledger.products().await.unwrap()[0].available), (10, 0));
     }

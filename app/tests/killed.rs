@@ -8,12 +8,13 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::process::Process;
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Connection;
 use testkit::{Link, Proxy, Way};
+
+use common::process::Process;
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 const BUYERS: usize = 24;
 const KILLS: usize = 20;

@@ -5,10 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Database, SaleSpec, TestSale};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{Link, Postgres, Proxy, Way};
+
+use common::{Database, SaleSpec, TestSale};
 
 const PRODUCTS: usize = 100;
 

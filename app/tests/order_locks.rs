@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
-use flashsale_app::ledger::{Demand, LedgerError, Outcome, Purchase};
 use futures::future::join_all;
+use ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
+use ledger::{Demand, LedgerError, Outcome, Purchase};
 use redlock::{Order, Policy};
 use serde_json::{Value, json};
+
+use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 

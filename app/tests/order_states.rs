@@ -6,11 +6,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
-use flashsale_app::ledger::orders::{Change, NewOrder, OrderLine, OrderState, Settled, Task};
 use futures::future::join_all;
+use ledger::orders::{Change, NewOrder, OrderLine, OrderState, Settled, Task};
 use serde_json::{Value, json};
 use sqlx::Connection;
+
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, replicas: usize, stock: i64) -> TestSale {
     let product = |id: &str| json!({"id": id, "name": id, "stock": stock});

@@ -6,10 +6,11 @@ mod common;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use redlock::{Order, Policy};
 use serde_json::{Value, json};
+
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 const FAIR: (&str, &str) = ("PATCH", "/v1/stocks/locks/fair");

@@ -6,11 +6,12 @@ mod common;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+
+use common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -21,6 +20,8 @@ use serde_json::json;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use testkit::{PacketFault, Postgres, Proxy};
 use uuid::Uuid;
+
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 /// Rounds go on for so many seconds: set by `cargo xtask test --packet-faults-for`.
 const SECONDS: &str = "PACKET_FAULTS_SECONDS";

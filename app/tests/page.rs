@@ -7,9 +7,10 @@ mod common;
 
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
 use browser::{Stage, Window};
 use common::{Database, SaleSpec, eventually};
-use serde_json::{Value, json};
 
 fn of_admin(products: Value) -> SaleSpec {
     let settings = vec![

@@ -5,11 +5,12 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::Postgres;
+
+use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_buyers_at_once_get_exactly_one_hundred() {

@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale};
 use flashsale_app::auth::{Role, Tokens};
 use futures::future::join_all;
 use redis::Commands;
@@ -17,6 +16,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale};
 
 /// Ids that mean something to a shell, to SQL, to Redis, to a path or to a log.
 fn hostile() -> Vec<String> {
@@ -140,7 +141,7 @@ async fn hostile_ids_are_refused_by_every_route_that_takes_one() {
         assert_eq!(sale.buyer("ann").buy("1", 1, None).await.status, 201);
         sale.await_stock_on_nodes("1", "99").await;
         let before = keys(&sale);
-        let document = flashsale_app::router::openapi().to_json().unwrap();
+        let document = flashsale_app::api::openapi().to_json().unwrap();
         let document: Value = serde_json::from_str(&document).unwrap();
         let mut tried = 0;
         for (path, item) in document["paths"].as_object().unwrap() {

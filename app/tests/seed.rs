@@ -4,9 +4,10 @@
 
 mod common;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale};
 use serde_json::{Value, json};
 use sqlx::Connection;
+
+use common::{Answer, BOTH, Database, SaleSpec, TestSale};
 
 fn one_node(database: Database) -> SaleSpec {
     SaleSpec { nodes: 1, ..SaleSpec::on(database) }

@@ -7,10 +7,11 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use redlock::{Config, NodeConfig, Policy, Redlock};
 use serde_json::json;
+
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 /// Jobs that run often, or never.
 fn every(compare: &str, load: &str) -> Vec<(&'static str, String)> {

@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::client::network;
+use crate::client_address::network;
 
 /// Of each budget, and of the addresses that are known: 16 bytes each.
 const CAPACITY: usize = 1 << 16;

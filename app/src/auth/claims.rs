@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::token::TokenError;
+use super::error::TokenError;
 
 /// How far a signer's clock may be from ours.
 const LEEWAY_SECONDS: i64 = 10;
@@ -85,6 +85,12 @@ pub(super) fn decode_payload(part: &str) -> Result<Vec<u8>, TokenError> {
 }
 
 impl Claims {
+    /// Whom the sale does something for.
+    #[must_use]
+    pub fn caller(&self) -> sale::Caller<'_> {
+        sale::Caller { buyer: &self.sub, is_admin: self.role == Role::Admin }
+    }
+
     /// Whether the token is over, at this second since 1970.
     pub(super) fn have_ended(&self, now: i64) -> bool {
         self.exp.saturating_add(LEEWAY_SECONDS) <= now

@@ -1,9 +1,9 @@
 //! The shop's own identity provider: it signs tokens with its private keys, and we have the public
 //! ones in a JWKS file, which is read again when it changes.
 
+pub(super) mod config;
 mod keys;
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,48 +13,17 @@ use serde::de::IgnoredAny;
 use tokio::time::interval;
 use tracing::{info, warn};
 
+use self::config::{ProviderConfig, ProviderError};
 use self::keys::KeySet;
 use super::claims::{Claims, Payload, decode_payload};
+use super::error::TokenError;
 use super::shared_key::Parts;
-use super::token::TokenError;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// In front of the provider's subjects: an account of ours cannot have such an id, so nobody can
 /// sign up as somebody whom the provider knows.
 const PREFIX: &str = "idp:";
-/// Where the keys are, and what a token must say.
-#[derive(Debug, Clone)]
-pub struct ProviderConfig {
-    /// `JWKS_FILE`
-    pub file: PathBuf,
-    /// `JWKS_ISSUER`: required in `iss`, if given.
-    pub issuer: Option<String>,
-    /// `JWKS_AUDIENCE`: required in `aud`, if given.
-    pub audience: Option<String>,
-}
-
-/// Why the keys cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is no JWKS.
-    #[error("is no JSON Web Key Set: {0}")]
-    Format(#[from] serde_json::Error),
-    /// A key that cannot be right, where no other can be used.
-    #[error("key {0:?} is no good {1} key: {2}")]
-    Key(String, &'static str, String),
-    /// Nothing in it is of use.
-    #[error("holds no signing key for EdDSA, ES256 or RS256")]
-    Empty,
-}
 
 /// Checks the provider's tokens.
 pub struct Provider {

@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, decode_header};
 use serde::Serialize;
 
 use super::claims::{Claims, Payload, Role, decode_payload};
+use super::error::TokenError;
 use super::provider::Provider;
 use super::shared_key::{Parts, SharedKey};
 
@@ -18,17 +19,6 @@ const LIFETIME_SECONDS: i64 = 3600;
 const ISSUER: &str = "flashsale";
 /// Tokens are some hundred bytes; a header cannot be much longer than this anyway.
 const MAX_LENGTH: usize = 8 * 1024;
-
-/// Why a token is not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// It was good once.
-    #[error("the token has expired")]
-    Expired,
-    /// It is no token of ours.
-    #[error("the token is not valid")]
-    Invalid,
-}
 
 /// The claims of a token that we sign.
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! Who is trusted.
 
-use super::{ConfigError, Source, number, required, wrong};
+use super::source::{ConfigError, Source};
+use super::values::{number, required, wrong};
 use crate::auth::ProviderConfig;
 use crate::bounds;
 

@@ -2,39 +2,29 @@
 
 use axum::http::{HeaderValue, Uri};
 
-use super::{ConfigError, Source, wrong};
+use super::source::{ConfigError, Source};
+use super::values::wrong;
+use crate::api::AllowedOrigins;
 
-/// Pages of other origins that may call the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowedOrigins {
-    /// Of all: `*`.
-    Any,
-    /// Of these.
-    Listed(Vec<HeaderValue>),
-}
-
-impl AllowedOrigins {
-    /// Reads `CORS_ALLOWED_ORIGINS`; `None`: only the sale's own pages call it.
-    pub(super) fn read(source: &impl Source) -> Result<Option<Self>, ConfigError> {
-        const NAME: &str = "CORS_ALLOWED_ORIGINS";
-        let text = source.get(NAME).unwrap_or_default();
-        let origins: Vec<&str> =
-            text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
-        if origins.is_empty() {
-            return Ok(None);
-        }
-        if origins.contains(&"*") {
-            return Ok(Some(Self::Any));
-        }
-        let origins = origins.into_iter().map(|text| {
-            origin(text).ok_or_else(|| {
-                let like =
-                    "https://shop.example or http://localhost:3000, without a path; * is all";
-                wrong(NAME, format!("{text:?} is not an origin like {like}"))
-            })
-        });
-        Ok(Some(Self::Listed(origins.collect::<Result<_, _>>()?)))
+/// Reads `CORS_ALLOWED_ORIGINS`; `None`: only the sale's own pages call it.
+pub(super) fn read(source: &impl Source) -> Result<Option<AllowedOrigins>, ConfigError> {
+    const NAME: &str = "CORS_ALLOWED_ORIGINS";
+    let text = source.get(NAME).unwrap_or_default();
+    let origins: Vec<&str> =
+        text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
+    if origins.is_empty() {
+        return Ok(None);
     }
+    if origins.contains(&"*") {
+        return Ok(Some(AllowedOrigins::Any));
+    }
+    let origins = origins.into_iter().map(|text| {
+        origin(text).ok_or_else(|| {
+            let like = "https://shop.example or http://localhost:3000, without a path; * is all";
+            wrong(NAME, format!("{text:?} is not an origin like {like}"))
+        })
+    });
+    Ok(Some(AllowedOrigins::Listed(origins.collect::<Result<_, _>>()?)))
 }
 
 /// An origin as browsers write it: in small letters, without the scheme's own port.
@@ -67,7 +57,7 @@ mod tests {
 
     #[test]
     fn origins_are_read_as_browsers_write_them() {
-        let read = |value| AllowedOrigins::read(&Setting("CORS_ALLOWED_ORIGINS", value));
+        let read = |value| read(&Setting("CORS_ALLOWED_ORIGINS", value));
         assert_eq!(read("").unwrap(), None);
         assert_eq!(read(" , ").unwrap(), None);
         for any in ["*", "https://shop.example, *"] {

@@ -1,6 +1,6 @@
 //! Values without the line ends after them.
 
-use super::Source;
+use super::source::Source;
 
 /// A source whose values end before the line ends that editors and `echo` leave in Secrets and files.
 /// Every command reads its settings through it.
@@ -49,10 +49,10 @@ mod tests {
         assert_eq!(provider.file.to_str(), Some("/keys/jwks.json"));
         assert_eq!(provider.issuer.as_deref(), Some("shop"));
         assert_eq!(provider.audience.as_deref(), Some("sale"));
-        let password = config.lock.nodes.nodes[0].password.as_deref();
+        let password = config.sale.lock.nodes.nodes[0].password.as_deref();
         assert_eq!(password, Some(" pass word "), "spaces are part of it");
         assert_eq!(config.database.url, "sqlite://sale.db");
-        assert_eq!(config.window.ends_at, None);
+        assert_eq!(config.sale.window.ends_at, None);
         let seed = SeedConfig::read(&Settings(&[
             ("DATABASE_URL", "sqlite://sale.db"),
             ("REDIS_NODES", "a:6379"),

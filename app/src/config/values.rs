@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ConfigError, Source};
+use super::source::{ConfigError, Source};
 use crate::bounds;
 
 pub(super) fn wrong(name: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError { name, problem: problem.into() }
+    ConfigError::new(name, problem)
 }
 
 pub(super) fn required(
@@ -42,8 +42,8 @@ pub(super) fn moment(
     let Some(text) = source.get(name) else {
         return Ok(None);
     };
-    let moment = bounds::moment(text.trim());
-    moment.map(Some).ok_or_else(|| wrong(name, format!("{text:?} {}", bounds::MOMENT_RULE)))
+    let moment = sale::bounds::moment(text.trim());
+    moment.map(Some).ok_or_else(|| wrong(name, format!("{text:?} {}", sale::bounds::MOMENT_RULE)))
 }
 
 /// A whole number within `bounds`.

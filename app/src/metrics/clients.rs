@@ -6,7 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
 };
 
-use crate::error::ApiError;
+use super::buckets::SECONDS;
 
 /// Metrics of connections and log-ins.
 #[derive(Debug)]
@@ -59,18 +59,6 @@ pub enum SignUp {
 }
 
 impl SignUp {
-    /// What this result counts as.
-    #[must_use]
-    pub fn of<T>(result: &std::result::Result<T, ApiError>) -> Self {
-        match result {
-            Ok(_) => Self::Succeeded,
-            Err(ApiError::AccountExists(_)) => Self::Exists,
-            Err(ApiError::TooManySignUps(_)) => Self::TooMany,
-            Err(ApiError::Overloaded { .. }) => Self::Overloaded,
-            Err(_) => Self::Failed,
-        }
-    }
-
     fn label(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -107,7 +95,7 @@ impl ClientMetrics {
                     "flashsale_password_hash_seconds",
                     "Time to hash a password, once it was its turn.",
                 )
-                .buckets(super::SECONDS.to_vec()),
+                .buckets(SECONDS.to_vec()),
             )?,
         };
         // Without `..`: a metric that is not registered does not compile.

@@ -6,7 +6,7 @@ use prometheus::core::Metric;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use redlock::{AcquireOutcome, Exclusion, Observer};
 
-use super::histogram;
+use super::buckets::histogram;
 
 /// A metric's help text is its documentation.
 #[derive(Debug)]

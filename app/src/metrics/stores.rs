@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
-
-use crate::stores::{Drift, Job};
+use sale::{Drift, Job};
 
 /// A metric's help text is its documentation. Products are in the log, not in labels.
 #[derive(Debug)]
@@ -82,18 +81,18 @@ impl StoreMetrics {
     }
 
     /// Counts a run that came to its end.
-    pub(crate) fn ran(&self, job: Job) {
+    pub(super) fn ran(&self, job: Job) {
         self.runs.with_label_values(&[job.label()]).inc();
         self.last_run.with_label_values(&[job.label()]).set(Timestamp::now().as_second());
     }
 
     /// Counts a value that was found wrong.
-    pub(crate) fn drifted(&self, kind: Drift) {
+    pub(super) fn drifted(&self, kind: Drift) {
         self.drift.with_label_values(&[kind.label()]).inc();
     }
 
     /// Counts a product whose stock was written again, or could not be.
-    pub(crate) fn repaired(&self, done: bool) {
+    pub(super) fn repaired(&self, done: bool) {
         if done {
             self.repairs.inc();
         } else {
@@ -102,12 +101,12 @@ impl StoreMetrics {
     }
 
     /// Takes over how many orders wait to be recorded.
-    pub(crate) fn unrecorded(&self, orders: i64) {
+    pub(super) fn unrecorded(&self, orders: i64) {
         self.unrecorded.set(orders);
     }
 
     /// Counts orders that were recorded now, and those that could not be.
-    pub(crate) fn recorded(&self, new: usize, refused: usize) {
+    pub(super) fn recorded(&self, new: usize, refused: usize) {
         self.recorded.inc_by(new as u64);
         self.refused.inc_by(refused as u64);
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flashsale_app::config::{SeedConfig, ServeConfig, Source};
-use flashsale_app::ledger::Ledger;
 use flashsale_app::{auth, seed, serve};
+use ledger::Ledger;
 use redlock::Redlock;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -187,9 +187,9 @@ impl TestSale {
     /// One more client of the sale's nodes.
     pub async fn redlock(&self) -> Redlock {
         let config = ServeConfig::read(&Settings(self.settings.clone())).unwrap();
-        let redlock = Redlock::start(&config.lock.nodes).unwrap();
+        let redlock = Redlock::start(&config.sale.lock.nodes).unwrap();
         eventually("the client is connected", async || {
-            redlock.connected().0 == config.lock.nodes.nodes.len()
+            redlock.connected().0 == config.sale.lock.nodes.nodes.len()
         })
         .await;
         redlock

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::{ProviderConfig, ProviderError};
-use crate::auth::seen::Seen;
+use super::config::{ProviderConfig, ProviderError};
+use crate::auth::token_cache::TokenCache;
 
 /// Of an RSA key's modulus, in bytes: from 2048 to 4096 bits.
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
@@ -20,7 +20,7 @@ const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
 pub(super) struct KeySet {
     pub(super) text: String,
     keys: Vec<PublicKey>,
-    seen: Mutex<Seen>,
+    seen: Mutex<TokenCache>,
 }
 
 /// A key that signs tokens.
@@ -97,7 +97,7 @@ impl KeySet {
         (key.algorithm == header.alg).then_some(key)
     }
 
-    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(super) fn seen(&self) -> MutexGuard<'_, TokenCache> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

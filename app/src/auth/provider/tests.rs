@@ -1,5 +1,6 @@
 //! With real keys, made by openssl.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use base64::Engine;

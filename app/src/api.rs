@@ -1,0 +1,21 @@
+//! The API: every route, its handlers, live stock and the pages.
+
+mod admin;
+mod auth;
+mod cors;
+mod coupons;
+mod events;
+mod extract;
+pub(crate) mod feed;
+mod orders;
+mod page;
+pub(crate) mod probes;
+mod products;
+mod purchases;
+pub(crate) mod router;
+pub(crate) mod state;
+mod stocks;
+
+pub use cors::AllowedOrigins;
+pub use feed::ListenersConfig;
+pub use router::openapi;

@@ -1,0 +1,36 @@
+//! Pages of other origins.
+
+use std::time::Duration;
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Method};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::purchases::IDEMPOTENCY_KEY;
+
+/// How long a browser may rely on the answer; none relies on it for longer than two hours.
+const CORS_MAX_AGE: Duration = Duration::from_hours(2);
+
+/// Pages of other origins that may call the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Of all: `*`.
+    Any,
+    /// Of these.
+    Listed(Vec<HeaderValue>),
+}
+
+/// Answers browsers that ask whether a page of another origin may call the API. It has no cookies:
+/// a page needs the buyer's token, whatever its origin.
+pub(super) fn cors(origins: &AllowedOrigins) -> CorsLayer {
+    let origins = match origins {
+        AllowedOrigins::Any => AllowOrigin::any(),
+        AllowedOrigins::Listed(origins) => AllowOrigin::list(origins.iter().cloned()),
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY])
+        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
+        .max_age(CORS_MAX_AGE)
+}

@@ -1,0 +1,143 @@
+//! Every route on one screen.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::cors::{AllowedOrigins, cors};
+use super::{admin, auth, coupons, events, orders, page, probes, products, purchases, stocks};
+use crate::api::state::AppState;
+use crate::http::problem::ApiError;
+use crate::metrics::Metrics;
+
+/// No request has a reason to be larger.
+const BODY_LIMIT: usize = 64 * 1024;
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Flash sale",
+    description = "Sells exactly the declared stock, in order. Errors are RFC 9457 problem documents with a stable `code`."
+))]
+struct ApiDoc;
+
+fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(auth::sign_up))
+        .routes(routes!(auth::log_in))
+        .routes(routes!(auth::me))
+        .routes(routes!(products::list))
+        .routes(routes!(products::stock))
+        .routes(routes!(purchases::purchase))
+        .routes(routes!(events::sale))
+        .routes(routes!(events::follow_sale))
+        .routes(routes!(events::follow_product))
+        .routes(routes!(admin::create))
+        .routes(routes!(admin::revise, admin::delete))
+        .routes(routes!(admin::restock))
+        .routes(routes!(admin::overview))
+        .routes(routes!(stocks::distributed))
+        .routes(routes!(stocks::fair))
+        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::show))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::payment))
+        .routes(routes!(coupons::create))
+        .routes(routes!(coupons::show))
+        .routes(routes!(coupons::issue))
+}
+
+/// The OpenAPI document of the API.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = documented().split_for_parts();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    document
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document_timeouts(&mut document);
+    document
+}
+
+/// The server itself answers this where there is a body to wait for, whatever the route.
+fn document_timeouts(document: &mut utoipa::openapi::OpenApi) {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let late = ResponseBuilder::new()
+        .description("`request_timeout`: the body did not come in time")
+        .content("application/problem+json", problem)
+        .build();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.post, &mut item.put, &mut item.patch];
+        let with_body = |operation: &&mut Operation| operation.request_body.is_some();
+        for operation in operations.into_iter().flatten().filter(with_body) {
+            let responses = &mut operation.responses.responses;
+            responses.entry("408".to_owned()).or_insert_with(|| late.clone().into());
+        }
+    }
+}
+
+/// The API, for port 8080; pages of these origins may call it too.
+pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
+    let (routes, _) = documented().split_for_parts();
+    let routes = routes
+        .merge(page::routes())
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(|_panic| {
+            axum::response::IntoResponse::into_response(ApiError::Internal)
+        }));
+    let routes = match origins {
+        Some(origins) => routes.layer(cors(origins)),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(Arc::clone(&state.metrics), measure)).with_state(state)
+}
+
+/// Metrics and probes, for port 9090.
+pub fn internal(state: probes::ProbeState) -> Router {
+    Router::new()
+        .route("/metrics", get(probes::metrics))
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/sale", get(probes::sale))
+        .with_state(state)
+}
+
+async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = method_label(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics.http(method, route, response.status().as_str(), started.elapsed());
+    response
+}
+
+/// A client may send any word as a method; a label must not grow with it.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP without the sale: sockets, connections, bodies and problem documents.
+
+mod activity;
+pub(crate) mod body;
+pub(crate) mod config;
+pub(crate) mod json;
+mod listen;
+pub(crate) mod problem;
+mod refusal;
+pub(crate) mod server;
+pub(crate) mod threads;
+
+pub use config::HttpConfig;
+pub use listen::listen;

@@ -1,0 +1,16 @@
+//! What clients may take.
+
+use std::time::Duration;
+
+/// Bounds on connections.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpConfig {
+    /// `HTTP_MAX_CONNECTIONS`
+    pub max_connections: usize,
+    /// `HTTP_HEADER_TIMEOUT_SECONDS`
+    pub header_timeout: Duration,
+    /// `HTTP_BODY_TIMEOUT_SECONDS`
+    pub body_timeout: Duration,
+    /// `HTTP_IDLE_TIMEOUT_SECONDS`
+    pub idle_timeout: Duration,
+}

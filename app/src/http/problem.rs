@@ -1,0 +1,286 @@
+//! What a client is told when something is not done: RFC 9457 problem documents with a stable
+//! `code`. Handlers return [`ApiError`]; the layers below have errors of their own, which become
+//! one here and are logged where they happened, never sent.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ledger::LedgerError;
+use sale::CouponError;
+use sale::{ChangeError, OrderError, PurchaseError, RuleError};
+use serde::Serialize;
+use tracing::error;
+use utoipa::ToSchema;
+
+use super::refusal::Refusal;
+use crate::auth::{CredentialsError, PasswordError, TokenError, TooManyAttempts};
+use crate::http::body::BodyTimeout;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The sale said no.
+    #[error(transparent)]
+    Purchase(#[from] PurchaseError),
+    /// An order was not placed or changed.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// A coupon was not made or issued.
+    #[error(transparent)]
+    Coupon(#[from] CouponError),
+    /// No token.
+    #[error("send a token: Authorization: Bearer <token>")]
+    MissingToken,
+    /// A token that is not accepted.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Unknown account or wrong password; which of them is not told.
+    #[error("id or password is wrong")]
+    WrongCredentials,
+    /// A buyer's token where an administrator's is needed.
+    #[error("this is for administrators: log in as one")]
+    Forbidden,
+    /// Somebody is guessing, or has forgotten.
+    #[error("too many log-ins with this id or from this address have failed; wait, then try again")]
+    TooManyAttempts(TooManyAttempts),
+    /// One address signs up again and again.
+    #[error("too many sign-ups from this address; wait, then try again")]
+    TooManySignUps(TooManyAttempts),
+    /// Too many are logging in.
+    #[error("too many are signing up or logging in")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// The name is taken.
+    #[error("the account {0:?} exists already")]
+    AccountExists(String),
+    /// The body is no JSON of the right form.
+    #[error("{0}")]
+    Body(#[from] JsonRejection),
+    /// A field breaks a rule.
+    #[error("{field}: {rule}")]
+    Field {
+        /// The field, or header.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The product's id is taken.
+    #[error("the product {0:?} exists already; change it with PUT, or choose another id")]
+    ProductExists(String),
+    /// The request goes out from another stock than there is.
+    #[error("the product has been given {stock} units in all by now; look again and repeat")]
+    StockChanged {
+        /// The units it was given in all.
+        stock: i64,
+    },
+    /// As many follow the stock here as this replica takes.
+    #[error("too many follow the stock on this replica; ask /v1/sale instead")]
+    TooManyListeners,
+    /// As many follow the stock from one address as may.
+    #[error("too many follow the stock from this address; ask /v1/sale instead")]
+    TooManyListenersHere,
+    /// The path cannot be read.
+    #[error("the path is not UTF-8")]
+    Path(#[from] PathRejection),
+    /// The query cannot be read.
+    #[error("{0}")]
+    Query(#[from] QueryRejection),
+    /// No route has this path.
+    #[error("there is nothing at this path; see /docs")]
+    NotFound,
+    /// The path has no such method.
+    #[error("this path does not take that method; see /docs")]
+    MethodNotAllowed,
+    /// Our fault.
+    #[error("an internal error, which has been logged")]
+    Internal,
+}
+
+/// An RFC 9457 problem document.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// A URN of the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The HTTP status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time, for people.
+    detail: String,
+    /// What happened, for programs; stable.
+    code: &'static str,
+    /// With `order_state`: where the order stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+}
+
+impl ApiError {
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Purchase(error) => (error.status(), error.code()),
+            Self::Order(error) => (error.status(), error.code()),
+            Self::Coupon(error) => (error.status(), error.code()),
+            Self::MissingToken | Self::Token(TokenError::Invalid) => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated")
+            }
+            Self::Token(TokenError::Expired) => (StatusCode::UNAUTHORIZED, "token_expired"),
+            Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::AccountExists(_) => (StatusCode::CONFLICT, "account_exists"),
+            Self::TooManyAttempts(_) | Self::TooManySignUps(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
+            }
+            Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Body(rejection) if BodyTimeout::caused(rejection) => {
+                (StatusCode::REQUEST_TIMEOUT, "request_timeout")
+            }
+            Self::Body(rejection) => (rejection.status(), body_code(rejection)),
+            Self::ProductExists(_) => (StatusCode::CONFLICT, "product_exists"),
+            Self::StockChanged { .. } => (StatusCode::CONFLICT, "stock_changed"),
+            Self::TooManyListeners => (StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners"),
+            Self::TooManyListenersHere => (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners"),
+            Self::Field { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
+            Self::Path(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+}
+
+impl ApiError {
+    /// When it is worth trying again, if it ever is.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Purchase(error) => error.retry_after(),
+            Self::TooManyAttempts(error) | Self::TooManySignUps(error) => Some(error.retry_after),
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::TooManyListeners | Self::TooManyListenersHere => Some(Duration::from_secs(10)),
+            Self::Order(error) => error.retry_after(),
+            Self::Coupon(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    fn state(&self) -> Option<&'static str> {
+        match self {
+            Self::Order(OrderError::State(state)) => Some(state.name()),
+            _ => None,
+        }
+    }
+}
+
+fn body_code(rejection: &JsonRejection) -> &'static str {
+    match rejection {
+        JsonRejection::JsonSyntaxError(_) => "invalid_json",
+        JsonRejection::MissingJsonContentType(_) => "unsupported_media_type",
+        JsonRejection::BytesRejection(_) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            "body_too_large"
+        }
+        _ => "invalid_request",
+    }
+}
+
+impl From<CredentialsError> for ApiError {
+    fn from(CredentialsError { field, rule }: CredentialsError) -> Self {
+        Self::Field { field, rule }
+    }
+}
+
+impl From<RuleError> for ApiError {
+    fn from(RuleError { field, rule }: RuleError) -> Self {
+        Self::Field { field, rule }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Lock(error) => Self::Purchase(error.into()),
+            ChangeError::Ledger(LedgerError::ProductExists(id)) => Self::ProductExists(id),
+            ChangeError::Ledger(LedgerError::StockChanged { stock, .. }) => {
+                Self::StockChanged { stock }
+            }
+            ChangeError::Ledger(error) => error.into(),
+            ChangeError::Stock(_) => Self::Purchase(PurchaseError::StockUnavailable),
+            ChangeError::LeaseOver => Self::Purchase(PurchaseError::DatabaseUnavailable),
+        }
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            PasswordError::Internal(error) => error.into(),
+        }
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::Purchase(error.into())
+    }
+}
+
+impl From<anyhow::Error> for ApiError {
+    fn from(error: anyhow::Error) -> Self {
+        error!(error = format!("{error:#}"), "internal error");
+        Self::Internal
+    }
+}
+
+impl Problem {
+    fn of(error: &ApiError) -> Self {
+        let (status, code) = error.status_and_code();
+        Self {
+            kind: format!("urn:flashsale:problem:{code}"),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: error.to_string(),
+            code,
+            state: error.state(),
+        }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        // Text and numbers always become JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What most buyers of a sale are told, thousands a second: made once, and without a counter of its
+/// copies that all cores would share.
+static SOLD_OUT: LazyLock<&[u8]> =
+    LazyLock::new(|| Problem::of(&PurchaseError::SoldOut.into()).to_json().leak());
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, _) = self.status_and_code();
+        let document = match &self {
+            Self::Purchase(PurchaseError::SoldOut) => Bytes::from_static(*SOLD_OUT),
+            error => Problem::of(error).to_json().into(),
+        };
+        let mut response = Response::new(Body::from(document));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(after) = self.retry_after() {
+            // Whole seconds, rounded up: earlier would be too early.
+            let seconds = (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

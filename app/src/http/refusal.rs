@@ -1,0 +1,95 @@
+//! The status and the time to wait of what the sale refuses.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use sale::{CouponError, OrderError, PurchaseError};
+
+/// Why the sale did not do something, as HTTP says it.
+pub(super) trait Refusal {
+    /// The status of the answer.
+    fn status(&self) -> StatusCode;
+
+    /// When it is worth trying again, if it ever is.
+    fn retry_after(&self) -> Option<Duration>;
+}
+
+impl Refusal for PurchaseError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotStarted(_) | Self::Ended(_) => StatusCode::FORBIDDEN,
+            Self::UnknownProduct(_) => StatusCode::NOT_FOUND,
+            Self::SoldOut | Self::LimitReached | Self::NotWithAtomic => StatusCode::CONFLICT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::LockTimeout => StatusCode::LOCKED,
+            Self::QuorumUnavailable
+            | Self::Overloaded { .. }
+            | Self::DatabaseUnavailable
+            | Self::StockUnavailable
+            | Self::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotStarted(starts_at) => {
+                Duration::try_from(starts_at.duration_since(Timestamp::now())).ok()
+            }
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::LockTimeout
+            | Self::QuorumUnavailable
+            | Self::DatabaseUnavailable
+            | Self::StockUnavailable
+            | Self::Interrupted => Some(Duration::from_secs(1)),
+            Self::Ended(_)
+            | Self::UnknownProduct(_)
+            | Self::SoldOut
+            | Self::LimitReached
+            | Self::NotWithAtomic
+            | Self::KeyReused
+            | Self::Internal => None,
+        }
+    }
+}
+
+impl Refusal for OrderError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Purchase(error) | Self::Product { reason: error, .. } => error.status(),
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::NotRecordedYet => StatusCode::SERVICE_UNAVAILABLE,
+            Self::State(_) => StatusCode::CONFLICT,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Purchase(error) | Self::Product { reason: error, .. } => error.retry_after(),
+            Self::NotRecordedYet => Some(Duration::from_secs(1)),
+            Self::Unknown | Self::State(_) => None,
+        }
+    }
+}
+
+impl Refusal for CouponError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Lock(error) => error.status(),
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Exists(_) | Self::Exhausted => StatusCode::CONFLICT,
+            Self::NotStarted(_) | Self::Ended(_) => StatusCode::FORBIDDEN,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Lock(error) => error.retry_after(),
+            Self::NotStarted(starts_at) => {
+                Duration::try_from(starts_at.duration_since(Timestamp::now())).ok()
+            }
+            Self::Unknown(_) | Self::Exists(_) | Self::Exhausted | Self::Ended(_) => None,
+        }
+    }
+}

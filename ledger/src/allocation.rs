@@ -1,0 +1,126 @@
+//! The decision itself, without a database: who gets how many, in order of arrival.
+
+use std::collections::HashMap;
+
+use crate::types::{Order, Outcome, Purchase};
+
+/// What the transaction read, and what it decides from it.
+pub(crate) struct Allocation<'a> {
+    pub(crate) product_id: &'a str,
+    pub(crate) available: i64,
+    pub(crate) max_per_buyer: Option<i64>,
+    /// Orders that exist under keys of this batch, by buyer and key.
+    pub(crate) existing: HashMap<(String, String), Order>,
+    /// Units that buyers of this batch have already.
+    pub(crate) bought: HashMap<String, i64>,
+}
+
+impl Allocation<'_> {
+    /// Decides one purchase after the other; `available` ends at what is left.
+    pub(crate) fn decide(&mut self, purchases: &[&Purchase]) -> Vec<Outcome> {
+        purchases.iter().map(|purchase| self.decide_one(purchase)).collect()
+    }
+
+    fn decide_one(&mut self, purchase: &Purchase) -> Outcome {
+        let key =
+            purchase.idempotency_key.as_ref().map(|key| (purchase.buyer.clone(), key.clone()));
+        if let Some(order) = key.as_ref().and_then(|key| self.existing.get(key)) {
+            return Outcome::of_existing(order.clone(), self.product_id, purchase.quantity);
+        }
+        if purchase.quantity > self.available {
+            return Outcome::SoldOut;
+        }
+        if let Some(limit) = self.max_per_buyer {
+            let bought = self.bought.entry(purchase.buyer.clone()).or_default();
+            if bought.saturating_add(purchase.quantity) > limit {
+                return Outcome::LimitReached;
+            }
+            *bought += purchase.quantity;
+        }
+        self.available -= purchase.quantity;
+        let order = purchase.order(self.product_id);
+        if let Some(key) = key {
+            self.existing.insert(key, order.clone());
+        }
+        Outcome::Sold(order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purchase(buyer: &str, quantity: i64, key: Option<&str>) -> Purchase {
+        Purchase { buyer: buyer.to_owned(), quantity, idempotency_key: key.map(str::to_owned) }
+    }
+
+    fn ruling(available: i64, max_per_buyer: Option<i64>) -> Allocation<'static> {
+        Allocation {
+            product_id: "1",
+            available,
+            max_per_buyer,
+            existing: HashMap::new(),
+            bought: HashMap::new(),
+        }
+    }
+
+    fn decide(ruling: &mut Allocation<'_>, purchases: &[Purchase]) -> Vec<&'static str> {
+        let outcomes = ruling.decide(&purchases.iter().collect::<Vec<_>>());
+        let name = |outcome: &Outcome| match outcome {
+            Outcome::Sold(_) => "sold",
+            Outcome::Replayed(_) => "replayed",
+            Outcome::KeyReused => "key reused",
+            Outcome::SoldOut => "sold out",
+            Outcome::LimitReached => "limit",
+        };
+        outcomes.iter().map(name).collect()
+    }
+
+    #[test]
+    fn first_come_first_served_and_not_one_more() {
+        let mut ruling = ruling(3, None);
+        let purchases = [
+            purchase("a", 2, None),
+            purchase("b", 2, None),
+            purchase("c", 1, None),
+            purchase("d", 1, None),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "sold out", "sold", "sold out"]);
+        assert_eq!(ruling.available, 0);
+    }
+
+    #[test]
+    fn a_key_buys_once_even_within_a_batch() {
+        let mut ruling = ruling(9, None);
+        let purchases = [
+            purchase("a", 1, Some("k")),
+            purchase("a", 1, Some("k")),
+            purchase("a", 2, Some("k")),
+            purchase("b", 1, Some("k")),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed", "key reused", "sold"]);
+        assert_eq!(ruling.available, 7);
+    }
+
+    #[test]
+    fn a_key_still_answers_when_all_is_sold() {
+        let mut ruling = ruling(1, Some(1));
+        let purchases = [purchase("a", 1, Some("k")), purchase("a", 1, Some("k"))];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed"]);
+    }
+
+    #[test]
+    fn the_limit_counts_what_was_bought_before_and_in_this_batch() {
+        let mut ruling = ruling(9, Some(3));
+        ruling.bought.insert("a".to_owned(), 1);
+        let purchases = [
+            purchase("a", 1, None),
+            purchase("a", 2, None),
+            purchase("a", 1, None),
+            purchase("a", 1, None),
+            purchase("b", 3, None),
+        ];
+        assert_eq!(decide(&mut ruling, &purchases), ["sold", "limit", "sold", "limit", "sold"]);
+        assert_eq!(ruling.available, 4);
+    }
+}

@@ -1,0 +1,69 @@
+//! Coupons: so many of each, one for each buyer.
+
+mod allocation;
+mod postgres;
+mod sql;
+mod sqlite;
+mod types;
+
+use uuid::Uuid;
+
+pub use self::types::{Coupon, Issuance, Issue, Issued};
+use crate::calls::bounded;
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+
+impl Ledger {
+    /// Makes a coupon; `false` when the id is taken.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_coupon(&self, coupon: &Coupon) -> Result<bool, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.create_coupon(coupon)) }).await
+    }
+
+    /// The coupon with this id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn coupon(&self, id: &str) -> Result<Option<Coupon>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.coupon(id)) }).await
+    }
+
+    /// What those of these buyers have who have a coupon of the kind that is beside them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn issues_of(
+        &self,
+        asked: &[(String, String)],
+    ) -> Result<Vec<(String, String, Uuid)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.issues_of(asked)) }).await
+    }
+
+    /// Who has which coupon of this kind, in order of the buyers, from the one after this.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn issues_after(
+        &self,
+        id: &str,
+        buyer: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, Uuid)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.issues_after(id, buyer, limit)) }).await
+    }
+
+    /// Issues to these buyers, in their order, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Ledger::sell`], with [`LedgerError::UnknownProduct`] for an unknown coupon.
+    pub async fn issue(
+        &self,
+        id: &str,
+        token: i64,
+        buyers: &[&str],
+    ) -> Result<Issuance, LedgerError> {
+        either!(self, ledger => ledger.issue(id, token, buyers))
+    }
+}

@@ -1,0 +1,63 @@
+//! Who waits for a product, and what is decided for them.
+
+use std::collections::HashMap;
+
+use crate::allocation::Allocation;
+use crate::error::LedgerError;
+use crate::types::{Decision, Order, Purchase};
+
+/// All who wait for a product, under a lease on it.
+#[derive(Debug, Clone)]
+pub struct Demand<'a> {
+    /// What they want.
+    pub product_id: &'a str,
+    /// The lease's fencing token.
+    pub token: i64,
+    /// In order of arrival.
+    pub purchases: Vec<&'a Purchase>,
+}
+
+/// What became of each demand; `None`: it is not decided yet.
+pub type Decided = Vec<Option<Result<Decision, LedgerError>>>;
+
+impl Demand<'_> {
+    pub(crate) fn units(&self) -> i64 {
+        self.purchases.iter().map(|purchase| purchase.quantity).sum()
+    }
+
+    /// What it leads to when everybody gets what he asked for.
+    pub(crate) fn orders(&self) -> Vec<Order> {
+        self.purchases.iter().map(|purchase| purchase.order(self.product_id)).collect()
+    }
+}
+
+/// A product as a decision needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProductState {
+    pub(crate) fence: i64,
+    pub(crate) available: i64,
+    pub(crate) max_per_buyer: Option<i64>,
+    /// See [`Allocation::bought`].
+    pub(crate) bought: HashMap<String, i64>,
+}
+
+impl ProductState {
+    /// A token must be above all that came before.
+    pub(crate) fn allocation<'a>(
+        self,
+        demand: &Demand<'a>,
+        existing: HashMap<(String, String), Order>,
+    ) -> Result<Allocation<'a>, LedgerError> {
+        let Self { fence, available, max_per_buyer, bought } = self;
+        if fence >= demand.token {
+            return Err(LedgerError::refused(demand.product_id, demand.token, Some(fence)));
+        }
+        Ok(Allocation { product_id: demand.product_id, available, max_per_buyer, existing, bought })
+    }
+}
+
+/// Before the first step.
+#[must_use]
+pub fn undecided(demands: usize) -> Decided {
+    std::iter::repeat_with(|| None).take(demands).collect()
+}

@@ -1,0 +1,164 @@
+//! Why the ledger gave no answer.
+
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+
+/// Why a database cannot be used before somebody changes something: no second try helps.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnusableDatabase {
+    /// Two sales would share their stock.
+    #[error(
+        "the database belongs to the sale {owner:?}, and this is the sale {sale:?}: give this sale \
+         a database of its own; or, when {owner:?} is over and its replicas have ended, run \
+         `flashsale-app release-database {owner}`"
+    )]
+    OwnedByAnother {
+        /// The sale that claimed it.
+        owner: String,
+        /// The sale that this process is of.
+        sale: String,
+    },
+    /// A later version of the app changed the tables so that this one cannot use them.
+    #[error(
+        "the database needs an app that knows migration {needs}, and this one knows {knows} at \
+         most: use the newer image"
+    )]
+    TooNew {
+        /// What an app must know.
+        needs: i64,
+        /// The last that this one knows.
+        knows: i64,
+    },
+    /// Statements of one connection meet the sessions of others.
+    #[error(
+        "the database is behind a pooler that gives each transaction another session (PgBouncer's \
+         pool_mode transaction or statement): set pool_mode = session for it, or use the \
+         database's own address"
+    )]
+    SharedSessions,
+}
+
+/// Why the ledger gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Another holder of the lock was here since; nothing was changed.
+    #[error("fencing token {token} is not above {seen}")]
+    StaleToken {
+        /// The token that was refused.
+        token: i64,
+        /// The one that came before.
+        seen: i64,
+    },
+    /// Other holders of these products' locks were here since, with these tokens; nothing was
+    /// changed.
+    #[error("fencing tokens are not above {0:?}")]
+    StaleTokens(Vec<(String, i64)>),
+    /// There is no such product; nothing was changed.
+    #[error("unknown product {0}")]
+    UnknownProduct(String),
+    /// An order with a stock lower than what was already declared.
+    #[error("stock of product {product} is {declared} already and cannot be lowered to {asked}")]
+    StockLowered {
+        /// The product.
+        product: String,
+        /// The stock declared before.
+        declared: i64,
+        /// The stock asked for.
+        asked: i64,
+    },
+    /// The product that was to be made is there; nothing was changed.
+    #[error("product {0} exists already")]
+    ProductExists(String),
+    /// The product that was declared was deleted by an administrator; nothing was changed.
+    #[error("product {0} was deleted by an administrator")]
+    ProductDeleted(String),
+    /// The stock is not what the request goes out from; nothing was changed.
+    #[error("product {product} has been given {stock} units in all by now")]
+    StockChanged {
+        /// The product.
+        product: String,
+        /// The units it was given in all.
+        stock: i64,
+    },
+    /// The URL names no database that is supported.
+    #[error("{0:?} is neither a postgres:// nor a sqlite:// URL")]
+    UnsupportedUrl(String),
+    /// The database did not answer.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// The database failed, or is away.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// Its tables could not be brought up to date.
+    #[error(transparent)]
+    Migration(#[from] MigrateError),
+    /// Not before somebody changes something.
+    #[error(transparent)]
+    Unusable(#[from] UnusableDatabase),
+}
+
+impl LedgerError {
+    /// Why a token was not installed, by the one that is there.
+    pub(crate) fn refused(product_id: &str, token: i64, seen: Option<i64>) -> Self {
+        match seen {
+            Some(seen) => Self::StaleToken { token, seen },
+            None => Self::UnknownProduct(product_id.to_owned()),
+        }
+    }
+
+    /// Whether a process that starts need not try again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Unusable(_) | Self::UnsupportedUrl(_) => true,
+            // The database is away, or a migration failed that another process began.
+            Self::Migration(error) => matches!(error, MigrateError::VersionMismatch(_)),
+            _ => false,
+        }
+    }
+
+    /// A constraint forbids it: no second try helps.
+    #[must_use]
+    pub fn is_refused_by_a_rule(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+            || error.is_check_violation()
+            || error.is_foreign_key_violation()
+    }
+
+    /// The server refuses this user, password or database: no second try helps.
+    #[must_use]
+    pub fn is_login_refused(&self) -> bool {
+        let (Self::Database(error) | Self::Migration(MigrateError::Execute(error))) = self else {
+            return false;
+        };
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION) || code == NO_SUCH_DATABASE)
+    }
+
+    /// Why not all tokens were installed, by those that are there instead.
+    pub(crate) fn refused_among(refused: &[&str], seen: Vec<(String, i64)>) -> Self {
+        let known = |product: &str| seen.iter().any(|(seen, _)| seen == product);
+        match refused.iter().find(|product| !known(product)) {
+            Some(product) => Self::UnknownProduct((*product).to_owned()),
+            None => Self::StaleTokens(seen),
+        }
+    }
+
+    /// One buyer used one key for two products at the same time. Nothing was changed, and one of
+    /// the orders is there now, so the next look finds it.
+    pub(crate) fn is_crossed_keys(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation()
+            || error.code().is_some_and(|code| code == DEADLOCK || code == SERIALIZATION_FAILURE)
+    }
+}
+
+// PostgreSQL's `SQLSTATE`s.
+const NO_SUCH_DATABASE: &str = "3D000";
+/// A class of them: `28000` and `28P01`.
+const INVALID_AUTHORIZATION: &str = "28";
+const DEADLOCK: &str = "40P01";
+const SERIALIZATION_FAILURE: &str = "40001";

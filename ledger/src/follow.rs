@@ -1,0 +1,350 @@
+//! What the two stores need of the ledger to agree: its stock as Redis is compared with it, and the
+//! sales that Redis decided, recorded once each however often they are delivered.
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _, SqliteConnection};
+use uuid::Uuid;
+
+use crate::calls::bounded;
+use crate::error::LedgerError;
+use crate::ledger::Ledger;
+use crate::postgres::PostgresLedger;
+use crate::postgres::rows::{Columns, Row};
+use crate::sql;
+use crate::sqlite::SqliteLedger;
+
+/// The stock of a product, as Redis is compared with it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct StockRow {
+    /// See [`crate::Product::id`].
+    pub product_id: String,
+    /// Units left.
+    pub available: i64,
+    /// The highest fencing token that changed the stock.
+    pub fence: i64,
+    /// The Redis stock that was made from this row, if Redis decides.
+    pub incarnation: i64,
+    /// Units sold by that one and recorded here.
+    pub recorded: i64,
+}
+
+/// A sale that Redis decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedOrder {
+    /// Made by whoever asked Redis, so that a second delivery is known as one.
+    pub id: Uuid,
+    /// Who bought.
+    pub buyer: String,
+    /// How many units.
+    pub quantity: i64,
+    /// The key the purchase came with.
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of orders that were to be recorded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Orders that are there now and were not before.
+    pub new: usize,
+    /// Orders that cannot be: the buyer's key belongs to another order.
+    pub refused: Vec<Uuid>,
+}
+
+const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
+     WHERE deleted_at IS NULL ORDER BY product_id";
+
+/// Begins a Redis stock made from this row.
+const REINCARNATE: &str = "UPDATE stock SET fence = $2, incarnation = $2, recorded = 0 \
+     WHERE product_id = $1 AND fence < $2 AND deleted_at IS NULL RETURNING available";
+
+const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
+     recorded = recorded + CASE WHEN incarnation = $3 THEN $2 ELSE 0 END WHERE product_id = $1";
+
+/// `ON CONFLICT` would nearly double what a row costs, and all are new but for those of a replica
+/// that died.
+const INSERT_NEW: &str = "INSERT INTO orders \
+     (id, product_id, buyer, quantity, idempotency_key, fence) \
+     SELECT unnest($3::UUID[]), $1, unnest($4::TEXT[]), unnest($5::BIGINT[]), unnest($6::TEXT[]), $2";
+
+/// Returns the quantities of those that were not there.
+const INSERT_UNKNOWN: &str = "INSERT INTO orders \
+     (id, product_id, buyer, quantity, idempotency_key, fence) \
+     SELECT id, $1, buyer, quantity, key, $2 \
+     FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
+     AS decided (id, buyer, quantity, key) ORDER BY id \
+     ON CONFLICT DO NOTHING RETURNING quantity";
+
+/// Orders in one statement. Where PostgreSQL shares processors with Redis, purchases may wait as long
+/// as a statement takes.
+const STATEMENT: usize = 128;
+
+/// Calls the same method of whichever database it is.
+macro_rules! either {
+    ($self:ident, $ledger:ident => $call:expr) => {
+        bounded(async {
+            match $self {
+                Ledger::Postgres($ledger) => $call.await,
+                Ledger::Sqlite($ledger) => $call.await,
+            }
+        })
+        .await
+    };
+}
+
+impl Ledger {
+    /// The stock of every product, by id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        either!(self, ledger => ledger.stock_rows())
+    }
+
+    /// Installs a fencing token, so that what is left does not change until a later holder comes,
+    /// and returns it.
+    ///
+    /// # Errors
+    /// [`LedgerError::StaleToken`], [`LedgerError::UnknownProduct`], or when the database fails.
+    pub async fn install(&self, product_id: &str, token: i64) -> Result<i64, LedgerError> {
+        either!(self, ledger => ledger.advance(sql::FENCE, product_id, token))
+    }
+
+    /// As [`Ledger::install`], for the holder that makes a new Redis stock from what is left.
+    ///
+    /// # Errors
+    /// As [`Ledger::install`].
+    pub async fn reincarnate(&self, product_id: &str, token: i64) -> Result<i64, LedgerError> {
+        either!(self, ledger => ledger.advance(REINCARNATE, product_id, token))
+    }
+
+    /// Records what a Redis stock sold, in one transaction: orders that are not there yet, and their
+    /// units taken.
+    ///
+    /// # Errors
+    /// In every case nothing was recorded, but for a connection lost during the commit; trying again
+    /// records nothing twice.
+    pub async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        mut orders: Vec<&DecidedOrder>,
+    ) -> Result<Recorded, LedgerError> {
+        // In the same order by everybody, so that two who record the same wait, not in a circle.
+        orders.sort_unstable_by_key(|order| order.id);
+        either!(self, ledger => ledger.record(product_id, incarnation, &orders))
+    }
+}
+
+impl PostgresLedger {
+    async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROWS).fetch_all(&self.pool).await?)
+    }
+
+    async fn advance(
+        &self,
+        statement: &'static str,
+        product_id: &str,
+        token: i64,
+    ) -> Result<i64, LedgerError> {
+        let query = sqlx::query_scalar(statement).bind(product_id).bind(token);
+        if let Some(available) = query.fetch_optional(&self.pool).await? {
+            return Ok(available);
+        }
+        let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
+        Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.pool).await?))
+    }
+
+    async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        match self.record_new(product_id, incarnation, orders).await {
+            Err(error) if error.is_crossed_keys() => {
+                self.record_unknown(product_id, incarnation, orders).await
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(Recorded { new: orders.len(), refused: Vec::new() }),
+        }
+    }
+
+    /// None of them is there yet, or nothing is recorded.
+    async fn record_new(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<(), LedgerError> {
+        let mut transaction = self.begin().await?;
+        let recorded = insert_new(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
+    }
+
+    /// Those of them that are not there yet.
+    async fn record_unknown(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let recorded = insert_unknown(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
+    }
+}
+
+async fn insert_new(
+    connection: &mut PgConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<(), LedgerError> {
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(orders.iter().map(|order| order.quantity).sum::<i64>())
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    for orders in orders.chunks(STATEMENT) {
+        insert(INSERT_NEW, product_id, incarnation, orders).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn insert_unknown(
+    connection: &mut PgConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<Recorded, LedgerError> {
+    // Before the orders, as everybody does.
+    sqlx::query("SELECT FROM stock WHERE product_id = $1 FOR UPDATE")
+        .bind(product_id)
+        .execute(&mut *connection)
+        .await?;
+    let new =
+        insert(INSERT_UNKNOWN, product_id, incarnation, orders).fetch_all(&mut *connection).await?;
+    let units: i64 =
+        new.iter().map(|quantity| quantity.try_get::<i64, _>(0)).sum::<Result<_, _>>()?;
+    let refused = if new.len() == orders.len() {
+        Vec::new()
+    } else {
+        refused_by_postgres(connection, orders).await?
+    };
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(units)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(Recorded { new: new.len(), refused })
+}
+
+/// Either of the statements that insert orders.
+fn insert<'q>(
+    statement: &'static str,
+    product_id: &'q str,
+    incarnation: i64,
+    orders: &[&'q DecidedOrder],
+) -> Query<'q, Postgres, PgArguments> {
+    let (ids, buyers, quantities, keys): Columns<'q> = orders.iter().copied().map(row).collect();
+    sqlx::query(statement)
+        .bind(product_id)
+        .bind(incarnation)
+        .bind(ids)
+        .bind(buyers)
+        .bind(quantities)
+        .bind(keys)
+}
+
+fn row(order: &DecidedOrder) -> Row<'_> {
+    let DecidedOrder { id, buyer, quantity, idempotency_key, .. } = order;
+    (*id, buyer, *quantity, idempotency_key.as_deref())
+}
+
+/// Orders that are not there although they were to be recorded in this transaction.
+async fn refused_by_postgres(
+    connection: &mut PgConnection,
+    orders: &[&DecidedOrder],
+) -> Result<Vec<Uuid>, LedgerError> {
+    let ids: Vec<Uuid> = orders.iter().map(|order| order.id).collect();
+    let there: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM orders WHERE id = ANY($1)")
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().filter(|id| !there.contains(id)).collect())
+}
+
+impl SqliteLedger {
+    async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROWS).fetch_all(&self.readers).await?)
+    }
+
+    async fn advance(
+        &self,
+        statement: &'static str,
+        product_id: &str,
+        token: i64,
+    ) -> Result<i64, LedgerError> {
+        let query = sqlx::query_scalar(statement).bind(product_id).bind(token);
+        if let Some(available) = query.fetch_optional(&self.writer).await? {
+            return Ok(available);
+        }
+        let query = sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id);
+        Err(LedgerError::refused(product_id, token, query.fetch_optional(&self.readers).await?))
+    }
+
+    async fn record(
+        &self,
+        product_id: &str,
+        incarnation: i64,
+        orders: &[&DecidedOrder],
+    ) -> Result<Recorded, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let recorded = insert_one_by_one(&mut transaction, product_id, incarnation, orders).await;
+        transaction.end(recorded).await
+    }
+}
+
+async fn insert_one_by_one(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    incarnation: i64,
+    orders: &[&DecidedOrder],
+) -> Result<Recorded, LedgerError> {
+    let (mut recorded, mut units) = (Recorded::default(), 0);
+    for order in orders {
+        let done = sqlx::query(
+            "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(order.id.hyphenated())
+        .bind(product_id)
+        .bind(&order.buyer)
+        .bind(order.quantity)
+        .bind(&order.idempotency_key)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+        if done.rows_affected() == 1 {
+            recorded.new += 1;
+            units += order.quantity;
+        } else if !is_there(connection, order.id).await? {
+            recorded.refused.push(order.id);
+        }
+    }
+    sqlx::query(TAKE_RECORDED)
+        .bind(product_id)
+        .bind(units)
+        .bind(incarnation)
+        .execute(&mut *connection)
+        .await?;
+    Ok(recorded)
+}
+
+async fn is_there(connection: &mut SqliteConnection, id: Uuid) -> Result<bool, LedgerError> {
+    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM orders WHERE id = $1)");
+    Ok(query.bind(id.hyphenated()).fetch_one(connection).await?)
+}

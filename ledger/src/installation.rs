@@ -1,0 +1,252 @@
+//! Whose database it is, and which versions of the app may use it: the row of `installation`.
+//!
+//! A database belongs to one sale. Two would share products, stock, orders and accounts.
+
+use sqlx::{PgConnection, SqliteConnection};
+
+use crate::calls::bounded;
+use crate::error::{LedgerError, UnusableDatabase};
+use crate::ledger::{Ledger, either};
+use crate::postgres::{self, PostgresLedger};
+use crate::sqlite::SqliteLedger;
+
+/// Why a database was neither released nor given another owner; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// Another sale has it, or none.
+    #[error("the database belongs to {}, not to the sale {sale:?}", owned_by(.owner.as_deref()))]
+    NotTheOwner {
+        /// The sale that has it.
+        owner: Option<String>,
+        /// The sale that was named.
+        sale: String,
+    },
+    /// Replicas of the sale seem to run.
+    #[error(
+        "{connections} connections of flashsale-app are open: end the sale's replicas first, or, if \
+         these are a pooler's idle connections, repeat with --force"
+    )]
+    InUse {
+        /// How many.
+        connections: i64,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl From<sqlx::Error> for ReleaseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+fn owned_by(owner: Option<&str>) -> String {
+    owner.map_or_else(|| "no sale".to_owned(), |owner| format!("the sale {owner:?}"))
+}
+
+/// The row.
+#[derive(Debug, sqlx::FromRow)]
+struct Installation {
+    sale: Option<String>,
+    needs_migration: i64,
+}
+
+/// Of two sales that claim at the same time, the second sees the first one's name.
+const CLAIM: &str = "UPDATE installation SET sale = coalesce(sale, $1) \
+     RETURNING sale, needs_migration";
+
+const READ: &str = "SELECT sale, needs_migration FROM installation";
+
+const RENAME: &str = "UPDATE installation SET sale = $2 WHERE sale = $1";
+
+/// Other processes of the app; PostgreSQL only.
+const OTHER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
+
+/// Nobody writes between the copies and the deletions.
+const LOCK: &str = "LOCK TABLE stock, products, orders, coupons, coupon_issues";
+
+/// Moves what a sale left behind, so that the next one starts as on an empty database: neither its
+/// limits, keys and fences nor its stock meet those of the last one. `$1` is the sale.
+const ARCHIVE: [&str; 4] = [
+    "INSERT INTO past_products (sale, released_at, id, name, max_per_buyer, declared, restocked, \
+     available, deleted_at) SELECT $1, CURRENT_TIMESTAMP, id, name, max_per_buyer, declared, \
+     restocked, available, deleted_at FROM products JOIN stock ON product_id = id",
+    "INSERT INTO past_orders (sale, released_at, id, line, product_id, buyer, quantity, \
+     idempotency_key, state, payment_reference, created_at) SELECT $1, CURRENT_TIMESTAMP, id, line, \
+     product_id, buyer, quantity, idempotency_key, state, payment_reference, created_at FROM orders",
+    "INSERT INTO past_coupons (sale, released_at, id, quantity, issued, starts_at_ms, ends_at_ms) \
+     SELECT $1, CURRENT_TIMESTAMP, id, quantity, issued, starts_at_ms, ends_at_ms FROM coupons",
+    "INSERT INTO past_coupon_issues (sale, released_at, id, coupon_id, buyer, created_at) \
+     SELECT $1, CURRENT_TIMESTAMP, id, coupon_id, buyer, created_at FROM coupon_issues",
+];
+
+/// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
+const CLEAR: [&str; 6] = [
+    "DELETE FROM orders",
+    "DELETE FROM stock",
+    "DELETE FROM products",
+    "DELETE FROM coupon_issues",
+    "DELETE FROM coupons",
+    "DELETE FROM accounts WHERE role = 'admin'",
+];
+
+impl Installation {
+    fn check(&self, sale: &str, knows: i64) -> Result<(), UnusableDatabase> {
+        if self.needs_migration > knows {
+            return Err(UnusableDatabase::TooNew { needs: self.needs_migration, knows });
+        }
+        match &self.sale {
+            Some(owner) if owner != sale => Err(UnusableDatabase::OwnedByAnother {
+                owner: owner.clone(),
+                sale: sale.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Ledger {
+    /// Brings the tables up to date and claims the database for the sale; several processes may
+    /// do so at once.
+    ///
+    /// # Errors
+    /// [`UnusableDatabase`], or when the database is away.
+    pub async fn prepare(&self, sale: &str) -> Result<(), LedgerError> {
+        self.migrate().await?;
+        self.check_installation(sale).await?;
+        let installation = bounded(async { either!(self, ledger => ledger.claim(sale)) }).await?;
+        Ok(installation.check(sale, self.newest_migration())?)
+    }
+
+    /// Whether the sale may still use the database.
+    ///
+    /// # Errors
+    /// [`UnusableDatabase`], or when the database fails.
+    pub async fn check_installation(&self, sale: &str) -> Result<(), LedgerError> {
+        let installation =
+            bounded(async { either!(self, ledger => ledger.installation()) }).await?;
+        Ok(installation.check(sale, self.newest_migration())?)
+    }
+
+    /// Ends a sale's use of the database: its products, orders and coupons move to the tables
+    /// `past_*`, and the next sale that comes claims the database. `force`: even if other
+    /// connections are open.
+    ///
+    /// # Errors
+    /// See [`ReleaseError`].
+    pub async fn release_database(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
+        either!(self, ledger => ledger.release(sale, force))
+    }
+
+    /// Gives the database, with all that is in it, another owner: the sale goes on under the new
+    /// name.
+    ///
+    /// # Errors
+    /// See [`ReleaseError`].
+    pub async fn rename_sale(&self, sale: &str, new_name: &str) -> Result<(), ReleaseError> {
+        either!(self, ledger => ledger.rename(sale, new_name))
+    }
+}
+
+/// One text for two types of connection, as in `change.rs`.
+macro_rules! statements {
+    ($archive:ident, $rename:ident, $connection:ty) => {
+        /// Within a transaction, which the caller commits.
+        async fn $archive(connection: &mut $connection, sale: &str) -> Result<(), ReleaseError> {
+            for statement in ARCHIVE {
+                sqlx::query(statement).bind(sale).execute(&mut *connection).await?;
+            }
+            for statement in CLEAR {
+                sqlx::query(statement).execute(&mut *connection).await?;
+            }
+            Ok(())
+        }
+
+        async fn $rename(
+            connection: &mut $connection,
+            sale: &str,
+            new_name: Option<&str>,
+        ) -> Result<(), ReleaseError> {
+            let renamed = sqlx::query(RENAME).bind(sale).bind(new_name).execute(&mut *connection);
+            if renamed.await?.rows_affected() == 1 {
+                return Ok(());
+            }
+            let Installation { sale: owner, .. } =
+                sqlx::query_as(READ).fetch_one(connection).await?;
+            Err(ReleaseError::NotTheOwner { owner, sale: sale.to_owned() })
+        }
+    };
+}
+
+statements!(archive_on_postgres, rename_on_postgres, PgConnection);
+statements!(archive_on_sqlite, rename_on_sqlite, SqliteConnection);
+
+impl PostgresLedger {
+    async fn claim(&self, sale: &str) -> Result<Installation, LedgerError> {
+        Ok(sqlx::query_as(CLAIM).bind(sale).fetch_one(&self.pool).await?)
+    }
+
+    async fn installation(&self) -> Result<Installation, LedgerError> {
+        Ok(sqlx::query_as(READ).fetch_one(&self.pool).await?)
+    }
+
+    async fn release(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
+        let mut transaction = self.begin().await?;
+        let released = release_on_postgres(&mut transaction, sale, force).await;
+        transaction.end(released).await
+    }
+
+    async fn rename(&self, sale: &str, new_name: &str) -> Result<(), ReleaseError> {
+        let mut connection = self.pool.acquire().await?;
+        rename_on_postgres(&mut connection, sale, Some(new_name)).await
+    }
+}
+
+async fn release_on_postgres(
+    connection: &mut PgConnection,
+    sale: &str,
+    force: bool,
+) -> Result<(), ReleaseError> {
+    rename_on_postgres(connection, sale, None).await?;
+    let connections = sqlx::query_scalar(OTHER_CONNECTIONS)
+        .bind(postgres::APPLICATION_NAME)
+        .fetch_one(&mut *connection)
+        .await?;
+    if connections > 0 && !force {
+        return Err(ReleaseError::InUse { connections });
+    }
+    sqlx::query(LOCK).execute(&mut *connection).await?;
+    archive_on_postgres(connection, sale).await
+}
+
+async fn release_on_sqlite(
+    connection: &mut SqliteConnection,
+    sale: &str,
+) -> Result<(), ReleaseError> {
+    rename_on_sqlite(connection, sale, None).await?;
+    archive_on_sqlite(connection, sale).await
+}
+
+impl SqliteLedger {
+    async fn claim(&self, sale: &str) -> Result<Installation, LedgerError> {
+        Ok(sqlx::query_as(CLAIM).bind(sale).fetch_one(&self.writer).await?)
+    }
+
+    async fn installation(&self) -> Result<Installation, LedgerError> {
+        Ok(sqlx::query_as(READ).fetch_one(&self.readers).await?)
+    }
+
+    /// Other processes cannot be seen.
+    async fn release(&self, sale: &str, _force: bool) -> Result<(), ReleaseError> {
+        let mut transaction = self.begin().await?;
+        let released = release_on_sqlite(&mut transaction, sale).await;
+        transaction.end(released).await
+    }
+
+    async fn rename(&self, sale: &str, new_name: &str) -> Result<(), ReleaseError> {
+        let mut connection = self.writer.acquire().await?;
+        rename_on_sqlite(&mut connection, sale, Some(new_name)).await
+    }
+}

@@ -1,0 +1,34 @@
+//! The ledger: accounts, products, stock, orders and coupons in PostgreSQL or SQLite.
+//!
+//! It decides every sale, in one transaction, and is right without any lock: units are taken only
+//! where they are left, and a transaction whose fencing token is not above all that came before is
+//! refused. It knows no Redis and no HTTP.
+
+mod allocation;
+mod calls;
+mod change;
+pub mod coupons;
+mod demand;
+mod error;
+mod follow;
+mod identity;
+mod installation;
+mod ledger;
+mod lookups;
+pub mod orders;
+mod postgres;
+mod sell;
+mod sql;
+mod sqlite;
+mod transaction;
+mod types;
+
+pub use change::{ProductChange, ProductDeclaration, ProductTerms};
+pub use demand::{Decided, Demand, undecided};
+pub use error::{LedgerError, UnusableDatabase};
+pub use follow::{DecidedOrder, Recorded, StockRow};
+pub use installation::ReleaseError;
+pub use ledger::Ledger;
+pub use lookups::{KeyedOrder, KeysPage, UnitsPage};
+pub use sell::Step;
+pub use types::{Account, Decision, Order, Outcome, Product, Purchase};

@@ -1,0 +1,298 @@
+//! Reads of many orders that are bounded and indexed: those of given keys or buyers, and all of them
+//! page by page. All use the index `(buyer, idempotency_key, line)`.
+
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use crate::calls::bounded;
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+use crate::postgres::PostgresLedger;
+use crate::sql;
+use crate::sqlite::{SqliteLedger, sell};
+use crate::types::Order;
+
+/// A purchase that an idempotency key led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedOrder {
+    /// The order.
+    pub id: Uuid,
+    /// What was bought.
+    pub product_id: String,
+    /// Who bought.
+    pub buyer: String,
+    /// How many units; 0 for an order of several products, which no purchase is.
+    pub quantity: i64,
+    /// The key.
+    pub idempotency_key: String,
+}
+
+impl KeyedOrder {
+    /// `None` for an order without a key.
+    #[must_use]
+    pub fn of(order: Order) -> Option<Self> {
+        let Order { id, product_id, buyer, quantity, idempotency_key, lines } = order;
+        let quantity = if lines == 1 { quantity } else { 0 };
+        Some(Self { id, product_id, buyer, quantity, idempotency_key: idempotency_key? })
+    }
+}
+
+/// Units that buyers have: of whole buyers, in order of their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitsPage {
+    /// Buyer, product, units.
+    pub units: Vec<(String, String, i64)>,
+    /// The last of these buyers, if there may be more.
+    pub next: Option<String>,
+}
+
+/// Orders with a key, in order of buyer and key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeysPage {
+    /// Those that have a key.
+    pub orders: Vec<KeyedOrder>,
+    /// Buyer and key from which to go on, if there may be more.
+    pub next: Option<(String, String)>,
+}
+
+type OrderRow<Id> = (Id, String, String, i64, Option<String>, i64);
+
+fn keys_page<Id: Into<Uuid>>(rows: Vec<OrderRow<Id>>, limit: i64) -> KeysPage {
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    // Rows without a key are the first of a buyer or the last, by the database: they are passed once.
+    let end = |row: &OrderRow<Id>| (row.2.clone(), row.4.clone().unwrap_or_default());
+    let next = rows.last().filter(|_| is_full).map(end);
+    let order = |(id, product_id, buyer, quantity, idempotency_key, lines): OrderRow<Id>| {
+        let id = id.into();
+        KeyedOrder::of(Order { id, product_id, buyer, quantity, idempotency_key, lines })
+    };
+    KeysPage { orders: rows.into_iter().filter_map(order).collect(), next }
+}
+
+const KEYED_AFTER: &str = concat!(
+    "SELECT ",
+    sql::keyed_columns!(),
+    " FROM orders o WHERE (o.buyer, o.idempotency_key) > ($1, $2) AND o.line = 0 \
+     ORDER BY o.buyer, o.idempotency_key LIMIT $3"
+);
+
+const BOUGHT: &str = concat!(
+    "SELECT asked.buyer, CAST(coalesce(found.units, 0) AS BIGINT) \
+     FROM unnest($2::TEXT[]) AS asked (buyer) CROSS JOIN LATERAL \
+     (SELECT sum(quantity) AS units FROM orders \
+      WHERE product_id = $1 AND buyer = asked.buyer AND ",
+    sql::kept!(),
+    ") found"
+);
+
+/// Not summed up: the database reads no more rows than these, whatever its planner believes.
+const UNITS_AFTER: &str = concat!(
+    "SELECT buyer, product_id, quantity FROM orders WHERE buyer > $1 AND ",
+    sql::kept!(),
+    " ORDER BY buyer LIMIT $2"
+);
+
+const UNITS_OF: &str = concat!(
+    "SELECT buyer, product_id, CAST(sum(quantity) AS BIGINT) FROM orders WHERE buyer = $1 AND ",
+    sql::kept!(),
+    " GROUP BY buyer, product_id"
+);
+
+impl Ledger {
+    /// Calls `each` with buyer and key of every order of a product that has a key, one at a time:
+    /// false when there are more than `at_most`, of which it is called with some.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn each_key_of(
+        &self,
+        product_id: &str,
+        at_most: usize,
+        mut each: impl FnMut(&str, &str) + Send,
+    ) -> Result<bool, LedgerError> {
+        let limit = i64::try_from(at_most).unwrap_or(i64::MAX).saturating_add(1);
+        let mut rows: BoxStream<'_, sqlx::Result<(String, String)>> = match self {
+            Self::Postgres(ledger) => {
+                sqlx::query_as(sql::KEYS_OF).bind(product_id).bind(limit).fetch(&ledger.pool)
+            }
+            Self::Sqlite(ledger) => {
+                sqlx::query_as(sql::KEYS_OF).bind(product_id).bind(limit).fetch(&ledger.readers)
+            }
+        };
+        let mut count = 0;
+        while let Some((buyer, key)) = rows.try_next().await? {
+            count += 1;
+            each(&buyer, &key);
+        }
+        Ok(count <= at_most)
+    }
+
+    /// The orders of those of these buyers' keys that have one, in any order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn orders_by_keys(
+        &self,
+        asked: &[(String, String)],
+    ) -> Result<Vec<Order>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.orders_by_keys(asked)) }).await
+    }
+
+    /// Orders with a key, in order of buyer and key, from the one after these; `limit` rows are read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keyed_after(
+        &self,
+        (buyer, key): (&str, &str),
+        limit: i64,
+    ) -> Result<KeysPage, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.keyed_after(buyer, key, limit)) }).await
+    }
+
+    /// Units of a product that each of these buyers has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn bought_by(
+        &self,
+        product_id: &str,
+        buyers: &[String],
+    ) -> Result<Vec<(String, i64)>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.bought_by(product_id, buyers)) }).await
+    }
+
+    /// Units of all products that buyers have, from the buyer after this one; some `limit` rows are
+    /// read and kept.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn units_after(&self, buyer: &str, limit: i64) -> Result<UnitsPage, LedgerError> {
+        let read = async { either!(self, ledger => ledger.units_after(buyer, limit)) };
+        let mut rows = bounded(read).await?;
+        if i64::try_from(rows.len()).is_ok_and(|count| count < limit) {
+            return Ok(UnitsPage { units: summed(rows), next: None });
+        }
+        // The last buyer's rows may go on.
+        let Some(cut) = rows.pop().map(|(buyer, ..)| buyer) else {
+            return Ok(UnitsPage::default());
+        };
+        rows.retain(|(buyer, ..)| *buyer != cut);
+        if let Some((next, ..)) = rows.last() {
+            let next = Some(next.clone());
+            return Ok(UnitsPage { units: summed(rows), next });
+        }
+        let units = bounded(async { either!(self, ledger => ledger.units_of(&cut)) }).await?;
+        Ok(UnitsPage { units, next: Some(cut) })
+    }
+}
+
+/// Of rows in order of the buyers.
+fn summed(rows: Vec<(String, String, i64)>) -> Vec<(String, String, i64)> {
+    let mut sums: Vec<(String, String, i64)> = Vec::new();
+    let mut first_of_buyer = 0;
+    for (buyer, product, units) in rows {
+        if sums.last().is_some_and(|(last, ..)| *last != buyer) {
+            first_of_buyer = sums.len();
+        }
+        let of_buyer = sums.get_mut(first_of_buyer..).unwrap_or_default();
+        match of_buyer.iter_mut().find(|(_, same, _)| *same == product) {
+            Some((.., sum)) => *sum += units,
+            None => sums.push((buyer, product, units)),
+        }
+    }
+    sums
+}
+
+impl PostgresLedger {
+    async fn orders_by_keys(&self, asked: &[(String, String)]) -> Result<Vec<Order>, LedgerError> {
+        let (buyers, keys): (Vec<&str>, Vec<&str>) =
+            asked.iter().map(|(buyer, key)| (buyer.as_str(), key.as_str())).unzip();
+        Ok(sqlx::query_as(sql::ORDERS_BY_KEYS)
+            .bind(buyers)
+            .bind(keys)
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
+    async fn keyed_after(
+        &self,
+        buyer: &str,
+        key: &str,
+        limit: i64,
+    ) -> Result<KeysPage, LedgerError> {
+        let query = sqlx::query_as(KEYED_AFTER).bind(buyer).bind(key).bind(limit);
+        let rows: Vec<OrderRow<Uuid>> = query.fetch_all(&self.pool).await?;
+        Ok(keys_page(rows, limit))
+    }
+
+    async fn bought_by(
+        &self,
+        product_id: &str,
+        buyers: &[String],
+    ) -> Result<Vec<(String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(BOUGHT).bind(product_id).bind(buyers).fetch_all(&self.pool).await?)
+    }
+
+    async fn units_after(
+        &self,
+        buyer: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(UNITS_AFTER).bind(buyer).bind(limit).fetch_all(&self.pool).await?)
+    }
+
+    async fn units_of(&self, buyer: &str) -> Result<Vec<(String, String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(UNITS_OF).bind(buyer).fetch_all(&self.pool).await?)
+    }
+}
+
+impl SqliteLedger {
+    async fn orders_by_keys(&self, asked: &[(String, String)]) -> Result<Vec<Order>, LedgerError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut orders = Vec::new();
+        for (buyer, key) in asked {
+            orders.extend(sell::find_order(&mut connection, buyer, key).await?);
+        }
+        Ok(orders)
+    }
+
+    async fn keyed_after(
+        &self,
+        buyer: &str,
+        key: &str,
+        limit: i64,
+    ) -> Result<KeysPage, LedgerError> {
+        let query = sqlx::query_as(KEYED_AFTER).bind(buyer).bind(key).bind(limit);
+        let rows: Vec<OrderRow<Hyphenated>> = query.fetch_all(&self.readers).await?;
+        Ok(keys_page(rows, limit))
+    }
+
+    async fn bought_by(
+        &self,
+        product_id: &str,
+        buyers: &[String],
+    ) -> Result<Vec<(String, i64)>, LedgerError> {
+        let mut connection = self.readers.acquire().await?;
+        let mut bought = Vec::new();
+        for buyer in buyers {
+            let units = sell::bought(&mut connection, product_id, buyer).await?;
+            bought.push((buyer.clone(), units));
+        }
+        Ok(bought)
+    }
+
+    async fn units_after(
+        &self,
+        buyer: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(UNITS_AFTER).bind(buyer).bind(limit).fetch_all(&self.readers).await?)
+    }
+
+    async fn units_of(&self, buyer: &str) -> Result<Vec<(String, String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(UNITS_OF).bind(buyer).fetch_all(&self.readers).await?)
+    }
+}

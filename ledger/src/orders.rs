@@ -1,0 +1,99 @@
+//! Orders: several products at once, their states, and the way back.
+//!
+//! [`Ledger::settle`] does what is asked for under the locks of all products it touches, in one
+//! transaction. What gives units back changes the state by a conditional statement in the same
+//! transaction, so units come back once, however often it is asked for.
+
+mod allocation;
+mod postgres;
+mod rows;
+mod sql;
+mod sqlite;
+mod types;
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+pub use self::types::{
+    Change, NewOrder, OrderLine, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
+};
+use crate::calls::bounded;
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+
+impl Ledger {
+    /// Settles tasks that touch no product but these, in one transaction: first what gives units
+    /// back, then the orders in turn. Each product comes with the fencing token of its lock.
+    ///
+    /// # Errors
+    /// [`LedgerError::StaleTokens`], or as [`Ledger::sell`]: in every case nothing was changed, but
+    /// for a connection lost during the commit.
+    pub async fn settle(
+        &self,
+        tokens: &BTreeMap<String, i64>,
+        tasks: &[&Task],
+    ) -> Result<Settlement, LedgerError> {
+        loop {
+            let settlement = either!(self, ledger => ledger.settle(tokens, tasks));
+            if !matches!(&settlement, Err(error) if error.is_crossed_keys()) {
+                return settlement;
+            }
+        }
+    }
+
+    /// Writes down that an order was paid, which takes no lock: no units move.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pay(&self, id: Uuid, reference: Option<&str>) -> Result<Settled, LedgerError> {
+        let change = Change::Pay { reference: reference.map(str::to_owned) };
+        bounded(async {
+            loop {
+                let paid = either!(self, ledger => ledger.change_state(id, &change));
+                match paid {
+                    Err(error) if error.is_crossed_keys() => {}
+                    Ok(Some(order)) => return Ok(Settled::Done(order)),
+                    Ok(None) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            let order = either!(self, ledger => ledger.placed(id))?;
+            Ok(Settled::of_unchanged(order, &change))
+        })
+        .await
+    }
+
+    /// The order with this id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.placed(id)) }).await
+    }
+
+    /// The order that this key of this buyer led to.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn placed_by_key(
+        &self,
+        buyer: &str,
+        key: &str,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.placed_by_key(buyer, key)) }).await
+    }
+
+    /// A buyer's orders, newest first, at most `limit`, from the one that comes `after` another.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn placed_by(
+        &self,
+        buyer: &str,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<PlacedOrder>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.placed_by(buyer, after, limit)) }).await
+    }
+}

@@ -1,0 +1,211 @@
+//! The decision itself, without a database: who gets what, in order of arrival, all or nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::types::{NewOrder, PlacedOrder, Settled, Task};
+
+/// What the transaction read, and what it decides from it.
+pub(crate) struct OrderAllocation {
+    /// What was left of each product before.
+    before: BTreeMap<String, i64>,
+    /// What is left of it now.
+    pub(crate) available: BTreeMap<String, i64>,
+    /// Products that were deleted: nothing of them is sold, but what was sold can be given back.
+    deleted: BTreeSet<String>,
+    /// Units one buyer may have of a product.
+    pub(crate) limits: HashMap<String, i64>,
+    /// Units that a buyer has of a product already, by both.
+    pub(crate) bought: HashMap<(String, String), i64>,
+    /// Orders that exist under keys of these tasks, by buyer and key.
+    pub(crate) existing: HashMap<(String, String), PlacedOrder>,
+    /// Orders that are to be written.
+    pub(crate) placed: Vec<PlacedOrder>,
+}
+
+impl OrderAllocation {
+    pub(crate) fn new(available: BTreeMap<String, i64>) -> Self {
+        Self {
+            before: available.clone(),
+            available,
+            deleted: BTreeSet::new(),
+            limits: HashMap::new(),
+            bought: HashMap::new(),
+            existing: HashMap::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    /// From the rows: what is left of each product, and whether it was deleted.
+    pub(crate) fn of_rows(rows: BTreeMap<String, (i64, bool)>) -> Self {
+        let deleted = rows.iter().filter(|(_, (_, deleted))| *deleted);
+        let deleted = deleted.map(|(product, _)| product.clone()).collect();
+        let left = rows.into_iter().map(|(product, (units, _))| (product, units));
+        Self { deleted, ..Self::new(left.collect()) }
+    }
+
+    /// What is left of each product that is on sale.
+    pub(crate) fn on_sale(self) -> BTreeMap<String, i64> {
+        let Self { mut available, deleted, .. } = self;
+        available.retain(|product, _| !deleted.contains(product));
+        available
+    }
+
+    /// The units of an order whose state was just changed are there again.
+    pub(crate) fn give_back(&mut self, order: &PlacedOrder) {
+        for line in &order.lines {
+            *self.available.entry(line.product_id.clone()).or_default() += line.quantity;
+        }
+    }
+
+    /// Takes all lines, or none.
+    pub(crate) fn place(&mut self, new: &NewOrder) -> Settled {
+        let key = new.idempotency_key.as_ref().map(|key| (new.buyer.clone(), key.clone()));
+        if let Some(order) = key.as_ref().and_then(|key| self.existing.get(key)) {
+            return Settled::of_existing(order.clone(), &new.lines);
+        }
+        for line in &new.lines {
+            let left = self.available.get(&line.product_id).copied().unwrap_or(0);
+            if line.quantity > left || self.deleted.contains(&line.product_id) {
+                return Settled::SoldOut(line.product_id.clone());
+            }
+        }
+        for line in &new.lines {
+            let bought = (new.buyer.clone(), line.product_id.clone());
+            let bought = self.bought.get(&bought).copied().unwrap_or(0);
+            let limit = self.limits.get(&line.product_id);
+            if limit.is_some_and(|limit| bought.saturating_add(line.quantity) > *limit) {
+                return Settled::LimitReached(line.product_id.clone());
+            }
+        }
+        for line in &new.lines {
+            *self.available.entry(line.product_id.clone()).or_default() -= line.quantity;
+            *self.bought.entry((new.buyer.clone(), line.product_id.clone())).or_default() +=
+                line.quantity;
+        }
+        let order = PlacedOrder {
+            id: Uuid::now_v7(),
+            buyer: new.buyer.clone(),
+            state: new.state,
+            lines: new.lines.clone(),
+            idempotency_key: new.idempotency_key.clone(),
+            payment_reference: None,
+        };
+        if let Some(key) = key {
+            self.existing.insert(key, order.clone());
+        }
+        self.placed.push(order.clone());
+        Settled::Done(order)
+    }
+
+    /// By how much what is left of each product changed.
+    pub(crate) fn moved(&self) -> Vec<(&str, i64)> {
+        let moved =
+            |(product, units): (&String, &i64)| units - self.before.get(product).unwrap_or(&0);
+        let moved = self.available.iter().map(|entry| (entry.0.as_str(), moved(entry)));
+        moved.filter(|(_, units)| *units != 0).collect()
+    }
+}
+
+/// The orders among the tasks.
+pub(crate) fn new_orders<'a>(tasks: &[&'a Task]) -> Vec<&'a NewOrder> {
+    let order = |task: &&'a Task| match task {
+        Task::Place(order) => Some(order),
+        Task::GiveBack { .. } => None,
+    };
+    tasks.iter().filter_map(order).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::{OrderLine, OrderState};
+    use super::*;
+
+    fn lines(lines: &[(&str, i64)]) -> Vec<OrderLine> {
+        let line = |(product_id, quantity): &(&str, i64)| OrderLine {
+            product_id: (*product_id).to_owned(),
+            quantity: *quantity,
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn new(buyer: &str, of: &[(&str, i64)], key: Option<&str>) -> NewOrder {
+        NewOrder {
+            buyer: buyer.to_owned(),
+            lines: lines(of),
+            idempotency_key: key.map(str::to_owned),
+            state: OrderState::Confirmed,
+        }
+    }
+
+    fn allocation(available: &[(&str, i64)]) -> OrderAllocation {
+        let units = available.iter().map(|(product, units)| ((*product).to_owned(), *units));
+        OrderAllocation::new(units.collect())
+    }
+
+    #[test]
+    fn an_order_that_is_short_of_one_product_takes_nothing_of_the_others() {
+        let mut allocation = allocation(&[("a", 2), ("b", 1)]);
+        let short = allocation.place(&new("ann", &[("a", 1), ("b", 2)], None));
+        assert_eq!(short, Settled::SoldOut("b".to_owned()));
+        assert_eq!((allocation.moved(), allocation.placed.len()), (vec![], 0));
+        assert!(matches!(
+            allocation.place(&new("bob", &[("a", 2), ("b", 1)], None)),
+            Settled::Done(_)
+        ));
+        assert_eq!(allocation.moved(), [("a", -2), ("b", -1)]);
+    }
+
+    #[test]
+    fn a_limit_of_one_product_refuses_the_whole_order_and_counts_within_the_batch() {
+        let mut allocation = allocation(&[("a", 9), ("b", 9)]);
+        allocation.limits.insert("b".to_owned(), 2);
+        allocation.bought.insert(("ann".to_owned(), "b".to_owned()), 1);
+        let order = new("ann", &[("a", 1), ("b", 1)], None);
+        assert!(matches!(allocation.place(&order), Settled::Done(_)));
+        assert_eq!(allocation.place(&order), Settled::LimitReached("b".to_owned()));
+        assert_eq!(allocation.moved(), [("a", -1), ("b", -1)]);
+    }
+
+    #[test]
+    fn a_key_orders_once_even_within_a_batch_and_when_all_is_sold() {
+        let mut allocation = allocation(&[("a", 1)]);
+        let order = new("ann", &[("a", 1)], Some("k"));
+        let Settled::Done(placed) = allocation.place(&order) else { panic!("there is one") };
+        assert_eq!(allocation.place(&order), Settled::DoneBefore(placed));
+        assert_eq!(allocation.place(&new("ann", &[("a", 2)], Some("k"))), Settled::KeyReused);
+        let other = new("bob", &[("a", 1)], Some("k"));
+        assert_eq!(allocation.place(&other), Settled::SoldOut("a".to_owned()));
+    }
+
+    #[test]
+    fn of_a_deleted_product_nothing_is_sold_and_what_comes_back_is_not_told() {
+        let rows = [("a", (5, true)), ("b", (5, false))];
+        let rows = rows.map(|(product, row)| (product.to_owned(), row));
+        let mut allocation = OrderAllocation::of_rows(BTreeMap::from(rows));
+        let order = new("ann", &[("a", 1), ("b", 1)], None);
+        assert_eq!(allocation.place(&order), Settled::SoldOut("a".to_owned()));
+        assert!(matches!(allocation.place(&new("ann", &[("b", 1)], None)), Settled::Done(_)));
+        assert_eq!(allocation.on_sale(), BTreeMap::from([("b".to_owned(), 4)]));
+    }
+
+    #[test]
+    fn what_was_given_back_can_be_bought() {
+        let mut allocation = allocation(&[("a", 0)]);
+        let Settled::SoldOut(_) = allocation.place(&new("ann", &[("a", 1)], None)) else {
+            panic!("there is none")
+        };
+        let back = PlacedOrder {
+            id: Uuid::nil(),
+            buyer: "bob".to_owned(),
+            state: OrderState::Cancelled,
+            lines: lines(&[("a", 1)]),
+            idempotency_key: None,
+            payment_reference: None,
+        };
+        allocation.give_back(&back);
+        assert!(matches!(allocation.place(&new("ann", &[("a", 1)], None)), Settled::Done(_)));
+        assert_eq!(allocation.moved(), []);
+    }
+}

@@ -1,0 +1,53 @@
+//! Statements that mean the same in both databases.
+
+/// One row for each line, as `rows::Row` has it.
+macro_rules! columns {
+    () => {
+        "id, line, product_id, buyer, quantity, state, idempotency_key, payment_reference"
+    };
+}
+
+macro_rules! open {
+    () => {
+        "state IN ('pending', 'confirmed')"
+    };
+}
+
+#[cfg(test)]
+pub(crate) const OPEN: &str = open!();
+
+/// Changes the state of an order that is still open; nothing for any other. Whoever does the same
+/// at the same time waits for this one's commit, and then finds the order changed.
+pub(crate) const CHANGE_STATE: &str = concat!(
+    "UPDATE orders SET state = $2, payment_reference = coalesce($3, payment_reference) ",
+    "WHERE id = $1 AND ",
+    open!(),
+    " RETURNING ",
+    columns!()
+);
+
+pub(crate) const PLACED: &str = concat!("SELECT ", columns!(), " FROM orders WHERE id = $1");
+
+pub(crate) const PLACED_BY_KEY: &str =
+    concat!("SELECT ", columns!(), " FROM orders WHERE buyer = $1 AND idempotency_key = $2");
+
+/// PostgreSQL only; one look into the index for each.
+pub(crate) const PLACED_BY_KEYS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (name, key) CROSS JOIN LATERAL ",
+    "(SELECT * FROM orders WHERE buyer = asked.name AND idempotency_key = asked.key) found"
+);
+
+/// Ids are in order of time.
+pub(crate) const PLACED_BY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM orders WHERE id IN (SELECT id FROM orders WHERE buyer = $1 AND line = 0 ",
+    "AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3)"
+);
+
+/// Takes units (a negative number) or gives them back, if they are there and no later holder has
+/// come.
+pub(crate) const MOVE_UNITS: &str = "UPDATE stock SET available = available + $2 \
+     WHERE product_id = $1 AND available + $2 >= 0 AND fence = $3";

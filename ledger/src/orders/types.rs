@@ -1,0 +1,258 @@
+//! An order of several products, its states, and what is asked for and comes of it.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+/// Units of one product in an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderLine {
+    /// What is bought.
+    pub product_id: String,
+    /// How many units.
+    pub quantity: i64,
+}
+
+/// Where an order stands. Units are taken with the order, and given back when it is cancelled or
+/// not paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderState {
+    /// Waits for its payment.
+    Pending,
+    /// Sold, whenever it is paid for.
+    Confirmed,
+    /// Final.
+    Paid,
+    /// Final; the units are back.
+    Cancelled,
+    /// Final; the units are back.
+    PaymentFailed,
+}
+
+impl OrderState {
+    const ALL: [Self; 5] =
+        [Self::Pending, Self::Confirmed, Self::Paid, Self::Cancelled, Self::PaymentFailed];
+
+    /// As the database and the API have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::PaymentFailed => "payment_failed",
+        }
+    }
+
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether it may still change; `sql::OPEN` says the same.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Confirmed)
+    }
+}
+
+/// An order as it is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedOrder {
+    /// In order of time.
+    pub id: Uuid,
+    /// Who bought.
+    pub buyer: String,
+    /// Where it stands.
+    pub state: OrderState,
+    /// By product.
+    pub lines: Vec<OrderLine>,
+    /// The key it came with.
+    pub idempotency_key: Option<String>,
+    /// What the payment service calls the payment.
+    pub payment_reference: Option<String>,
+}
+
+/// An order that asks for a decision: all of it or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOrder {
+    /// Who buys.
+    pub buyer: String,
+    /// By product, each once.
+    pub lines: Vec<OrderLine>,
+    /// The same key of the same buyer is the same order.
+    pub idempotency_key: Option<String>,
+    /// What it begins as.
+    pub state: OrderState,
+}
+
+/// What becomes of an order after it was placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The buyer does not want it any more.
+    Cancel,
+    /// It was paid.
+    Pay {
+        /// See [`PlacedOrder::payment_reference`].
+        reference: Option<String>,
+    },
+    /// It was not paid.
+    FailPayment {
+        /// See [`PlacedOrder::payment_reference`].
+        reference: Option<String>,
+    },
+}
+
+/// What a change comes to for an order as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be made.
+    Open,
+    /// It was made before.
+    Made,
+    /// Something else was made before.
+    Refused,
+}
+
+impl Change {
+    /// The state it leads to.
+    #[must_use]
+    pub fn target(&self) -> OrderState {
+        match self {
+            Self::Cancel => OrderState::Cancelled,
+            Self::Pay { .. } => OrderState::Paid,
+            Self::FailPayment { .. } => OrderState::PaymentFailed,
+        }
+    }
+
+    pub(crate) fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Cancel => None,
+            Self::Pay { reference } | Self::FailPayment { reference } => reference.as_deref(),
+        }
+    }
+
+    /// What it comes to for this order. A report that names another payment is another report.
+    #[must_use]
+    pub fn standing(&self, order: &PlacedOrder) -> Standing {
+        let same_payment =
+            self.reference().is_none_or(|one| order.payment_reference.as_deref() == Some(one));
+        match order.state {
+            state if state.is_open() => Standing::Open,
+            state if state == self.target() && same_payment => Standing::Made,
+            _ => Standing::Refused,
+        }
+    }
+}
+
+/// What is asked for under the locks of all products in question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Take units.
+    Place(NewOrder),
+    /// Give the units of an order back, by cancelling it or because its payment failed.
+    GiveBack {
+        /// The order.
+        id: Uuid,
+        /// Why.
+        change: Change,
+    },
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// Placed or changed now.
+    Done(PlacedOrder),
+    /// Placed under the same key, or changed so, before: the order as it is.
+    DoneBefore(PlacedOrder),
+    /// The key was used before for another order.
+    KeyReused,
+    /// Fewer units of this product are left than were asked for.
+    SoldOut(String),
+    /// The buyer would have more of this product than is allowed.
+    LimitReached(String),
+    /// The order is in this state, which the change does not start from.
+    Refused(OrderState),
+    /// There is no such order.
+    UnknownOrder,
+}
+
+impl Settled {
+    /// What an order comes to whose key already led to `order`.
+    #[must_use]
+    pub fn of_existing(order: PlacedOrder, lines: &[OrderLine]) -> Self {
+        if order.lines == lines { Self::DoneBefore(order) } else { Self::KeyReused }
+    }
+
+    /// What a change comes to that was not made now.
+    #[must_use]
+    pub fn of_unchanged(order: Option<PlacedOrder>, change: &Change) -> Self {
+        match order.map(|order| (change.standing(&order), order)) {
+            None => Self::UnknownOrder,
+            Some((Standing::Made, order)) => Self::DoneBefore(order),
+            Some((_, order)) => Self::Refused(order.state),
+        }
+    }
+}
+
+/// What one transaction settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// One for each task, in their order.
+    pub outcomes: Vec<Settled>,
+    /// Units left of each product after it.
+    pub available: BTreeMap<String, i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::orders::sql;
+
+    fn order(state: OrderState, reference: Option<&str>) -> PlacedOrder {
+        PlacedOrder {
+            id: Uuid::nil(),
+            buyer: "ann".to_owned(),
+            state,
+            lines: Vec::new(),
+            idempotency_key: None,
+            payment_reference: reference.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn an_open_order_takes_any_change_and_a_final_one_none_but_the_same_again() {
+        let changes = [
+            Change::Cancel,
+            Change::Pay { reference: None },
+            Change::FailPayment { reference: None },
+        ];
+        for change in &changes {
+            for state in OrderState::ALL {
+                let expected = match state {
+                    OrderState::Pending | OrderState::Confirmed => Standing::Open,
+                    state if state == change.target() => Standing::Made,
+                    _ => Standing::Refused,
+                };
+                assert_eq!(change.standing(&order(state, Some("p1"))), expected, "{change:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_payment_is_not_the_first_one_again() {
+        let paid = order(OrderState::Paid, Some("p1"));
+        let report = |reference: &str| Change::Pay { reference: Some(reference.to_owned()) };
+        assert_eq!(report("p1").standing(&paid), Standing::Made);
+        assert_eq!(report("p2").standing(&paid), Standing::Refused);
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for state in OrderState::ALL {
+            assert_eq!(OrderState::of(state.name()), Some(state));
+            assert_eq!(sql::OPEN.contains(&format!("'{}'", state.name())), state.is_open());
+        }
+    }
+}

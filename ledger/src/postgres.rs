@@ -1,0 +1,145 @@
+//! The ledger in PostgreSQL.
+
+pub(crate) mod rows;
+mod sell;
+mod sessions;
+
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection, Postgres};
+
+use crate::calls::{ACQUIRE_TIMEOUT, answers, beside_later_ones};
+use crate::change::{self, ProductChange};
+use crate::demand::{Decided, Demand};
+use crate::error::LedgerError;
+use crate::sql;
+use crate::transaction::Transaction;
+use crate::types::{Account, Decision, Product};
+
+/// What the app's connections are called in `pg_stat_activity`.
+pub(crate) const APPLICATION_NAME: &str = "flashsale";
+
+pub(crate) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| beside_later_ones(sqlx::migrate!("migrations/postgres")));
+
+/// Unless there is an account of this id, in whatever spelling: such were made before ids that differ
+/// in case only became one.
+const CREATE_ACCOUNT: &str = "INSERT INTO accounts (id, password_hash, role) \
+     SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT) \
+     WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE lower(id COLLATE \"C\") = lower($1 COLLATE \"C\")) \
+     ON CONFLICT (id) DO NOTHING";
+
+/// The account of this spelling, or else of any; of several, which are as old, the first.
+const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
+     WHERE lower(id COLLATE \"C\") = lower($1 COLLATE \"C\") ORDER BY id = $1 DESC, created_at, id LIMIT 1";
+
+/// sqlx's own record of the first migration; it is part of a dump, as the tables are.
+const TABLES_MADE_AT: &str = "SELECT to_char(installed_on AT TIME ZONE 'UTC', \
+     'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM _sqlx_migrations ORDER BY version LIMIT 1";
+
+/// See [`crate::Ledger`].
+#[derive(Debug, Clone)]
+pub struct PostgresLedger {
+    pub(crate) pool: PgPool,
+}
+
+impl PostgresLedger {
+    pub(crate) fn connect_lazy(url: &str, max_connections: u32) -> Result<Self, LedgerError> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name(APPLICATION_NAME)
+            // No column is a floating-point number, and PgBouncer refuses the setting.
+            .extra_float_digits(None);
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            // A sale begins with a burst: connecting then would cost its first buyers the time.
+            .min_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| Box::pin(made_ready(connection)))
+            .after_release(|connection, _| Box::pin(answers(connection)))
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Transaction<Postgres>, LedgerError> {
+        Transaction::begin(&self.pool, "BEGIN").await
+    }
+
+    pub(crate) async fn migrate(&self) -> Result<(), LedgerError> {
+        let mut connection = sessions::connect(&self.pool.connect_options()).await?;
+        // Takes an advisory lock, so replicas that start together wait for each other. It is kept
+        // when the migration fails, so the connection is not the pool's.
+        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
+        connection.close().await?;
+        Ok(migrated?)
+    }
+
+    pub(crate) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
+        let done = sqlx::query(CREATE_ACCOUNT)
+            .bind(&account.id)
+            .bind(&account.password_hash)
+            .bind(&account.role)
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn account(&self, id: &str) -> Result<Option<Account>, LedgerError> {
+        Ok(sqlx::query_as(ACCOUNT).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    pub(crate) async fn set_admin_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+    ) -> Result<(), LedgerError> {
+        let set = sqlx::query(sql::SET_ADMIN_PASSWORD).bind(id).bind(password_hash);
+        set.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn tables_made_at(&self) -> Result<Option<String>, LedgerError> {
+        Ok(sqlx::query_scalar(TABLES_MADE_AT).fetch_optional(&self.pool).await?)
+    }
+
+    pub(crate) async fn products(&self) -> Result<Vec<Product>, LedgerError> {
+        Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.pool).await?)
+    }
+
+    pub(crate) async fn sell_all(
+        &self,
+        demands: &[Demand<'_>],
+    ) -> Result<Vec<Option<Decision>>, LedgerError> {
+        sell::sell_all(&self.pool, demands).await
+    }
+
+    pub(crate) async fn sell_by_rules(
+        &self,
+        demands: &[Demand<'_>],
+    ) -> Result<Decided, LedgerError> {
+        sell::sell_by_rules(&self.pool, demands).await
+    }
+
+    pub(crate) async fn deleted_products(&self) -> Result<Vec<(String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(sql::DELETED_PRODUCTS).fetch_all(&self.pool).await?)
+    }
+
+    pub(crate) async fn change(
+        &self,
+        change: &ProductChange,
+        token: i64,
+    ) -> Result<Option<Product>, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let product = change::on_postgres(&mut transaction, change, token).await;
+        transaction.end(product).await
+    }
+}
+
+async fn made_ready(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // A replica that freezes in the middle of a sale would keep its product's row from all others.
+    let limit = sqlx::raw_sql("SET idle_in_transaction_session_timeout = '2s'");
+    limit.execute(&mut *connection).await?;
+    sell::prepare(connection).await
+}

@@ -1,0 +1,8 @@
+//! Orders as rows of a statement.
+
+use uuid::Uuid;
+
+/// An order as a row: its id, buyer, quantity and idempotency key.
+pub(crate) type Row<'a> = (Uuid, &'a str, i64, Option<&'a str>);
+/// Such rows as PostgreSQL takes many at once.
+pub(crate) type Columns<'a> = (Vec<Uuid>, Vec<&'a str>, Vec<i64>, Vec<Option<&'a str>>);

@@ -1,0 +1,285 @@
+//! The sale itself, in statements that are transactions: one where all who wait are sold to, or a
+//! look at the products and then one that changes those that are as they were.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::postgres::PgPool;
+use sqlx::{Executor, PgConnection, SqlSafeStr};
+
+use super::rows::{Columns, Row};
+use crate::demand::{Decided, Demand, ProductState};
+use crate::error::LedgerError;
+use crate::sql;
+use crate::types::{Decision, Order, Outcome, Purchase};
+
+/// Whoever waits for a product gets what he asked for, or none of them: the token is above all
+/// others, the units are there, and no buyer is limited. Nobody gets anything if a key was used
+/// before. A statement is a transaction, so that costs one round trip, for all products together.
+const SELL_ALL: &str = "WITH taken AS (\
+       UPDATE stock SET fence = token, available = available - units \
+       FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) WITH ORDINALITY \
+         AS demand (product, token, units, number) \
+       WHERE product_id = product AND fence < token AND available >= units \
+         AND deleted_at IS NULL AND NOT EXISTS \
+         (SELECT FROM products WHERE id = product AND max_per_buyer IS NOT NULL) \
+       RETURNING number, product_id, fence, available), \
+     sold AS (\
+       INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+       SELECT id, product_id, buyer, quantity, key, fence \
+       FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
+         AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
+       ORDER BY buyer, key) \
+     SELECT number, available FROM taken";
+
+/// What was decided from [`READ`], of the products whose fence is still the one that was read: all
+/// that changes a product, or who has how many of it, installs a token in the same transaction. A
+/// statement that waited for such a transaction sees its fence, though not its orders.
+const SELL_AS_READ: &str = "WITH taken AS (\
+       UPDATE stock SET fence = token, available = available - units \
+       FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $9::BIGINT[]) WITH ORDINALITY \
+         AS demand (product, token, units, seen, number) \
+       WHERE product_id = product AND fence = seen AND available >= units \
+         AND deleted_at IS NULL \
+       RETURNING number, product_id, fence, available), \
+     sold AS (\
+       INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+       SELECT id, product_id, buyer, quantity, key, fence \
+       FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
+         AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
+       ORDER BY buyer, key) \
+     SELECT number, available FROM taken";
+
+/// A row for each product ($1), with its fence, and one for each of the buyers ($2 product, $3
+/// buyer) of a limited product who has some of it. One statement, so that they belong together.
+const READ: &str = concat!(
+    "SELECT product_id, fence, available, max_per_buyer, NULL AS buyer, 0::BIGINT AS bought \
+     FROM stock JOIN products ON id = product_id \
+     WHERE product_id = ANY($1) AND deleted_at IS NULL \
+     UNION ALL \
+     SELECT product, 0, 0, NULL, asked.buyer, units::BIGINT \
+     FROM unnest($2::TEXT[], $3::TEXT[]) AS asked (product, buyer) \
+     JOIN products ON id = product AND max_per_buyer IS NOT NULL CROSS JOIN LATERAL \
+       (SELECT sum(quantity) AS units FROM orders \
+        WHERE buyer = asked.buyer AND product_id = asked.product AND ",
+    sql::kept!(),
+    ") had WHERE units IS NOT NULL"
+);
+
+/// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
+/// Statements that the database refuses, because its tables are not made yet, are prepared when they
+/// are first used.
+pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
+    for statement in [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ] {
+        match connection.prepare(statement.into_sql_str()).await {
+            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+type ReadRow = (String, i64, i64, Option<i64>, Option<String>, i64);
+
+/// Sales that one statement writes: for each its number, and what it takes.
+struct Sales<'a> {
+    demands: Vec<&'a Demand<'a>>,
+    orders: Vec<Vec<&'a Order>>,
+    /// For [`SELL_AS_READ`].
+    seen: Option<Vec<i64>>,
+}
+
+impl Sales<'_> {
+    /// Returns what is left of the products that were changed, by their position.
+    async fn write(&self, pool: &PgPool) -> Result<HashMap<usize, i64>, LedgerError> {
+        let Self { demands, orders, seen } = self;
+        let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
+        let tokens: Vec<i64> = demands.iter().map(|demand| demand.token).collect();
+        let units = |orders: &Vec<&Order>| orders.iter().map(|order| order.quantity).sum();
+        let units: Vec<i64> = orders.iter().map(units).collect();
+        let numbered = orders.iter().zip(1_i64..);
+        let numbers: Vec<i64> =
+            numbered.flat_map(|(orders, number)| orders.iter().map(move |_| number)).collect();
+        let (ids, buyers, quantities, keys): Columns<'_> =
+            orders.iter().flatten().copied().map(row).collect();
+        let statement = if seen.is_some() { SELL_AS_READ } else { SELL_ALL };
+        let query = sqlx::query_as(statement)
+            .bind(products)
+            .bind(tokens)
+            .bind(units)
+            .bind(numbers)
+            .bind(ids)
+            .bind(buyers)
+            .bind(quantities)
+            .bind(keys);
+        let query = if let Some(seen) = seen { query.bind(seen) } else { query };
+        let taken: Vec<(i64, i64)> = query.fetch_all(pool).await?;
+        let position = |(number, available)| Some((usize::try_from(number).ok()? - 1, available));
+        Ok(taken.into_iter().filter_map(position).collect())
+    }
+}
+
+/// `None` where not everybody can be sold to, or it cannot be told in one statement.
+pub(crate) async fn sell_all(
+    pool: &PgPool,
+    demands: &[Demand<'_>],
+) -> Result<Vec<Option<Decision>>, LedgerError> {
+    let sold: Vec<Vec<Order>> = demands.iter().map(Demand::orders).collect();
+    let sales = Sales {
+        demands: demands.iter().collect(),
+        orders: sold.iter().map(|orders| orders.iter().collect()).collect(),
+        seen: None,
+    };
+    let available = sales.write(pool).await?;
+    let decision = |(position, orders): (usize, Vec<Order>)| {
+        let available = *available.get(&position)?;
+        Some(Decision { outcomes: orders.into_iter().map(Outcome::Sold).collect(), available })
+    };
+    Ok(sold.into_iter().enumerate().map(decision).collect())
+}
+
+pub(crate) async fn sell_by_rules(
+    pool: &PgPool,
+    demands: &[Demand<'_>],
+) -> Result<Decided, LedgerError> {
+    let states = read(pool, demands).await?;
+    // After the fences: a key that was used since belongs to a transaction that moved one of them,
+    // or to another product, and then the orders' index refuses it.
+    let existing = existing(pool, demands).await?;
+    decide(pool, demands, states, existing).await
+}
+
+/// Decides from what was read, and writes it.
+async fn decide(
+    pool: &PgPool,
+    demands: &[Demand<'_>],
+    mut states: HashMap<String, ProductState>,
+    existing: HashMap<(String, String), Order>,
+) -> Result<Decided, LedgerError> {
+    let mut decided: Decided = demands.iter().map(|_| None).collect();
+    let mut rulings = Vec::new();
+    let mut keys = HashSet::new();
+    for (position, demand) in demands.iter().enumerate() {
+        let Some(state) = states.remove(demand.product_id) else {
+            decided[position] = Some(Err(LedgerError::UnknownProduct(demand.product_id.into())));
+            continue;
+        };
+        let seen = state.fence;
+        match state.allocation(demand, of(demand, &existing)) {
+            Err(error) => decided[position] = Some(Err(error)),
+            Ok(mut allocation) => {
+                let outcomes = allocation.decide(&demand.purchases);
+                // A key of two products at once: the second is decided when the first is written.
+                if is_free(&mut keys, &outcomes) {
+                    rulings.push((position, seen, outcomes));
+                }
+            }
+        }
+    }
+    if rulings.is_empty() {
+        return Ok(decided);
+    }
+    let sales = Sales {
+        demands: rulings.iter().map(|(position, ..)| &demands[*position]).collect(),
+        orders: rulings.iter().map(|(.., outcomes)| sold(outcomes)).collect(),
+        seen: Some(rulings.iter().map(|(_, seen, _)| *seen).collect()),
+    };
+    let available = sales.write(pool).await?;
+    for (number, (position, _, outcomes)) in rulings.into_iter().enumerate() {
+        let written = available.get(&number);
+        decided[position] = written.map(|&available| Ok(Decision { outcomes, available }));
+    }
+    Ok(decided)
+}
+
+fn sold(outcomes: &[Outcome]) -> Vec<&Order> {
+    outcomes
+        .iter()
+        .filter_map(|outcome| if let Outcome::Sold(order) = outcome { Some(order) } else { None })
+        .collect()
+}
+
+/// Whether no other product's order has one of these keys; then they are this one's.
+fn is_free(keys: &mut HashSet<(String, String)>, outcomes: &[Outcome]) -> bool {
+    let of = |order: &Order| Some((order.buyer.clone(), order.idempotency_key.clone()?));
+    let new: Vec<_> = sold(outcomes).into_iter().filter_map(of).collect();
+    let free = new.iter().all(|key| !keys.contains(key));
+    if free {
+        keys.extend(new);
+    }
+    free
+}
+
+fn row(order: &Order) -> Row<'_> {
+    let Order { id, buyer, quantity, idempotency_key, .. } = order;
+    (*id, buyer, *quantity, idempotency_key.as_deref())
+}
+
+async fn read(
+    pool: &PgPool,
+    demands: &[Demand<'_>],
+) -> Result<HashMap<String, ProductState>, LedgerError> {
+    let mut asked: Vec<(&str, &str)> = demands
+        .iter()
+        .flat_map(|demand| demand.purchases.iter().map(|p| (demand.product_id, p.buyer.as_str())))
+        .collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let (of, buyers): (Vec<&str>, Vec<&str>) = asked.into_iter().unzip();
+    let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
+    let rows: Vec<ReadRow> =
+        sqlx::query_as(READ).bind(products).bind(of).bind(buyers).fetch_all(pool).await?;
+    let mut states = HashMap::new();
+    let mut bought = Vec::new();
+    for (product_id, fence, available, max_per_buyer, buyer, units) in rows {
+        if let Some(buyer) = buyer {
+            bought.push((product_id, buyer, units));
+        } else {
+            let bought = HashMap::new();
+            let state = ProductState { fence, available, max_per_buyer, bought };
+            states.insert(product_id, state);
+        }
+    }
+    for (product_id, buyer, units) in bought {
+        if let Some(state) = states.get_mut(&product_id) {
+            state.bought.insert(buyer, units);
+        }
+    }
+    Ok(states)
+}
+
+/// Those orders whose keys the demand has.
+fn of(
+    demand: &Demand<'_>,
+    existing: &HashMap<(String, String), Order>,
+) -> HashMap<(String, String), Order> {
+    let find = |purchase: &&Purchase| {
+        let key = (purchase.buyer.clone(), purchase.idempotency_key.clone()?);
+        let order = existing.get(&key)?.clone();
+        Some((key, order))
+    };
+    demand.purchases.iter().filter_map(find).collect()
+}
+
+async fn existing(
+    pool: &PgPool,
+    demands: &[Demand<'_>],
+) -> Result<HashMap<(String, String), Order>, LedgerError> {
+    let purchases = demands.iter().flat_map(|demand| &demand.purchases);
+    let (buyers, keys): (Vec<&str>, Vec<&str>) = purchases
+        .filter_map(|purchase| {
+            Some((purchase.buyer.as_str(), purchase.idempotency_key.as_deref()?))
+        })
+        .unzip();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let orders: Vec<Order> =
+        sqlx::query_as(sql::ORDERS_BY_KEYS).bind(&buyers).bind(&keys).fetch_all(pool).await?;
+    let by_key =
+        |order: Order| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
+    Ok(orders.into_iter().filter_map(by_key).collect())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests hold transactions open themselves")]
+mod tests;

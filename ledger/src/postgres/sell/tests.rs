@@ -1,0 +1,171 @@
+//! What is decided from a look at the products, beside others who change them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{PgPool, Postgres, Transaction};
+use testkit::Postgres as Server;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::{Ledger, ProductDeclaration, Step, undecided};
+
+async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgPool) {
+    let server = Server::shared().unwrap();
+    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 4).unwrap();
+    ledger.migrate().await.unwrap();
+    for (id, max_per_buyer) in products {
+        let product = ProductDeclaration {
+            id: (*id).to_owned(),
+            name: "Console".to_owned(),
+            stock: 10,
+            max_per_buyer: *max_per_buyer,
+            wait_timeout_ms: None,
+            lease_time_ms: None,
+        };
+        ledger.declare(&product, 1).await.unwrap();
+    }
+    let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
+    let pool = postgres.pool.clone();
+    (server, ledger, pool)
+}
+
+fn purchase(buyer: &str, key: Option<&str>) -> Purchase {
+    Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key: key.map(str::to_owned) }
+}
+
+fn demand<'a>(product_id: &'a str, token: i64, purchases: &[&'a Purchase]) -> Demand<'a> {
+    Demand { product_id, token, purchases: purchases.to_vec() }
+}
+
+#[tokio::test]
+async fn the_statements_of_a_sale_are_prepared_on_a_new_connection() {
+    let (_server, _ledger, pool) = database(&[]).await;
+    // The first connections are older than the tables.
+    let (options, to) = (pool.options().clone(), (*pool.connect_options()).clone());
+    let pool = options.connect_with(to).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    let query = "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time";
+    let prepared: Vec<String> =
+        sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
+    assert_eq!(prepared[..4], [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ]);
+}
+
+/// A holder that outlived its lease: it sells to Ann and has not committed yet.
+async fn late_holder(pool: &PgPool, token: i64) -> Transaction<'static, Postgres> {
+    let mut late = pool.begin().await.unwrap();
+    sqlx::query("UPDATE stock SET fence = $1, available = available - 1")
+        .bind(token)
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO orders (id, product_id, buyer, quantity, fence) VALUES ($1, '1', 'ann', 1, $2)",
+    )
+    .bind(uuid::Uuid::now_v7())
+    .bind(token)
+    .execute(&mut *late)
+    .await
+    .unwrap();
+    late
+}
+
+async fn await_a_waiting_statement(pool: &PgPool) {
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
+        assert!(Instant::now() < deadline, "no statement waits for a lock");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_limit_holds_where_a_late_holder_commits_between_the_look_and_the_change() {
+    let (_server, ledger, pool) = database(&[("1", Some(1))]).await;
+    let ann = purchase("ann", None);
+    let demands = [demand("1", 3, &[&ann])];
+    let states = read(&pool, &demands).await.unwrap();
+    let late = late_holder(&pool, 2).await;
+    // The change has begun, and waits for the row, when the late holder commits.
+    let deciding = decide(&pool, &demands, states, HashMap::new());
+    let committing = async {
+        await_a_waiting_statement(&pool).await;
+        late.commit().await.unwrap();
+    };
+    let (decided, ()) = tokio::join!(deciding, committing);
+    assert!(decided.unwrap()[0].is_none(), "it is decided again");
+    let decision = ledger.sell(&demands).await.unwrap().remove(0).unwrap();
+    assert_eq!(decision.outcomes, [Outcome::LimitReached]);
+    assert_eq!(decision.available, 9);
+}
+
+#[tokio::test]
+async fn a_key_of_two_products_at_once_buys_one_of_them() {
+    let (_server, ledger, _pool) = database(&[("1", Some(2)), ("2", Some(2))]).await;
+    let (ann, bob) = (purchase("ann", Some("k")), purchase("bob", None));
+    let demands = [demand("1", 2, &[&ann, &bob]), demand("2", 2, &[&ann, &bob])];
+    let mut decisions = ledger.sell(&demands).await.unwrap().into_iter();
+    let first = decisions.next().unwrap().unwrap();
+    assert!(matches!(first.outcomes[..], [Outcome::Sold(_), Outcome::Sold(_)]), "{first:?}");
+    let second = decisions.next().unwrap().unwrap();
+    assert!(matches!(second.outcomes[..], [Outcome::KeyReused, Outcome::Sold(_)]), "{second:?}");
+    assert_eq!((first.available, second.available), (8, 9));
+}
+
+#[tokio::test]
+async fn what_one_step_decided_stands_when_the_next_is_given_up() {
+    let (_server, ledger, pool) = database(&[("1", Some(1)), ("2", None)]).await;
+    let ann = purchase("ann", None);
+    let demands = [demand("1", 3, &[&ann]), demand("2", 3, &[&ann])];
+    let mut decided = undecided(2);
+    ledger.sell_step(Step::AtOnce, &demands, &mut decided).await.unwrap();
+    assert!(decided[0].is_none() && decided[1].as_ref().unwrap().is_ok());
+
+    let mut other = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM stock FOR UPDATE").execute(&mut *other).await.unwrap();
+    let given_up = async {
+        let step = ledger.sell_step(Step::ByRules, &demands, &mut decided);
+        timeout(Duration::from_millis(200), step).await
+    };
+    assert!(given_up.await.is_err());
+    assert!(decided[0].is_none() && decided[1].as_ref().unwrap().is_ok());
+    other.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_rules_are_kept_for_several_products_at_once() {
+    let (_server, ledger, _pool) = database(&[("1", Some(2)), ("2", None), ("3", Some(1))]).await;
+    let [ann, bob] = ["ann", "bob"].map(|buyer| purchase(buyer, None));
+    let keyed = purchase("eve", Some("k"));
+    let demands = [
+        demand("1", 2, &[&ann, &ann, &ann, &bob]),
+        demand("2", 2, &[&keyed, &keyed]),
+        demand("3", 1, &[&ann]),
+        demand("4", 2, &[&ann]),
+    ];
+    let mut decided = undecided(demands.len());
+    ledger.sell_step(Step::ByRules, &demands, &mut decided).await.unwrap();
+    let mut decided = decided.into_iter().map(Option::unwrap);
+    let first = decided.next().unwrap().unwrap();
+    let [Outcome::Sold(_), Outcome::Sold(_), Outcome::LimitReached, Outcome::Sold(_)] =
+        &first.outcomes[..]
+    else {
+        panic!("{first:?}")
+    };
+    let second = decided.next().unwrap().unwrap();
+    assert!(matches!(second.outcomes[..], [Outcome::Sold(_), Outcome::Replayed(_)]), "{second:?}");
+    assert_eq!((first.available, second.available), (7, 9));
+    let stale = decided.next().unwrap().unwrap_err();
+    assert!(matches!(stale, LedgerError::StaleToken { token: 1, seen: 1 }), "{stale}");
+    let unknown = decided.next().unwrap().unwrap_err();
+    assert!(matches!(unknown, LedgerError::UnknownProduct(_)), "{unknown}");
+
+    // What was bought before counts.
+    let again = [demand("1", 3, &[&bob, &bob]), demand("2", 3, &[&keyed])];
+    let mut decisions = ledger.sell(&again).await.unwrap().into_iter().map(Result::unwrap);
+    let first = decisions.next().unwrap();
+    assert!(matches!(first.outcomes[..], [Outcome::Sold(_), Outcome::LimitReached]), "{first:?}");
+    assert!(matches!(decisions.next().unwrap().outcomes[..], [Outcome::Replayed(_)]));
+}

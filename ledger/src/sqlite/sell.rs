@@ -1,0 +1,258 @@
+//! The sale itself: all who wait are sold to at once, or each purchase is decided on its own.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use uuid::fmt::Hyphenated;
+
+use crate::allocation::Allocation;
+use crate::demand::{Decided, Demand};
+use crate::error::LedgerError;
+use crate::sql;
+use crate::types::{Decision, Order, Outcome};
+
+type OrderRow = (Hyphenated, String, String, i64, Option<String>, i64);
+
+fn order((id, product_id, buyer, quantity, idempotency_key, lines): OrderRow) -> Order {
+    Order { id: id.into_uuid(), product_id, buyer, quantity, idempotency_key, lines }
+}
+
+/// As PostgreSQL's statement of that name, but for the orders.
+const TAKE_ALL: &str = "UPDATE stock SET fence = $2, available = available - $3 \
+     WHERE product_id = $1 AND fence < $2 AND available >= $3 AND deleted_at IS NULL \
+       AND NOT EXISTS \
+       (SELECT 1 FROM products WHERE id = $1 AND max_per_buyer IS NOT NULL) \
+     RETURNING available";
+
+/// Rows of the longest statement. Those below have a power of two of them, so that there are few,
+/// and each is prepared once.
+const MAX_ROWS: usize = 256;
+
+/// `None` where not everybody can be sold to, or it cannot be told so quickly: nothing was changed
+/// there.
+pub(crate) async fn take_all(
+    connection: &mut SqliteConnection,
+    demands: &[Demand<'_>],
+) -> Result<Vec<Option<Decision>>, LedgerError> {
+    let mut decisions = Vec::with_capacity(demands.len());
+    for demand in demands {
+        let left: Option<i64> = sqlx::query_scalar(TAKE_ALL)
+            .bind(demand.product_id)
+            .bind(demand.token)
+            .bind(demand.units())
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(available) = left else {
+            decisions.push(None);
+            continue;
+        };
+        let sold = demand.orders();
+        let orders: Vec<&Order> = sold.iter().collect();
+        record_orders(connection, demand.product_id, demand.token, &orders).await?;
+        let outcomes = sold.into_iter().map(Outcome::Sold).collect();
+        decisions.push(Some(Decision { outcomes, available }));
+    }
+    Ok(decisions)
+}
+
+/// Each product by the rules.
+pub(crate) async fn decide_all(
+    connection: &mut SqliteConnection,
+    demands: &[Demand<'_>],
+) -> Result<Decided, LedgerError> {
+    let mut decided = Vec::with_capacity(demands.len());
+    for demand in demands {
+        decided.push(match decide(connection, demand).await {
+            // Nothing was changed for it.
+            Err(refused @ (LedgerError::StaleToken { .. } | LedgerError::UnknownProduct(_))) => {
+                Some(Err(refused))
+            }
+            decision => Some(Ok(decision?)),
+        });
+    }
+    Ok(decided)
+}
+
+async fn decide(
+    connection: &mut SqliteConnection,
+    demand: &Demand<'_>,
+) -> Result<Decision, LedgerError> {
+    let Demand { product_id, token, ref purchases } = *demand;
+    let available = fence(connection, product_id, token).await?;
+    let max_per_buyer: Option<i64> =
+        sqlx::query_scalar(sql::MAX_PER_BUYER).bind(product_id).fetch_one(&mut *connection).await?;
+    let mut allocation = Allocation {
+        product_id,
+        available,
+        max_per_buyer,
+        existing: HashMap::new(),
+        bought: HashMap::new(),
+    };
+    for purchase in purchases {
+        if let Some(key) = &purchase.idempotency_key
+            && let Some(order) = find_order(connection, &purchase.buyer, key).await?
+        {
+            allocation.existing.insert((purchase.buyer.clone(), key.clone()), order);
+        }
+        if max_per_buyer.is_some() && !allocation.bought.contains_key(&purchase.buyer) {
+            let bought = bought(connection, product_id, &purchase.buyer).await?;
+            allocation.bought.insert(purchase.buyer.clone(), bought);
+        }
+    }
+    let outcomes = allocation.decide(purchases);
+    record(connection, product_id, token, available - allocation.available, &outcomes).await?;
+    Ok(Decision { outcomes, available: allocation.available })
+}
+
+/// Installs the token; returns the units left.
+async fn fence(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    token: i64,
+) -> Result<i64, LedgerError> {
+    let available = sqlx::query_scalar(sql::FENCE)
+        .bind(product_id)
+        .bind(token)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(available) = available {
+        return Ok(available);
+    }
+    let seen =
+        sqlx::query_scalar(sql::FENCE_SEEN).bind(product_id).fetch_optional(connection).await?;
+    Err(LedgerError::refused(product_id, token, seen))
+}
+
+/// Units that the buyer has of the product.
+pub(crate) async fn bought(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    buyer: &str,
+) -> Result<i64, LedgerError> {
+    let query = concat!(
+        "SELECT coalesce(sum(quantity), 0) FROM orders WHERE product_id = $1 AND buyer = $2 AND ",
+        sql::kept!()
+    );
+    Ok(sqlx::query_scalar(query).bind(product_id).bind(buyer).fetch_one(connection).await?)
+}
+
+pub(crate) async fn find_order(
+    connection: &mut SqliteConnection,
+    buyer: &str,
+    key: &str,
+) -> Result<Option<Order>, LedgerError> {
+    let row: Option<OrderRow> =
+        sqlx::query_as(sql::ORDER_BY_KEY).bind(buyer).bind(key).fetch_optional(connection).await?;
+    Ok(row.map(order))
+}
+
+/// Writes what was decided.
+async fn record(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    token: i64,
+    units: i64,
+    outcomes: &[Outcome],
+) -> Result<(), LedgerError> {
+    if units == 0 {
+        return Ok(());
+    }
+    let done = sqlx::query(sql::TAKE)
+        .bind(product_id)
+        .bind(units)
+        .bind(token)
+        .execute(&mut *connection)
+        .await?;
+    // The database is ours since `BEGIN IMMEDIATE`, so this cannot happen; if it does, nothing may
+    // be sold.
+    if done.rows_affected() != 1 {
+        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
+    }
+    let sold = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Sold(order) => Some(order),
+        _ => None,
+    });
+    record_orders(connection, product_id, token, &sold.collect::<Vec<_>>()).await
+}
+
+async fn record_orders(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    token: i64,
+    orders: &[&Order],
+) -> Result<(), LedgerError> {
+    // As the column's default, which would be made for each row.
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let mut rest = orders;
+    while let Some(power) = rest.len().checked_ilog2() {
+        let (rows, others) = rest.split_at(MAX_ROWS.min(1 << power));
+        rest = others;
+        QueryBuilder::<Sqlite>::new(
+            "INSERT INTO orders \
+             (id, product_id, buyer, quantity, idempotency_key, fence, created_at) ",
+        )
+        .push_values(rows, |mut row, order| {
+            row.push_bind(order.id.hyphenated())
+                .push_bind(product_id)
+                .push_bind(order.buyer.as_str())
+                .push_bind(order.quantity)
+                .push_bind(order.idempotency_key.as_deref())
+                .push_bind(token)
+                .push_bind(now.as_str());
+        })
+        .build()
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::SqliteLedger;
+    use crate::{Ledger, ProductDeclaration, Purchase};
+
+    /// More than one statement has rows, and no power of two.
+    const BUYERS: usize = 2 * MAX_ROWS + 89;
+
+    #[tokio::test]
+    async fn each_purchase_of_a_long_batch_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("sale.db").display());
+        let ledger = Ledger::connect_lazy(&url, 2).unwrap();
+        ledger.migrate().await.unwrap();
+        let product = serde_json::json!({"id": "1", "name": "Console", "stock": BUYERS + 1});
+        let product: ProductDeclaration = serde_json::from_value(product).unwrap();
+        ledger.declare(&product, 1).await.unwrap();
+        let purchase = |buyer: usize| Purchase {
+            buyer: format!("buyer-{buyer}"),
+            quantity: 1,
+            idempotency_key: buyer.is_multiple_of(2).then(|| format!("key-{buyer}")),
+        };
+        let purchases: Vec<Purchase> = (0..BUYERS).map(purchase).collect();
+        let demand = Demand { product_id: "1", token: 2, purchases: purchases.iter().collect() };
+        let mut decisions = ledger.sell(&[demand]).await.unwrap();
+        let decision = decisions.remove(0).unwrap();
+        assert_eq!(decision.available, 1);
+        for (purchase, outcome) in purchases.iter().zip(decision.outcomes) {
+            let Outcome::Sold(order) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(order.buyer, purchase.buyer);
+            let written = ledger.placed_by(&purchase.buyer, None, 2).await.unwrap();
+            assert_eq!(written.iter().map(|order| order.id).collect::<Vec<_>>(), [order.id]);
+            assert_eq!(written[0].idempotency_key, purchase.idempotency_key);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_writer_can_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("sale.db").display());
+        let ledger = SqliteLedger::connect_lazy(&url, 1).unwrap();
+        ledger.migrate().await.unwrap();
+        let delete = "DELETE FROM products";
+        assert!(sqlx::query(delete).execute(&ledger.readers).await.is_err());
+        assert!(sqlx::query(delete).execute(&ledger.writer).await.is_ok());
+    }
+}

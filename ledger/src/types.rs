@@ -1,0 +1,114 @@
+//! What the ledger holds: accounts, products, purchases and the orders they lead to.
+
+use uuid::Uuid;
+
+/// What a sign-up left behind.
+// No `Debug`: it holds a password's hash.
+#[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Account {
+    /// The name it was signed up with.
+    pub id: String,
+    /// In PHC format.
+    pub password_hash: String,
+    /// `buyer` or `admin`.
+    pub role: String,
+}
+
+/// A product and the state of its stock.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Product {
+    /// Names the product in the API and in Redis.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Units one buyer may have in all.
+    pub max_per_buyer: Option<i64>,
+    /// Overrides the sale's own wait timeout.
+    pub wait_timeout_ms: Option<i64>,
+    /// Overrides the sale's own lease time.
+    pub lease_time_ms: Option<i64>,
+    /// Units the sale was given in all.
+    pub declared: i64,
+    /// Units left.
+    pub available: i64,
+    /// The highest fencing token that changed the stock.
+    pub fence: i64,
+}
+
+/// A purchase that asks for a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purchase {
+    /// Who buys.
+    pub buyer: String,
+    /// How many units.
+    pub quantity: i64,
+    /// The same key of the same buyer is the same purchase.
+    pub idempotency_key: Option<String>,
+}
+
+impl Purchase {
+    /// What it leads to when it is made.
+    pub(crate) fn order(&self, product_id: &str) -> Order {
+        Order {
+            id: Uuid::now_v7(),
+            product_id: product_id.to_owned(),
+            buyer: self.buyer.clone(),
+            quantity: self.quantity,
+            idempotency_key: self.idempotency_key.clone(),
+            lines: 1,
+        }
+    }
+}
+
+/// Units sold, committed.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Order {
+    /// In order of time.
+    pub id: Uuid,
+    /// What was bought.
+    pub product_id: String,
+    /// Who bought.
+    pub buyer: String,
+    /// How many units.
+    pub quantity: i64,
+    /// The key the purchase came with.
+    pub idempotency_key: Option<String>,
+    /// How many products the order is for: another than one was no purchase.
+    pub lines: i64,
+}
+
+/// What became of a purchase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Sold now.
+    Sold(Order),
+    /// Sold before, under the same idempotency key.
+    Replayed(Order),
+    /// The key was used before for another product or quantity.
+    KeyReused,
+    /// Fewer units are left than were asked for.
+    SoldOut,
+    /// The buyer would have more than the product allows.
+    LimitReached,
+}
+
+impl Outcome {
+    /// What a purchase comes to whose key already led to `order`.
+    #[must_use]
+    pub fn of_existing(order: Order, product_id: &str, quantity: i64) -> Self {
+        if (order.product_id.as_str(), order.quantity, order.lines) == (product_id, quantity, 1) {
+            Self::Replayed(order)
+        } else {
+            Self::KeyReused
+        }
+    }
+}
+
+/// What one transaction decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// One for each purchase, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Units left after it.
+    pub available: i64,
+}

@@ -1,0 +1,70 @@
+//! Deletes a product for good: the ledger must have all its orders by then.
+//!
+//! As for a stock that is made anew ([`super::load`]), under the same lock: nobody sells any more,
+//! then what the stream still holds is recorded. If the ledger then does not delete the product, the
+//! keeper finds no stock and makes it anew.
+
+use ledger::{Product, ProductChange};
+
+use super::engine::AtomicEngine;
+use super::error::ReconcileError;
+use super::keys::{bought_key, load_resource, stock_key};
+use crate::change::{ChangeError, change_product};
+use crate::resource::stock_resource;
+
+impl AtomicEngine {
+    pub(crate) async fn delete(
+        &self,
+        change: &ProductChange,
+    ) -> Result<Option<Product>, ChangeError> {
+        let product_id = change.product_id();
+        let lease = self.redlock.acquire(&load_resource(product_id), self.policy).await?;
+        lease.keep_extended();
+        let deleting = Box::pin(self.delete_under(lease.token(), change));
+        let deleted = lease.while_held(deleting).await.unwrap_or(Err(ChangeError::LeaseOver));
+        lease.release().await;
+        // If it is still there it is to be sold from again.
+        self.look.notify_one();
+        deleted
+    }
+
+    async fn delete_under(
+        &self,
+        token: u64,
+        change: &ProductChange,
+    ) -> Result<Option<Product>, ChangeError> {
+        let product_id = change.product_id();
+        let token = i64::try_from(token).unwrap_or(i64::MAX);
+        let (mut connection, _) = self.connected().await?;
+        if !self
+            .scripts
+            .stop(&mut connection, product_id, token)
+            .await
+            .map_err(ReconcileError::from)?
+        {
+            return Err(ReconcileError::Overtaken.into());
+        }
+        self.drain(&mut connection, product_id).await?;
+        let policy = self.catalog.policy(&stock_resource(product_id));
+        let left = change_product(&self.ledger, &self.redlock, policy, change).await?;
+        // In the background: the units by buyer may be many.
+        let mut forget = redis::cmd("UNLINK");
+        forget.arg(stock_key(product_id)).arg(bought_key(product_id));
+        forget.query_async::<i64>(&mut connection).await.map_err(ReconcileError::from)?;
+        Ok(left)
+    }
+}
+
+impl From<ReconcileError> for ChangeError {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Ledger(error) => Self::Ledger(error),
+            ReconcileError::Lock(error) => Self::Lock(error),
+            ReconcileError::TooSlow => Self::LeaseOver,
+            ReconcileError::Redis(_)
+            | ReconcileError::Overtaken
+            | ReconcileError::LaterEntry
+            | ReconcileError::TimedOut => Self::Stock(error.to_string()),
+        }
+    }
+}

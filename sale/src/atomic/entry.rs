@@ -1,0 +1,130 @@
+//! What is written of an order in Redis: under its idempotency key, and in an entry of a stream.
+//!
+//! An entry has all orders that one call sold: `version` 2, `incarnation`, and `orders`, in which
+//! NUL is between what is under the key and the key, order after order.
+
+use ledger::{DecidedOrder, Order};
+use redis::FromRedisValue;
+use redis::streams::StreamId;
+use uuid::Uuid;
+
+/// Of entries that this replica can read.
+const VERSION: u32 = 2;
+
+/// Under what an idempotency key and its order are kept, whatever was bought. A key has no spaces.
+pub(crate) fn key_field(buyer: &str, key: &str) -> String {
+    [key, " ", buyer].concat()
+}
+
+/// What is kept there.
+pub(crate) fn key_value(order_id: Uuid, product_id: &str, quantity: i64) -> String {
+    let mut id = Uuid::encode_buffer();
+    let id = order_id.hyphenated().encode_lower(&mut id);
+    [id, " ", product_id, " ", &quantity.to_string()].concat()
+}
+
+/// The order that such a value stands for.
+pub(crate) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> {
+    let mut parts = value.split(' ');
+    Some(Order {
+        id: parts.next()?.parse().ok()?,
+        product_id: parts.next()?.to_owned(),
+        buyer: buyer.to_owned(),
+        quantity: parts.next()?.parse().ok()?,
+        idempotency_key: Some(key.to_owned()),
+        lines: 1,
+    })
+}
+
+/// What an entry of a stream holds; one that is broken has no orders.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    /// Of the stock that sold.
+    pub(crate) incarnation: i64,
+    pub(crate) orders: Vec<DecidedOrder>,
+}
+
+impl Entry {
+    /// The id of one that only a later replica can read is the error.
+    pub(crate) fn read(entry: StreamId) -> Result<Self, String> {
+        if field::<u32>(&entry, "version").is_some_and(|version| version != VERSION) {
+            return Err(entry.id);
+        }
+        let (incarnation, orders) = read_orders(&entry).unwrap_or_default();
+        Ok(Self { id: entry.id, incarnation, orders })
+    }
+}
+
+fn field<T: FromRedisValue>(entry: &StreamId, name: &str) -> Option<T> {
+    entry.get(name)
+}
+
+fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
+    let text: String = field(entry, "orders")?;
+    let mut parts = text.split('\0');
+    let mut orders = Vec::new();
+    while let Some(field) = parts.next() {
+        let (key, buyer) = field.split_once(' ')?;
+        let mut value = parts.next()?.split(' ');
+        let (id, _product, quantity) = (value.next()?, value.next()?, value.next()?);
+        orders.push(decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?);
+    }
+    Some((field(entry, "incarnation")?, orders))
+}
+
+fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrder> {
+    let idempotency_key = Some(key).filter(|key| !key.is_empty()).map(str::to_owned);
+    let order = DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key };
+    (quantity > 0).then_some(order)
+}
+
+/// Entries of one product and incarnation whose orders the database has, or cannot take.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) product_id: String,
+    pub(crate) incarnation: i64,
+    pub(crate) entries: Vec<Entry>,
+    /// Orders that it cannot take.
+    pub(crate) refused: Vec<Uuid>,
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+
+    fn entry(fields: &[(&str, &str)]) -> StreamId {
+        let value = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let map = fields.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+        StreamId { id: "1-0".to_owned(), map, ..StreamId::default() }
+    }
+
+    fn order(id: u128, buyer: &str, quantity: i64, key: Option<&str>) -> DecidedOrder {
+        let (id, idempotency_key) = (Uuid::from_u128(id), key.map(str::to_owned));
+        DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key }
+    }
+
+    #[test]
+    fn all_orders_of_a_call_are_read_from_its_entry() {
+        let first = [key_field("ann b\n", "k"), key_value(Uuid::from_u128(1), "p", 3)];
+        let second = [key_field("bob", ""), key_value(Uuid::from_u128(2), "p", 1)];
+        let orders = [first, second].concat().join("\0");
+        let read =
+            Entry::read(entry(&[("version", "2"), ("incarnation", "7"), ("orders", &orders)]));
+        let orders = vec![order(1, "ann b\n", 3, Some("k")), order(2, "bob", 1, None)];
+        let expected = Entry { id: "1-0".to_owned(), incarnation: 7, orders };
+        assert_eq!(read, Ok(expected));
+    }
+
+    #[test]
+    fn what_a_later_replica_left_is_not_taken_for_broken() {
+        let read = |fields: &[(&str, &str)]| Entry::read(entry(fields));
+        assert_eq!(read(&[("version", "3"), ("incarnation", "7")]), Err("1-0".to_owned()));
+        let broken = Ok(Entry { id: "1-0".to_owned(), ..Entry::default() });
+        assert_eq!(read(&[("incarnation", "7")]), broken);
+        let fields = [("version", "2"), ("incarnation", "7"), ("orders", "k ann\0x p 1")];
+        assert_eq!(read(&fields), broken);
+    }
+}

@@ -1,0 +1,233 @@
+//! What is on sale and, as far as this replica has heard, how much of it is left.
+//!
+//! The stock comes with the notices of each release and, in case one is lost, with the ledger's
+//! rows once a second; the higher fencing token is the newer news.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use ledger::{Ledger, LedgerError, Product};
+use redlock::{Order, Policy, Published, REMOVED, Redlock};
+use tokio::sync::{Mutex, watch};
+
+use crate::config::{SaleConfig, Strategy};
+use crate::error::PurchaseError;
+use crate::resource::stock_resource;
+use crate::rules::LeaseBounds;
+
+/// The products on sale.
+#[derive(Debug)]
+pub struct Catalog {
+    ledger: Ledger,
+    redlock: Redlock,
+    sale_name: String,
+    policy: Policy,
+    leases: LeaseBounds,
+    strategy: Strategy,
+    entries: RwLock<HashMap<String, CatalogEntry>>,
+    loaded: AtomicBool,
+    /// One after the other: what was read earlier never replaces what was read later.
+    refreshing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct CatalogEntry {
+    product: Product,
+    published: watch::Receiver<Published>,
+}
+
+/// A product and what is left of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// As the ledger has it, but for the stock.
+    pub product: Product,
+    /// Units left, by the newest news.
+    pub remaining: i64,
+}
+
+/// What is left of a product, by the newest news.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stock {
+    /// Units left.
+    pub(crate) remaining: i64,
+    /// The fencing token under which they were left.
+    pub(crate) token: u64,
+}
+
+impl CatalogEntry {
+    /// `None`: it was deleted since the ledger was read.
+    fn stock(&self) -> Option<Stock> {
+        let published = self.published.borrow();
+        let heard = match published.value.as_deref() {
+            Some(REMOVED) => return None,
+            value => value.and_then(|value| value.parse().ok()),
+        };
+        let remaining = heard.unwrap_or(self.product.available);
+        Some(Stock { remaining, token: published.token })
+    }
+}
+
+impl Catalog {
+    pub(crate) fn new(ledger: Ledger, redlock: Redlock, config: &SaleConfig) -> Self {
+        let SaleConfig { name, lock, strategy, .. } = config;
+        Self {
+            ledger,
+            redlock,
+            sale_name: name.clone(),
+            policy: lock.policy,
+            leases: LeaseBounds::from(&lock.nodes),
+            strategy: *strategy,
+            entries: RwLock::default(),
+            loaded: AtomicBool::new(false),
+            refreshing: Mutex::default(),
+        }
+    }
+
+    /// Reads the ledger again.
+    ///
+    /// # Errors
+    /// When the ledger fails; what was known stays, unless the database is another sale's by now.
+    pub async fn refresh(&self) -> Result<(), LedgerError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if let Err(error) = self.ledger.check_installation(&self.sale_name).await {
+            if matches!(error, LedgerError::Unusable(_)) {
+                self.loaded.store(false, Ordering::Release);
+            }
+            return Err(error);
+        }
+        let products = self.ledger.products().await?;
+        // The nodes are told again whenever one comes back.
+        for (id, fence) in self.ledger.deleted_products().await? {
+            let resource = stock_resource(&id);
+            match self.strategy {
+                Strategy::Locked => {
+                    let token = u64::try_from(fence).unwrap_or(0);
+                    self.redlock.saw_value(&resource, token, REMOVED);
+                }
+                Strategy::Atomic => self.supersede(&resource, REMOVED),
+            }
+        }
+        let entry = |product: Product| {
+            let resource = stock_resource(&product.id);
+            // Where Redis decides, the database is behind; what is left is heard from Redis.
+            if self.strategy == Strategy::Locked {
+                let token = u64::try_from(product.fence).unwrap_or(0);
+                self.redlock.saw_value(&resource, token, &product.available.to_string());
+            }
+            let published = self.redlock.published(&resource);
+            (product.id.clone(), CatalogEntry { product, published })
+        };
+        let entries = products.into_iter().map(entry).collect();
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+        self.loaded.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The catalog, while it is known: before it has been read, nobody can say that a product is
+    /// unknown.
+    ///
+    /// # Errors
+    /// [`PurchaseError::DatabaseUnavailable`]
+    pub fn loaded(&self) -> Result<&Self, PurchaseError> {
+        if self.loaded.load(Ordering::Acquire) {
+            Ok(self)
+        } else {
+            Err(PurchaseError::DatabaseUnavailable)
+        }
+    }
+
+    /// The sale that the database must belong to.
+    #[must_use]
+    pub fn sale_name(&self) -> &str {
+        &self.sale_name
+    }
+
+    /// Units left of a product; `None` when there is no such product.
+    #[must_use]
+    pub fn remaining(&self, product_id: &str) -> Option<i64> {
+        self.stock(product_id).map(|stock| stock.remaining)
+    }
+
+    pub(crate) fn stock(&self, product_id: &str) -> Option<Stock> {
+        self.read(product_id, CatalogEntry::stock).flatten()
+    }
+
+    /// All products, by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listing> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<Listing> = entries
+            .values()
+            .filter_map(|entry| {
+                let Stock { remaining, .. } = entry.stock()?;
+                Some(Listing { product: entry.product.clone(), remaining })
+            })
+            .collect();
+        list.sort_unstable_by(|a, b| a.product.id.cmp(&b.product.id));
+        list
+    }
+
+    /// The leases that a product may ask for.
+    #[must_use]
+    pub fn leases(&self) -> LeaseBounds {
+        self.leases
+    }
+
+    /// Takes over what Redis has left, where it decides; of a product that was deleted meanwhile,
+    /// nothing.
+    pub(crate) fn on_notice(&self, product_id: &str, available: i64) {
+        if self.read(product_id, |_known| ()).is_some() {
+            self.supersede(&stock_resource(product_id), &available.to_string());
+        }
+    }
+
+    /// Where Redis decides, what comes later counts, and not a token.
+    fn supersede(&self, resource: &str, value: &str) {
+        let newest = self.redlock.published(resource).borrow().clone();
+        if newest.value.as_deref() != Some(value) {
+            self.redlock.saw_value(resource, newest.token + 1, value);
+        }
+    }
+
+    /// The products' ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().cloned().collect()
+    }
+
+    /// Units one buyer may have of a product; `None`: as many as there are.
+    pub(crate) fn max_per_buyer(&self, product_id: &str) -> Option<i64> {
+        self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
+    }
+
+    /// Who is served next: the same for all products.
+    pub(crate) fn order(&self) -> Order {
+        self.policy.order
+    }
+
+    /// The sale's policy with what the product overrides.
+    pub(crate) fn policy(&self, resource: &str) -> Policy {
+        let product_id = resource.strip_prefix("stock:").unwrap_or(resource);
+        let own = self.read(product_id, |entry| {
+            (millis(entry.product.wait_timeout_ms), millis(entry.product.lease_time_ms))
+        });
+        let (wait_timeout, lease_time) = own.unwrap_or_default();
+        Policy {
+            wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
+            // Seeding refuses longer ones; they may have been seeded before it was made shorter.
+            lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.leases.longest),
+            order: self.order(),
+        }
+    }
+
+    fn read<T>(&self, product_id: &str, get: impl FnOnce(&CatalogEntry) -> T) -> Option<T> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(product_id).map(get)
+    }
+}
+
+fn millis(value: Option<i64>) -> Option<Duration> {
+    Some(Duration::from_millis(value?.try_into().ok()?))
+}

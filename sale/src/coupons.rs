@@ -1,0 +1,323 @@
+//! Coupons: so many of each, one for each buyer, under the lock `coupon:issue:<id>`.
+//!
+//! Whoever holds the lock issues to everybody who waits, in one transaction. What is left comes with
+//! the notice of each release; nothing comes back, so when none is left the lock is not asked for.
+
+mod holders;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use ledger::coupons::{Coupon, Issuance, Issue, Issued};
+use ledger::{Ledger, LedgerError};
+use redlock::{
+    Batch, Combiner, CombinerConfig, Domain, Entry, Lease, Policy, Redlock, SubmitError,
+};
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
+
+use self::holders::Holders;
+use crate::error::PurchaseError;
+use crate::observer::Observer;
+
+const PREFIX: &str = "coupon:issue";
+/// Requests of this replica that read the database for what all of them ask, at the same moment.
+const READERS: usize = 4;
+
+/// Issues coupons.
+#[derive(Debug)]
+pub struct Coupons {
+    ledger: Ledger,
+    redlock: Redlock,
+    domain: Domain,
+    combiner: Combiner<CouponBatch>,
+    observer: Arc<dyn Observer>,
+    /// Coupons do not change but for how many are left, so they are read once.
+    known: RwLock<HashMap<String, Coupon>>,
+    holders: Holders,
+    /// Thousands ask at once for what is not known yet.
+    readers: Semaphore,
+}
+
+/// A coupon that a buyer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueReceipt {
+    /// Committed.
+    pub issue: Issue,
+    /// The buyer has had it; nothing was issued this time.
+    pub replayed: bool,
+}
+
+/// Why a coupon was not made or issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CouponError {
+    /// The lock or the database; as for a purchase.
+    #[error(transparent)]
+    Lock(#[from] PurchaseError),
+    /// There is no such coupon.
+    #[error("there is no coupon {0:?}")]
+    Unknown(String),
+    /// The id is taken.
+    #[error("the coupon {0:?} exists already")]
+    Exists(String),
+    /// All have been issued.
+    #[error("all coupons have been issued")]
+    Exhausted,
+    /// It is too early.
+    #[error("the coupon is issued from {0} on")]
+    NotStarted(Timestamp),
+    /// It is too late.
+    #[error("the coupon was issued until {0}")]
+    Ended(Timestamp),
+}
+
+impl CouponError {
+    /// The stable code, in answers and in metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Lock(error) => error.code(),
+            Self::Unknown(_) => "unknown_coupon",
+            Self::Exists(_) => "coupon_exists",
+            Self::Exhausted => "coupon_exhausted",
+            Self::NotStarted(_) | Self::Ended(_) => "coupon_not_open",
+        }
+    }
+}
+
+impl From<LedgerError> for CouponError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::UnknownProduct(id) => Self::Unknown(id),
+            error => Self::Lock(error.into()),
+        }
+    }
+}
+
+impl From<SubmitError> for CouponError {
+    fn from(error: SubmitError) -> Self {
+        Self::Lock(error.into())
+    }
+}
+
+impl Coupons {
+    /// Issues what the ledger has, under locks taken by this policy.
+    #[must_use]
+    pub fn new(
+        ledger: Ledger,
+        redlock: Redlock,
+        policy: Policy,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let domain = Domain::new(PREFIX)
+            .wait_timeout(policy.wait_timeout)
+            .lease_time(policy.lease_time)
+            .order(policy.order);
+        let issuing = CouponBatch {
+            ledger: ledger.clone(),
+            redlock: redlock.clone(),
+            domain: domain.clone(),
+            observer: Arc::clone(&observer),
+        };
+        let combiner = Combiner::new(redlock.clone(), issuing, CombinerConfig::default());
+        let (known, holders) = (RwLock::default(), Holders::new(ledger.clone()));
+        let readers = Semaphore::new(READERS);
+        Self { ledger, redlock, domain, combiner, observer, known, holders, readers }
+    }
+
+    /// Makes a coupon.
+    ///
+    /// # Errors
+    /// [`CouponError::Exists`], or when the database fails.
+    pub async fn create(&self, coupon: &Coupon) -> Result<(), CouponError> {
+        if self.ledger.create_coupon(coupon).await? {
+            return Ok(());
+        }
+        Err(CouponError::Exists(coupon.id.clone()))
+    }
+
+    /// The coupon as the database has it.
+    ///
+    /// # Errors
+    /// [`CouponError::Unknown`], or when the database fails.
+    pub async fn coupon(&self, id: &str) -> Result<Coupon, CouponError> {
+        let coupon = self.ledger.coupon(id).await?;
+        coupon.ok_or_else(|| CouponError::Unknown(id.to_owned()))
+    }
+
+    /// Issues a coupon to a buyer, or the one that the buyer has had.
+    ///
+    /// # Errors
+    /// See [`CouponError`].
+    pub async fn issue(&self, id: &str, buyer: String) -> Result<IssueReceipt, CouponError> {
+        let result = self.try_issue(id, buyer).await;
+        self.observer.coupon(match &result {
+            Ok(IssueReceipt { replayed: false, .. }) => "issued",
+            Ok(IssueReceipt { replayed: true, .. }) => "replayed",
+            Err(error) => error.code(),
+        });
+        result
+    }
+
+    async fn try_issue(&self, id: &str, buyer: String) -> Result<IssueReceipt, CouponError> {
+        let coupon = self.known(id).await?;
+        let closed = window(&coupon, Timestamp::now()).err();
+        let found = if self.is_exhausted(id) {
+            self.holders.of_exhausted(&coupon, &buyer).await?.ok_or(CouponError::Exhausted)
+        } else if let Some(refusal) = closed {
+            self.holders.look_up(id, &buyer).await?.ok_or(refusal)
+        } else {
+            return self.combiner.submit(&self.domain.resource(id), buyer).await?;
+        };
+        let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer };
+        Ok(IssueReceipt { issue, replayed: true })
+    }
+
+    async fn known(&self, id: &str) -> Result<Coupon, CouponError> {
+        let known = || self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if let Some(coupon) = known() {
+            return Ok(coupon);
+        }
+        let _reader = self.readers.acquire().await;
+        if let Some(coupon) = known() {
+            return Ok(coupon);
+        }
+        let coupon = self.coupon(id).await?;
+        let (token, left) = (coupon.fence, coupon.quantity - coupon.issued);
+        let token = u64::try_from(token).unwrap_or(0);
+        self.redlock.saw_value(&self.domain.resource(id), token, &left.to_string());
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(id.to_owned(), coupon.clone());
+        Ok(coupon)
+    }
+
+    /// As far as this replica has heard.
+    fn is_exhausted(&self, id: &str) -> bool {
+        let published = self.redlock.published(&self.domain.resource(id));
+        published.borrow().value.as_deref() == Some("0")
+    }
+}
+
+fn window(coupon: &Coupon, now: Timestamp) -> Result<(), CouponError> {
+    let time = |millis: i64| Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX);
+    match (coupon.starts_at_ms.map(time), coupon.ends_at_ms.map(time)) {
+        (Some(starts_at), _) if now < starts_at => Err(CouponError::NotStarted(starts_at)),
+        (_, Some(ends_at)) if now >= ends_at => Err(CouponError::Ended(ends_at)),
+        _ => Ok(()),
+    }
+}
+
+type Waiting = Entry<String, Result<IssueReceipt, CouponError>>;
+
+/// What the holder of a coupon's lock does.
+#[derive(Debug)]
+struct CouponBatch {
+    ledger: Ledger,
+    redlock: Redlock,
+    domain: Domain,
+    observer: Arc<dyn Observer>,
+}
+
+impl Batch for CouponBatch {
+    /// The buyer.
+    type Item = String;
+    type Output = Result<IssueReceipt, CouponError>;
+
+    fn policy(&self, resource: &str, _buyer: &String) -> Policy {
+        self.domain.policy(key(resource))
+    }
+
+    async fn execute(&self, resource: &str, lease: Lease, entries: Vec<Waiting>) -> Vec<Waiting> {
+        match self.issue(resource, &lease, &entries).await {
+            Ok(Issuance { outcomes, remaining }) => {
+                lease.release_in_background(&[(resource, remaining.to_string())]);
+                for (entry, outcome) in entries.into_iter().zip(outcomes) {
+                    entry.reply(receipt(outcome));
+                }
+                Vec::new()
+            }
+            Err(Failure::StaleToken(seen)) => {
+                warn!(resource, token = lease.token(), seen, "late holder refused, trying again");
+                self.redlock.saw_token(resource, seen);
+                lease.release_in_background(&[]);
+                entries
+            }
+            Err(Failure::Refused(error)) => {
+                lease.release_in_background(&[]);
+                for entry in entries {
+                    entry.reply(Err(error.clone()));
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+enum Failure {
+    StaleToken(u64),
+    Refused(CouponError),
+}
+
+impl CouponBatch {
+    async fn issue(
+        &self,
+        resource: &str,
+        lease: &Lease,
+        entries: &[Waiting],
+    ) -> Result<Issuance, Failure> {
+        let unavailable = || Failure::Refused(PurchaseError::DatabaseUnavailable.into());
+        let buyers: Vec<&str> = entries.iter().map(|entry| entry.item.as_str()).collect();
+        let Ok(token) = i64::try_from(lease.token()) else {
+            error!(resource, token = lease.token(), "fencing tokens are used up");
+            return Err(unavailable());
+        };
+        match lease.while_held(self.ledger.issue(key(resource), token, &buyers)).await {
+            Some(Ok(issuance)) => Ok(issuance),
+            Some(Err(LedgerError::StaleToken { seen, .. })) => {
+                Err(Failure::StaleToken(u64::try_from(seen).unwrap_or(0)))
+            }
+            Some(Err(error)) => Err(Failure::Refused(error.into())),
+            None => {
+                self.observer.lease_lost();
+                error!(resource, "the database did not answer within the lease");
+                Err(unavailable())
+            }
+        }
+    }
+}
+
+/// The coupon of a lock.
+fn key(resource: &str) -> &str {
+    resource.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(':')).unwrap_or(resource)
+}
+
+fn receipt(outcome: Issued) -> Result<IssueReceipt, CouponError> {
+    match outcome {
+        Issued::Now(issue) => Ok(IssueReceipt { issue, replayed: false }),
+        Issued::Before(issue) => Ok(IssueReceipt { issue, replayed: true }),
+        Issued::Exhausted => Err(CouponError::Exhausted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_includes_its_start_and_not_its_end() {
+        let coupon = Coupon {
+            id: "c".to_owned(),
+            quantity: 1,
+            issued: 0,
+            starts_at_ms: Some(10),
+            ends_at_ms: Some(20),
+            fence: 0,
+        };
+        let [before, start, end] =
+            [9, 10, 20].map(|millis| Timestamp::from_millisecond(millis).unwrap());
+        assert_eq!(window(&coupon, before), Err(CouponError::NotStarted(start)));
+        assert_eq!(window(&coupon, start), Ok(()));
+        assert_eq!(window(&coupon, end), Err(CouponError::Ended(end)));
+    }
+}

@@ -1,0 +1,36 @@
+//! The engine of a flash sale: who gets what.
+//!
+//! A purchase is submitted to [`Sale`] and its result awaited. The sale checks its window and what it
+//! knows of the stock, then decides in a batch: under the lock and in the ledger (`locked`), or in one
+//! Redis script that the ledger follows (`atomic`). It reports what it does to an [`Observer`], and
+//! knows no HTTP, no Prometheus and no environment.
+
+mod atomic;
+mod batch_loader;
+pub mod bounds;
+mod catalog;
+mod change;
+mod config;
+mod coupons;
+mod error;
+mod known_keys;
+mod locked;
+mod observer;
+mod orders;
+mod purchase;
+mod resource;
+mod rules;
+mod sale;
+mod window;
+
+pub use catalog::{Catalog, Listing};
+pub use change::{ChangeError, change_product};
+pub use config::{LockConfig, SaleConfig, SaleWindow, StoresConfig, Strategy};
+pub use coupons::{CouponError, Coupons, IssueReceipt};
+pub use error::PurchaseError;
+pub use observer::{Drift, Job, Observer};
+pub use orders::{Caller, OrderError, OrderReceipt};
+pub use purchase::Receipt;
+pub use resource::stock_resource;
+pub use rules::{LeaseBounds, RuleError, check_product, check_terms, check_units};
+pub use sale::Sale;

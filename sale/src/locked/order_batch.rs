@@ -1,0 +1,305 @@
+//! Orders of several products: the locks of all of them, then one transaction for everybody who
+//! waits.
+//!
+//! An order waits in the line of its first product. Whoever holds that lock takes the locks of the
+//! other products, all of them together or, where they are not to be had so, one by one in their order;
+//! so nobody who waits holds a lock that comes later, and nobody waits in a circle. Cancelling, and a
+//! payment that failed, give units back the same way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use ledger::orders::{Settled, Settlement, Task};
+use ledger::{Ledger, LedgerError};
+use redlock::{
+    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy, Redlock,
+    SubmitError,
+};
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::catalog::Catalog;
+use crate::error::PurchaseError;
+use crate::observer::Observer;
+use crate::resource::stock_resource;
+
+/// Orders under one acquisition: others wait for their products as long as it takes.
+const BATCH: usize = 128;
+/// How long the other products are waited for together. The first is held meanwhile, and where others
+/// sell one of them all the time, only its own line leads to it.
+const TOGETHER_AT_MOST: Duration = Duration::from_millis(10);
+/// The part of a lease after which it is extended while other locks are waited for.
+const EXTEND_AFTER: u32 = 3;
+
+/// A task, and what it is to be locked for.
+#[derive(Debug)]
+pub(crate) struct OrderTask {
+    task: Task,
+    /// Sorted; not empty.
+    products: Vec<String>,
+    deadline: Instant,
+}
+
+type Waiting = Entry<OrderTask, Result<Settled, PurchaseError>>;
+
+/// The lines that orders wait in.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    fair: Combiner<OrderBatch>,
+    unordered: Combiner<OrderBatch>,
+}
+
+impl Orders {
+    pub(crate) fn new(
+        ledger: &Ledger,
+        redlock: &Redlock,
+        catalog: &Arc<Catalog>,
+        observer: &Arc<dyn Observer>,
+    ) -> Self {
+        let line = |order| {
+            let ordering = OrderBatch {
+                order,
+                ledger: ledger.clone(),
+                redlock: redlock.clone(),
+                catalog: Arc::clone(catalog),
+                observer: Arc::clone(observer),
+            };
+            let config = CombinerConfig { batch: BATCH, ..CombinerConfig::default() };
+            Combiner::new(redlock.clone(), ordering, config)
+        };
+        Self { fair: line(Order::Fair), unordered: line(Order::Unordered) }
+    }
+
+    /// Settles a task under the locks of these products, which exist.
+    pub(crate) async fn settle(
+        &self,
+        order: Order,
+        task: Task,
+        products: BTreeSet<String>,
+    ) -> Result<Settled, PurchaseError> {
+        let Some(first) = products.first().map(|first| stock_resource(first)) else {
+            return Ok(Settled::UnknownOrder);
+        };
+        let line = match order {
+            Order::Fair => &self.fair,
+            Order::Unordered => &self.unordered,
+        };
+        let products: Vec<String> = products.into_iter().collect();
+        let wait = line.batch().policy_of(&products).wait_timeout;
+        let task = OrderTask { task, products, deadline: Instant::now() + wait };
+        line.submit(&first, task).await?
+    }
+}
+
+/// What the holder of a first product's lock does.
+#[derive(Debug)]
+struct OrderBatch {
+    order: Order,
+    ledger: Ledger,
+    redlock: Redlock,
+    catalog: Arc<Catalog>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Batch for OrderBatch {
+    type Item = OrderTask;
+    type Output = Result<Settled, PurchaseError>;
+
+    fn policy(&self, _resource: &str, item: &OrderTask) -> Policy {
+        self.policy_of(&item.products)
+    }
+
+    async fn execute(&self, _: &str, lease: Lease, mut entries: Vec<Waiting>) -> Vec<Waiting> {
+        self.observer.batch(entries.len());
+        let mut leases = vec![lease];
+        let locked = self.lock_others(&mut leases, &mut entries).await;
+        if locked.is_err() || entries.is_empty() {
+            release(leases, &BTreeMap::new());
+            return entries;
+        }
+        match self.settle_all(&leases, &entries).await {
+            Ok(Settlement { outcomes, available }) => {
+                // On its way before anybody is answered, so a buyer who looks finds it.
+                release(leases, &available);
+                for (entry, outcome) in entries.into_iter().zip(outcomes) {
+                    entry.reply(Ok(outcome));
+                }
+                Vec::new()
+            }
+            Err(Failure::StaleTokens(seen)) => {
+                warn!(?seen, "late holder refused, trying again");
+                for (product, fence) in seen {
+                    let fence = u64::try_from(fence).unwrap_or(0);
+                    self.redlock.saw_token(&stock_resource(&product), fence);
+                }
+                release(leases, &BTreeMap::new());
+                entries
+            }
+            Err(Failure::Refused(error)) => {
+                release(leases, &BTreeMap::new());
+                for entry in entries {
+                    entry.reply(Err(error.clone()));
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// A lease that was held was lost while others were waited for.
+struct Lost;
+
+enum Failure {
+    StaleTokens(Vec<(String, i64)>),
+    Refused(PurchaseError),
+}
+
+impl OrderBatch {
+    /// Waits as long as the most patient of the products, holds as long as the shortest.
+    fn policy_of(&self, products: &[String]) -> Policy {
+        let policies = products.iter().map(|product| self.catalog.policy(&stock_resource(product)));
+        let policy = policies.reduce(|one, other| Policy {
+            wait_timeout: one.wait_timeout.max(other.wait_timeout),
+            lease_time: one.lease_time.min(other.lease_time),
+            order: one.order,
+        });
+        Policy { order: self.order, ..policy.unwrap_or_default() }
+    }
+
+    /// Locks what else the entries are for. Those whose wait is over are told so.
+    async fn lock_others(
+        &self,
+        leases: &mut Vec<Lease>,
+        entries: &mut Vec<Waiting>,
+    ) -> Result<(), Lost> {
+        let first = entries.first().and_then(|entry| entry.item.products.first().cloned());
+        let all = entries.iter().flat_map(|entry| entry.item.products.iter().cloned());
+        let all: Vec<String> = all.collect::<BTreeSet<_>>().into_iter().collect();
+        let lease_time = self.policy_of(&all).lease_time;
+        let others: Vec<&String> =
+            all.iter().filter(|product| Some(*product) != first.as_ref()).collect();
+        if let Some(lease) = self.lock_together(&others, lease_time, entries).await {
+            leases.push(lease);
+            return Ok(());
+        }
+        for product in others {
+            let resource = stock_resource(product);
+            if leases.iter().any(|lease| lease.remaining() < lease_time / 2) {
+                extend(leases, lease_time).await?;
+            }
+            while let Some(wait_timeout) = wait_timeout(entries, lease_time) {
+                let policy = Policy { wait_timeout, lease_time, order: self.catalog.order() };
+                match self.redlock.acquire(&resource, policy).await {
+                    Ok(lease) => {
+                        leases.push(lease);
+                        break;
+                    }
+                    Err(error) => {
+                        refuse_expired(entries, &error);
+                        extend(leases, lease_time).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One round trip for all of them, if they are free soon. Not in a sale of fair order: their lines
+    /// would be overtaken.
+    async fn lock_together(
+        &self,
+        products: &[&String],
+        lease_time: Duration,
+        entries: &[Waiting],
+    ) -> Option<Lease> {
+        let order = Order::Unordered;
+        if products.len() < 2 || self.catalog.order() != order {
+            return None;
+        }
+        let wait_timeout = wait_timeout(entries, lease_time)?.min(TOGETHER_AT_MOST);
+        let resources: Vec<String> =
+            products.iter().map(|product| stock_resource(product)).collect();
+        let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
+        let policy = Policy { wait_timeout, lease_time, order };
+        self.redlock.try_acquire_all(&resources, policy).await.ok()
+    }
+
+    async fn settle_all(
+        &self,
+        leases: &[Lease],
+        entries: &[Waiting],
+    ) -> Result<Settlement, Failure> {
+        let tasks: Vec<&Task> = entries.iter().map(|entry| &entry.item.task).collect();
+        let held = leases.iter().flat_map(Lease::tokens);
+        let tokens = held
+            .map(|(resource, token)| Ok((product_of(resource).to_owned(), i64::try_from(*token)?)));
+        let Ok(tokens) = tokens.collect::<Result<BTreeMap<_, _>, std::num::TryFromIntError>>()
+        else {
+            error!("fencing tokens are used up");
+            return Err(Failure::Refused(PurchaseError::DatabaseUnavailable));
+        };
+        match while_all_held(leases, self.ledger.settle(&tokens, &tasks)).await {
+            Some(Ok(settlement)) => Ok(settlement),
+            Some(Err(LedgerError::StaleTokens(seen))) => Err(Failure::StaleTokens(seen)),
+            Some(Err(error)) => Err(Failure::Refused(error.into())),
+            None => {
+                self.observer.lease_lost();
+                error!(products = ?tokens.keys(), "the database did not answer within the leases");
+                Err(Failure::Refused(PurchaseError::DatabaseUnavailable))
+            }
+        }
+    }
+}
+
+/// As long as the first of them may wait, and no longer than until what is held must be extended;
+/// `None`: nobody waits.
+fn wait_timeout(entries: &[Waiting], lease_time: Duration) -> Option<Duration> {
+    let deadline = entries.iter().map(|entry| entry.item.deadline).min()?;
+    Some(deadline.saturating_duration_since(Instant::now()).min(lease_time / EXTEND_AFTER))
+}
+
+fn refuse_expired(entries: &mut Vec<Waiting>, error: &AcquireError) {
+    let now = Instant::now();
+    for entry in entries.extract_if(.., |entry| entry.item.deadline <= now) {
+        entry.reply(Err(SubmitError::Lock(error.clone()).into()));
+    }
+}
+
+async fn extend(leases: &[Lease], lease_time: Duration) -> Result<(), Lost> {
+    let extensions = leases.iter().map(|lease| lease.extend(lease_time));
+    try_join_all(extensions).await.map(drop).map_err(|_over| Lost)
+}
+
+/// Runs a section until the first of the leases is over; see [`Lease::while_held`].
+async fn while_all_held<F: Future>(leases: &[Lease], section: F) -> Option<F::Output> {
+    let mut section = pin!(section);
+    loop {
+        let remaining = leases.iter().map(Lease::remaining).min().unwrap_or(Duration::ZERO);
+        match timeout(remaining, &mut section).await {
+            Ok(output) => return Some(output),
+            Err(_elapsed) if leases.iter().all(|lease| !lease.remaining().is_zero()) => {}
+            Err(_elapsed) => return None,
+        }
+    }
+}
+
+/// Frees every product, each with what is left of it.
+fn release(leases: Vec<Lease>, available: &BTreeMap<String, i64>) {
+    for lease in leases {
+        let left = lease.tokens().iter().filter_map(|(resource, _)| {
+            let units = available.get(product_of(resource))?;
+            Some((resource.clone(), units.to_string()))
+        });
+        let left: Vec<(String, String)> = left.collect();
+        let left: Vec<(&str, String)> =
+            left.iter().map(|(resource, units)| (&**resource, units.clone())).collect();
+        lease.release_in_background(&left);
+    }
+}
+
+fn product_of(resource: &str) -> &str {
+    resource.strip_prefix("stock:").unwrap_or(resource)
+}

@@ -1,0 +1,167 @@
+//! What a product may be, whoever declares it. The operator's schema has the same rules, and
+//! `bounds.yaml` the cases by which both are tested.
+
+use std::time::Duration;
+
+use ledger::{ProductDeclaration, ProductTerms};
+
+use crate::bounds;
+
+/// More than any sale has, and far from any overflow.
+const MAX_UNITS: i64 = 1_000_000_000;
+
+/// The leases that a product may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseBounds {
+    /// `LOCK_NODE_TIMEOUT_SECONDS`: a lease must be more than twice as long.
+    pub node_timeout: Duration,
+    /// `LOCK_LONGEST_LEASE_SECONDS`.
+    pub longest: Duration,
+}
+
+impl From<&redlock::Config> for LeaseBounds {
+    fn from(config: &redlock::Config) -> Self {
+        Self { node_timeout: config.node_timeout, longest: config.longest_lease }
+    }
+}
+
+impl LeaseBounds {
+    fn contain(self, lease: Duration) -> bool {
+        // Replicas would hold the lock for a shorter time than was declared.
+        lease > self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE && lease <= self.longest
+    }
+}
+
+/// A rule that a product breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {rule}")]
+pub struct RuleError {
+    /// The field.
+    pub field: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+/// Checks a product that is to be made.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check_product(product: &ProductDeclaration, leases: LeaseBounds) -> Result<(), RuleError> {
+    check_id(&product.id)?;
+    check_units("stock", product.stock, 0)?;
+    check_terms(&product.terms(), leases)
+}
+
+/// Checks what a product has beside its stock.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), RuleError> {
+    check_name(&terms.name)?;
+    if let Some(limit) = terms.max_per_buyer {
+        check_units("max_per_buyer", limit, 1)?;
+    }
+    // A negative one is as wrong as 0.
+    let millis = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    let wait_timeout = terms.wait_timeout_ms.map(millis);
+    if wait_timeout.is_some_and(|wait| !bounds::WAIT_TIMEOUT.contains(&wait)) {
+        return Err(RuleError { field: "wait_timeout_ms", rule: "must be from 1 to 60000" });
+    }
+    if terms.lease_time_ms.map(millis).is_some_and(|lease| !leases.contain(lease)) {
+        let rule = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS and not more than \
+                    LOCK_LONGEST_LEASE_SECONDS of the sale";
+        return Err(RuleError { field: "lease_time_ms", rule });
+    }
+    Ok(())
+}
+
+/// A name stands on one line of pages and logs.
+fn check_name(name: &str) -> Result<(), RuleError> {
+    let length = name.chars().count();
+    let blank = name.chars().all(char::is_whitespace);
+    if (1..=128).contains(&length) && !blank && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let rule = "must have 1 to 128 characters, not only blanks, and no control characters such as \
+                tabs and line ends";
+    Err(RuleError { field: "name", rule })
+}
+
+/// Checks a number of units.
+///
+/// # Errors
+/// When it is out of range.
+pub fn check_units(field: &'static str, units: i64, least: i64) -> Result<(), RuleError> {
+    if (least..=MAX_UNITS).contains(&units) {
+        return Ok(());
+    }
+    let rule =
+        if least == 0 { "must be from 0 to 1000000000" } else { "must be from 1 to 1000000000" };
+    Err(RuleError { field, rule })
+}
+
+/// An id is part of Redis keys, metric labels and paths.
+fn check_id(id: &str) -> Result<(), RuleError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let at_ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = id.as_bytes();
+    let framed = at_ends(bytes.first()) && at_ends(bytes.last());
+    if framed && bytes.len() <= 63 && bytes.iter().all(|&byte| allowed(byte)) {
+        return Ok(());
+    }
+    let rule =
+        "must be 1 to 63 letters, digits, '.', '_' or '-', with a letter or digit at both ends";
+    Err(RuleError { field: "id", rule })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASES: LeaseBounds =
+        LeaseBounds { node_timeout: Duration::from_millis(50), longest: Duration::from_secs(5) };
+
+    type Break = fn(&mut ProductDeclaration);
+
+    fn product() -> ProductDeclaration {
+        ProductDeclaration {
+            id: "ps-5.a_b".to_owned(),
+            name: "Console".to_owned(),
+            stock: 0,
+            max_per_buyer: Some(1),
+            wait_timeout_ms: Some(2000),
+            lease_time_ms: Some(5000),
+        }
+    }
+
+    #[test]
+    fn names_the_field_that_breaks_a_rule() {
+        assert_eq!(check_product(&product(), LEASES), Ok(()));
+        let broken: [(&str, Break); 19] = [
+            ("id", |p| p.id = String::new()),
+            ("id", |p| p.id = "..".to_owned()),
+            ("id", |p| p.id = "a b".to_owned()),
+            ("id", |p| p.id = "a\n".to_owned()),
+            ("id", |p| p.id = "é".to_owned()),
+            ("id", |p| p.id = "x".repeat(64)),
+            ("name", |p| p.name = String::new()),
+            ("name", |p| p.name = "a\0".to_owned()),
+            ("name", |p| p.name = "x".repeat(129)),
+            ("name", |p| p.name = "Console\n".to_owned()),
+            ("name", |p| p.name = "a\u{85}".to_owned()),
+            ("name", |p| p.name = " \u{a0}\u{3000}".to_owned()),
+            ("stock", |p| p.stock = -1),
+            ("stock", |p| p.stock = MAX_UNITS + 1),
+            ("max_per_buyer", |p| p.max_per_buyer = Some(0)),
+            ("wait_timeout_ms", |p| p.wait_timeout_ms = Some(60_001)),
+            ("lease_time_ms", |p| p.lease_time_ms = Some(5001)),
+            ("lease_time_ms", |p| p.lease_time_ms = Some(100)),
+            ("lease_time_ms", |p| p.lease_time_ms = Some(-1)),
+        ];
+        for (field, change) in broken {
+            let mut product = product();
+            change(&mut product);
+            assert_eq!(check_product(&product, LEASES).unwrap_err().field, field);
+        }
+    }
+}

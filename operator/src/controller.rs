@@ -1,7 +1,5 @@
 //! Runs the reconcile loop: waits for the resource to be known, watches, shuts down.
 
-pub mod watched;
-
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +20,12 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::context::Context;
 use crate::crd::FlashSale;
-use crate::flash_sale::build::names::MANAGED_BY;
-use crate::flash_sale::{figures, on_error, reconcile};
-use watched::Watched;
+use crate::error_chain::error_chain;
+use crate::flash_sale::context::Context;
+use crate::flash_sale::names::MANAGED_BY;
+use crate::flash_sale::{on_error, poll, reconcile};
+use crate::watched::{self, Watched};
 
 /// How often a missing resource definition is looked for.
 const CRD_RETRY: Duration = Duration::from_secs(5);
@@ -63,7 +62,7 @@ pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &Cancellatio
                 warn!("the FlashSale resource is not installed; waiting for it");
             }
             Err(error) => {
-                warn!(error = crate::error_chain(&error), "sales can't be listed; trying again");
+                warn!(error = error_chain(&error), "sales can't be listed; trying again");
             }
         }
         tokio::select! {
@@ -88,7 +87,7 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let counts = figures::changes(reader.clone(), context.figures.clone());
+    let counts = poll::changes(reader.clone(), context.figures.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
@@ -110,7 +109,7 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
                 Err(controller::Error::ReconcilerFailed(..)) => {}
                 // A child of a sale that was deleted.
                 Err(controller::Error::ObjectNotFound(sale)) => debug!(%sale, "gone"),
-                Err(error) => warn!(error = crate::error_chain(&error), "watch failed"),
+                Err(error) => warn!(error = error_chain(&error), "watch failed"),
             }
         })
         .await;

@@ -14,13 +14,19 @@
 pub mod apply;
 pub mod build;
 pub mod cause;
+pub mod context;
 pub mod database;
 pub mod dereference;
+mod events;
 pub mod figures;
 mod findings;
+pub mod names;
+pub mod not_ready;
 pub mod observe;
+pub mod outcome;
 pub mod ownership;
 pub mod phase;
+pub mod poll;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -35,17 +41,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use thiserror::Error;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use crate::context::Context;
-use crate::crd::{FlashSale, FlashSaleStatus, Phase};
+use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use crate::error_chain::error_chain;
 use build::credentials::Passwords;
+use context::Context;
 use observe::Observed;
+use outcome::Outcome;
 use seed::Seed;
-use update_status::Outcome;
 
 /// How often a sale is looked at without a cause: Secrets are not watched.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
@@ -104,7 +110,9 @@ pub async fn reconcile(
 ) -> Result<Action, Error> {
     let sale = match &object.0 {
         Ok(sale) => sale,
-        Err(invalid) => return unreadable::report(invalid, &context).await,
+        Err(invalid) => {
+            return unreadable::report(invalid, &context).await.map_err(Error::UpdateStatus);
+        }
     };
     if sale.metadata.deletion_timestamp.is_some() {
         // The garbage collector removes the parts: they name the sale as their owner.
@@ -112,7 +120,7 @@ pub async fn reconcile(
     }
     let timer = context.metrics.reconcile_timer();
     let result = pass(sale, &context).await;
-    timer.observe(&result);
+    timer.observe(result.as_ref().map_or("error", |(outcome, _)| outcome.label()));
     result.map(|(_, action)| action)
 }
 
@@ -132,11 +140,11 @@ async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), 
         observe::causes(context, &namespace, &name, resources, observed).await?;
         status = update_status::status(sale, &outcome, now);
     }
-    report_new_keys(sale, &outcome, context).await;
+    events::report_new_keys(sale, &outcome, context).await;
     let changed =
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
-        report(sale, &status, context).await;
+        events::report(sale, &status, context).await;
     }
     let action = next(sale, &outcome, &status, now);
     Ok((outcome, action))
@@ -203,60 +211,12 @@ fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Time
 }
 
 fn while_unready(status: &FlashSaleStatus, now: Timestamp) -> Duration {
-    let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
+    let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
     let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
     let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     match elapsed {
         Some(elapsed) if elapsed < UNREADY_FOR_LONG => UNREADY_INTERVAL,
         _ => RESYNC_INTERVAL,
-    }
-}
-
-/// A Secret that was there and is gone is made again, with other keys: people must know.
-async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context: &Context) {
-    let Outcome::Applied { resources, .. } = outcome else { return };
-    if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
-        return;
-    }
-    for secret in &resources.missing_secrets {
-        let message = format!(
-            "Secret {} was gone and is made again with new values: tokens signed with the key in it \
-             end, and its passwords are others",
-            secret.name_any()
-        );
-        warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
-        let reference = sale.object_ref(&());
-        let type_ = EventType::Warning;
-        if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
-            warn!(error = crate::error_chain(&error), "event not recorded");
-        }
-    }
-}
-
-/// An event for each change of phase, and for a change that was refused.
-async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
-    let ready = |status: &FlashSaleStatus| {
-        let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
-        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
-    };
-    let before = sale.status.as_ref();
-    let (reason, message) = ready(status);
-    let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let needs_a_person = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
-    let newly_refused = needs_a_person && before.is_none_or(|before| ready(before).0 != reason);
-    if phase_changed || newly_refused {
-        let (namespace, name) = (sale.namespace(), sale.name_any());
-        info!(namespace, name, phase = %status.phase, reason, "{message}");
-        let reference = sale.object_ref(&());
-        let event = if newly_refused { &reason } else { status.phase.as_str() };
-        let type_ = match status.phase {
-            _ if newly_refused => EventType::Warning,
-            Phase::Degraded | Phase::Failed => EventType::Warning,
-            _ => EventType::Normal,
-        };
-        if let Err(error) = context.publish(event, type_, message, &reference).await {
-            warn!(error = crate::error_chain(&error), "event not recorded");
-        }
     }
 }
 
@@ -268,7 +228,7 @@ pub fn on_error(
     context: Arc<Context>,
 ) -> Action {
     context.metrics.reconcile_failed(failure.step());
-    let cause = crate::error_chain(failure);
+    let cause = error_chain(failure);
     error!(name = object.meta().name, error = cause, "reconcile failed");
     Action::requeue(ERROR_INTERVAL)
 }

@@ -14,12 +14,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
+use super::names::FIELD_MANAGER;
 use super::ownership::{Found, FoundParts, Owner};
 use super::seed;
 use crate::crd::FlashSale;
 
-/// Owner of the fields that the operator sets.
-pub const FIELD_MANAGER: &str = "flashsale-operator";
 /// A resource version that no object has: an apply with it makes an object, and changes none that
 /// appeared since it was looked for. A `create` would do the same, but would own its fields as an
 /// update does: what a later apply leaves out would stay.

@@ -2,9 +2,10 @@
 
 mod app;
 mod catalog;
+mod checksum;
 pub mod credentials;
 mod database;
-pub mod names;
+mod metadata;
 mod pods;
 mod redis;
 mod seed;
@@ -17,13 +18,11 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::names::{self, Component};
 use super::validate::ValidatedSale;
 use credentials::Passwords;
-use names::Component;
 
 /// Built, not yet sent.
 #[derive(Clone, Copy, Debug)]
@@ -95,20 +94,4 @@ pub fn build(
         missing_secrets: secrets.missing,
         state: PhantomData,
     })
-}
-
-/// Annotation of a Job: what its pods are made of. A Job can't be changed; one that is yet to finish
-/// is made again when this differs.
-pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
-
-/// Annotation of the seed Job: where its database is, without user and password.
-pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
-
-/// A short name for a value, the same in every version of the operator.
-fn hash<T: Serialize>(value: &T) -> String {
-    // Maps with keys that are not strings can't be written as JSON; no caller has one.
-    let json = serde_json::to_vec(value).unwrap_or_default();
-    let digest = Sha256::digest(&json);
-    let short = digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
-    format!("{short:032x}")
 }

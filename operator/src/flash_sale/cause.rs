@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 
-use super::build::names::Component;
+use super::names::Component;
 
 /// Why a part is away.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::build::names;
+use super::names;
 use super::ownership::{Found, FoundParts, Owner};
 use crate::crd::FlashSale;
 
@@ -63,9 +63,10 @@ pub struct Error {
 pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References, Error> {
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
-    let auth = from.get::<Secret>(&names::auth_secret(&name, spec)).await?;
+    let auth = from.get::<Secret>(&names::auth_secret(&name, spec.declared_auth_secret())).await?;
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
-    let database = from.get::<Secret>(&names::database_secret(&name, spec)).await?;
+    let database =
+        from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;

@@ -1,22 +1,14 @@
 //! Stock, sold and remaining as the app counts them, and which database it counts in. Behind a trait,
 //! so that tests need no app.
-//!
-//! A sale that sells is asked on a slow timer, and reconciled only when its counts differ from its
-//! status: neither each purchase nor an idle sale causes a pass.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt, stream};
-use kube::ResourceExt;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
 
-use super::build::names;
-use super::update_status::condition;
-use crate::crd::{FlashSale, FlashSaleStatus, ProductStatus};
+use super::names;
+use crate::crd::ProductStatus;
 
 /// What the app says of its sale.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -64,50 +56,6 @@ pub trait Figures: Send + Sync {
     fn unready<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         std::future::ready(Vec::new()).boxed()
     }
-}
-
-/// How often counts are read.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// Sales that are asked at the same time.
-const CONCURRENCY: usize = 8;
-
-/// Sales whose counts have changed, as they are noticed.
-pub fn changes(
-    sales: Store<DeserializeGuard<FlashSale>>,
-    figures: Arc<dyn Figures>,
-) -> impl Stream<Item = ObjectRef<DeserializeGuard<FlashSale>>> {
-    let ticks = stream::unfold(tokio::time::interval(INTERVAL), |mut interval| async move {
-        interval.tick().await;
-        Some(((), interval))
-    });
-    ticks
-        .flat_map(move |()| stream::iter(sales.state()))
-        .map(move |sale| {
-            let figures = figures.clone();
-            async move { differs(&sale, &*figures).await.then(|| ObjectRef::from_obj(&*sale)) }
-        })
-        .buffer_unordered(CONCURRENCY)
-        .filter_map(std::future::ready)
-}
-
-async fn differs(sale: &DeserializeGuard<FlashSale>, figures: &dyn Figures) -> bool {
-    let Ok(sale) = &sale.0 else { return false };
-    let Some(status) = &sale.status else { return false };
-    if status.app.as_ref().is_none_or(|app| app.ready == 0) {
-        return false;
-    }
-    let now = figures.read(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
-    now.is_some_and(|now| is_news(now, status))
-}
-
-fn is_news(report: Report, status: &FlashSaleStatus) -> bool {
-    if report.database_away {
-        let mut conditions = status.conditions.iter();
-        return conditions.any(|it| it.type_ == condition::DATABASE_READY && it.status == "True");
-    }
-    let known = status.database.as_ref().map(|database| &database.id);
-    let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
-    other_database || sorted(report.products) != status.products
 }
 
 /// By id: an order of its own would be a change of the status.

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::build::names::Component;
 use super::build::{Applied, KubernetesResources};
 use super::cause::Cause;
 use super::database::{ACCEPT_LOSS, Database};
+use super::names::Component;
 use super::observe::Observed;
 use super::phase::Progress;
-use super::rollout::{self, Rollout};
+use super::rollout::{self, Rollout, redis_status};
 use super::seed::Seed;
-use super::update_status::{condition, redis_status};
+use crate::crd::condition;
 
 /// One condition before it has a time.
 struct Finding {

@@ -13,11 +13,11 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::build::names::{self, Component};
 use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
+use super::context::Context;
 use super::figures::Report;
-use crate::context::Context;
+use super::names::{self, Component};
 
 /// What was seen beside the objects that were applied.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use super::build::names;
-use super::validate::NotReady;
+use super::names;
+use super::not_ready::NotReady;
 use crate::crd::FlashSale;
 
 /// The condition's reason where a part's name belongs to another object.

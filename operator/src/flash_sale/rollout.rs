@@ -5,7 +5,8 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::build::names::Component;
+use super::names::Component;
+use crate::crd::RedisStatus;
 
 /// How far a change of a workload has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,4 +78,18 @@ fn time(pod: &Pod, name: &str) -> Option<Timestamp> {
 pub fn named(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     node.map_or_else(|| pod.name_any(), |node| format!("{} on node {node}", pod.name_any()))
+}
+
+/// The Redis nodes as the status shows them.
+#[must_use]
+pub fn redis_status(nodes: &StatefulSet) -> RedisStatus {
+    let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    let status = nodes.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas).unwrap_or_default();
+    RedisStatus {
+        ready,
+        nodes: wanted,
+        quorum: ready > wanted / 2,
+        summary: format!("{ready}/{wanted}"),
+    }
 }

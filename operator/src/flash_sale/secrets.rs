@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::dereference::SecretData;
-use super::validate::NotReady;
+use super::not_ready::NotReady;
 
 /// Secrets are not watched, so one that is wrong is looked at again.
 const RETRY: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use kube::ResourceExt;
 
-use super::build::TEMPLATE_CHECKSUM;
+use super::names::TEMPLATE_CHECKSUM;
 
 /// A failed seed is tried again after this long: a database may have come up since.
 const RETRY_FAILED: Duration = Duration::from_mins(1);

@@ -10,12 +10,12 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::Error;
-use super::apply::FIELD_MANAGER;
-use super::update_status::condition::READY;
-use crate::context::Context;
-use crate::controller::watched::Watched;
+use super::context::Context;
+use super::names::FIELD_MANAGER;
+use crate::crd::condition::READY;
 use crate::crd::{FlashSale, Phase};
+use crate::error_chain::error_chain;
+use crate::watched::Watched;
 
 /// Reason of the condition and of the event.
 pub const REASON: &str = "Unreadable";
@@ -24,7 +24,7 @@ pub const REASON: &str = "Unreadable";
 ///
 /// # Errors
 /// When the API server can't be asked.
-pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action, kube::Error> {
     let metadata = &invalid.metadata;
     let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
         // Not from an API server.
@@ -33,7 +33,7 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
     let message =
         format!("{}; nothing of this sale is changed until the field is corrected", invalid.error);
     let sales: Api<Watched<FlashSale>> = Api::namespaced(context.client.clone(), namespace);
-    let Some(sale) = sales.get_opt(name).await.map_err(Error::UpdateStatus)? else {
+    let Some(sale) = sales.get_opt(name).await? else {
         return Ok(Action::await_change());
     };
     let status = status(&sale, &message, Timestamp::now());
@@ -50,11 +50,11 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
     let params = PatchParams::apply(FIELD_MANAGER).force();
     if let Err(error) = sales.patch_status(name, &params, &patch).await {
         // The event says it all the same.
-        warn!(namespace, name, error = crate::error_chain(&error), "no condition says so");
+        warn!(namespace, name, error = error_chain(&error), "no condition says so");
     }
     let reference = sale.object_ref(&());
     if let Err(error) = context.publish(REASON, EventType::Warning, message, &reference).await {
-        warn!(error = crate::error_chain(&error), "event not recorded");
+        warn!(error = error_chain(&error), "event not recorded");
     }
     Ok(Action::await_change())
 }

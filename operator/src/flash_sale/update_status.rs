@@ -2,59 +2,23 @@
 //! differs from the last one.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::apply::FIELD_MANAGER;
-use super::build::{Applied, DATABASE_CHECKSUM, KubernetesResources, names};
+use super::build::{Applied, KubernetesResources};
 use super::database::{self, Database};
 use super::figures::sorted;
 use super::findings::{self, Findings};
+use super::names::{self, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
+use super::outcome::Outcome;
 use super::phase::{Facts, Progress, phase};
-use super::rollout;
+use super::rollout::{self, redis_status};
 use super::seed::Seed;
-use super::validate::NotReady;
-use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, RedisStatus, Totals};
 
-/// How a pass ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Before anything was applied.
-    Waiting(NotReady),
-    /// The API server did not take objects as they are, and one of them was not there before.
-    Refused(Vec<String>),
-    /// With all objects in place.
-    Applied {
-        /// As the API server answered.
-        resources: Box<KubernetesResources<Applied>>,
-        /// Whether the stock is in place.
-        seed: Seed,
-        /// What was seen beside the objects.
-        observed: Box<Observed>,
-        /// Changes of objects that the API server did not take; the objects are as they were.
-        refusals: Vec<String>,
-    },
-}
-
-/// Types of conditions, in the order in which they are shown.
-pub mod condition {
-    /// All Redis nodes are ready.
-    pub const REDIS_READY: &str = "RedisReady";
-    /// The database is there.
-    pub const DATABASE_READY: &str = "DatabaseReady";
-    /// The declared stock is in place.
-    pub const STOCK_SEEDED: &str = "StockSeeded";
-    /// As many replicas as declared take purchases.
-    pub const APP_AVAILABLE: &str = "AppAvailable";
-    /// All of the above.
-    pub const READY: &str = "Ready";
-
-    /// The parts, each after what it depends on: the first that is away is the cause of the rest.
-    pub const PARTS: [&str; 4] = [REDIS_READY, DATABASE_READY, STOCK_SEEDED, APP_AVAILABLE];
-}
+use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, Totals, condition};
 
 /// The status after a pass that ended with `outcome` at `now`.
 #[must_use]
@@ -154,18 +118,6 @@ pub fn is_settled(sale: &FlashSale, status: &FlashSaleStatus) -> bool {
     };
     let before = sale.status.as_ref();
     ready(status) && before.is_some_and(|before| ready(before) && before.phase == status.phase)
-}
-
-pub(super) fn redis_status(nodes: &StatefulSet) -> RedisStatus {
-    let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
-    let status = nodes.status.as_ref();
-    let ready = status.and_then(|status| status.ready_replicas).unwrap_or_default();
-    RedisStatus {
-        ready,
-        nodes: wanted,
-        quorum: ready > wanted / 2,
-        summary: format!("{ready}/{wanted}"),
-    }
 }
 
 fn app_status(app: &Deployment) -> AppStatus {

@@ -8,23 +8,13 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::build::names;
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
+use super::names;
+use super::not_ready::NotReady;
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
-
-/// Why a sale can't go on, and when to look again. Becomes a condition and a requeue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotReady {
-    /// `CamelCase`, one of a fixed set.
-    pub reason: &'static str,
-    /// What is missing and what to do about it.
-    pub message: String,
-    /// Absent: only a change of the sale helps.
-    pub requeue_after: Option<Duration>,
-}
 
 /// Secrets are not watched (the operator may not list them), so a missing one is looked for.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
@@ -102,15 +92,20 @@ pub fn validate(
             .transpose()?,
     };
 
-    let auth = Credentials { secret: names::auth_secret(&name, &spec), data: references.auth };
+    let auth = Credentials {
+        secret: names::auth_secret(&name, spec.declared_auth_secret()),
+        data: references.auth,
+    };
     auth.check(spec.auth.is_some(), &["jwt-secret"])?;
     if let Some(data) = &auth.data {
         secrets::check_auth(&auth.secret, data)?;
     }
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
-    let database =
-        Credentials { secret: names::database_secret(&name, &spec), data: references.database };
+    let database = Credentials {
+        secret: names::database_secret(&name, spec.declared_database_secret()),
+        data: references.database,
+    };
     match &spec.database.secret_ref {
         Some(external) => {
             database.check(true, &[&external.key])?;

@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 
 use super::build::{KubernetesResources, Prepared};
-use super::validate::NotReady;
+use super::not_ready::NotReady;
 
 /// How long the garbage collector usually takes.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);

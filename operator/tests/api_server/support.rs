@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
-use flashsale_operator::context::Context;
 use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
+use flashsale_operator::flash_sale::context::Context;
 use flashsale_operator::flash_sale::figures::{DatabaseReport, Figures, Report};
 use flashsale_operator::metrics::Metrics;
 use futures::FutureExt;

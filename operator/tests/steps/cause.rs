@@ -1,10 +1,10 @@
 //! Why a part is away, by what Kubernetes says of its pods, and whether replicas of before still sell.
 
 use flashsale_operator::crd::{DatabaseStatus, Phase};
-use flashsale_operator::flash_sale::build::names::Component;
 use flashsale_operator::flash_sale::cause::{self, Warning};
 use flashsale_operator::flash_sale::database::{self, Database};
 use flashsale_operator::flash_sale::figures::DatabaseReport;
+use flashsale_operator::flash_sale::names::Component;
 use flashsale_operator::flash_sale::phase::{Facts, Progress, phase};
 use flashsale_operator::flash_sale::rollout;
 use flashsale_operator::flash_sale::seed::Seed;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
 use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::not_ready::NotReady;
 use flashsale_operator::flash_sale::ownership::{Found, FoundParts};
-use flashsale_operator::flash_sale::validate::{NotReady, validate};
+use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;

@@ -17,9 +17,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
-use super::names::{self, Component, HTTP_PORT, METRICS_PORT};
+use super::metadata::metadata;
 use super::{pods, redis};
 use crate::crd::{App, Order, Resources, Strategy};
+use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
@@ -38,7 +39,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
         _ => app.replicas,
     };
     Deployment {
-        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             selector: names::label_selector(&sale.name, Component::App),
@@ -209,9 +210,9 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     };
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
-        pods::env("SALE_NAME", names::sale_name(sale)),
+        pods::env("SALE_NAME", names::sale_name(&sale.namespace, &sale.name)),
         pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),
-        pods::env("REDIS_NODES", names::redis_nodes(sale)),
+        pods::env("REDIS_NODES", names::redis_nodes(&sale.namespace, &sale.name, spec.redis.nodes)),
         pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),
         pods::env("LOCK_TIMEOUT_SECONDS", seconds(spec.lock.lease_time)),
         pods::env(
@@ -237,7 +238,7 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
 pub(super) fn autoscaler(sale: &ValidatedSale) -> Option<HorizontalPodAutoscaler> {
     let autoscaling = sale.spec.app.autoscaling.as_ref()?;
     Some(HorizontalPodAutoscaler {
-        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(HorizontalPodAutoscalerSpec {
             min_replicas: Some(sale.spec.app.replicas),
             max_replicas: autoscaling.max_replicas,

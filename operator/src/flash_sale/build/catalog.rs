@@ -6,8 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
-use super::names::{self, Component};
+use super::metadata::metadata;
 use crate::crd::Product;
+use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::ValidatedSale;
 
 pub(super) const FILE: &str = "catalog.json";
@@ -58,7 +59,7 @@ pub(super) fn json(sale: &ValidatedSale) -> Result<String, serde_json::Error> {
 
 pub(super) fn build(sale: &ValidatedSale, json: &str) -> ConfigMap {
     ConfigMap {
-        metadata: names::metadata(sale, names::catalog(&sale.name), Component::Seed),
+        metadata: metadata(sale, names::catalog(&sale.name), Component::Seed),
         data: Some(BTreeMap::from([(FILE.to_owned(), json.to_owned())])),
         ..ConfigMap::default()
     }

@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
-use super::hash;
-use super::names::{self, Component};
+use super::checksum::hash;
+use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
+use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
 /// What else the Secret of `auth` may have: the app's setting, and the key in the Secret.
@@ -101,7 +102,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         }
         let checksum = hash(&fresh.get(key));
         missing.push(Secret {
-            metadata: names::metadata(sale, credentials.secret.clone(), component),
+            metadata: metadata(sale, credentials.secret.clone(), component),
             data: Some(fresh),
             ..Secret::default()
         });

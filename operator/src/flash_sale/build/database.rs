@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
 };
 
-use super::names::{self, Component, DATABASE_PORT};
+use super::metadata::metadata;
 use super::pods;
+use crate::flash_sale::names::{self, Component, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual `PostgreSQL` images.
@@ -22,7 +23,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) ->
     let name = names::database(&sale.name);
     let storage = sale.spec.database.storage.clone().unwrap_or_default();
     StatefulSet {
-        metadata: names::metadata(sale, name.clone(), Component::Database),
+        metadata: metadata(sale, name.clone(), Component::Database),
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             selector: names::label_selector(&sale.name, Component::Database),

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::{self, Component};
 use crate::crd::{Amounts, Resources, Storage};
+use crate::flash_sale::names::{self, Component};
 
 /// Pods run as `user`, never as root, and own their volumes.
 pub(super) fn pod_security(user: i64) -> PodSecurityContext {

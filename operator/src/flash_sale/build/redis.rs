@@ -9,9 +9,10 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 
 use super::catalog::whole_millis;
-use super::names::{self, Component, REDIS_PORT};
+use super::metadata::metadata;
 use super::pods;
 use crate::crd::Strategy;
+use crate::flash_sale::names::{self, Component, REDIS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual Redis images.
@@ -61,7 +62,7 @@ const REST_BETWEEN_RESTARTS: i32 = 5;
 pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
     let name = names::redis(&sale.name);
     StatefulSet {
-        metadata: names::metadata(sale, name.clone(), Component::Redis),
+        metadata: metadata(sale, name.clone(), Component::Redis),
         spec: Some(StatefulSetSpec {
             replicas: Some(sale.spec.redis.nodes),
             selector: names::label_selector(&sale.name, Component::Redis),

@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, PodSpec, PodTemplateSpec, Volume,
 };
 
+use super::checksum::hash;
 use super::credentials::Secrets;
-use super::names::{self, Component};
-use super::{DATABASE_CHECKSUM, TEMPLATE_CHECKSUM, app, catalog, hash, pods};
+use super::metadata::metadata;
+use super::{app, catalog, pods};
 use crate::flash_sale::database;
+use crate::flash_sale::names::{self, Component, DATABASE_CHECKSUM, TEMPLATE_CHECKSUM};
 use crate::flash_sale::validate::ValidatedSale;
 
 const MOUNT: &str = "/etc/flashsale";
@@ -26,7 +28,7 @@ pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -
     );
     let name = format!("{}-seed-{}", sale.name, &hash(&inputs)[..8]);
     let template = template(sale, secrets);
-    let mut metadata = names::metadata(sale, name, Component::Seed);
+    let mut metadata = metadata(sale, name, Component::Seed);
     let address = (DATABASE_CHECKSUM.to_owned(), secrets.database_address.clone());
     metadata.annotations = Some([(TEMPLATE_CHECKSUM.to_owned(), hash(&template)), address].into());
     Job {

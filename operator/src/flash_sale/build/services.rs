@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::{self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT};
+use super::metadata::metadata;
+use crate::flash_sale::names::{
+    self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT,
+};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// Every node by its own name, ready or not: who locks must reach each of them.
@@ -54,7 +57,7 @@ fn service(
         ..ServicePort::default()
     };
     Service {
-        metadata: names::metadata(sale, name, component),
+        metadata: metadata(sale, name, component),
         spec: Some(ServiceSpec {
             selector: Some(names::labels(&sale.name, component)),
             ports: Some(ports.iter().map(port).collect()),
@@ -71,7 +74,7 @@ pub(super) fn disruption_budget(
     component: Component,
 ) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: names::metadata(sale, name, component),
+        metadata: metadata(sale, name, component),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(names::label_selector(&sale.name, component)),

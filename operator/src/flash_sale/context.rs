@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::figures::Figures;
 use crate::config::DefaultImages;
-use crate::flash_sale::figures::Figures;
 use crate::metrics::Metrics;
 
 /// What every reconcile may use.

@@ -1,0 +1,59 @@
+//! Events on a sale: changes of phase, refused changes, regenerated Secrets.
+
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::outcome::Outcome;
+use super::ownership;
+use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
+use crate::error_chain::error_chain;
+
+/// A Secret that was there and is gone is made again, with other keys: people must know.
+pub(super) async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context: &Context) {
+    let Outcome::Applied { resources, .. } = outcome else { return };
+    if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
+        return;
+    }
+    for secret in &resources.missing_secrets {
+        let message = format!(
+            "Secret {} was gone and is made again with new values: tokens signed with the key in it \
+             end, and its passwords are others",
+            secret.name_any()
+        );
+        warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
+        let reference = sale.object_ref(&());
+        let type_ = EventType::Warning;
+        if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
+            warn!(error = error_chain(&error), "event not recorded");
+        }
+    }
+}
+
+/// An event for each change of phase, and for a change that was refused.
+pub(super) async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
+    let ready = |status: &FlashSaleStatus| {
+        let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
+        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let before = sale.status.as_ref();
+    let (reason, message) = ready(status);
+    let phase_changed = before.map(|before| before.phase) != Some(status.phase);
+    let needs_a_person = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
+    let newly_refused = needs_a_person && before.is_none_or(|before| ready(before).0 != reason);
+    if phase_changed || newly_refused {
+        let (namespace, name) = (sale.namespace(), sale.name_any());
+        info!(namespace, name, phase = %status.phase, reason, "{message}");
+        let reference = sale.object_ref(&());
+        let event = if newly_refused { &reason } else { status.phase.as_str() };
+        let type_ = match status.phase {
+            _ if newly_refused => EventType::Warning,
+            Phase::Degraded | Phase::Failed => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        if let Err(error) = context.publish(event, type_, message, &reference).await {
+            warn!(error = error_chain(&error), "event not recorded");
+        }
+    }
+}

@@ -6,21 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::error::ConfigError;
 use crate::scenario::Scenario;
-
-/// Something that only whoever started the run can put right. The message names it and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {problem}")]
-pub struct ConfigError {
-    name: &'static str,
-    problem: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(name: &'static str, problem: impl Into<String>) -> Self {
-        Self { name, problem: problem.into() }
-    }
-}
 
 /// What a missed timing target means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

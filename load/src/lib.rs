@@ -5,8 +5,10 @@
 //! there is not made here again.
 
 mod buyer;
+pub mod cli;
 mod cluster;
 pub mod config;
+mod error;
 mod ledger;
 pub mod observed;
 mod prometheus;
@@ -17,5 +19,5 @@ mod scrape;
 mod token;
 pub mod verdict;
 
-pub use config::ConfigError;
+pub use error::ConfigError;
 pub use run::run;

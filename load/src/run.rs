@@ -16,11 +16,12 @@ use uuid::Uuid;
 use crate::buyer::{Buyer, Shop, Visit};
 use crate::cluster::Cluster;
 use crate::config::{MetricsSource, Settings};
+use crate::error::ConfigError;
 use crate::ledger::Ledger;
 use crate::observed::{Latency, Observed, Outcome};
 use crate::scrape::{Scrape, causes, locks, scrape};
+use crate::token;
 use crate::verdict::{Report, judge};
-use crate::{ConfigError, token};
 
 /// How long the nodes may lag behind the database after the last answer.
 const SETTLE: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// The files under `load/scenarios`.
 const BUILT_IN: [&str; 2] =

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 const LIFETIME_SECONDS: i64 = 3600;
 

@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::run::run;
 use crate::scenario::{self, Scenario};
 
-/// Buys from a sale as many users at once, and judges from outside whether it sold what it should.
+/// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "Exit status: 0 PASS, 1 FAIL, 2 bad configuration.")]
 struct Cli {

@@ -1,17 +1,17 @@
 //! Runs load scenarios against a sale and judges the result.
 //!
-//! Sees the sale as an outsider does: the API's answers, `GET stock:<product>` on the Redis nodes,
-//! the rows of the database, the replicas' metrics. Shares no code with the app, so that a mistake
-//! there is not made here again.
+//! The verdict comes from outside: the API's responses, `GET stock:<product>` on the Redis nodes, the
+//! rows of the database, the replicas' metrics. The crate shares no code with the app, so it cannot
+//! repeat a mistake of the app.
 
 mod buyer;
 pub mod cli;
-mod cluster;
 pub mod config;
+mod database;
 mod error;
-mod ledger;
 pub mod observed;
 mod prometheus;
+mod redis_nodes;
 mod report;
 mod run;
 pub mod scenario;

@@ -1,4 +1,4 @@
-//! The users' tokens, signed here: the API takes every validly signed token for a buyer.
+//! Signs the users' tokens: the API accepts the subject of every validly signed token as a buyer.
 
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};

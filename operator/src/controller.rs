@@ -87,7 +87,7 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let counts = poll::changes(reader.clone(), context.figures.clone());
+    let counts = poll::changes(reader.clone(), context.app.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));

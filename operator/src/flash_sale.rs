@@ -11,15 +11,15 @@
 //!
 //! This file only calls the steps in order. It alone knows the clock and the client of all of them.
 
+pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+mod conditions;
 pub mod context;
 pub mod database;
 pub mod dereference;
 mod events;
-pub mod figures;
-mod findings;
 pub mod names;
 pub mod not_ready;
 pub mod observe;
@@ -58,7 +58,7 @@ const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
 /// How often one that is not ready is looked at: its pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
 /// After this long, what keeps it from being ready will hardly pass within seconds.
-const UNREADY_FOR_LONG: Duration = Duration::from_mins(10);
+const UNREADY_BACKOFF_AFTER: Duration = Duration::from_mins(10);
 /// How long a pass that failed waits for the next.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -119,16 +119,16 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     }
     let timer = context.metrics.reconcile_timer();
-    let result = pass(sale, &context).await;
+    let result = run_steps(sale, &context).await;
     timer.observe(result.as_ref().map_or("error", |(outcome, _)| outcome.label()));
     result.map(|(_, action)| action)
 }
 
-async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
+async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
     // Step 1.
     let references = dereference::dereference(&context.client, sale).await?;
     // Steps 2 to 4.
-    let mut outcome = Box::pin(put_in_place(sale, references, context)).await?;
+    let mut outcome = Box::pin(validate_and_apply(sale, references, context)).await?;
 
     // Step 5.
     let now = Timestamp::now();
@@ -137,20 +137,20 @@ async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), 
         && !update_status::is_settled(sale, &status)
     {
         let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
-        observe::causes(context, &namespace, &name, resources, observed).await?;
+        observe::observe_causes(context, &namespace, &name, resources, observed).await?;
         status = update_status::status(sale, &outcome, now);
     }
-    events::report_new_keys(sale, &outcome, context).await;
+    events::publish_regenerated_secrets(sale, &outcome, context).await;
     let changed =
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
-        events::report(sale, &status, context).await;
+        events::publish_phase_change(sale, &status, context).await;
     }
-    let action = next(sale, &outcome, &status, now);
+    let action = requeue(sale, &outcome, &status, now);
     Ok((outcome, action))
 }
 
-async fn put_in_place(
+async fn validate_and_apply(
     sale: &FlashSale,
     references: dereference::References,
     context: &Context,
@@ -167,34 +167,39 @@ async fn put_in_place(
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
-    let prepared = build::build(&valid, &Passwords::draw())?;
+    let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
         return Ok(Outcome::Waiting(waiting));
     }
-    let attempt = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
-        Ok(attempt) => attempt,
-        Err(apply::Error::Taken(found)) => {
-            return Ok(Outcome::Waiting(ownership::taken(&[&found])));
+    let applied = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
+        Ok(applied) => applied,
+        Err(apply::Error::NameTaken(found)) => {
+            return Ok(Outcome::Waiting(ownership::name_taken(&[&found])));
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(resources) = attempt.resources.map(Box::new) else {
-        return Ok(Outcome::Refused(attempt.refusals));
+    let Some(resources) = applied.resources.map(Box::new) else {
+        return Ok(Outcome::Refused(applied.refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
-        Some(1..) => context.figures.read(namespace, name).await,
+        Some(1..) => context.app.read(namespace, name).await,
         _ => None,
     };
     let observed = Box::new(Observed { report, ..Observed::default() });
-    Ok(Outcome::Applied { resources, seed, observed, refusals: attempt.refusals })
+    Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 
 /// When to look again, if nothing happens before.
-fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Timestamp) -> Action {
+fn requeue(
+    sale: &FlashSale,
+    outcome: &Outcome,
+    status: &FlashSaleStatus,
+    now: Timestamp,
+) -> Action {
     let pause = match outcome {
         Outcome::Waiting(not_ready) => match not_ready.requeue_after {
             Some(pause) => pause,
@@ -203,19 +208,19 @@ fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Time
         Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
-        Outcome::Applied { refusals, .. } if refusals.is_empty() => while_unready(status, now),
+        Outcome::Applied { refusals, .. } if refusals.is_empty() => unready_interval(status, now),
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
-    let by_clock = phase::until_next(&sale.spec, now);
+    let by_clock = phase::until_next_change(&sale.spec, now);
     Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
 }
 
-fn while_unready(status: &FlashSaleStatus, now: Timestamp) -> Duration {
+fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {
     let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
     let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
     let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     match elapsed {
-        Some(elapsed) if elapsed < UNREADY_FOR_LONG => UNREADY_INTERVAL,
+        Some(elapsed) if elapsed < UNREADY_BACKOFF_AFTER => UNREADY_INTERVAL,
         _ => RESYNC_INTERVAL,
     }
 }

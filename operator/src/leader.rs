@@ -34,26 +34,26 @@ impl fmt::Display for LeaseName {
     }
 }
 
-/// Does `work` once the Lease is held, after `lead`; until `shutdown`. Gives the Lease up at the end.
+/// Does `work` once the Lease is held, after `on_leading`; until `shutdown`. Gives the Lease up at the end.
 ///
 /// # Errors
 /// When the Lease can't be made or read, or is lost while the work is under way.
 pub async fn run(
     mut leadership: Leadership,
     shutdown: &CancellationToken,
-    lead: impl FnOnce(),
+    on_leading: impl FnOnce(),
     work: impl Future<Output = ()>,
 ) -> Result<()> {
     let lease = leadership.lease.clone();
     info!(%lease, "standing by until the lease is free");
     // A replica that stops while it stands by has nothing to finish.
-    if let Some(held) = shutdown.run_until_cancelled(leadership.until(true)).await {
+    if let Some(held) = shutdown.run_until_cancelled(leadership.wait_until(true)).await {
         held?;
         info!(%lease, "holds the lease");
-        lead();
+        on_leading();
         tokio::select! {
             () = work => {}
-            lost = leadership.until(false) => {
+            lost = leadership.wait_until(false) => {
                 lost?;
                 bail!("the lease {lease} was lost to another replica");
             }
@@ -79,7 +79,7 @@ impl Leadership {
     ///
     /// # Errors
     /// When the Lease can't be made or read.
-    pub async fn seek(client: Client, lease: LeaseName, identity: String) -> Result<Self> {
+    pub async fn start(client: Client, lease: LeaseName, identity: String) -> Result<Self> {
         let manager = LeaseManagerBuilder::new(client, &lease.name)
             .with_namespace(&lease.namespace)
             .with_identity(identity)
@@ -96,7 +96,7 @@ impl Leadership {
     ///
     /// # Errors
     /// When nobody renews it any more.
-    pub async fn until(&mut self, held: bool) -> Result<()> {
+    pub async fn wait_until(&mut self, held: bool) -> Result<()> {
         self.held.wait_for(|now| *now == held).await.context("the lease is no longer renewed")?;
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Metrics {
     }
 
     /// This replica reconciles from now on.
-    pub fn lead(&self) {
+    pub fn set_leading(&self) {
         self.leader.set(1);
     }
 

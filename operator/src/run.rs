@@ -13,8 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 use crate::controller::{self, Scope};
+use crate::flash_sale::app_client::HttpAppClient;
 use crate::flash_sale::context::Context;
-use crate::flash_sale::figures::AppFigures;
 use crate::http::{self, Readiness};
 use crate::leader::{self, Leadership, LeaseName};
 use crate::metrics::Metrics;
@@ -53,26 +53,26 @@ async fn reconcile(
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let scope = Scope(config.watch_namespace);
-    let figures = Arc::new(AppFigures::new()?);
+    let app = Arc::new(HttpAppClient::new()?);
     let identity = config.pod_name.clone();
     let context =
-        Context::new(client.clone(), config.images, figures, metrics.clone(), config.pod_name);
+        Context::new(client.clone(), config.images, app, metrics.clone(), config.pod_name);
     controller::wait_for_crd(&client, &scope, shutdown).await;
 
-    let lead = || {
-        metrics.lead();
+    let on_leading = || {
+        metrics.set_leading();
         readiness.send_replace(Readiness::Working);
     };
     let work = controller::run(Arc::new(context), &scope, shutdown.clone());
     let Some(namespace) = config.pod_namespace.filter(|_| config.leader_election) else {
-        lead();
+        on_leading();
         work.await;
         return Ok(());
     };
     let lease = LeaseName { namespace, name: config.lease_name };
     readiness.send_replace(Readiness::StandingBy(lease.to_string()));
-    match shutdown.run_until_cancelled(Leadership::seek(client, lease, identity)).await {
-        Some(leadership) => leader::run(leadership?, shutdown, lead, work).await,
+    match shutdown.run_until_cancelled(Leadership::start(client, lease, identity)).await {
+        Some(leadership) => leader::run(leadership?, shutdown, on_leading, work).await,
         None => Ok(()),
     }
 }

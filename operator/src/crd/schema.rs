@@ -142,7 +142,7 @@ pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
 
 /// RFC 3339, of what the operator and the app can hold. Without `format: date-time`, which would hide the
 /// text from the rules.
-fn moment(field: &str) -> Schema {
+fn timestamp(field: &str) -> Schema {
     const RFC_3339: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
     json_schema!({
         "type": "string",
@@ -171,11 +171,11 @@ fn moment(field: &str) -> Schema {
 }
 
 pub(super) fn starts_at(_: &mut SchemaGenerator) -> Schema {
-    moment("startsAt")
+    timestamp("startsAt")
 }
 
 pub(super) fn ends_at(_: &mut SchemaGenerator) -> Schema {
-    moment("endsAt")
+    timestamp("endsAt")
 }
 
 /// What buyers see: on one line, and visible.

@@ -15,14 +15,14 @@ use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
 use super::names::FIELD_MANAGER;
-use super::ownership::{Found, FoundParts, Owner};
+use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::seed;
 use crate::crd::FlashSale;
 
 /// A resource version that no object has: an apply with it makes an object, and changes none that
 /// appeared since it was looked for. A `create` would do the same, but would own its fields as an
 /// update does: what a later apply leaves out would stay.
-const ABSENT: &str = "1";
+const NONEXISTENT_VERSION: &str = "1";
 
 /// An object could not be put in place.
 #[derive(Debug, Error)]
@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// The object's name is that of an object of somebody else.
     #[error("the name is taken")]
-    Taken(Found),
+    NameTaken(ExistingPart),
     /// The API server could not be asked.
     #[error("cannot apply {object}")]
     Api {
@@ -54,14 +54,14 @@ pub struct Existing<'a> {
     /// The sale.
     pub sale: &'a FlashSale,
     /// Objects that have the names of parts, all of them the sale's own.
-    pub parts: FoundParts,
+    pub parts: ExistingParts,
     /// The uid of the sale's autoscaler.
     pub autoscaler: Option<String>,
 }
 
 /// What came of sending the objects.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub struct ApplyResult {
     /// As the API server has them now. Absent when an object that the status is made from was
     /// refused and is not there from before.
     pub resources: Option<KubernetesResources<Applied>>,
@@ -80,7 +80,7 @@ pub async fn apply(
     namespace: &str,
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
-) -> Result<Attempt, Error> {
+) -> Result<ApplyResult, Error> {
     // No `..`: a child that is forgotten here does not compile.
     let KubernetesResources {
         missing_secrets,
@@ -94,39 +94,39 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     } = resources;
-    let mut to = Cluster { client, namespace, existing, refusals: Vec::new(), failure: None };
+    let mut applier = Applier { client, namespace, existing, refusals: Vec::new(), failure: None };
     let app_name = app.name_any();
     // First, and only if absent: the checksums in the pods below are those of these Secrets.
-    let missing_secrets = to.create_all(missing_secrets).await?;
-    let catalog = to.apply(catalog).await?;
+    let missing_secrets = applier.create_all(missing_secrets).await?;
+    let catalog = applier.apply(catalog).await?;
     // A Job that finds an earlier catalog would be the record of stock that it did not put in place.
-    let seed_has_its_inputs = to.all_taken();
-    let services = to.apply_all(services).await?;
-    let redis = to.apply(redis).await?;
+    let catalog_applied = applier.all_accepted();
+    let services = applier.apply_all(services).await?;
+    let redis = applier.apply(redis).await?;
     let database = match database {
-        Some(database) => to.apply(database).await?.map(Some),
+        Some(database) => applier.apply(database).await?.map(Some),
         None => Some(None),
     };
-    let seed = if seed_has_its_inputs {
-        Box::pin(to.settle_job(seed)).await?
+    let seed = if catalog_applied {
+        Box::pin(applier.ensure_job(seed)).await?
     } else {
-        to.current(&seed).await?
+        applier.current(&seed).await?
     };
-    let app = to.apply(app).await?;
+    let app = applier.apply(app).await?;
     let autoscaler = match (autoscaler, &existing.autoscaler) {
-        (Some(autoscaler), _) => to.apply(autoscaler).await?,
+        (Some(autoscaler), _) => applier.apply(autoscaler).await?,
         (None, Some(uid)) => {
             delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
             None
         }
         (None, None) => None,
     };
-    let disruption_budgets = to.apply_all(disruption_budgets).await?;
-    let refusals = to.refusals()?;
+    let disruption_budgets = applier.apply_all(disruption_budgets).await?;
+    let refusals = applier.refusals()?;
     let (Some(catalog), Some(redis), Some(database), Some(seed), Some(app)) =
         (catalog, redis, database, seed, app)
     else {
-        return Ok(Attempt { resources: None, refusals });
+        return Ok(ApplyResult { resources: None, refusals });
     };
     let resources = KubernetesResources {
         missing_secrets,
@@ -140,7 +140,7 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     };
-    Ok(Attempt { resources: Some(resources), refusals })
+    Ok(ApplyResult { resources: Some(resources), refusals })
 }
 
 /// Deletes seed Jobs that are no longer needed.
@@ -160,7 +160,7 @@ pub async fn delete_jobs<'a>(
 }
 
 /// Where the objects go, and what the API server did not take.
-struct Cluster<'a> {
+struct Applier<'a> {
     client: &'a Client,
     namespace: &'a str,
     existing: &'a Existing<'a>,
@@ -169,7 +169,7 @@ struct Cluster<'a> {
     failure: Option<Error>,
 }
 
-impl Cluster<'_> {
+impl Applier<'_> {
     fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -178,7 +178,7 @@ impl Cluster<'_> {
     }
 
     /// Whether every object until now was taken.
-    fn all_taken(&self) -> bool {
+    fn all_accepted(&self) -> bool {
         self.refusals.is_empty() && self.failure.is_none()
     }
 
@@ -209,29 +209,29 @@ impl Cluster<'_> {
         let name = object.name_any();
         match self.existing.parts.uid::<K>(&name) {
             Some(uid) => object.meta_mut().uid = Some(uid.to_owned()),
-            None => object.meta_mut().resource_version = Some(ABSENT.to_owned()),
+            None => object.meta_mut().resource_version = Some(NONEXISTENT_VERSION.to_owned()),
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patched = self.api().patch(&name, &params, &Patch::Apply(&object)).await;
-        self.settle(&object, patched).await
+        self.handle_response(&object, patched).await
     }
 
     async fn create<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let created = self.api().create(&params, &object).await;
-        self.settle(&object, created).await
+        self.handle_response(&object, created).await
     }
 
     /// The seed Job, which can't be changed: one that does what `wanted` does is kept, and one that
     /// was to do it in another way, and has not, is made again.
-    async fn settle_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
-        let Some(found) = self.found::<Job>(&wanted.name_any()).await? else {
+    async fn ensure_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
+        let Some(found) = self.get::<Job>(&wanted.name_any()).await? else {
             return self.create(wanted).await;
         };
-        let owner = Found::new(self.existing.sale, &found);
+        let owner = ExistingPart::new(self.existing.sale, &found);
         if *owner.owner() != Owner::ThisSale {
-            return Err(Error::Taken(owner));
+            return Err(Error::NameTaken(owner));
         }
         if !seed::is_outdated(&found, &wanted) {
             return Ok(Some(found));
@@ -242,14 +242,14 @@ impl Cluster<'_> {
     }
 
     /// What the API server answered for `object`; where it did not take it, the object as it is.
-    async fn settle<K: Child>(
+    async fn handle_response<K: Child>(
         &mut self,
         object: &K,
-        answer: kube::Result<K>,
+        response: kube::Result<K>,
     ) -> Result<Option<K>, Error> {
-        let error = match answer {
-            Ok(taken) => return Ok(Some(taken)),
-            Err(source) => failed::<K>(&object.name_any(), source),
+        let error = match response {
+            Ok(accepted) => return Ok(Some(accepted)),
+            Err(source) => api_error::<K>(&object.name_any(), source),
         };
         match error {
             Error::Refused { .. } => self.refusals.push(error.to_string()),
@@ -257,21 +257,21 @@ impl Cluster<'_> {
             Error::Api { source: kube::Error::Api(_), .. } => {
                 self.failure.get_or_insert(error);
             }
-            Error::Api { .. } | Error::Taken(_) => return Err(error),
+            Error::Api { .. } | Error::NameTaken(_) => return Err(error),
         }
         self.current(object).await
     }
 
     /// The object as it is, if it is there and the sale's own.
     async fn current<K: Child>(&self, object: &K) -> Result<Option<K>, Error> {
-        let found = self.found::<K>(&object.name_any()).await?;
+        let found = self.get::<K>(&object.name_any()).await?;
         let is_own = |found: &K| Owner::of(self.existing.sale, found.meta()) == Owner::ThisSale;
         Ok(found.filter(is_own))
     }
 
-    async fn found<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
+    async fn get<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
         let found = self.api::<K>().get_opt(name).await;
-        found.map_err(|source| failed::<K>(name, source))
+        found.map_err(|source| api_error::<K>(name, source))
     }
 }
 
@@ -287,7 +287,7 @@ async fn delete<K: Child>(
     match api.delete(name, &DeleteParams::background().preconditions(that_one)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(failed::<K>(name, source)),
+        Err(source) => Err(api_error::<K>(name, source)),
     }
 }
 
@@ -311,11 +311,11 @@ impl<K> Child for K where
 }
 
 /// Invalid, forbidden and bad (immutable field, quota, policy) do not go away by trying harder.
-fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
+fn api_error<K: Child>(name: &str, source: kube::Error) -> Error {
     let object = format!("{} {name}", K::kind(&()));
     match source {
         kube::Error::Api(status)
-            if (status.is_invalid() && !is_another_object(&status))
+            if (status.is_invalid() && !uid_differs(&status))
                 || status.is_forbidden()
                 || status.code == 400 =>
         {
@@ -327,7 +327,7 @@ fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
 
 /// Whether the object is not the one that was found. The API server calls the uid an immutable field
 /// then.
-fn is_another_object(status: &Status) -> bool {
+fn uid_differs(status: &Status) -> bool {
     let causes = status.details.as_ref().map(|details| details.causes.as_slice());
     causes.unwrap_or_default().iter().any(|cause| cause.field == "metadata.uid")
 }

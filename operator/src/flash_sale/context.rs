@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
-use super::figures::Figures;
+use super::app_client::AppClient;
 use crate::config::DefaultImages;
 use crate::metrics::Metrics;
 
@@ -17,7 +17,7 @@ pub struct Context {
     /// Images of sales that name none.
     pub images: DefaultImages,
     /// Where counts come from.
-    pub figures: Arc<dyn Figures>,
+    pub app: Arc<dyn AppClient>,
     /// What the operator counts about itself.
     pub metrics: Metrics,
     recorder: Recorder,
@@ -29,14 +29,14 @@ impl Context {
     pub fn new(
         client: Client,
         images: DefaultImages,
-        figures: Arc<dyn Figures>,
+        app: Arc<dyn AppClient>,
         metrics: Metrics,
         pod: String,
     ) -> Self {
         let reporter =
             Reporter { controller: "flashsale-operator".to_owned(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, images, figures, metrics, recorder }
+        Self { client, images, app, metrics, recorder }
     }
 
     /// Records an event on a sale.

@@ -1,7 +1,7 @@
 //! Whether the database is still the one that the stock was put into. A database without the sale's
 //! orders must never be sold from, nor get the whole stock once more, unless a person says so.
 
-use super::figures::DatabaseReport;
+use super::app_client::DatabaseReport;
 use super::seed::Seed;
 use crate::crd::DatabaseStatus;
 
@@ -10,7 +10,7 @@ pub const ACCEPT_LOSS: &str = "flashsale.dev/accept-data-loss";
 
 /// What is known of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
+pub enum DatabaseIdentity {
     /// The one that was seeded; `None`: that is yet to be known.
     Known(Option<DatabaseStatus>),
     /// Another than was seeded, at the same address.
@@ -24,7 +24,7 @@ pub enum Database {
 
 /// What decides on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct Inputs<'a> {
     /// What was known until now.
     pub previous: Option<&'a DatabaseStatus>,
     /// Hash of the address that the Secret has now.
@@ -41,24 +41,24 @@ pub struct Facts<'a> {
 
 /// The database by what was seen of it.
 #[must_use]
-pub fn judge(facts: Facts<'_>) -> Database {
-    let previous = facts.previous.cloned();
-    let Some(report) = facts.report.filter(|_| facts.rolled_out) else {
-        return Database::Known(previous);
+pub fn identify(inputs: Inputs<'_>) -> DatabaseIdentity {
+    let previous = inputs.previous.cloned();
+    let Some(report) = inputs.report.filter(|_| inputs.rolled_out) else {
+        return DatabaseIdentity::Known(previous);
     };
-    if let Some(seeded) = expected(facts.previous, facts.address, facts.accepted) {
+    if let Some(seeded) = expected(inputs.previous, inputs.address, inputs.accepted) {
         return if report.id.as_ref() == Some(&seeded.id) {
-            Database::Known(previous)
+            DatabaseIdentity::Known(previous)
         } else {
-            Database::Lost { seeded: previous, found: report.id.clone() }
+            DatabaseIdentity::Lost { seeded: previous, found: report.id.clone() }
         };
     }
     match &report.id {
-        _ if *facts.seed != Seed::Done => Database::Known(previous),
-        None => Database::Lost { seeded: None, found: None },
+        _ if *inputs.seed != Seed::Done => DatabaseIdentity::Known(previous),
+        None => DatabaseIdentity::Lost { seeded: None, found: None },
         Some(id) => {
-            let address = facts.address.to_owned();
-            Database::Known(Some(DatabaseStatus { address, id: id.clone() }))
+            let address = inputs.address.to_owned();
+            DatabaseIdentity::Known(Some(DatabaseStatus { address, id: id.clone() }))
         }
     }
 }

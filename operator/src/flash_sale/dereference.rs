@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::names;
-use super::ownership::{Found, FoundParts, Owner};
+use super::ownership::{ExistingPart, ExistingParts, Owner};
 use crate::crd::FlashSale;
 
 /// Keys and values of a Secret.
@@ -45,7 +45,7 @@ pub struct References {
     /// All seed Jobs of the sale, of this and of earlier stock.
     pub seed_jobs: Vec<Job>,
     /// The objects that have the names of the sale's parts.
-    pub parts: FoundParts,
+    pub parts: ExistingParts,
 }
 
 /// A reference could not be read.
@@ -77,16 +77,16 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
-    parts.0.extend(app.iter().map(|app| Found::new(sale, app)));
+    parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
     // One that the sale does not want is nobody's concern.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
-    parts.0.extend(wanted.map(|autoscaler| Found::new(sale, autoscaler)));
+    parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
     // Secrets are read, never changed: they may be anybody's, but not those of an earlier sale.
     // Neither may the stock of its seed Jobs count as seeded.
     let secrets = [&auth, &redis, &database].into_iter().flatten();
     let of_earlier = secrets
-        .map(|secret| Found::new(sale, secret))
-        .chain(seed_jobs.iter().map(|job| Found::new(sale, job)))
+        .map(|secret| ExistingPart::new(sale, secret))
+        .chain(seed_jobs.iter().map(|job| ExistingPart::new(sale, job)))
         .filter(|found| *found.owner() == Owner::EarlierSale);
     parts.0.extend(of_earlier);
 
@@ -140,34 +140,38 @@ impl Namespace<'_> {
     }
 
     /// The parts with a fixed name that nothing else is read of.
-    async fn parts(&self, sale: &FlashSale, sets: &[Set]) -> Result<FoundParts, Error> {
+    async fn parts(
+        &self,
+        sale: &FlashSale,
+        sets: &[DeclaredStatefulSet],
+    ) -> Result<ExistingParts, Error> {
         let name = sale.name_any();
         let (redis, database) = (names::redis(&name), names::database(&name));
-        let found = Collected { from: self, sale };
+        let finder = PartFinder { from: self, sale };
         let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
         if sale.spec.database.secret_ref.is_none() {
             services.push(database);
         }
-        let sets = sets.iter().map(|set| found.stateful_set(set));
+        let sets = sets.iter().map(|set| finder.stateful_set(set));
         let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
         let (catalog, services, budgets, sets) = try_join!(
-            found.all::<ConfigMap>(&catalog),
-            found.all::<Service>(&services),
-            found.all::<PodDisruptionBudget>(&budgets),
+            finder.all::<ConfigMap>(&catalog),
+            finder.all::<Service>(&services),
+            finder.all::<PodDisruptionBudget>(&budgets),
             try_join_all(sets),
         )?;
-        Ok(FoundParts([catalog, services, budgets, sets.concat()].concat()))
+        Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
     }
 
     /// Those that the sale wants.
-    async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<Set>, Error> {
+    async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<DeclaredStatefulSet>, Error> {
         let name = sale.name_any();
         let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
         if sale.spec.database.secret_ref.is_none() {
             wanted.push((names::database(&name), 1));
         }
         let find = async |(name, pods): (String, i32)| {
-            Ok(Set { found: self.get(&name).await?, name, pods })
+            Ok(DeclaredStatefulSet { found: self.get(&name).await?, name, pods })
         };
         try_join_all(wanted.into_iter().map(find)).await
     }
@@ -181,7 +185,7 @@ impl Namespace<'_> {
 }
 
 /// A `StatefulSet` of the sale, which may be there.
-struct Set {
+struct DeclaredStatefulSet {
     name: String,
     pods: i32,
     found: Option<StatefulSet>,
@@ -189,13 +193,13 @@ struct Set {
 
 /// Looks for the sale's parts.
 #[derive(Clone, Copy)]
-struct Collected<'a> {
+struct PartFinder<'a> {
     from: &'a Namespace<'a>,
     sale: &'a FlashSale,
 }
 
-impl Collected<'_> {
-    async fn all<K>(self, names: &[String]) -> Result<Vec<Found>, Error>
+impl PartFinder<'_> {
+    async fn all<K>(self, names: &[String]) -> Result<Vec<ExistingPart>, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -203,19 +207,23 @@ impl Collected<'_> {
             + DeserializeOwned,
     {
         let found = try_join_all(names.iter().map(|name| self.from.metadata::<K>(name))).await?;
-        Ok(found.iter().flatten().map(|object| Found::new(self.sale, object)).collect())
+        Ok(found.iter().flatten().map(|object| ExistingPart::new(self.sale, object)).collect())
     }
 
     /// A `StatefulSet`; without one, the volumes that a new one would take over and delete with the
     /// sale.
-    async fn stateful_set(self, set: &Set) -> Result<Vec<Found>, Error> {
+    async fn stateful_set(self, set: &DeclaredStatefulSet) -> Result<Vec<ExistingPart>, Error> {
         if let Some(found) = &set.found {
-            return Ok(vec![Found::new(self.sale, found)]);
+            return Ok(vec![ExistingPart::new(self.sale, found)]);
         }
         let claims: Vec<String> =
             (0..set.pods).map(|pod| names::volume_claim(&set.name, pod)).collect();
         let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
         let claims = try_join_all(claims).await?;
-        Ok(claims.iter().flatten().map(|it| Found::volume(self.sale, &it.metadata)).collect())
+        Ok(claims
+            .iter()
+            .flatten()
+            .map(|it| ExistingPart::volume(self.sale, &it.metadata))
+            .collect())
     }
 }

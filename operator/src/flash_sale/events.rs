@@ -11,7 +11,11 @@ use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
 use crate::error_chain::error_chain;
 
 /// A Secret that was there and is gone is made again, with other keys: people must know.
-pub(super) async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context: &Context) {
+pub(super) async fn publish_regenerated_secrets(
+    sale: &FlashSale,
+    outcome: &Outcome,
+    context: &Context,
+) {
     let Outcome::Applied { resources, .. } = outcome else { return };
     if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
         return;
@@ -32,7 +36,11 @@ pub(super) async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context
 }
 
 /// An event for each change of phase, and for a change that was refused.
-pub(super) async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
+pub(super) async fn publish_phase_change(
+    sale: &FlashSale,
+    status: &FlashSaleStatus,
+    context: &Context,
+) {
     let ready = |status: &FlashSaleStatus| {
         let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
         ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()

@@ -13,17 +13,17 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::app_client::SaleReport;
 use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
 use super::context::Context;
-use super::figures::Report;
 use super::names::{self, Component};
 
 /// What was seen beside the objects that were applied.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// What the app says of the sale, if it could be asked.
-    pub report: Option<Report>,
+    pub report: Option<SaleReport>,
     /// All pods of the sale; empty while all is as it shall be.
     pub pods: Vec<Pod>,
     /// Warnings about what has no pod, or about a pod whose status says nothing.
@@ -52,7 +52,7 @@ impl Observed {
 ///
 /// # Errors
 /// When the API server can't be asked.
-pub async fn causes(
+pub async fn observe_causes(
     context: &Context,
     namespace: &str,
     name: &str,
@@ -62,7 +62,7 @@ pub async fn causes(
     let of_sale = ListParams::default().labels(&names::sale_selector(name));
     observed.pods = list::<Pod>(context, namespace, &of_sale).await?;
     observed.warnings.clear();
-    for (component, kind, object) in mute(resources, &observed.pods) {
+    for (component, kind, object) in without_status(resources, &observed.pods) {
         let about = format!("regarding.kind={kind},regarding.name={object},type=Warning");
         let about = ListParams::default().fields(&about);
         let mut events = list::<Event>(context, namespace, &about).await?;
@@ -79,7 +79,7 @@ pub async fn causes(
     });
     let ip = unready.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
     observed.unready = match ip {
-        Some(ip) => context.figures.unready(&ip).await,
+        Some(ip) => context.app.unready(&ip).await,
         None => Vec::new(),
     };
     Ok(())
@@ -104,23 +104,23 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
 }
 
 /// Objects whose own status does not say what is wrong, so that the events about them must.
-fn mute(
+fn without_status(
     resources: &KubernetesResources<Applied>,
     pods: &[Pod],
 ) -> Vec<(Component, &'static str, String)> {
-    let mut mute = Vec::new();
+    let mut without_status = Vec::new();
     let sets = [(Component::Redis, Some(&resources.redis))];
     let sets = sets.into_iter().chain([(Component::Database, resources.database.as_ref())]);
     for (component, set) in sets.filter_map(|(component, set)| Some((component, set?))) {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
         let there = pods.iter().filter(|pod| component.has(pod)).count();
         if there < usize::try_from(wanted).unwrap_or_default() {
-            mute.push((component, "StatefulSet", set.name_any()));
+            without_status.push((component, "StatefulSet", set.name_any()));
         }
     }
     let seeded = resources.seed.status.as_ref().is_some_and(|job| job.completion_time.is_some());
     if !seeded && !pods.iter().any(|pod| Component::Seed.has(pod)) {
-        mute.push((Component::Seed, "Job", resources.seed.name_any()));
+        without_status.push((Component::Seed, "Job", resources.seed.name_any()));
     }
     for component in [Component::Redis, Component::Database, Component::Seed, Component::App] {
         let pending = |pod: &&Pod| {
@@ -128,10 +128,14 @@ fn mute(
             component.has(pod) && phase == Some("Pending")
         };
         let Some(pod) = pods.iter().find(pending) else { continue };
-        mute.push((component, "Pod", pod.name_any()));
+        without_status.push((component, "Pod", pod.name_any()));
         if matches!(component, Component::Redis | Component::Database) {
-            mute.push((component, "PersistentVolumeClaim", format!("data-{}", pod.name_any())));
+            without_status.push((
+                component,
+                "PersistentVolumeClaim",
+                format!("data-{}", pod.name_any()),
+            ));
         }
     }
-    mute
+    without_status
 }

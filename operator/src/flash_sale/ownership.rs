@@ -57,14 +57,14 @@ fn is_sale(owner: &OwnerReference) -> bool {
 
 /// An object that has the name of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ExistingPart {
     kind: Cow<'static, str>,
     name: String,
     uid: String,
     owner: Owner,
 }
 
-impl Found {
+impl ExistingPart {
     /// An object, and whose it is.
     pub fn new<K: Resource<DynamicType = ()>>(sale: &FlashSale, object: &K) -> Self {
         Self {
@@ -105,9 +105,9 @@ impl Found {
 
 /// The objects that have the names of a sale's parts.
 #[derive(Clone, Debug, Default)]
-pub struct FoundParts(pub Vec<Found>);
+pub struct ExistingParts(pub Vec<ExistingPart>);
 
-impl FoundParts {
+impl ExistingParts {
     /// The uid of a part that exists; absent: there is no such object.
     #[must_use]
     pub fn uid<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&str> {
@@ -121,13 +121,13 @@ impl FoundParts {
     /// [`NotReady`] when one belongs to somebody else, or to an earlier sale of this name.
     pub fn check(&self) -> Result<(), NotReady> {
         let others = self.0.iter().filter(|found| matches!(found.owner, Owner::Other(_)));
-        let others: Vec<&Found> = others.collect();
+        let others: Vec<&ExistingPart> = others.collect();
         if !others.is_empty() {
-            return Err(taken(&others));
+            return Err(name_taken(&others));
         }
         // Its volumes and passwords must not become those of the new sale.
         match self.0.iter().find(|found| found.owner == Owner::EarlierSale) {
-            Some(Found { kind, name, .. }) => Err(NotReady {
+            Some(ExistingPart { kind, name, .. }) => Err(NotReady {
                 reason: "EarlierSaleLeaving",
                 message: format!(
                     "{kind} {name} of an earlier sale of this name is yet to be removed"
@@ -141,8 +141,8 @@ impl FoundParts {
 
 /// Why a sale can't have its parts: objects of others have their names.
 #[must_use]
-pub fn taken(others: &[&Found]) -> NotReady {
-    let name = |found: &&Found| {
+pub fn name_taken(others: &[&ExistingPart]) -> NotReady {
+    let name = |found: &&ExistingPart| {
         let owner = match &found.owner {
             Owner::Other(Some(controller)) => controller.as_str(),
             _ => "none",

@@ -8,7 +8,7 @@ use crate::crd::{FlashSaleSpec, Phase, Totals};
 
 /// What decides on the phase.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub struct Inputs {
     /// The phase until now; absent for a new sale.
     pub previous: Option<Phase>,
     /// How far this pass got.
@@ -27,7 +27,7 @@ pub enum Progress {
     /// A part was refused, or the stock could not be put in place.
     Blocked,
     /// A part is away or yet to start.
-    PartsAway,
+    PartsUnavailable,
     /// The parts are there; the stock is being put in place.
     Seeding,
     /// The parts are there, and some are yet to be replaced by those that are declared.
@@ -38,32 +38,32 @@ pub enum Progress {
 
 /// The phase at `now`.
 #[must_use]
-pub fn phase(spec: &FlashSaleSpec, facts: Facts, now: Timestamp) -> Phase {
-    let was_ready = facts.previous.is_some_and(|phase| match phase {
+pub fn phase(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
+    let was_ready = inputs.previous.is_some_and(|phase| match phase {
         Phase::Pending | Phase::Provisioning | Phase::Failed => false,
         Phase::Scheduled | Phase::Open | Phase::SoldOut | Phase::Ended | Phase::Degraded => true,
     });
-    if was_ready && !facts.selling && spec.ends_at.is_some_and(|end| now >= end) {
+    if was_ready && !inputs.selling && spec.ends_at.is_some_and(|end| now >= end) {
         return Phase::Ended;
     }
-    match facts.progress {
+    match inputs.progress {
         Progress::Waiting if !was_ready => Phase::Pending,
         Progress::Blocked if !was_ready => Phase::Failed,
-        Progress::PartsAway | Progress::Seeding | Progress::RollingOut if !was_ready => {
+        Progress::PartsUnavailable | Progress::Seeding | Progress::RollingOut if !was_ready => {
             Phase::Provisioning
         }
-        Progress::Waiting | Progress::Blocked | Progress::PartsAway => Phase::Degraded,
+        Progress::Waiting | Progress::Blocked | Progress::PartsUnavailable => Phase::Degraded,
         // Raised stock is put in place, and replicas are replaced, while the sale goes on.
-        Progress::Seeding | Progress::RollingOut | Progress::Ready => by_clock(spec, facts, now),
+        Progress::Seeding | Progress::RollingOut | Progress::Ready => by_clock(spec, inputs, now),
     }
 }
 
-fn by_clock(spec: &FlashSaleSpec, facts: Facts, now: Timestamp) -> Phase {
-    if !facts.selling && spec.ends_at.is_some_and(|end| now >= end) {
+fn by_clock(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
+    if !inputs.selling && spec.ends_at.is_some_and(|end| now >= end) {
         Phase::Ended
-    } else if !facts.selling && spec.starts_at.is_some_and(|start| now < start) {
+    } else if !inputs.selling && spec.starts_at.is_some_and(|start| now < start) {
         Phase::Scheduled
-    } else if facts.totals.is_some_and(|totals| totals.remaining <= 0) {
+    } else if inputs.totals.is_some_and(|totals| totals.remaining <= 0) {
         Phase::SoldOut
     } else {
         Phase::Open
@@ -72,7 +72,7 @@ fn by_clock(spec: &FlashSaleSpec, facts: Facts, now: Timestamp) -> Phase {
 
 /// How long until the clock alone changes the phase.
 #[must_use]
-pub fn until_next(spec: &FlashSaleSpec, now: Timestamp) -> Option<Duration> {
+pub fn until_next_change(spec: &FlashSaleSpec, now: Timestamp) -> Option<Duration> {
     let ahead = [spec.starts_at, spec.ends_at].into_iter().flatten().filter(|&at| at > now);
     ahead.min().and_then(|at| Duration::try_from(at.duration_since(now)).ok())
 }

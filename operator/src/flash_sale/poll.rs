@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::figures::{Figures, Report, sorted};
+use super::app_client::{AppClient, SaleReport, sorted_by_id};
 use crate::crd::{FlashSale, FlashSaleStatus, condition};
 
 /// How often counts are read.
@@ -22,7 +22,7 @@ const CONCURRENCY: usize = 8;
 /// Sales whose counts have changed, as they are noticed.
 pub fn changes(
     sales: Store<DeserializeGuard<FlashSale>>,
-    figures: Arc<dyn Figures>,
+    app: Arc<dyn AppClient>,
 ) -> impl Stream<Item = ObjectRef<DeserializeGuard<FlashSale>>> {
     let ticks = stream::unfold(tokio::time::interval(INTERVAL), |mut interval| async move {
         interval.tick().await;
@@ -31,29 +31,29 @@ pub fn changes(
     ticks
         .flat_map(move |()| stream::iter(sales.state()))
         .map(move |sale| {
-            let figures = figures.clone();
-            async move { differs(&sale, &*figures).await.then(|| ObjectRef::from_obj(&*sale)) }
+            let app = app.clone();
+            async move { counts_changed(&sale, &*app).await.then(|| ObjectRef::from_obj(&*sale)) }
         })
         .buffer_unordered(CONCURRENCY)
         .filter_map(std::future::ready)
 }
 
-async fn differs(sale: &DeserializeGuard<FlashSale>, figures: &dyn Figures) -> bool {
+async fn counts_changed(sale: &DeserializeGuard<FlashSale>, app: &dyn AppClient) -> bool {
     let Ok(sale) = &sale.0 else { return false };
     let Some(status) = &sale.status else { return false };
     if status.app.as_ref().is_none_or(|app| app.ready == 0) {
         return false;
     }
-    let now = figures.read(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
-    now.is_some_and(|now| is_news(now, status))
+    let now = app.read(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
+    now.is_some_and(|now| has_changed(now, status))
 }
 
-fn is_news(report: Report, status: &FlashSaleStatus) -> bool {
-    if report.database_away {
+fn has_changed(report: SaleReport, status: &FlashSaleStatus) -> bool {
+    if report.database_unavailable {
         let mut conditions = status.conditions.iter();
         return conditions.any(|it| it.type_ == condition::DATABASE_READY && it.status == "True");
     }
     let known = status.database.as_ref().map(|database| &database.id);
     let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
-    other_database || sorted(report.products) != status.products
+    other_database || sorted_by_id(report.products) != status.products
 }

@@ -46,7 +46,7 @@ fn generation<K: kube::Resource>(workload: &K) -> i64 {
 
 /// A replica that is ending: it may have requests under way, and connections that are open.
 #[must_use]
-pub fn ending(pods: &[Pod]) -> Option<&Pod> {
+pub fn terminating(pods: &[Pod]) -> Option<&Pod> {
     pods.iter().find(|pod| {
         Component::App.has(pod) && runs(pod) && pod.metadata.deletion_timestamp.is_some()
     })
@@ -75,7 +75,7 @@ fn time(pod: &Pod, name: &str) -> Option<Timestamp> {
 
 /// A pod for a message.
 #[must_use]
-pub fn named(pod: &Pod) -> String {
+pub fn describe(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     node.map_or_else(|| pod.name_any(), |node| format!("{} on node {node}", pod.name_any()))
 }

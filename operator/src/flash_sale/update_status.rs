@@ -7,14 +7,14 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
+use super::app_client::sorted_by_id;
 use super::build::{Applied, KubernetesResources};
-use super::database::{self, Database};
-use super::figures::sorted;
-use super::findings::{self, Findings};
+use super::conditions::{self, Conditions};
+use super::database::{self, DatabaseIdentity};
 use super::names::{self, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
 use super::outcome::Outcome;
-use super::phase::{Facts, Progress, phase};
+use super::phase::{Inputs, Progress, phase};
 use super::rollout::{self, redis_status};
 use super::seed::Seed;
 
@@ -34,12 +34,12 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         )),
         ..previous.clone()
     };
-    let findings = match outcome {
+    let conditions = match outcome {
         Outcome::Waiting(why) => {
-            Findings::only_ready(why.reason, why.message.clone(), Progress::Waiting)
+            Conditions::only_ready(why.reason, why.message.clone(), Progress::Waiting)
         }
         Outcome::Refused(refusals) => {
-            Findings::only_ready("ChangeRefused", refusals.join("; "), Progress::Blocked)
+            Conditions::only_ready("ChangeRefused", refusals.join("; "), Progress::Blocked)
         }
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.redis = Some(redis_status(&resources.redis));
@@ -47,17 +47,17 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
             let database = database(sale, resources, seed, observed);
             match (&database, &observed.report) {
                 // What was sold before is worth more than that nothing is there now.
-                (Database::Lost { .. }, _) => {}
-                (Database::Known(known), report) => {
+                (DatabaseIdentity::Lost { .. }, _) => {}
+                (DatabaseIdentity::Known(known), report) => {
                     status.database.clone_from(known);
-                    if let Some(report) = report.as_ref().filter(|it| !it.database_away) {
-                        status.products = sorted(report.products.clone());
+                    if let Some(report) = report.as_ref().filter(|it| !it.database_unavailable) {
+                        status.products = sorted_by_id(report.products.clone());
                         status.totals = Some(total(&status.products));
                     }
                 }
             }
             let same_generation = previous.observed_generation == status.observed_generation;
-            let facts = findings::Facts {
+            let inputs = conditions::Inputs {
                 resources,
                 seed,
                 database: &database,
@@ -66,22 +66,22 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 previous: if same_generation { &previous.conditions } else { &[] },
                 now,
             };
-            Findings::of(&facts).refused(refusals)
+            Conditions::of(&inputs).with_refusals(refusals)
         }
     };
     let selling = match outcome {
         Outcome::Applied { observed, .. } => rollout::selling(&observed.pods, now).is_some(),
         Outcome::Waiting(_) | Outcome::Refused(_) => false,
     };
-    let facts = Facts {
+    let inputs = Inputs {
         previous: sale.status.as_ref().map(|status| status.phase),
-        progress: findings.progress(),
+        progress: conditions.progress(),
         totals: status.totals,
         selling,
     };
-    status.phase = phase(&sale.spec, facts, now);
+    status.phase = phase(&sale.spec, inputs, now);
     status.conditions =
-        findings.into_conditions(&previous.conditions, status.observed_generation, now);
+        conditions.into_conditions(&previous.conditions, status.observed_generation, now);
     status
 }
 
@@ -91,15 +91,15 @@ fn database(
     resources: &KubernetesResources<Applied>,
     seed: &Seed,
     observed: &Observed,
-) -> Database {
+) -> DatabaseIdentity {
     let address = resources.seed.annotations().get(DATABASE_CHECKSUM);
-    database::judge(database::Facts {
+    database::identify(database::Inputs {
         previous: sale.status.as_ref().and_then(|status| status.database.as_ref()),
         address: address.map(String::as_str).unwrap_or_default(),
         accepted: sale.annotations().get(database::ACCEPT_LOSS).map(String::as_str),
         seed,
         rolled_out: rollout::of_app(&resources.app).done
-            && rollout::ending(&observed.pods).is_none(),
+            && rollout::terminating(&observed.pods).is_none(),
         report: observed.report.as_ref().and_then(|report| report.database.as_ref()),
     })
 }

@@ -1,8 +1,8 @@
 //! What happens to a sale whose parts can't start, whose data are lost, and whose spec is corrected.
 
 use flashsale_operator::crd::{FlashSale, Phase, ProductStatus};
+use flashsale_operator::flash_sale::app_client::DatabaseReport;
 use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
-use flashsale_operator::flash_sale::figures::DatabaseReport;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -262,7 +262,7 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     let (client, namespace) = namespace("lost").await;
     let operator = Operator::idle().await;
     let database = |id: Option<&str>| {
-        *operator.figures.1.lock().unwrap() = Some(DatabaseReport { id: id.map(str::to_owned) });
+        *operator.app.1.lock().unwrap() = Some(DatabaseReport { id: id.map(str::to_owned) });
     };
     let counts = |sold| {
         let id = "1".to_owned();
@@ -271,7 +271,7 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
     pass(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
-    *operator.figures.0.lock().unwrap() = Some(counts(40));
+    *operator.app.0.lock().unwrap() = Some(counts(40));
     database(Some("first"));
     pass(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
@@ -279,7 +279,7 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     assert_eq!(phase(&said), Phase::Open);
     let first = seed(&client, &namespace).await.name_any();
 
-    *operator.figures.0.lock().unwrap() = Some(Vec::new());
+    *operator.app.0.lock().unwrap() = Some(Vec::new());
     for id in [None, Some("second")] {
         database(id);
         pass(&operator, &client, &namespace).await;
@@ -296,7 +296,7 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     sales.patch(NAME, &PatchParams::default(), &accept).await.unwrap();
     pass(&operator, &client, &namespace).await;
     seed_completes(&client, &namespace, &first).await;
-    *operator.figures.0.lock().unwrap() = Some(counts(0));
+    *operator.app.0.lock().unwrap() = Some(counts(0));
     pass(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!((phase(&said), condition(&said, "Ready").0), (Phase::Open, "True"));

@@ -7,7 +7,7 @@ use flashsale_operator::flash_sale::apply::{self, Existing};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
 use flashsale_operator::flash_sale::dereference::dereference;
-use flashsale_operator::flash_sale::ownership::FoundParts;
+use flashsale_operator::flash_sale::ownership::ExistingParts;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -184,7 +184,7 @@ async fn an_object_that_appears_after_the_look_is_not_taken_over() {
     });
     let (catalogs, name) = create(&client, &namespace, catalog).await;
     let before = catalogs.get(&name).await.unwrap();
-    let nothing = Existing { sale: &sale, parts: FoundParts::default(), autoscaler: None };
+    let nothing = Existing { sale: &sale, parts: ExistingParts::default(), autoscaler: None };
     let error = stopped(&client, &namespace, resources, &nothing).await;
     assert!(matches!(error, apply::Error::Api { .. }), "{error:?}");
     assert_eq!(catalogs.get(&name).await.unwrap(), before);

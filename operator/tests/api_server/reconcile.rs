@@ -86,7 +86,7 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
     assert_eq!(parts.keys().map(String::as_str).collect::<Vec<_>>(), expected);
 
     let counts = ProductStatus { id: "1".to_owned(), stock: 100, sold: 40, remaining: 60 };
-    *operator.figures.0.lock().unwrap() = Some(vec![counts.clone()]);
+    *operator.app.0.lock().unwrap() = Some(vec![counts.clone()]);
     everything_runs(&client, &namespace).await;
     let sale = wait_for(&sales, NAME, in_phase(Phase::Open)).await;
     assert_eq!(condition(&sale, "Ready"), ("True", "AllReady"));
@@ -98,7 +98,7 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
     assert_eq!(status.url.unwrap(), "http://black-friday.open.svc:8080");
 
     let all = ProductStatus { id: "1".to_owned(), stock: 100, sold: 100, remaining: 0 };
-    *operator.figures.0.lock().unwrap() = Some(vec![all]);
+    *operator.app.0.lock().unwrap() = Some(vec![all]);
     wait_for(&sales, NAME, in_phase(Phase::SoldOut)).await;
 
     pods_are_ready(&client, &namespace, "black-friday-redis", 2).await;

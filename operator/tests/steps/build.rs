@@ -183,7 +183,7 @@ fn secrets_are_made_only_where_there_is_none() {
         ["black-friday-redis"]
     );
     assert!(password[0].data.as_ref().unwrap()["password"].0.len() >= 32);
-    assert_ne!(format!("{:?}", Passwords::draw()), format!("{:?}", Passwords::draw()));
+    assert_ne!(format!("{:?}", Passwords::generate()), format!("{:?}", Passwords::generate()));
 }
 
 #[test]

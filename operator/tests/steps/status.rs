@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase, ProductStatus};
+use flashsale_operator::flash_sale::app_client::SaleReport;
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{Applied, KubernetesResources, build};
-use flashsale_operator::flash_sale::figures::Report;
 use flashsale_operator::flash_sale::not_ready::NotReady;
 use flashsale_operator::flash_sale::observe::Observed;
 use flashsale_operator::flash_sale::outcome::Outcome;
@@ -144,7 +144,7 @@ fn counts_stay_when_nobody_answers() {
         remaining: 100 - sold,
     };
     let products = vec![product("B", 10), product("1", 40)];
-    let report = Some(Report { products, ..Report::default() });
+    let report = Some(SaleReport { products, ..SaleReport::default() });
     let counted = Outcome::Applied {
         resources: applied(5, 1, 3),
         seed: Seed::Done,
@@ -287,13 +287,13 @@ fn a_database_that_does_not_answer_or_lets_nobody_in_is_not_ready() {
         refusals: Vec::new(),
     };
     let problem = br#"{"code": "database_unavailable", "status": 503}"#;
-    let report = Report::of_answer(503, problem);
+    let report = SaleReport::from_response(503, problem);
     let away = seen(Observed { report, ..Observed::default() });
     let status = after(Some(ready.clone()), &away, LATER);
     assert_eq!(status.phase, Phase::Degraded, "every purchase is refused");
     assert_eq!(condition(&status, "DatabaseReady").1, "DatabaseAway");
     assert_eq!(status.products, ready.products, "the last counts stay");
-    assert_eq!(Report::of_answer(500, br#"{"code": "internal"}"#), None);
+    assert_eq!(SaleReport::from_response(500, br#"{"code": "internal"}"#), None);
 
     // A replica that starts with a wrong password, while those of before go on.
     let why = "database: password authentication failed for user \"shop\"".to_owned();

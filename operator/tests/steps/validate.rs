@@ -5,7 +5,7 @@ use std::time::Duration;
 use flashsale_operator::config::DefaultImages;
 use flashsale_operator::flash_sale::dereference::References;
 use flashsale_operator::flash_sale::not_ready::NotReady;
-use flashsale_operator::flash_sale::ownership::{Found, FoundParts};
+use flashsale_operator::flash_sale::ownership::{ExistingPart, ExistingParts};
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -85,8 +85,8 @@ fn service(name: &str, owner: Option<(&str, &str, &str)>) -> Service {
 
 fn found(services: &[Service]) -> References {
     let sale = sale("");
-    let parts = services.iter().map(|service| Found::new(&sale, service)).collect();
-    References { parts: FoundParts(parts), ..references() }
+    let parts = services.iter().map(|service| ExistingPart::new(&sale, service)).collect();
+    References { parts: ExistingParts(parts), ..references() }
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_volume_is_the_sale_s_by_its_labels() {
             labels: Some(labels.iter().map(label).collect()),
             ..ObjectMeta::default()
         };
-        FoundParts(vec![Found::volume(&sale, &metadata)]).check().is_ok()
+        ExistingParts(vec![ExistingPart::volume(&sale, &metadata)]).check().is_ok()
     };
     let manager = ("managed-by", "flashsale-operator");
     assert!(labelled(&[("instance", "black-friday"), manager]));

@@ -34,13 +34,13 @@ pub struct Passwords {
 impl Passwords {
     /// New passwords, of letters and digits so that they need no escaping in a URI.
     #[must_use]
-    pub fn draw() -> Self {
-        let draw = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from);
+    pub fn generate() -> Self {
+        let random = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from);
         Self {
-            jwt: draw(48).collect(),
-            admin: draw(20).collect(),
-            redis: draw(32).collect(),
-            database: draw(32).collect(),
+            jwt: random(48).collect(),
+            admin: random(20).collect(),
+            redis: random(32).collect(),
+            database: random(32).collect(),
         }
     }
 

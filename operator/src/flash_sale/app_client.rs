@@ -12,10 +12,10 @@ use crate::crd::ProductStatus;
 
 /// What the app says of its sale.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-pub struct Report {
+pub struct SaleReport {
     /// The app says that its database does not answer; then it says nothing else.
     #[serde(skip)]
-    pub database_away: bool,
+    pub database_unavailable: bool,
     /// Absent: the app is of a version that does not say.
     #[serde(default)]
     pub database: Option<DatabaseReport>,
@@ -23,10 +23,10 @@ pub struct Report {
     pub products: Vec<ProductStatus>,
 }
 
-impl Report {
+impl SaleReport {
     /// What the app answered at `/sale`; `None` where that is neither counts nor a database away.
     #[must_use]
-    pub fn of_answer(http_status: u16, body: &[u8]) -> Option<Self> {
+    pub fn from_response(http_status: u16, body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Problem {
             code: String,
@@ -35,8 +35,8 @@ impl Report {
             return serde_json::from_slice(body).ok();
         }
         let problem: Problem = serde_json::from_slice(body).ok()?;
-        let database_away = problem.code == "database_unavailable";
-        database_away.then(|| Self { database_away, ..Self::default() })
+        let database_unavailable = problem.code == "database_unavailable";
+        database_unavailable.then(|| Self { database_unavailable, ..Self::default() })
     }
 }
 
@@ -48,9 +48,9 @@ pub struct DatabaseReport {
 }
 
 /// Where the counts of a sale come from.
-pub trait Figures: Send + Sync {
+pub trait AppClient: Send + Sync {
     /// What the app says; absent when nobody answers. That is no error: the last counts stay.
-    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<Report>>;
+    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<SaleReport>>;
 
     /// Why the replica at this address takes no requests, in its own words; nothing if it is silent.
     fn unready<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
@@ -60,21 +60,21 @@ pub trait Figures: Send + Sync {
 
 /// By id: an order of its own would be a change of the status.
 #[must_use]
-pub fn sorted(mut products: Vec<ProductStatus>) -> Vec<ProductStatus> {
+pub fn sorted_by_id(mut products: Vec<ProductStatus>) -> Vec<ProductStatus> {
     products.sort_by(|a, b| a.id.cmp(&b.id));
     products
 }
 
 /// Asks the app's own port for metrics and probes.
 #[derive(Clone, Debug)]
-pub struct AppFigures {
+pub struct HttpAppClient {
     client: reqwest::Client,
 }
 
 /// Longer than the app waits for a connection to its database, so that it can say that there is none.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-impl AppFigures {
+impl HttpAppClient {
     /// A reader that waits at most four seconds.
     ///
     /// # Errors
@@ -85,12 +85,12 @@ impl AppFigures {
         Ok(Self { client })
     }
 
-    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<Report>> {
+    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<SaleReport>> {
         let host = names::app_host(namespace, sale);
         let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
         let answer = self.client.get(url).send().await?;
         let http_status = answer.status().as_u16();
-        Ok(Report::of_answer(http_status, &answer.bytes().await?))
+        Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
     }
 
     async fn ask_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
@@ -105,8 +105,8 @@ impl AppFigures {
     }
 }
 
-impl Figures for AppFigures {
-    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<Report>> {
+impl AppClient for HttpAppClient {
+    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<SaleReport>> {
         async move {
             match self.ask(namespace, sale).await {
                 Ok(report) => report,

@@ -15,7 +15,7 @@ mod status;
 pub use app::{App, Autoscaling, Cors};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
-pub use lock::{Lock, Order, ProductLock};
+pub use lock::{Lock, ProductLock, QueueDiscipline};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,

@@ -6,46 +6,46 @@ use serde::{Deserialize, Serialize};
 use super::common::Resources;
 use super::schema;
 
-/// The purchase API.
+/// Replicas of the purchase API.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::app_rules()))]
 pub struct App {
-    /// Replicas; with `autoscaling`, the least of them.
+    /// Number of replicas; with `autoscaling`, the minimum.
     #[serde(default = "App::default_replicas")]
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
-    /// Absent: the operator's default.
+    /// Image of the replicas. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Of each replica.
+    /// Requests and limits of each replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Absent: a fixed number of replicas.
+    /// Autoscaling on CPU. Absent: the number of replicas is fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// Number of trusted proxies in front of each replica, such as an ingress, that each add the client
-    /// to `X-Forwarded-For` or `Forwarded`. Log-ins, sign-ups and followers of live stock are limited
-    /// by that client's address. Absent: none, and the headers are not read.
+    /// Number of trusted proxies, such as an ingress, in front of each replica. The client address used to limit
+    /// log-ins, sign-ups and live-stock streams is that many entries from the right of `X-Forwarded-For` or
+    /// `Forwarded`. 0 or absent: the headers are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub trusted_proxies: Option<i32>,
-    /// Connections to each replica at a time; one more is answered `overloaded` and closed. Absent:
+    /// Maximum open connections per replica. Further connections receive 503 `overloaded` and are closed. Absent:
     /// 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<i32>,
-    /// Followers of live stock at each replica; one more is answered `too_many_listeners`. Absent: 5000.
+    /// Maximum live-stock streams per replica. Further ones are refused with `too_many_listeners`. Absent: 5000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_event_listeners: Option<i32>,
-    /// Of those, from one address, or one IPv6 network of 64 bits. Absent: a tenth of
+    /// Maximum live-stock streams per replica from one IPv4 address or one IPv6 /64 network. Absent: a tenth of
     /// `maxEventListeners`, at least 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_event_listeners_per_address: Option<i32>,
-    /// Pages of other origins that may call the API. Absent: none.
+    /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
 }
@@ -54,13 +54,13 @@ pub struct App {
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Cors {
-    /// Such as `https://shop.example`, without a path; `*` is all.
+    /// Origins whose pages can call the API, such as `https://shop.example`, without a path. `*` allows all.
     #[schemars(length(min = 1, max = 20))]
     #[schemars(inner(length(max = 255), regex(pattern = ORIGIN)))]
     pub allowed_origins: Vec<String>,
 }
 
-/// `*`, or a scheme, a host and perhaps a port.
+/// `*`, or a scheme, a host and an optional port.
 const ORIGIN: &str = r"^(\*|https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?)$";
 
 impl App {
@@ -85,15 +85,15 @@ impl Default for App {
     }
 }
 
-/// A `HorizontalPodAutoscaler` on CPU. Percent are of the CPU that a replica requests: `app.resources.requests.cpu`,
-/// else `app.resources.limits.cpu`, else 100m, which each replica then requests.
+/// A `HorizontalPodAutoscaler` on CPU. Utilization is relative to the CPU request of a replica:
+/// `app.resources.requests.cpu`, else `app.resources.limits.cpu`, else a request of 100m that the operator sets.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
-    /// The most replicas.
+    /// Maximum number of replicas.
     #[schemars(range(min = 1, max = 40))]
     pub max_replicas: i32,
-    /// Percent of the requested CPU at which replicas are added.
+    /// Target CPU utilization, in percent of the request. Above it, replicas are added.
     #[serde(default = "Autoscaling::default_target")]
     #[schemars(range(min = 1, max = 100))]
     pub target_cpu_percent: i32,

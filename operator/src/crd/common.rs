@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// A volume for each pod.
+/// Persistent volume of a pod.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
-    /// Such as `1Gi`.
+    /// Size of the volume, such as `1Gi`.
     #[serde(default = "Storage::default_size")]
     #[schemars(schema_with = "schema::size")]
     pub size: Quantity,
-    /// Absent: the cluster's default class.
+    /// Storage class. Absent: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub class_name: Option<String>,
@@ -32,14 +32,14 @@ impl Default for Storage {
     }
 }
 
-/// A key of a Secret in the sale's namespace.
+/// Key of a Secret in the sale's namespace.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
-    /// The Secret.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub name: String,
-    /// Its key that holds `postgres://user:password@host:port/database`.
+    /// Key whose value is `postgres://user:password@host:port/database`.
     #[serde(default = "SecretKey::default_key")]
     #[schemars(
         length(min = 1, max = 253),
@@ -54,10 +54,10 @@ impl SecretKey {
     }
 }
 
-/// A Secret in the sale's namespace.
+/// Secret in the sale's namespace.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct SecretName {
-    /// The Secret.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = schema::OBJECT_NAME))]
     pub name: String,
 }
@@ -65,10 +65,10 @@ pub struct SecretName {
 /// Requests and limits of a container.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct Resources {
-    /// What the scheduler reserves.
+    /// Resources that the scheduler reserves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<Amounts>,
-    /// What it may use at most.
+    /// Resources that the container cannot exceed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Amounts>,
 }
@@ -76,11 +76,11 @@ pub struct Resources {
 /// CPU and memory.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 pub struct Amounts {
-    /// Such as `100m`.
+    /// CPU, such as `100m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub cpu: Option<Quantity>,
-    /// Such as `64Mi`.
+    /// Memory, such as `64Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub memory: Option<Quantity>,

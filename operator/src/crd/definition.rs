@@ -8,12 +8,11 @@ use serde_json::Value;
 use super::schema::rules;
 use super::spec::FlashSale;
 
-/// The longest name of a sale: the longest child, the label of a seed pod, must fit 63 characters.
+/// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
 
-/// The `CustomResourceDefinition` that is installed: what the derive makes, plus the rule on the
-/// object's name, minus `nullable`. An explicit null is then dropped by the API server, so that
-/// the rules see a field either with a value or not at all.
+/// The `CustomResourceDefinition`: the derived one, plus the rules on the object's name and storage, minus `nullable`.
+/// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
 ///
 /// # Errors
 /// When the derived definition is not JSON, which a test rules out.
@@ -51,11 +50,11 @@ fn object_rules() -> Value {
             ),
             None,
         ),
-        // Until then it may be a mistake, and nothing is on it yet: `flash_sale/volumes.rs`.
+        // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`.
         (
             "self.spec.redis.storage == oldSelf.spec.redis.storage || \
              !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
-            "redis.storage can't be changed any more: nodes run on the volumes",
+            "redis.storage can no longer be changed: nodes use the volumes",
             Some(".spec.redis.storage"),
         ),
         (
@@ -64,7 +63,7 @@ fn object_rules() -> Value {
                self.spec.database.storage == oldSelf.spec.database.storage)) || \
              !has(self.status) || !has(self.status.conditions) || \
              !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
-            "database.storage can't be changed any more: the database runs on the volume",
+            "database.storage can no longer be changed: the database uses the volume",
             Some(".spec.database.storage"),
         ),
     ])

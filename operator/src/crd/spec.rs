@@ -13,7 +13,7 @@ use super::lock::{Lock, ProductLock};
 use super::schema;
 use super::status::FlashSaleStatus;
 
-/// A sale of a fixed stock.
+/// The desired state of a sale.
 #[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type_ of its own")]
 #[derive(CustomResource, JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
@@ -25,7 +25,7 @@ use super::status::FlashSaleStatus;
     namespaced,
     status = "FlashSaleStatus",
     derive = "PartialEq",
-    doc = "A sale of a fixed stock: Redis nodes, a database, replicas of the purchase API, and the seeded stock.",
+    doc = "A sale of a fixed stock. The operator creates its Redis nodes, database, purchase API and seed Job.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Redis", type_ = "string", json_path = ".status.redis.summary"),
     printcolumn(name = "App", type_ = "string", json_path = ".status.app.summary"),
@@ -36,15 +36,17 @@ use super::status::FlashSaleStatus;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::sale_rules()))]
 pub struct FlashSaleSpec {
-    /// Purchases before this moment are refused as `sale_not_open`. Absent: open at once.
+    /// Start of the sale. Earlier purchases are refused with `sale_not_open`. Absent: the sale opens as soon as
+    /// it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::starts_at")]
     pub starts_at: Option<Timestamp>,
-    /// Purchases from this moment on are refused. Absent: open until sold out.
+    /// End of the sale. Purchases from this time on are refused with `sale_not_open`. Absent: the sale stays open
+    /// until it is sold out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ends_at")]
     pub ends_at: Option<Timestamp>,
-    /// What is sold. Products may be added, never removed.
+    /// Products on sale. Products can be added, but not removed.
     #[schemars(
         length(min = 1, max = 100),
         extend(
@@ -54,37 +56,39 @@ pub struct FlashSaleSpec {
         )
     )]
     pub products: Vec<Product>,
-    /// How a purchase is decided.
+    /// Store that decides purchases. Immutable.
     #[serde(default)]
     pub strategy: Strategy,
-    /// The lock that purchases of a product take.
+    /// Distributed lock that serializes the purchases of a product.
     #[serde(default)]
     pub lock: Lock,
-    /// The Redis nodes that hold the lock.
+    /// Redis nodes that grant the lock.
     #[serde(default)]
     pub redis: Redis,
-    /// The purchase API.
+    /// Replicas of the purchase API.
     #[serde(default)]
     pub app: App,
-    /// Where orders are recorded: a `PostgreSQL` of its own, or the one behind `secretRef`.
+    /// Database that records the orders: a `PostgreSQL` that the operator creates, or the external one of
+    /// `secretRef`.
     #[serde(default)]
     pub database: Database,
-    /// How Redis's copies of the stock are kept in agreement with the database.
+    /// Intervals at which the stock in Redis is reconciled with the database.
     #[serde(default)]
     pub stores: Stores,
-    /// Signing key and administrator. Absent: generated into the Secret `<name>-auth`.
+    /// Signing key and administrator account. Absent: the operator generates both into the Secret
+    /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 }
 
 impl FlashSaleSpec {
-    /// The Secret that the spec names for signing key and administrator.
+    /// Name of the declared Secret with the signing key and the administrator.
     #[must_use]
     pub fn declared_auth_secret(&self) -> Option<&str> {
         self.auth.as_ref().map(|auth| auth.secret_ref.name.as_str())
     }
 
-    /// The Secret that the spec names for the connection URI of an external database.
+    /// Name of the declared Secret with the connection URI of an external database.
     #[must_use]
     pub fn declared_database_secret(&self) -> Option<&str> {
         self.database.secret_ref.as_ref().map(|secret| secret.name.as_str())
@@ -96,55 +100,56 @@ impl FlashSaleSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::product_rules()))]
 pub struct Product {
-    /// Identifier in the API, in Redis keys and in metric labels.
+    /// Identifier of the product in the API, in Redis keys and in metric labels.
     #[schemars(
         length(min = 1, max = 63),
         regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
     )]
     pub id: String,
-    /// What buyers see. Absent: the id.
+    /// Name that buyers see. Absent: the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::product_name")]
     pub name: Option<String>,
-    /// Units to sell. Raised while the sale runs, the difference is added; it can't be lowered.
+    /// Units to sell. The value can be raised during the sale, which adds the difference to the remaining units.
+    /// It cannot be lowered.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub stock: i64,
-    /// Units one buyer may have. Absent: no limit.
+    /// Maximum units per buyer. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_per_buyer: Option<i64>,
-    /// Lock times of this product, over the sale's own.
+    /// Lock times of this product. They override those of `spec.lock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<ProductLock>,
 }
 
-/// How a purchase is decided.
+/// Store that decides purchases.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Strategy {
-    /// One transaction in the database, under the lock.
+    /// A database transaction under the lock decides each purchase.
     #[default]
     Locked,
-    /// One script in the one Redis node, which writes to its disk before it answers; the database
-    /// follows.
+    /// A script in a single Redis node decides each purchase and is on its disk before the response. The database
+    /// records the order afterwards.
     Atomic,
 }
 
-/// The Redis nodes that hold the lock.
+/// Redis nodes that grant the lock.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
-    /// Independent nodes: 1, or 5 of which any 3 decide.
+    /// Number of independent nodes: 1, or 5 with a quorum of 3. Immutable.
     #[serde(default = "Redis::default_nodes")]
     #[schemars(extend("enum" = [1, 5], "x-kubernetes-validations" = schema::nodes_rules()))]
     pub nodes: i32,
-    /// Absent: the operator's default.
+    /// Image of the nodes. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Of each node.
+    /// Requests and limits of each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Of each node.
+    /// Volume of each node. Immutable once a node is ready.
     #[serde(default)]
     pub storage: Storage,
 }
@@ -166,48 +171,49 @@ impl Default for Redis {
     }
 }
 
-/// Where orders are recorded.
+/// Database that records the orders.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::database_rules()))]
 pub struct Database {
-    /// The connection URI of an external `PostgreSQL`. Absent: the sale gets its own.
+    /// Secret key with the connection URI of an external `PostgreSQL`. Absent: the operator creates a database for the
+    /// sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKey>,
-    /// Absent: the operator's default.
+    /// Image of the sale's own database. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Of the sale's own database.
+    /// Requests and limits of the sale's own database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Of the sale's own database. Absent: 1Gi of the default class.
+    /// Volume of the sale's own database. Absent: 1Gi of the default storage class. Immutable once the database is
+    /// ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
 }
 
-/// How Redis's copies of the stock are kept in agreement with the database. With strategy `Atomic` they
-/// are compared once a second, whatever is said here.
+/// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores
+/// `compareEvery` and compares once a second.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Stores {
-    /// How often all values are compared and repaired. Absent: 1m.
+    /// Interval between comparisons of all stock values; differences are repaired. Absent: 1m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::compare_every")]
     pub compare_every: Option<Duration>,
-    /// How often products that a node lacks are loaded from the database. Absent: 5m.
+    /// Interval between loads of products that a node lacks from the database. Absent: 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::load_every")]
     pub load_every: Option<Duration>,
 }
 
-/// Signing key and administrator.
+/// Signing key and administrator account.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// Holds `jwt-secret` and, if the sale shall have an administrator, `admin-id` and
-    /// `admin-password`. Optional: `jwt-secret-accepted`, another key whose tokens are accepted while
-    /// the key is changed; `jwks.json`, the public keys of an identity provider, with `jwks-issuer` and
-    /// `jwks-audience`.
+    /// Secret with the signing key in `jwt-secret`. Optional keys: `admin-id` and `admin-password` create an
+    /// administrator; `jwt-secret-accepted` is a second key whose tokens are accepted during a key rotation; `jwks.json` holds
+    /// the public keys of an identity provider, `jwks-issuer` and `jwks-audience` the claims that its tokens must have.
     pub secret_ref: SecretName,
 }

@@ -158,7 +158,7 @@ async fn the_rule_stands_in_the_message_where_a_pattern_says_little() {
         ),
         (
             with("endsAt", json!("2026-11-28T00:00:00+26:00")),
-            &["spec.endsAt", "endsAt must be a time by RFC 3339", "its offset below 24:00"],
+            &["spec.endsAt", "endsAt must be an RFC 3339 time", "an offset below 24:00"],
         ),
         (
             with("products/0/name", json!("Console\n")),

@@ -104,9 +104,9 @@ async fn storage_that_is_in_use_can_t_be_declared_anew() {
     let refused = apply(&client, &namespace, &with_class("other")).await.unwrap_err().to_string();
     for rule in [
         "spec.redis.storage: Invalid value",
-        "redis.storage can't be changed any more: nodes run on the volumes",
+        "redis.storage can no longer be changed: nodes use the volumes",
         "spec.database.storage: Invalid value",
-        "database.storage can't be changed any more: the database runs on the volume",
+        "database.storage can no longer be changed: the database uses the volume",
     ] {
         assert!(refused.contains(rule), "{refused}");
     }

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
 use super::{pods, redis};
-use crate::crd::{App, Order, Resources, Strategy};
+use crate::crd::{App, QueueDiscipline, Resources, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -205,8 +205,8 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     let spec = &sale.spec;
     let uri = spec.database.secret_ref.as_ref().map_or("uri", |secret| &secret.key);
     let order = match spec.lock.order {
-        Order::Unordered => "Unordered",
-        Order::Fair => "Fair",
+        QueueDiscipline::Unordered => "Unordered",
+        QueueDiscipline::Fair => "Fair",
     };
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),

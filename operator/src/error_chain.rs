@@ -12,7 +12,7 @@ pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
         .join(": ")
 }
 
-/// What the API server said. The client's own words repeat it as a dump of the whole answer.
+/// The message of the API server. The client's own message repeats it with a dump of the whole response.
 fn api_message(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     match error.downcast_ref() {
         Some(kube::Error::Api(status)) => Some(status.message.clone()),

@@ -1,15 +1,14 @@
-//! What happens to a `FlashSale`, from top to bottom:
+//! Reconciles a `FlashSale` in five steps:
 //!
-//! 1. [`dereference`]: read what the sale refers to and what exists
-//! 2. [`validate`]: a sale that can be built, or what is missing
+//! 1. [`dereference`]: read referenced objects and existing parts
+//! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
-//! 4. [`volumes`], [`apply`]: put them in place; then [`seed`]: is the stock in place?
-//! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it; what is not as it
-//!    shall be gets its cause from [`observe`]
+//! 4. [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
+//! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
-//! A sale that can't be read gets as far as [`unreadable`].
+//! [`unreadable`] handles a sale that cannot be read.
 //!
-//! This file only calls the steps in order. It alone knows the clock and the client of all of them.
+//! This file only calls the steps in order. No other file knows both the clock and the client.
 
 pub mod app_client;
 pub mod apply;
@@ -53,16 +52,16 @@ use observe::Observed;
 use outcome::Outcome;
 use seed::Seed;
 
-/// How often a sale is looked at without a cause: Secrets are not watched.
+/// Resync interval: Secrets are not watched.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
-/// How often one that is not ready is looked at: its pods are not watched.
+/// Requeue interval of a sale that is not ready: pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
-/// After this long, what keeps it from being ready will hardly pass within seconds.
+/// A sale that is not ready for this long is requeued at the resync interval.
 const UNREADY_BACKOFF_AFTER: Duration = Duration::from_mins(10);
-/// How long a pass that failed waits for the next.
+/// Delay of the retry after a failed reconcile.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A pass could not be finished; it is tried again.
+/// A failed reconcile; it is retried.
 #[derive(Debug, Error)]
 pub enum Error {
     /// Step 1.
@@ -72,7 +71,7 @@ pub enum Error {
     #[error("build failed")]
     Build(#[from] build::Error),
     /// Before step 4.
-    #[error("volumes can't be replaced")]
+    #[error("replacement of volumes failed")]
     Volumes(#[from] volumes::Error),
     /// Step 4.
     #[error("apply failed")]
@@ -81,12 +80,12 @@ pub enum Error {
     #[error("observation failed")]
     Observe(#[from] observe::Error),
     /// Step 5.
-    #[error("update of the status failed")]
+    #[error("status update failed")]
     UpdateStatus(#[source] kube::Error),
 }
 
 impl Error {
-    /// The step, as a metric's label.
+    /// The step as a metric label.
     #[must_use]
     pub const fn step(&self) -> &'static str {
         match self {
@@ -100,10 +99,10 @@ impl Error {
     }
 }
 
-/// One pass over one sale.
+/// Reconciles one sale.
 ///
 /// # Errors
-/// When a step could not be finished for reasons that may pass.
+/// When a step fails for a transient reason.
 pub async fn reconcile(
     object: Arc<DeserializeGuard<FlashSale>>,
     context: Arc<Context>,
@@ -115,7 +114,7 @@ pub async fn reconcile(
         }
     };
     if sale.metadata.deletion_timestamp.is_some() {
-        // The garbage collector removes the parts: they name the sale as their owner.
+        // The garbage collector deletes the parts by their owner references.
         return Ok(Action::await_change());
     }
     let timer = context.metrics.reconcile_timer();
@@ -193,7 +192,7 @@ async fn validate_and_apply(
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 
-/// When to look again, if nothing happens before.
+/// The time of the next reconcile without an event.
 fn requeue(
     sale: &FlashSale,
     outcome: &Outcome,
@@ -225,7 +224,7 @@ fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {
     }
 }
 
-/// A pass that failed is tried again, not at once.
+/// Error policy: logs, counts and requeues a failed reconcile.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 pub fn on_error(
     object: Arc<DeserializeGuard<FlashSale>>,

@@ -1,4 +1,4 @@
-//! The operator of `FlashSale` resources, as a library so that tests can drive it.
+//! The operator of `FlashSale` resources, as a library for its binary and its tests.
 //!
 //! Start reading at [`flash_sale`]: a reconcile is five steps, one file each.
 

@@ -26,10 +26,10 @@ use crate::metrics::Metrics;
 pub(crate) async fn run(config: Config) -> Result<()> {
     init_logging(config.log_format);
     let shutdown = cancel_on_signal()?;
-    let client = Client::try_default().await.context("no way to an API server")?;
+    let client = Client::try_default().await.context("cannot connect to an API server")?;
     let metrics = Metrics::new()?;
     let (readiness, answer) =
-        watch::channel(Readiness::Unready("the FlashSale resource is not installed"));
+        watch::channel(Readiness::Unready("the FlashSale CRD is not installed"));
     let listener = http::listen(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -38,13 +38,13 @@ pub(crate) async fn run(config: Config) -> Result<()> {
 
     let reconciled = reconcile(config, client, metrics, readiness, &shutdown).await;
     shutdown.cancel();
-    server.await.context("the server of metrics and probes ended")??;
+    server.await.context("the server of metrics and probes failed")??;
     reconciled?;
     info!("stopped");
     Ok(())
 }
 
-/// Reconciles until `shutdown`, if there is a Lease while it is held.
+/// Reconciles until `shutdown`; with leader election, only while the Lease is held.
 async fn reconcile(
     config: Config,
     client: Client,

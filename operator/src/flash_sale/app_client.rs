@@ -1,4 +1,4 @@
-//! Stock, sold and remaining as the app counts them, and which database it counts in. Behind a trait,
+//! Client of the app: counts, the identity of its database, and reasons why a replica is not ready. It is a trait,
 //! so that tests need no app.
 
 use std::time::Duration;
@@ -10,21 +10,21 @@ use serde::Deserialize;
 use super::names;
 use crate::crd::ProductStatus;
 
-/// What the app says of its sale.
+/// The app's report on its sale.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct SaleReport {
-    /// The app says that its database does not answer; then it says nothing else.
+    /// The app's database does not respond. The other fields are empty then.
     #[serde(skip)]
     pub database_unavailable: bool,
-    /// Absent: the app is of a version that does not say.
+    /// Identity of the database; absent: the version of the app does not report it.
     #[serde(default)]
     pub database: Option<DatabaseReport>,
-    /// The counts.
+    /// Counts per product.
     pub products: Vec<ProductStatus>,
 }
 
 impl SaleReport {
-    /// What the app answered at `/sale`; `None` where that is neither counts nor a database away.
+    /// Parses the response of `/sale`; `None` if it has neither counts nor the code `database_unavailable`.
     #[must_use]
     pub fn from_response(http_status: u16, body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
@@ -40,47 +40,47 @@ impl SaleReport {
     }
 }
 
-/// Which database it is.
+/// Identity of a database.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct DatabaseReport {
-    /// When its tables were made; absent: there are none.
+    /// The time at which its tables were created; absent: the database has no tables.
     pub id: Option<String>,
 }
 
-/// Where the counts of a sale come from.
+/// Client of the app of a sale.
 pub trait AppClient: Send + Sync {
-    /// What the app says; absent when nobody answers. That is no error: the last counts stay.
+    /// The app's report; absent without a response. That is no error: the previous counts stay.
     fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<SaleReport>>;
 
-    /// Why the replica at this address takes no requests, in its own words; nothing if it is silent.
+    /// The reasons why the replica at this address is not ready, in its own words; empty without a response.
     fn unready<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         std::future::ready(Vec::new()).boxed()
     }
 }
 
-/// By id: an order of its own would be a change of the status.
+/// Sorted by id, because another order would change the status.
 #[must_use]
 pub fn sorted_by_id(mut products: Vec<ProductStatus>) -> Vec<ProductStatus> {
     products.sort_by(|a, b| a.id.cmp(&b.id));
     products
 }
 
-/// Asks the app's own port for metrics and probes.
+/// Client of the app's port for metrics and probes.
 #[derive(Clone, Debug)]
 pub struct HttpAppClient {
     client: reqwest::Client,
 }
 
-/// Longer than the app waits for a connection to its database, so that it can say that there is none.
+/// Longer than the app waits for a database connection, so that the app can report a missing one.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 impl HttpAppClient {
-    /// A reader that waits at most four seconds.
+    /// A client with a timeout of four seconds.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// When the HTTP client cannot be created.
     pub fn new() -> reqwest::Result<Self> {
-        // The app is next door: no proxy is on the way.
+        // The app is in the same cluster, so no proxy applies.
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
         Ok(Self { client })
     }
@@ -111,7 +111,7 @@ impl AppClient for HttpAppClient {
             match self.ask(namespace, sale).await {
                 Ok(report) => report,
                 Err(error) => {
-                    tracing::debug!(namespace, sale, %error, "no counts from the app");
+                    tracing::debug!(namespace, sale, %error, "cannot read the counts of the app");
                     None
                 }
             }
@@ -122,7 +122,7 @@ impl AppClient for HttpAppClient {
     fn unready<'a>(&'a self, pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         async move {
             self.ask_readiness(pod_ip).await.unwrap_or_else(|error| {
-                tracing::debug!(pod_ip, %error, "a replica does not say why it is not ready");
+                tracing::debug!(pod_ip, %error, "cannot read why a replica is not ready");
                 Vec::new()
             })
         }

@@ -1,4 +1,4 @@
-//! Step 4: sends the objects to the API server. The only step that changes anything but status.
+//! Step 4: applies the objects. The only step that changes anything except the status.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -19,69 +19,68 @@ use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::seed;
 use crate::crd::FlashSale;
 
-/// A resource version that no object has: an apply with it makes an object, and changes none that
-/// appeared since it was looked for. A `create` would do the same, but would own its fields as an
-/// update does: what a later apply leaves out would stay.
+/// A resource version that no object has. An apply with it can create an object, but cannot change one that
+/// was created in the meantime. After a plain `create`, fields that a later apply omits would stay.
 const NONEXISTENT_VERSION: &str = "1";
 
-/// An object could not be put in place.
+/// An object could not be applied.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The API server does not take the object as it is; trying again at once is of no use.
+    /// The API server refuses the object. An immediate retry is useless.
     #[error("{object} was refused: {message}")]
     Refused {
         /// Kind and name.
         object: String,
-        /// The API server's words.
+        /// Message of the API server.
         message: String,
     },
-    /// The object's name is that of an object of somebody else.
+    /// Another owner's object has the name.
     #[error("the name is taken")]
     NameTaken(ExistingPart),
-    /// The API server could not be asked.
+    /// A request to the API server failed.
     #[error("cannot apply {object}")]
     Api {
         /// Kind and name.
         object: String,
-        /// Why.
+        /// The client error.
         source: kube::Error,
     },
 }
 
-/// What of a sale is there already.
+/// Existing parts of a sale.
 #[derive(Clone, Debug)]
 pub struct Existing<'a> {
     /// The sale.
     pub sale: &'a FlashSale,
-    /// Objects that have the names of parts, all of them the sale's own.
+    /// Existing objects with the names of parts; the sale owns all of them.
     pub parts: ExistingParts,
-    /// The uid of the sale's autoscaler.
+    /// Uid of the sale's autoscaler.
     pub autoscaler: Option<String>,
 }
 
-/// What came of sending the objects.
+/// Result of applying the objects.
 #[derive(Clone, Debug)]
 pub struct ApplyResult {
-    /// As the API server has them now. Absent when an object that the status is made from was
-    /// refused and is not there from before.
+    /// Objects as the API server has them now. Absent if an object that the status needs was refused and does not
+    /// exist from an earlier reconcile.
     pub resources: Option<KubernetesResources<Applied>>,
-    /// One message for each object that the API server did not take as it is.
+    /// One message per refused object.
     pub refusals: Vec<String>,
 }
 
-/// Puts all objects of a sale in place and takes away what is no longer declared. An object that is
-/// refused does not stop the others.
+/// Applies all objects of a sale and deletes those that are no longer declared. A refused object does not
+/// stop the others.
 ///
 /// # Errors
-/// When the API server could not be asked, or failed for one object; the next pass starts over. Or
-/// when the name of the seed Job is taken.
+/// When a request to the API server fails; the next reconcile starts over. Also when another object has the
+/// name of the seed Job.
 pub async fn apply(
     client: &Client,
     namespace: &str,
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
 ) -> Result<ApplyResult, Error> {
-    // No `..`: a child that is forgotten here does not compile.
+    // No `..`: a forgotten child does not compile.
     let KubernetesResources {
         missing_secrets,
         catalog,
@@ -96,10 +95,10 @@ pub async fn apply(
     } = resources;
     let mut applier = Applier { client, namespace, existing, refusals: Vec::new(), failure: None };
     let app_name = app.name_any();
-    // First, and only if absent: the checksums in the pods below are those of these Secrets.
+    // Secrets first, and only if absent: pod templates below contain their checksums.
     let missing_secrets = applier.create_all(missing_secrets).await?;
     let catalog = applier.apply(catalog).await?;
-    // A Job that finds an earlier catalog would be the record of stock that it did not put in place.
+    // A Job that reads an old catalog would record stock that it did not seed.
     let catalog_applied = applier.all_accepted();
     let services = applier.apply_all(services).await?;
     let redis = applier.apply(redis).await?;
@@ -143,10 +142,10 @@ pub async fn apply(
     Ok(ApplyResult { resources: Some(resources), refusals })
 }
 
-/// Deletes seed Jobs that are no longer needed.
+/// Deletes obsolete seed Jobs.
 ///
 /// # Errors
-/// When the API server can't be asked.
+/// When a request to the API server fails.
 pub async fn delete_jobs<'a>(
     client: &Client,
     namespace: &str,
@@ -159,13 +158,13 @@ pub async fn delete_jobs<'a>(
     Ok(())
 }
 
-/// Where the objects go, and what the API server did not take.
+/// Applies objects in a namespace and collects refusals.
 struct Applier<'a> {
     client: &'a Client,
     namespace: &'a str,
     existing: &'a Existing<'a>,
     refusals: Vec<String>,
-    /// The first object for which the API server failed in a way that may pass.
+    /// The first transient failure of an object.
     failure: Option<Error>,
 }
 
@@ -177,12 +176,12 @@ impl Applier<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    /// Whether every object until now was taken.
+    /// Whether the API server accepted every object so far.
     fn all_accepted(&self) -> bool {
         self.refusals.is_empty() && self.failure.is_none()
     }
 
-    /// What was refused; an object that failed otherwise makes the whole pass fail.
+    /// The refusals; a transient failure of an object fails the whole reconcile.
     fn refusals(self) -> Result<Vec<String>, Error> {
         self.failure.map_or(Ok(self.refusals), Err)
     }
@@ -203,8 +202,8 @@ impl Applier<'_> {
         Ok(created)
     }
 
-    /// Changes the object that was found, or makes one where there was none: never one that took its
-    /// place since.
+    /// Changes the existing object, or creates an absent one. Never changes an object that replaced it in
+    /// the meantime.
     async fn apply<K: Child>(&mut self, mut object: K) -> Result<Option<K>, Error> {
         let name = object.name_any();
         match self.existing.parts.uid::<K>(&name) {
@@ -223,8 +222,8 @@ impl Applier<'_> {
         self.handle_response(&object, created).await
     }
 
-    /// The seed Job, which can't be changed: one that does what `wanted` does is kept, and one that
-    /// was to do it in another way, and has not, is made again.
+    /// Creates the seed Job. A Job is immutable: an equivalent one is kept, and an unfinished one with another
+    /// template is deleted and created again.
     async fn ensure_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
         let Some(found) = self.get::<Job>(&wanted.name_any()).await? else {
             return self.create(wanted).await;
@@ -241,7 +240,7 @@ impl Applier<'_> {
         self.create(wanted).await
     }
 
-    /// What the API server answered for `object`; where it did not take it, the object as it is.
+    /// The applied object, or the existing object after a refusal.
     async fn handle_response<K: Child>(
         &mut self,
         object: &K,
@@ -253,7 +252,7 @@ impl Applier<'_> {
         };
         match error {
             Error::Refused { .. } => self.refusals.push(error.to_string()),
-            // An answer about this object, such as a webhook's that is away: the others may do.
+            // A failure of this object, such as an unavailable webhook: other objects can still be applied.
             Error::Api { source: kube::Error::Api(_), .. } => {
                 self.failure.get_or_insert(error);
             }
@@ -262,7 +261,7 @@ impl Applier<'_> {
         self.current(object).await
     }
 
-    /// The object as it is, if it is there and the sale's own.
+    /// The existing object, if the sale owns it.
     async fn current<K: Child>(&self, object: &K) -> Result<Option<K>, Error> {
         let found = self.get::<K>(&object.name_any()).await?;
         let is_own = |found: &K| Owner::of(self.existing.sale, found.meta()) == Owner::ThisSale;
@@ -275,7 +274,7 @@ impl Applier<'_> {
     }
 }
 
-/// Deletes the object with this uid, not one that took its place.
+/// Deletes the object with this uid, never one that replaced it.
 async fn delete<K: Child>(
     client: &Client,
     namespace: &str,
@@ -291,7 +290,7 @@ async fn delete<K: Child>(
     }
 }
 
-/// What all children have in common.
+/// Bounds that all children share.
 trait Child:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Clone
@@ -310,7 +309,7 @@ impl<K> Child for K where
 {
 }
 
-/// Invalid, forbidden and bad (immutable field, quota, policy) do not go away by trying harder.
+/// Invalid, forbidden and bad requests (immutable field, quota, policy) are refusals; other failures are transient.
 fn api_error<K: Child>(name: &str, source: kube::Error) -> Error {
     let object = format!("{} {name}", K::kind(&()));
     match source {
@@ -325,8 +324,7 @@ fn api_error<K: Child>(name: &str, source: kube::Error) -> Error {
     }
 }
 
-/// Whether the object is not the one that was found. The API server calls the uid an immutable field
-/// then.
+/// Whether the object was replaced in the meantime. The API server reports a change of the immutable uid then.
 fn uid_differs(status: &Status) -> bool {
     let causes = status.details.as_ref().map(|details| details.causes.as_slice());
     causes.unwrap_or_default().iter().any(|cause| cause.field == "metadata.uid")

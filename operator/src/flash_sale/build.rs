@@ -1,4 +1,4 @@
-//! Step 3: from a validated sale to all objects it consists of. Takes no client and no clock.
+//! Step 3: builds all objects of a validated sale. Takes no client and no clock.
 
 mod app;
 mod catalog;
@@ -24,41 +24,41 @@ use super::names::{self, Component};
 use super::validate::ValidatedSale;
 use credentials::Passwords;
 
-/// Built, not yet sent.
+/// Built, not applied yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared;
-/// As the API server answered. Only these may become a status.
+/// As the API server returned them. Only these can become a status.
 #[derive(Clone, Copy, Debug)]
 pub struct Applied;
 
 /// All objects of a sale.
 #[derive(Clone, Debug)]
 pub struct KubernetesResources<State> {
-    /// Secrets to create. One that exists is not among them: it is never changed.
+    /// Secrets to create. Existing Secrets are never changed.
     pub missing_secrets: Vec<Secret>,
-    /// The products.
+    /// Catalog of the products.
     pub catalog: ConfigMap,
-    /// Addresses of all parts.
+    /// Services of all parts.
     pub services: Vec<Service>,
-    /// Lock nodes.
+    /// Redis nodes.
     pub redis: StatefulSet,
     /// The sale's own database; absent if it is external.
     pub database: Option<StatefulSet>,
-    /// The Job that puts this stock in place.
+    /// Job that seeds this stock.
     pub seed: Job,
     /// The purchase API.
     pub app: Deployment,
     /// Absent: a fixed number of replicas.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
-    /// How many pods may be away at once on purpose.
+    /// Limits of voluntary disruptions.
     pub disruption_budgets: Vec<PodDisruptionBudget>,
-    /// Which of the two it is.
+    /// [`Prepared`] or [`Applied`].
     pub state: PhantomData<State>,
 }
 
-/// A sale could not be written down.
+/// The catalog could not be serialized.
 #[derive(Debug, Error)]
-#[error("cannot write the catalog of products as json")]
+#[error("cannot serialize the product catalog")]
 pub struct Error(#[from] serde_json::Error);
 
 /// All objects of `sale`; `passwords` are used for Secrets that do not exist yet.

@@ -1,4 +1,4 @@
-//! Why the pods of a part do not run, as their status and the events about them say it.
+//! The root cause of a part's outage, from the status of its pods and from events.
 
 use std::time::Duration;
 
@@ -8,32 +8,32 @@ use kube::ResourceExt;
 
 use super::names::Component;
 
-/// Why a part is away.
+/// Why a part is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Kubernetes' own word for it, one of a fixed set.
+    /// Kubernetes' own reason, one of a fixed set.
     pub reason: &'static str,
-    /// In the words of the container runtime, the scheduler or the container itself.
+    /// The message of the container runtime, the scheduler or the container itself.
     pub message: String,
 }
 
-/// A warning about an object of a part.
+/// A warning event about an object of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The part.
     pub component: Component,
     /// Such as `FailedCreate`.
     pub reason: String,
-    /// What is wrong.
+    /// The message of the event.
     pub message: String,
 }
 
-/// How long a container that was started again may run until its last failure is no news.
+/// A restarted container that has run for this long no longer reports its last failure.
 const RECENT_RESTART: Duration = Duration::from_mins(1);
-/// A message is for people, and part of a status.
+/// Maximum length of a message, because the status contains it.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// Why pods of `component` do not run; the newest pod with a cause counts.
+/// The cause of the newest pod of `component` that has one; without such a pod, the newest warning.
 #[must_use]
 pub fn find(
     component: Component,
@@ -74,7 +74,7 @@ fn from_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
     Some(Cause { message: format!("pod {}: {}", pod.name_any(), cause.message), ..cause })
 }
 
-/// Whether a pod takes requests.
+/// Whether a pod is ready.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
@@ -126,7 +126,7 @@ fn from_container(container: &ContainerStatus, now: Timestamp) -> Option<Cause> 
     failed.filter(|failed| failed.exit_code != 0).map(|failed| from_exit(&container.name, failed))
 }
 
-/// What the kubelet says of a container that it can't start.
+/// The cause of a container that the kubelet cannot start.
 fn from_waiting(container: &ContainerStatus, reason: Option<&str>, message: &str) -> Option<Cause> {
     let (reason, what) = match reason? {
         "ErrImagePull"
@@ -138,30 +138,30 @@ fn from_waiting(container: &ContainerStatus, reason: Option<&str>, message: &str
             ("ImagePullBackOff", format!("image {} can't be pulled", container.image))
         }
         "CreateContainerConfigError" => {
-            ("CreateContainerConfigError", format!("container {} can't be made", container.name))
+            ("CreateContainerConfigError", format!("container {} can't be created", container.name))
         }
         "CreateContainerError" | "RunContainerError" => {
             ("RunContainerError", format!("container {} can't be started", container.name))
         }
         _ => return None,
     };
-    // The kubelet says the same with and without this, in turns.
+    // The kubelet alternates between messages with and without this prefix.
     let message = message.split_once("ErrImagePull: ").map_or(message, |(_, message)| message);
     Some(Cause { reason, message: format!("{what}: {}", truncated(message)) })
 }
 
 fn from_exit(container: &str, failed: &ContainerStateTerminated) -> Cause {
     if failed.reason.as_deref() == Some("OOMKilled") {
-        let message = format!("container {container} needed more memory than its limit");
+        let message = format!("container {container} exceeded its memory limit");
         return Cause { reason: "OOMKilled", message };
     }
     let code = failed.exit_code;
-    let why = failed.message.as_deref().and_then(failure_line).unwrap_or("its log says why");
+    let why = failed.message.as_deref().and_then(failure_line).unwrap_or("see its log");
     let message = format!("container {container} exited with {code}: {}", truncated(why));
     Cause { reason: "CrashLoopBackOff", message }
 }
 
-/// Of the end of a log: what the app says of its own end, or else the last line.
+/// The line of a log that explains the exit: the app's own error, or else the last line.
 fn failure_line(log: &str) -> Option<&str> {
     let mut lines = log.lines().map(str::trim).rev().filter(|line| !line.is_empty());
     let own = lines.clone().find_map(|line| line.strip_prefix("flashsale-app: "));

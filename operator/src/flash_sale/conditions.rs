@@ -1,4 +1,4 @@
-//! What is said of each part, and of the sale as a whole, before it has a time.
+//! The conditions of each part and of the sale as a whole, computed from observations.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::rollout::{self, Rollout, redis_status};
 use super::seed::Seed;
 use crate::crd::condition;
 
-/// One condition before it has a time.
+/// A condition without its transition time.
 struct ConditionState {
     met: bool,
     reason: &'static str,
@@ -32,7 +32,7 @@ impl ConditionState {
         Self { met: false, reason, message: message.into() }
     }
 
-    /// With the cause, which is what a person wants to know, in the place of the symptom.
+    /// If unmet: the reason becomes that of the cause, and the message gets the cause appended.
     fn with_cause(self, cause: Option<Cause>) -> Self {
         match cause {
             Some(Cause { reason, message }) if !self.met => {
@@ -43,25 +43,25 @@ impl ConditionState {
     }
 }
 
-/// What a pass knows of a sale.
+/// Inputs of the conditions.
 pub(super) struct Inputs<'a> {
-    /// As the API server answered.
+    /// Objects as the API server returned them.
     pub resources: &'a KubernetesResources<Applied>,
-    /// Whether the stock is in place.
+    /// State of the seed Job.
     pub seed: &'a Seed,
-    /// Whose data there is.
+    /// Identity of the database.
     pub database: &'a DatabaseIdentity,
     /// Pods and events.
     pub observed: &'a Observed,
-    /// Replicas that are declared.
+    /// Declared replicas.
     pub replicas: i32,
-    /// The conditions until now, if they are of this generation.
+    /// The previous conditions, if they describe this generation.
     pub previous: &'a [Condition],
-    /// When all of this was seen.
+    /// Time of the observation.
     pub now: Timestamp,
 }
 
-/// What was found, by type of condition. A type that is absent could not be looked at.
+/// Conditions by type. An absent type was not evaluated.
 pub(super) struct Conditions {
     states: BTreeMap<&'static str, ConditionState>,
     progress: Progress,
@@ -91,7 +91,7 @@ impl Conditions {
         Self { states, progress }
     }
 
-    /// A change that was refused is the first thing to know of a sale that sells as it did before.
+    /// `Ready` reports refused changes first, even if the sale works as before.
     pub(super) fn with_refusals(mut self, refusals: &[String]) -> Self {
         if !refusals.is_empty() {
             self.states.insert(
@@ -106,8 +106,8 @@ impl Conditions {
         self.progress
     }
 
-    /// All conditions; what could not be looked at keeps its last state. `lastTransitionTime`
-    /// moves only when a condition's status does.
+    /// All conditions. A condition that was not evaluated keeps its previous state. `lastTransitionTime` changes
+    /// only with the status of a condition.
     pub(super) fn into_conditions(
         mut self,
         previous: &[Condition],
@@ -137,8 +137,7 @@ impl Conditions {
     }
 }
 
-/// How far the sale is. Pods that are replaced one after the other while the others serve are no
-/// outage.
+/// Progress of the sale. A rolling update, in which the other pods serve, is no outage.
 fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>) -> Progress {
     let redis = redis_status(&inputs.resources.redis);
     let own = inputs.resources.database.as_ref();
@@ -176,16 +175,13 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
         ConditionState::unmet("NodesAway", format!("{message}; the quorum holds"))
     } else {
         let needed = nodes / 2 + 1;
-        ConditionState::unmet(
-            "NodesAway",
-            format!("{message}; {needed} are needed to sell anything"),
-        )
+        ConditionState::unmet("NodesAway", format!("{message}; the quorum needs {needed}"))
     };
     state.with_cause(inputs.observed.cause(Component::Redis, inputs.now))
 }
 
 fn rolling_out(what: &str, Rollout { updated, wanted, .. }: Rollout) -> ConditionState {
-    ConditionState::unmet("RollingOut", format!("{updated} of {wanted} {what} are as declared"))
+    ConditionState::unmet("RollingOut", format!("{updated} of {wanted} {what} are updated"))
 }
 
 fn ready_pods(stateful_set: &StatefulSet) -> i32 {
@@ -203,33 +199,34 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
             ConditionState::unmet("DatabaseAway", "the database is not ready")
         }
         _ if reports_unavailable(inputs) => {
-            ConditionState::unmet("DatabaseAway", "the app gets no answer from the database")
+            ConditionState::unmet("DatabaseAway", "the database does not respond to the app")
         }
         _ if refused.is_some() => {
             ConditionState::unmet("DatabaseAway", refused.cloned().unwrap_or_default())
         }
-        None => ConditionState::met("External", "the Secret names an external database"),
+        None => ConditionState::met("External", "the database is external"),
         Some(own) if !rollout::of_nodes(own).done => {
-            rolling_out("pods of the database", rollout::of_nodes(own))
+            rolling_out("database pods", rollout::of_nodes(own))
         }
         Some(_) => ConditionState::met("Serving", "the database is ready"),
     };
     state.with_cause(inputs.observed.cause(Component::Database, inputs.now))
 }
 
-/// Whether replicas that serve say that their database is away.
+/// Whether ready replicas report that the database is unavailable.
 fn reports_unavailable(inputs: &Inputs<'_>) -> bool {
     inputs.observed.report.as_ref().is_some_and(|report| report.database_unavailable)
 }
 
 fn data_lost(seeded: Option<&str>, found: Option<&str>) -> ConditionState {
-    let found = found.map_or("is empty".to_owned(), |id| format!("has tables made at {id}"));
+    let found =
+        found.map_or("has no tables".to_owned(), |id| format!("has tables created at {id}"));
     let message = match seeded {
-        None => format!("the stock was put into the database, and now it {found}"),
+        None => format!("the stock was seeded, but the database {found} now"),
         Some(seeded) => format!(
-            "the stock was put into the database with tables made at {seeded}, and the one that is \
-             there now {found}: its orders are not there. Restore them from a backup. To sell the \
-             whole stock again instead, annotate the sale with {ACCEPT_LOSS}={seeded}"
+            "the stock was seeded in a database with tables created at {seeded}, but the current database \
+             {found}: the orders are missing. Restore them from a backup. To sell the whole stock again \
+             instead, annotate the sale with {ACCEPT_LOSS}={seeded}"
         ),
     };
     ConditionState::unmet("DataLost", message)
@@ -240,24 +237,21 @@ fn seed(inputs: &Inputs<'_>) -> ConditionState {
     let before = inputs.previous.iter().find(|it| it.type_ == condition::STOCK_SEEDED);
     let failed = before.filter(|before| before.reason == "SeedFailed");
     match (inputs.seed, cause, failed) {
-        (Seed::Done, ..) => ConditionState::met("Seeded", "the declared stock is in place"),
+        (Seed::Done, ..) => ConditionState::met("Seeded", "the declared stock is seeded"),
         (Seed::Running, Some(cause), None) => {
-            ConditionState::unmet("Seeding", "the declared stock is being put in place")
+            ConditionState::unmet("Seeding", "the seed Job has not completed")
                 .with_cause(Some(cause))
         }
         (Seed::Running, None, None) => {
-            ConditionState::unmet("Seeding", "the declared stock is being put in place")
+            ConditionState::unmet("Seeding", "the seed Job has not completed")
         }
-        // Another try of what failed is no news until it is done.
+        // A retry keeps the failure until it succeeds.
         (Seed::Running, _, Some(failed)) => {
             ConditionState::unmet("SeedFailed", failed.message.clone())
         }
         (Seed::Failed { message, .. }, cause, _) => {
             let why = cause.map_or_else(|| message.clone(), |cause| cause.message);
-            ConditionState::unmet(
-                "SeedFailed",
-                format!("the stock could not be put in place: {why}"),
-            )
+            ConditionState::unmet("SeedFailed", format!("the seed Job failed: {why}"))
         }
     }
 }
@@ -273,11 +267,11 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
     let message = format!("{available} of {declared} replicas available");
     let pods = &inputs.observed.pods;
     if available >= declared && rollout.done {
-        // Only while a change is rolled out: pods are looked at until the sale is ready once.
+        // Only during a rollout: pods are listed until the sale is ready.
         return match rollout::terminating(pods) {
             Some(pod) => ConditionState::unmet(
                 "RollingOut",
-                format!("{message}; pod {} still ends its requests", rollout::describe(pod)),
+                format!("{message}; pod {} is still terminating", rollout::describe(pod)),
             ),
             None => ConditionState::met("ReplicasAvailable", message),
         };
@@ -296,7 +290,7 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
     });
     let unready = || {
         let reasons = inputs.observed.unready.join("; ");
-        let message = format!("a replica says: {reasons}");
+        let message = format!("a replica is not ready: {reasons}");
         (!reasons.is_empty()).then_some(Cause { reason: "ReplicasUnready", message })
     };
     let cause =

@@ -1,45 +1,45 @@
-//! Whether the database is still the one that the stock was put into. A database without the sale's
-//! orders must never be sold from, nor get the whole stock once more, unless a person says so.
+//! Whether the database is still the seeded one. A database without the sale's orders must neither serve the sale nor
+//! be seeded again, unless a user accepts the loss.
 
 use super::app_client::DatabaseReport;
 use super::seed::Seed;
 use crate::crd::DatabaseStatus;
 
-/// Annotation of a sale: the id of the database whose loss is accepted.
+/// Annotation of a sale: id of the database whose loss is accepted.
 pub const ACCEPT_LOSS: &str = "flashsale.dev/accept-data-loss";
 
-/// What is known of the database.
+/// Identity of the current database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatabaseIdentity {
-    /// The one that was seeded; `None`: that is yet to be known.
+    /// The seeded database; `None`: not known yet.
     Known(Option<DatabaseStatus>),
-    /// Another than was seeded, at the same address.
+    /// A different database at the same address.
     Lost {
-        /// The one that was seeded.
+        /// The seeded database.
         seeded: Option<DatabaseStatus>,
-        /// The id of the other; absent: it has no tables.
+        /// Id of the current database; absent: it has no tables.
         found: Option<String>,
     },
 }
 
-/// What decides on it.
+/// Inputs of [`identify`].
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// What was known until now.
+    /// The seeded database according to the status.
     pub previous: Option<&'a DatabaseStatus>,
-    /// Hash of the address that the Secret has now.
+    /// Hash of the current address in the Secret.
     pub address: &'a str,
     /// The value of [`ACCEPT_LOSS`].
     pub accepted: Option<&'a str>,
-    /// Whether the stock is in place.
+    /// State of the seed Job.
     pub seed: &'a Seed,
-    /// Whether all replicas that answer use this address.
+    /// Whether all serving replicas use this address.
     pub rolled_out: bool,
-    /// What the app says, if it could be asked and is of a version that does.
+    /// The app's report; absent without a response, or if the version of the app does not report it.
     pub report: Option<&'a DatabaseReport>,
 }
 
-/// The database by what was seen of it.
+/// Compares the reported database with the seeded one.
 #[must_use]
 pub fn identify(inputs: Inputs<'_>) -> DatabaseIdentity {
     let previous = inputs.previous.cloned();
@@ -63,8 +63,7 @@ pub fn identify(inputs: Inputs<'_>) -> DatabaseIdentity {
     }
 }
 
-/// The database that must be there: the one that was seeded, as long as the Secret has its address
-/// and its loss is not accepted.
+/// The required database: the seeded one, unless the address in the Secret has changed or the loss is accepted.
 #[must_use]
 pub fn expected<'a>(
     seeded: Option<&'a DatabaseStatus>,

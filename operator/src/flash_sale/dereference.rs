@@ -1,4 +1,4 @@
-//! Step 1: reads what the sale refers to and what already exists. Decides nothing.
+//! Step 1: reads the objects that the sale references and its existing parts. Makes no decisions.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,30 +25,30 @@ use crate::crd::FlashSale;
 /// Keys and values of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
 
-/// What was found in the sale's namespace.
+/// Objects found in the sale's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct References {
-    /// Signing key and administrator.
+    /// Secret with signing key and administrator.
     pub auth: Option<SecretData>,
-    /// Password of the Redis nodes.
+    /// Secret with the password of the Redis nodes.
     pub redis: Option<SecretData>,
-    /// Connection URI of the database.
+    /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
-    /// Whether the sale's own database, or its volume, is there: it keeps its first password.
+    /// Whether the sale's own database or its volume exists. The database keeps its first password.
     pub database_exists: bool,
-    /// Replicas the app has now: with an autoscaler, the number is not ours to change.
+    /// Current replicas of the app. With an autoscaler, the operator does not change the number.
     pub app_replicas: Option<i32>,
-    /// The uid of the sale's autoscaler, if there is one, wanted or not.
+    /// Uid of the sale's autoscaler if it exists, declared or not.
     pub autoscaler: Option<String>,
-    /// Redis nodes and the sale's own database, as far as this sale has created them before.
+    /// Existing StatefulSets of this sale: Redis nodes and its own database.
     pub stateful_sets: Vec<StatefulSet>,
-    /// All seed Jobs of the sale, of this and of earlier stock.
+    /// All seed Jobs of the sale, including those of earlier stock.
     pub seed_jobs: Vec<Job>,
-    /// The objects that have the names of the sale's parts.
+    /// Existing objects with the names of the sale's parts.
     pub parts: ExistingParts,
 }
 
-/// A reference could not be read.
+/// An object could not be read.
 #[derive(Debug, Error)]
 #[error("cannot read {what}")]
 pub struct Error {
@@ -56,10 +56,10 @@ pub struct Error {
     source: kube::Error,
 }
 
-/// Reads everything the later steps need to know.
+/// Reads all inputs of the later steps.
 ///
 /// # Errors
-/// When the API server cannot be asked; an absent object is not an error.
+/// When a request to the API server fails. An absent object is no error.
 pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References, Error> {
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
@@ -78,11 +78,11 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
     parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
-    // One that the sale does not want is nobody's concern.
+    // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
     parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
-    // Secrets are read, never changed: they may be anybody's, but not those of an earlier sale.
-    // Neither may the stock of its seed Jobs count as seeded.
+    // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
+    // must not count as seeded stock.
     let secrets = [&auth, &redis, &database].into_iter().flatten();
     let of_earlier = secrets
         .map(|secret| ExistingPart::new(sale, secret))
@@ -139,7 +139,7 @@ impl Namespace<'_> {
         api.get_metadata_opt(name).await.map_err(failed)
     }
 
-    /// The parts with a fixed name that nothing else is read of.
+    /// Metadata of the other parts with fixed names.
     async fn parts(
         &self,
         sale: &FlashSale,
@@ -163,7 +163,7 @@ impl Namespace<'_> {
         Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
     }
 
-    /// Those that the sale wants.
+    /// StatefulSets that the sale declares.
     async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<DeclaredStatefulSet>, Error> {
         let name = sale.name_any();
         let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
@@ -184,14 +184,14 @@ impl Namespace<'_> {
     }
 }
 
-/// A `StatefulSet` of the sale, which may be there.
+/// A declared `StatefulSet` and the existing one.
 struct DeclaredStatefulSet {
     name: String,
     pods: i32,
     found: Option<StatefulSet>,
 }
 
-/// Looks for the sale's parts.
+/// Reads metadata of a sale's parts.
 #[derive(Clone, Copy)]
 struct PartFinder<'a> {
     from: &'a Namespace<'a>,
@@ -210,8 +210,7 @@ impl PartFinder<'_> {
         Ok(found.iter().flatten().map(|object| ExistingPart::new(self.sale, object)).collect())
     }
 
-    /// A `StatefulSet`; without one, the volumes that a new one would take over and delete with the
-    /// sale.
+    /// The `StatefulSet`; without one, the volume claims that a new one would adopt and delete with the sale.
     async fn stateful_set(self, set: &DeclaredStatefulSet) -> Result<Vec<ExistingPart>, Error> {
         if let Some(found) = &set.found {
             return Ok(vec![ExistingPart::new(self.sale, found)]);

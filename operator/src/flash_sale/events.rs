@@ -10,7 +10,7 @@ use super::ownership;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
 use crate::error_chain::error_chain;
 
-/// A Secret that was there and is gone is made again, with other keys: people must know.
+/// Publishes an event for each Secret that was deleted and is created again: its keys and passwords are new.
 pub(super) async fn publish_regenerated_secrets(
     sale: &FlashSale,
     outcome: &Outcome,
@@ -22,20 +22,20 @@ pub(super) async fn publish_regenerated_secrets(
     }
     for secret in &resources.missing_secrets {
         let message = format!(
-            "Secret {} was gone and is made again with new values: tokens signed with the key in it \
-             end, and its passwords are others",
+            "Secret {} was missing and has been created again with new values: tokens signed with its \
+             old key are invalid, and its passwords have changed",
             secret.name_any()
         );
         warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
         let reference = sale.object_ref(&());
         let type_ = EventType::Warning;
         if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
-            warn!(error = error_chain(&error), "event not recorded");
+            warn!(error = error_chain(&error), "cannot record the event");
         }
     }
 }
 
-/// An event for each change of phase, and for a change that was refused.
+/// Publishes an event for each change of phase, and for a refused change or a taken name.
 pub(super) async fn publish_phase_change(
     sale: &FlashSale,
     status: &FlashSaleStatus,
@@ -48,8 +48,8 @@ pub(super) async fn publish_phase_change(
     let before = sale.status.as_ref();
     let (reason, message) = ready(status);
     let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let needs_a_person = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
-    let newly_refused = needs_a_person && before.is_none_or(|before| ready(before).0 != reason);
+    let needs_user = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
+    let newly_refused = needs_user && before.is_none_or(|before| ready(before).0 != reason);
     if phase_changed || newly_refused {
         let (namespace, name) = (sale.namespace(), sale.name_any());
         info!(namespace, name, phase = %status.phase, reason, "{message}");
@@ -61,7 +61,7 @@ pub(super) async fn publish_phase_change(
             _ => EventType::Normal,
         };
         if let Err(error) = context.publish(event, type_, message, &reference).await {
-            warn!(error = error_chain(&error), "event not recorded");
+            warn!(error = error_chain(&error), "cannot record the event");
         }
     }
 }

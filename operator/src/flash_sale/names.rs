@@ -1,5 +1,5 @@
-//! Names, labels and addresses of a sale's parts. Others (dashboards, load Jobs, people) rely on
-//! them; the labels of a `StatefulSet`'s template must never change.
+//! Names, labels, annotations and addresses of a sale's parts. Dashboards, load Jobs and users rely on them; the
+//! labels of a `StatefulSet`'s template must never change.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
-/// Value of `app.kubernetes.io/managed-by`; watches of children select on it.
+/// Value of `app.kubernetes.io/managed-by`; the watches of children select it.
 pub const MANAGED_BY: &str = "flashsale-operator";
-/// The one volume of each pod that has one.
+/// Name of the volume claim template of every `StatefulSet`.
 pub const VOLUME: &str = "data";
-/// Owner of the fields that the operator sets.
+/// Field manager of the operator in server-side apply.
 pub const FIELD_MANAGER: &str = "flashsale-operator";
-/// Annotation of a Job: what its pods are made of. A Job can't be changed; one that is yet to finish
-/// is made again when this differs.
+/// Annotation of a Job: checksum of its pod template. A Job is immutable; an unfinished one is recreated when
+/// the checksum differs.
 pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
-/// Annotation of the seed Job: where its database is, without user and password.
+/// Annotation of the seed Job: checksum of the database's address, without user and password.
 pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const COMPONENT: &str = "app.kubernetes.io/component";
@@ -38,7 +38,7 @@ pub enum Component {
     Database,
     /// The purchase API.
     App,
-    /// The Job that puts the stock in place.
+    /// The seed Job.
     Seed,
 }
 
@@ -52,7 +52,7 @@ impl Component {
         }
     }
 
-    /// Whether a pod is of this part.
+    /// Whether a pod belongs to this part.
     #[must_use]
     pub fn has(self, pod: &Pod) -> bool {
         pod.labels().get(COMPONENT).is_some_and(|component| component == self.as_str())
@@ -121,13 +121,13 @@ pub fn redis_nodes(namespace: &str, name: &str, nodes: i32) -> String {
     (0..nodes).map(node).collect::<Vec<_>>().join(",")
 }
 
-/// The sale's name in its database, which belongs to one sale: unique in the cluster.
+/// The sale's name in its database, unique in the cluster. A database belongs to one sale.
 #[must_use]
 pub fn sale_name(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-/// What tells the pods of a part from all others.
+/// Labels of the pods of a part.
 #[must_use]
 pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
     [
@@ -140,20 +140,20 @@ pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
     .into()
 }
 
-/// What tells all pods of a sale from all others, as a query.
+/// Label selector of all pods of a sale, as a query.
 #[must_use]
 pub fn sale_selector(name: &str) -> String {
     format!("{INSTANCE}={name},app.kubernetes.io/managed-by={MANAGED_BY}")
 }
 
-/// The labels of a part as a query.
+/// Label selector of a part, as a query.
 #[must_use]
 pub fn selector(name: &str, component: Component) -> String {
     let labels = labels(name, component).into_iter();
     labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// The same as part of an object. Selectors of workloads are immutable.
+/// Label selector of a part, as part of an object. Selectors of workloads are immutable.
 #[must_use]
 pub fn label_selector(name: &str, component: Component) -> LabelSelector {
     LabelSelector { match_labels: Some(labels(name, component)), ..LabelSelector::default() }

@@ -1,14 +1,14 @@
-//! Waiting as data.
+//! Waiting as data: a condition and a requeue.
 
 use std::time::Duration;
 
-/// Why a sale can't go on, and when to look again. Becomes a condition and a requeue.
+/// The reason to wait, and the time of the next reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotReady {
     /// `CamelCase`, one of a fixed set.
     pub reason: &'static str,
-    /// What is missing and what to do about it.
+    /// The missing thing and its remedy.
     pub message: String,
-    /// Absent: only a change of the sale helps.
+    /// Delay of the next reconcile; absent: the sale waits for a change of its spec.
     pub requeue_after: Option<Duration>,
 }

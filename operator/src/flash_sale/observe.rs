@@ -1,6 +1,5 @@
-//! Between steps 4 and 5: what is known of a sale beside the objects that were applied. The app is
-//! asked each time; pods and events only while something is not as it shall be, so that nothing of
-//! them is watched.
+//! Between steps 4 and 5: observations in addition to the applied objects. The app's report is read in each
+//! reconcile; pods and events are listed only while the sale is not ready, so they need no watch.
 
 use std::fmt::Debug;
 
@@ -19,16 +18,16 @@ use super::cause::{self, Cause, Warning};
 use super::context::Context;
 use super::names::{self, Component};
 
-/// What was seen beside the objects that were applied.
+/// Observations in addition to the applied objects.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// What the app says of the sale, if it could be asked.
+    /// The app's report; absent without a response.
     pub report: Option<SaleReport>,
-    /// All pods of the sale; empty while all is as it shall be.
+    /// All pods of the sale; empty while the sale is ready.
     pub pods: Vec<Pod>,
-    /// Warnings about what has no pod, or about a pod whose status says nothing.
+    /// Warning events about parts without pods and about pending pods.
     pub warnings: Vec<Warning>,
-    /// Why replicas that run take no requests, in their own words.
+    /// Reasons why running replicas are not ready, in their own words.
     pub unready: Vec<String>,
 }
 
@@ -41,17 +40,17 @@ pub struct Error {
 }
 
 impl Observed {
-    /// Why pods of a part do not run.
+    /// The cause of a part's outage.
     #[must_use]
     pub fn cause(&self, component: Component, now: Timestamp) -> Option<Cause> {
         cause::find(component, &self.pods, &self.warnings, now)
     }
 }
 
-/// Looks for the causes: pods, events, and what replicas that are not ready say.
+/// Observes the causes: pods, events, and readiness reasons of replicas.
 ///
 /// # Errors
-/// When the API server can't be asked.
+/// When a request to the API server fails.
 pub async fn observe_causes(
     context: &Context,
     namespace: &str,
@@ -103,7 +102,7 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
     series.or_else(|| event.deprecated_last_timestamp.as_ref().map(|time| time.0)).or(first)
 }
 
-/// Objects whose own status does not say what is wrong, so that the events about them must.
+/// Objects whose status has no cause, so events must provide it.
 fn without_status(
     resources: &KubernetesResources<Applied>,
     pods: &[Pod],

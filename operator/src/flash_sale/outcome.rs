@@ -1,32 +1,32 @@
-//! How a reconcile ended: what the status is made from.
+//! The outcome of a reconcile, from which the status is computed.
 
 use super::build::{Applied, KubernetesResources};
 use super::not_ready::NotReady;
 use super::observe::Observed;
 use super::seed::Seed;
 
-/// How a pass ended.
+/// Outcome of a reconcile.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Before anything was applied.
+    /// The sale waits; nothing was applied.
     Waiting(NotReady),
-    /// The API server did not take objects as they are, and one of them was not there before.
+    /// The API server refused objects, and a required one does not exist.
     Refused(Vec<String>),
-    /// With all objects in place.
+    /// All required objects exist.
     Applied {
-        /// As the API server answered.
+        /// Objects as the API server returned them.
         resources: Box<KubernetesResources<Applied>>,
-        /// Whether the stock is in place.
+        /// State of the seed Job.
         seed: Seed,
-        /// What was seen beside the objects.
+        /// Observations in addition to the objects.
         observed: Box<Observed>,
-        /// Changes of objects that the API server did not take; the objects are as they were.
+        /// Refused changes; those objects are unchanged.
         refusals: Vec<String>,
     },
 }
 
 impl Outcome {
-    /// The outcome as a metric's label.
+    /// The outcome as a metric label.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

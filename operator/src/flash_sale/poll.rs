@@ -1,7 +1,7 @@
 //! Polls the counts of all sales.
 //!
-//! A sale that sells is asked on a slow timer, and reconciled only when its counts differ from its
-//! status: neither each purchase nor an idle sale causes a pass.
+//! The counts of a ready sale are read on a slow timer. A sale is reconciled only when they differ from its status, so
+//! neither a purchase nor an idle sale triggers a reconcile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use super::app_client::{AppClient, SaleReport, sorted_by_id};
 use crate::crd::{FlashSale, FlashSaleStatus, condition};
 
-/// How often counts are read.
+/// Interval between reads of the counts.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Sales that are asked at the same time.
+/// Sales whose counts are read concurrently.
 const CONCURRENCY: usize = 8;
 
-/// Sales whose counts have changed, as they are noticed.
+/// Stream of sales whose counts have changed.
 pub fn changes(
     sales: Store<DeserializeGuard<FlashSale>>,
     app: Arc<dyn AppClient>,

@@ -1,5 +1,4 @@
-//! Step 5: says what was seen. A status is made from applied objects only, and is sent only if it
-//! differs from the last one.
+//! Step 5: computes the status from applied objects only, and sends it only if it differs from the previous one.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,7 +19,7 @@ use super::seed::Seed;
 
 use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, Totals, condition};
 
-/// The status after a pass that ended with `outcome` at `now`.
+/// The status after a reconcile with `outcome` at `now`.
 #[must_use]
 pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleStatus {
     let previous = sale.status.clone().unwrap_or_default();
@@ -46,7 +45,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
             status.app = Some(app_status(&resources.app));
             let database = database(sale, resources, seed, observed);
             match (&database, &observed.report) {
-                // What was sold before is worth more than that nothing is there now.
+                // The last counts before the loss stay in the status.
                 (DatabaseIdentity::Lost { .. }, _) => {}
                 (DatabaseIdentity::Known(known), report) => {
                     status.database.clone_from(known);
@@ -85,7 +84,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     status
 }
 
-/// Whether the database is the one that was seeded.
+/// Compares the database with the seeded one.
 fn database(
     sale: &FlashSale,
     resources: &KubernetesResources<Applied>,
@@ -104,7 +103,7 @@ fn database(
     })
 }
 
-/// Whether `status` says nothing new of a sale that is as it shall be: no cause has to be looked for.
+/// Whether the sale was and is ready in an unchanged phase, so that no causes have to be observed.
 #[must_use]
 pub fn is_settled(sale: &FlashSale, status: &FlashSaleStatus) -> bool {
     let generation = sale.metadata.generation;
@@ -135,10 +134,10 @@ fn total(products: &[ProductStatus]) -> Totals {
     }
 }
 
-/// Sends `status` if it differs from what the sale has; answers whether it did.
+/// Sends `status` if it differs from the current one; returns whether it did.
 ///
 /// # Errors
-/// When the API server does not take it. A sale that is gone meanwhile is no error.
+/// When the API server refuses it. A sale that was deleted in the meantime is no error.
 pub async fn update(
     client: &Client,
     sale: &FlashSale,
@@ -152,7 +151,7 @@ pub async fn update(
     let patch = Patch::Apply(json!({
         "apiVersion": FlashSale::api_version(&()),
         "kind": FlashSale::kind(&()),
-        // A new sale of the same name must not get this status.
+        // A new sale with the same name must not get this status.
         "metadata": { "uid": sale.metadata.uid },
         "status": status,
     }));

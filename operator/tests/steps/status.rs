@@ -95,7 +95,7 @@ fn the_first_part_that_is_away_is_the_cause() {
     let status = after(None, &outcome(2, 0, 0, Seed::Running), NOON);
     let (holds, reason, message) = condition(&status, "Ready");
     assert_eq!((holds.as_str(), reason.as_str()), ("False", "NodesAway"));
-    assert_eq!(message, "2 of 5 nodes ready; 3 are needed to sell anything");
+    assert_eq!(message, "2 of 5 nodes ready; the quorum needs 3");
     assert_eq!(status.phase, Phase::Provisioning);
     let redis = status.redis.unwrap();
     assert_eq!((redis.quorum, redis.summary.as_str()), (false, "2/5"));

@@ -110,7 +110,7 @@ fn names_of_others_are_all_named_with_their_owners() {
     let why = refused("", found(&others), &images());
     assert_eq!((why.reason, why.requeue_after), ("NameTaken", Some(Duration::from_secs(10))));
     let named = "Service b (owner: none), Service c (owner: FlashSale black), \
-                 Service d (owner: Deployment black-friday); it was left as it is. Delete it, or";
+                 Service d (owner: Deployment black-friday); it is left unchanged. Delete it, or";
     assert!(why.message.contains(named), "{}", why.message);
 }
 

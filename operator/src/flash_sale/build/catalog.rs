@@ -1,4 +1,4 @@
-//! The products as the seed Job reads them.
+//! The product catalog, which the seed Job reads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Rounded up, so that what is longer than something stays so.
+/// Rounded up, so that a longer duration stays longer.
 pub(super) fn whole_millis(duration: Duration) -> Duration {
     Duration::from_nanos_u128(duration.as_nanos().next_multiple_of(1_000_000))
 }

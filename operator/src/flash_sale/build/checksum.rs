@@ -1,9 +1,9 @@
-//! Checksums by which names and annotations depend on what they stand for.
+//! Checksums in names and annotations.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// A short name for a value, the same in every version of the operator.
+/// Short checksum of a value, stable across versions of the operator.
 pub(super) fn hash<T: Serialize>(value: &T) -> String {
     // Maps with keys that are not strings can't be written as JSON; no caller has one.
     let json = serde_json::to_vec(value).unwrap_or_default();

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::ValidatedSale;
 
-/// Metadata of a part: it goes when the sale goes.
+/// Metadata of a part. Its owner reference deletes the part with the sale.
 pub(super) fn metadata(sale: &ValidatedSale, name: String, component: Component) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),

@@ -1,4 +1,4 @@
-//! What the API server itself refuses, and how it says so.
+//! Values that the API server itself refuses, and its messages.
 
 use flashsale_operator::crd::FlashSale;
 use kube::api::{DynamicObject, PostParams};
@@ -25,7 +25,7 @@ fn set(sale: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-/// Every sale must be refused, with a message that holds all its fragments. New sales are created
+/// Every sale must be refused with a message that contains all its fragments. New sales are created
 /// (what `kubectl apply` does), for later ones it is a server-side apply.
 async fn assert_refused(client: &Client, namespace: &str, cases: Vec<(Value, &[&str])>) {
     let api: Api<DynamicObject> =

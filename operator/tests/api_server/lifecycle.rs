@@ -114,7 +114,7 @@ async fn another_password_in_the_secret_is_seeded() {
     assert_eq!(condition(&sale(&client, &namespace).await, "StockSeeded"), ("False", "Seeding"));
     let second = seed_completes(&client, &namespace, &first).await;
 
-    // Gone and made again: another password once more, and that is said.
+    // Deleted and created again: the password changes, and an event reports it.
     secrets.delete("black-friday-auth", &DeleteParams::default()).await.unwrap();
     pass(&operator, &client, &namespace).await;
     pass(&operator, &client, &namespace).await;

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::cluster::{NAME, condition, in_phase, owned, pass};
 use crate::support::{Operator, apply, eventually, minimal, namespace, wait_for};
 
-/// An object of somebody else, and the API to look at it.
+/// An object of another owner, and the API to read it.
 async fn create(client: &Client, namespace: &str, object: Value) -> (Api<DynamicObject>, String) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();

@@ -246,7 +246,7 @@ async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     let conditions = &sale.status.as_ref().unwrap().conditions;
     let message = &conditions.iter().find(|it| it.type_ == "Ready").unwrap().message;
     assert!(message.contains("StatefulSet black-friday-redis was refused"), "{message}");
-    // Its storage is another than the sale's, and none of its volumes exists: it is somebody else's.
+    // Another owner's StatefulSet, with other storage than the sale's and without volumes.
     let foreign = stateful_sets.get("black-friday-redis").await.unwrap();
     assert!(foreign.metadata.deletion_timestamp.is_none());
 

@@ -1,4 +1,4 @@
-//! Why a part is away, by what Kubernetes says of its pods, and whether replicas of before still sell.
+//! The cause of a part's outage from the status of its pods, and old replicas that still sell.
 
 use flashsale_operator::crd::{DatabaseStatus, Phase};
 use flashsale_operator::flash_sale::app_client::DatabaseReport;
@@ -188,12 +188,12 @@ fn a_database_is_the_one_that_was_seeded_or_it_is_lost() {
         assert_eq!(judge(now, "a", None, &running, found), lost, "whatever the seed does");
         assert_eq!(judge(now, "a", Some("another"), &done, found), lost);
     }
-    // Accepted, or another address: the next seed says which database it is.
+    // Accepted, or another address: the next seed identifies the database.
     assert_eq!(judge(now, "a", Some("first"), &running, None), known("a", "first"));
     assert_eq!(judge(now, "a", Some("first"), &done, Some("second")), known("a", "second"));
     assert_eq!(judge(now, "b", None, &running, Some("second")), known("a", "first"));
     assert_eq!(judge(now, "b", None, &done, Some("second")), known("b", "second"));
-    // While old replicas may answer, nobody knows which database they mean.
+    // While old replicas can respond, their database is unknown.
     let unknown = database::identify(database::Inputs {
         previous: now,
         address: "a",

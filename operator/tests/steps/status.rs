@@ -1,4 +1,4 @@
-//! What is said of a sale, by what the API server answered.
+//! The status of a sale, from the objects that the API server returned.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn at(time: &str) -> Timestamp {
 const NOON: &str = "2026-11-27T12:00:00Z";
 const LATER: &str = "2026-11-27T12:30:00Z";
 
-/// The parts of the fixture with so many ready.
+/// The parts of the fixture with these numbers of ready pods.
 fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Applied>> {
     let valid = validate(&sale(""), references(), &images()).unwrap();
     let mut built = build(&valid, &Passwords::fixed()).unwrap();

@@ -185,7 +185,7 @@ async fn validate_and_apply(
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
-        Some(1..) => context.app.read(namespace, name).await,
+        Some(1..) => context.app.sale_report(namespace, name).await,
         _ => None,
     };
     let observed = Box::new(Observed { report, ..Observed::default() });

@@ -50,10 +50,14 @@ pub struct DatabaseReport {
 /// Client of the app of a sale.
 pub trait AppClient: Send + Sync {
     /// The app's report; absent without a response. That is no error: the previous counts stay.
-    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<SaleReport>>;
+    fn sale_report<'a>(
+        &'a self,
+        namespace: &'a str,
+        sale: &'a str,
+    ) -> BoxFuture<'a, Option<SaleReport>>;
 
     /// The reasons why the replica at this address is not ready, in its own words; empty without a response.
-    fn unready<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
+    fn unready_reasons<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         std::future::ready(Vec::new()).boxed()
     }
 }
@@ -85,7 +89,7 @@ impl HttpAppClient {
         Ok(Self { client })
     }
 
-    async fn ask(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<SaleReport>> {
+    async fn fetch_sale(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<SaleReport>> {
         let host = names::app_host(namespace, sale);
         let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
         let answer = self.client.get(url).send().await?;
@@ -93,7 +97,7 @@ impl HttpAppClient {
         Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
     }
 
-    async fn ask_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
+    async fn fetch_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Readiness {
             reasons: Vec<String>,
@@ -106,9 +110,13 @@ impl HttpAppClient {
 }
 
 impl AppClient for HttpAppClient {
-    fn read<'a>(&'a self, namespace: &'a str, sale: &'a str) -> BoxFuture<'a, Option<SaleReport>> {
+    fn sale_report<'a>(
+        &'a self,
+        namespace: &'a str,
+        sale: &'a str,
+    ) -> BoxFuture<'a, Option<SaleReport>> {
         async move {
-            match self.ask(namespace, sale).await {
+            match self.fetch_sale(namespace, sale).await {
                 Ok(report) => report,
                 Err(error) => {
                     tracing::debug!(namespace, sale, %error, "cannot read the counts of the app");
@@ -119,9 +127,9 @@ impl AppClient for HttpAppClient {
         .boxed()
     }
 
-    fn unready<'a>(&'a self, pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
+    fn unready_reasons<'a>(&'a self, pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         async move {
-            self.ask_readiness(pod_ip).await.unwrap_or_else(|error| {
+            self.fetch_readiness(pod_ip).await.unwrap_or_else(|error| {
                 tracing::debug!(pod_ip, %error, "cannot read why a replica is not ready");
                 Vec::new()
             })

@@ -78,7 +78,7 @@ pub async fn observe_causes(
     });
     let ip = unready.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
     observed.unready = match ip {
-        Some(ip) => context.app.unready(&ip).await,
+        Some(ip) => context.app.unready_reasons(&ip).await,
         None => Vec::new(),
     };
     Ok(())

@@ -44,7 +44,7 @@ async fn counts_changed(sale: &DeserializeGuard<FlashSale>, app: &dyn AppClient)
     if status.app.as_ref().is_none_or(|app| app.ready == 0) {
         return false;
     }
-    let now = app.read(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
+    let now = app.sale_report(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
     now.is_some_and(|now| has_changed(now, status))
 }
 

@@ -290,12 +290,12 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// What an app would say, counts and database, as a test sets it.
+/// A fake app whose counts and database the test sets.
 #[derive(Default)]
 pub struct FakeApp(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
 
 impl AppClient for FakeApp {
-    fn read<'a>(
+    fn sale_report<'a>(
         &'a self,
         _namespace: &'a str,
         _sale: &'a str,
@@ -308,7 +308,7 @@ impl AppClient for FakeApp {
     }
 }
 
-/// An operator with the chart's rights and no other; it stops when dropped.
+/// An operator with the permissions of the chart only; it stops when dropped.
 pub struct Operator {
     pub metrics: Metrics,
     pub app: Arc<FakeApp>,
@@ -317,7 +317,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// One whose steps the test calls itself.
+    /// An operator that does not run: the test calls its steps.
     pub async fn idle() -> Self {
         Self::new(operator_client().await)
     }
@@ -335,12 +335,12 @@ impl Operator {
         Self { metrics, app, context, shutdown: CancellationToken::new() }
     }
 
-    /// One that runs.
+    /// A running operator.
     pub async fn start(namespace: &str) -> Self {
         Self::run(operator_client().await, Scope(Some(namespace.to_owned())))
     }
 
-    /// One that runs on another server.
+    /// A running operator on another server.
     pub fn run(client: Client, scope: Scope) -> Self {
         let operator = Self::new(client);
         let (context, shutdown) = (operator.context.clone(), operator.shutdown.clone());

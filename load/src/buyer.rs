@@ -1,4 +1,4 @@
-//! One user: buys until it has a final answer. Knows the API, but no other user.
+//! One user: repeats a purchase until the answer is final. Knows the API, but no other user.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::observed::{Order, Outcome, Purchase};
 
-/// What all users of a run share.
+/// Settings that all users of a run share.
 #[derive(Debug)]
-pub struct Shop {
+pub struct PurchaseOptions {
     pub http: Client,
     pub urls: Vec<String>,
     pub product_id: String,
@@ -33,13 +33,13 @@ pub struct Buyer {
     pub token: String,
 }
 
-/// What a user came to.
+/// The result of one user.
 #[derive(Debug)]
-pub struct Visit {
+pub struct BuyerResult {
     pub purchase: Purchase,
-    /// Time to answer of each try; of a lost answer, until it was given up.
+    /// Response time of each attempt; for a lost answer, the time until it was given up.
     pub latencies: Vec<Duration>,
-    /// How often each answer came, by code.
+    /// Number of answers by code.
     pub answers: BTreeMap<String, u32>,
 }
 
@@ -60,27 +60,27 @@ struct Problem {
     code: String,
 }
 
-/// What one try came to.
+/// The answer to one attempt.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum Reply {
     Sold {
         order_id: String,
         quantity: i64,
     },
-    /// No use in trying again, by the rules of the sale.
+    /// Final: the rules of the sale refuse the purchase.
     Declined(String),
-    /// No use in trying again: the request itself is refused.
+    /// Final: the request itself is refused.
     Refused(String),
-    /// Nothing happened; try again.
+    /// Nothing was sold; retry.
     Busy(String),
-    /// Unknown what happened; the idempotency key tells when asked again.
+    /// The result is unknown; a retry with the same idempotency key reveals it.
     Lost(String),
 }
 
 impl Buyer {
-    /// Buys; gives up after the shop's tries or at the deadline.
-    pub async fn buy(self, shop: &Shop, deadline: Instant) -> Visit {
-        // The same for all tries: this user wants one purchase, however often it must ask.
+    /// Buys; gives up after `max_tries` attempts or at the deadline.
+    pub async fn buy(self, options: &PurchaseOptions, deadline: Instant) -> BuyerResult {
+        // One key for all attempts: this user wants one purchase.
         let key = Uuid::new_v4().to_string();
         let mut latencies = Vec::new();
         let mut answers = BTreeMap::new();
@@ -89,51 +89,57 @@ impl Buyer {
         let outcome = loop {
             let asked = Instant::now();
             let left = deadline.saturating_duration_since(asked);
-            let base = &shop.urls[url % shop.urls.len()];
-            let answer = self.ask(shop, base, &key, left.min(shop.answer_timeout)).await;
+            let base = &options.urls[url % options.urls.len()];
+            let answer = self.ask(options, base, &key, left.min(options.answer_timeout)).await;
             latencies.push(asked.elapsed());
             *answers.entry(answer.code().to_owned()).or_default() += 1;
             let reason = match answer {
-                Answer::Sold { order_id: id, quantity } => {
+                Reply::Sold { order_id: id, quantity } => {
                     break Outcome::Sold(Order { id, buyer: self.subject.clone(), quantity });
                 }
-                Answer::Declined(code) => break Outcome::Declined(code),
-                Answer::Refused(code) => break Outcome::Unanswered(code),
-                Answer::Busy(code) => code,
-                Answer::Lost(code) => {
+                Reply::Declined(code) => break Outcome::Declined(code),
+                Reply::Refused(code) => break Outcome::Unanswered(code),
+                Reply::Busy(code) => code,
+                Reply::Lost(code) => {
                     lost_answers += 1;
-                    // Another replica may be there.
+                    // Another replica may be available.
                     url += 1;
                     code
                 }
             };
-            let pause = rand::random_range(shop.pause.clone());
+            let pause = rand::random_range(options.pause.clone());
             let tries = u32::try_from(latencies.len()).unwrap_or(u32::MAX);
-            if tries >= shop.max_tries || Instant::now() + pause >= deadline {
+            if tries >= options.max_tries || Instant::now() + pause >= deadline {
                 break Outcome::Unanswered(reason);
             }
             sleep(pause).await;
         };
         let purchase = Purchase { buyer: self.subject, outcome, lost_answers };
-        Visit { purchase, latencies, answers }
+        BuyerResult { purchase, latencies, answers }
     }
 
-    async fn ask(&self, shop: &Shop, base: &str, key: &str, timeout: Duration) -> Answer {
-        let request = shop
+    async fn ask(
+        &self,
+        options: &PurchaseOptions,
+        base: &str,
+        key: &str,
+        timeout: Duration,
+    ) -> Reply {
+        let request = options
             .http
             .post(format!("{base}/v1/purchases"))
             .timeout(timeout)
             .bearer_auth(&self.token)
             .header("Idempotency-Key", key)
-            .json(&Request { product_id: &shop.product_id, quantity: shop.quantity });
+            .json(&Request { product_id: &options.product_id, quantity: options.quantity });
         match request.send().await {
             Ok(response) => read(response).await,
-            Err(error) => Answer::Lost(loss(&error)),
+            Err(error) => Reply::Lost(loss(&error)),
         }
     }
 }
 
-impl Answer {
+impl Reply {
     fn code(&self) -> &str {
         match self {
             Self::Sold { .. } => "sold",
@@ -162,20 +168,20 @@ impl Answer {
     }
 }
 
-async fn read(response: Response) -> Answer {
+async fn read(response: Response) -> Reply {
     let status = response.status();
     let body = match response.bytes().await {
         Ok(body) => body,
-        Err(error) => return Answer::Lost(loss(&error)),
+        Err(error) => return Reply::Lost(loss(&error)),
     };
     if status == StatusCode::CREATED {
         return match serde_json::from_slice(&body) {
-            Ok(Created { order_id, quantity }) => Answer::Sold { order_id, quantity },
-            Err(_) => Answer::Lost("unreadable_answer".to_owned()),
+            Ok(Created { order_id, quantity }) => Reply::Sold { order_id, quantity },
+            Err(_) => Reply::Lost("unreadable_answer".to_owned()),
         };
     }
     let problem = serde_json::from_slice(&body).map(|Problem { code }| code);
-    Answer::of_problem(status, problem.unwrap_or_else(|_| format!("http_{}", status.as_u16())))
+    Reply::of_problem(status, problem.unwrap_or_else(|_| format!("http_{}", status.as_u16())))
 }
 
 fn loss(error: &reqwest::Error) -> String {
@@ -189,19 +195,19 @@ mod tests {
     #[test]
     fn tells_final_answers_from_those_worth_another_try() {
         let answer = |status: u16, code: &str| {
-            Answer::of_problem(StatusCode::from_u16(status).unwrap(), code.to_owned())
+            Reply::of_problem(StatusCode::from_u16(status).unwrap(), code.to_owned())
         };
-        assert_eq!(answer(409, "sold_out"), Answer::Declined("sold_out".to_owned()));
-        assert_eq!(answer(409, "limit_reached"), Answer::Declined("limit_reached".to_owned()));
-        assert_eq!(answer(423, "lock_timeout"), Answer::Busy("lock_timeout".to_owned()));
+        assert_eq!(answer(409, "sold_out"), Reply::Declined("sold_out".to_owned()));
+        assert_eq!(answer(409, "limit_reached"), Reply::Declined("limit_reached".to_owned()));
+        assert_eq!(answer(423, "lock_timeout"), Reply::Busy("lock_timeout".to_owned()));
         for code in ["quorum_unavailable", "database_unavailable", "overloaded"] {
-            assert_eq!(answer(503, code), Answer::Lost(code.to_owned()));
+            assert_eq!(answer(503, code), Reply::Lost(code.to_owned()));
         }
-        assert_eq!(answer(500, "http_500"), Answer::Lost("http_500".to_owned()));
+        assert_eq!(answer(500, "http_500"), Reply::Lost("http_500".to_owned()));
         for (status, code) in
             [(401, "token_expired"), (403, "sale_not_open"), (404, "unknown_product")]
         {
-            assert_eq!(answer(status, code), Answer::Refused(code.to_owned()));
+            assert_eq!(answer(status, code), Reply::Refused(code.to_owned()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of a run, from flags with the environment behind them. The only place that reads them.
+//! Settings of a run, from flags and the environment. No other file reads either.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,28 +6,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::error::ConfigError;
 use crate::scenario::Scenario;
-
-/// Something that only whoever started the run can put right. The message names it and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}: {problem}")]
-pub struct ConfigError {
-    name: &'static str,
-    problem: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(name: &'static str, problem: impl Into<String>) -> Self {
-        Self { name, problem: problem.into() }
-    }
-}
 
 /// What a missed timing target means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TimingTargets {
     /// The run fails
     Judge,
-    /// It is reported only: for debug builds and busy machines
+    /// The report shows it and the run passes: for debug builds and busy machines
     Report,
 }
 
@@ -40,13 +27,13 @@ pub struct RunOptions {
     /// A scenario of your own, a YAML file like those under load/scenarios
     #[arg(long)]
     scenario_file: Option<PathBuf>,
-    /// Where the API answers, `http://host:8080`; several separated by commas
+    /// Base URLs of the API, `http://host:8080`, separated by commas
     #[arg(long, env = "SALE_URL")]
     sale_url: Option<String>,
     /// The replicas' metrics as host:9090; every address the name resolves to is read
     #[arg(long, env = "METRICS_HOST")]
     metrics_host: Option<String>,
-    /// The replicas' metrics as `http://host:9090/metrics`, separated by commas; goes before `METRICS_HOST`
+    /// The replicas' metrics as `http://host:9090/metrics`, separated by commas; overrides `METRICS_HOST`
     #[arg(long, env = "METRICS_URLS")]
     metrics_urls: Option<String>,
     /// All Redis nodes of the sale as host:port, separated by commas
@@ -58,23 +45,23 @@ pub struct RunOptions {
     /// The sale's database, `postgres://...` or `sqlite://path`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// The key the sale's tokens are signed with (HS256); the users' tokens are made with it
+    /// The signing key of the sale (HS256); the users' tokens are signed with it
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
     /// The product to buy
     #[arg(long, env = "PRODUCT_ID", default_value = "1")]
     product_id: String,
-    /// Judge timing targets, or report them only; correctness is always judged
+    /// Whether a missed timing target fails the run; correctness always counts
     #[arg(long, value_enum, default_value = "judge")]
     targets: TimingTargets,
-    /// Seconds to wait at the start until the sale, its nodes and its database can be reached
+    /// Seconds to wait at the start until the sale, its nodes and its database are reachable
     #[arg(long, default_value_t = 0)]
     wait_seconds: u64,
 }
 
 impl fmt::Debug for RunOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No secrets, and so none of the rest.
+        // Some fields are secrets, so no field is printed.
         f.debug_struct("RunOptions").finish_non_exhaustive()
     }
 }
@@ -84,14 +71,14 @@ impl fmt::Debug for RunOptions {
 pub enum MetricsSource {
     /// Every address of this `host:port`
     Host(String),
-    /// These
+    /// These URLs
     Urls(Vec<String>),
 }
 
 /// What a run needs, complete.
 #[derive(Clone)]
 pub struct Settings {
-    /// What is done
+    /// The scenario
     pub scenario: Scenario,
     /// Base URLs of the API, without a slash at the end
     pub sale_urls: Vec<String>,
@@ -105,11 +92,11 @@ pub struct Settings {
     pub database_url: String,
     /// Signs the users' tokens
     pub jwt_secret: String,
-    /// What they buy
+    /// The product to buy
     pub product_id: String,
     /// What a missed timing target means
     pub timing_targets: TimingTargets,
-    /// How long the sale may take to be reached
+    /// How long to wait at the start until the sale is reachable
     pub wait: Duration,
 }
 
@@ -186,7 +173,7 @@ impl Settings {
     }
 }
 
-/// Line ends after a value are no part of it, as in the app; an empty variable counts as absent.
+/// Without trailing line ends, as in the app; an empty variable counts as absent.
 fn given(value: Option<String>) -> Option<String> {
     let value = value?.trim_end_matches(['\r', '\n']).to_owned();
     (!value.trim().is_empty()).then_some(value)

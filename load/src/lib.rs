@@ -1,15 +1,17 @@
 //! Runs load scenarios against a sale and judges the result.
 //!
-//! Sees the sale as an outsider does: the API's answers, `GET stock:<product>` on the Redis nodes,
-//! the rows of the database, the replicas' metrics. Shares no code with the app, so that a mistake
-//! there is not made here again.
+//! The verdict comes from outside: the API's responses, `GET stock:<product>` on the Redis nodes, the
+//! rows of the database, the replicas' metrics. The crate shares no code with the app, so it cannot
+//! repeat a mistake of the app.
 
 mod buyer;
-mod cluster;
+pub mod cli;
 pub mod config;
-mod ledger;
+mod database;
+mod error;
 pub mod observed;
 mod prometheus;
+mod redis_nodes;
 mod report;
 mod run;
 pub mod scenario;
@@ -17,5 +19,5 @@ mod scrape;
 mod token;
 pub mod verdict;
 
-pub use config::ConfigError;
+pub use error::ConfigError;
 pub use run::run;

@@ -1,50 +1,8 @@
-//! `flashsale-load`: the command line. Exit status 0 is PASS, 1 is FAIL, 2 is bad configuration.
+//! The load tool's binary; [`flashsale_load::cli`] has the command line.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use flashsale_load::config::{RunOptions, Settings};
-use flashsale_load::scenario::{self, Scenario};
-use flashsale_load::{ConfigError, run};
-
-/// Buys from a sale as many users at once, and judges from outside whether it sold what it should.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 PASS, 1 FAIL, 2 bad configuration.")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run a scenario; the report goes to stdout, its last line is one JSON object
-    Run(Box<RunOptions>),
-    /// List the built-in scenarios with their targets
-    Scenarios,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Run(options) => load(*options).await,
-        Command::Scenarios => list(),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::from(2)
-    })
-}
-
-async fn load(options: RunOptions) -> Result<ExitCode, ConfigError> {
-    let report = run(&Settings::read(options)?).await?;
-    println!("{report}");
-    println!("{}", report.json());
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn list() -> Result<ExitCode, ConfigError> {
-    for scenario in scenario::built_in()? {
-        print!("{}", Scenario::summary(&scenario));
-    }
-    Ok(ExitCode::SUCCESS)
+    flashsale_load::cli::main().await
 }

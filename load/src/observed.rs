@@ -1,9 +1,9 @@
-//! What a run saw, as plain data: the input of the verdict. Knows no network.
+//! The observations of a run as plain data: the input of the verdict. No network access.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An order, as an answer 201 or the database tells it.
+/// An order, from a 201 response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// Its id
@@ -17,9 +17,9 @@ pub struct Order {
 /// How a user's attempts ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answer 201
+    /// 201 response
     Sold(Order),
-    /// `sold_out` or `limit_reached`: no use in trying again
+    /// Final refusal: `sold_out` or `limit_reached`
     Declined(String),
     /// No final answer; the last reason
     Unanswered(String),
@@ -32,35 +32,35 @@ pub struct Purchase {
     pub buyer: String,
     /// How it ended
     pub outcome: Outcome,
-    /// Tries whose answer was lost (timeout, connection, 5xx)
+    /// Attempts whose answer was lost (timeout, connection, 5xx)
     pub lost_answers: u32,
 }
 
-/// Times to answer.
+/// Response times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency {
     /// Requests, answered or not
     pub requests: u32,
-    /// Half of them took at most this
+    /// Median
     pub p50: Duration,
     /// Mean
     pub average: Duration,
-    /// 99 % took at most this
+    /// 99th percentile
     pub p99: Duration,
-    /// The longest
+    /// Maximum
     pub max: Duration,
 }
 
-/// What the replicas' metrics say of the lock during the run, all replicas together.
+/// The lock's metrics during the run, summed over all replicas.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Locks {
+pub struct LockMetrics {
     /// Median wait for the lock in seconds, interpolated
     pub wait_p50: Option<f64>,
     /// 99th percentile of the wait in seconds, interpolated
     pub wait_p99: Option<f64>,
     /// Lock attempts on single nodes, by node
     pub nodes: BTreeMap<String, NodeAttempts>,
-    /// Share of acquisitions that reached a quorum, 0 to 1; nothing when there were none
+    /// Share of acquisitions that reached a quorum, 0 to 1; absent without acquisitions
     pub quorum_success: Option<f64>,
 }
 
@@ -73,7 +73,7 @@ pub struct NodeAttempts {
     pub p99: f64,
 }
 
-/// The stock a Redis node shows, or why it could not be read.
+/// The stock value of a Redis node, or the error of reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStock {
     /// `host:port`
@@ -82,39 +82,39 @@ pub struct NodeStock {
     pub stock: Result<i64, String>,
 }
 
-/// What the database holds of the product.
+/// The product in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Books {
+pub struct DatabaseState {
     /// Units left
     pub available: i64,
     /// All orders
     pub orders: Vec<Order>,
 }
 
-/// Everything.
+/// All observations of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// One a user
+    /// One per user
     pub purchases: Vec<Purchase>,
-    /// How often each answer came, by code; `sold` is 201
+    /// Number of answers by code; `sold` is 201
     pub answers: BTreeMap<String, u32>,
-    /// From the start of all users to the last answer
+    /// Time from the start of all users to the last answer
     pub elapsed: Duration,
-    /// Of every request
+    /// Response times of all requests
     pub latency: Latency,
-    /// Or why the metrics could not be read
-    pub locks: Result<Locks, String>,
+    /// The lock's metrics, or the error of reading them
+    pub locks: Result<LockMetrics, String>,
     /// In the order of `REDIS_NODES`
     pub nodes: Vec<NodeStock>,
-    /// Or why the database could not be read
-    pub books: Result<Books, String>,
+    /// The database, or the error of reading it
+    pub database: Result<DatabaseState, String>,
 }
 
 impl Observed {
-    /// Whether database and nodes show the same stock: what a straggling release may delay.
+    /// Whether the database and all nodes have the same stock. A late release may delay that.
     #[must_use]
-    pub fn stores_agree(&self) -> bool {
-        let Ok(books) = &self.books else { return false };
-        self.nodes.iter().all(|node| node.stock == Ok(books.available))
+    pub fn stock_agrees(&self) -> bool {
+        let Ok(database) = &self.database else { return false };
+        self.nodes.iter().all(|node| node.stock == Ok(database.available))
     }
 }

@@ -1,5 +1,5 @@
-//! Reads Prometheus's text format, as far as counters and classic histograms need it. Knows no
-//! metric and no network.
+//! Parses the Prometheus text format, as far as counters and classic histograms need it. Knows no
+//! metric names and no network.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct Histogram {
 }
 
 impl Samples {
-    /// Reads the text a `/metrics` endpoint answers; the error is the line that cannot be read.
+    /// Parses the text of a `/metrics` endpoint; the error is the line that cannot be parsed.
     pub fn parse(text: &str) -> Result<Self, String> {
         let lines =
             text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -33,8 +33,8 @@ impl Samples {
             .map(Self)
     }
 
-    /// What was added since `before`. A counter below its earlier value was reset by a restart:
-    /// then all of it is new, as in Prometheus's `increase`.
+    /// The increase since `before`. A counter below its earlier value was reset by a restart, and counts
+    /// in full, as in Prometheus's `increase`.
     pub fn since(&self, before: &Self) -> Self {
         let increase = |(series, &after): (&Series, &f64)| {
             let earlier = before.0.get(series).copied().filter(|&earlier| earlier <= after);
@@ -66,7 +66,7 @@ impl Samples {
         values
     }
 
-    /// A histogram over all series of this name whose label has this value; nothing without
+    /// A histogram over all series of this name whose label has this value; absent without
     /// observations.
     pub fn histogram(&self, name: &str, label: Option<(&str, &str)>) -> Option<Histogram> {
         let mut raw: Vec<(f64, f64)> = self
@@ -104,8 +104,8 @@ impl Samples {
 }
 
 impl Histogram {
-    /// As Prometheus's `histogram_quantile`: linear within the bucket, the lowest one starts at 0,
-    /// and what lies in the last one is given as its lower bound.
+    /// As Prometheus's `histogram_quantile`: linear within a bucket; the lowest bucket starts at 0, and the
+    /// last bucket yields its lower bound.
     pub fn quantile(&self, q: f64) -> f64 {
         let rank = q * self.count;
         let (mut lower, mut below) = (0.0, 0.0);
@@ -150,7 +150,7 @@ fn sample(line: &str) -> Option<(Series, f64)> {
     Some((Series { name: name.to_owned(), labels }, value))
 }
 
-/// A label's value up to its closing quote, and what follows.
+/// A label's value up to its closing quote, and the remaining text.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();

@@ -1,5 +1,5 @@
-//! The report: rows for people, one JSON object for tools. Judges nothing but single figures
-//! against their bound.
+//! The report: rows for people, one JSON object for tools. It compares single figures with their bounds and
+//! decides nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::config::TimingTargets;
 use crate::scenario::Scenario;
 
-/// More problems than this are only counted.
+/// The report prints this many problems and counts the rest.
 const PROBLEMS_SHOWN: usize = 10;
 
-/// How a figure stands to its target.
+/// The result of comparing a figure with its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -20,30 +20,30 @@ pub enum Status {
     Info,
     /// Met
     Ok,
-    /// The sale did something it must not
+    /// The sale violated a correctness rule
     Wrong,
     /// A timing target was missed
     Slow,
-    /// A timing target was missed, and is not judged
+    /// A timing target was missed, and does not count
     Missed,
 }
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// What it is
+    /// The name of the figure
     pub name: String,
-    /// With its unit
+    /// The value with its unit
     pub measured: String,
-    /// With its relation
+    /// The target with its relation, such as `< 100 ms`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// How they stand
+    /// The result of the comparison
     pub status: Status,
 }
 
-/// All figures of a run, for tools. Times of the lock come from histograms: they are interpolated
-/// within a bucket, as by Prometheus's `histogram_quantile`, and absent without observations.
+/// All figures of a run, for tools. The lock's times come from histograms: they are interpolated within a
+/// bucket, as by Prometheus's `histogram_quantile`, and absent without observations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Figures {
@@ -76,7 +76,7 @@ pub struct Figures {
     pub database_orders: Option<u32>,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     verdict: &'static str,
@@ -86,7 +86,7 @@ pub struct Report {
     slow: Vec<String>,
     #[serde(flatten)]
     figures: Figures,
-    /// Where answers and database disagree, and what could not be read
+    /// Disagreements between answers and database, and read errors
     problems: Vec<String>,
     checks: Vec<Row>,
     #[serde(skip)]
@@ -94,7 +94,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing was wrong, and nothing slow that counts.
+    /// Whether every correctness rule holds and every timing target that counts was met.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.wrong.is_empty() && self.slow.is_empty()
@@ -118,7 +118,7 @@ impl Report {
         &self.figures
     }
 
-    /// Where answers and database disagree, and what could not be read.
+    /// Disagreements between answers and database, and read errors.
     #[must_use]
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -184,7 +184,7 @@ impl Report {
     }
 }
 
-/// What a timing figure must be.
+/// The bound of a timing figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
     None,
@@ -192,7 +192,7 @@ pub(crate) enum Bound {
     AtLeast(Option<f64>),
 }
 
-/// A report in the making.
+/// Collects the rows of a report.
 #[derive(Debug)]
 pub(crate) struct Rows {
     checks: Vec<Row>,
@@ -209,7 +209,7 @@ impl Rows {
         self.checks.push(Row { name: name.to_owned(), measured, target, status });
     }
 
-    /// What does not fit into a row.
+    /// Adds a problem that does not fit into a row.
     pub(crate) fn note(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -219,19 +219,19 @@ impl Rows {
         self.push(name, measured, None, Status::Info);
     }
 
-    /// A figure that is always judged.
+    /// A figure whose target always counts.
     pub(crate) fn must(&mut self, name: &str, measured: String, target: String, met: bool) {
         let status = if met { Status::Ok } else { Status::Wrong };
         self.push(name, measured, Some(target), status);
     }
 
-    /// A count that is always judged.
+    /// A count whose target always counts.
     pub(crate) fn must_equal(&mut self, name: &str, measured: i64, target: i64) {
         self.must(name, measured.to_string(), format!("= {target}"), measured == target);
     }
 
-    /// A figure whose target is judged only if the run says so. One that could not be measured
-    /// has missed its target.
+    /// A figure whose target counts only with [`TimingTargets::Judge`]. A figure that could not be measured
+    /// misses its target.
     pub(crate) fn timing(&mut self, name: &str, measured: Option<f64>, unit: &str, bound: Bound) {
         let text =
             measured.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}{unit}"));
@@ -254,7 +254,7 @@ impl Rows {
         self.push(name, text, Some(target), status);
     }
 
-    /// Draws the verdict.
+    /// Completes the report with its verdict.
     pub(crate) fn finish(self, scenario: &Scenario, figures: Figures) -> Report {
         let names = |status| {
             let rows = self.checks.iter().filter(|row| row.status == status);

@@ -1,4 +1,4 @@
-//! One run: look at the sale, let all users buy at once, look again, judge.
+//! One run: check the sale, start all users at once, observe the result, judge it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
 use uuid::Uuid;
 
-use crate::buyer::{Buyer, Shop, Visit};
-use crate::cluster::Cluster;
+use crate::buyer::{Buyer, BuyerResult, PurchaseOptions};
 use crate::config::{MetricsSource, Settings};
-use crate::ledger::Ledger;
+use crate::database::SaleDatabase;
+use crate::error::ConfigError;
 use crate::observed::{Latency, Observed, Outcome};
-use crate::scrape::{Scrape, causes, locks, scrape};
+use crate::redis_nodes::RedisNodes;
+use crate::scrape::{Scrape, error_chain, locks, scrape};
+use crate::token;
 use crate::verdict::{Report, judge};
-use crate::{ConfigError, token};
 
 /// How long the nodes may lag behind the database after the last answer.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs a scenario.
 ///
 /// # Errors
-/// When the sale cannot be reached or is not fresh, so that nothing was bought.
+/// When the sale is unreachable or not fresh. Nothing was bought then.
 pub async fn run(settings: &Settings) -> Result<Report, ConfigError> {
     let sale = Sale::new(settings)?;
     let run_id = Uuid::new_v4().simple().to_string();
@@ -43,9 +44,9 @@ pub async fn run(settings: &Settings) -> Result<Report, ConfigError> {
         })
         .collect::<Result<Vec<_>, ConfigError>>()?;
 
-    let before = sale.fresh().await?;
-    let (elapsed, visits) = sale.sell(buyers).await;
-    let observed = sale.observe(&before, elapsed, visits).await;
+    let before = sale.wait_until_fresh().await?;
+    let (elapsed, results) = sale.sell(buyers).await;
+    let observed = sale.observe(&before, elapsed, results).await;
     Ok(judge(&settings.scenario, settings.timing_targets, &observed))
 }
 
@@ -53,8 +54,8 @@ pub async fn run(settings: &Settings) -> Result<Report, ConfigError> {
 struct Sale<'a> {
     settings: &'a Settings,
     http: Client,
-    cluster: Cluster,
-    ledger: Ledger,
+    redis: RedisNodes,
+    database: SaleDatabase,
 }
 
 #[derive(Deserialize)]
@@ -70,18 +71,18 @@ struct Progress {
 
 impl<'a> Sale<'a> {
     fn new(settings: &'a Settings) -> Result<Self, ConfigError> {
-        let cluster = Cluster::new(&settings.redis_nodes, settings.redis_password.as_deref())
+        let redis = RedisNodes::new(&settings.redis_nodes, settings.redis_password.as_deref())
             .map_err(|error| ConfigError::new("REDIS_NODES", error.to_string()))?;
-        let ledger = Ledger::connect_lazy(&settings.database_url)
+        let database = SaleDatabase::connect_lazy(&settings.database_url)
             .map_err(|error| ConfigError::new("DATABASE_URL", error.to_string()))?;
         let http = Client::builder().build().map_err(|error| {
-            ConfigError::new("SALE_URL", format!("no HTTP client: {}", causes(&error)))
+            ConfigError::new("SALE_URL", format!("no HTTP client: {}", error_chain(&error)))
         })?;
-        Ok(Self { settings, http, cluster, ledger })
+        Ok(Self { settings, http, redis, database })
     }
 
-    /// Sees that everything can be reached and nothing is sold yet; gives the metrics before.
-    async fn fresh(&self) -> Result<Scrape, ConfigError> {
+    /// Waits until everything is reachable and checks that nothing is sold; returns the metrics before the run.
+    async fn wait_until_fresh(&self) -> Result<Scrape, ConfigError> {
         let deadline = Instant::now() + self.settings.wait;
         loop {
             match self.check_fresh().await {
@@ -100,17 +101,19 @@ impl<'a> Sale<'a> {
             let remaining = self.remaining(url).await?;
             self.require_full(&format!("{url} says that"), remaining)?;
         }
-        let books = self.ledger.books(product).await.map_err(|error| match error {
+        let database = self.database.state(product).await.map_err(|error| match error {
             sqlx::Error::RowNotFound => {
                 ConfigError::new("PRODUCT_ID", format!("the database knows no product {product:?}"))
             }
             error => ConfigError::new("DATABASE_URL", format!("cannot read the orders: {error}")),
         })?;
-        self.require_full("the database says that", books.available)?;
-        if !books.orders.is_empty() {
-            return Err(self.not_fresh(&format!("there are {} orders already", books.orders.len())));
+        self.require_full("the database says that", database.available)?;
+        if !database.orders.is_empty() {
+            return Err(
+                self.not_fresh(&format!("there are {} orders already", database.orders.len()))
+            );
         }
-        for node in self.cluster.stock(product).await {
+        for node in self.redis.stock(product).await {
             let stock = node.stock.map_err(|error| {
                 let remedy = "is REDIS_PASSWORD right, and the sale seeded?";
                 ConfigError::new("REDIS_NODES", format!("{}: {error}; {remedy}", node.node))
@@ -152,7 +155,7 @@ impl<'a> Sale<'a> {
             .get(format!("{url}/v1/products/{}/stock", settings.product_id))
             .timeout(PREFLIGHT_TIMEOUT)
             .bearer_auth(token::sign(&settings.jwt_secret, "load-preflight")?);
-        let answer = request.send().await.map_err(|error| wrong(causes(&error)))?;
+        let answer = request.send().await.map_err(|error| wrong(error_chain(&error)))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => {
@@ -166,14 +169,15 @@ impl<'a> Sale<'a> {
             }
             status => return Err(wrong(format!("answers {status} when asked for the stock"))),
         }
-        let answer: StockAnswer = answer.json().await.map_err(|error| wrong(causes(&error)))?;
+        let answer: StockAnswer =
+            answer.json().await.map_err(|error| wrong(error_chain(&error)))?;
         Ok(answer.remaining)
     }
 
-    /// Lets all users start at once; how long they took, and what they came to.
-    async fn sell(&self, buyers: Vec<Buyer>) -> (Duration, Vec<Visit>) {
+    /// Starts all users at once; returns the elapsed time and the results.
+    async fn sell(&self, buyers: Vec<Buyer>) -> (Duration, Vec<BuyerResult>) {
         let scenario = &self.settings.scenario;
-        let shop = Arc::new(Shop {
+        let options = Arc::new(PurchaseOptions {
             http: self.http.clone(),
             urls: self.settings.sale_urls.clone(),
             product_id: self.settings.product_id.clone(),
@@ -186,54 +190,60 @@ impl<'a> Sale<'a> {
         let progress = Arc::new(Progress::default());
         let mut users = JoinSet::new();
         for buyer in buyers {
-            let (shop, gate, progress) =
-                (Arc::clone(&shop), Arc::clone(&gate), Arc::clone(&progress));
+            let (options, gate, progress) =
+                (Arc::clone(&options), Arc::clone(&gate), Arc::clone(&progress));
             let limit = scenario.deadline();
             users.spawn(async move {
                 gate.wait().await;
-                let visit = buyer.buy(&shop, Instant::now() + limit).await;
+                let result = buyer.buy(&options, Instant::now() + limit).await;
                 progress.done.fetch_add(1, Ordering::Relaxed);
-                if matches!(visit.purchase.outcome, Outcome::Sold(_)) {
+                if matches!(result.purchase.outcome, Outcome::Sold(_)) {
                     progress.sold.fetch_add(1, Ordering::Relaxed);
                 }
-                visit
+                result
             });
         }
         let started = Instant::now();
         gate.wait().await;
         let total = users.len();
-        let mut visits = std::pin::pin!(users.join_all());
+        let mut results = std::pin::pin!(users.join_all());
         let mut tick = interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                visits = &mut visits => {
+                results = &mut results => {
                     let elapsed = started.elapsed();
                     progress.show(total, elapsed);
-                    return (elapsed, visits);
+                    return (elapsed, results);
                 }
                 _ = tick.tick() => progress.show(total, started.elapsed()),
             }
         }
     }
 
-    /// Looks at everything after the sale; waits until database and nodes agree, but not for ever.
-    async fn observe(&self, before: &Scrape, elapsed: Duration, visits: Vec<Visit>) -> Observed {
+    /// Observes the sale after the run; waits up to [`SETTLE`] until the database and all nodes agree.
+    async fn observe(
+        &self,
+        before: &Scrape,
+        elapsed: Duration,
+        results: Vec<BuyerResult>,
+    ) -> Observed {
         let product = &self.settings.product_id;
         let after = scrape(&self.http, &self.settings.metrics).await;
         let mut observed = Observed {
-            latency: latency(&visits),
-            answers: answers(&visits),
-            purchases: visits.into_iter().map(|visit| visit.purchase).collect(),
+            latency: latency(&results),
+            answers: answers(&results),
+            purchases: results.into_iter().map(|result| result.purchase).collect(),
             elapsed,
             locks: after.and_then(|after| locks(before, &after)),
             nodes: Vec::new(),
-            books: Err("not read yet".to_owned()),
+            database: Err("not read yet".to_owned()),
         };
         let deadline = Instant::now() + SETTLE;
         loop {
-            observed.books = self.ledger.books(product).await.map_err(|error| error.to_string());
-            observed.nodes = self.cluster.stock(product).await;
-            if observed.stores_agree() || Instant::now() >= deadline {
+            observed.database =
+                self.database.state(product).await.map_err(|error| error.to_string());
+            observed.nodes = self.redis.stock(product).await;
+            if observed.stock_agrees() || Instant::now() >= deadline {
                 return observed;
             }
             sleep(POLL).await;
@@ -248,20 +258,20 @@ impl Progress {
     }
 }
 
-fn answers(visits: &[Visit]) -> BTreeMap<String, u32> {
+fn answers(results: &[BuyerResult]) -> BTreeMap<String, u32> {
     let mut all = BTreeMap::new();
-    for (code, count) in visits.iter().flat_map(|visit| &visit.answers) {
+    for (code, count) in results.iter().flat_map(|result| &result.answers) {
         *all.entry(code.clone()).or_default() += count;
     }
     all
 }
 
-fn latency(visits: &[Visit]) -> Latency {
+fn latency(results: &[BuyerResult]) -> Latency {
     // Microseconds, up to an hour, three digits.
     let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3) else {
         return Latency::default();
     };
-    for took in visits.iter().flat_map(|visit| &visit.latencies) {
+    for took in results.iter().flat_map(|result| &result.latencies) {
         histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
     Latency {

@@ -1,4 +1,4 @@
-//! Scenarios are data: who buys what how fast, and what must come of it.
+//! Scenarios as data: users, quantities, pauses and the expected result.
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 /// The files under `load/scenarios`.
 const BUILT_IN: [&str; 2] =
@@ -19,25 +19,25 @@ const BUILT_IN: [&str; 2] =
 pub struct Scenario {
     /// For `--scenario`
     pub name: String,
-    /// One line for people
+    /// One line of description
     pub description: String,
     /// Buyers that start at once
     pub users: u32,
-    /// Units each of them asks for
+    /// Units that each buyer requests
     pub quantity: u32,
     /// Units the sale must have, all unsold, at the start
     pub stock: i64,
     /// Redis nodes of the sale
     pub nodes: usize,
-    /// Pause between two tries of one user
+    /// Pause between two attempts of one user
     pause_seconds: Pause,
-    /// Tries of one user before it gives up
+    /// Maximum attempts of one user
     pub max_tries: u32,
     /// Seconds until an answer counts as lost
     answer_timeout_seconds: f64,
-    /// Seconds until everybody gives up
+    /// Seconds until all users give up
     deadline_seconds: f64,
-    /// What is judged beside correctness
+    /// Timing targets, in addition to correctness
     #[serde(default)]
     pub targets: Targets,
 }
@@ -49,21 +49,21 @@ struct Pause {
     max: f64,
 }
 
-/// Targets; those that are absent are only reported.
+/// Timing targets. A figure without a target is reported only.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {
-    /// Answers a second, at least
+    /// Minimum answers per second
     pub requests_per_second: Option<f64>,
-    /// Half of the answers, below this
+    /// Upper bound of the median response time
     pub p50_ms: Option<f64>,
-    /// Mean time to answer, below this
+    /// Upper bound of the mean response time
     pub average_ms: Option<f64>,
-    /// 99 % of the answers, below this
+    /// Upper bound of the 99th percentile
     pub p99_ms: Option<f64>,
-    /// Mean time of one lock attempt on the slowest Redis node, below this
+    /// Upper bound of the mean time of a lock attempt on the slowest Redis node
     pub lock_node_average_ms: Option<f64>,
-    /// Lock acquisitions that reached a quorum, at least
+    /// Minimum percentage of lock acquisitions that reached a quorum
     pub quorum_success_percent: Option<f64>,
 }
 
@@ -98,7 +98,7 @@ impl Scenario {
     /// Reads a scenario from a YAML file.
     ///
     /// # Errors
-    /// When it cannot be read, has unknown fields, or says something impossible.
+    /// When the file cannot be read, has unknown fields, or has impossible values.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             ConfigError::new("--scenario-file", format!("cannot read {}: {error}", path.display()))
@@ -109,7 +109,7 @@ impl Scenario {
     /// Finds a built-in scenario.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When no scenario has that name.
     pub fn named(name: &str) -> Result<Self, ConfigError> {
         let all = built_in()?;
         let names: Vec<_> = all.iter().map(|scenario| scenario.name.clone()).collect();
@@ -119,7 +119,7 @@ impl Scenario {
         })
     }
 
-    /// Users that must get what they ask for: as many as the stock allows.
+    /// Number of users that must succeed: as many as the stock allows.
     #[must_use]
     pub fn expected_buyers(&self) -> u32 {
         let purchases = self.stock / i64::from(self.quantity);
@@ -132,25 +132,25 @@ impl Scenario {
         i64::from(self.expected_buyers()) * i64::from(self.quantity)
     }
 
-    /// Between two tries of one user.
+    /// Pause between two attempts of one user.
     #[must_use]
     pub fn pause(&self) -> RangeInclusive<Duration> {
         seconds(self.pause_seconds.min)..=seconds(self.pause_seconds.max)
     }
 
-    /// Until an answer counts as lost.
+    /// Time until an answer counts as lost.
     #[must_use]
     pub fn answer_timeout(&self) -> Duration {
         seconds(self.answer_timeout_seconds)
     }
 
-    /// Until everybody gives up.
+    /// Time until all users give up.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         seconds(self.deadline_seconds)
     }
 
-    /// For the command `scenarios`.
+    /// The text that the command `scenarios` prints.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut text = format!("{}\n  {}\n", self.name, self.description);
@@ -179,10 +179,10 @@ impl Scenario {
     }
 }
 
-/// All scenarios in the binary.
+/// All built-in scenarios.
 ///
 /// # Errors
-/// When a file under `load/scenarios` is wrong; a test sees to it that none is.
+/// When a file under `load/scenarios` is invalid, which a test rules out.
 pub fn built_in() -> Result<Vec<Scenario>, ConfigError> {
     BUILT_IN.iter().map(|text| Scenario::parse(text, "a built-in scenario")).collect()
 }

@@ -1,5 +1,5 @@
-//! Reads the lock's metrics from every replica of the app, before and after. Knows the names of
-//! the metrics, but not what is a good value.
+//! Scrapes the lock's metrics from every replica of the app, before and after a run. Knows the names of
+//! the metrics, but no targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use tokio::net::lookup_host;
 
 use crate::config::MetricsSource;
-use crate::observed::{Locks, NodeAttempts};
+use crate::observed::{LockMetrics, NodeAttempts};
 use crate::prometheus::Samples;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,14 +19,15 @@ const ACQUISITIONS: &str = "flashsale_lock_acquisitions_total";
 /// Each replica's samples, by URL.
 pub type Scrape = BTreeMap<String, Samples>;
 
-/// Reads all replicas.
+/// Scrapes all replicas.
 pub async fn scrape(http: &reqwest::Client, source: &MetricsSource) -> Result<Scrape, String> {
     let urls = match source {
         MetricsSource::Urls(urls) => urls.clone(),
         MetricsSource::Host(host) => addresses(host).await?,
     };
     let replicas = urls.into_iter().map(async |url| {
-        let text = fetch(http, &url).await.map_err(|error| format!("{url}: {}", causes(&error)))?;
+        let text =
+            fetch(http, &url).await.map_err(|error| format!("{url}: {}", error_chain(&error)))?;
         let samples =
             Samples::parse(&text).map_err(|line| format!("{url}: cannot read {line:?}"))?;
         Ok::<_, String>((url, samples))
@@ -34,7 +35,7 @@ pub async fn scrape(http: &reqwest::Client, source: &MetricsSource) -> Result<Sc
     Ok(try_join_all(replicas).await?.into_iter().collect())
 }
 
-/// A headless service's name has one address for each replica.
+/// All addresses of a headless Service: one per replica.
 async fn addresses(host: &str) -> Result<Vec<String>, String> {
     let found = lookup_host(host).await.map_err(|error| format!("{host}: {error}"))?;
     let found: BTreeSet<_> = found.collect();
@@ -48,8 +49,8 @@ async fn fetch(http: &reqwest::Client, url: &str) -> reqwest::Result<String> {
     http.get(url).timeout(TIMEOUT).send().await?.error_for_status()?.text().await
 }
 
-/// An error with what led to it; `reqwest` alone says only "error sending request".
-pub fn causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes; `reqwest` alone prints only "error sending request".
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -59,8 +60,8 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What happened between two scrapes, all replicas together.
-pub fn locks(before: &Scrape, after: &Scrape) -> Result<Locks, String> {
+/// The increase between two scrapes, summed over all replicas.
+pub fn locks(before: &Scrape, after: &Scrape) -> Result<LockMetrics, String> {
     if let Some(gone) = before.keys().find(|url| !after.contains_key(*url)) {
         return Err(format!("the replica at {gone} is gone, and its figures with it"));
     }
@@ -76,7 +77,7 @@ pub fn locks(before: &Scrape, after: &Scrape) -> Result<Locks, String> {
         let figures = NodeAttempts { average: histogram.average(), p99: histogram.quantile(0.99) };
         Some((node, figures))
     };
-    Ok(Locks {
+    Ok(LockMetrics {
         wait_p50: wait.as_ref().map(|histogram| histogram.quantile(0.5)),
         wait_p99: wait.as_ref().map(|histogram| histogram.quantile(0.99)),
         nodes: all

@@ -1,10 +1,10 @@
-//! The users' tokens, signed here: the API takes every validly signed token for a buyer.
+//! Signs the users' tokens: the API accepts the subject of every validly signed token as a buyer.
 
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 
 const LIFETIME_SECONDS: i64 = 3600;
 

@@ -1,13 +1,13 @@
-//! The verdict: a pure function of what was observed. Two kinds of failure: the sale was *wrong*
-//! (what was sold, answered and recorded is not what must be) or it was *slow* (a timing target
-//! was missed). What is right is decided from the answers, the nodes and the database alone; the
-//! app's own metrics only say how the lock did.
+//! The verdict: a pure function of the observations. Two kinds of failure: the sale was *wrong* (answers,
+//! nodes or database differ from the expected result) or it was *slow* (a timing target was missed).
+//! Correctness is judged by the answers, the nodes and the database alone; the app's own metrics only
+//! contribute figures on the lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::TimingTargets;
-use crate::observed::{Books, Observed, Order, Outcome};
+use crate::observed::{DatabaseState, Observed, Order, Outcome};
 use crate::report::{Bound, Rows};
 pub use crate::report::{Figures, Report, Row, Status};
 use crate::scenario::Scenario;
@@ -57,7 +57,7 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
     rows.finish(scenario, figures)
 }
 
-/// Rows on the nodes and the database, which must show the same as the answers.
+/// Rows on the nodes and the database, which must agree with the answers.
 fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
     for node in &observed.nodes {
         let name = format!("stock on {}", node.node);
@@ -69,11 +69,15 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
             }
         }
     }
-    match &observed.books {
-        Ok(books) => {
-            rows.must_equal("stock in the database", books.available, left);
-            rows.must_equal("units of orders in the database", units(&books.orders), sales.units);
-            let orders = i64::from(count(books.orders.len()));
+    match &observed.database {
+        Ok(database) => {
+            rows.must_equal("stock in the database", database.available, left);
+            rows.must_equal(
+                "units of orders in the database",
+                units(&database.orders),
+                sales.units,
+            );
+            let orders = i64::from(count(database.orders.len()));
             rows.must_equal("orders in the database", orders, i64::from(sales.buyers));
         }
         Err(error) => {
@@ -138,7 +142,7 @@ fn timing_rows(
         None => rows.timing("quorum success", quorum, " %", Bound::None),
     }
 
-    let books = observed.books.as_ref().ok();
+    let database = observed.database.as_ref().ok();
     Figures {
         requests: latency.requests,
         requests_per_second: rate,
@@ -161,26 +165,26 @@ fn timing_rows(
             .collect(),
         quorum_success_percent: quorum,
         node_stock: observed.nodes.iter().map(|n| (n.node.clone(), n.stock.clone().ok())).collect(),
-        database_stock: books.map(|books| books.available),
-        database_orders: books.map(|books| count(books.orders.len())),
+        database_stock: database.map(|database| database.available),
+        database_orders: database.map(|database| count(database.orders.len())),
         ..base
     }
 }
 
-/// What the answers and the database say together.
+/// Sales according to the answers and the database.
 #[derive(Debug, Default)]
 struct Sales {
     /// Buyers that have an order
     buyers: u32,
-    /// Units sold: of answers 201, and of orders whose answer was lost
+    /// Units sold: of 201 responses, and of orders whose answer was lost
     units: i64,
-    /// The most that any side says was sold
+    /// The larger of the units answered and the units recorded
     most_units: i64,
     orders_without_answer: u32,
     lost_answers: u32,
-    /// Users without an order they know of, by the last reason
+    /// Users without a confirmed order, by the last reason
     failed: BTreeMap<String, u32>,
-    /// Where answers and database disagree
+    /// Disagreements between answers and database
     problems: Vec<String>,
 }
 
@@ -216,20 +220,20 @@ impl Sales {
         sales.buyers = count(answered.len());
         sales.units = answered.values().map(|order| order.quantity).sum();
         sales.most_units = sales.units;
-        if let Ok(books) = &observed.books {
-            sales.compare(books, &answered, in_doubt);
+        if let Ok(database) = &observed.database {
+            sales.compare(database, &answered, in_doubt);
         }
         sales
     }
 
     fn compare(
         &mut self,
-        books: &Books,
+        database: &DatabaseState,
         answered: &BTreeMap<&str, &Order>,
         mut in_doubt: BTreeSet<&str>,
     ) {
         let recorded: BTreeMap<&str, &Order> =
-            books.orders.iter().map(|order| (order.id.as_str(), order)).collect();
+            database.orders.iter().map(|order| (order.id.as_str(), order)).collect();
         for (id, order) in answered {
             match recorded.get(id) {
                 None => self
@@ -242,11 +246,11 @@ impl Sales {
                 Some(_) => {}
             }
         }
-        for order in &books.orders {
+        for order in &database.orders {
             if answered.contains_key(order.id.as_str()) {
                 continue;
             }
-            // One order for each buyer in doubt, so it is taken out.
+            // One order per buyer in doubt, so the buyer is removed.
             if in_doubt.remove(order.buyer.as_str()) {
                 self.orders_without_answer += 1;
                 self.buyers += 1;
@@ -259,7 +263,7 @@ impl Sales {
                 self.problems.push(problem);
             }
         }
-        self.most_units = self.units.max(units(&books.orders));
+        self.most_units = self.units.max(units(&database.orders));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cases of the verdict; most of them must fail.
 
 use super::*;
-use crate::observed::{Latency, Locks, NodeAttempts, NodeStock, Purchase};
+use crate::observed::{Latency, LockMetrics, NodeAttempts, NodeStock, Purchase};
 
 fn scenario() -> Scenario {
     Scenario::named("v3-redlock").unwrap()
@@ -36,14 +36,14 @@ fn good() -> Observed {
             p99: ms(200),
             max: ms(300),
         },
-        locks: Ok(Locks {
+        locks: Ok(LockMetrics {
             wait_p50: Some(0.003),
             wait_p99: Some(0.02),
             nodes: (0..5).map(|node: u8| (node.to_string(), attempts)).collect(),
             quorum_success: Some(1.0),
         }),
         nodes: (0..5).map(node).collect(),
-        books: Ok(Books { available: 0, orders: (0..100).map(order).collect() }),
+        database: Ok(DatabaseState { available: 0, orders: (0..100).map(order).collect() }),
     }
 }
 
@@ -57,7 +57,7 @@ fn judged(change: impl FnOnce(&mut Observed)) -> Report {
 }
 
 fn orders(observed: &mut Observed) -> &mut Vec<Order> {
-    &mut observed.books.as_mut().unwrap().orders
+    &mut observed.database.as_mut().unwrap().orders
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn a_node_that_differs_or_is_away_is_wrong() {
 
 #[test]
 fn a_database_that_differs_or_is_away_is_wrong() {
-    let differs = judged(|seen| seen.books.as_mut().unwrap().available = 1);
+    let differs = judged(|seen| seen.database.as_mut().unwrap().available = 1);
     assert_eq!(differs.wrong(), ["stock in the database"]);
-    assert_eq!(judged(|seen| seen.books = Err("away".to_owned())).wrong(), ["database"]);
+    assert_eq!(judged(|seen| seen.database = Err("away".to_owned())).wrong(), ["database"]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn unsold_stock_is_wrong() {
     let report = judged(|seen| {
         seen.purchases[99].outcome = Outcome::Declined("sold_out".to_owned());
         orders(seen).pop();
-        seen.books.as_mut().unwrap().available = 1;
+        seen.database.as_mut().unwrap().available = 1;
         seen.nodes.iter_mut().for_each(|node| node.stock = Ok(1));
     });
     assert_eq!(report.wrong(), ["sold", "success rate"], "{report}");

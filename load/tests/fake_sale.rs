@@ -113,7 +113,7 @@ fn created(order: &str) -> Json<Value> {
     Json(json!({"order_id": order, "product_id": "1", "quantity": 1, "remaining": 0}))
 }
 
-/// The token's subject; its signature is not looked at.
+/// The token's subject; the signature is not verified.
 fn subject(headers: &HeaderMap) -> String {
     #[derive(serde::Deserialize)]
     struct Claims {

@@ -1,4 +1,4 @@
-//! What the operator is told at start: flags and environment. No other file reads either.
+//! Settings from flags and the environment. No other file reads either.
 
 use std::net::SocketAddr;
 
@@ -7,52 +7,52 @@ use clap::Args;
 /// Settings of `flashsale-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Reconcile this namespace only; absent: all of them.
+    /// Namespace to reconcile; absent: all namespaces.
     #[arg(long, env = "WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// Images of sales that name none.
+    /// Images of sales that do not set their own.
     #[command(flatten)]
     pub images: DefaultImages,
-    /// Where metrics and probes are served; `[::]` is IPv6 and IPv4, or IPv4 alone where the system
-    /// has no IPv6.
+    /// Listening address of metrics and probes; `[::]` is IPv6 and IPv4, or IPv4 alone on a system without
+    /// IPv6.
     #[arg(long, env = "LISTEN", default_value = "[::]:8081")]
     pub listen: SocketAddr,
-    /// Reconcile only while holding a Lease, so that several replicas may run.
+    /// Reconcile only while holding a Lease, so that several replicas can run.
     #[arg(long, env = "LEADER_ELECTION", requires = "pod_namespace")]
     pub leader_election: bool,
-    /// Namespace of the Lease: the operator's own.
+    /// Namespace of the Lease: the namespace of the operator.
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: Option<String>,
-    /// Name of the Lease: the same for all replicas of a release, and for no other release.
+    /// Name of the Lease: shared by all replicas of a release, unique among releases.
     #[arg(long, env = "LEASE_NAME", default_value = "flashsale-operator")]
     pub lease_name: String,
-    /// Who holds the Lease and reports events: the operator's pod.
+    /// Name of the operator's pod: the holder of the Lease and the reporter of events.
     #[arg(long, env = "POD_NAME", default_value = "flashsale-operator")]
     pub pod_name: String,
-    /// `text` or `json`.
+    /// Log format: `text` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 
-/// Images of sales that name none.
+/// Images of sales that do not set their own.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DefaultImages {
-    /// The purchase API.
+    /// Image of the purchase API.
     #[arg(long = "default-app-image", env = "DEFAULT_APP_IMAGE")]
     pub app: Option<String>,
-    /// A Redis node.
+    /// Image of a Redis node.
     #[arg(long = "default-redis-image", env = "DEFAULT_REDIS_IMAGE")]
     pub redis: Option<String>,
-    /// A sale's own database.
+    /// Image of a sale's own database.
     #[arg(long = "default-postgres-image", env = "DEFAULT_POSTGRES_IMAGE")]
     pub postgres: Option<String>,
 }
 
-/// How log lines look.
+/// Log format.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable lines.
     Text,
-    /// For log collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }

@@ -1,6 +1,4 @@
-//! Runs the reconcile loop: waits for the resource to be known, watches, shuts down.
-
-pub mod watched;
+//! Runs the reconcile loop: waits for the CRD, watches, shuts down.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,20 +20,21 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::context::Context;
 use crate::crd::FlashSale;
-use crate::flash_sale::build::names::MANAGED_BY;
-use crate::flash_sale::{figures, on_error, reconcile};
-use watched::Watched;
+use crate::error_chain::error_chain;
+use crate::flash_sale::context::Context;
+use crate::flash_sale::names::MANAGED_BY;
+use crate::flash_sale::{on_error, poll, reconcile};
+use crate::watched::{self, Watched};
 
-/// How often a missing resource definition is looked for.
+/// Interval between checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
-/// Events of one sale within this time become one pass: children change in bursts.
+/// Changes of one sale within this time trigger one reconcile: children change in bursts.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// Sales that are reconciled at the same time.
+/// Sales reconciled concurrently.
 const CONCURRENCY: u16 = 8;
 
-/// What is watched: one namespace, or all.
+/// The watched namespace, or all namespaces.
 #[derive(Clone, Debug)]
 pub struct Scope(pub Option<String>);
 
@@ -51,7 +50,7 @@ impl Scope {
     }
 }
 
-/// Returns once the API server knows `FlashSale` and lets us list it, or at `shutdown`.
+/// Waits until the API server serves `FlashSale` and permits listing it, or until `shutdown`.
 pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &CancellationToken) {
     let sales: Api<Watched<FlashSale>> = scope.api(client);
     let one = ListParams::default().limit(1);
@@ -60,10 +59,10 @@ pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &Cancellatio
         match listed {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                warn!("the FlashSale resource is not installed; waiting for it");
+                warn!("the FlashSale CRD is not installed; waiting for it");
             }
             Err(error) => {
-                warn!(error = crate::error_chain(&error), "sales can't be listed; trying again");
+                warn!(error = error_chain(&error), "cannot list FlashSale objects; retrying");
             }
         }
         tokio::select! {
@@ -73,12 +72,12 @@ pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &Cancellatio
     }
 }
 
-/// Reconciles until `shutdown`; passes that run then are finished.
+/// Reconciles until `shutdown`; running reconciles complete first.
 pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationToken) {
     let client = context.client.clone();
     let (reader, writer) = reflector::store();
     let (known, metrics) = (reader.clone(), context.metrics.clone());
-    // Our own writes to a status change no generation, and so cause no pass.
+    // A status update does not change the generation, so it triggers no reconcile.
     let sales = watcher(scope.api::<Watched<FlashSale>>(&client), watcher::Config::default())
         .default_backoff()
         .map_ok(watched::read)
@@ -88,7 +87,7 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let counts = figures::changes(reader.clone(), context.figures.clone());
+    let counts = poll::changes(reader.clone(), context.app.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
@@ -106,11 +105,11 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         .for_each(|result| async move {
             match result {
                 Ok((sale, _)) => debug!(%sale, "reconciled"),
-                // The error policy has logged it, with its causes.
+                // `on_error` has logged it, with its causes.
                 Err(controller::Error::ReconcilerFailed(..)) => {}
-                // A child of a sale that was deleted.
-                Err(controller::Error::ObjectNotFound(sale)) => debug!(%sale, "gone"),
-                Err(error) => warn!(error = crate::error_chain(&error), "watch failed"),
+                // A child whose sale was deleted.
+                Err(controller::Error::ObjectNotFound(sale)) => debug!(%sale, "deleted"),
+                Err(error) => warn!(error = error_chain(&error), "watch failed"),
             }
         })
         .await;
@@ -118,8 +117,8 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
 
 type SaleController = Controller<DeserializeGuard<FlashSale>>;
 
-/// Watches children of one kind; the label keeps the objects of others out of our memory. Anybody can
-/// write that label onto anything, so a child that can't be read must not end the watch either.
+/// Watches children of one kind. The label selector keeps other objects out of memory. Users can set that label
+/// on any object, so a child that cannot be read must not end the watch either.
 fn owns<K>(controller: SaleController, scope: &Scope, client: &Client) -> SaleController
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>

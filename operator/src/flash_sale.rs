@@ -1,26 +1,31 @@
-//! What happens to a `FlashSale`, from top to bottom:
+//! Reconciles a `FlashSale` in five steps:
 //!
-//! 1. [`dereference`]: read what the sale refers to and what exists
-//! 2. [`validate`]: a sale that can be built, or what is missing
+//! 1. [`dereference`]: read referenced objects and existing parts
+//! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
-//! 4. [`volumes`], [`apply`]: put them in place; then [`seed`]: is the stock in place?
-//! 5. [`update_status`]: say what was seen, with the [`phase`] that follows from it; what is not as it
-//!    shall be gets its cause from [`observe`]
+//! 4. [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
+//! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
-//! A sale that can't be read gets as far as [`unreadable`].
+//! [`unreadable`] handles a sale that cannot be read.
 //!
-//! This file only calls the steps in order. It alone knows the clock and the client of all of them.
+//! This file only calls the steps in order. No other file knows both the clock and the client.
 
+pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+mod conditions;
+pub mod context;
 pub mod database;
 pub mod dereference;
-pub mod figures;
-mod findings;
+mod events;
+pub mod names;
+pub mod not_ready;
 pub mod observe;
+pub mod outcome;
 pub mod ownership;
 pub mod phase;
+pub mod poll;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -35,28 +40,28 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use thiserror::Error;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use crate::context::Context;
-use crate::crd::{FlashSale, FlashSaleStatus, Phase};
+use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use crate::error_chain::error_chain;
 use build::credentials::Passwords;
+use context::Context;
 use observe::Observed;
+use outcome::Outcome;
 use seed::Seed;
-use update_status::Outcome;
 
-/// How often a sale is looked at without a cause: Secrets are not watched.
+/// Resync interval: Secrets are not watched.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
-/// How often one that is not ready is looked at: its pods are not watched.
+/// Requeue interval of a sale that is not ready: pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
-/// After this long, what keeps it from being ready will hardly pass within seconds.
-const UNREADY_FOR_LONG: Duration = Duration::from_mins(10);
-/// How long a pass that failed waits for the next.
+/// A sale that is not ready for this long is requeued at the resync interval.
+const UNREADY_BACKOFF_AFTER: Duration = Duration::from_mins(10);
+/// Delay of the retry after a failed reconcile.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A pass could not be finished; it is tried again.
+/// A failed reconcile; it is retried.
 #[derive(Debug, Error)]
 pub enum Error {
     /// Step 1.
@@ -66,7 +71,7 @@ pub enum Error {
     #[error("build failed")]
     Build(#[from] build::Error),
     /// Before step 4.
-    #[error("volumes can't be replaced")]
+    #[error("replacement of volumes failed")]
     Volumes(#[from] volumes::Error),
     /// Step 4.
     #[error("apply failed")]
@@ -75,12 +80,12 @@ pub enum Error {
     #[error("observation failed")]
     Observe(#[from] observe::Error),
     /// Step 5.
-    #[error("update of the status failed")]
+    #[error("status update failed")]
     UpdateStatus(#[source] kube::Error),
 }
 
 impl Error {
-    /// The step, as a metric's label.
+    /// The step as a metric label.
     #[must_use]
     pub const fn step(&self) -> &'static str {
         match self {
@@ -94,33 +99,35 @@ impl Error {
     }
 }
 
-/// One pass over one sale.
+/// Reconciles one sale.
 ///
 /// # Errors
-/// When a step could not be finished for reasons that may pass.
+/// When a step fails for a transient reason.
 pub async fn reconcile(
     object: Arc<DeserializeGuard<FlashSale>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
     let sale = match &object.0 {
         Ok(sale) => sale,
-        Err(invalid) => return unreadable::report(invalid, &context).await,
+        Err(invalid) => {
+            return unreadable::report(invalid, &context).await.map_err(Error::UpdateStatus);
+        }
     };
     if sale.metadata.deletion_timestamp.is_some() {
-        // The garbage collector removes the parts: they name the sale as their owner.
+        // The garbage collector deletes the parts by their owner references.
         return Ok(Action::await_change());
     }
     let timer = context.metrics.reconcile_timer();
-    let result = pass(sale, &context).await;
-    timer.observe(&result);
+    let result = run_steps(sale, &context).await;
+    timer.observe(result.as_ref().map_or("error", |(outcome, _)| outcome.label()));
     result.map(|(_, action)| action)
 }
 
-async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
+async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
     // Step 1.
     let references = dereference::dereference(&context.client, sale).await?;
     // Steps 2 to 4.
-    let mut outcome = Box::pin(put_in_place(sale, references, context)).await?;
+    let mut outcome = Box::pin(validate_and_apply(sale, references, context)).await?;
 
     // Step 5.
     let now = Timestamp::now();
@@ -129,20 +136,20 @@ async fn pass(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), 
         && !update_status::is_settled(sale, &status)
     {
         let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
-        observe::causes(context, &namespace, &name, resources, observed).await?;
+        observe::observe_causes(context, &namespace, &name, resources, observed).await?;
         status = update_status::status(sale, &outcome, now);
     }
-    report_new_keys(sale, &outcome, context).await;
+    events::publish_regenerated_secrets(sale, &outcome, context).await;
     let changed =
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
-        report(sale, &status, context).await;
+        events::publish_phase_change(sale, &status, context).await;
     }
-    let action = next(sale, &outcome, &status, now);
+    let action = requeue(sale, &outcome, &status, now);
     Ok((outcome, action))
 }
 
-async fn put_in_place(
+async fn validate_and_apply(
     sale: &FlashSale,
     references: dereference::References,
     context: &Context,
@@ -159,34 +166,39 @@ async fn put_in_place(
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
-    let prepared = build::build(&valid, &Passwords::draw())?;
+    let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
         return Ok(Outcome::Waiting(waiting));
     }
-    let attempt = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
-        Ok(attempt) => attempt,
-        Err(apply::Error::Taken(found)) => {
-            return Ok(Outcome::Waiting(ownership::taken(&[&found])));
+    let applied = match Box::pin(apply::apply(client, namespace, prepared, &existing)).await {
+        Ok(applied) => applied,
+        Err(apply::Error::NameTaken(found)) => {
+            return Ok(Outcome::Waiting(ownership::name_taken(&[&found])));
         }
         Err(error) => return Err(error.into()),
     };
-    let Some(resources) = attempt.resources.map(Box::new) else {
-        return Ok(Outcome::Refused(attempt.refusals));
+    let Some(resources) = applied.resources.map(Box::new) else {
+        return Ok(Outcome::Refused(applied.refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
-        Some(1..) => context.figures.read(namespace, name).await,
+        Some(1..) => context.app.sale_report(namespace, name).await,
         _ => None,
     };
     let observed = Box::new(Observed { report, ..Observed::default() });
-    Ok(Outcome::Applied { resources, seed, observed, refusals: attempt.refusals })
+    Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 
-/// When to look again, if nothing happens before.
-fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Timestamp) -> Action {
+/// The time of the next reconcile without an event.
+fn requeue(
+    sale: &FlashSale,
+    outcome: &Outcome,
+    status: &FlashSaleStatus,
+    now: Timestamp,
+) -> Action {
     let pause = match outcome {
         Outcome::Waiting(not_ready) => match not_ready.requeue_after {
             Some(pause) => pause,
@@ -195,72 +207,24 @@ fn next(sale: &FlashSale, outcome: &Outcome, status: &FlashSaleStatus, now: Time
         Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
-        Outcome::Applied { refusals, .. } if refusals.is_empty() => while_unready(status, now),
+        Outcome::Applied { refusals, .. } if refusals.is_empty() => unready_interval(status, now),
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
-    let by_clock = phase::until_next(&sale.spec, now);
+    let by_clock = phase::until_next_change(&sale.spec, now);
     Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
 }
 
-fn while_unready(status: &FlashSaleStatus, now: Timestamp) -> Duration {
-    let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
+fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {
+    let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
     let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
     let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     match elapsed {
-        Some(elapsed) if elapsed < UNREADY_FOR_LONG => UNREADY_INTERVAL,
+        Some(elapsed) if elapsed < UNREADY_BACKOFF_AFTER => UNREADY_INTERVAL,
         _ => RESYNC_INTERVAL,
     }
 }
 
-/// A Secret that was there and is gone is made again, with other keys: people must know.
-async fn report_new_keys(sale: &FlashSale, outcome: &Outcome, context: &Context) {
-    let Outcome::Applied { resources, .. } = outcome else { return };
-    if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
-        return;
-    }
-    for secret in &resources.missing_secrets {
-        let message = format!(
-            "Secret {} was gone and is made again with new values: tokens signed with the key in it \
-             end, and its passwords are others",
-            secret.name_any()
-        );
-        warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
-        let reference = sale.object_ref(&());
-        let type_ = EventType::Warning;
-        if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
-            warn!(error = crate::error_chain(&error), "event not recorded");
-        }
-    }
-}
-
-/// An event for each change of phase, and for a change that was refused.
-async fn report(sale: &FlashSale, status: &FlashSaleStatus, context: &Context) {
-    let ready = |status: &FlashSaleStatus| {
-        let ready = status.conditions.iter().find(|it| it.type_ == update_status::condition::READY);
-        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
-    };
-    let before = sale.status.as_ref();
-    let (reason, message) = ready(status);
-    let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let needs_a_person = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
-    let newly_refused = needs_a_person && before.is_none_or(|before| ready(before).0 != reason);
-    if phase_changed || newly_refused {
-        let (namespace, name) = (sale.namespace(), sale.name_any());
-        info!(namespace, name, phase = %status.phase, reason, "{message}");
-        let reference = sale.object_ref(&());
-        let event = if newly_refused { &reason } else { status.phase.as_str() };
-        let type_ = match status.phase {
-            _ if newly_refused => EventType::Warning,
-            Phase::Degraded | Phase::Failed => EventType::Warning,
-            _ => EventType::Normal,
-        };
-        if let Err(error) = context.publish(event, type_, message, &reference).await {
-            warn!(error = crate::error_chain(&error), "event not recorded");
-        }
-    }
-}
-
-/// A pass that failed is tried again, not at once.
+/// Error policy: logs, counts and requeues a failed reconcile.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 pub fn on_error(
     object: Arc<DeserializeGuard<FlashSale>>,
@@ -268,7 +232,7 @@ pub fn on_error(
     context: Arc<Context>,
 ) -> Action {
     context.metrics.reconcile_failed(failure.step());
-    let cause = crate::error_chain(failure);
+    let cause = error_chain(failure);
     error!(name = object.meta().name, error = cause, "reconcile failed");
     Action::requeue(ERROR_INTERVAL)
 }

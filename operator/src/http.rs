@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// What the operator does, as its readiness probe says.
+/// State of the operator for its readiness probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It can't work yet, for this reason.
+    /// Not ready, for this reason.
     Unready(&'static str),
-    /// It takes over when this Lease is free.
+    /// Standby: waits for this Lease.
     StandingBy(String),
-    /// It reconciles.
+    /// Reconciles.
     Working,
 }
 
@@ -29,10 +29,10 @@ struct Shared {
     readiness: watch::Receiver<Readiness>,
 }
 
-/// Listens on this address. Where `[::]` cannot be had, as without IPv6, on all of IPv4.
+/// Listens on this address. If `[::]` is unavailable, for example without IPv6, listens on all IPv4 addresses.
 ///
 /// # Errors
-/// When neither can be had.
+/// When neither address is available.
 pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() => {
@@ -43,7 +43,7 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers until `shutdown`.
+/// Serves until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -63,7 +63,7 @@ pub async fn serve(
 
 async fn metrics_text(State(shared): State<Shared>) -> Result<String, StatusCode> {
     shared.metrics.render().map_err(|error| {
-        tracing::error!(%error, "metrics can't be written");
+        tracing::error!(%error, "cannot encode metrics");
         StatusCode::INTERNAL_SERVER_ERROR
     })
 }

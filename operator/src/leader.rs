@@ -1,4 +1,4 @@
-//! One operator at a time: holds a Lease while it reconciles.
+//! Leader election: a replica reconciles only while it holds the Lease.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Another replica takes over this long after the holder died, in seconds.
+/// Duration of the Lease in seconds: another replica takes over this long after a crash of the holder.
 const DURATION: u64 = 15;
-/// The holder renews this long before the end, in seconds.
+/// The holder renews the Lease this many seconds before it expires.
 const GRACE: u64 = 5;
-/// How long a replica that stops tries to give the Lease up.
+/// Deadline for releasing the Lease at shutdown.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a Lease is.
+/// Namespace and name of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseName {
-    /// The operator's own namespace.
+    /// The namespace of the operator.
     pub namespace: String,
-    /// One name for all replicas of a release, and for no other.
+    /// Shared by all replicas of a release, unique among releases.
     pub name: String,
 }
 
@@ -34,26 +34,26 @@ impl fmt::Display for LeaseName {
     }
 }
 
-/// Does `work` once the Lease is held, after `lead`; until `shutdown`. Gives the Lease up at the end.
+/// Waits for the Lease, calls `on_leading` and runs `work` until `shutdown`. Releases the Lease at the end.
 ///
 /// # Errors
-/// When the Lease can't be made or read, or is lost while the work is under way.
+/// When the Lease cannot be created or read, or is lost during `work`.
 pub async fn run(
     mut leadership: Leadership,
     shutdown: &CancellationToken,
-    lead: impl FnOnce(),
+    on_leading: impl FnOnce(),
     work: impl Future<Output = ()>,
 ) -> Result<()> {
     let lease = leadership.lease.clone();
-    info!(%lease, "standing by until the lease is free");
-    // A replica that stops while it stands by has nothing to finish.
-    if let Some(held) = shutdown.run_until_cancelled(leadership.until(true)).await {
+    info!(%lease, "waiting for the lease");
+    // A standby has no work to finish at shutdown.
+    if let Some(held) = shutdown.run_until_cancelled(leadership.wait_until(true)).await {
         held?;
-        info!(%lease, "holds the lease");
-        lead();
+        info!(%lease, "acquired the lease");
+        on_leading();
         tokio::select! {
             () = work => {}
-            lost = leadership.until(false) => {
+            lost = leadership.wait_until(false) => {
                 lost?;
                 bail!("the lease {lease} was lost to another replica");
             }
@@ -61,12 +61,12 @@ pub async fn run(
     }
     if let Err(error) = leadership.release().await {
         let error = format!("{error:#}");
-        warn!(%lease, error, "the lease was not given up; it ends {DURATION} s after its last renewal");
+        warn!(%lease, error, "cannot release the lease; it expires {DURATION} s after its last renewal");
     }
     Ok(())
 }
 
-/// A Lease that is sought or held.
+/// A candidacy for the Lease, or its possession.
 #[derive(Debug)]
 pub struct Leadership {
     lease: LeaseName,
@@ -75,11 +75,11 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Starts to seek the Lease as `identity`.
+    /// Becomes a candidate for the Lease as `identity`.
     ///
     /// # Errors
-    /// When the Lease can't be made or read.
-    pub async fn seek(client: Client, lease: LeaseName, identity: String) -> Result<Self> {
+    /// When the Lease cannot be created or read.
+    pub async fn start(client: Client, lease: LeaseName, identity: String) -> Result<Self> {
         let manager = LeaseManagerBuilder::new(client, &lease.name)
             .with_namespace(&lease.namespace)
             .with_identity(identity)
@@ -87,27 +87,28 @@ impl Leadership {
             .with_grace(GRACE)
             .build()
             .await
-            .with_context(|| format!("cannot make the lease {lease}"))?;
+            .with_context(|| format!("cannot create the lease {lease}"))?;
         let (held, task) = manager.watch().await;
         Ok(Self { lease, held, task })
     }
 
-    /// Returns when the Lease is held (`true`) or lost (`false`).
+    /// Waits until the Lease is held (`true`) or lost (`false`).
     ///
     /// # Errors
-    /// When nobody renews it any more.
-    pub async fn until(&mut self, held: bool) -> Result<()> {
+    /// When the renewal task has ended.
+    pub async fn wait_until(&mut self, held: bool) -> Result<()> {
         self.held.wait_for(|now| *now == held).await.context("the lease is no longer renewed")?;
         Ok(())
     }
 
-    /// Gives the Lease up, so that the next one need not wait.
+    /// Releases the Lease, so that another replica can acquire it at once.
     ///
     /// # Errors
-    /// When the API server can't be told in time.
+    /// When the API server does not respond in time.
     pub async fn release(self) -> Result<()> {
         drop(self.held);
-        let ended = timeout(RELEASE_TIMEOUT, self.task).await.context("the API server is away")?;
+        let ended =
+            timeout(RELEASE_TIMEOUT, self.task).await.context("the API server does not respond")?;
         ended.context("the task that renews the lease ended")??;
         Ok(())
     }

@@ -1,32 +1,15 @@
-//! The operator of `FlashSale` resources, as a library so that tests can drive it.
+//! The operator of `FlashSale` resources, as a library for its binary and its tests.
 //!
 //! Start reading at [`flash_sale`]: a reconcile is five steps, one file each.
 
+pub mod cli;
 pub mod config;
-pub mod context;
 pub mod controller;
 pub mod crd;
+mod error_chain;
 pub mod flash_sale;
 pub mod http;
 pub mod leader;
 pub mod metrics;
-
-/// An error with its causes, on one line.
-fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| match api_message(*error) {
-        Some(_) => None,
-        None => error.source(),
-    });
-    causes
-        .map(|it| api_message(it).unwrap_or_else(|| it.to_string()))
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
-/// What the API server said. The client's own words repeat it as a dump of the whole answer.
-fn api_message(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    match error.downcast_ref() {
-        Some(kube::Error::Api(status)) => Some(status.message.clone()),
-        _ => None,
-    }
-}
+mod run;
+mod watched;

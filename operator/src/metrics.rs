@@ -1,14 +1,10 @@
-//! What the operator counts about itself.
+//! Metrics of the operator itself. They take labels only.
 
 use std::time::Instant;
 
-use kube::runtime::controller::Action;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::flash_sale::Error;
-use crate::flash_sale::update_status::Outcome;
-
-/// Counters of the reconcile loop.
+/// Metrics of the reconcile loop.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -20,38 +16,38 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// When a name is taken, which a test rules out.
+    /// When a name is registered twice, which a test rules out.
     pub fn new() -> prometheus::Result<Self> {
         let metrics = Self {
             registry: Registry::new(),
             reconciliations: IntCounterVec::new(
                 Opts::new(
                     "flashsale_operator_reconciliations_total",
-                    "Passes over a sale, by how they ended.",
+                    "Reconciles of FlashSale objects, by outcome.",
                 ),
                 &["outcome"],
             )?,
             errors: IntCounterVec::new(
                 Opts::new(
                     "flashsale_operator_reconcile_errors_total",
-                    "Passes that could not be finished, by step.",
+                    "Reconciles that failed, by step.",
                 ),
                 &["step"],
             )?,
             seconds: Histogram::with_opts(HistogramOpts::new(
                 "flashsale_operator_reconcile_seconds",
-                "How long a pass over a sale took.",
+                "Duration of a reconcile in seconds.",
             ))?,
             leader: IntGauge::new(
                 "flashsale_operator_leader",
-                "1 if this replica reconciles, 0 if it stands by.",
+                "1 if this replica is the leader and reconciles, 0 if it is a standby.",
             )?,
             unreadable: IntGauge::new(
                 "flashsale_operator_unreadable_sales",
-                "Sales that this version of the operator can't read; they stay as they are.",
+                "FlashSale objects that this version of the operator cannot read. Their parts stay unchanged.",
             )?,
         };
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
@@ -62,28 +58,28 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Times a pass.
+    /// Starts to time a reconcile.
     #[must_use]
     pub fn reconcile_timer(&self) -> ReconcileTimer<'_> {
         ReconcileTimer { metrics: self, start: Instant::now() }
     }
 
-    /// This replica reconciles from now on.
-    pub fn lead(&self) {
+    /// Marks this replica as the leader.
+    pub fn set_leading(&self) {
         self.leader.set(1);
     }
 
-    /// Counts a pass that failed in `step`.
+    /// Counts a reconcile that failed in `step`.
     pub fn reconcile_failed(&self, step: &'static str) {
         self.errors.with_label_values(&[step]).inc();
     }
 
-    /// Notes how many sales can't be read.
+    /// Sets the number of sales that cannot be read.
     pub fn set_unreadable(&self, sales: usize) {
         self.unreadable.set(i64::try_from(sales).unwrap_or(i64::MAX));
     }
 
-    /// Passes so far that ended with `outcome`.
+    /// Number of reconciles with this `outcome`.
     #[must_use]
     pub fn reconciliations(&self, outcome: &str) -> u64 {
         self.reconciliations.with_label_values(&[outcome]).get()
@@ -92,13 +88,13 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// When a metric can't be written as text.
+    /// When a metric cannot be encoded.
     pub fn render(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// A pass that is being timed.
+/// Timer of one reconcile.
 #[derive(Debug)]
 pub struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
@@ -106,14 +102,8 @@ pub struct ReconcileTimer<'a> {
 }
 
 impl ReconcileTimer<'_> {
-    /// Records how the pass ended and how long it took.
-    pub fn observe(self, result: &Result<(Outcome, Action), Error>) {
-        let outcome = match result {
-            Ok((Outcome::Applied { refusals, .. }, _)) if refusals.is_empty() => "applied",
-            Ok((Outcome::Waiting(_), _)) => "waiting",
-            Ok((Outcome::Applied { .. } | Outcome::Refused(_), _)) => "refused",
-            Err(_) => "error",
-        };
+    /// Records the outcome and the duration.
+    pub fn observe(self, outcome: &'static str) {
         self.metrics.reconciliations.with_label_values(&[outcome]).inc();
         self.metrics.seconds.observe(self.start.elapsed().as_secs_f64());
     }

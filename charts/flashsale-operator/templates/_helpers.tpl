@@ -2,7 +2,7 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Of the Deployment and of everything beside it, the Lease among it: two releases share nothing. */}}
+{{/* Name of the Deployment and of all other namespaced objects, including the Lease: releases share no objects. */}}
 {{- define "operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
@@ -13,13 +13,13 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The Lease. Releases before it was part of the chart have one without the suffix, which helm would
-refuse to take over. */}}
+{{/* Name of the Lease. Earlier releases, whose chart did not contain it, left one without the suffix, which Helm would
+refuse to adopt. */}}
 {{- define "operator.lease" -}}
 {{- printf "%s-leader" (include "operator.fullname" .) -}}
 {{- end -}}
 
-{{/* Cluster-wide objects carry the namespace too, so that two releases do not share them. */}}
+{{/* Names of cluster-wide objects contain the namespace, so that releases do not share them. */}}
 {{- define "operator.clusterName" -}}
 {{- if eq (include "operator.fullname" .) .Release.Namespace -}}
 {{- include "operator.fullname" . -}}

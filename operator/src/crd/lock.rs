@@ -1,4 +1,4 @@
-//! How purchases are locked: the sale's own times and order, and those of a product.
+//! The lock's settings: queue discipline and times of the sale, and times of a product.
 
 use kube::core::Duration;
 use schemars::JsonSchema;
@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// The lock that purchases of a product take.
+/// Distributed lock that serializes the purchases of a product.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::lock_rules()))]
 pub struct Lock {
-    /// Who is served next.
+    /// Queue discipline: the order in which waiting purchases get the lock.
     #[serde(default)]
-    pub order: Order,
-    /// How long a purchase waits for the lock before it is refused as `lock_timeout`.
+    pub order: QueueDiscipline,
+    /// Maximum time that a purchase waits for the lock. It is then refused with `lock_timeout`.
     #[serde(default = "Lock::default_wait_timeout")]
     #[schemars(schema_with = "schema::wait_timeout")]
     pub wait_timeout: Duration,
-    /// How long a holder that died keeps the lock.
+    /// Lease of the lock: a crashed holder blocks the product for at most this time. It also bounds the duration of a
+    /// transaction.
     #[serde(default = "Lock::default_lease_time")]
     #[schemars(schema_with = "schema::lease_time")]
     pub lease_time: Duration,
-    /// How long one Redis node may take to answer before it counts as away.
+    /// Maximum time for the reply of one Redis node. A node without a reply by then counts as unavailable.
     #[serde(default = "Lock::default_node_timeout")]
     #[schemars(schema_with = "schema::node_timeout")]
     pub node_timeout: Duration,
@@ -45,7 +46,7 @@ impl Lock {
 impl Default for Lock {
     fn default() -> Self {
         Self {
-            order: Order::default(),
+            order: QueueDiscipline::default(),
             wait_timeout: Self::default_wait_timeout(),
             lease_time: Self::default_lease_time(),
             node_timeout: Self::default_node_timeout(),
@@ -53,13 +54,13 @@ impl Default for Lock {
     }
 }
 
-/// Who gets the lock next.
+/// Queue discipline of the lock.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-pub enum Order {
-    /// Whoever is fastest.
+pub enum QueueDiscipline {
+    /// No order: any waiting purchase can get the lock next.
     #[default]
     Unordered,
-    /// Whoever asked first, across all replicas.
+    /// First come, first served, across all replicas.
     Fair,
 }
 
@@ -67,11 +68,11 @@ pub enum Order {
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductLock {
-    /// Over the sale's `lock.waitTimeout`.
+    /// Overrides `lock.waitTimeout` of the sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::wait_timeout")]
     pub wait_timeout: Option<Duration>,
-    /// Over the sale's `lock.leaseTime`.
+    /// Overrides `lock.leaseTime` of the sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::lease_time")]
     pub lease_time: Option<Duration>,

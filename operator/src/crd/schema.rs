@@ -1,84 +1,17 @@
-//! The parts of the `FlashSale` schema that Rust types cannot say: CEL rules, patterns, bounds. The cases of
-//! `bounds.yaml` test them against the API server, and the app and the seed against the same.
+//! The parts of the `FlashSale` schema that Rust types cannot express: CEL rules, patterns, bounds. The cases
+//! of `bounds.yaml` test them against the API server, and test the app and the seed against the same bounds.
 //!
-//! Knows JSON schema only. Every message names the field and the rule, because it is what a person
-//! reads after `kubectl apply`.
+//! Knows JSON schema only. Every message names the field and the rule, because `kubectl apply` prints it.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
-
-use super::FlashSale;
-
-/// The longest name of a sale: the longest child, the label of a seed pod, must fit 63 characters.
-pub const MAX_NAME_LENGTH: usize = 40;
 
 /// A DNS subdomain, as the names of Secrets and storage classes are.
 pub(super) const OBJECT_NAME: &str =
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// The `CustomResourceDefinition` that is installed: what the derive makes, plus the rule on the
-/// object's name, minus `nullable`. An explicit null is then dropped by the API server, so that
-/// the rules see a field either with a value or not at all.
-///
-/// # Errors
-/// When the derived definition is not JSON, which a test rules out.
-pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_json::Error> {
-    let mut crd = serde_json::to_value(FlashSale::crd())?;
-    remove_nullable(&mut crd);
-    if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
-        schema["x-kubernetes-validations"] = object_rules();
-    }
-    serde_json::from_value(crd)
-}
-
-fn remove_nullable(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.remove("nullable");
-            map.values_mut().for_each(remove_nullable);
-        }
-        Value::Array(items) => items.iter_mut().for_each(remove_nullable),
-        _ => {}
-    }
-}
-
-/// Rules that need the object's name or status.
-fn object_rules() -> Value {
-    rules(&[
-        (
-            &format!(
-                "self.metadata.name.size() <= {MAX_NAME_LENGTH} && \
-                 self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
-            ),
-            &format!(
-                "metadata.name must be at most {MAX_NAME_LENGTH} characters of a-z, 0-9 and '-', \
-                 starting with a letter: Services and pods are named after it"
-            ),
-            None,
-        ),
-        // Until then it may be a mistake, and nothing is on it yet: `flash_sale/volumes.rs`.
-        (
-            "self.spec.redis.storage == oldSelf.spec.redis.storage || \
-             !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
-            "redis.storage can't be changed any more: nodes run on the volumes",
-            Some(".spec.redis.storage"),
-        ),
-        (
-            "(has(self.spec.database.storage) == has(oldSelf.spec.database.storage) && \
-              (!has(self.spec.database.storage) || \
-               self.spec.database.storage == oldSelf.spec.database.storage)) || \
-             !has(self.status) || !has(self.status.conditions) || \
-             !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
-            "database.storage can't be changed any more: the database runs on the volume",
-            Some(".spec.database.storage"),
-        ),
-    ])
-}
-
 /// `x-kubernetes-validations` from (rule, message, field below this one).
-fn rules(rules: &[(&str, &str, Option<&str>)]) -> Value {
+pub(super) fn rules(rules: &[(&str, &str, Option<&str>)]) -> Value {
     let rule = |&(rule, message, field): &(&str, &str, Option<&str>)| {
         let mut entry = json!({ "rule": rule, "message": message });
         if let Some(field) = field {
@@ -109,7 +42,7 @@ pub(super) fn sale_rules() -> Value {
         ),
         (
             "self.strategy == oldSelf.strategy",
-            "strategy can't be changed: what one store decided, the other may not have yet",
+            "strategy can't be changed: the stores may not have the same orders yet",
             Some(".strategy"),
         ),
     ])
@@ -126,7 +59,7 @@ pub(super) fn product_list_rules() -> Value {
 pub(super) fn product_rules() -> Value {
     rules(&[(
         "self.stock >= oldSelf.stock",
-        "stock can only be raised: units that were announced may be sold already",
+        "stock can only be raised: announced units may already be sold",
         Some(".stock"),
     )])
 }
@@ -135,7 +68,7 @@ pub(super) fn lock_rules() -> Value {
     rules(&[(
         "duration(self.leaseTime) > duration(self.nodeTimeout) + duration(self.nodeTimeout)",
         "lock.leaseTime (5s unless it is set) must be more than twice lock.nodeTimeout (50ms unless it is set): \
-         asking the nodes and giving back what a minority granted may each take that long",
+         a vote and the release after a lost vote can each take that long",
         Some(".leaseTime"),
     )])
 }
@@ -171,7 +104,7 @@ pub(super) fn app_rules() -> Value {
     )])
 }
 
-/// A duration such as `2s` or `500ms`, no shorter than the app takes and at most `max`.
+/// A duration such as `2s` or `500ms`: at least 1ms, which is the app's minimum, and at most `max`.
 fn bounded_duration(field: &str, max: &str) -> Schema {
     json_schema!({
         "type": "string",
@@ -206,9 +139,9 @@ pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("loadEvery", "60m")
 }
 
-/// RFC 3339, of what the operator and the app can hold. Without `format: date-time`, which would hide the
-/// text from the rules.
-fn moment(field: &str) -> Schema {
+/// An RFC 3339 time within the range of the operator and the app. Without `format: date-time`, which would hide
+/// the text from the rules.
+fn timestamp(field: &str) -> Schema {
     const RFC_3339: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
     json_schema!({
         "type": "string",
@@ -218,13 +151,13 @@ fn moment(field: &str) -> Schema {
             (
                 &format!("self.matches(r'{RFC_3339}')"),
                 &format!(
-                    "{field} must be a time by RFC 3339 such as 2026-11-28T00:00:00Z, its offset below \
-                     24:00 and its fraction of at most 9 digits"
+                    "{field} must be an RFC 3339 time such as 2026-11-28T00:00:00Z, with an offset below 24:00 \
+                     and at most 9 fractional digits"
                 ),
                 None,
             ),
             (
-                // CEL itself knows no moment before the year 1.
+                // CEL itself has no time before the year 1.
                 "timestamp(self) <= timestamp('9999-12-30T22:00:00Z')",
                 &format!(
                     "{field} must be from 0001-01-01T00:00:00Z to 9999-12-30T22:00:00Z; leave it out for \
@@ -237,14 +170,14 @@ fn moment(field: &str) -> Schema {
 }
 
 pub(super) fn starts_at(_: &mut SchemaGenerator) -> Schema {
-    moment("startsAt")
+    timestamp("startsAt")
 }
 
 pub(super) fn ends_at(_: &mut SchemaGenerator) -> Schema {
-    moment("endsAt")
+    timestamp("endsAt")
 }
 
-/// What buyers see: on one line, and visible.
+/// A product name: one line, with at least one visible character.
 pub(super) fn product_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -252,18 +185,18 @@ pub(super) fn product_name(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 128,
         "x-kubernetes-validations": rules(&[(
             r"self.matches(r'^[^\p{Cc}]*[^\p{Cc}\p{Z}][^\p{Cc}]*$')",
-            "name must have 1 to 128 characters, not only blanks, and no control characters such as tabs \
-             and line ends",
+            "name must have 1 to 128 characters, at least one of them visible, and no control characters \
+             such as tabs and line ends",
             None,
         )]),
     })
 }
 
-/// All quantities that Kubernetes takes but zero: text as here, or a number above 0.
+/// All quantities that Kubernetes accepts, except zero.
 const QUANTITY: &str = r"^\+?(0*[1-9][0-9]*(\.[0-9]*)?|0*\.0*[1-9][0-9]*)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$";
 
-/// CPU or memory. Kubernetes takes numbers with a fraction (`cpu: 0.5`), which `int-or-string` does not,
-/// so the value has no type here and each type its own rule. Rules can't see a value without a type.
+/// CPU or memory. Kubernetes accepts fractional numbers (`cpu: 0.5`), which `int-or-string` does not, so
+/// the schema has no type and a rule per type. CEL rules cannot read a value without a type.
 pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-preserve-unknown-fields": true,
@@ -271,7 +204,7 @@ pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 32,
         "minimum": 0,
         "exclusiveMinimum": true,
-        // None of the other types.
+        // Excludes the other types.
         "not": { "enum": [true, false] },
         "minItems": 1,
         "maxItems": 0,
@@ -280,7 +213,7 @@ pub(super) fn quantity(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Size of a volume. Rules compare it with what it was, so it has a type.
+/// Size of a volume. It has a type, because rules compare it with its previous value.
 pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -290,13 +223,13 @@ pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// `metav1.Condition` without the pages of description that come with the Rust type.
+/// `metav1.Condition` without the long descriptions of the Rust type.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
-        // Rules on it have a cost that is estimated from these.
+        // The API server estimates the cost of rules from these bounds.
         "maxItems": 32,
         "items": {
             "type": "object",

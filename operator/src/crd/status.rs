@@ -1,4 +1,4 @@
-//! What the operator answers: the status of a `FlashSale`.
+//! The status of a `FlashSale`, which the operator writes.
 
 use std::fmt;
 
@@ -8,62 +8,63 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// What the operator saw last.
+/// Observed state of the sale.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FlashSaleStatus {
-    /// The generation of the spec that this status describes.
+    /// Generation of the spec that this status describes.
     pub observed_generation: i64,
-    /// Where the sale stands.
+    /// Lifecycle phase of the sale.
     pub phase: Phase,
-    /// `RedisReady`, `DatabaseReady`, `StockSeeded`, `AppAvailable`, and `Ready` when all four are.
+    /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
+    /// four are.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// Absent until the nodes exist.
+    /// Redis nodes. Absent until they exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisStatus>,
-    /// Absent until the replicas exist.
+    /// Replicas of the purchase API. Absent until they exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppStatus>,
-    /// The database that the stock was put into; absent until that is done.
+    /// Database in which the stock was seeded. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
-    /// Counts by product, from the database; refreshed on a timer, not with each purchase.
+    /// Counts per product, from the database. They are refreshed every few seconds, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<ProductStatus>,
-    /// Counts of all products together.
+    /// Sum of the counts of all products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
-    /// The purchase API inside the cluster.
+    /// URL of the purchase API inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// Where a sale stands.
+/// Lifecycle phase of a sale.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Phase {
-    /// Waits for something outside the sale, such as a Secret.
+    /// Waiting for something outside the sale, such as a Secret.
     #[default]
     Pending,
-    /// Its parts start for the first time.
+    /// The parts are starting for the first time.
     Provisioning,
-    /// All parts are ready; `startsAt` is yet to come.
+    /// All parts are ready; `startsAt` is in the future.
     Scheduled,
-    /// Sells.
+    /// The sale accepts purchases.
     Open,
-    /// Nothing is left.
+    /// No units are left.
     SoldOut,
     /// `endsAt` has passed.
     Ended,
-    /// Was ready and is not: a part is away.
+    /// The sale was ready, and a part is unavailable now.
     Degraded,
-    /// A part was refused, or the stock could not be put in place: the condition says which.
+    /// The API server refused a part, or the seed failed. The conditions have the reason.
     Failed,
 }
 
 impl Phase {
-    /// As it is written in the status.
+    /// The phase as the status spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,43 +86,44 @@ impl fmt::Display for Phase {
     }
 }
 
-/// The Redis nodes.
+/// Redis nodes of the sale.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct RedisStatus {
-    /// Nodes that answer.
+    /// Nodes that vote.
     pub ready: i32,
-    /// Nodes of the sale.
+    /// Declared nodes.
     pub nodes: i32,
-    /// Whether a majority answers, so that locks can be taken.
+    /// Whether a majority votes, so that locks can be acquired.
     pub quorum: bool,
     /// `ready/nodes`, for `kubectl get`.
     pub summary: String,
 }
 
-/// The replicas of the purchase API.
+/// Replicas of the purchase API.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct AppStatus {
-    /// Replicas that take purchases.
+    /// Replicas that accept purchases.
     pub ready: i32,
-    /// Replicas wanted.
+    /// Desired replicas.
     pub replicas: i32,
     /// `ready/replicas`, for `kubectl get`.
     pub summary: String,
 }
 
-/// The database that the stock was put into.
+/// Database in which the stock was seeded.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct DatabaseStatus {
-    /// Hash of its address in the Secret, without user and password.
+    /// Hash of the database's address in the Secret, without user and password.
     pub address: String,
-    /// Tells it from any other at this address: when its tables were made.
+    /// Identity of the database: the time at which its tables were created. It distinguishes databases at the same
+    /// address.
     pub id: String,
 }
 
 /// Counts of one product.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct ProductStatus {
-    /// The product.
+    /// Id of the product.
     pub id: String,
     /// Units ever put on sale.
     pub stock: i64,
@@ -131,7 +133,7 @@ pub struct ProductStatus {
     pub remaining: i64,
 }
 
-/// Counts of all products together.
+/// Sum of the counts of all products.
 #[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct Totals {
     /// Units ever put on sale.

@@ -1,4 +1,4 @@
-//! Step 4: sends the objects to the API server. The only step that changes anything but status.
+//! Step 4: applies the objects. The only step that changes anything except the status.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -14,75 +14,73 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
-use super::ownership::{Found, FoundParts, Owner};
+use super::names::FIELD_MANAGER;
+use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::seed;
 use crate::crd::FlashSale;
 
-/// Owner of the fields that the operator sets.
-pub const FIELD_MANAGER: &str = "flashsale-operator";
-/// A resource version that no object has: an apply with it makes an object, and changes none that
-/// appeared since it was looked for. A `create` would do the same, but would own its fields as an
-/// update does: what a later apply leaves out would stay.
-const ABSENT: &str = "1";
+/// A resource version that no object has. An apply with it can create an object, but cannot change one that
+/// was created in the meantime. After a plain `create`, fields that a later apply omits would stay.
+const NONEXISTENT_VERSION: &str = "1";
 
-/// An object could not be put in place.
+/// An object could not be applied.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The API server does not take the object as it is; trying again at once is of no use.
+    /// The API server refuses the object. An immediate retry is useless.
     #[error("{object} was refused: {message}")]
     Refused {
         /// Kind and name.
         object: String,
-        /// The API server's words.
+        /// Message of the API server.
         message: String,
     },
-    /// The object's name is that of an object of somebody else.
+    /// Another owner's object has the name.
     #[error("the name is taken")]
-    Taken(Found),
-    /// The API server could not be asked.
+    NameTaken(ExistingPart),
+    /// A request to the API server failed.
     #[error("cannot apply {object}")]
     Api {
         /// Kind and name.
         object: String,
-        /// Why.
+        /// The client error.
         source: kube::Error,
     },
 }
 
-/// What of a sale is there already.
+/// Existing parts of a sale.
 #[derive(Clone, Debug)]
 pub struct Existing<'a> {
     /// The sale.
     pub sale: &'a FlashSale,
-    /// Objects that have the names of parts, all of them the sale's own.
-    pub parts: FoundParts,
-    /// The uid of the sale's autoscaler.
+    /// Existing objects with the names of parts; the sale owns all of them.
+    pub parts: ExistingParts,
+    /// Uid of the sale's autoscaler.
     pub autoscaler: Option<String>,
 }
 
-/// What came of sending the objects.
+/// Result of applying the objects.
 #[derive(Clone, Debug)]
-pub struct Attempt {
-    /// As the API server has them now. Absent when an object that the status is made from was
-    /// refused and is not there from before.
+pub struct ApplyResult {
+    /// Objects as the API server has them now. Absent if an object that the status needs was refused and does not
+    /// exist from an earlier reconcile.
     pub resources: Option<KubernetesResources<Applied>>,
-    /// One message for each object that the API server did not take as it is.
+    /// One message per refused object.
     pub refusals: Vec<String>,
 }
 
-/// Puts all objects of a sale in place and takes away what is no longer declared. An object that is
-/// refused does not stop the others.
+/// Applies all objects of a sale and deletes those that are no longer declared. A refused object does not
+/// stop the others.
 ///
 /// # Errors
-/// When the API server could not be asked, or failed for one object; the next pass starts over. Or
-/// when the name of the seed Job is taken.
+/// When a request to the API server fails; the next reconcile starts over. Also when another object has the
+/// name of the seed Job.
 pub async fn apply(
     client: &Client,
     namespace: &str,
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
-) -> Result<Attempt, Error> {
-    // No `..`: a child that is forgotten here does not compile.
+) -> Result<ApplyResult, Error> {
+    // No `..`: a forgotten child does not compile.
     let KubernetesResources {
         missing_secrets,
         catalog,
@@ -95,39 +93,39 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     } = resources;
-    let mut to = Cluster { client, namespace, existing, refusals: Vec::new(), failure: None };
+    let mut applier = Applier { client, namespace, existing, refusals: Vec::new(), failure: None };
     let app_name = app.name_any();
-    // First, and only if absent: the checksums in the pods below are those of these Secrets.
-    let missing_secrets = to.create_all(missing_secrets).await?;
-    let catalog = to.apply(catalog).await?;
-    // A Job that finds an earlier catalog would be the record of stock that it did not put in place.
-    let seed_has_its_inputs = to.all_taken();
-    let services = to.apply_all(services).await?;
-    let redis = to.apply(redis).await?;
+    // Secrets first, and only if absent: pod templates below contain their checksums.
+    let missing_secrets = applier.create_all(missing_secrets).await?;
+    let catalog = applier.apply(catalog).await?;
+    // A Job that reads an old catalog would record stock that it did not seed.
+    let catalog_applied = applier.all_accepted();
+    let services = applier.apply_all(services).await?;
+    let redis = applier.apply(redis).await?;
     let database = match database {
-        Some(database) => to.apply(database).await?.map(Some),
+        Some(database) => applier.apply(database).await?.map(Some),
         None => Some(None),
     };
-    let seed = if seed_has_its_inputs {
-        Box::pin(to.settle_job(seed)).await?
+    let seed = if catalog_applied {
+        Box::pin(applier.ensure_job(seed)).await?
     } else {
-        to.current(&seed).await?
+        applier.current(&seed).await?
     };
-    let app = to.apply(app).await?;
+    let app = applier.apply(app).await?;
     let autoscaler = match (autoscaler, &existing.autoscaler) {
-        (Some(autoscaler), _) => to.apply(autoscaler).await?,
+        (Some(autoscaler), _) => applier.apply(autoscaler).await?,
         (None, Some(uid)) => {
             delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
             None
         }
         (None, None) => None,
     };
-    let disruption_budgets = to.apply_all(disruption_budgets).await?;
-    let refusals = to.refusals()?;
+    let disruption_budgets = applier.apply_all(disruption_budgets).await?;
+    let refusals = applier.refusals()?;
     let (Some(catalog), Some(redis), Some(database), Some(seed), Some(app)) =
         (catalog, redis, database, seed, app)
     else {
-        return Ok(Attempt { resources: None, refusals });
+        return Ok(ApplyResult { resources: None, refusals });
     };
     let resources = KubernetesResources {
         missing_secrets,
@@ -141,13 +139,13 @@ pub async fn apply(
         disruption_budgets,
         state: PhantomData,
     };
-    Ok(Attempt { resources: Some(resources), refusals })
+    Ok(ApplyResult { resources: Some(resources), refusals })
 }
 
-/// Deletes seed Jobs that are no longer needed.
+/// Deletes obsolete seed Jobs.
 ///
 /// # Errors
-/// When the API server can't be asked.
+/// When a request to the API server fails.
 pub async fn delete_jobs<'a>(
     client: &Client,
     namespace: &str,
@@ -160,17 +158,17 @@ pub async fn delete_jobs<'a>(
     Ok(())
 }
 
-/// Where the objects go, and what the API server did not take.
-struct Cluster<'a> {
+/// Applies objects in a namespace and collects refusals.
+struct Applier<'a> {
     client: &'a Client,
     namespace: &'a str,
     existing: &'a Existing<'a>,
     refusals: Vec<String>,
-    /// The first object for which the API server failed in a way that may pass.
+    /// The first transient failure of an object.
     failure: Option<Error>,
 }
 
-impl Cluster<'_> {
+impl Applier<'_> {
     fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -178,12 +176,12 @@ impl Cluster<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    /// Whether every object until now was taken.
-    fn all_taken(&self) -> bool {
+    /// Whether the API server accepted every object so far.
+    fn all_accepted(&self) -> bool {
         self.refusals.is_empty() && self.failure.is_none()
     }
 
-    /// What was refused; an object that failed otherwise makes the whole pass fail.
+    /// The refusals; a transient failure of an object fails the whole reconcile.
     fn refusals(self) -> Result<Vec<String>, Error> {
         self.failure.map_or(Ok(self.refusals), Err)
     }
@@ -204,35 +202,35 @@ impl Cluster<'_> {
         Ok(created)
     }
 
-    /// Changes the object that was found, or makes one where there was none: never one that took its
-    /// place since.
+    /// Changes the existing object, or creates an absent one. Never changes an object that replaced it in
+    /// the meantime.
     async fn apply<K: Child>(&mut self, mut object: K) -> Result<Option<K>, Error> {
         let name = object.name_any();
         match self.existing.parts.uid::<K>(&name) {
             Some(uid) => object.meta_mut().uid = Some(uid.to_owned()),
-            None => object.meta_mut().resource_version = Some(ABSENT.to_owned()),
+            None => object.meta_mut().resource_version = Some(NONEXISTENT_VERSION.to_owned()),
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patched = self.api().patch(&name, &params, &Patch::Apply(&object)).await;
-        self.settle(&object, patched).await
+        self.handle_response(&object, patched).await
     }
 
     async fn create<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let created = self.api().create(&params, &object).await;
-        self.settle(&object, created).await
+        self.handle_response(&object, created).await
     }
 
-    /// The seed Job, which can't be changed: one that does what `wanted` does is kept, and one that
-    /// was to do it in another way, and has not, is made again.
-    async fn settle_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
-        let Some(found) = self.found::<Job>(&wanted.name_any()).await? else {
+    /// Creates the seed Job. A Job is immutable: an equivalent one is kept, and an unfinished one with another
+    /// template is deleted and created again.
+    async fn ensure_job(&mut self, wanted: Job) -> Result<Option<Job>, Error> {
+        let Some(found) = self.get::<Job>(&wanted.name_any()).await? else {
             return self.create(wanted).await;
         };
-        let owner = Found::new(self.existing.sale, &found);
+        let owner = ExistingPart::new(self.existing.sale, &found);
         if *owner.owner() != Owner::ThisSale {
-            return Err(Error::Taken(owner));
+            return Err(Error::NameTaken(owner));
         }
         if !seed::is_outdated(&found, &wanted) {
             return Ok(Some(found));
@@ -242,41 +240,41 @@ impl Cluster<'_> {
         self.create(wanted).await
     }
 
-    /// What the API server answered for `object`; where it did not take it, the object as it is.
-    async fn settle<K: Child>(
+    /// The applied object, or the existing object after a refusal.
+    async fn handle_response<K: Child>(
         &mut self,
         object: &K,
-        answer: kube::Result<K>,
+        response: kube::Result<K>,
     ) -> Result<Option<K>, Error> {
-        let error = match answer {
-            Ok(taken) => return Ok(Some(taken)),
-            Err(source) => failed::<K>(&object.name_any(), source),
+        let error = match response {
+            Ok(accepted) => return Ok(Some(accepted)),
+            Err(source) => api_error::<K>(&object.name_any(), source),
         };
         match error {
             Error::Refused { .. } => self.refusals.push(error.to_string()),
-            // An answer about this object, such as a webhook's that is away: the others may do.
+            // A failure of this object, such as an unavailable webhook: other objects can still be applied.
             Error::Api { source: kube::Error::Api(_), .. } => {
                 self.failure.get_or_insert(error);
             }
-            Error::Api { .. } | Error::Taken(_) => return Err(error),
+            Error::Api { .. } | Error::NameTaken(_) => return Err(error),
         }
         self.current(object).await
     }
 
-    /// The object as it is, if it is there and the sale's own.
+    /// The existing object, if the sale owns it.
     async fn current<K: Child>(&self, object: &K) -> Result<Option<K>, Error> {
-        let found = self.found::<K>(&object.name_any()).await?;
+        let found = self.get::<K>(&object.name_any()).await?;
         let is_own = |found: &K| Owner::of(self.existing.sale, found.meta()) == Owner::ThisSale;
         Ok(found.filter(is_own))
     }
 
-    async fn found<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
+    async fn get<K: Child>(&self, name: &str) -> Result<Option<K>, Error> {
         let found = self.api::<K>().get_opt(name).await;
-        found.map_err(|source| failed::<K>(name, source))
+        found.map_err(|source| api_error::<K>(name, source))
     }
 }
 
-/// Deletes the object with this uid, not one that took its place.
+/// Deletes the object with this uid, never one that replaced it.
 async fn delete<K: Child>(
     client: &Client,
     namespace: &str,
@@ -288,11 +286,11 @@ async fn delete<K: Child>(
     match api.delete(name, &DeleteParams::background().preconditions(that_one)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-        Err(source) => Err(failed::<K>(name, source)),
+        Err(source) => Err(api_error::<K>(name, source)),
     }
 }
 
-/// What all children have in common.
+/// Bounds that all children share.
 trait Child:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Clone
@@ -311,12 +309,12 @@ impl<K> Child for K where
 {
 }
 
-/// Invalid, forbidden and bad (immutable field, quota, policy) do not go away by trying harder.
-fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
+/// Invalid, forbidden and bad requests (immutable field, quota, policy) are refusals; other failures are transient.
+fn api_error<K: Child>(name: &str, source: kube::Error) -> Error {
     let object = format!("{} {name}", K::kind(&()));
     match source {
         kube::Error::Api(status)
-            if (status.is_invalid() && !is_another_object(&status))
+            if (status.is_invalid() && !uid_differs(&status))
                 || status.is_forbidden()
                 || status.code == 400 =>
         {
@@ -326,9 +324,8 @@ fn failed<K: Child>(name: &str, source: kube::Error) -> Error {
     }
 }
 
-/// Whether the object is not the one that was found. The API server calls the uid an immutable field
-/// then.
-fn is_another_object(status: &Status) -> bool {
+/// Whether the object was replaced in the meantime. The API server reports a change of the immutable uid then.
+fn uid_differs(status: &Status) -> bool {
     let causes = status.details.as_ref().map(|details| details.causes.as_slice());
     causes.unwrap_or_default().iter().any(|cause| cause.field == "metadata.uid")
 }

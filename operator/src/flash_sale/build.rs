@@ -1,10 +1,11 @@
-//! Step 3: from a validated sale to all objects it consists of. Takes no client and no clock.
+//! Step 3: builds all objects of a validated sale. Takes no client and no clock.
 
 mod app;
 mod catalog;
+mod checksum;
 pub mod credentials;
 mod database;
-pub mod names;
+mod metadata;
 mod pods;
 mod redis;
 mod seed;
@@ -17,49 +18,47 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::names::{self, Component};
 use super::validate::ValidatedSale;
 use credentials::Passwords;
-use names::Component;
 
-/// Built, not yet sent.
+/// Built, not applied yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared;
-/// As the API server answered. Only these may become a status.
+/// As the API server returned them. Only these can become a status.
 #[derive(Clone, Copy, Debug)]
 pub struct Applied;
 
 /// All objects of a sale.
 #[derive(Clone, Debug)]
 pub struct KubernetesResources<State> {
-    /// Secrets to create. One that exists is not among them: it is never changed.
+    /// Secrets to create. Existing Secrets are never changed.
     pub missing_secrets: Vec<Secret>,
-    /// The products.
+    /// Catalog of the products.
     pub catalog: ConfigMap,
-    /// Addresses of all parts.
+    /// Services of all parts.
     pub services: Vec<Service>,
-    /// Lock nodes.
+    /// Redis nodes.
     pub redis: StatefulSet,
     /// The sale's own database; absent if it is external.
     pub database: Option<StatefulSet>,
-    /// The Job that puts this stock in place.
+    /// Job that seeds this stock.
     pub seed: Job,
     /// The purchase API.
     pub app: Deployment,
     /// Absent: a fixed number of replicas.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
-    /// How many pods may be away at once on purpose.
+    /// Limits of voluntary disruptions.
     pub disruption_budgets: Vec<PodDisruptionBudget>,
-    /// Which of the two it is.
+    /// [`Prepared`] or [`Applied`].
     pub state: PhantomData<State>,
 }
 
-/// A sale could not be written down.
+/// The catalog could not be serialized.
 #[derive(Debug, Error)]
-#[error("cannot write the catalog of products as json")]
+#[error("cannot serialize the product catalog")]
 pub struct Error(#[from] serde_json::Error);
 
 /// All objects of `sale`; `passwords` are used for Secrets that do not exist yet.
@@ -95,20 +94,4 @@ pub fn build(
         missing_secrets: secrets.missing,
         state: PhantomData,
     })
-}
-
-/// Annotation of a Job: what its pods are made of. A Job can't be changed; one that is yet to finish
-/// is made again when this differs.
-pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
-
-/// Annotation of the seed Job: where its database is, without user and password.
-pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
-
-/// A short name for a value, the same in every version of the operator.
-fn hash<T: Serialize>(value: &T) -> String {
-    // Maps with keys that are not strings can't be written as JSON; no caller has one.
-    let json = serde_json::to_vec(value).unwrap_or_default();
-    let digest = Sha256::digest(&json);
-    let short = digest.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
-    format!("{short:032x}")
 }

@@ -1,4 +1,4 @@
-//! Why the pods of a part do not run, as their status and the events about them say it.
+//! The root cause of a part's outage, from the status of its pods and from events.
 
 use std::time::Duration;
 
@@ -6,34 +6,34 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 
-use super::build::names::Component;
+use super::names::Component;
 
-/// Why a part is away.
+/// Why a part is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Kubernetes' own word for it, one of a fixed set.
+    /// Kubernetes' own reason, one of a fixed set.
     pub reason: &'static str,
-    /// In the words of the container runtime, the scheduler or the container itself.
+    /// The message of the container runtime, the scheduler or the container itself.
     pub message: String,
 }
 
-/// A warning about an object of a part.
+/// A warning event about an object of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The part.
     pub component: Component,
     /// Such as `FailedCreate`.
     pub reason: String,
-    /// What is wrong.
+    /// The message of the event.
     pub message: String,
 }
 
-/// How long a container that was started again may run until its last failure is no news.
-const RESTARTED: Duration = Duration::from_mins(1);
-/// A message is for people, and part of a status.
-const LONGEST_MESSAGE: usize = 500;
+/// A restarted container that has run for this long no longer reports its last failure.
+const RECENT_RESTART: Duration = Duration::from_mins(1);
+/// Maximum length of a message, because the status contains it.
+const MAX_MESSAGE_CHARS: usize = 500;
 
-/// Why pods of `component` do not run; the newest pod with a cause counts.
+/// The cause of the newest pod of `component` that has one; without such a pod, the newest warning.
 #[must_use]
 pub fn find(
     component: Component,
@@ -43,13 +43,13 @@ pub fn find(
 ) -> Option<Cause> {
     let mut pods: Vec<&Pod> = pods.iter().filter(|pod| component.has(pod)).collect();
     pods.sort_by_key(|pod| (std::cmp::Reverse(pod.creation_timestamp()), pod.name_any()));
-    pods.into_iter().find_map(|pod| of_pod(pod, now)).or_else(|| {
+    pods.into_iter().find_map(|pod| from_pod(pod, now)).or_else(|| {
         let about = warnings.iter().filter(|warning| warning.component == component);
-        about.rev().find_map(of_warning)
+        about.rev().find_map(from_warning)
     })
 }
 
-fn of_warning(warning: &Warning) -> Option<Cause> {
+fn from_warning(warning: &Warning) -> Option<Cause> {
     let reason = match warning.reason.as_str() {
         "FailedCreate" => "FailedCreate",
         "FailedMount" | "FailedAttachVolume" => "FailedMount",
@@ -57,10 +57,10 @@ fn of_warning(warning: &Warning) -> Option<Cause> {
         "FailedCreatePodSandBox" => "FailedCreatePodSandBox",
         _ => return None,
     };
-    Some(Cause { reason, message: shortened(&warning.message) })
+    Some(Cause { reason, message: truncated(&warning.message) })
 }
 
-fn of_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
+fn from_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
     let status = pod.status.as_ref()?;
     if pod.metadata.deletion_timestamp.is_some() || is_ready(pod) {
         return None;
@@ -68,13 +68,13 @@ fn of_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
     let init = status.init_container_statuses.iter().flatten();
     let mut containers = init.chain(status.container_statuses.iter().flatten());
     let cause = containers
-        .find_map(|container| of_container(container, now))
+        .find_map(|container| from_container(container, now))
         .or_else(|| unschedulable(pod))
         .or_else(|| evicted(pod))?;
     Some(Cause { message: format!("pod {}: {}", pod.name_any(), cause.message), ..cause })
 }
 
-/// Whether a pod takes requests.
+/// Whether a pod is ready.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
@@ -90,7 +90,7 @@ fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, &'a str, &'a str
 fn unschedulable(pod: &Pod) -> Option<Cause> {
     let (status, reason, message) = condition(pod, "PodScheduled")?;
     let is_so = status == "False" && reason == "Unschedulable";
-    is_so.then(|| Cause { reason: "Unschedulable", message: shortened(message) })
+    is_so.then(|| Cause { reason: "Unschedulable", message: truncated(message) })
 }
 
 fn evicted(pod: &Pod) -> Option<Cause> {
@@ -99,19 +99,19 @@ fn evicted(pod: &Pod) -> Option<Cause> {
     let failed = status.phase.as_deref() == Some("Failed");
     failed.then(|| Cause {
         reason: "PodFailed",
-        message: format!("{reason}: {}", shortened(message)),
+        message: format!("{reason}: {}", truncated(message)),
     })
 }
 
-fn of_container(container: &ContainerStatus, now: Timestamp) -> Option<Cause> {
+fn from_container(container: &ContainerStatus, now: Timestamp) -> Option<Cause> {
     let state = container.state.as_ref()?;
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let failed = match state {
         ContainerState { waiting: Some(waiting), .. } => {
             let message = waiting.message.as_deref().unwrap_or_default();
-            let waits = waits_for(container, waiting.reason.as_deref(), message);
-            if waits.is_some() {
-                return waits;
+            let cause = from_waiting(container, waiting.reason.as_deref(), message);
+            if cause.is_some() {
+                return cause;
             }
             last
         }
@@ -119,15 +119,15 @@ fn of_container(container: &ContainerStatus, now: Timestamp) -> Option<Cause> {
         ContainerState { running: Some(running), .. } => {
             let since = running.started_at.as_ref().map_or(now, |at| at.0);
             let ran = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-            last.filter(|_| ran < RESTARTED)
+            last.filter(|_| ran < RECENT_RESTART)
         }
         ContainerState { .. } => last,
     };
-    failed.filter(|failed| failed.exit_code != 0).map(|failed| crashed(&container.name, failed))
+    failed.filter(|failed| failed.exit_code != 0).map(|failed| from_exit(&container.name, failed))
 }
 
-/// What the kubelet says of a container that it can't start.
-fn waits_for(container: &ContainerStatus, reason: Option<&str>, message: &str) -> Option<Cause> {
+/// The cause of a container that the kubelet cannot start.
+fn from_waiting(container: &ContainerStatus, reason: Option<&str>, message: &str) -> Option<Cause> {
     let (reason, what) = match reason? {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -138,36 +138,36 @@ fn waits_for(container: &ContainerStatus, reason: Option<&str>, message: &str) -
             ("ImagePullBackOff", format!("image {} can't be pulled", container.image))
         }
         "CreateContainerConfigError" => {
-            ("CreateContainerConfigError", format!("container {} can't be made", container.name))
+            ("CreateContainerConfigError", format!("container {} can't be created", container.name))
         }
         "CreateContainerError" | "RunContainerError" => {
             ("RunContainerError", format!("container {} can't be started", container.name))
         }
         _ => return None,
     };
-    // The kubelet says the same with and without this, in turns.
+    // The kubelet alternates between messages with and without this prefix.
     let message = message.split_once("ErrImagePull: ").map_or(message, |(_, message)| message);
-    Some(Cause { reason, message: format!("{what}: {}", shortened(message)) })
+    Some(Cause { reason, message: format!("{what}: {}", truncated(message)) })
 }
 
-fn crashed(container: &str, failed: &ContainerStateTerminated) -> Cause {
+fn from_exit(container: &str, failed: &ContainerStateTerminated) -> Cause {
     if failed.reason.as_deref() == Some("OOMKilled") {
-        let message = format!("container {container} needed more memory than its limit");
+        let message = format!("container {container} exceeded its memory limit");
         return Cause { reason: "OOMKilled", message };
     }
     let code = failed.exit_code;
-    let why = failed.message.as_deref().and_then(last_words).unwrap_or("its log says why");
-    let message = format!("container {container} exited with {code}: {}", shortened(why));
+    let why = failed.message.as_deref().and_then(failure_line).unwrap_or("see its log");
+    let message = format!("container {container} exited with {code}: {}", truncated(why));
     Cause { reason: "CrashLoopBackOff", message }
 }
 
-/// Of the end of a log: what the app says of its own end, or else the last line.
-fn last_words(log: &str) -> Option<&str> {
+/// The line of a log that explains the exit: the app's own error, or else the last line.
+fn failure_line(log: &str) -> Option<&str> {
     let mut lines = log.lines().map(str::trim).rev().filter(|line| !line.is_empty());
     let own = lines.clone().find_map(|line| line.strip_prefix("flashsale-app: "));
     own.or_else(|| lines.find(|line| !line.starts_with("note: ")))
 }
 
-fn shortened(message: &str) -> String {
-    message.trim().chars().take(LONGEST_MESSAGE).collect()
+fn truncated(message: &str) -> String {
+    message.trim().chars().take(MAX_MESSAGE_CHARS).collect()
 }

@@ -1,70 +1,69 @@
-//! Whether the database is still the one that the stock was put into. A database without the sale's
-//! orders must never be sold from, nor get the whole stock once more, unless a person says so.
+//! Whether the database is still the seeded one. A database without the sale's orders must neither serve the sale nor
+//! be seeded again, unless a user accepts the loss.
 
-use super::figures::DatabaseReport;
+use super::app_client::DatabaseReport;
 use super::seed::Seed;
 use crate::crd::DatabaseStatus;
 
-/// Annotation of a sale: the id of the database whose loss is accepted.
+/// Annotation of a sale: id of the database whose loss is accepted.
 pub const ACCEPT_LOSS: &str = "flashsale.dev/accept-data-loss";
 
-/// What is known of the database.
+/// Identity of the current database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
-    /// The one that was seeded; `None`: that is yet to be known.
+pub enum DatabaseIdentity {
+    /// The seeded database; `None`: not known yet.
     Known(Option<DatabaseStatus>),
-    /// Another than was seeded, at the same address.
+    /// A different database at the same address.
     Lost {
-        /// The one that was seeded.
+        /// The seeded database.
         seeded: Option<DatabaseStatus>,
-        /// The id of the other; absent: it has no tables.
+        /// Id of the current database; absent: it has no tables.
         found: Option<String>,
     },
 }
 
-/// What decides on it.
+/// Inputs of [`identify`].
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// What was known until now.
+pub struct Inputs<'a> {
+    /// The seeded database according to the status.
     pub previous: Option<&'a DatabaseStatus>,
-    /// Hash of the address that the Secret has now.
+    /// Hash of the current address in the Secret.
     pub address: &'a str,
     /// The value of [`ACCEPT_LOSS`].
     pub accepted: Option<&'a str>,
-    /// Whether the stock is in place.
+    /// State of the seed Job.
     pub seed: &'a Seed,
-    /// Whether all replicas that answer use this address.
+    /// Whether all serving replicas use this address.
     pub rolled_out: bool,
-    /// What the app says, if it could be asked and is of a version that does.
+    /// The app's report; absent without a response, or if the version of the app does not report it.
     pub report: Option<&'a DatabaseReport>,
 }
 
-/// The database by what was seen of it.
+/// Compares the reported database with the seeded one.
 #[must_use]
-pub fn judge(facts: Facts<'_>) -> Database {
-    let previous = facts.previous.cloned();
-    let Some(report) = facts.report.filter(|_| facts.rolled_out) else {
-        return Database::Known(previous);
+pub fn identify(inputs: Inputs<'_>) -> DatabaseIdentity {
+    let previous = inputs.previous.cloned();
+    let Some(report) = inputs.report.filter(|_| inputs.rolled_out) else {
+        return DatabaseIdentity::Known(previous);
     };
-    if let Some(seeded) = expected(facts.previous, facts.address, facts.accepted) {
+    if let Some(seeded) = expected(inputs.previous, inputs.address, inputs.accepted) {
         return if report.id.as_ref() == Some(&seeded.id) {
-            Database::Known(previous)
+            DatabaseIdentity::Known(previous)
         } else {
-            Database::Lost { seeded: previous, found: report.id.clone() }
+            DatabaseIdentity::Lost { seeded: previous, found: report.id.clone() }
         };
     }
     match &report.id {
-        _ if *facts.seed != Seed::Done => Database::Known(previous),
-        None => Database::Lost { seeded: None, found: None },
+        _ if *inputs.seed != Seed::Done => DatabaseIdentity::Known(previous),
+        None => DatabaseIdentity::Lost { seeded: None, found: None },
         Some(id) => {
-            let address = facts.address.to_owned();
-            Database::Known(Some(DatabaseStatus { address, id: id.clone() }))
+            let address = inputs.address.to_owned();
+            DatabaseIdentity::Known(Some(DatabaseStatus { address, id: id.clone() }))
         }
     }
 }
 
-/// The database that must be there: the one that was seeded, as long as the Secret has its address
-/// and its loss is not accepted.
+/// The required database: the seeded one, unless the address in the Secret has changed or the loss is accepted.
 #[must_use]
 pub fn expected<'a>(
     seeded: Option<&'a DatabaseStatus>,

@@ -1,4 +1,4 @@
-//! Step 1: reads what the sale refers to and what already exists. Decides nothing.
+//! Step 1: reads the objects that the sale references and its existing parts. Makes no decisions.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,37 +18,37 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::build::names;
-use super::ownership::{Found, FoundParts, Owner};
+use super::names;
+use super::ownership::{ExistingPart, ExistingParts, Owner};
 use crate::crd::FlashSale;
 
 /// Keys and values of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
 
-/// What was found in the sale's namespace.
+/// Objects found in the sale's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct References {
-    /// Signing key and administrator.
+    /// Secret with signing key and administrator.
     pub auth: Option<SecretData>,
-    /// Password of the Redis nodes.
+    /// Secret with the password of the Redis nodes.
     pub redis: Option<SecretData>,
-    /// Connection URI of the database.
+    /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
-    /// Whether the sale's own database, or its volume, is there: it keeps its first password.
+    /// Whether the sale's own database or its volume exists. The database keeps its first password.
     pub database_exists: bool,
-    /// Replicas the app has now: with an autoscaler, the number is not ours to change.
+    /// Current replicas of the app. With an autoscaler, the operator does not change the number.
     pub app_replicas: Option<i32>,
-    /// The uid of the sale's autoscaler, if there is one, wanted or not.
+    /// Uid of the sale's autoscaler if it exists, declared or not.
     pub autoscaler: Option<String>,
-    /// Redis nodes and the sale's own database, as far as this sale has created them before.
+    /// Existing StatefulSets of this sale: Redis nodes and its own database.
     pub stateful_sets: Vec<StatefulSet>,
-    /// All seed Jobs of the sale, of this and of earlier stock.
+    /// All seed Jobs of the sale, including those of earlier stock.
     pub seed_jobs: Vec<Job>,
-    /// The objects that have the names of the sale's parts.
-    pub parts: FoundParts,
+    /// Existing objects with the names of the sale's parts.
+    pub parts: ExistingParts,
 }
 
-/// A reference could not be read.
+/// An object could not be read.
 #[derive(Debug, Error)]
 #[error("cannot read {what}")]
 pub struct Error {
@@ -56,16 +56,17 @@ pub struct Error {
     source: kube::Error,
 }
 
-/// Reads everything the later steps need to know.
+/// Reads all inputs of the later steps.
 ///
 /// # Errors
-/// When the API server cannot be asked; an absent object is not an error.
+/// When a request to the API server fails. An absent object is no error.
 pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References, Error> {
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
-    let auth = from.get::<Secret>(&names::auth_secret(&name, spec)).await?;
+    let auth = from.get::<Secret>(&names::auth_secret(&name, spec.declared_auth_secret())).await?;
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
-    let database = from.get::<Secret>(&names::database_secret(&name, spec)).await?;
+    let database =
+        from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
@@ -76,16 +77,16 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
-    parts.0.extend(app.iter().map(|app| Found::new(sale, app)));
-    // One that the sale does not want is nobody's concern.
+    parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
+    // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
-    parts.0.extend(wanted.map(|autoscaler| Found::new(sale, autoscaler)));
-    // Secrets are read, never changed: they may be anybody's, but not those of an earlier sale.
-    // Neither may the stock of its seed Jobs count as seeded.
+    parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
+    // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
+    // must not count as seeded stock.
     let secrets = [&auth, &redis, &database].into_iter().flatten();
     let of_earlier = secrets
-        .map(|secret| Found::new(sale, secret))
-        .chain(seed_jobs.iter().map(|job| Found::new(sale, job)))
+        .map(|secret| ExistingPart::new(sale, secret))
+        .chain(seed_jobs.iter().map(|job| ExistingPart::new(sale, job)))
         .filter(|found| *found.owner() == Owner::EarlierSale);
     parts.0.extend(of_earlier);
 
@@ -138,35 +139,39 @@ impl Namespace<'_> {
         api.get_metadata_opt(name).await.map_err(failed)
     }
 
-    /// The parts with a fixed name that nothing else is read of.
-    async fn parts(&self, sale: &FlashSale, sets: &[Set]) -> Result<FoundParts, Error> {
+    /// Metadata of the other parts with fixed names.
+    async fn parts(
+        &self,
+        sale: &FlashSale,
+        sets: &[DeclaredStatefulSet],
+    ) -> Result<ExistingParts, Error> {
         let name = sale.name_any();
         let (redis, database) = (names::redis(&name), names::database(&name));
-        let found = Collected { from: self, sale };
+        let finder = PartFinder { from: self, sale };
         let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
         if sale.spec.database.secret_ref.is_none() {
             services.push(database);
         }
-        let sets = sets.iter().map(|set| found.stateful_set(set));
+        let sets = sets.iter().map(|set| finder.stateful_set(set));
         let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
         let (catalog, services, budgets, sets) = try_join!(
-            found.all::<ConfigMap>(&catalog),
-            found.all::<Service>(&services),
-            found.all::<PodDisruptionBudget>(&budgets),
+            finder.all::<ConfigMap>(&catalog),
+            finder.all::<Service>(&services),
+            finder.all::<PodDisruptionBudget>(&budgets),
             try_join_all(sets),
         )?;
-        Ok(FoundParts([catalog, services, budgets, sets.concat()].concat()))
+        Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
     }
 
-    /// Those that the sale wants.
-    async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<Set>, Error> {
+    /// StatefulSets that the sale declares.
+    async fn stateful_sets(&self, sale: &FlashSale) -> Result<Vec<DeclaredStatefulSet>, Error> {
         let name = sale.name_any();
         let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
         if sale.spec.database.secret_ref.is_none() {
             wanted.push((names::database(&name), 1));
         }
         let find = async |(name, pods): (String, i32)| {
-            Ok(Set { found: self.get(&name).await?, name, pods })
+            Ok(DeclaredStatefulSet { found: self.get(&name).await?, name, pods })
         };
         try_join_all(wanted.into_iter().map(find)).await
     }
@@ -179,22 +184,22 @@ impl Namespace<'_> {
     }
 }
 
-/// A `StatefulSet` of the sale, which may be there.
-struct Set {
+/// A declared `StatefulSet` and the existing one.
+struct DeclaredStatefulSet {
     name: String,
     pods: i32,
     found: Option<StatefulSet>,
 }
 
-/// Looks for the sale's parts.
+/// Reads metadata of a sale's parts.
 #[derive(Clone, Copy)]
-struct Collected<'a> {
+struct PartFinder<'a> {
     from: &'a Namespace<'a>,
     sale: &'a FlashSale,
 }
 
-impl Collected<'_> {
-    async fn all<K>(self, names: &[String]) -> Result<Vec<Found>, Error>
+impl PartFinder<'_> {
+    async fn all<K>(self, names: &[String]) -> Result<Vec<ExistingPart>, Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -202,19 +207,22 @@ impl Collected<'_> {
             + DeserializeOwned,
     {
         let found = try_join_all(names.iter().map(|name| self.from.metadata::<K>(name))).await?;
-        Ok(found.iter().flatten().map(|object| Found::new(self.sale, object)).collect())
+        Ok(found.iter().flatten().map(|object| ExistingPart::new(self.sale, object)).collect())
     }
 
-    /// A `StatefulSet`; without one, the volumes that a new one would take over and delete with the
-    /// sale.
-    async fn stateful_set(self, set: &Set) -> Result<Vec<Found>, Error> {
+    /// The `StatefulSet`; without one, the volume claims that a new one would adopt and delete with the sale.
+    async fn stateful_set(self, set: &DeclaredStatefulSet) -> Result<Vec<ExistingPart>, Error> {
         if let Some(found) = &set.found {
-            return Ok(vec![Found::new(self.sale, found)]);
+            return Ok(vec![ExistingPart::new(self.sale, found)]);
         }
         let claims: Vec<String> =
             (0..set.pods).map(|pod| names::volume_claim(&set.name, pod)).collect();
         let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
         let claims = try_join_all(claims).await?;
-        Ok(claims.iter().flatten().map(|it| Found::volume(self.sale, &it.metadata)).collect())
+        Ok(claims
+            .iter()
+            .flatten()
+            .map(|it| ExistingPart::volume(self.sale, &it.metadata))
+            .collect())
     }
 }

@@ -1,6 +1,5 @@
-//! Between steps 4 and 5: what is known of a sale beside the objects that were applied. The app is
-//! asked each time; pods and events only while something is not as it shall be, so that nothing of
-//! them is watched.
+//! Between steps 4 and 5: observations in addition to the applied objects. The app's report is read in each
+//! reconcile; pods and events are listed only while the sale is not ready, so they need no watch.
 
 use std::fmt::Debug;
 
@@ -13,22 +12,22 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::build::names::{self, Component};
+use super::app_client::SaleReport;
 use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
-use super::figures::Report;
-use crate::context::Context;
+use super::context::Context;
+use super::names::{self, Component};
 
-/// What was seen beside the objects that were applied.
+/// Observations in addition to the applied objects.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// What the app says of the sale, if it could be asked.
-    pub report: Option<Report>,
-    /// All pods of the sale; empty while all is as it shall be.
+    /// The app's report; absent without a response.
+    pub report: Option<SaleReport>,
+    /// All pods of the sale; empty while the sale is ready.
     pub pods: Vec<Pod>,
-    /// Warnings about what has no pod, or about a pod whose status says nothing.
+    /// Warning events about parts without pods and about pending pods.
     pub warnings: Vec<Warning>,
-    /// Why replicas that run take no requests, in their own words.
+    /// Reasons why running replicas are not ready, in their own words.
     pub unready: Vec<String>,
 }
 
@@ -41,18 +40,18 @@ pub struct Error {
 }
 
 impl Observed {
-    /// Why pods of a part do not run.
+    /// The cause of a part's outage.
     #[must_use]
     pub fn cause(&self, component: Component, now: Timestamp) -> Option<Cause> {
         cause::find(component, &self.pods, &self.warnings, now)
     }
 }
 
-/// Looks for the causes: pods, events, and what replicas that are not ready say.
+/// Observes the causes: pods, events, and readiness reasons of replicas.
 ///
 /// # Errors
-/// When the API server can't be asked.
-pub async fn causes(
+/// When a request to the API server fails.
+pub async fn observe_causes(
     context: &Context,
     namespace: &str,
     name: &str,
@@ -62,7 +61,7 @@ pub async fn causes(
     let of_sale = ListParams::default().labels(&names::sale_selector(name));
     observed.pods = list::<Pod>(context, namespace, &of_sale).await?;
     observed.warnings.clear();
-    for (component, kind, object) in mute(resources, &observed.pods) {
+    for (component, kind, object) in without_status(resources, &observed.pods) {
         let about = format!("regarding.kind={kind},regarding.name={object},type=Warning");
         let about = ListParams::default().fields(&about);
         let mut events = list::<Event>(context, namespace, &about).await?;
@@ -79,7 +78,7 @@ pub async fn causes(
     });
     let ip = unready.and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
     observed.unready = match ip {
-        Some(ip) => context.figures.unready(&ip).await,
+        Some(ip) => context.app.unready_reasons(&ip).await,
         None => Vec::new(),
     };
     Ok(())
@@ -103,24 +102,24 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
     series.or_else(|| event.deprecated_last_timestamp.as_ref().map(|time| time.0)).or(first)
 }
 
-/// Objects whose own status does not say what is wrong, so that the events about them must.
-fn mute(
+/// Objects whose status has no cause, so events must provide it.
+fn without_status(
     resources: &KubernetesResources<Applied>,
     pods: &[Pod],
 ) -> Vec<(Component, &'static str, String)> {
-    let mut mute = Vec::new();
+    let mut without_status = Vec::new();
     let sets = [(Component::Redis, Some(&resources.redis))];
     let sets = sets.into_iter().chain([(Component::Database, resources.database.as_ref())]);
     for (component, set) in sets.filter_map(|(component, set)| Some((component, set?))) {
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
         let there = pods.iter().filter(|pod| component.has(pod)).count();
         if there < usize::try_from(wanted).unwrap_or_default() {
-            mute.push((component, "StatefulSet", set.name_any()));
+            without_status.push((component, "StatefulSet", set.name_any()));
         }
     }
     let seeded = resources.seed.status.as_ref().is_some_and(|job| job.completion_time.is_some());
     if !seeded && !pods.iter().any(|pod| Component::Seed.has(pod)) {
-        mute.push((Component::Seed, "Job", resources.seed.name_any()));
+        without_status.push((Component::Seed, "Job", resources.seed.name_any()));
     }
     for component in [Component::Redis, Component::Database, Component::Seed, Component::App] {
         let pending = |pod: &&Pod| {
@@ -128,10 +127,14 @@ fn mute(
             component.has(pod) && phase == Some("Pending")
         };
         let Some(pod) = pods.iter().find(pending) else { continue };
-        mute.push((component, "Pod", pod.name_any()));
+        without_status.push((component, "Pod", pod.name_any()));
         if matches!(component, Component::Redis | Component::Database) {
-            mute.push((component, "PersistentVolumeClaim", format!("data-{}", pod.name_any())));
+            without_status.push((
+                component,
+                "PersistentVolumeClaim",
+                format!("data-{}", pod.name_any()),
+            ));
         }
     }
-    mute
+    without_status
 }

@@ -1,7 +1,7 @@
-//! Whose the objects are that have the names of a sale's parts. Takes no client and no clock.
+//! Ownership of the objects that have the names of a sale's parts. Takes no client and no clock.
 //!
-//! A part is the sale's if the sale controls it, by uid. Any other object of that name was made by
-//! somebody else: it is neither changed, nor deleted with the sale.
+//! The sale owns a part if the part's controller reference has the sale's uid. Any other object with that name is
+//! neither changed nor deleted with the sale.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use super::build::names;
-use super::validate::NotReady;
+use super::names;
+use super::not_ready::NotReady;
 use crate::crd::FlashSale;
 
-/// The condition's reason where a part's name belongs to another object.
+/// Reason of the condition when another object has the name of a part.
 pub const NAME_TAKEN: &str = "NameTaken";
-/// Objects of others are not watched, so a taken name is looked for.
+/// Foreign objects are not watched, so a taken name is polled.
 const TAKEN_RETRY: Duration = Duration::from_secs(10);
-/// How long the garbage collector usually takes.
+/// The usual duration of a garbage collection.
 const LEFTOVER_RETRY: Duration = Duration::from_secs(1);
 
-/// The owner of an object, as this sale sees it.
+/// The owner of an object from the point of view of a sale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// The sale itself.
     ThisSale,
-    /// A sale of the same name that was deleted: the garbage collector has yet to remove the object.
+    /// A deleted sale with the same name; the garbage collector has not removed the object yet.
     EarlierSale,
-    /// Kind and name of another controller; absent: the object has none.
+    /// Kind and name of another controller; absent: the object has no controller.
     Other(Option<String>),
 }
 
@@ -55,17 +55,17 @@ fn is_sale(owner: &OwnerReference) -> bool {
     owner.kind == FlashSale::kind(&()) && group == Some(&*FlashSale::group(&()))
 }
 
-/// An object that has the name of a part.
+/// An existing object with the name of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ExistingPart {
     kind: Cow<'static, str>,
     name: String,
     uid: String,
     owner: Owner,
 }
 
-impl Found {
-    /// An object, and whose it is.
+impl ExistingPart {
+    /// The object with its owner.
     pub fn new<K: Resource<DynamicType = ()>>(sale: &FlashSale, object: &K) -> Self {
         Self {
             kind: K::kind(&()),
@@ -75,8 +75,8 @@ impl Found {
         }
     }
 
-    /// A volume that a `StatefulSet` of the sale would take over. The `StatefulSet` is its owner, and
-    /// may be away (deleted with `--cascade=orphan`); the labels stay.
+    /// A volume claim that a `StatefulSet` of the sale would adopt. The claim's owner is the `StatefulSet`, which may
+    /// have been deleted with `--cascade=orphan`, so ownership follows the labels.
     #[must_use]
     pub fn volume(sale: &FlashSale, metadata: &ObjectMeta) -> Self {
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
@@ -96,41 +96,41 @@ impl Found {
         }
     }
 
-    /// Whose it is.
+    /// The owner of the object.
     #[must_use]
     pub const fn owner(&self) -> &Owner {
         &self.owner
     }
 }
 
-/// The objects that have the names of a sale's parts.
+/// Existing objects with the names of a sale's parts.
 #[derive(Clone, Debug, Default)]
-pub struct FoundParts(pub Vec<Found>);
+pub struct ExistingParts(pub Vec<ExistingPart>);
 
-impl FoundParts {
-    /// The uid of a part that exists; absent: there is no such object.
+impl ExistingParts {
+    /// The uid of a part; absent: the object does not exist.
     #[must_use]
     pub fn uid<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|found| found.kind == K::kind(&()) && found.name == name);
         found.map(|found| found.uid.as_str())
     }
 
-    /// Whether every object is the sale's own.
+    /// Checks that the sale owns every object.
     ///
     /// # Errors
-    /// [`NotReady`] when one belongs to somebody else, or to an earlier sale of this name.
+    /// [`NotReady`] when an object belongs to another owner, or to an earlier sale with this name.
     pub fn check(&self) -> Result<(), NotReady> {
         let others = self.0.iter().filter(|found| matches!(found.owner, Owner::Other(_)));
-        let others: Vec<&Found> = others.collect();
+        let others: Vec<&ExistingPart> = others.collect();
         if !others.is_empty() {
-            return Err(taken(&others));
+            return Err(name_taken(&others));
         }
-        // Its volumes and passwords must not become those of the new sale.
+        // The new sale must not reuse its volumes and passwords.
         match self.0.iter().find(|found| found.owner == Owner::EarlierSale) {
-            Some(Found { kind, name, .. }) => Err(NotReady {
+            Some(ExistingPart { kind, name, .. }) => Err(NotReady {
                 reason: "EarlierSaleLeaving",
                 message: format!(
-                    "{kind} {name} of an earlier sale of this name is yet to be removed"
+                    "{kind} {name} of an earlier sale with this name is still being deleted"
                 ),
                 requeue_after: Some(LEFTOVER_RETRY),
             }),
@@ -139,10 +139,10 @@ impl FoundParts {
     }
 }
 
-/// Why a sale can't have its parts: objects of others have their names.
+/// The condition of a sale whose part names are taken by other objects.
 #[must_use]
-pub fn taken(others: &[&Found]) -> NotReady {
-    let name = |found: &&Found| {
+pub fn name_taken(others: &[&ExistingPart]) -> NotReady {
+    let name = |found: &&ExistingPart| {
         let owner = match &found.owner {
             Owner::Other(Some(controller)) => controller.as_str(),
             _ => "none",
@@ -153,8 +153,8 @@ pub fn taken(others: &[&Found]) -> NotReady {
     NotReady {
         reason: NAME_TAKEN,
         message: format!(
-            "the sale needs a name that another object has: {objects}; it was left as it is. \
-             Delete it, or give the sale another name"
+            "another object has the name of a part of this sale: {objects}; it is left unchanged. \
+             Delete it, or rename the sale"
         ),
         requeue_after: Some(TAKEN_RETRY),
     }

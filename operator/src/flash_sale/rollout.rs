@@ -1,24 +1,25 @@
-//! Whether the pods are those that are declared, and which of the others still sell.
+//! Progress of rolling updates, and old replicas that still sell.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::build::names::Component;
+use super::names::Component;
+use crate::crd::RedisStatus;
 
-/// How far a change of a workload has come.
+/// Progress of a rolling update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rollout {
-    /// Pods as they are declared.
+    /// Updated pods.
     pub updated: i32,
-    /// Pods that there shall be.
+    /// Desired pods.
     pub wanted: i32,
-    /// Whether there are no others; pods that are still ending are not counted by Kubernetes.
+    /// Whether only updated pods remain. Kubernetes does not count terminating pods.
     pub done: bool,
 }
 
-/// Of the app.
+/// Rolling update of the app.
 #[must_use]
 pub fn of_app(app: &Deployment) -> Rollout {
     let wanted = app.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
@@ -29,7 +30,7 @@ pub fn of_app(app: &Deployment) -> Rollout {
     Rollout { updated: if seen { updated } else { 0 }, wanted, done }
 }
 
-/// Of Redis nodes or of the database.
+/// Rolling update of Redis nodes or of the database.
 #[must_use]
 pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
     let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
@@ -43,15 +44,15 @@ fn generation<K: kube::Resource>(workload: &K) -> i64 {
     workload.meta().generation.unwrap_or_default()
 }
 
-/// A replica that is ending: it may have requests under way, and connections that are open.
+/// A terminating replica, which may still have requests in flight and open connections.
 #[must_use]
-pub fn ending(pods: &[Pod]) -> Option<&Pod> {
+pub fn terminating(pods: &[Pod]) -> Option<&Pod> {
     pods.iter().find(|pod| {
         Component::App.has(pod) && runs(pod) && pod.metadata.deletion_timestamp.is_some()
     })
 }
 
-/// A replica that sells at `now` by the times it was started with, whatever is declared since.
+/// A replica that sells at `now` according to the times in its own environment.
 #[must_use]
 pub fn selling(pods: &[Pod], now: Timestamp) -> Option<&Pod> {
     pods.iter().find(|pod| {
@@ -72,9 +73,23 @@ fn time(pod: &Pod, name: &str) -> Option<Timestamp> {
     variable.value.as_deref()?.parse().ok()
 }
 
-/// A pod for a message.
+/// A pod with its node, for a message.
 #[must_use]
-pub fn named(pod: &Pod) -> String {
+pub fn describe(pod: &Pod) -> String {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     node.map_or_else(|| pod.name_any(), |node| format!("{} on node {node}", pod.name_any()))
+}
+
+/// The Redis nodes for the status.
+#[must_use]
+pub fn redis_status(nodes: &StatefulSet) -> RedisStatus {
+    let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    let status = nodes.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas).unwrap_or_default();
+    RedisStatus {
+        ready,
+        nodes: wanted,
+        quorum: ready > wanted / 2,
+        summary: format!("{ready}/{wanted}"),
+    }
 }

@@ -1,29 +1,29 @@
-//! What the values of a sale's Secrets must be. The app would refuse them too, but only at its
-//! start, and in the words of its environment.
+//! Validation of the values in a sale's Secrets. The app validates them too, but only at its start, and names
+//! environment variables instead of Secret keys.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::dereference::SecretData;
-use super::validate::NotReady;
+use super::not_ready::NotReady;
 
-/// Secrets are not watched, so one that is wrong is looked at again.
+/// Secrets are not watched, so an invalid one is polled.
 const RETRY: Duration = Duration::from_secs(5);
-/// Of a signing key, as RFC 7518 asks for with HS256.
+/// Minimum length of a signing key, as RFC 7518 requires for HS256.
 const KEY_BYTES: usize = 32;
 
 /// Checks signing keys, administrator and identity provider.
 ///
 /// # Errors
-/// The first key whose value can't be used.
+/// The first key with an invalid value.
 pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     let invalid = |key: &str, rule: &str| Err(invalid(secret, key, rule));
     for key in ["jwt-secret", "jwt-secret-accepted"] {
         if value(data, key).is_some_and(|value| value.len() < KEY_BYTES) {
             return invalid(
                 key,
-                "must have at least 32 bytes; make one with: openssl rand -hex 32",
+                "must have at least 32 bytes; generate one with: openssl rand -hex 32",
             );
         }
     }
@@ -35,12 +35,12 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     } else if let Some(key) =
         ["jwks-issuer", "jwks-audience"].into_iter().find(|key| value(data, key).is_some())
     {
-        return invalid(key, "needs jwks.json, the provider's public keys");
+        return invalid(key, "requires jwks.json, the provider's public keys");
     }
     let (id, password) = (value(data, "admin-id"), value(data, "admin-password"));
     match (id.map(String::from_utf8_lossy), password.map(String::from_utf8_lossy)) {
-        (Some(_), None) => invalid("admin-password", "is needed with admin-id"),
-        (None, Some(_)) => invalid("admin-id", "is needed with admin-password"),
+        (Some(_), None) => invalid("admin-password", "is required with admin-id"),
+        (None, Some(_)) => invalid("admin-id", "is required with admin-password"),
         (Some(id), Some(_)) if !is_account_id(&id) => {
             invalid("admin-id", "must be 1 to 64 letters, digits, '.', '_', '-' or '@'")
         }
@@ -54,7 +54,7 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
 /// Checks the connection URI of a database.
 ///
 /// # Errors
-/// When it names no PostgreSQL.
+/// When the URI is not that of a `PostgreSQL`.
 pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotReady> {
     let uri = value(data, key).unwrap_or_default();
     if uri.starts_with(b"postgres://") || uri.starts_with(b"postgresql://") {
@@ -63,7 +63,7 @@ pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotRe
     Err(invalid(secret, key, "must be postgres://user:password@host:port/database"))
 }
 
-/// A line end that an editor left is no part of a value; an empty one counts as absent.
+/// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.
 fn value<'a>(data: &'a SecretData, key: &str) -> Option<&'a [u8]> {
     let value = data.get(key)?.0.trim_ascii_end();
     (!value.is_empty()).then_some(value)

@@ -1,4 +1,4 @@
-//! What the seed Jobs say: whether the declared stock is in place, and what to do about old Jobs.
+//! State of the seed Job: whether the declared stock is seeded, and which Jobs are obsolete.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use kube::ResourceExt;
 
-use super::build::TEMPLATE_CHECKSUM;
+use super::names::TEMPLATE_CHECKSUM;
 
-/// A failed seed is tried again after this long: a database may have come up since.
+/// Delay of a retry after a failed seed Job.
 const RETRY_FAILED: Duration = Duration::from_mins(1);
 
-/// Whether the stock is in place.
+/// State of the seed Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seed {
-    /// The Job that puts it there is yet to finish.
+    /// The Job has not finished.
     Running,
-    /// It is.
+    /// The stock is seeded.
     Done,
-    /// The Job gave up.
+    /// The Job failed.
     Failed {
-        /// In the Job's words.
+        /// Message of the Job.
         message: String,
-        /// How long until it is worth another try; zero: now.
+        /// Time until the retry; zero: now.
         retry_after: Duration,
     },
 }
 
-/// What `job` says at `now`.
+/// State of `job` at `now`.
 #[must_use]
 pub fn state(job: &Job, now: Timestamp) -> Seed {
     if is_true(job, "Complete").is_some() {
@@ -49,16 +49,15 @@ fn is_true<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
     conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
-/// Whether `found` is to do what `wanted` does, in another way (another image, other resources), and
-/// has not done it. A Job can't be changed, so its pods would keep what was wrong.
+/// Whether `found` is unfinished and has another template than `wanted`, such as another image or other resources. A
+/// Job is immutable, so its pods would keep the old template.
 #[must_use]
 pub fn is_outdated(found: &Job, wanted: &Job) -> bool {
     let template = |job: &Job| job.annotations().get(TEMPLATE_CHECKSUM).cloned();
     is_true(found, "Complete").is_none() && template(found) != template(wanted)
 }
 
-/// Jobs that are no longer needed: those of earlier stock, once `current` exists, and `current`
-/// itself when it failed long enough ago.
+/// Obsolete Jobs: those of earlier stock, and `current` itself if its retry is due.
 pub fn obsolete<'a>(
     jobs: &'a [Job],
     current: &'a Job,

@@ -1,5 +1,5 @@
-//! A sale that the operator can't read: it was accepted by another definition than this operator's. Its
-//! parts stay as they are; a condition, an event and a metric say so.
+//! A sale that the operator cannot read, because another version's CRD accepted it. Its parts stay unchanged; a
+//! condition, an event and a metric report it.
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -10,37 +10,39 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::Error;
-use super::apply::FIELD_MANAGER;
-use super::update_status::condition::READY;
-use crate::context::Context;
-use crate::controller::watched::Watched;
+use super::context::Context;
+use super::names::FIELD_MANAGER;
+use crate::crd::condition::READY;
 use crate::crd::{FlashSale, Phase};
+use crate::error_chain::error_chain;
+use crate::watched::Watched;
 
 /// Reason of the condition and of the event.
 pub const REASON: &str = "Unreadable";
 
-/// Says that `invalid` can't be read, once for each generation.
+/// Reports that `invalid` cannot be read, once per generation.
 ///
 /// # Errors
-/// When the API server can't be asked.
-pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action, Error> {
+/// When a request to the API server fails.
+pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action, kube::Error> {
     let metadata = &invalid.metadata;
     let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
         // Not from an API server.
         return Ok(Action::await_change());
     };
-    let message =
-        format!("{}; nothing of this sale is changed until the field is corrected", invalid.error);
+    let message = format!(
+        "{}; the operator leaves this sale unchanged until the field is corrected",
+        invalid.error
+    );
     let sales: Api<Watched<FlashSale>> = Api::namespaced(context.client.clone(), namespace);
-    let Some(sale) = sales.get_opt(name).await.map_err(Error::UpdateStatus)? else {
+    let Some(sale) = sales.get_opt(name).await? else {
         return Ok(Action::await_change());
     };
     let status = status(&sale, &message, Timestamp::now());
     if sale.object.get("status") == Some(&status) {
         return Ok(Action::await_change());
     }
-    warn!(namespace, name, "a sale can't be read: {message}");
+    warn!(namespace, name, "cannot read the sale: {message}");
     let patch = Patch::Apply(json!({
         "apiVersion": FlashSale::api_version(&()),
         "kind": FlashSale::kind(&()),
@@ -49,17 +51,17 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
     }));
     let params = PatchParams::apply(FIELD_MANAGER).force();
     if let Err(error) = sales.patch_status(name, &params, &patch).await {
-        // The event says it all the same.
-        warn!(namespace, name, error = crate::error_chain(&error), "no condition says so");
+        // The event still reports it.
+        warn!(namespace, name, error = error_chain(&error), "cannot update the status");
     }
     let reference = sale.object_ref(&());
     if let Err(error) = context.publish(REASON, EventType::Warning, message, &reference).await {
-        warn!(error = crate::error_chain(&error), "event not recorded");
+        warn!(error = error_chain(&error), "cannot record the event");
     }
     Ok(Action::await_change())
 }
 
-/// The status of a sale that can't be read: as it was, but not `Ready`.
+/// The previous status with `Ready` set to False.
 fn status(sale: &Watched<FlashSale>, message: &str, now: Timestamp) -> Value {
     let generation = sale.meta().generation.unwrap_or_default();
     let mut status = sale.object.get("status").cloned().unwrap_or_else(|| json!({}));

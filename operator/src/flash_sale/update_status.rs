@@ -1,62 +1,25 @@
-//! Step 5: says what was seen. A status is made from applied objects only, and is sent only if it
-//! differs from the last one.
+//! Step 5: computes the status from applied objects only, and sends it only if it differs from the previous one.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::apply::FIELD_MANAGER;
-use super::build::{Applied, DATABASE_CHECKSUM, KubernetesResources, names};
-use super::database::{self, Database};
-use super::figures::sorted;
-use super::findings::{self, Findings};
+use super::app_client::sorted_by_id;
+use super::build::{Applied, KubernetesResources};
+use super::conditions::{self, Conditions};
+use super::database::{self, DatabaseIdentity};
+use super::names::{self, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
-use super::phase::{Facts, Progress, phase};
-use super::rollout;
+use super::outcome::Outcome;
+use super::phase::{Inputs, Progress, phase};
+use super::rollout::{self, redis_status};
 use super::seed::Seed;
-use super::validate::NotReady;
-use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, RedisStatus, Totals};
 
-/// How a pass ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Before anything was applied.
-    Waiting(NotReady),
-    /// The API server did not take objects as they are, and one of them was not there before.
-    Refused(Vec<String>),
-    /// With all objects in place.
-    Applied {
-        /// As the API server answered.
-        resources: Box<KubernetesResources<Applied>>,
-        /// Whether the stock is in place.
-        seed: Seed,
-        /// What was seen beside the objects.
-        observed: Box<Observed>,
-        /// Changes of objects that the API server did not take; the objects are as they were.
-        refusals: Vec<String>,
-    },
-}
+use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, Totals, condition};
 
-/// Types of conditions, in the order in which they are shown.
-pub mod condition {
-    /// All Redis nodes are ready.
-    pub const REDIS_READY: &str = "RedisReady";
-    /// The database is there.
-    pub const DATABASE_READY: &str = "DatabaseReady";
-    /// The declared stock is in place.
-    pub const STOCK_SEEDED: &str = "StockSeeded";
-    /// As many replicas as declared take purchases.
-    pub const APP_AVAILABLE: &str = "AppAvailable";
-    /// All of the above.
-    pub const READY: &str = "Ready";
-
-    /// The parts, each after what it depends on: the first that is away is the cause of the rest.
-    pub const PARTS: [&str; 4] = [REDIS_READY, DATABASE_READY, STOCK_SEEDED, APP_AVAILABLE];
-}
-
-/// The status after a pass that ended with `outcome` at `now`.
+/// The status after a reconcile with `outcome` at `now`.
 #[must_use]
 pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleStatus {
     let previous = sale.status.clone().unwrap_or_default();
@@ -70,30 +33,30 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         )),
         ..previous.clone()
     };
-    let findings = match outcome {
+    let conditions = match outcome {
         Outcome::Waiting(why) => {
-            Findings::only_ready(why.reason, why.message.clone(), Progress::Waiting)
+            Conditions::only_ready(why.reason, why.message.clone(), Progress::Waiting)
         }
         Outcome::Refused(refusals) => {
-            Findings::only_ready("ChangeRefused", refusals.join("; "), Progress::Blocked)
+            Conditions::only_ready("ChangeRefused", refusals.join("; "), Progress::Blocked)
         }
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.redis = Some(redis_status(&resources.redis));
             status.app = Some(app_status(&resources.app));
             let database = database(sale, resources, seed, observed);
             match (&database, &observed.report) {
-                // What was sold before is worth more than that nothing is there now.
-                (Database::Lost { .. }, _) => {}
-                (Database::Known(known), report) => {
+                // The last counts before the loss stay in the status.
+                (DatabaseIdentity::Lost { .. }, _) => {}
+                (DatabaseIdentity::Known(known), report) => {
                     status.database.clone_from(known);
-                    if let Some(report) = report.as_ref().filter(|it| !it.database_away) {
-                        status.products = sorted(report.products.clone());
+                    if let Some(report) = report.as_ref().filter(|it| !it.database_unavailable) {
+                        status.products = sorted_by_id(report.products.clone());
                         status.totals = Some(total(&status.products));
                     }
                 }
             }
             let same_generation = previous.observed_generation == status.observed_generation;
-            let facts = findings::Facts {
+            let inputs = conditions::Inputs {
                 resources,
                 seed,
                 database: &database,
@@ -102,45 +65,45 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 previous: if same_generation { &previous.conditions } else { &[] },
                 now,
             };
-            Findings::of(&facts).refused(refusals)
+            Conditions::of(&inputs).with_refusals(refusals)
         }
     };
     let selling = match outcome {
         Outcome::Applied { observed, .. } => rollout::selling(&observed.pods, now).is_some(),
         Outcome::Waiting(_) | Outcome::Refused(_) => false,
     };
-    let facts = Facts {
+    let inputs = Inputs {
         previous: sale.status.as_ref().map(|status| status.phase),
-        progress: findings.progress(),
+        progress: conditions.progress(),
         totals: status.totals,
         selling,
     };
-    status.phase = phase(&sale.spec, facts, now);
+    status.phase = phase(&sale.spec, inputs, now);
     status.conditions =
-        findings.into_conditions(&previous.conditions, status.observed_generation, now);
+        conditions.into_conditions(&previous.conditions, status.observed_generation, now);
     status
 }
 
-/// Whether the database is the one that was seeded.
+/// Compares the database with the seeded one.
 fn database(
     sale: &FlashSale,
     resources: &KubernetesResources<Applied>,
     seed: &Seed,
     observed: &Observed,
-) -> Database {
+) -> DatabaseIdentity {
     let address = resources.seed.annotations().get(DATABASE_CHECKSUM);
-    database::judge(database::Facts {
+    database::identify(database::Inputs {
         previous: sale.status.as_ref().and_then(|status| status.database.as_ref()),
         address: address.map(String::as_str).unwrap_or_default(),
         accepted: sale.annotations().get(database::ACCEPT_LOSS).map(String::as_str),
         seed,
         rolled_out: rollout::of_app(&resources.app).done
-            && rollout::ending(&observed.pods).is_none(),
+            && rollout::terminating(&observed.pods).is_none(),
         report: observed.report.as_ref().and_then(|report| report.database.as_ref()),
     })
 }
 
-/// Whether `status` says nothing new of a sale that is as it shall be: no cause has to be looked for.
+/// Whether the sale was and is ready in an unchanged phase, so that no causes have to be observed.
 #[must_use]
 pub fn is_settled(sale: &FlashSale, status: &FlashSaleStatus) -> bool {
     let generation = sale.metadata.generation;
@@ -154,18 +117,6 @@ pub fn is_settled(sale: &FlashSale, status: &FlashSaleStatus) -> bool {
     };
     let before = sale.status.as_ref();
     ready(status) && before.is_some_and(|before| ready(before) && before.phase == status.phase)
-}
-
-pub(super) fn redis_status(nodes: &StatefulSet) -> RedisStatus {
-    let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
-    let status = nodes.status.as_ref();
-    let ready = status.and_then(|status| status.ready_replicas).unwrap_or_default();
-    RedisStatus {
-        ready,
-        nodes: wanted,
-        quorum: ready > wanted / 2,
-        summary: format!("{ready}/{wanted}"),
-    }
 }
 
 fn app_status(app: &Deployment) -> AppStatus {
@@ -183,10 +134,10 @@ fn total(products: &[ProductStatus]) -> Totals {
     }
 }
 
-/// Sends `status` if it differs from what the sale has; answers whether it did.
+/// Sends `status` if it differs from the current one; returns whether it did.
 ///
 /// # Errors
-/// When the API server does not take it. A sale that is gone meanwhile is no error.
+/// When the API server refuses it. A sale that was deleted in the meantime is no error.
 pub async fn update(
     client: &Client,
     sale: &FlashSale,
@@ -200,7 +151,7 @@ pub async fn update(
     let patch = Patch::Apply(json!({
         "apiVersion": FlashSale::api_version(&()),
         "kind": FlashSale::kind(&()),
-        // A new sale of the same name must not get this status.
+        // A new sale with the same name must not get this status.
         "metadata": { "uid": sale.metadata.uid },
         "status": status,
     }));

@@ -1,32 +1,22 @@
-//! Step 2: turns the spec and what it refers to into a sale that can be built, or says what is
-//! missing. Takes no client and no clock.
+//! Step 2: validates the spec and its references. The result is a sale that can be built, or the reason to wait.
+//! Takes no client and no clock.
 //!
-//! What the API server refuses by itself (schema and CEL rules) is not checked again.
+//! Rules that the API server enforces (schema and CEL) are not checked again.
 
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use super::build::names;
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
+use super::names;
+use super::not_ready::NotReady;
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
 
-/// Why a sale can't go on, and when to look again. Becomes a condition and a requeue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotReady {
-    /// `CamelCase`, one of a fixed set.
-    pub reason: &'static str,
-    /// What is missing and what to do about it.
-    pub message: String,
-    /// Absent: only a change of the sale helps.
-    pub requeue_after: Option<Duration>,
-}
-
-/// Secrets are not watched (the operator may not list them), so a missing one is looked for.
+/// Secrets are not watched (the operator has no right to list them), so a missing one is polled.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
 
 /// A sale that can be built.
@@ -34,11 +24,11 @@ const SECRET_RETRY: Duration = Duration::from_secs(5);
 pub struct ValidatedSale {
     /// Name of the sale and of its app.
     pub name: String,
-    /// Where all parts live.
+    /// Namespace of all parts.
     pub namespace: String,
-    /// What makes the garbage collector remove the parts with the sale.
+    /// Owner reference of the parts: the garbage collector deletes them with the sale.
     pub owner: OwnerReference,
-    /// As declared, defaults filled in.
+    /// The spec with defaults.
     pub spec: FlashSaleSpec,
     /// Images after defaulting.
     pub images: Images,
@@ -48,11 +38,11 @@ pub struct ValidatedSale {
     pub redis_auth: Credentials,
     /// Connection URI of the database.
     pub database: Credentials,
-    /// Replicas the app has now, if an autoscaler decides on them.
+    /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
-    /// The database that the stock was put into.
+    /// The seeded database.
     pub seeded: Option<DatabaseStatus>,
-    /// The id of the database whose loss is accepted.
+    /// Id of the database whose loss is accepted.
     pub accepted_loss: Option<String>,
 }
 
@@ -63,23 +53,23 @@ pub struct Images {
     pub app: String,
     /// A Redis node.
     pub redis: String,
-    /// The sale's own database; absent if it is external.
+    /// Image of the sale's own database; absent if the database is external.
     pub postgres: Option<String>,
 }
 
-/// A Secret that pods read.
+/// A Secret that the pods use.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// The Secret.
     pub secret: String,
-    /// Absent: yet to be generated.
+    /// The Secret's data; absent: it is generated.
     pub data: Option<SecretData>,
 }
 
-/// Checks what only the operator can see.
+/// Validates the sale against its references.
 ///
 /// # Errors
-/// [`NotReady`] when something outside the sale's own parts is missing.
+/// [`NotReady`] when something outside the sale's own parts is missing or invalid.
 pub fn validate(
     sale: &FlashSale,
     references: References,
@@ -102,15 +92,20 @@ pub fn validate(
             .transpose()?,
     };
 
-    let auth = Credentials { secret: names::auth_secret(&name, &spec), data: references.auth };
+    let auth = Credentials {
+        secret: names::auth_secret(&name, spec.declared_auth_secret()),
+        data: references.auth,
+    };
     auth.check(spec.auth.is_some(), &["jwt-secret"])?;
     if let Some(data) = &auth.data {
         secrets::check_auth(&auth.secret, data)?;
     }
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
-    let database =
-        Credentials { secret: names::database_secret(&name, &spec), data: references.database };
+    let database = Credentials {
+        secret: names::database_secret(&name, spec.declared_database_secret()),
+        data: references.database,
+    };
     match &spec.database.secret_ref {
         Some(external) => {
             database.check(true, &[&external.key])?;
@@ -118,7 +113,7 @@ pub fn validate(
                 secrets::check_uri(&database.secret, &external.key, data)?;
             }
         }
-        // A database keeps the password it was created with; a new Secret would lock the app out.
+        // A database keeps its first password, so a regenerated Secret would lock the app out.
         None => database
             .check(references.database_exists, &["uri", "username", "password", "database"])?,
     }
@@ -154,13 +149,13 @@ fn image(
 }
 
 impl Credentials {
-    /// Whether the Secret has this key, which it need not.
+    /// Whether the Secret has this optional key.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.data.as_ref().is_some_and(|data| data.contains_key(key))
     }
 
-    /// Whether the Secret is there, where it `must_exist`, and holds `keys`.
+    /// Checks that the Secret has `keys`, and exists if it `must_exist`.
     fn check(&self, must_exist: bool, keys: &[&str]) -> Result<(), NotReady> {
         let secret = &self.secret;
         let Some(data) = &self.data else {

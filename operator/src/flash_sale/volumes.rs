@@ -1,6 +1,6 @@
-//! Storage that was declared anew. A `StatefulSet` keeps the volumes that it was made for, so it is made
-//! anew as well, as long as none of them exists: a storage class that nobody provides, or a size that
-//! nobody has, can be corrected. Volumes that exist are never given up.
+//! Changed storage declarations. The volume claim templates of a `StatefulSet` are immutable, so the operator recreates
+//! the `StatefulSet` as long as none of its volumes exists. A wrong storage class or size can thus be corrected.
+//! Existing volumes are never deleted.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec};
@@ -10,12 +10,12 @@ use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 
 use super::build::{KubernetesResources, Prepared};
-use super::validate::NotReady;
+use super::not_ready::NotReady;
 
-/// How long the garbage collector usually takes.
+/// The usual duration of a garbage collection.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The volumes could not be looked up, or the `StatefulSet` not be deleted.
+/// A request for volume claims or for deletion of the `StatefulSet` failed.
 #[derive(Debug, Error)]
 #[error("cannot replace StatefulSet {name}")]
 pub struct Error {
@@ -23,11 +23,11 @@ pub struct Error {
     source: kube::Error,
 }
 
-/// Deletes each of `existing` whose volumes were declared anew and do not exist yet; then the sale waits
-/// until it is gone. One whose volumes exist is left to the API server, which refuses the change.
+/// Deletes each `StatefulSet` of `existing` whose storage declaration changed and whose volumes do not exist yet. The
+/// sale then waits for the deletion. If volumes exist, the API server refuses the change in `apply`.
 ///
 /// # Errors
-/// When the API server can't be asked.
+/// When a request to the API server fails.
 pub async fn replace(
     client: &Client,
     namespace: &str,
@@ -41,7 +41,7 @@ pub async fn replace(
         let failed = |source| Error { name: name.clone(), source };
         let leaving = found.metadata.deletion_timestamp.is_some();
         if !leaving {
-            // A set without volumes has none to replace.
+            // A StatefulSet without volume claim templates has no storage to replace.
             if storage(found).is_none() || storage(found) == storage(declared) {
                 continue;
             }
@@ -49,7 +49,7 @@ pub async fn replace(
                 continue;
             }
             let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
-            // This one, and not another that has come in its place since.
+            // Not a StatefulSet that was created in the meantime.
             let this = Preconditions { uid: found.uid(), resource_version: None };
             let params = DeleteParams::foreground().preconditions(this);
             let deleted = sets.delete(&name, &params).await;
@@ -57,14 +57,14 @@ pub async fn replace(
         }
         replaced = Some(NotReady {
             reason: "ReplacingVolumes",
-            message: format!("StatefulSet {name} is made anew with the storage declared now"),
+            message: format!("StatefulSet {name} is being recreated with the declared storage"),
             requeue_after: Some(RETRY),
         });
     }
     Ok(replaced)
 }
 
-/// Whether a claim of the set has a volume.
+/// Whether a claim of the `StatefulSet` is bound to a volume.
 async fn any_exists(
     client: &Client,
     namespace: &str,
@@ -89,7 +89,7 @@ fn gone(error: kube::Error) -> Result<(), kube::Error> {
     }
 }
 
-/// Class and size that the set asks for.
+/// Storage class and size that the `StatefulSet` requests.
 fn storage(set: &StatefulSet) -> Option<(Option<&String>, Option<&Quantity>)> {
     let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
     let PersistentVolumeClaimSpec { storage_class_name, resources, .. } = claim.spec.as_ref()?;

@@ -78,7 +78,7 @@ fn secrets(sale: &FlashSale) -> References {
 /// What differs between the case and what the operator makes of the sale.
 fn differences(sale: &FlashSale, case: &Case) -> Vec<String> {
     let valid = validate(sale, secrets(sale), &images()).unwrap();
-    let built = build(&valid, &Passwords::draw()).unwrap();
+    let built = build(&valid, &Passwords::generate()).unwrap();
     let pod = built.app.spec.and_then(|app| app.template.spec).unwrap();
     let env = pod.containers[0].env.clone().unwrap();
     let made = |name: &str| env.iter().find(|it| it.name == name).and_then(|it| it.value.clone());

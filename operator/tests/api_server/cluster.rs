@@ -119,8 +119,8 @@ where
     api.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// One pass over the sale as it is now.
-pub async fn pass(operator: &Operator, client: &Client, namespace: &str) -> Action {
+/// Reconciles the sale once in its current state.
+pub async fn reconcile_once(operator: &Operator, client: &Client, namespace: &str) -> Action {
     let api: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
     let sale = api.get(NAME).await.unwrap();
     reconcile(Arc::new(DeserializeGuard(Ok(sale))), operator.context.clone()).await.unwrap()

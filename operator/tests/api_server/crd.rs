@@ -1,4 +1,4 @@
-//! What the API server itself refuses, and how it says so.
+//! Values that the API server itself refuses, and its messages.
 
 use flashsale_operator::crd::FlashSale;
 use kube::api::{DynamicObject, PostParams};
@@ -25,7 +25,7 @@ fn set(sale: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-/// Every sale must be refused, with a message that holds all its fragments. New sales are created
+/// Every sale must be refused with a message that contains all its fragments. New sales are created
 /// (what `kubectl apply` does), for later ones it is a server-side apply.
 async fn assert_refused(client: &Client, namespace: &str, cases: Vec<(Value, &[&str])>) {
     let api: Api<DynamicObject> =
@@ -158,7 +158,7 @@ async fn the_rule_stands_in_the_message_where_a_pattern_says_little() {
         ),
         (
             with("endsAt", json!("2026-11-28T00:00:00+26:00")),
-            &["spec.endsAt", "endsAt must be a time by RFC 3339", "its offset below 24:00"],
+            &["spec.endsAt", "endsAt must be an RFC 3339 time", "an offset below 24:00"],
         ),
         (
             with("products/0/name", json!("Console\n")),

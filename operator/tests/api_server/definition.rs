@@ -2,7 +2,7 @@
 
 use flashsale_operator::controller::{Scope, wait_for_crd};
 use flashsale_operator::crd::{FlashSale, Phase, custom_resource_definition};
-use flashsale_operator::flash_sale::build::names::MANAGED_BY;
+use flashsale_operator::flash_sale::names::MANAGED_BY;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{

@@ -20,13 +20,13 @@ const LEASE: &str = "flashsale-operator-leader";
 async fn the_next_one_takes_over_when_the_lease_is_released() {
     let (client, namespace) = namespace("lease").await;
     let lease = LeaseName { namespace, name: "shop".to_owned() };
-    let seek = |who: &str| Leadership::seek(client.clone(), lease.clone(), who.to_owned());
+    let seek = |who: &str| Leadership::start(client.clone(), lease.clone(), who.to_owned());
     let mut first = seek("first").await.unwrap();
-    tokio::time::timeout(DEADLINE, first.until(true)).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, first.wait_until(true)).await.unwrap().unwrap();
     let mut second = seek("second").await.unwrap();
-    tokio::time::timeout(DEADLINE, second.until(false)).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, second.wait_until(false)).await.unwrap().unwrap();
     first.release().await.unwrap();
-    tokio::time::timeout(DEADLINE, second.until(true)).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, second.wait_until(true)).await.unwrap().unwrap();
     second.release().await.unwrap();
 }
 

@@ -1,8 +1,8 @@
 //! What happens to a sale whose parts can't start, whose data are lost, and whose spec is corrected.
 
 use flashsale_operator::crd::{FlashSale, Phase, ProductStatus};
+use flashsale_operator::flash_sale::app_client::DatabaseReport;
 use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
-use flashsale_operator::flash_sale::figures::DatabaseReport;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    NAME, app_is_rolled_out, condition, everything_runs, pass, report, seed_completes,
+    NAME, app_is_rolled_out, condition, everything_runs, reconcile_once, report, seed_completes,
 };
 use crate::support::{Operator, apply, minimal, namespace};
 
@@ -71,7 +71,7 @@ async fn a_seed_with_a_wrong_image_is_made_again_when_the_image_is_corrected() {
     let mut declared = minimal(NAME);
     declared["spec"]["app"] = json!({ "image": "app:typo" });
     apply(&client, &namespace, &declared).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let wrong = seed(&client, &namespace).await;
     let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } });
     let status = json!({ "phase": "Pending", "containerStatuses": [{
@@ -79,18 +79,18 @@ async fn a_seed_with_a_wrong_image_is_made_again_when_the_image_is_corrected() {
         "state": waiting,
     }] });
     pod(&client, &namespace, "seed", &json!([]), status).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "StockSeeded"), ("False", "ImagePullBackOff"));
     assert!(message(&said, "StockSeeded").contains("image app:typo can't be pulled: not found"));
 
     declared["spec"]["app"] = json!({ "image": "app:right" });
     apply(&client, &namespace, &declared).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let right = seed(&client, &namespace).await;
     assert_ne!(wrong.uid(), right.uid());
     assert_eq!((image(&wrong), image(&right)), (Some("app:typo"), Some("app:right")));
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(seed(&client, &namespace).await.uid(), right.uid(), "once");
 }
 
@@ -99,9 +99,9 @@ async fn another_password_in_the_secret_is_seeded() {
     let (client, namespace) = namespace("seed-admin").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let first = seed(&client, &namespace).await.name_any();
     assert_eq!(condition(&sale(&client, &namespace).await, "Ready"), ("True", "AllReady"));
 
@@ -110,14 +110,14 @@ async fn another_password_in_the_secret_is_seeded() {
     let another = ByteString(b"another password".to_vec());
     secret.data.as_mut().unwrap().insert("admin-password".to_owned(), another);
     secrets.replace("black-friday-auth", &PostParams::default(), &secret).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(condition(&sale(&client, &namespace).await, "StockSeeded"), ("False", "Seeding"));
     let second = seed_completes(&client, &namespace, &first).await;
 
-    // Gone and made again: another password once more, and that is said.
+    // Deleted and created again: the password changes, and an event reports it.
     secrets.delete("black-friday-auth", &DeleteParams::default()).await.unwrap();
-    pass(&operator, &client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let names = jobs.list(&ListParams::default()).await.unwrap().items;
     let names: Vec<String> = names.iter().map(ResourceExt::name_any).collect();
@@ -133,9 +133,9 @@ async fn one_refused_object_stops_no_other() {
     let (client, namespace) = namespace("go-on").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let seed_before = seed(&client, &namespace).await.name_any();
 
     // A set's Service is fixed when it is made: the API server refuses another.
@@ -153,7 +153,7 @@ async fn one_refused_object_stops_no_other() {
     raised["spec"]["products"][0]["stock"] = json!(150);
     raised["spec"]["app"] = json!({ "image": "app:next" });
     apply(&client, &namespace, &raised).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "Ready"), ("False", "ChangeRefused"));
     assert!(message(&said, "Ready").contains("StatefulSet black-friday-redis was refused"));
@@ -166,7 +166,7 @@ async fn one_refused_object_stops_no_other() {
     assert_eq!(app.containers[0].image.as_deref(), Some("app:next"));
     seed_completes(&client, &namespace, &seed_before).await;
     app_is_rolled_out(&client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "StockSeeded"), ("True", "Seeded"));
     assert_eq!(condition(&said, "Ready"), ("False", "ChangeRefused"));
@@ -178,7 +178,7 @@ async fn a_quota_and_a_bad_secret_are_named_at_once() {
     let (client, namespace) = namespace("causes").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
 
     // Sets have no condition for it, only events.
     let exceeded = "pods \"black-friday-redis-3\" is forbidden: exceeded quota: pods=3";
@@ -201,7 +201,7 @@ async fn a_quota_and_a_bad_secret_are_named_at_once() {
         "message": "exceeded quota: compute",
     }] });
     report(&apps, NAME, failure).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "RedisReady"), ("False", "FailedCreate"));
     assert!(message(&said, "RedisReady").contains(exceeded), "{}", message(&said, "RedisReady"));
@@ -214,7 +214,7 @@ async fn a_quota_and_a_bad_secret_are_named_at_once() {
     secret.data.as_mut().unwrap().insert("jwks.json".to_owned(), ByteString(b"{".to_vec()));
     secrets.replace("black-friday-auth", &PostParams::default(), &secret).await.unwrap();
     let before = apps.get(NAME).await.unwrap().metadata.generation;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "Ready"), ("False", "SecretInvalid"));
     assert!(message(&said, "Ready").starts_with("Secret black-friday-auth: jwks.json "));
@@ -226,16 +226,16 @@ async fn a_sale_ends_and_is_ready_when_the_last_old_replica_is_gone() {
     let (client, namespace) = namespace("ends").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(phase(&sale(&client, &namespace).await), Phase::Open);
     pod(&client, &namespace, "app", &json!([]), json!({ "phase": "Running" })).await;
 
     let mut ended = minimal(NAME);
     ended["spec"]["endsAt"] = json!("2026-11-01T00:00:00Z");
     apply(&client, &namespace, &ended).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(phase(&said), Phase::Open, "it sells still");
     assert_eq!(condition(&said, "Ready"), ("False", "RollingOut"));
@@ -246,13 +246,13 @@ async fn a_sale_ends_and_is_ready_when_the_last_old_replica_is_gone() {
     pods.delete("black-friday-app-x", &DeleteParams::default()).await.unwrap();
     let pod = pods.get("black-friday-app-x").await.unwrap();
     assert!(pod.metadata.deletion_timestamp.is_some(), "no kubelet confirms it here");
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!((phase(&said), condition(&said, "Ready").0), (Phase::Open, "False"));
     assert!(message(&said, "Ready").contains("pod black-friday-app-x on node n1"));
 
     pods.delete("black-friday-app-x", &DeleteParams::default().grace_period(0)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!((phase(&said), condition(&said, "Ready").0), (Phase::Ended, "True"));
 }
@@ -262,27 +262,27 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     let (client, namespace) = namespace("lost").await;
     let operator = Operator::idle().await;
     let database = |id: Option<&str>| {
-        *operator.figures.1.lock().unwrap() = Some(DatabaseReport { id: id.map(str::to_owned) });
+        *operator.app.1.lock().unwrap() = Some(DatabaseReport { id: id.map(str::to_owned) });
     };
     let counts = |sold| {
         let id = "1".to_owned();
         vec![ProductStatus { id, stock: 100, sold, remaining: 100 - sold }]
     };
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
-    *operator.figures.0.lock().unwrap() = Some(counts(40));
+    *operator.app.0.lock().unwrap() = Some(counts(40));
     database(Some("first"));
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(said.status.as_ref().unwrap().database.as_ref().unwrap().id, "first");
     assert_eq!(phase(&said), Phase::Open);
     let first = seed(&client, &namespace).await.name_any();
 
-    *operator.figures.0.lock().unwrap() = Some(Vec::new());
+    *operator.app.0.lock().unwrap() = Some(Vec::new());
     for id in [None, Some("second")] {
         database(id);
-        pass(&operator, &client, &namespace).await;
+        reconcile_once(&operator, &client, &namespace).await;
         let said = sale(&client, &namespace).await;
         assert_eq!(phase(&said), Phase::Degraded);
         assert_eq!(condition(&said, "DatabaseReady"), ("False", "DataLost"));
@@ -294,15 +294,15 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let accept = Patch::Merge(json!({ "metadata": { "annotations": { ACCEPT_LOSS: "first" } } }));
     sales.patch(NAME, &PatchParams::default(), &accept).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     seed_completes(&client, &namespace, &first).await;
-    *operator.figures.0.lock().unwrap() = Some(counts(0));
-    pass(&operator, &client, &namespace).await;
+    *operator.app.0.lock().unwrap() = Some(counts(0));
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!((phase(&said), condition(&said, "Ready").0), (Phase::Open, "True"));
     assert_eq!(said.status.unwrap().database.unwrap().id, "second");
     database(Some("third"));
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "DatabaseReady"), ("False", "DataLost"), "accepted once");
 }
@@ -324,15 +324,15 @@ async fn another_database_behind_the_secret_is_seeded() {
     };
     uri("postgres://a:b@db/shop").await;
     apply(&client, &namespace, &declared).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     crate::cluster::pods_are_ready(&client, &namespace, "black-friday-redis", 5).await;
     app_is_rolled_out(&client, &namespace).await;
     let first = seed_completes(&client, &namespace, "").await;
     uri("postgres://a:rotated@db/shop").await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(seed(&client, &namespace).await.name_any(), first, "the same database");
     uri("postgres://a:rotated@another/shop").await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let second = seed_completes(&client, &namespace, &first).await;
     assert_ne!(first, second);
 }

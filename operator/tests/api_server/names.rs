@@ -7,7 +7,7 @@ use flashsale_operator::flash_sale::apply::{self, Existing};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
 use flashsale_operator::flash_sale::dereference::dereference;
-use flashsale_operator::flash_sale::ownership::FoundParts;
+use flashsale_operator::flash_sale::ownership::ExistingParts;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -20,10 +20,10 @@ use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, in_phase, owned, pass};
+use crate::cluster::{NAME, condition, in_phase, owned, reconcile_once};
 use crate::support::{Operator, apply, eventually, minimal, namespace, wait_for};
 
-/// An object of somebody else, and the API to look at it.
+/// An object of another owner, and the API to read it.
 async fn create(client: &Client, namespace: &str, object: Value) -> (Api<DynamicObject>, String) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();
@@ -115,7 +115,7 @@ async fn a_name_that_another_object_has_is_not_taken_over() {
             "resources": { "requests": { "cpu": "1" } },
         });
         apply(&client, &namespace, &sale).await.unwrap();
-        let action = pass(&operator, &client, &namespace).await;
+        let action = reconcile_once(&operator, &client, &namespace).await;
         assert_eq!(action, Action::requeue(Duration::from_secs(10)), "{what}");
         let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
         let sale = sales.get(NAME).await.unwrap();
@@ -137,8 +137,8 @@ async fn a_taken_name_is_reported_once_and_the_sale_goes_on_when_it_is_free() {
     let (services, _) = create(&client, &namespace, service).await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let event = eventually("an event", async || {
         events.list(&ListParams::default()).await.unwrap().items.into_iter().next()
@@ -149,7 +149,7 @@ async fn a_taken_name_is_reported_once_and_the_sale_goes_on_when_it_is_free() {
     assert!(event.series.is_none(), "reported once");
 
     services.delete(NAME, &DeleteParams::default()).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     wait_for(&sales, NAME, in_phase(Phase::Provisioning)).await;
 }
@@ -184,7 +184,7 @@ async fn an_object_that_appears_after_the_look_is_not_taken_over() {
     });
     let (catalogs, name) = create(&client, &namespace, catalog).await;
     let before = catalogs.get(&name).await.unwrap();
-    let nothing = Existing { sale: &sale, parts: FoundParts::default(), autoscaler: None };
+    let nothing = Existing { sale: &sale, parts: ExistingParts::default(), autoscaler: None };
     let error = stopped(&client, &namespace, resources, &nothing).await;
     assert!(matches!(error, apply::Error::Api { .. }), "{error:?}");
     assert_eq!(catalogs.get(&name).await.unwrap(), before);
@@ -195,7 +195,7 @@ async fn an_object_that_took_the_place_of_a_part_is_not_taken_over() {
     let (client, namespace) = namespace("replaced").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
     let references = dereference(&client, &sale).await.unwrap();
@@ -221,8 +221,8 @@ async fn a_job_of_another_is_neither_the_seed_nor_deleted() {
     let (client, namespace) = namespace("taken-job").await;
     let operator = Operator::idle().await;
     let sale = apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    // The Secrets that its name depends on are made by the first pass.
-    pass(&operator, &client, &namespace).await;
+    // The Secrets that its name depends on are created by the first reconcile.
+    reconcile_once(&operator, &client, &namespace).await;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let own = jobs.list(&ListParams::default()).await.unwrap().items.remove(0);
     let seed = own.name_any();
@@ -238,7 +238,7 @@ async fn a_job_of_another_is_neither_the_seed_nor_deleted() {
         });
         create(&client, &namespace, job).await;
     }
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let after = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&after, "Ready"), ("False", "NameTaken"));
@@ -247,7 +247,7 @@ async fn a_job_of_another_is_neither_the_seed_nor_deleted() {
     assert!(message.contains(&format!("Job {seed} (owner: none)")), "{message}");
 
     jobs.delete(&seed, &DeleteParams::background()).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(sale.uid(), sales.get(NAME).await.unwrap().uid());
     let owner = jobs.get(&seed).await.unwrap().owner_references()[0].uid.clone();
     assert_eq!(Some(owner), sale.uid());
@@ -263,7 +263,7 @@ async fn an_autoscaler_of_another_is_no_concern_where_none_is_declared() {
     let before = autoscalers.get(NAME).await.unwrap();
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(autoscalers.get(NAME).await.unwrap(), before);
     assert!(!owned(&client, &namespace).await.is_empty(), "the sale has its parts");
 }
@@ -285,7 +285,7 @@ async fn a_secret_that_another_controller_owns_may_be_referred_to() {
     let mut sale = minimal(NAME);
     sale["spec"]["database"] = json!({ "secretRef": { "name": "shop-db" } });
     apply(&client, &namespace, &sale).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(sale.status.as_ref().unwrap().phase, Phase::Provisioning);
@@ -300,7 +300,7 @@ async fn what_a_sale_no_longer_declares_leaves_its_part() {
     let mut sale = minimal(NAME);
     sale["spec"]["redis"] = json!({ "resources": { "limits": { "memory": "1Gi" } } });
     apply(&client, &namespace, &sale).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     let limits = async || {
         let set = sets.get("black-friday-redis").await.unwrap();
@@ -309,6 +309,6 @@ async fn what_a_sale_no_longer_declares_leaves_its_part() {
     };
     assert!(limits().await.is_some());
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(limits().await, None);
 }

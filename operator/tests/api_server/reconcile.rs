@@ -18,7 +18,8 @@ use kube::{Api, Client, Resource as _, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::{
-    NAME, condition, everything_runs, in_phase, owned, pass, pods_are_ready, seed_completes,
+    NAME, condition, everything_runs, in_phase, owned, pods_are_ready, reconcile_once,
+    seed_completes,
 };
 use crate::support::{Operator, apply, eventually, minimal, namespace, wait_for};
 
@@ -29,7 +30,7 @@ async fn an_autoscaler_comes_and_goes_and_its_replicas_are_kept() {
     let mut sale = minimal(NAME);
     sale["spec"]["app"] = json!({ "replicas": 2, "autoscaling": { "maxReplicas": 6 } });
     apply(&client, &namespace, &sale).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &namespace);
     let spec = autoscalers.get(NAME).await.unwrap().spec.unwrap();
     assert_eq!((spec.min_replicas, spec.max_replicas), (Some(2), 6));
@@ -38,12 +39,12 @@ async fn an_autoscaler_comes_and_goes_and_its_replicas_are_kept() {
     let apps: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
     let five = Patch::Merge(json!({ "spec": { "replicas": 5 } }));
     apps.patch_scale(NAME, &PatchParams::default(), &five).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(apps.get(NAME).await.unwrap().spec.unwrap().replicas, Some(5));
 
     sale["spec"]["app"] = json!({ "replicas": 2 });
     apply(&client, &namespace, &sale).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     assert!(autoscalers.get_opt(NAME).await.unwrap().is_none());
     assert_eq!(apps.get(NAME).await.unwrap().spec.unwrap().replicas, Some(2));
 }
@@ -86,7 +87,7 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
     assert_eq!(parts.keys().map(String::as_str).collect::<Vec<_>>(), expected);
 
     let counts = ProductStatus { id: "1".to_owned(), stock: 100, sold: 40, remaining: 60 };
-    *operator.figures.0.lock().unwrap() = Some(vec![counts.clone()]);
+    *operator.app.0.lock().unwrap() = Some(vec![counts.clone()]);
     everything_runs(&client, &namespace).await;
     let sale = wait_for(&sales, NAME, in_phase(Phase::Open)).await;
     assert_eq!(condition(&sale, "Ready"), ("True", "AllReady"));
@@ -98,7 +99,7 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
     assert_eq!(status.url.unwrap(), "http://black-friday.open.svc:8080");
 
     let all = ProductStatus { id: "1".to_owned(), stock: 100, sold: 100, remaining: 0 };
-    *operator.figures.0.lock().unwrap() = Some(vec![all]);
+    *operator.app.0.lock().unwrap() = Some(vec![all]);
     wait_for(&sales, NAME, in_phase(Phase::SoldOut)).await;
 
     pods_are_ready(&client, &namespace, "black-friday-redis", 2).await;
@@ -158,16 +159,16 @@ async fn an_idle_sale_is_left_alone() {
 
     // Passes by hand find nothing to change, on any object.
     let by_hand = Operator::idle().await;
-    pass(&by_hand, &client, &namespace).await;
+    reconcile_once(&by_hand, &client, &namespace).await;
     let before = owned(&client, &namespace).await;
     let sale = sales.get(NAME).await.unwrap().resource_version();
     for _ in 0..3 {
-        pass(&by_hand, &client, &namespace).await;
+        reconcile_once(&by_hand, &client, &namespace).await;
     }
     assert_eq!(owned(&client, &namespace).await, before);
     assert_eq!(sales.get(NAME).await.unwrap().resource_version(), sale);
 
-    // And the running operator, which saw all of that, has no cause for a pass of its own.
+    // And the running operator, which observed all of that, has no cause to reconcile.
     let passes = operator.metrics.reconciliations("applied");
     let busy = async {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
@@ -236,7 +237,7 @@ async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     stateful_sets.create(&PostParams::default(), &unchangeable).await.unwrap();
 
-    let action = pass(&operator, &client, &namespace).await;
+    let action = reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(action, Action::requeue(Duration::from_mins(1)));
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
@@ -246,11 +247,11 @@ async fn a_refused_change_becomes_a_condition_and_no_hot_loop() {
     let conditions = &sale.status.as_ref().unwrap().conditions;
     let message = &conditions.iter().find(|it| it.type_ == "Ready").unwrap().message;
     assert!(message.contains("StatefulSet black-friday-redis was refused"), "{message}");
-    // Its storage is another than the sale's, and none of its volumes exists: it is somebody else's.
+    // Another owner's StatefulSet, with other storage than the sale's and without volumes.
     let foreign = stateful_sets.get("black-friday-redis").await.unwrap();
     assert!(foreign.metadata.deletion_timestamp.is_none());
 
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let again = sales.get(NAME).await.unwrap();
     assert_eq!(sale.resource_version(), again.resource_version());
     assert_eq!(operator.metrics.reconciliations("refused"), 2);
@@ -261,13 +262,13 @@ async fn parts_of_an_earlier_sale_are_waited_out() {
     let (client, namespace) = namespace("earlier").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     // No garbage collector runs here: the parts stay.
     sales.delete(NAME, &DeleteParams::default()).await.unwrap();
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
     let before = owned(&client, &namespace).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&sale, "Ready"), ("False", "EarlierSaleLeaving"));
     assert_eq!(owned(&client, &namespace).await, before);

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::runtime::controller::Action;
 use serde_json::json;
 
-use crate::cluster::{NAME, condition, owned, pass};
+use crate::cluster::{NAME, condition, owned, reconcile_once};
 use crate::support::{Operator, apply, minimal, namespace};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn secrets_are_generated_once() {
     let (client, namespace) = namespace("secrets").await;
     let operator = Operator::idle().await;
     apply(&client, &namespace, &minimal(NAME)).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     let names = ["black-friday-auth", "black-friday-redis", "black-friday-db"];
     let mut before = Vec::new();
@@ -28,14 +28,14 @@ async fn secrets_are_generated_once() {
     }
     assert!(before[0].data.as_ref().unwrap()["jwt-secret"].0.len() >= 32);
     assert_eq!(before[0].data.as_ref().unwrap()["admin-id"].0, b"admin");
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     for (name, before) in names.iter().zip(before) {
         assert_eq!(secrets.get(name).await.unwrap(), before);
     }
 
     // The database keeps the password it was created with: a new one would lock the app out.
     secrets.delete("black-friday-db", &DeleteParams::default()).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&sale, "Ready"), ("False", "SecretMissing"));
@@ -51,7 +51,7 @@ async fn an_external_database_is_waited_for_and_its_rotation_honoured() {
     apply(&client, &namespace, &sale).await.unwrap();
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
 
-    let action = pass(&operator, &client, &namespace).await;
+    let action = reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(action, Action::requeue(Duration::from_secs(5)));
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(sale.status.as_ref().unwrap().phase, Phase::Pending);
@@ -64,7 +64,7 @@ async fn an_external_database_is_waited_for_and_its_rotation_honoured() {
     }))
     .unwrap();
     secrets.create(&PostParams::default(), &secret).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let parts = owned(&client, &namespace).await;
     assert!(!parts.contains_key("StatefulSet black-friday-db"));
 
@@ -78,7 +78,7 @@ async fn an_external_database_is_waited_for_and_its_rotation_honoured() {
     let uri = ByteString(b"postgres://a:rotated@db/shop".to_vec());
     secret.data.as_mut().unwrap().insert("uri".to_owned(), uri);
     secrets.replace("shop-db", &PostParams::default(), &secret).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let after = template().await;
     assert_ne!(
         before["flashsale.dev/database-checksum"], after["flashsale.dev/database-checksum"],

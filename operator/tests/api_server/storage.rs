@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, pass, pods_are_ready, report};
+use crate::cluster::{NAME, condition, pods_are_ready, reconcile_once, report};
 use crate::support::{Operator, apply, minimal, namespace};
 
 const REDIS: &str = "black-friday-redis";
@@ -53,18 +53,18 @@ async fn a_storage_class_can_be_corrected_while_no_volume_exists() {
     let operator = Operator::idle().await;
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     apply(&client, &namespace, &with_class("fsat")).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     claim(&client, &namespace, REDIS, None).await;
 
     apply(&client, &namespace, &with_class("fast")).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales = Api::namespaced(client.clone(), &namespace);
     assert_eq!(condition(&sales.get(NAME).await.unwrap(), "Ready"), ("False", "ReplacingVolumes"));
     // Still leaving.
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     collect(&sets, REDIS).await;
     collect(&sets, "black-friday-db").await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     for set in sets.list(&kube::api::ListParams::default()).await.unwrap() {
         assert_eq!(class(&set).as_deref(), Some("fast"), "{}", set.name_any());
     }
@@ -76,12 +76,12 @@ async fn a_volume_that_exists_is_kept_whatever_is_declared() {
     let operator = Operator::idle().await;
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     apply(&client, &namespace, &with_class("fsat")).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     claim(&client, &namespace, REDIS, Some("pv-1")).await;
     claim(&client, &namespace, "black-friday-db", Some("pv-2")).await;
 
     apply(&client, &namespace, &with_class("fast")).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     let sales = Api::namespaced(client.clone(), &namespace);
     assert_eq!(condition(&sales.get(NAME).await.unwrap(), "Ready"), ("False", "ChangeRefused"));
     for set in sets.list(&kube::api::ListParams::default()).await.unwrap() {
@@ -96,17 +96,17 @@ async fn storage_that_is_in_use_can_t_be_declared_anew() {
     let operator = Operator::idle().await;
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
     apply(&client, &namespace, &with_class("fast")).await.unwrap();
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
     report(&sets, REDIS, json!({ "replicas": 5, "readyReplicas": 1 })).await;
     pods_are_ready(&client, &namespace, "black-friday-db", 1).await;
-    pass(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
 
     let refused = apply(&client, &namespace, &with_class("other")).await.unwrap_err().to_string();
     for rule in [
         "spec.redis.storage: Invalid value",
-        "redis.storage can't be changed any more: nodes run on the volumes",
+        "redis.storage can no longer be changed: nodes use the volumes",
         "spec.database.storage: Invalid value",
-        "database.storage can't be changed any more: the database runs on the volume",
+        "database.storage can no longer be changed: the database uses the volume",
     ] {
         assert!(refused.contains(rule), "{refused}");
     }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
-use flashsale_operator::context::Context;
 use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
-use flashsale_operator::flash_sale::figures::{DatabaseReport, Figures, Report};
+use flashsale_operator::flash_sale::app_client::{AppClient, DatabaseReport, SaleReport};
+use flashsale_operator::flash_sale::context::Context;
 use flashsale_operator::metrics::Metrics;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -290,52 +290,57 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// What an app would say, counts and database, as a test sets it.
+/// A fake app whose counts and database the test sets.
 #[derive(Default)]
-pub struct SetFigures(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
+pub struct FakeApp(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
 
-impl Figures for SetFigures {
-    fn read<'a>(&'a self, _namespace: &'a str, _sale: &'a str) -> BoxFuture<'a, Option<Report>> {
+impl AppClient for FakeApp {
+    fn sale_report<'a>(
+        &'a self,
+        _namespace: &'a str,
+        _sale: &'a str,
+    ) -> BoxFuture<'a, Option<SaleReport>> {
         let database = self.1.lock().unwrap().clone();
         let products = self.0.lock().unwrap().clone();
-        let report = products.map(|products| Report { database, products, ..Report::default() });
+        let report =
+            products.map(|products| SaleReport { database, products, ..SaleReport::default() });
         async move { report }.boxed()
     }
 }
 
-/// An operator with the chart's rights and no other; it stops when dropped.
+/// An operator with the permissions of the chart only; it stops when dropped.
 pub struct Operator {
     pub metrics: Metrics,
-    pub figures: Arc<SetFigures>,
+    pub app: Arc<FakeApp>,
     pub context: Arc<Context>,
     shutdown: CancellationToken,
 }
 
 impl Operator {
-    /// One whose steps the test calls itself.
+    /// An operator that does not run: the test calls its steps.
     pub async fn idle() -> Self {
         Self::new(operator_client().await)
     }
 
     fn new(client: Client) -> Self {
         let metrics = Metrics::new().unwrap();
-        let figures = Arc::new(SetFigures::default());
+        let app = Arc::new(FakeApp::default());
         let context = Arc::new(Context::new(
             client,
             images(),
-            figures.clone(),
+            app.clone(),
             metrics.clone(),
             "test".to_owned(),
         ));
-        Self { metrics, figures, context, shutdown: CancellationToken::new() }
+        Self { metrics, app, context, shutdown: CancellationToken::new() }
     }
 
-    /// One that runs.
+    /// A running operator.
     pub async fn start(namespace: &str) -> Self {
         Self::run(operator_client().await, Scope(Some(namespace.to_owned())))
     }
 
-    /// One that runs on another server.
+    /// A running operator on another server.
     pub fn run(client: Client, scope: Scope) -> Self {
         let operator = Self::new(client);
         let (context, shutdown) = (operator.context.clone(), operator.shutdown.clone());

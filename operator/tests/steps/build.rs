@@ -2,11 +2,10 @@
 
 use flashsale_operator::crd::{DatabaseStatus, FlashSale, FlashSaleStatus};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
-use flashsale_operator::flash_sale::build::{
-    DATABASE_CHECKSUM, KubernetesResources, Prepared, build,
-};
+use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
 use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
 use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::names::DATABASE_CHECKSUM;
 use flashsale_operator::flash_sale::seed::is_outdated;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::{Container, EnvVar};
@@ -184,7 +183,7 @@ fn secrets_are_made_only_where_there_is_none() {
         ["black-friday-redis"]
     );
     assert!(password[0].data.as_ref().unwrap()["password"].0.len() >= 32);
-    assert_ne!(format!("{:?}", Passwords::draw()), format!("{:?}", Passwords::draw()));
+    assert_ne!(format!("{:?}", Passwords::generate()), format!("{:?}", Passwords::generate()));
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Why a part is away, by what Kubernetes says of its pods, and whether replicas of before still sell.
+//! The cause of a part's outage from the status of its pods, and old replicas that still sell.
 
 use flashsale_operator::crd::{DatabaseStatus, Phase};
-use flashsale_operator::flash_sale::build::names::Component;
+use flashsale_operator::flash_sale::app_client::DatabaseReport;
 use flashsale_operator::flash_sale::cause::{self, Warning};
-use flashsale_operator::flash_sale::database::{self, Database};
-use flashsale_operator::flash_sale::figures::DatabaseReport;
-use flashsale_operator::flash_sale::phase::{Facts, Progress, phase};
+use flashsale_operator::flash_sale::database::{self, DatabaseIdentity};
+use flashsale_operator::flash_sale::names::Component;
+use flashsale_operator::flash_sale::phase::{Inputs, Progress, phase};
 use flashsale_operator::flash_sale::rollout;
 use flashsale_operator::flash_sale::seed::Seed;
 use jiff::Timestamp;
@@ -137,14 +137,14 @@ fn a_sale_has_ended_when_no_replica_sells_by_an_earlier_end() {
     assert!(!sells(replica(None, "Succeeded")) && !sells(replica(None, "Pending")));
 
     let at_end = |selling, progress| {
-        let facts = Facts { previous: Some(Phase::Open), progress, totals: None, selling };
+        let facts = Inputs { previous: Some(Phase::Open), progress, totals: None, selling };
         phase(&sale("").spec, facts, at("2026-11-28T00:00:01Z"))
     };
     assert_eq!(at_end(true, Progress::RollingOut), Phase::Open);
     assert_eq!(at_end(true, Progress::Ready), Phase::Open);
     assert_eq!(at_end(false, Progress::RollingOut), Phase::Ended);
     // The same with a start that is put off while replicas sell.
-    let facts = |selling| Facts {
+    let facts = |selling| Inputs {
         previous: Some(Phase::Open),
         progress: Progress::RollingOut,
         totals: None,
@@ -159,7 +159,7 @@ fn a_sale_has_ended_when_no_replica_sells_by_an_earlier_end() {
 fn a_database_is_the_one_that_was_seeded_or_it_is_lost() {
     let seeded = DatabaseStatus { address: "a".to_owned(), id: "first".to_owned() };
     let judge = |previous, address, accepted, seed: &Seed, id: Option<&str>| {
-        database::judge(database::Facts {
+        database::identify(database::Inputs {
             previous,
             address,
             accepted,
@@ -169,26 +169,32 @@ fn a_database_is_the_one_that_was_seeded_or_it_is_lost() {
         })
     };
     let known = |address: &str, id: &str| {
-        Database::Known(Some(DatabaseStatus { address: address.to_owned(), id: id.to_owned() }))
+        DatabaseIdentity::Known(Some(DatabaseStatus {
+            address: address.to_owned(),
+            id: id.to_owned(),
+        }))
     };
     let (done, running) = (Seed::Done, Seed::Running);
-    assert_eq!(judge(None, "a", None, &running, Some("first")), Database::Known(None));
+    assert_eq!(judge(None, "a", None, &running, Some("first")), DatabaseIdentity::Known(None));
     assert_eq!(judge(None, "a", None, &done, Some("first")), known("a", "first"));
     let now = Some(&seeded);
     assert_eq!(judge(now, "a", None, &done, Some("first")), known("a", "first"));
     for found in [None, Some("second")] {
-        let lost = Database::Lost { seeded: Some(seeded.clone()), found: found.map(str::to_owned) };
+        let lost = DatabaseIdentity::Lost {
+            seeded: Some(seeded.clone()),
+            found: found.map(str::to_owned),
+        };
         assert_eq!(judge(now, "a", None, &done, found), lost);
         assert_eq!(judge(now, "a", None, &running, found), lost, "whatever the seed does");
         assert_eq!(judge(now, "a", Some("another"), &done, found), lost);
     }
-    // Accepted, or another address: the next seed says which database it is.
+    // Accepted, or another address: the next seed identifies the database.
     assert_eq!(judge(now, "a", Some("first"), &running, None), known("a", "first"));
     assert_eq!(judge(now, "a", Some("first"), &done, Some("second")), known("a", "second"));
     assert_eq!(judge(now, "b", None, &running, Some("second")), known("a", "first"));
     assert_eq!(judge(now, "b", None, &done, Some("second")), known("b", "second"));
-    // While old replicas may answer, nobody knows which database they mean.
-    let unknown = database::judge(database::Facts {
+    // While old replicas can respond, their database is unknown.
+    let unknown = database::identify(database::Inputs {
         previous: now,
         address: "a",
         accepted: None,

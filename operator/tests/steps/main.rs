@@ -50,7 +50,7 @@ fn data(entries: &[(&str, &str)]) -> SecretData {
     entries.iter().map(entry).collect::<BTreeMap<_, _>>()
 }
 
-/// What is found on the second pass: the Secrets are there.
+/// References on the second reconcile: the Secrets exist.
 fn references() -> References {
     let auth = [
         ("jwt-secret", "a key of the tests, thirty-two bytes or more"),

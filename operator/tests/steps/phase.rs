@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flashsale_operator::crd::{Phase, Totals};
-use flashsale_operator::flash_sale::phase::{Facts, Progress, phase, until_next};
+use flashsale_operator::flash_sale::phase::{Inputs, Progress, phase, until_next_change};
 use jiff::Timestamp;
 
 use crate::sale;
@@ -18,7 +18,7 @@ const AFTER: &str = "2026-11-28T00:00:00Z";
 
 fn phase_of(previous: Option<Phase>, progress: Progress, remaining: i64, now: &str) -> Phase {
     let totals = Some(Totals { stock: 100, sold: 100 - remaining, remaining });
-    phase(&sale("").spec, Facts { previous, progress, totals, selling: false }, at(now))
+    phase(&sale("").spec, Inputs { previous, progress, totals, selling: false }, at(now))
 }
 
 #[test]
@@ -34,7 +34,10 @@ fn a_sale_that_is_ready_goes_by_the_clock_and_the_stock() {
 fn a_new_sale_is_pending_provisioning_or_failed() {
     for previous in [None, Some(Phase::Pending), Some(Phase::Provisioning), Some(Phase::Failed)] {
         assert_eq!(phase_of(previous, Progress::Waiting, 100, DURING), Phase::Pending);
-        assert_eq!(phase_of(previous, Progress::PartsAway, 100, DURING), Phase::Provisioning);
+        assert_eq!(
+            phase_of(previous, Progress::PartsUnavailable, 100, DURING),
+            Phase::Provisioning
+        );
         assert_eq!(phase_of(previous, Progress::Seeding, 100, DURING), Phase::Provisioning);
         assert_eq!(phase_of(previous, Progress::Blocked, 100, DURING), Phase::Failed);
     }
@@ -45,17 +48,17 @@ fn a_sale_that_was_ready_degrades_but_raising_stock_is_no_outage() {
     for previous in [Phase::Scheduled, Phase::Open, Phase::SoldOut, Phase::Degraded] {
         let previous = Some(previous);
         assert_eq!(phase_of(previous, Progress::Waiting, 100, DURING), Phase::Degraded);
-        assert_eq!(phase_of(previous, Progress::PartsAway, 100, DURING), Phase::Degraded);
+        assert_eq!(phase_of(previous, Progress::PartsUnavailable, 100, DURING), Phase::Degraded);
         assert_eq!(phase_of(previous, Progress::Blocked, 100, DURING), Phase::Degraded);
         assert_eq!(phase_of(previous, Progress::Seeding, 100, DURING), Phase::Open);
-        assert_eq!(phase_of(previous, Progress::PartsAway, 100, AFTER), Phase::Ended);
+        assert_eq!(phase_of(previous, Progress::PartsUnavailable, 100, AFTER), Phase::Ended);
     }
 }
 
 #[test]
 fn the_clock_says_when_to_look_again() {
     let spec = sale("").spec;
-    assert_eq!(until_next(&spec, at(BEFORE)), Some(Duration::from_secs(1)));
-    assert_eq!(until_next(&spec, at(DURING)), Some(Duration::from_hours(12)));
-    assert_eq!(until_next(&spec, at(AFTER)), None);
+    assert_eq!(until_next_change(&spec, at(BEFORE)), Some(Duration::from_secs(1)));
+    assert_eq!(until_next_change(&spec, at(DURING)), Some(Duration::from_hours(12)));
+    assert_eq!(until_next_change(&spec, at(AFTER)), None);
 }

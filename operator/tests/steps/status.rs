@@ -1,16 +1,18 @@
-//! What is said of a sale, by what the API server answered.
+//! The status of a sale, from the objects that the API server returned.
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase, ProductStatus};
+use flashsale_operator::flash_sale::app_client::SaleReport;
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{Applied, KubernetesResources, build};
-use flashsale_operator::flash_sale::figures::Report;
+use flashsale_operator::flash_sale::not_ready::NotReady;
 use flashsale_operator::flash_sale::observe::Observed;
+use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::seed::{self, Seed};
-use flashsale_operator::flash_sale::update_status::{Outcome, status};
-use flashsale_operator::flash_sale::validate::{NotReady, validate};
+use flashsale_operator::flash_sale::update_status::status;
+use flashsale_operator::flash_sale::validate::validate;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,7 +27,7 @@ fn at(time: &str) -> Timestamp {
 const NOON: &str = "2026-11-27T12:00:00Z";
 const LATER: &str = "2026-11-27T12:30:00Z";
 
-/// The parts of the fixture with so many ready.
+/// The parts of the fixture with these numbers of ready pods.
 fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Applied>> {
     let valid = validate(&sale(""), references(), &images()).unwrap();
     let mut built = build(&valid, &Passwords::fixed()).unwrap();
@@ -93,7 +95,7 @@ fn the_first_part_that_is_away_is_the_cause() {
     let status = after(None, &outcome(2, 0, 0, Seed::Running), NOON);
     let (holds, reason, message) = condition(&status, "Ready");
     assert_eq!((holds.as_str(), reason.as_str()), ("False", "NodesAway"));
-    assert_eq!(message, "2 of 5 nodes ready; 3 are needed to sell anything");
+    assert_eq!(message, "2 of 5 nodes ready; the quorum needs 3");
     assert_eq!(status.phase, Phase::Provisioning);
     let redis = status.redis.unwrap();
     assert_eq!((redis.quorum, redis.summary.as_str()), (false, "2/5"));
@@ -142,7 +144,7 @@ fn counts_stay_when_nobody_answers() {
         remaining: 100 - sold,
     };
     let products = vec![product("B", 10), product("1", 40)];
-    let report = Some(Report { products, ..Report::default() });
+    let report = Some(SaleReport { products, ..SaleReport::default() });
     let counted = Outcome::Applied {
         resources: applied(5, 1, 3),
         seed: Seed::Done,
@@ -285,13 +287,13 @@ fn a_database_that_does_not_answer_or_lets_nobody_in_is_not_ready() {
         refusals: Vec::new(),
     };
     let problem = br#"{"code": "database_unavailable", "status": 503}"#;
-    let report = Report::of_answer(503, problem);
+    let report = SaleReport::from_response(503, problem);
     let away = seen(Observed { report, ..Observed::default() });
     let status = after(Some(ready.clone()), &away, LATER);
     assert_eq!(status.phase, Phase::Degraded, "every purchase is refused");
     assert_eq!(condition(&status, "DatabaseReady").1, "DatabaseAway");
     assert_eq!(status.products, ready.products, "the last counts stay");
-    assert_eq!(Report::of_answer(500, br#"{"code": "internal"}"#), None);
+    assert_eq!(SaleReport::from_response(500, br#"{"code": "internal"}"#), None);
 
     // A replica that starts with a wrong password, while those of before go on.
     let why = "database: password authentication failed for user \"shop\"".to_owned();

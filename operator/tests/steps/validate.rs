@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
 use flashsale_operator::flash_sale::dereference::References;
-use flashsale_operator::flash_sale::ownership::{Found, FoundParts};
-use flashsale_operator::flash_sale::validate::{NotReady, validate};
+use flashsale_operator::flash_sale::not_ready::NotReady;
+use flashsale_operator::flash_sale::ownership::{ExistingPart, ExistingParts};
+use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
@@ -84,8 +85,8 @@ fn service(name: &str, owner: Option<(&str, &str, &str)>) -> Service {
 
 fn found(services: &[Service]) -> References {
     let sale = sale("");
-    let parts = services.iter().map(|service| Found::new(&sale, service)).collect();
-    References { parts: FoundParts(parts), ..references() }
+    let parts = services.iter().map(|service| ExistingPart::new(&sale, service)).collect();
+    References { parts: ExistingParts(parts), ..references() }
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn names_of_others_are_all_named_with_their_owners() {
     let why = refused("", found(&others), &images());
     assert_eq!((why.reason, why.requeue_after), ("NameTaken", Some(Duration::from_secs(10))));
     let named = "Service b (owner: none), Service c (owner: FlashSale black), \
-                 Service d (owner: Deployment black-friday); it was left as it is. Delete it, or";
+                 Service d (owner: Deployment black-friday); it is left unchanged. Delete it, or";
     assert!(why.message.contains(named), "{}", why.message);
 }
 
@@ -123,7 +124,7 @@ fn a_volume_is_the_sale_s_by_its_labels() {
             labels: Some(labels.iter().map(label).collect()),
             ..ObjectMeta::default()
         };
-        FoundParts(vec![Found::volume(&sale, &metadata)]).check().is_ok()
+        ExistingParts(vec![ExistingPart::volume(&sale, &metadata)]).check().is_ok()
     };
     let manager = ("managed-by", "flashsale-operator");
     assert!(labelled(&[("instance", "black-friday"), manager]));

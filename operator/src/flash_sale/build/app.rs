@@ -17,32 +17,33 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
-use super::names::{self, Component, HTTP_PORT, METRICS_PORT};
+use super::metadata::metadata;
 use super::{pods, redis};
-use crate::crd::{App, Order, Resources, Strategy};
+use crate::crd::{App, QueueDiscipline, Resources, Strategy};
+use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
-/// Why a container failed stands in its pod's status: the end of its log.
+/// The pod's status then contains the end of a failed container's log.
 pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
-/// What a replica requests where an autoscaler is declared and no CPU is: `crd.rs` says so.
+/// CPU request of a replica if an autoscaler but no CPU is declared, as `crd/app.rs` documents.
 const AUTOSCALED_CPU_REQUEST: &str = "100m";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
     let app = &sale.spec.app;
-    // Where an autoscaler decides, what it decided last is kept within the declared bounds.
+    // With an autoscaler, its last decision is kept within the declared bounds.
     let replicas = match (&app.autoscaling, sale.autoscaled_replicas) {
         (Some(autoscaling), Some(now)) => now.clamp(app.replicas, autoscaling.max_replicas),
         _ => app.replicas,
     };
     Deployment {
-        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             selector: names::label_selector(&sale.name, Component::App),
-            // A roll-out never has fewer replicas than declared.
+            // A rollout never has fewer replicas than declared.
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -80,7 +81,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
     }
 }
 
-/// The public keys alone: the rest of the Secret is none of the file system's business.
+/// Mounts the public keys only, not the rest of the Secret.
 fn jwks_volume(sale: &ValidatedSale) -> Volume {
     Volume {
         name: "jwks".to_owned(),
@@ -124,11 +125,11 @@ fn container(sale: &ValidatedSale) -> Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
         ports: Some(vec![port("http", HTTP_PORT), port("metrics", METRICS_PORT)]),
-        // Ready while nodes or database are away would mean taking purchases only to refuse them.
+        // A replica that became ready without nodes or database would refuse every purchase.
         readiness_probe: Some(http_probe("/readyz", 2, 2)),
-        // Slow to act: a restart heals no node that is away, and drops the queue.
+        // Slow to act: a restart does not restore an unavailable node, and it drops the queue.
         liveness_probe: Some(http_probe("/livez", 10, 6)),
-        // Time for Services to stop sending before the server stops accepting.
+        // Services stop sending requests before the server stops accepting them.
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds: 3 }),
@@ -149,8 +150,8 @@ fn container(sale: &ValidatedSale) -> Container {
     }
 }
 
-/// As declared, and with a CPU request where an autoscaler needs one: its percent are of that. A limit
-/// alone is a request as well, says Kubernetes.
+/// The declared resources, plus a CPU request if an autoscaler needs one: utilization is relative to the request. In
+/// Kubernetes, a limit without a request is also the request.
 fn resources(app: &App) -> Option<Resources> {
     let declares_cpu = app.resources.as_ref().is_some_and(|resources| {
         let amounts = [&resources.requests, &resources.limits];
@@ -179,7 +180,7 @@ fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe 
     }
 }
 
-/// What is declared over the app's own defaults.
+/// Declared settings that override the app's defaults.
 fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
     let (app, stores) = (&sale.spec.app, &sale.spec.stores);
     let number = |number: Option<i32>| number.map(|number| number.to_string());
@@ -199,19 +200,19 @@ fn seconds(duration: kube::core::Duration) -> String {
     Duration::from(duration).as_secs_f64().to_string()
 }
 
-/// What the app and its seed Job both need: the stores and the lock.
+/// Environment that the app and the seed Job share: the stores and the lock.
 pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     let spec = &sale.spec;
     let uri = spec.database.secret_ref.as_ref().map_or("uri", |secret| &secret.key);
     let order = match spec.lock.order {
-        Order::Unordered => "Unordered",
-        Order::Fair => "Fair",
+        QueueDiscipline::Unordered => "Unordered",
+        QueueDiscipline::Fair => "Fair",
     };
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
-        pods::env("SALE_NAME", names::sale_name(sale)),
+        pods::env("SALE_NAME", names::sale_name(&sale.namespace, &sale.name)),
         pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),
-        pods::env("REDIS_NODES", names::redis_nodes(sale)),
+        pods::env("REDIS_NODES", names::redis_nodes(&sale.namespace, &sale.name, spec.redis.nodes)),
         pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),
         pods::env("LOCK_TIMEOUT_SECONDS", seconds(spec.lock.lease_time)),
         pods::env(
@@ -223,7 +224,7 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
         pods::env("LOCK_ORDER", order),
         pods::env("LOG_FORMAT", "json"),
     ];
-    // Absent where it is the default: sales that run are not restarted for it.
+    // Omitted for the default, so that running sales are not restarted.
     if spec.strategy == Strategy::Atomic {
         env.push(pods::env("STRATEGY", "Atomic"));
     }
@@ -237,7 +238,7 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
 pub(super) fn autoscaler(sale: &ValidatedSale) -> Option<HorizontalPodAutoscaler> {
     let autoscaling = sale.spec.app.autoscaling.as_ref()?;
     Some(HorizontalPodAutoscaler {
-        metadata: names::metadata(sale, sale.name.clone(), Component::App),
+        metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(HorizontalPodAutoscalerSpec {
             min_replicas: Some(sale.spec.app.replicas),
             max_replicas: autoscaling.max_replicas,

@@ -1,4 +1,4 @@
-//! The products as the seed Job reads them.
+//! The product catalog, which the seed Job reads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
-use super::names::{self, Component};
+use super::metadata::metadata;
 use crate::crd::Product;
+use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::ValidatedSale;
 
 pub(super) const FILE: &str = "catalog.json";
@@ -45,7 +46,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Rounded up, so that what is longer than something stays so.
+/// Rounded up, so that a longer duration stays longer.
 pub(super) fn whole_millis(duration: Duration) -> Duration {
     Duration::from_nanos_u128(duration.as_nanos().next_multiple_of(1_000_000))
 }
@@ -58,7 +59,7 @@ pub(super) fn json(sale: &ValidatedSale) -> Result<String, serde_json::Error> {
 
 pub(super) fn build(sale: &ValidatedSale, json: &str) -> ConfigMap {
     ConfigMap {
-        metadata: names::metadata(sale, names::catalog(&sale.name), Component::Seed),
+        metadata: metadata(sale, names::catalog(&sale.name), Component::Seed),
         data: Some(BTreeMap::from([(FILE.to_owned(), json.to_owned())])),
         ..ConfigMap::default()
     }

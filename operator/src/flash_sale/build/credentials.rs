@@ -1,4 +1,4 @@
-//! Secrets that the operator makes itself, once, and the checksums by which pods notice a change.
+//! Secrets that the operator generates once, and the checksums that restart pods after a change.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,22 @@ use k8s_openapi::api::core::v1::Secret;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
-use super::hash;
-use super::names::{self, Component};
+use super::checksum::hash;
+use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
+use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
-/// What else the Secret of `auth` may have: the app's setting, and the key in the Secret.
+/// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
 pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
     ("JWT_ACCEPTED_SECRET", "jwt-secret-accepted"),
     ("JWKS_ISSUER", "jwks-issuer"),
     ("JWKS_AUDIENCE", "jwks-audience"),
 ];
-/// Public keys of an identity provider, in the same Secret; the app reads them again by itself.
+/// Key of the identity provider's public keys in the same Secret. The app reloads them by itself.
 pub(super) const JWKS: &str = "jwks.json";
 
-/// Passwords for Secrets that do not exist yet. Drawn outside of `build`, which stays a function.
+/// Passwords for Secrets that do not exist yet. They are generated outside of `build`, which stays pure.
 #[derive(Clone, Debug)]
 pub struct Passwords {
     jwt: String,
@@ -31,19 +32,19 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// New passwords, of letters and digits so that they need no escaping in a URI.
+    /// Random passwords of letters and digits, which need no escaping in a URI.
     #[must_use]
-    pub fn draw() -> Self {
-        let draw = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from);
+    pub fn generate() -> Self {
+        let random = |length| rand::rng().sample_iter(Alphanumeric).take(length).map(char::from);
         Self {
-            jwt: draw(48).collect(),
-            admin: draw(20).collect(),
-            redis: draw(32).collect(),
-            database: draw(32).collect(),
+            jwt: random(48).collect(),
+            admin: random(20).collect(),
+            redis: random(32).collect(),
+            database: random(32).collect(),
         }
     }
 
-    /// The same each time: for tests only, where outputs are compared.
+    /// Constant passwords, for tests that compare outputs.
     #[must_use]
     pub fn fixed() -> Self {
         let fixed = |what: &str| format!("{what}-of-a-test-that-is-long-enough-for-a-key");
@@ -56,19 +57,19 @@ impl Passwords {
     }
 }
 
-/// The Secrets of a sale after this pass.
+/// The Secrets of a sale after this reconcile.
 pub(super) struct Secrets {
-    /// To be created; one that exists is never changed.
+    /// Secrets to create; existing ones are never changed.
     pub missing: Vec<Secret>,
-    /// Of the signing key.
+    /// Checksum of the signing key.
     pub auth_checksum: String,
-    /// Of the Redis password.
+    /// Checksum of the Redis password.
     pub redis_checksum: String,
-    /// Of the connection URI, which holds user and password.
+    /// Checksum of the connection URI, including user and password.
     pub database_checksum: String,
-    /// Of the administrator's name and password.
+    /// Checksum of the administrator's id and password.
     pub admin_checksum: String,
-    /// Of where the connection URI leads to: another password is still the same database.
+    /// Checksum of the database's address: another password is still the same database.
     pub database_address: String,
 }
 
@@ -101,7 +102,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         }
         let checksum = hash(&fresh.get(key));
         missing.push(Secret {
-            metadata: names::metadata(sale, credentials.secret.clone(), component),
+            metadata: metadata(sale, credentials.secret.clone(), component),
             data: Some(fresh),
             ..Secret::default()
         });
@@ -110,7 +111,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     let mut auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");
     let more: Vec<_> = AUTH_SETTINGS.iter().filter(|(_, key)| sale.auth.has(key)).collect();
     if let Some(found) = sale.auth.data.as_ref().filter(|_| !more.is_empty()) {
-        // As it was where none of them is set, or an upgrade would restart the app.
+        // Without these settings the checksum stays as in earlier versions, or an upgrade would restart the app.
         let values: Vec<_> = more.iter().map(|(name, key)| (name, found.get(*key))).collect();
         auth_checksum = hash(&(auth_checksum, values));
     }
@@ -126,13 +127,13 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     }
 }
 
-/// With the signing key, which nobody can guess: this becomes part of a name that more people may
-/// read than the Secret, and a password that a person chose could be found by trying.
+/// Includes the signing key as a salt. The checksum becomes part of a name that more users can read than the Secret,
+/// and a weak password could otherwise be found by brute force.
 fn admin_checksum(auth: &SecretData) -> String {
     hash(&["jwt-secret", "admin-id", "admin-password"].map(|key| auth.get(key)))
 }
 
-/// Host, port and database of a connection URI: what is left without the user and the password.
+/// Host, port and database of a connection URI, without user and password.
 fn address(uri: &[u8]) -> String {
     let uri = String::from_utf8_lossy(uri);
     let rest = uri.trim().split_once("://").map_or(uri.trim(), |(_, rest)| rest);

@@ -1,4 +1,4 @@
-//! The sale's own `PostgreSQL`, for those who bring none: one server, one volume.
+//! The sale's own `PostgreSQL`, if no external one is declared: one server, one volume.
 
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
@@ -8,21 +8,22 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec,
 };
 
-use super::names::{self, Component, DATABASE_PORT};
+use super::metadata::metadata;
 use super::pods;
+use crate::flash_sale::names::{self, Component, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual `PostgreSQL` images.
 const USER: i64 = 999;
 
-/// Enough for 40 replicas, the most a sale may have, with 8 connections each, and for people.
+/// Enough for 40 replicas, the maximum of a sale, with 8 connections each, and for users.
 const MAX_CONNECTIONS: &str = "max_connections=400";
 
 pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) -> StatefulSet {
     let name = names::database(&sale.name);
     let storage = sale.spec.database.storage.clone().unwrap_or_default();
     StatefulSet {
-        metadata: names::metadata(sale, name.clone(), Component::Database),
+        metadata: metadata(sale, name.clone(), Component::Database),
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             selector: names::label_selector(&sale.name, Component::Database),
@@ -79,13 +80,13 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             container_port: DATABASE_PORT,
             ..ContainerPort::default()
         }]),
-        // By TCP: while the image sets the database up, a server listens on the socket only.
+        // Over TCP: during initialization, the image runs a server that listens on the Unix socket only.
         startup_probe: Some(pods::startup_probe(
             "pg_isready -q -h 127.0.0.1 -U \"$POSTGRES_USER\" -d \"$POSTGRES_DB\"",
         )),
         readiness_probe: Some(pods::tcp_probe(DATABASE_PORT, 5, 2)),
         liveness_probe: Some(pods::tcp_probe(DATABASE_PORT, 10, 6)),
-        // SIGINT is the fast shutdown; on SIGTERM the server would wait for every client to leave.
+        // SIGINT is the fast shutdown; on SIGTERM the server would wait for all clients to disconnect.
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 exec: Some(ExecAction {

@@ -1,4 +1,4 @@
-//! What the pods of all parts have in common: restricted security, probes, environment, volumes.
+//! Common fields of all pods: restricted security, probes, environment, volumes.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::{self, Component};
 use crate::crd::{Amounts, Resources, Storage};
+use crate::flash_sale::names::{self, Component};
 
 /// Pods run as `user`, never as root, and own their volumes.
 pub(super) fn pod_security(user: i64) -> PodSecurityContext {
@@ -44,7 +44,7 @@ pub(super) fn container_security() -> SecurityContext {
     }
 }
 
-/// A container with what all of them have.
+/// A container with the fields that all containers share.
 pub(super) fn container(name: &str, image: &str, resources: Option<&Resources>) -> Container {
     Container {
         name: name.to_owned(),
@@ -69,8 +69,8 @@ fn resource_requirements(resources: &Resources) -> ResourceRequirements {
     }
 }
 
-/// Metadata of a pod template: labels that never change, and checksums of what the pods read only
-/// at start. Nothing here may depend on the operator's version, or its upgrade would restart sales.
+/// Metadata of a pod template: labels that never change, and checksums of inputs that the pods read only at
+/// start. Nothing here may depend on the operator's version, or an upgrade would restart sales.
 pub(super) fn template_metadata(
     name: &str,
     component: Component,
@@ -105,7 +105,7 @@ pub(super) fn secret_env(name: &str, secret: &str, key: &str, optional: bool) ->
     }
 }
 
-/// Runs a shell command, each second until it succeeds, for at most two minutes.
+/// Runs a shell command every second until it succeeds, for at most two minutes.
 pub(super) fn startup_probe(command: &str) -> Probe {
     Probe {
         exec: Some(ExecAction { command: Some(["sh", "-c", command].map(str::to_owned).into()) }),
@@ -116,7 +116,7 @@ pub(super) fn startup_probe(command: &str) -> Probe {
     }
 }
 
-/// Opens a connection: cheap enough to do often on a busy node.
+/// Opens a connection, which is cheap even on a busy node.
 pub(super) fn tcp_probe(port: i32, period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(port), host: None }),
@@ -139,7 +139,7 @@ pub(super) fn scratch(volume: &str) -> Volume {
     }
 }
 
-/// One volume a pod.
+/// Volume claim template with one volume per pod.
 pub(super) fn volume_claim(
     labels: BTreeMap<String, String>,
     storage: &Storage,
@@ -163,7 +163,7 @@ pub(super) fn volume_claim(
     }
 }
 
-/// On different nodes where there are enough; on one node still all of them.
+/// Prefers different nodes; all pods still fit on one node.
 pub(super) fn prefer_apart(name: &str, component: Component) -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
@@ -183,7 +183,7 @@ pub(super) fn prefer_apart(name: &str, component: Component) -> Affinity {
     }
 }
 
-/// The same for replicas that come and go.
+/// The same preference for replicas whose number changes.
 pub(super) fn prefer_spread(name: &str, component: Component) -> Vec<TopologySpreadConstraint> {
     vec![TopologySpreadConstraint {
         max_skew: 1,

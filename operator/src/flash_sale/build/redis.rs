@@ -1,4 +1,4 @@
-//! The Redis nodes: independent servers, one volume each. They know nothing of one another.
+//! The Redis nodes: independent servers without replication, one volume each.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 
 use super::catalog::whole_millis;
-use super::names::{self, Component, REDIS_PORT};
+use super::metadata::metadata;
 use super::pods;
 use crate::crd::Strategy;
+use crate::flash_sale::names::{self, Component, REDIS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual Redis images.
@@ -19,10 +20,10 @@ const USER: i64 = 999;
 
 fn arguments(strategy: Strategy) -> Vec<String> {
     let fsync = match strategy {
-        // A node that forgot its last second does not vote until it caught up, so no write has to
+        // A node that lost its last second does not vote until it has caught up, so no write has to
         // wait for the disk.
         Strategy::Locked => "everysec",
-        // What it answered is sold.
+        // A response is a sold unit, so it must be on the disk first.
         Strategy::Atomic => "always",
     };
     let arguments = [
@@ -35,33 +36,32 @@ fn arguments(strategy: Strategy) -> Vec<String> {
     arguments.concat().into_iter().map(str::to_owned).collect()
 }
 
-/// A shell command with the password in `$p`, without the line ends after it, which the app does
-/// not take for a part of it either.
+/// A shell command with the password in `$p`, without trailing line ends, as in the app.
 fn with_password(command: &str) -> String {
     format!(r#"p=$(printf %s "$REDIS_PASSWORD"); p=${{p%"$(printf '\r')"}}; {command}"#)
 }
 
-/// Succeeds when this process was admitted to vote, as the clients write it down in the node
-/// (`docs/REDLOCK.md`): roll-outs and evictions wait for readiness, and so for the vote. After 90 s
-/// it succeeds without: a client needs one longest lease (at most a minute), so there is none, and
-/// the sale's condition shall name what keeps the clients away, not the nodes. A node that still
-/// loads its file answers with an error.
+/// Succeeds when this process is admitted to vote, which the clients record in the node
+/// (`docs/REDLOCK.md`): rollouts and evictions wait for readiness, and so for the vote. After 90 s it
+/// succeeds without an admission: clients admit a node within one longest lease (at most a minute), so
+/// no client is running, and the sale's condition should name the cause of that instead of the nodes. A
+/// node that is still loading its file returns an error.
 const STARTED: &str = concat!(
     r#"REDISCLI_AUTH="$p" redis-cli EVAL "local info = redis.call('INFO', 'server') "#,
     r"local admitted = redis.pcall('GET', 'redlock:admitted') == info:match('run_id:(%x+)') ",
     r"local alone = tonumber(info:match('uptime_in_seconds:(%d+)')) >= 90 ",
     r#"return admitted or alone" 0 | grep -qx 1"#,
 );
-/// Between the vote of one node and the restart of the next: until all replicas know of the vote,
-/// which they look for twice a second.
+/// Seconds between the vote of one node and the restart of the next, until all replicas know of the vote. They
+/// check it twice a second.
 const REST_BETWEEN_RESTARTS: i32 = 5;
 
-/// All nodes start at once (`Parallel`); a change restarts them one at a time, the next when the last
-/// one votes, so the quorum holds.
+/// All nodes start at once (`Parallel`). A change restarts them one at a time, each after the previous one
+/// votes, so the quorum holds.
 pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
     let name = names::redis(&sale.name);
     StatefulSet {
-        metadata: names::metadata(sale, name.clone(), Component::Redis),
+        metadata: metadata(sale, name.clone(), Component::Redis),
         spec: Some(StatefulSetSpec {
             replicas: Some(sale.spec.redis.nodes),
             selector: names::label_selector(&sale.name, Component::Redis),
@@ -104,7 +104,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
     }
 }
 
-/// The longest lease of any product, as the catalog has it. A node that restarted does not vote for so long.
+/// The longest lease of any product, rounded as in the catalog. A restarted node does not vote for this time.
 pub(super) fn longest_lease(sale: &ValidatedSale) -> Duration {
     let products = sale.spec.products.iter().filter_map(|product| product.lock.as_ref());
     let leases = products.filter_map(|lock| lock.lease_time).chain([sale.spec.lock.lease_time]);
@@ -123,7 +123,7 @@ fn container(sale: &ValidatedSale) -> Container {
         args: Some(arguments(sale.spec.strategy)),
         env: Some(vec![
             pods::secret_env("REDIS_PASSWORD", secret, "password", false),
-            // So that `kubectl exec POD -- redis-cli GET stock:1` just works.
+            // For `kubectl exec POD -- redis-cli GET stock:1`.
             pods::secret_env("REDISCLI_AUTH", secret, "password", false),
         ]),
         ports: Some(vec![ContainerPort {

@@ -1,21 +1,22 @@
-//! The Job that puts the declared stock and the administrator's account in place. Its name is the
-//! hash of what it is to do: the same stock is the same Job; raised stock, another password or
-//! another database is another one.
+//! The Job that seeds the declared stock and the administrator's account. Its name contains the hash of its inputs: the same
+//! stock is the same Job; raised stock, another password or another database is a new Job.
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, PodSpec, PodTemplateSpec, Volume,
 };
 
+use super::checksum::hash;
 use super::credentials::Secrets;
-use super::names::{self, Component};
-use super::{DATABASE_CHECKSUM, TEMPLATE_CHECKSUM, app, catalog, hash, pods};
+use super::metadata::metadata;
+use super::{app, catalog, pods};
 use crate::flash_sale::database;
+use crate::flash_sale::names::{self, Component, DATABASE_CHECKSUM, TEMPLATE_CHECKSUM};
 use crate::flash_sale::validate::ValidatedSale;
 
 const MOUNT: &str = "/etc/flashsale";
 
-/// No time to live: the finished Job is the record that this stock is in place.
+/// The Job has no TTL: the finished Job is the record that this stock is seeded.
 pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -> Job {
     let inputs = (
         catalog_json,
@@ -26,7 +27,7 @@ pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -
     );
     let name = format!("{}-seed-{}", sale.name, &hash(&inputs)[..8]);
     let template = template(sale, secrets);
-    let mut metadata = names::metadata(sale, name, Component::Seed);
+    let mut metadata = metadata(sale, name, Component::Seed);
     let address = (DATABASE_CHECKSUM.to_owned(), secrets.database_address.clone());
     metadata.annotations = Some([(TEMPLATE_CHECKSUM.to_owned(), hash(&template)), address].into());
     Job {
@@ -59,7 +60,7 @@ fn template(sale: &ValidatedSale, secrets: &Secrets) -> PodTemplateSpec {
 }
 
 fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
-    // A user's own Secret may leave the administrator out.
+    // A user's own Secret can omit the administrator.
     let optional = sale.spec.auth.is_some();
     let mut env = app::environment(sale);
     env.extend([
@@ -67,7 +68,7 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
         pods::secret_env("ADMIN_ID", &sale.auth.secret, "admin-id", optional),
         pods::secret_env("ADMIN_PASSWORD", &sale.auth.secret, "admin-password", optional),
     ]);
-    // Absent for the first seed: any database will do.
+    // Absent for the first seed, which accepts any database.
     let accepted = sale.accepted_loss.as_deref();
     let expected = database::expected(sale.seeded.as_ref(), &secrets.database_address, accepted);
     env.extend(expected.map(|seeded| pods::env("DATABASE_ID", seeded.id.clone())));

@@ -1,13 +1,16 @@
-//! Addresses of the parts, and budgets for how many pods may be away at once on purpose.
+//! Services and disruption budgets of the parts.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::{self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT};
+use super::metadata::metadata;
+use crate::flash_sale::names::{
+    self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT,
+};
 use crate::flash_sale::validate::ValidatedSale;
 
-/// Every node by its own name, ready or not: who locks must reach each of them.
+/// Publishes every node under its own name, ready or not: clients must reach each of them.
 pub(super) fn redis(sale: &ValidatedSale) -> Service {
     let mut service =
         service(sale, names::redis(&sale.name), Component::Redis, &[("redis", REDIS_PORT)]);
@@ -28,13 +31,13 @@ pub(super) fn app(sale: &ValidatedSale) -> Service {
     service(sale, sale.name.clone(), Component::App, &APP_PORTS)
 }
 
-/// Resolves to every replica, so that each one's metrics can be read.
+/// Resolves to every replica, so that the metrics of each can be scraped.
 pub(super) fn app_pods(sale: &ValidatedSale) -> Service {
     let mut service = service(sale, names::pods(&sale.name), Component::App, &APP_PORTS);
     if let Some(spec) = &mut service.spec {
         spec.cluster_ip = Some("None".to_owned());
     }
-    // Else a ServiceMonitor on the labels would read every replica twice.
+    // Without this label, a ServiceMonitor would scrape every replica twice.
     let labels = service.metadata.labels.get_or_insert_default();
     labels.insert("flashsale.dev/headless".to_owned(), "true".to_owned());
     service
@@ -54,7 +57,7 @@ fn service(
         ..ServicePort::default()
     };
     Service {
-        metadata: names::metadata(sale, name, component),
+        metadata: metadata(sale, name, component),
         spec: Some(ServiceSpec {
             selector: Some(names::labels(&sale.name, component)),
             ports: Some(ports.iter().map(port).collect()),
@@ -64,18 +67,18 @@ fn service(
     }
 }
 
-/// One at a time: drains keep the quorum, and all replicas but one.
+/// One pod at a time: a drain keeps the quorum, and all replicas but one.
 pub(super) fn disruption_budget(
     sale: &ValidatedSale,
     name: String,
     component: Component,
 ) -> PodDisruptionBudget {
     PodDisruptionBudget {
-        metadata: names::metadata(sale, name, component),
+        metadata: metadata(sale, name, component),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(names::label_selector(&sale.name, component)),
-            // A pod that is not ready protects nobody: it may always go.
+            // A pod that is not ready can always be evicted.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),

@@ -1,4 +1,4 @@
-//! What every reconcile may use.
+//! Shared dependencies of all reconciles.
 
 use std::sync::Arc;
 
@@ -6,43 +6,43 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::app_client::AppClient;
 use crate::config::DefaultImages;
-use crate::flash_sale::figures::Figures;
 use crate::metrics::Metrics;
 
-/// What every reconcile may use.
+/// Shared dependencies of all reconciles.
 pub struct Context {
-    /// The API server.
+    /// Client of the API server.
     pub client: Client,
-    /// Images of sales that name none.
+    /// Images of sales that do not set their own.
     pub images: DefaultImages,
-    /// Where counts come from.
-    pub figures: Arc<dyn Figures>,
-    /// What the operator counts about itself.
+    /// Client of the app.
+    pub app: Arc<dyn AppClient>,
+    /// Metrics of the operator.
     pub metrics: Metrics,
     recorder: Recorder,
 }
 
 impl Context {
-    /// A context in which events are reported by `pod`.
+    /// A context whose events have the reporter `pod`.
     #[must_use]
     pub fn new(
         client: Client,
         images: DefaultImages,
-        figures: Arc<dyn Figures>,
+        app: Arc<dyn AppClient>,
         metrics: Metrics,
         pod: String,
     ) -> Self {
         let reporter =
             Reporter { controller: "flashsale-operator".to_owned(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, images, figures, metrics, recorder }
+        Self { client, images, app, metrics, recorder }
     }
 
     /// Records an event on a sale.
     ///
     /// # Errors
-    /// When the API server does not take it.
+    /// When the API server refuses the event.
     pub async fn publish(
         &self,
         reason: &str,
@@ -53,7 +53,7 @@ impl Context {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            // An event's note may have 1 kB.
+            // The API limits a note to 1 kB.
             note: Some(note.chars().take(1000).collect()),
             action: "Reconcile".to_owned(),
             secondary: None,

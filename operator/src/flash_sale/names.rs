@@ -1,19 +1,23 @@
-//! Names, labels and addresses of a sale's parts. Others (dashboards, load Jobs, people) rely on
-//! them; the labels of a `StatefulSet`'s template must never change.
+//! Names, labels, annotations and addresses of a sale's parts. Dashboards, load Jobs and users rely on them; the
+//! labels of a `StatefulSet`'s template must never change.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
-use crate::crd::FlashSaleSpec;
-use crate::flash_sale::validate::ValidatedSale;
-
-/// Value of `app.kubernetes.io/managed-by`; watches of children select on it.
+/// Value of `app.kubernetes.io/managed-by`; the watches of children select it.
 pub const MANAGED_BY: &str = "flashsale-operator";
-/// The one volume of each pod that has one.
+/// Name of the volume claim template of every `StatefulSet`.
 pub const VOLUME: &str = "data";
+/// Field manager of the operator in server-side apply.
+pub const FIELD_MANAGER: &str = "flashsale-operator";
+/// Annotation of a Job: checksum of its pod template. A Job is immutable; an unfinished one is recreated when
+/// the checksum differs.
+pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
+/// Annotation of the seed Job: checksum of the database's address, without user and password.
+pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of a Redis node.
@@ -34,7 +38,7 @@ pub enum Component {
     Database,
     /// The purchase API.
     App,
-    /// The Job that puts the stock in place.
+    /// The seed Job.
     Seed,
 }
 
@@ -48,7 +52,7 @@ impl Component {
         }
     }
 
-    /// Whether a pod is of this part.
+    /// Whether a pod belongs to this part.
     #[must_use]
     pub fn has(self, pod: &Pod) -> bool {
         pod.labels().get(COMPONENT).is_some_and(|component| component == self.as_str())
@@ -57,9 +61,8 @@ impl Component {
 
 /// The Secret with signing key and administrator.
 #[must_use]
-pub fn auth_secret(name: &str, spec: &FlashSaleSpec) -> String {
-    let named = spec.auth.as_ref().map(|auth| auth.secret_ref.name.clone());
-    named.unwrap_or_else(|| format!("{name}-auth"))
+pub fn auth_secret(name: &str, declared: Option<&str>) -> String {
+    declared.map_or_else(|| format!("{name}-auth"), str::to_owned)
 }
 
 /// Redis: its Secret, Service, `StatefulSet` and disruption budget share a name.
@@ -82,9 +85,8 @@ pub fn database(name: &str) -> String {
 
 /// The Secret with the connection URI, own or external.
 #[must_use]
-pub fn database_secret(name: &str, spec: &FlashSaleSpec) -> String {
-    let named = spec.database.secret_ref.as_ref().map(|secret| secret.name.clone());
-    named.unwrap_or_else(|| database(name))
+pub fn database_secret(name: &str, declared: Option<&str>) -> String {
+    declared.map_or_else(|| database(name), str::to_owned)
 }
 
 /// The volume of a `StatefulSet`'s pod.
@@ -113,19 +115,19 @@ pub fn app_host(namespace: &str, name: &str) -> String {
 
 /// Addresses of all Redis nodes, in order, comma separated.
 #[must_use]
-pub fn redis_nodes(sale: &ValidatedSale) -> String {
-    let service = redis(&sale.name);
-    let node = |i| format!("{service}-{i}.{service}.{}.svc:{REDIS_PORT}", sale.namespace);
-    (0..sale.spec.redis.nodes).map(node).collect::<Vec<_>>().join(",")
+pub fn redis_nodes(namespace: &str, name: &str, nodes: i32) -> String {
+    let service = redis(name);
+    let node = |i| format!("{service}-{i}.{service}.{namespace}.svc:{REDIS_PORT}");
+    (0..nodes).map(node).collect::<Vec<_>>().join(",")
 }
 
-/// The sale's name in its database, which belongs to one sale: unique in the cluster.
+/// The sale's name in its database, unique in the cluster. A database belongs to one sale.
 #[must_use]
-pub fn sale_name(sale: &ValidatedSale) -> String {
-    format!("{}/{}", sale.namespace, sale.name)
+pub fn sale_name(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
-/// What tells the pods of a part from all others.
+/// Labels of the pods of a part.
 #[must_use]
 pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
     [
@@ -138,31 +140,21 @@ pub fn labels(name: &str, component: Component) -> BTreeMap<String, String> {
     .into()
 }
 
-/// What tells all pods of a sale from all others, as a query.
+/// Label selector of all pods of a sale, as a query.
 #[must_use]
 pub fn sale_selector(name: &str) -> String {
     format!("{INSTANCE}={name},app.kubernetes.io/managed-by={MANAGED_BY}")
 }
 
-/// The labels of a part as a query.
+/// Label selector of a part, as a query.
 #[must_use]
 pub fn selector(name: &str, component: Component) -> String {
     let labels = labels(name, component).into_iter();
     labels.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// The same as part of an object. Selectors of workloads are immutable.
-pub(super) fn label_selector(name: &str, component: Component) -> LabelSelector {
+/// Label selector of a part, as part of an object. Selectors of workloads are immutable.
+#[must_use]
+pub fn label_selector(name: &str, component: Component) -> LabelSelector {
     LabelSelector { match_labels: Some(labels(name, component)), ..LabelSelector::default() }
-}
-
-/// Metadata of a part: it goes when the sale goes.
-pub(super) fn metadata(sale: &ValidatedSale, name: String, component: Component) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(sale.namespace.clone()),
-        labels: Some(labels(&sale.name, component)),
-        owner_references: Some(vec![sale.owner.clone()]),
-        ..ObjectMeta::default()
-    }
 }

@@ -1,4 +1,4 @@
-//! Reads the stock that each Redis node shows.
+//! Reads the stock value of each Redis node.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::observed::NodeStock;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The sale's Redis nodes.
-pub struct Cluster {
+pub struct RedisNodes {
     nodes: Vec<(String, Client)>,
 }
 
-impl Cluster {
-    /// Connects with the first question.
+impl RedisNodes {
+    /// Connects with the first request.
     pub fn new(addresses: &[String], password: Option<&str>) -> RedisResult<Self> {
         let client = |address: &String| {
             let info: ConnectionInfo = format!("redis://{address}").into_connection_info()?;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::observed::{Books, Order};
+use crate::observed::{DatabaseState, Order};
 
 // One text for both databases: PostgreSQL's ids are of type UUID, SQLite's are TEXT.
 const ORDERS: &str = "SELECT CAST(id AS TEXT), buyer, quantity FROM orders WHERE product_id = $1";
@@ -19,13 +19,13 @@ type OrderRow = (String, String, i64);
 
 /// The sale's database, read only.
 #[derive(Debug)]
-pub enum Ledger {
+pub enum SaleDatabase {
     Postgres(PgPool),
     Sqlite(SqlitePool),
 }
 
-impl Ledger {
-    /// Connects with the first query.
+impl SaleDatabase {
+    /// Connects at the first query.
     pub fn connect_lazy(url: &str) -> sqlx::Result<Self> {
         if url.starts_with("sqlite:") {
             // No `read_only`: SQLite needs to write to its index of the write-ahead log.
@@ -38,8 +38,8 @@ impl Ledger {
         }
     }
 
-    /// What is left of a product and who has the rest; an error when there is no such product.
-    pub async fn books(&self, product: &str) -> sqlx::Result<Books> {
+    /// The units left of a product and its orders; an error when the product does not exist.
+    pub async fn state(&self, product: &str) -> sqlx::Result<DatabaseState> {
         let (available, rows): (i64, Vec<OrderRow>) = match self {
             Self::Postgres(pool) => (
                 sqlx::query_scalar(AVAILABLE).bind(product).fetch_one(pool).await?,
@@ -51,6 +51,6 @@ impl Ledger {
             ),
         };
         let order = |(id, buyer, quantity)| Order { id, buyer, quantity };
-        Ok(Books { available, orders: rows.into_iter().map(order).collect() })
+        Ok(DatabaseState { available, orders: rows.into_iter().map(order).collect() })
     }
 }

@@ -1,5 +1,5 @@
-//! Objects as a watch reads them. A watch that meets an object it can't read starts over, and meets it
-//! again: one object would keep the operator from all others. So reading never fails here.
+//! Objects of a watch. A watch that fails to deserialize an object restarts and fails again, so one invalid
+//! object would block all others. Deserializing a [`Watched`] object therefore never fails.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -13,10 +13,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// An object of kind `K`, as the API server sent it.
+/// An object of kind `K`, as received from the API server.
 #[derive(Clone, Debug)]
 pub struct Watched<K> {
-    /// Without its managed fields: users may write times into them that can't be read.
+    /// The object without its managed fields, which may contain times that cannot be parsed.
     pub object: Value,
     metadata: ObjectMeta,
     kind: PhantomData<K>,
@@ -32,7 +32,7 @@ impl<'de, K> Deserialize<'de> for Watched<K> {
     }
 }
 
-/// Whole, or what names the object.
+/// The complete metadata, or the fields that identify the object.
 fn metadata(object: &Value) -> ObjectMeta {
     let metadata = &object["metadata"];
     let text = |field: &str| metadata[field].as_str().map(str::to_owned);
@@ -46,7 +46,7 @@ fn metadata(object: &Value) -> ObjectMeta {
 }
 
 impl<K: DeserializeOwned> Watched<K> {
-    /// The object, or the field that can't be read.
+    /// The typed object, or the field that cannot be read.
     fn read(self) -> DeserializeGuard<K> {
         let read = serde_path_to_error::deserialize(&self.object);
         DeserializeGuard(read.map_err(|error| InvalidObject {
@@ -56,7 +56,7 @@ impl<K: DeserializeOwned> Watched<K> {
     }
 }
 
-/// The event with its object read, as far as that is possible.
+/// The event with its typed object, or with the error of reading it.
 #[must_use]
 pub fn read<K: DeserializeOwned>(event: Event<Watched<K>>) -> Event<DeserializeGuard<K>> {
     match event {

@@ -1,0 +1,52 @@
+//! The command line. Exit status 0 is PASS, 1 is FAIL, 2 is bad configuration.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{RunOptions, Settings};
+use crate::error::ConfigError;
+use crate::run::run;
+use crate::scenario::{self, Scenario};
+
+/// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit status: 0 PASS, 1 FAIL, 2 bad configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a scenario; the report goes to stdout, its last line is one JSON object
+    Run(Box<RunOptions>),
+    /// List the built-in scenarios with their targets
+    Scenarios,
+}
+
+/// Parses the command line and runs the command.
+pub async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(options) => load(*options).await,
+        Command::Scenarios => list(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}
+
+async fn load(options: RunOptions) -> Result<ExitCode, ConfigError> {
+    let report = run(&Settings::read(options)?).await?;
+    println!("{report}");
+    println!("{}", report.json());
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn list() -> Result<ExitCode, ConfigError> {
+    for scenario in scenario::built_in()? {
+        print!("{}", Scenario::summary(&scenario));
+    }
+    Ok(ExitCode::SUCCESS)
+}

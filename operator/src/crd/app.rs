@@ -1,0 +1,106 @@
+//! The part of the spec that configures the purchase API.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::Resources;
+use super::schema;
+
+/// Replicas of the purchase API.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::app_rules()))]
+pub struct App {
+    /// Number of replicas; with `autoscaling`, the minimum.
+    #[serde(default = "App::default_replicas")]
+    #[schemars(range(min = 1, max = 40))]
+    pub replicas: i32,
+    /// Image of the replicas. Absent: the operator's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
+    pub image: Option<String>,
+    /// Requests and limits of each replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Autoscaling on CPU. Absent: the number of replicas is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Number of trusted proxies, such as an ingress, in front of each replica. The client address used to limit
+    /// log-ins, sign-ups and live-stock streams is that many entries from the right of `X-Forwarded-For` or
+    /// `Forwarded`. 0 or absent: the headers are ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub trusted_proxies: Option<i32>,
+    /// Maximum open connections per replica. Further connections receive 503 `overloaded` and are closed. Absent:
+    /// 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<i32>,
+    /// Maximum live-stock streams per replica. Further ones are refused with `too_many_listeners`. Absent: 5000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_event_listeners: Option<i32>,
+    /// Maximum live-stock streams per replica from one IPv4 address or one IPv6 /64 network. Absent: a tenth of
+    /// `maxEventListeners`, at least 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_event_listeners_per_address: Option<i32>,
+    /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+}
+
+/// Cross-origin resource sharing.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cors {
+    /// Origins whose pages can call the API, such as `https://shop.example`, without a path. `*` allows all.
+    #[schemars(length(min = 1, max = 20))]
+    #[schemars(inner(length(max = 255), regex(pattern = ORIGIN)))]
+    pub allowed_origins: Vec<String>,
+}
+
+/// `*`, or a scheme, a host and an optional port.
+const ORIGIN: &str = r"^(\*|https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?)$";
+
+impl App {
+    fn default_replicas() -> i32 {
+        3
+    }
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            replicas: Self::default_replicas(),
+            image: None,
+            resources: None,
+            autoscaling: None,
+            trusted_proxies: None,
+            max_connections: None,
+            max_event_listeners: None,
+            max_event_listeners_per_address: None,
+            cors: None,
+        }
+    }
+}
+
+/// A `HorizontalPodAutoscaler` on CPU. Utilization is relative to the CPU request of a replica:
+/// `app.resources.requests.cpu`, else `app.resources.limits.cpu`, else a request of 100m that the operator sets.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Autoscaling {
+    /// Maximum number of replicas.
+    #[schemars(range(min = 1, max = 40))]
+    pub max_replicas: i32,
+    /// Target CPU utilization, in percent of the request. Above it, replicas are added.
+    #[serde(default = "Autoscaling::default_target")]
+    #[schemars(range(min = 1, max = 100))]
+    pub target_cpu_percent: i32,
+}
+
+impl Autoscaling {
+    fn default_target() -> i32 {
+        70
+    }
+}

@@ -1,0 +1,70 @@
+//! The `CustomResourceDefinition` as it is installed: what the derive macro generates, plus the rules on
+//! the object as a whole.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use super::schema::rules;
+use super::spec::FlashSale;
+
+/// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
+pub const MAX_NAME_LENGTH: usize = 40;
+
+/// The `CustomResourceDefinition`: the derived one, plus the rules on the object's name and storage, minus `nullable`.
+/// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
+///
+/// # Errors
+/// When the derived definition is not JSON, which a test rules out.
+pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_json::Error> {
+    let mut crd = serde_json::to_value(FlashSale::crd())?;
+    remove_nullable(&mut crd);
+    if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
+        schema["x-kubernetes-validations"] = object_rules();
+    }
+    serde_json::from_value(crd)
+}
+
+fn remove_nullable(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.remove("nullable");
+            map.values_mut().for_each(remove_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nullable),
+        _ => {}
+    }
+}
+
+/// Rules that need the object's name or status.
+fn object_rules() -> Value {
+    rules(&[
+        (
+            &format!(
+                "self.metadata.name.size() <= {MAX_NAME_LENGTH} && \
+                 self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+            ),
+            &format!(
+                "metadata.name must be at most {MAX_NAME_LENGTH} characters of a-z, 0-9 and '-', \
+                 starting with a letter: Services and pods are named after it"
+            ),
+            None,
+        ),
+        // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`.
+        (
+            "self.spec.redis.storage == oldSelf.spec.redis.storage || \
+             !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
+            "redis.storage can no longer be changed: nodes use the volumes",
+            Some(".spec.redis.storage"),
+        ),
+        (
+            "(has(self.spec.database.storage) == has(oldSelf.spec.database.storage) && \
+              (!has(self.spec.database.storage) || \
+               self.spec.database.storage == oldSelf.spec.database.storage)) || \
+             !has(self.status) || !has(self.status.conditions) || \
+             !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
+            "database.storage can no longer be changed: the database uses the volume",
+            Some(".spec.database.storage"),
+        ),
+    ])
+}

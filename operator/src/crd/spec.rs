@@ -1,0 +1,219 @@
+//! The spec of a `FlashSale`: what a user writes. Doc comments become the descriptions that
+//! `kubectl explain` prints.
+
+use jiff::Timestamp;
+use kube::CustomResource;
+use kube::core::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::app::App;
+use super::common::{Resources, SecretKey, SecretName, Storage};
+use super::lock::{Lock, ProductLock};
+use super::schema;
+use super::status::FlashSaleStatus;
+
+/// The desired state of a sale.
+#[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type_ of its own")]
+#[derive(CustomResource, JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[kube(
+    group = "flashsale.dev",
+    version = "v1alpha1",
+    kind = "FlashSale",
+    plural = "flashsales",
+    shortname = "fsale",
+    namespaced,
+    status = "FlashSaleStatus",
+    derive = "PartialEq",
+    doc = "A sale of a fixed stock. The operator creates its Redis nodes, database, purchase API and seed Job.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Redis", type_ = "string", json_path = ".status.redis.summary"),
+    printcolumn(name = "App", type_ = "string", json_path = ".status.app.summary"),
+    printcolumn(name = "Stock", type_ = "integer", json_path = ".status.totals.stock"),
+    printcolumn(name = "Sold", type_ = "integer", json_path = ".status.totals.sold"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::sale_rules()))]
+pub struct FlashSaleSpec {
+    /// Start of the sale. Earlier purchases are refused with `sale_not_open`. Absent: the sale opens as soon as
+    /// it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::starts_at")]
+    pub starts_at: Option<Timestamp>,
+    /// End of the sale. Purchases from this time on are refused with `sale_not_open`. Absent: the sale stays open
+    /// until it is sold out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::ends_at")]
+    pub ends_at: Option<Timestamp>,
+    /// Products on sale. Products can be added, but not removed.
+    #[schemars(
+        length(min = 1, max = 100),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["id"],
+            "x-kubernetes-validations" = schema::product_list_rules()
+        )
+    )]
+    pub products: Vec<Product>,
+    /// Store that decides purchases. Immutable.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Distributed lock that serializes the purchases of a product.
+    #[serde(default)]
+    pub lock: Lock,
+    /// Redis nodes that grant the lock.
+    #[serde(default)]
+    pub redis: Redis,
+    /// Replicas of the purchase API.
+    #[serde(default)]
+    pub app: App,
+    /// Database that records the orders: a `PostgreSQL` that the operator creates, or the external one of
+    /// `secretRef`.
+    #[serde(default)]
+    pub database: Database,
+    /// Intervals at which the stock in Redis is reconciled with the database.
+    #[serde(default)]
+    pub stores: Stores,
+    /// Signing key and administrator account. Absent: the operator generates both into the Secret
+    /// `<name>-auth`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+}
+
+impl FlashSaleSpec {
+    /// Name of the declared Secret with the signing key and the administrator.
+    #[must_use]
+    pub fn declared_auth_secret(&self) -> Option<&str> {
+        self.auth.as_ref().map(|auth| auth.secret_ref.name.as_str())
+    }
+
+    /// Name of the declared Secret with the connection URI of an external database.
+    #[must_use]
+    pub fn declared_database_secret(&self) -> Option<&str> {
+        self.database.secret_ref.as_ref().map(|secret| secret.name.as_str())
+    }
+}
+
+/// One product of a sale.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::product_rules()))]
+pub struct Product {
+    /// Identifier of the product in the API, in Redis keys and in metric labels.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub id: String,
+    /// Name that buyers see. Absent: the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::product_name")]
+    pub name: Option<String>,
+    /// Units to sell. The value can be raised during the sale, which adds the difference to the remaining units.
+    /// It cannot be lowered.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub stock: i64,
+    /// Maximum units per buyer. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_per_buyer: Option<i64>,
+    /// Lock times of this product. They override those of `spec.lock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<ProductLock>,
+}
+
+/// Store that decides purchases.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub enum Strategy {
+    /// A database transaction under the lock decides each purchase.
+    #[default]
+    Locked,
+    /// A script in a single Redis node decides each purchase and is on its disk before the response. The database
+    /// records the order afterwards.
+    Atomic,
+}
+
+/// Redis nodes that grant the lock.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Redis {
+    /// Number of independent nodes: 1, or 5 with a quorum of 3. Immutable.
+    #[serde(default = "Redis::default_nodes")]
+    #[schemars(extend("enum" = [1, 5], "x-kubernetes-validations" = schema::nodes_rules()))]
+    pub nodes: i32,
+    /// Image of the nodes. Absent: the operator's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
+    pub image: Option<String>,
+    /// Requests and limits of each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Volume of each node. Immutable once a node is ready.
+    #[serde(default)]
+    pub storage: Storage,
+}
+
+impl Redis {
+    fn default_nodes() -> i32 {
+        5
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            nodes: Self::default_nodes(),
+            image: None,
+            resources: None,
+            storage: Storage::default(),
+        }
+    }
+}
+
+/// Database that records the orders.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = schema::database_rules()))]
+pub struct Database {
+    /// Secret key with the connection URI of an external `PostgreSQL`. Absent: the operator creates a database for the
+    /// sale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKey>,
+    /// Image of the sale's own database. Absent: the operator's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
+    pub image: Option<String>,
+    /// Requests and limits of the sale's own database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Volume of the sale's own database. Absent: 1Gi of the default storage class. Immutable once the database is
+    /// ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+}
+
+/// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores
+/// `compareEvery` and compares once a second.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stores {
+    /// Interval between comparisons of all stock values; differences are repaired. Absent: 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::compare_every")]
+    pub compare_every: Option<Duration>,
+    /// Interval between loads of products that a node lacks from the database. Absent: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::load_every")]
+    pub load_every: Option<Duration>,
+}
+
+/// Signing key and administrator account.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Auth {
+    /// Secret with the signing key in `jwt-secret`. Optional keys: `admin-id` and `admin-password` create an
+    /// administrator; `jwt-secret-accepted` is a second key whose tokens are accepted during a key rotation; `jwks.json` holds
+    /// the public keys of an identity provider, `jwks-issuer` and `jwks-audience` the claims that its tokens must have.
+    pub secret_ref: SecretName,
+}

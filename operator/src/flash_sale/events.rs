@@ -1,0 +1,67 @@
+//! Events on a sale: changes of phase, refused changes, regenerated Secrets.
+
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::outcome::Outcome;
+use super::ownership;
+use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
+use crate::error_chain::error_chain;
+
+/// Publishes an event for each Secret that was deleted and is created again: its keys and passwords are new.
+pub(super) async fn publish_regenerated_secrets(
+    sale: &FlashSale,
+    outcome: &Outcome,
+    context: &Context,
+) {
+    let Outcome::Applied { resources, .. } = outcome else { return };
+    if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
+        return;
+    }
+    for secret in &resources.missing_secrets {
+        let message = format!(
+            "Secret {} was missing and has been created again with new values: tokens signed with its \
+             old key are invalid, and its passwords have changed",
+            secret.name_any()
+        );
+        warn!(namespace = sale.namespace(), name = sale.name_any(), "{message}");
+        let reference = sale.object_ref(&());
+        let type_ = EventType::Warning;
+        if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
+            warn!(error = error_chain(&error), "cannot record the event");
+        }
+    }
+}
+
+/// Publishes an event for each change of phase, and for a refused change or a taken name.
+pub(super) async fn publish_phase_change(
+    sale: &FlashSale,
+    status: &FlashSaleStatus,
+    context: &Context,
+) {
+    let ready = |status: &FlashSaleStatus| {
+        let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
+        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let before = sale.status.as_ref();
+    let (reason, message) = ready(status);
+    let phase_changed = before.map(|before| before.phase) != Some(status.phase);
+    let needs_user = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
+    let newly_refused = needs_user && before.is_none_or(|before| ready(before).0 != reason);
+    if phase_changed || newly_refused {
+        let (namespace, name) = (sale.namespace(), sale.name_any());
+        info!(namespace, name, phase = %status.phase, reason, "{message}");
+        let reference = sale.object_ref(&());
+        let event = if newly_refused { &reason } else { status.phase.as_str() };
+        let type_ = match status.phase {
+            _ if newly_refused => EventType::Warning,
+            Phase::Degraded | Phase::Failed => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        if let Err(error) = context.publish(event, type_, message, &reference).await {
+            warn!(error = error_chain(&error), "cannot record the event");
+        }
+    }
+}

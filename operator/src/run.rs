@@ -1,0 +1,106 @@
+//! `flashsale-operator run`: sets up logging, signals, metrics and leader election around the controller.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+use crate::controller::{self, Scope};
+use crate::flash_sale::app_client::HttpAppClient;
+use crate::flash_sale::context::Context;
+use crate::http::{self, Readiness};
+use crate::leader::{self, Leadership, LeaseName};
+use crate::metrics::Metrics;
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the API server or the listening address is unavailable, or the Lease is lost.
+pub(crate) async fn run(config: Config) -> Result<()> {
+    init_logging(config.log_format);
+    let shutdown = cancel_on_signal()?;
+    let client = Client::try_default().await.context("cannot connect to an API server")?;
+    let metrics = Metrics::new()?;
+    let (readiness, answer) =
+        watch::channel(Readiness::Unready("the FlashSale CRD is not installed"));
+    let listener = http::listen(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let server = http::serve(listener, metrics.clone(), answer, shutdown.clone());
+    let server = tokio::spawn(server);
+
+    let reconciled = reconcile(config, client, metrics, readiness, &shutdown).await;
+    shutdown.cancel();
+    server.await.context("the server of metrics and probes failed")??;
+    reconciled?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Reconciles until `shutdown`; with leader election, only while the Lease is held.
+async fn reconcile(
+    config: Config,
+    client: Client,
+    metrics: Metrics,
+    readiness: watch::Sender<Readiness>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let scope = Scope(config.watch_namespace);
+    let app = Arc::new(HttpAppClient::new()?);
+    let identity = config.pod_name.clone();
+    let context =
+        Context::new(client.clone(), config.images, app, metrics.clone(), config.pod_name);
+    controller::wait_for_crd(&client, &scope, shutdown).await;
+
+    let on_leading = || {
+        metrics.set_leading();
+        readiness.send_replace(Readiness::Working);
+    };
+    let work = controller::run(Arc::new(context), &scope, shutdown.clone());
+    let Some(namespace) = config.pod_namespace.filter(|_| config.leader_election) else {
+        on_leading();
+        work.await;
+        return Ok(());
+    };
+    let lease = LeaseName { namespace, name: config.lease_name };
+    readiness.send_replace(Readiness::StandingBy(lease.to_string()));
+    match shutdown.run_until_cancelled(Leadership::start(client, lease, identity)).await {
+        Some(leadership) => leader::run(leadership?, shutdown, on_leading, work).await,
+        None => Ok(()),
+    }
+}
+
+fn cancel_on_signal() -> Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(token)
+}
+
+fn init_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_lease_manager=warn"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().with_span_list(false).init(),
+    }
+}

@@ -148,7 +148,7 @@ async fn returned_entries_are_tried_again() {
 
 #[tokio::test]
 async fn a_long_batch_does_not_keep_the_next_callers_past_their_wait() {
-    let short = policy(Duration::from_millis(200), LEASE);
+    let short = policy(Duration::from_millis(500), LEASE);
     let fixture = fixture(CombinerConfig::default(), short).await;
     let first = fixture.submit("");
     fixture.batches_begun(1).await;
@@ -177,7 +177,7 @@ async fn without_a_quorum_every_caller_gets_an_error_within_its_wait() {
 
 #[tokio::test]
 async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_quick_again() {
-    let wait = Duration::from_millis(50);
+    let wait = Duration::from_millis(200);
     let fixture = fixture(CombinerConfig::default(), policy(wait, LEASE)).await;
     for round in 1.. {
         assert!(round < 20, "rounds last longer than the wait, and nobody is refused for it");

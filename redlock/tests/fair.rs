@@ -6,7 +6,9 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LEASE, client, client_with_long_leases, nodes_with, patient, until};
+use common::{
+    LEASE, client, client_with_long_leases, client_without_timeouts, nodes_with, patient, until,
+};
 use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
@@ -104,7 +106,7 @@ async fn without_tickets_they_are_not() {
 async fn a_client_without_competitors_pays_no_round_trip_for_fair_order() {
     const SERVED: u64 = 20;
     let nodes = RedisServer::start_many(5).unwrap();
-    let alone = client(&nodes).await;
+    let alone = client_without_timeouts(&nodes).await;
     for _ in 0..SERVED {
         let fair = Policy { discipline: QueueDiscipline::Fair, ..patient() };
         alone.acquire("x", fair).await.unwrap().release().await;
@@ -302,7 +304,8 @@ async fn in_one_queue<F: Future<Output = ()> + Send + 'static>(
 async fn a_release_carries_the_request_for_the_next_lease_of_the_same_client() {
     const CALLERS: usize = 50;
     let nodes = RedisServer::start_many(5).unwrap();
-    in_one_queue(&client(&nodes).await, CALLERS, |_| std::future::ready(())).await;
+    let redlock = client_without_timeouts(&nodes).await;
+    in_one_queue(&redlock, CALLERS, |_| std::future::ready(())).await;
     for node in &nodes {
         // One call for each lease. A slow release adds some; a request of its own doubles them.
         let calls = node.calls("evalsha").unwrap();

@@ -178,7 +178,8 @@ async fn a_client_configured_with_the_old_nodes_finds_the_new_ones() {
     let lease = late.acquire("x", patient()).await.unwrap();
     assert!(lease.token() > token);
     lease.keep_extended();
-    until("the new nodes hold it", || nodes_with(&new, "lock:x", None) == 0).await;
+    // Not all of them: one may have been connected to after the vote.
+    until("the new nodes hold it", || nodes_with(&new, "lock:x", None) <= 1).await;
     assert_eq!(nodes_with(&old, "lock:x", None), 3);
 }
 

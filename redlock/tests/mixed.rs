@@ -12,7 +12,7 @@ use redlock::{Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 
 /// The longest wait of a caller.
-const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(2);
 
 fn policy_with(discipline: QueueDiscipline) -> Policy {

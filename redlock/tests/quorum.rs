@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{
-    LEASE, client, client_with_long_leases, config, delete, nodes_with, patient, policy, set, until,
+    LEASE, client, client_with_long_leases, client_without_timeouts, config, delete, nodes_with,
+    patient, policy, set, until,
 };
 use redlock::{AcquireError, REMOVED, Redlock};
 use testkit::RedisServer;
@@ -93,7 +94,7 @@ async fn a_holder_that_vanishes_is_succeeded_when_its_lease_ends() {
     let waiter = client(&nodes).await;
     let vanished = client(&nodes).await;
     let lease = vanished
-        .acquire("x", policy(Duration::from_secs(1), Duration::from_millis(300)))
+        .acquire("x", policy(Duration::from_secs(20), Duration::from_millis(300)))
         .await
         .unwrap();
     let token = lease.token();
@@ -122,7 +123,7 @@ async fn a_lease_may_outlive_the_client_it_came_from() {
 async fn a_late_release_frees_nobody_elses_lock() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (late, next) = (client(&nodes).await, client(&nodes).await);
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("x", short).await.unwrap();
     let held = next.acquire("x", patient()).await.unwrap();
     expired.release().await;
@@ -134,7 +135,7 @@ async fn a_late_release_frees_nobody_elses_lock() {
 async fn a_late_holder_does_not_revert_a_value() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (late, next) = (client(&nodes).await, client(&nodes).await);
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("stock:1", short).await.unwrap();
     let held = next.acquire("stock:1", patient()).await.unwrap();
     held.release_everywhere(&[("stock:1", "1".to_owned())]).await;
@@ -149,7 +150,7 @@ async fn a_value_that_is_removed_is_on_no_node_and_a_late_holder_does_not_bring_
     let mut published = late.published("stock:1");
     let first = next.acquire("stock:1", patient()).await.unwrap();
     first.release_everywhere(&[("stock:1", "5".to_owned())]).await;
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("stock:1", short).await.unwrap();
     let held = next.acquire("stock:1", patient()).await.unwrap();
     nodes[4].kill().unwrap();
@@ -192,10 +193,12 @@ async fn a_release_without_other_subscribers_is_not_published() {
 #[tokio::test]
 async fn more_resources_than_lua_passes_to_a_call_are_held_and_released_together() {
     let nodes = RedisServer::start_many(1).unwrap();
-    let (holder, other) = (client(&nodes).await, client(&nodes).await);
+    let holder = client_without_timeouts(&nodes).await;
+    let other = client_without_timeouts(&nodes).await;
     let names: Vec<String> = (0..4500).map(|number| format!("stock:{number:04}")).collect();
     let resources: Vec<&str> = names.iter().map(String::as_str).collect();
-    let lease = holder.acquire_all(&resources, patient()).await.unwrap();
+    let long = policy(Duration::from_secs(20), Duration::from_mins(5));
+    let lease = holder.acquire_all(&resources, long).await.unwrap();
     let soon = policy(Duration::from_millis(50), LEASE);
     for resource in ["stock:0000", "stock:4499"] {
         let refused = other.acquire(resource, soon).await.unwrap_err();
@@ -209,7 +212,7 @@ async fn more_resources_than_lua_passes_to_a_call_are_held_and_released_together
         assert_eq!(nodes[0].get(&format!("lock:{name}")).unwrap(), None);
         assert_eq!(nodes[0].get(&format!("fence:{name}")).unwrap(), Some(token.to_string()));
     }
-    assert!(other.acquire_all(&resources, patient()).await.unwrap().tokens()[4499].1 > token);
+    assert!(other.acquire_all(&resources, long).await.unwrap().tokens()[4499].1 > token);
 }
 
 #[tokio::test]
@@ -307,7 +310,7 @@ async fn an_acquisition_that_is_dropped_leaves_no_lock() {
 #[tokio::test]
 async fn a_dead_node_does_not_cost_the_next_holder_a_round() {
     let mut nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     nodes[0].kill().unwrap();
     until("the loss is noticed", || redlock.connected().0 == 4).await;
     let before = nodes[2].calls("evalsha").unwrap();

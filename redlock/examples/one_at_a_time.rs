@@ -1,5 +1,5 @@
-//! Of all processes that run this program on the same nodes, one works at a time. The others wait
-//! for their turn, first come, first served.
+//! Only one of the processes that run this program on the same nodes works at a time. The others wait,
+//! first come, first served.
 //!
 //! ```text
 //! for port in 7001 7002 7003; do redis-server --port $port --save "" --daemonize yes; done
@@ -11,15 +11,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use redlock::{AcquireError, Config, Lease, NodeConfig, Order, Policy, Redlock};
+use redlock::{AcquireError, Config, Lease, NodeConfig, Policy, QueueDiscipline, Redlock};
 
 const RESOURCE: &str = "one-at-a-time";
-/// Steps of a second each. Together they take longer than the lease, which must be extended.
+/// Steps of one second each. Together they take longer than the lease, so the lease is extended.
 const STEPS: u32 = 10;
 const POLICY: Policy = Policy {
     wait_timeout: Duration::from_mins(1),
     lease_time: Duration::from_secs(3),
-    order: Order::Fair,
+    discipline: QueueDiscipline::Fair,
 };
 
 #[tokio::main]
@@ -52,13 +52,13 @@ async fn run(addresses: &[String]) -> Result<(), String> {
     if lease.while_held(work(&lease)).await.is_none() {
         return Err("the lease was lost, and the work was dropped in the middle".to_owned());
     }
-    // `release` waits for a majority only, and this process is about to end.
+    // `release` would wait for a majority only, and this process ends now.
     lease.release_everywhere(&[]).await;
     println!("released");
     Ok(())
 }
 
-/// Real work would write to something that refuses a fencing token below the highest it has seen.
+/// Real work would write to a store that refuses a fencing token below the highest it has stored.
 async fn work(lease: &Lease) {
     for step in 1..=STEPS {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -66,7 +66,7 @@ async fn work(lease: &Lease) {
     }
 }
 
-/// The error and what to do about it.
+/// The error, and how to solve it.
 fn explain(error: &AcquireError) -> String {
     let remedy = match error {
         AcquireError::Timeout { .. } => "another process is still at work; run this one again",

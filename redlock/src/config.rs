@@ -1,11 +1,11 @@
-//! What a caller chooses: the nodes, and the policy of one acquisition.
+//! What a caller configures: the nodes, and the policy of an acquisition.
 
 use std::time::Duration;
 
-use crate::AcquireError;
+use crate::error::AcquireError;
 
-/// Redis reckons in milliseconds. One that is not well above 2 ms and the time of a round trip is over
-/// before it is won.
+/// The shortest lease. Redis expires locks in milliseconds. A useful lease is far longer than 2 ms plus a
+/// round trip; a shorter one expires before it is won.
 pub const SHORTEST_LEASE: Duration = Duration::from_millis(1);
 
 /// One Redis node.
@@ -19,38 +19,38 @@ pub struct NodeConfig {
 
 impl std::fmt::Debug for NodeConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither field: the address may carry a password too.
+        // Neither field: the address may contain a password too.
         f.debug_struct("NodeConfig").finish_non_exhaustive()
     }
 }
 
-/// The nodes and how to speak with them.
+/// The nodes and the times that all locks share.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The independent nodes; a quorum is more than half of them.
     pub nodes: Vec<NodeConfig>,
-    /// How long one node may take to answer; a node that is slower has no vote in that round.
+    /// How long a node may take to answer. A slower node has no vote in that round.
     pub node_timeout: Duration,
-    /// No lease is longer. For so long a node does not vote that restarted, or whose clock jumped:
-    /// all clients must have the same.
+    /// The upper limit of all leases. A node that restarted or whose clock jumped has no vote for this
+    /// long. All clients must use the same value.
     pub longest_lease: Duration,
-    /// Protections that a test has turned off.
+    /// The protections that a test turned off.
     #[cfg(feature = "ablation")]
     pub ablation: Ablation,
 }
 
-/// Turns protections off, for tests that show what they are for.
+/// Turns protections off, for tests that show their purpose.
 #[cfg(feature = "ablation")]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ablation {
     /// A node that restarted votes at once.
     pub quarantine_is_off: bool,
-    /// A release frees a lock whoever its owner is.
+    /// A release frees a lock of any owner.
     pub owner_check_is_off: bool,
 }
 
 impl Config {
-    /// These nodes, 50 ms for each to answer, and leases of up to 10 s.
+    /// These nodes, a node time-out of 50 ms, and leases of up to 10 s.
     #[must_use]
     pub fn new(nodes: Vec<NodeConfig>) -> Self {
         Self {
@@ -62,8 +62,8 @@ impl Config {
         }
     }
 
-    /// Whether a lock can ever be acquired so; the nodes are checked when they are read.
-    pub(crate) fn check(&self) -> Result<(), AcquireError> {
+    /// Checks the times. The addresses are checked where they are parsed.
+    pub(crate) fn validate(&self) -> Result<(), AcquireError> {
         if self.node_timeout.is_zero() {
             return Err(AcquireError::BadConfig { field: "node_timeout", rule: "must not be 0" });
         }
@@ -75,17 +75,17 @@ impl Config {
     }
 }
 
-/// Who comes first among those who wait.
+/// The order in which waiting callers get a lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Whoever gets a majority of the nodes.
+pub enum QueueDiscipline {
+    /// The caller that wins a majority of the nodes first. This takes the fewest messages.
     #[default]
     Unordered,
-    /// Whoever asked first, over all clients.
+    /// First come, first served, over all clients.
     Fair,
 }
 
-impl std::str::FromStr for Order {
+impl std::str::FromStr for QueueDiscipline {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -97,16 +97,16 @@ impl std::str::FromStr for Order {
     }
 }
 
-/// How one acquisition behaves.
+/// How a lock is acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a caller waits for the lock before it is told so; at most a year.
+    /// How long a caller waits for the lock; at most a year.
     pub wait_timeout: Duration,
-    /// How long a node keeps the lock for a holder that says nothing more: from [`SHORTEST_LEASE`] to
+    /// How long the nodes keep the lock unless the holder extends it: from [`SHORTEST_LEASE`] to
     /// [`Config::longest_lease`], and at most a year.
     pub lease_time: Duration,
-    /// Who comes first.
-    pub order: Order,
+    /// The order in which waiting callers get the lock.
+    pub discipline: QueueDiscipline,
 }
 
 impl Default for Policy {
@@ -114,7 +114,7 @@ impl Default for Policy {
         Self {
             wait_timeout: Duration::from_secs(2),
             lease_time: Duration::from_secs(5),
-            order: Order::Unordered,
+            discipline: QueueDiscipline::Unordered,
         }
     }
 }

@@ -1,16 +1,20 @@
-//! One declaration for all locks of a kind: a prefix, and how its locks are taken.
+//! One declaration for all locks of a kind: their prefix and their policy.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::{AcquireError, Lease, Order, Policy, Redlock};
+use crate::acquire::Lease;
+use crate::config::{Policy, QueueDiscipline};
+use crate::error::AcquireError;
+use crate::lock::Redlock;
 
-/// What a kind of thing is locked by: `coupon:issue` with the key `7` is `coupon:issue:7`.
+/// A prefix and a policy for a kind of lock. With the prefix `coupon:issue`, the key `7` is locked as
+/// `coupon:issue:7`.
 ///
 /// ```
-/// # use redlock::{Domain, Order};
+/// # use redlock::{Domain, QueueDiscipline};
 /// # use std::time::Duration;
-/// let coupons = Domain::new("coupon:issue").wait_timeout(Duration::from_secs(2)).order(Order::Fair);
+/// let coupons = Domain::new("coupon:issue").wait_timeout(Duration::from_secs(2)).discipline(QueueDiscipline::Fair);
 /// assert_eq!(coupons.resource("7"), "coupon:issue:7");
 /// ```
 #[derive(Debug, Clone)]
@@ -21,34 +25,34 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// Locks named by the prefix, taken by the default policy.
+    /// Locks with this prefix and the default policy.
     #[must_use]
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), policy: Policy::default(), own_policies: HashMap::new() }
     }
 
-    /// How long a caller waits for a lock.
+    /// Sets how long a caller waits for a lock.
     #[must_use]
     pub fn wait_timeout(mut self, wait_timeout: Duration) -> Self {
         self.policy.wait_timeout = wait_timeout;
         self
     }
 
-    /// How long the nodes keep a lock for a holder that says nothing more.
+    /// Sets how long the nodes keep a lock unless the holder extends it.
     #[must_use]
     pub fn lease_time(mut self, lease_time: Duration) -> Self {
         self.policy.lease_time = lease_time;
         self
     }
 
-    /// Who comes first.
+    /// Sets the order in which waiting callers get a lock.
     #[must_use]
-    pub fn order(mut self, order: Order) -> Self {
-        self.policy.order = order;
+    pub fn discipline(mut self, discipline: QueueDiscipline) -> Self {
+        self.policy.discipline = discipline;
         self
     }
 
-    /// A policy for one key instead of the domain's.
+    /// Sets a policy for one key, instead of the domain's.
     #[must_use]
     pub fn with(mut self, key: impl Into<String>, policy: Policy) -> Self {
         self.own_policies.insert(key.into(), policy);
@@ -61,7 +65,7 @@ impl Domain {
         format!("{}:{key}", self.prefix)
     }
 
-    /// How the lock on a key is taken.
+    /// The policy for the lock on a key.
     #[must_use]
     pub fn policy(&self, key: &str) -> Policy {
         self.own_policies.get(key).copied().unwrap_or(self.policy)
@@ -75,8 +79,8 @@ impl Domain {
         redlock.acquire(&self.resource(key), self.policy(key)).await
     }
 
-    /// Acquires the locks on several keys, all or nothing, waiting as long as the most patient of
-    /// them and holding no longer than the shortest lease.
+    /// Acquires the locks on several keys, all or none, with the longest wait and the shortest lease of
+    /// their policies.
     ///
     /// # Errors
     /// As [`Redlock::acquire_all`].
@@ -90,8 +94,8 @@ impl Domain {
         redlock.acquire_all(&names, self.policy_of_all(keys)).await
     }
 
-    /// Runs a section under the lock on a key, in a task of its own: a caller that goes away in
-    /// the middle neither breaks it off nor leaves the lock behind. The lease is kept extended.
+    /// Runs a section under the lock on a key, in a task of its own, so a caller that goes away neither
+    /// interrupts the section nor leaves the lock behind. The lease is extended until the section ends.
     ///
     /// # Errors
     /// As [`Redlock::acquire`]; [`AcquireError::Interrupted`] if the section panicked.
@@ -99,7 +103,7 @@ impl Domain {
         &self,
         redlock: &Redlock,
         key: &str,
-        section: impl FnOnce(Grant) -> F + Send + 'static,
+        section: impl FnOnce(LeaseContext) -> F + Send + 'static,
     ) -> Result<T, AcquireError>
     where
         F: Future<Output = T> + Send,
@@ -108,8 +112,8 @@ impl Domain {
         let lease = self.acquire(redlock, key).await?;
         lease.keep_extended();
         let running = tokio::spawn(async move {
-            let grant = Grant { token: lease.token(), lost: lease.lost() };
-            let result = section(grant).await;
+            let context = LeaseContext { token: lease.token(), lost: lease.lost() };
+            let result = section(context).await;
             lease.release().await;
             result
         });
@@ -122,16 +126,17 @@ impl Domain {
             .reduce(|one, other| Policy {
                 wait_timeout: one.wait_timeout.max(other.wait_timeout),
                 lease_time: one.lease_time.min(other.lease_time),
-                order: one.order,
+                discipline: one.discipline,
             })
             .unwrap_or(self.policy)
     }
 }
 
-/// What a section that runs under a lock knows of it.
+/// The lease under which a section runs.
 #[derive(Debug, Clone)]
-pub struct Grant {
-    /// What the section writes must refuse a token not above the last it saw.
+pub struct LeaseContext {
+    /// The fencing token. The store that the section writes to must refuse a token that is not above the
+    /// last one it stored.
     pub token: u64,
     /// See [`Lease::lost`].
     pub lost: tokio_util::sync::CancellationToken,
@@ -144,18 +149,18 @@ mod tests {
     #[test]
     fn a_key_has_its_own_policy_or_the_domains() {
         let quick = Policy { wait_timeout: Duration::from_millis(1), ..Policy::default() };
-        let stock = Domain::new("stock").order(Order::Fair).with("1", quick);
+        let stock = Domain::new("stock").discipline(QueueDiscipline::Fair).with("1", quick);
         assert_eq!(stock.policy("1"), quick);
-        assert_eq!(stock.policy("2").order, Order::Fair);
+        assert_eq!(stock.policy("2").discipline, QueueDiscipline::Fair);
         assert_eq!(stock.resource("2"), "stock:2");
     }
 
     #[test]
-    fn several_keys_wait_for_the_most_patient_and_hold_for_the_shortest() {
+    fn several_keys_have_the_longest_wait_and_the_shortest_lease() {
         let policy = |wait, lease| Policy {
             wait_timeout: Duration::from_secs(wait),
             lease_time: Duration::from_secs(lease),
-            order: Order::Unordered,
+            discipline: QueueDiscipline::Unordered,
         };
         let stock = Domain::new("stock").with("1", policy(1, 9)).with("2", policy(3, 4));
         assert_eq!(stock.policy_of_all(&["1", "2"]), policy(3, 4));

@@ -1,10 +1,8 @@
-//! Why a lock was not acquired, or a set of nodes not accepted.
+//! Why a call of this crate failed, and how an acquisition ended.
 
 use std::time::Duration;
 
-use crate::AcquireOutcome;
-
-/// Why [`crate::Redlock::acquire`] gave up.
+/// Why [`crate::Redlock::acquire`] failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AcquireError {
     /// Others held the lock for the whole wait.
@@ -13,82 +11,119 @@ pub enum AcquireError {
         /// How long the caller waited.
         waited: Duration,
     },
-    /// Fewer nodes than a majority answered, for the whole wait.
+    /// No majority of the nodes answered during the whole wait.
     #[error("{reachable} of {nodes} lock nodes answer, {quorum} are needed")]
     QuorumUnavailable {
-        /// Nodes that answered in the last round.
+        /// The number of nodes that answered in the last round.
         reachable: usize,
-        /// All nodes.
+        /// The number of all nodes.
         nodes: usize,
         /// The majority.
         quorum: usize,
     },
-    /// Too many callers wait in the fair line.
-    #[error("the line is full, the expected wait is {expected_wait:?}")]
+    /// The queue of this client is full, in fair order.
+    #[error("the queue is full, the expected wait is {expected_wait:?}")]
     Overloaded {
-        /// How long those in the line will have to wait, from the last leases.
+        /// The expected wait of the callers in the queue, from the duration of the last leases.
         expected_wait: Duration,
     },
-    /// What ran under the lock, or waited for it, panicked; the lock is released.
-    #[error("what held the lock or waited for it ended without a result")]
+    /// A section that ran under the lock, or a task that waited for the lock, panicked. The lock is
+    /// released.
+    #[error("the task that held or awaited the lock ended without a result")]
     Interrupted,
-    /// A lease may not be longer than what nodes are kept out for after a restart.
+    /// The lease is longer than [`crate::Config::longest_lease`].
     #[error("a lease of {lease_time:?} is longer than the longest allowed, {longest:?}")]
     LeaseTooLong {
-        /// What was asked for.
+        /// The requested lease.
         lease_time: Duration,
         /// [`crate::Config::longest_lease`].
         longest: Duration,
     },
-    /// A lease must last a millisecond at least.
+    /// The lease is shorter than [`crate::SHORTEST_LEASE`].
     #[error("a lease of {lease_time:?} is shorter than the shortest allowed, {shortest:?}")]
     LeaseTooShort {
-        /// What was asked for.
+        /// The requested lease.
         lease_time: Duration,
         /// [`crate::SHORTEST_LEASE`].
         shortest: Duration,
     },
-    /// A setting of [`crate::Config`] with which nothing can ever be locked.
+    /// A setting of [`crate::Config`] rules out every lock.
     #[error("{field} {rule}")]
     BadConfig {
         /// The setting.
         field: &'static str,
-        /// What it must be.
+        /// The rule that it breaks.
         rule: &'static str,
     },
-    /// The nodes' addresses cannot be used.
+    /// The address of a node cannot be used.
     #[error("lock node {index}: {reason}")]
     BadNode {
-        /// Position in the configuration, from 0.
+        /// The node's position in the configuration, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the address.
         reason: String,
     },
-    /// There are no nodes at all.
+    /// No node is configured.
     #[error("no lock nodes are configured")]
     NoNodes,
 }
 
 impl AcquireError {
-    /// Whether it was asked for what can never be had; to try again is of no use.
+    /// Whether the same call fails every time, so that a retry is useless.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         AcquireOutcome::from(self) == AcquireOutcome::Invalid
     }
 }
 
-/// Why [`crate::Lease::extend`] did not extend.
+/// How an acquisition ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcquireOutcome {
+    /// A majority granted the lock in time.
+    Acquired,
+    /// Others held the lock for the whole wait.
+    Timeout,
+    /// No majority answered.
+    QuorumUnavailable,
+    /// The section under the lock panicked.
+    Interrupted,
+    /// The call can never succeed. It failed before any node was asked.
+    Invalid,
+}
+
+impl<T> From<&Result<T, AcquireError>> for AcquireOutcome {
+    fn from(result: &Result<T, AcquireError>) -> Self {
+        result.as_ref().map_or_else(Self::from, |_| Self::Acquired)
+    }
+}
+
+impl From<&AcquireError> for AcquireOutcome {
+    fn from(error: &AcquireError) -> Self {
+        match error {
+            AcquireError::Timeout { .. } | AcquireError::Overloaded { .. } => Self::Timeout,
+            AcquireError::QuorumUnavailable { .. } => Self::QuorumUnavailable,
+            AcquireError::Interrupted => Self::Interrupted,
+            AcquireError::LeaseTooLong { .. }
+            | AcquireError::LeaseTooShort { .. }
+            | AcquireError::BadConfig { .. }
+            | AcquireError::BadNode { .. }
+            | AcquireError::NoNodes => Self::Invalid,
+        }
+    }
+}
+
+/// Why [`crate::Lease::extend`] failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtendError {
-    /// The lease was over already; others may have held the lock since.
+    /// The lease had expired; another client may have held the lock since.
     #[error("the lease is over")]
     Expired,
     /// No majority has held the lock for this lease without a break.
     #[error("{extended} of {nodes} lock nodes still hold the lease, {quorum} are needed")]
     NoQuorum {
-        /// Nodes that extended it.
+        /// The number of nodes that extended the lease.
         extended: usize,
-        /// All nodes.
+        /// The number of all nodes.
         nodes: usize,
         /// The majority.
         quorum: usize,
@@ -96,7 +131,7 @@ pub enum ExtendError {
     /// As [`AcquireError::LeaseTooLong`].
     #[error("a lease of {lease_time:?} is longer than the longest allowed, {longest:?}")]
     LeaseTooLong {
-        /// What was asked for.
+        /// The requested lease.
         lease_time: Duration,
         /// [`crate::Config::longest_lease`].
         longest: Duration,
@@ -104,30 +139,30 @@ pub enum ExtendError {
     /// As [`AcquireError::LeaseTooShort`].
     #[error("a lease of {lease_time:?} is shorter than the shortest allowed, {shortest:?}")]
     LeaseTooShort {
-        /// What was asked for.
+        /// The requested lease.
         lease_time: Duration,
         /// [`crate::SHORTEST_LEASE`].
         shortest: Duration,
     },
 }
 
-/// Why [`crate::Redlock::change_members`] did not come to an end. Nothing is broken by that: the
-/// nodes stay as they are, or in between, and the same call goes on from there.
+/// Why [`crate::Redlock::change_members`] failed. The nodes keep their membership or the joint one, the
+/// lock stays usable, and the same call resumes the change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// The nodes to come cannot be used.
+    /// The future nodes cannot be used.
     #[error(transparent)]
     BadNodes(AcquireError),
-    /// The change is guarded by the lock itself.
+    /// The lock that guards the membership was not acquired.
     #[error("cannot lock the membership: {0}")]
     Lock(AcquireError),
-    /// The lock was lost on the way, so another change may have begun. The same call tries again.
+    /// The lock was lost during the change, so another change may have begun. The same call retries.
     #[error("the lock on the membership was lost: {0}")]
     LockLost(ExtendError),
-    /// Another change has begun and must be ended first.
-    #[error("a change to {0:?} is under way: end it first")]
+    /// Another change has begun and must be completed first.
+    #[error("a change to {0:?} is in progress: complete it first")]
     InProgress(Vec<String>),
-    /// Too few nodes of the present set or of the set to come took part.
-    #[error("no majority of the present nodes and of those to come answers")]
+    /// No majority of the present or of the future nodes took part.
+    #[error("no majority of the present nodes and of the future nodes answers")]
     NoQuorum,
 }

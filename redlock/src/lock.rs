@@ -2,39 +2,36 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::acquisition::Acquisition;
-use crate::board::Published;
-use crate::combine::FairLines;
+use crate::acquire::{Acquisition, Lease};
+use crate::cluster::{Cluster, ClusterClient, monitor};
+use crate::combine::FairLocks;
+use crate::config::{Config, Policy, QueueDiscipline};
+use crate::error::AcquireError;
 use crate::node::Node;
-use crate::observe::Unobserved;
-use crate::roster::Roster;
-use crate::script::Scripts;
-use crate::shared::Shared;
-use crate::turn::Turn;
-use crate::{AcquireError, Config, Lease, Observer, Order, Policy};
+use crate::observe::{NoopObserver, Observer};
+use crate::registry::Published;
+use crate::scripts::Scripts;
 
 /// Acquires leases from a set of nodes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Redlock {
-    pub(crate) shared: Arc<Shared>,
-    lines: FairLines,
+    pub(crate) client: Arc<ClusterClient>,
+    fair_locks: FairLocks,
 }
 
 impl Redlock {
-    /// Starts connecting to the nodes; those that are away are tried again and again.
+    /// Starts to connect to the nodes. Connection attempts repeat until they succeed.
     ///
     /// # Errors
     /// [`AcquireError::BadNode`], [`AcquireError::NoNodes`] or [`AcquireError::BadConfig`] for a
     /// configuration that can never work.
     pub fn start(config: &Config) -> Result<Self, AcquireError> {
-        Self::start_observed(config, Arc::new(Unobserved))
+        Self::start_observed(config, Arc::new(NoopObserver))
     }
 
-    /// As [`Redlock::start`], telling `observer` what happens.
+    /// As [`Redlock::start`], and reports all events to `observer`.
     ///
     /// # Errors
     /// As [`Redlock::start`].
@@ -49,58 +46,55 @@ impl Redlock {
         } else {
             scripts
         };
-        let roster = Roster::start(config, scripts, observer)?;
-        Ok(Self::of(Arc::new(Shared::new(roster))))
+        let cluster = Cluster::start(config, scripts, observer, monitor)?;
+        let client = Arc::new(ClusterClient::new(cluster));
+        Ok(Self { client, fair_locks: FairLocks::default() })
     }
 
-    pub(crate) fn of(shared: Arc<Shared>) -> Self {
-        Self { shared, lines: FairLines::default() }
-    }
-
-    /// How many nodes are connected and may vote now, and how many there are.
+    /// The number of nodes that are connected and may vote now, and the number of all nodes.
     #[must_use]
     pub fn connected(&self) -> (usize, usize) {
-        self.shared.roster.members().voting()
+        self.client.cluster.members().voting()
     }
 
     /// Whether a majority is connected and may vote now.
     #[must_use]
     pub fn has_quorum(&self) -> bool {
-        self.shared.roster.members().majority_of_each(Node::votes)
+        self.client.cluster.members().majority_of_each(Node::votes)
     }
 
-    /// Follows the value that holders leave behind for a resource, from now on.
+    /// Follows the value that holders leave behind for a resource.
     #[must_use]
     pub fn published(&self, resource: &str) -> watch::Receiver<Published> {
-        self.shared.roster.board.topic(resource).published()
+        self.client.cluster.registry.state_of(resource).published()
     }
 
-    /// Makes the next proposal for a resource exceed `token`: what it guards has seen that one.
-    pub fn saw_token(&self, resource: &str, token: u64) {
-        self.shared.roster.board.topic(resource).saw_token(token);
+    /// Makes the next proposal for a resource exceed `token`, a token that the guarded store has stored.
+    pub fn observe_token(&self, resource: &str, token: u64) {
+        self.client.cluster.registry.state_of(resource).observe_token(token);
     }
 
-    /// Takes in a value that the holder of `token` left in what the lock guards.
-    pub fn saw_value(&self, resource: &str, token: u64, value: &str) {
-        let topic = self.shared.roster.board.topic(resource);
-        topic.saw_token(token);
-        topic.publish(token, value);
+    /// Records a value that the holder of `token` left in the guarded store.
+    pub fn observe_value(&self, resource: &str, token: u64, value: &str) {
+        let state = self.client.cluster.registry.state_of(resource);
+        state.observe_token(token);
+        state.publish(token, value);
     }
 
-    /// Acquires one resource; in the order of arrival over all clients if the policy says so.
+    /// Acquires one resource, in the order that the policy says.
     ///
     /// # Errors
-    /// [`AcquireError::Timeout`] or [`AcquireError::QuorumUnavailable`] at the end of the wait; at once
-    /// what [can never be had](AcquireError::is_invalid).
+    /// [`AcquireError::Timeout`] or [`AcquireError::QuorumUnavailable`] at the end of the wait. An
+    /// [invalid](AcquireError::is_invalid) call fails at once.
     pub async fn acquire(&self, resource: &str, policy: Policy) -> Result<Lease, AcquireError> {
-        match policy.order {
-            Order::Unordered => self.acquire_all(&[resource], policy).await,
-            Order::Fair => self.lines.acquire(&self.shared, resource, policy).await,
+        match policy.discipline {
+            QueueDiscipline::Unordered => self.acquire_all(&[resource], policy).await,
+            QueueDiscipline::Fair => self.fair_locks.acquire(&self.client, resource, policy).await,
         }
     }
 
-    /// Acquires several resources, all or nothing; their order does not matter. Whoever gets a
-    /// majority of the nodes comes first, whatever order the policy says.
+    /// Acquires several resources, all or none. The order of `resources` does not matter. The queue
+    /// discipline of the policy is ignored: it is always unordered.
     ///
     /// # Errors
     /// As [`Redlock::acquire`].
@@ -109,11 +103,11 @@ impl Redlock {
         resources: &[&str],
         policy: Policy,
     ) -> Result<Lease, AcquireError> {
-        Acquisition::new(&self.shared, resources, policy).run().await
+        Acquisition::new(&self.client, resources, policy).run().await
     }
 
-    /// As [`Redlock::acquire_all`], for a caller that goes on in another way without it: the observer
-    /// hears of what it acquires, and not of what it gave up.
+    /// As [`Redlock::acquire_all`], for a caller that has an alternative: the observer counts a success,
+    /// but not a failure.
     ///
     /// # Errors
     /// As [`Redlock::acquire`].
@@ -122,22 +116,6 @@ impl Redlock {
         resources: &[&str],
         policy: Policy,
     ) -> Result<Lease, AcquireError> {
-        Acquisition::new(&self.shared, resources, policy).into_try().run().await
-    }
-
-    /// Acquires one resource when this client's turn has come, and takes the tickets that it wants.
-    /// Whoever has the lock asks for its next turn with the release of that hold.
-    pub(crate) fn acquire_in_turn(
-        &self,
-        resource: &str,
-        policy: Policy,
-        turn: &Arc<Turn>,
-        hold: Option<&Lease>,
-    ) -> BoxFuture<'static, Result<Lease, AcquireError>> {
-        let acquisition = Acquisition::in_turn(&self.shared, resource, policy, Arc::clone(turn));
-        match hold {
-            Some(hold) => acquisition.run_with_release_of(hold).boxed(),
-            None => acquisition.run().boxed(),
-        }
+        Acquisition::new(&self.client, resources, policy).into_try().run().await
     }
 }

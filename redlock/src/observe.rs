@@ -1,4 +1,4 @@
-//! What a user may want to measure, without this crate knowing any metrics library.
+//! The interface to metrics. This crate knows no metrics library.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,125 +6,88 @@ use std::time::Duration;
 
 use tracing::error;
 
-use crate::AcquireError;
+use crate::error::AcquireOutcome;
 
-/// How an acquisition ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AcquireOutcome {
-    /// A majority voted in time.
-    Acquired,
-    /// Others held it for the whole wait.
-    Timeout,
-    /// No majority answered.
-    QuorumUnavailable,
-    /// What was to hold the lock panicked.
-    Interrupted,
-    /// It was refused before any node was asked: it can never be had so.
-    Invalid,
-}
-
-impl<T> From<&Result<T, AcquireError>> for AcquireOutcome {
-    fn from(result: &Result<T, AcquireError>) -> Self {
-        result.as_ref().map_or_else(Self::from, |_| Self::Acquired)
-    }
-}
-
-impl From<&AcquireError> for AcquireOutcome {
-    fn from(error: &AcquireError) -> Self {
-        match error {
-            AcquireError::Timeout { .. } | AcquireError::Overloaded { .. } => Self::Timeout,
-            AcquireError::QuorumUnavailable { .. } => Self::QuorumUnavailable,
-            AcquireError::Interrupted => Self::Interrupted,
-            AcquireError::LeaseTooLong { .. }
-            | AcquireError::LeaseTooShort { .. }
-            | AcquireError::BadConfig { .. }
-            | AcquireError::BadNode { .. }
-            | AcquireError::NoNodes => Self::Invalid,
-        }
-    }
-}
-
-/// Why a node is kept out of votes for a while.
+/// Why a node is excluded from votes for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exclusion {
-    /// It restarted: it may have forgotten locks and counters.
+    /// The node restarted and may have lost locks and counters.
     Restarted,
-    /// Its clock jumped: its locks may have ended too early.
+    /// The node's clock jumped, so its locks may have expired too early.
     ClockJumped,
-    /// It answers and takes no writes: its memory is full, its disk fails, it is a replica. It votes
-    /// again as soon as it takes them.
+    /// The node answers but refuses writes: its memory is full, its disk fails, or it is a replica. It
+    /// votes again as soon as it accepts a write.
     RefusesWrites,
-    /// A key of it held something else than the lock writes there, and was repaired. Where that was
-    /// something that no node may forget, it is kept out as if it had restarted.
+    /// A key of the node had a content that the lock does not write, and was repaired. If no node may
+    /// forget that key, the node is excluded as after a restart.
     Damaged,
 }
 
-/// Is told what the lock does. Every method is called on a hot path and must not block.
+/// Receives the events of a lock. The methods are called on hot paths and must not block.
 ///
-/// Nodes are numbered in the order in which this client heard of them, from 0: as configured, then
-/// those that a change of the membership added.
+/// Nodes are numbered from 0 in the order in which this client learned of them: the configured nodes
+/// first, then those that a change of the membership added.
 pub trait Observer: Send + Sync + 'static {
-    /// An acquisition ended after this wait and so many rounds of votes; all but the first are
-    /// retries.
+    /// An acquisition ended after this wait and this number of rounds of votes. All rounds but the first
+    /// are retries.
     fn acquired(&self, _outcome: AcquireOutcome, _waited: Duration, _rounds: u32) {}
     /// A lease was released after this time.
     fn released(&self, _held: Duration) {}
     /// A lease ended before it was released; [`crate::Lease::lost`] fires.
     fn lease_lost(&self) {}
-    /// A node answered a vote, or did not within its timeout.
+    /// A node answered a vote, or did not answer within its time-out.
     fn node_voted(&self, _node: usize, _took: Duration, _answered: bool) {}
-    /// So many of so many nodes may vote now. Told again and again.
+    /// The number of nodes that may vote now, and of all nodes. Called also when neither has changed.
     fn quorum(&self, _voting: usize, _nodes: usize) {}
-    /// A node is kept out of votes.
+    /// A node was excluded from votes.
     fn node_excluded(&self, _node: usize, _why: Exclusion) {}
-    /// A node that had restarted, or forgot, may vote again.
+    /// A node that had restarted or lost its data may vote again.
     fn node_admitted(&self, _node: usize) {}
 }
 
-/// Keeps an observer's panics from the tasks that look after the lock: it is told of everything on
-/// the way, and a task that ended would never be begun again.
-pub(crate) struct Shielded(pub(crate) Arc<dyn Observer>);
+/// Catches an observer's panics, which would otherwise end the tasks that call it.
+pub(crate) struct PanicSafeObserver(pub(crate) Arc<dyn Observer>);
 
-impl Shielded {
-    fn tell(&self, tell: impl FnOnce(&dyn Observer)) {
-        if catch_unwind(AssertUnwindSafe(|| tell(&*self.0))).is_err() {
+impl PanicSafeObserver {
+    fn call(&self, call: impl FnOnce(&dyn Observer)) {
+        if catch_unwind(AssertUnwindSafe(|| call(&*self.0))).is_err() {
             error!("the observer of the lock panicked");
         }
     }
 }
 
-impl Observer for Shielded {
+impl Observer for PanicSafeObserver {
     fn acquired(&self, outcome: AcquireOutcome, waited: Duration, rounds: u32) {
-        self.tell(|observer| observer.acquired(outcome, waited, rounds));
+        self.call(|observer| observer.acquired(outcome, waited, rounds));
     }
 
     fn released(&self, held: Duration) {
-        self.tell(|observer| observer.released(held));
+        self.call(|observer| observer.released(held));
     }
 
     fn lease_lost(&self) {
-        self.tell(Observer::lease_lost);
+        self.call(Observer::lease_lost);
     }
 
     fn node_voted(&self, node: usize, took: Duration, answered: bool) {
-        self.tell(|observer| observer.node_voted(node, took, answered));
+        self.call(|observer| observer.node_voted(node, took, answered));
     }
 
     fn quorum(&self, voting: usize, nodes: usize) {
-        self.tell(|observer| observer.quorum(voting, nodes));
+        self.call(|observer| observer.quorum(voting, nodes));
     }
 
     fn node_excluded(&self, node: usize, why: Exclusion) {
-        self.tell(|observer| observer.node_excluded(node, why));
+        self.call(|observer| observer.node_excluded(node, why));
     }
 
     fn node_admitted(&self, node: usize) {
-        self.tell(|observer| observer.node_admitted(node));
+        self.call(|observer| observer.node_admitted(node));
     }
 }
 
-/// Observes nothing.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Unobserved;
+pub(crate) struct NoopObserver;
 
-impl Observer for Unobserved {}
+impl Observer for NoopObserver {}

@@ -1,4 +1,4 @@
-//! Reads what holders left behind, node by node: for whoever compares it with what the lock guards.
+//! Reads the values that holders left behind, node by node, for a comparison with the guarded store.
 
 use std::time::Duration;
 
@@ -7,32 +7,33 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
-use crate::keys::version_key;
-use crate::script::is_counter;
-use crate::{Published, Redlock};
+use crate::lock::Redlock;
+use crate::protocol::is_counter;
+use crate::registry::Published;
+use crate::scripts::keys::version_key;
 
-/// Resources that go into one call.
+/// The number of resources in one call.
 const CHUNK: usize = 250;
-/// A node that needs longer counts as away.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long a node may take to answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What one node has.
+/// The values on one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeValues {
-    /// `host:port`
+    /// `host:port`.
     pub node: String,
-    /// One for each resource that was asked for, in that order; token 0: the node knows of none.
+    /// The value of each requested resource, in the order of the request. Token 0: the node has none.
     pub values: Vec<Published>,
 }
 
 impl Redlock {
-    /// What each node has of these resources' values. Nodes that do not answer are left out; those
-    /// that may not vote are not.
+    /// Reads the values of these resources from each node. Leaves out nodes that do not answer, but not
+    /// those that may not vote.
     pub async fn values(&self, resources: &[String]) -> Vec<NodeValues> {
-        let members = self.shared.roster.members();
+        let members = self.client.cluster.members();
         let ask = members.nodes.iter().map(async |node| {
             let connection = node.connection()?;
-            let values = timeout(LIMIT, read(connection, resources)).await.ok()?.ok()?;
+            let values = timeout(READ_TIMEOUT, read(connection, resources)).await.ok()?.ok()?;
             Some(NodeValues { node: node.address().to_owned(), values })
         });
         join_all(ask).await.into_iter().flatten().collect()
@@ -52,7 +53,7 @@ async fn read(
         let versions = found.split_off(chunk.len());
         values.extend(found.into_iter().zip(versions).map(|(value, version)| {
             let token = version.and_then(|version| version.parse().ok());
-            // As release.lua takes it: what is no version is older than any.
+            // As in release.lua, a version that is no counter counts as older than any.
             let token = token.filter(|token| is_counter(*token)).unwrap_or(0);
             Published { token, value }
         }));

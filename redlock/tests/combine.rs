@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use common::{LEASE, client, patient, policy, until};
 use redlock::{
-    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Lot, Policy, SubmitError,
+    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Policy, ResourceBatch, SubmitError,
 };
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
 
-/// Counts up; each caller gets the number before its own. Waits for a permit before each batch.
+/// Numbers the entries in the order of execution. Waits for a permit before each batch.
 struct Counting {
     next: AtomicUsize,
     batches: AtomicUsize,
@@ -100,7 +100,7 @@ async fn the_next_batch_collects_while_one_executes() {
 }
 
 #[tokio::test]
-async fn beyond_the_queue_callers_are_refused_at_once() {
+async fn callers_beyond_the_queue_are_refused_at_once() {
     let fixture = fixture(CombinerConfig { queue: 2, batch: 1 }, patient()).await;
     let first = fixture.submit("");
     fixture.batches_begun(1).await;
@@ -139,7 +139,7 @@ async fn a_panic_costs_its_batch_only() {
 }
 
 #[tokio::test]
-async fn entries_given_back_are_tried_again() {
+async fn returned_entries_are_tried_again() {
     let fixture = fixture(CombinerConfig::default(), patient()).await;
     fixture.permits.add_permits(2);
     assert_eq!(fixture.submit("again").await.unwrap(), Ok(0));
@@ -147,8 +147,8 @@ async fn entries_given_back_are_tried_again() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_long_does_not_keep_the_next_callers_past_their_wait() {
-    let short = policy(Duration::from_millis(200), LEASE);
+async fn a_long_batch_does_not_keep_the_next_callers_past_their_wait() {
+    let short = policy(Duration::from_millis(500), LEASE);
     let fixture = fixture(CombinerConfig::default(), short).await;
     let first = fixture.submit("");
     fixture.batches_begun(1).await;
@@ -156,11 +156,11 @@ async fn a_batch_that_is_long_does_not_keep_the_next_callers_past_their_wait() {
     assert!(matches!(error, SubmitError::Lock(AcquireError::Timeout { .. })), "{error}");
     fixture.permits.add_permits(2);
     assert_eq!(first.await.unwrap(), Ok(0), "a caller whose batch has begun gets its result");
-    assert_eq!(fixture.submit("").await.unwrap(), Ok(1), "who was refused was not executed");
+    assert_eq!(fixture.submit("").await.unwrap(), Ok(1), "the refused item was not executed");
 }
 
 #[tokio::test]
-async fn without_a_quorum_every_caller_is_told_within_its_wait() {
+async fn without_a_quorum_every_caller_gets_an_error_within_its_wait() {
     let short = policy(Duration::from_millis(200), LEASE);
     let mut fixture = fixture(CombinerConfig::default(), short).await;
     for node in &mut fixture.nodes[..3] {
@@ -177,7 +177,7 @@ async fn without_a_quorum_every_caller_is_told_within_its_wait() {
 
 #[tokio::test]
 async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_quick_again() {
-    let wait = Duration::from_millis(50);
+    let wait = Duration::from_millis(200);
     let fixture = fixture(CombinerConfig::default(), policy(wait, LEASE)).await;
     for round in 1.. {
         assert!(round < 20, "rounds last longer than the wait, and nobody is refused for it");
@@ -194,7 +194,7 @@ async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_qu
                 assert!(took < wait, "{took:?}");
                 break;
             }
-            // The round has lasted for this wait at least.
+            // The round has lasted at least for this wait.
             error => assert!(matches!(error, SubmitError::Lock(AcquireError::Timeout { .. }))),
         }
     }
@@ -202,7 +202,7 @@ async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_qu
     fixture.submit("").await.unwrap().unwrap();
 }
 
-/// Tells each caller how many resources its batch had, and waits for a permit first.
+/// Waits for a permit and replies with the number of resources in the batch.
 struct Together {
     begun: AtomicUsize,
     permits: Semaphore,
@@ -211,7 +211,7 @@ struct Together {
 impl Batch for Together {
     type Item = ();
     type Output = usize;
-    const TOGETHER: usize = 128;
+    const MAX_RESOURCES: usize = 128;
 
     fn policy(&self, _resource: &str, _item: &()) -> Policy {
         patient()
@@ -221,13 +221,17 @@ impl Batch for Together {
         unreachable!("it executes together")
     }
 
-    async fn execute_together(&self, lease: Lease, lots: Vec<Lot<Self>>) -> Vec<Lot<Self>> {
+    async fn execute_together(
+        &self,
+        lease: Lease,
+        batches: Vec<ResourceBatch<Self>>,
+    ) -> Vec<ResourceBatch<Self>> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.permits.acquire().await.unwrap().forget();
-        assert_eq!(lease.tokens().len(), lots.len());
+        assert_eq!(lease.tokens().len(), batches.len());
         lease.release().await;
-        let count = lots.len();
-        for entry in lots.into_iter().flat_map(|lot| lot.entries) {
+        let count = batches.len();
+        for entry in batches.into_iter().flat_map(|batch| batch.entries) {
             entry.reply(count);
         }
         Vec::new()
@@ -265,14 +269,14 @@ async fn several_resources_share_a_batch_unless_one_of_them_is_held() {
     until("all wait", || ["a", "b", "c"].map(|one| combiner.queued(one)) == [1, 1, 1]).await;
     combiner.batch().permits.add_permits(4);
     assert_eq!(first.await.unwrap(), Ok(1));
-    assert_eq!((a.await.unwrap(), c.await.unwrap()), (Ok(1), Ok(1)), "nobody waits for b");
+    assert_eq!((a.await.unwrap(), c.await.unwrap()), (Ok(1), Ok(1)), "a and c do not wait for b");
     assert!(!b.is_finished());
     other.release().await;
     assert_eq!(b.await.unwrap(), Ok(1));
 }
 
 #[tokio::test]
-async fn many_resources_are_shared_out_over_batches_of_which_two_are_executed_at_once() {
+async fn many_resources_are_split_over_two_simultaneous_batches() {
     let nodes = RedisServer::start_many(1).unwrap();
     let together = Together { begun: AtomicUsize::new(0), permits: Semaphore::new(0) };
     let combiner =
@@ -289,6 +293,6 @@ async fn many_resources_are_shared_out_over_batches_of_which_two_are_executed_at
     combiner.batch().permits.add_permits(100);
     assert_eq!(first.await.unwrap(), 1);
     for caller in callers {
-        assert!((2..=46).contains(&caller.await.unwrap()), "a half of those waited for");
+        assert!((2..=46).contains(&caller.await.unwrap()), "half of the resources");
     }
 }

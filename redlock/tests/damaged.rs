@@ -1,4 +1,4 @@
-//! Keys of a node that hold something else than the lock writes there.
+//! Keys of a node with a content that the lock does not write.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -6,20 +6,20 @@ mod common;
 use std::time::Instant;
 
 use common::{LEASE, client, observed_client, patient, until};
-use redlock::{Order, Policy, Redlock};
+use redlock::{Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 
-/// Doubles are exact up to here, and not one above.
+/// The last number up to which doubles are exact.
 const TOO_LARGE: &str = "9007199254740992";
 
-fn in_order(order: Order) -> Policy {
-    Policy { order, ..patient() }
+fn policy_with(discipline: QueueDiscipline) -> Policy {
+    Policy { discipline, ..patient() }
 }
 
-/// Acquires and releases; the token.
-async fn hold(redlock: &Redlock, resource: &str, order: Order) -> u64 {
-    let lease = redlock.acquire(resource, in_order(order)).await;
-    assert!(lease.is_ok(), "{resource} {order:?}: {lease:?}");
+/// Acquires and releases. Returns the token.
+async fn hold(redlock: &Redlock, resource: &str, discipline: QueueDiscipline) -> u64 {
+    let lease = redlock.acquire(resource, policy_with(discipline)).await;
+    assert!(lease.is_ok(), "{resource} {discipline:?}: {lease:?}");
     let lease = lease.unwrap();
     let token = lease.token();
     lease.release_everywhere(&[(resource, "42".to_owned())]).await;
@@ -37,8 +37,8 @@ async fn a_lock_that_never_expires_is_over_after_the_longest_lease() {
             }
         }
         let started = Instant::now();
-        let one = hold(&redlock, "one", Order::Unordered);
-        let fair = hold(&redlock, "fair", Order::Fair);
+        let one = hold(&redlock, "one", QueueDiscipline::Unordered);
+        let fair = hold(&redlock, "fair", QueueDiscipline::Fair);
         let several = async {
             redlock.acquire_all(&["a", "b"], patient()).await.unwrap().release().await;
         };
@@ -63,7 +63,7 @@ async fn a_lease_whose_expiry_was_removed_is_not_taken_before_the_longest_lease(
     assert!(started.elapsed() >= LEASE.mul_f64(0.9), "{:?}", started.elapsed());
 }
 
-/// What is done to a node's keys, of the resource that is named so.
+/// Resources, and the command that damages a key of each.
 const DAMAGES: &[(&str, &str)] = &[
     ("fence-text", "SET fence:fence-text x"),
     ("fence-list", "LPUSH fence:fence-list x"),
@@ -87,11 +87,11 @@ const DAMAGES: &[(&str, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_is_sold_again_whatever_its_keys_hold_on_a_majority_of_the_nodes() {
+async fn a_resource_is_usable_again_after_any_damage_on_a_majority_of_the_nodes() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (redlock, other) = (client(&nodes).await, client(&nodes).await);
     for (resource, _) in DAMAGES {
-        hold(&redlock, resource, Order::Fair).await;
+        hold(&redlock, resource, QueueDiscipline::Fair).await;
     }
     for (resource, damage) in DAMAGES {
         for node in &nodes[..3] {
@@ -104,9 +104,9 @@ async fn a_resource_is_sold_again_whatever_its_keys_hold_on_a_majority_of_the_no
         }
     }
     let both = DAMAGES.iter().map(async |(resource, _)| {
-        // Another waits meanwhile, so that the queues are used.
-        let held = redlock.acquire(resource, in_order(Order::Fair)).await.unwrap();
-        let next = hold(&other, resource, Order::Fair);
+        // Another client waits, so that the queues are used.
+        let held = redlock.acquire(resource, policy_with(QueueDiscipline::Fair)).await.unwrap();
+        let next = hold(&other, resource, QueueDiscipline::Fair);
         let release = async {
             until("it waits", || {
                 let waits = |node: &RedisServer| {
@@ -119,13 +119,13 @@ async fn a_resource_is_sold_again_whatever_its_keys_hold_on_a_majority_of_the_no
             held.release_everywhere(&[(resource, "42".to_owned())]).await;
         };
         tokio::join!(next, release);
-        hold(&other, resource, Order::Unordered).await;
+        hold(&other, resource, QueueDiscipline::Unordered).await;
     });
     futures::future::join_all(both).await;
     until("all vote again", || redlock.connected().0 == 5 && other.connected().0 == 5).await;
     for (resource, _) in DAMAGES {
-        hold(&redlock, resource, Order::Fair).await;
-        hold(&other, resource, Order::Unordered).await;
+        hold(&redlock, resource, QueueDiscipline::Fair).await;
+        hold(&other, resource, QueueDiscipline::Unordered).await;
         for node in &nodes {
             let good = || node.get(resource).unwrap().as_deref() == Some("42");
             until(&format!("{resource} has its value on {}", node.address()), good).await;
@@ -135,7 +135,7 @@ async fn a_resource_is_sold_again_whatever_its_keys_hold_on_a_majority_of_the_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_own_keys_are_damaged_is_left_out_repaired_and_votes_again() {
+async fn a_node_whose_own_keys_are_damaged_is_excluded_repaired_and_votes_again() {
     let damages = [
         "SET redlock:members x",
         "HSET redlock:members epoch x",
@@ -150,23 +150,23 @@ async fn a_node_whose_own_keys_are_damaged_is_left_out_repaired_and_votes_again(
         for damaged in [1, 5] {
             let nodes = RedisServer::start_many(5).unwrap();
             let (redlock, excluded) = observed_client(&nodes).await;
-            let before = hold(&redlock, "x", Order::Unordered).await;
+            let before = hold(&redlock, "x", QueueDiscipline::Unordered).await;
             for node in &nodes[..damaged] {
                 node.command(&format!("DEL {}", damage.split(' ').nth(1).unwrap())).unwrap();
                 node.command(damage).unwrap();
             }
-            until(&format!("one is left out after {damage}"), || {
+            until(&format!("one is excluded after {damage}"), || {
                 let times =
                     |node| excluded.count(node, "Damaged") + excluded.count(node, "Restarted");
-                // All were once before, when they were blank.
+                // Each node was excluded once before, while it was blank.
                 (0..5).map(times).sum::<usize>() > 5
             })
             .await;
-            assert!(hold(&redlock, "x", Order::Unordered).await > before, "{damage}");
+            assert!(hold(&redlock, "x", QueueDiscipline::Unordered).await > before, "{damage}");
             until(&format!("all vote again after {damage}"), || redlock.connected() == (5, 5))
                 .await;
-            // One that starts now finds nothing wrong.
-            let token = hold(&client(&nodes).await, "x", Order::Fair).await;
+            // A new client finds nothing wrong.
+            let token = hold(&client(&nodes).await, "x", QueueDiscipline::Fair).await;
             assert!(token > before, "{damage}");
         }
     }
@@ -177,24 +177,24 @@ async fn a_counter_that_cannot_be_compared_exactly_is_no_vote_and_is_not_spread(
     let mut nodes = RedisServer::start_many(5).unwrap();
     let (redlock, excluded) = observed_client(&nodes).await;
     let other = client(&nodes).await;
-    hold(&redlock, "x", Order::Unordered).await;
+    hold(&redlock, "x", QueueDiscipline::Unordered).await;
     let counters = ["fence:x", "ticket:x", "fence:y"];
     for counter in counters {
         nodes[0].command(&format!("SET {counter} {TOO_LARGE}")).unwrap();
     }
     for round in 0..10 {
         for client in [&redlock, &other] {
-            assert!(hold(client, "x", Order::Unordered).await < 1 << 40, "round {round}");
-            assert!(hold(client, "x", Order::Fair).await < 1 << 40, "round {round}");
+            assert!(hold(client, "x", QueueDiscipline::Unordered).await < 1 << 40, "round {round}");
+            assert!(hold(client, "x", QueueDiscipline::Fair).await < 1 << 40, "round {round}");
         }
     }
-    until("it is left out", || excluded.count(0, "Damaged") > 0).await;
-    // It learns from all others, of which one knows what nobody has used yet.
+    until("it is excluded", || excluded.count(0, "Damaged") > 0).await;
+    // The restarted node learns from all others. One of them has a counter that no client has used.
     nodes[1].restart_empty().unwrap();
     until("all vote again", || redlock.connected().0 == 5 && other.connected().0 == 5).await;
     for ledger in [&redlock, &other] {
-        ledger.saw_token("x", 1 << 53);
-        assert!(hold(ledger, "x", Order::Fair).await < 1 << 40);
+        ledger.observe_token("x", 1 << 53);
+        assert!(hold(ledger, "x", QueueDiscipline::Fair).await < 1 << 40);
     }
     for node in &nodes {
         for counter in counters {

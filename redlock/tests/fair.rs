@@ -6,13 +6,15 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LEASE, client, client_with_long_leases, nodes_with, patient, until};
-use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy, Redlock};
+use common::{
+    LEASE, client, client_with_long_leases, client_without_timeouts, nodes_with, patient, until,
+};
+use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Writes down who was served, in order.
+/// Records the items in the order of service.
 struct Recording {
     policy: Policy,
     served: Arc<Mutex<Vec<usize>>>,
@@ -63,17 +65,17 @@ fn submit(client: &Arc<Combiner<Recording>>, item: usize) -> JoinHandle<()> {
     tokio::spawn(async move { client.submit("x", item).await.unwrap() })
 }
 
-/// Submits to each client in turn while the lock is held, and returns the order of service.
-async fn order_of_service(order: Order) -> Vec<usize> {
+/// Submits to the clients alternately while the lock is held, and returns the order of service.
+async fn order_of_service(discipline: QueueDiscipline) -> Vec<usize> {
     let nodes = RedisServer::start_many(5).unwrap();
-    let (clients, served) = clients(&nodes, 3, Policy { order, ..patient() }).await;
+    let (clients, served) = clients(&nodes, 3, Policy { discipline, ..patient() }).await;
     let blocker = client(&nodes).await.acquire("x", patient()).await.unwrap();
     let mut waiting = Vec::new();
     for item in 0..30 {
         let client = &clients[item % 3];
         let queued = client.queued("x");
         waiting.push(submit(client, item));
-        if order == Order::Fair {
+        if discipline == QueueDiscipline::Fair {
             let ticket = (item + 1).to_string();
             until("it has a ticket", || nodes_with(&nodes, "ticket:x", Some(&ticket)) >= 3).await;
         } else if item >= 3 {
@@ -90,23 +92,23 @@ async fn order_of_service(order: Order) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_served_in_the_order_they_asked_over_all_clients() {
-    assert_eq!(order_of_service(Order::Fair).await, (0..30).collect::<Vec<_>>());
+    assert_eq!(order_of_service(QueueDiscipline::Fair).await, (0..30).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_tickets_they_are_not() {
-    let served = order_of_service(Order::Unordered).await;
+    let served = order_of_service(QueueDiscipline::Unordered).await;
     assert_eq!(served.len(), 30);
     assert!(!served.is_sorted(), "{served:?}");
 }
 
 #[tokio::test]
-async fn whoever_is_alone_pays_no_round_trip_for_the_order() {
+async fn a_client_without_competitors_pays_no_round_trip_for_fair_order() {
     const SERVED: u64 = 20;
     let nodes = RedisServer::start_many(5).unwrap();
-    let alone = client(&nodes).await;
+    let alone = client_without_timeouts(&nodes).await;
     for _ in 0..SERVED {
-        let fair = Policy { order: Order::Fair, ..patient() };
+        let fair = Policy { discipline: QueueDiscipline::Fair, ..patient() };
         alone.acquire("x", fair).await.unwrap().release().await;
     }
     for node in &nodes {
@@ -124,7 +126,8 @@ async fn whoever_is_alone_pays_no_round_trip_for_the_order() {
 #[tokio::test]
 async fn ten_thousand_callers_of_three_clients_are_all_served() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let (clients, served) = clients(&nodes, 3, Policy { order: Order::Fair, ..patient() }).await;
+    let (clients, served) =
+        clients(&nodes, 3, Policy { discipline: QueueDiscipline::Fair, ..patient() }).await;
     let waiting: Vec<_> = (0..10_000).map(|item| submit(&clients[item % 3], item)).collect();
     for waiter in waiting {
         waiter.await.unwrap();
@@ -137,7 +140,7 @@ async fn ten_thousand_callers_of_three_clients_are_all_served() {
     }
 }
 
-/// Frees the lock, waits for a permit, and has the first item tried again, once.
+/// Frees the lock, waits for a permit, and returns the first item once, to be tried again.
 struct Hesitating {
     served: Arc<Mutex<Vec<usize>>>,
     permits: Arc<Semaphore>,
@@ -148,7 +151,7 @@ impl Batch for Hesitating {
     type Output = ();
 
     fn policy(&self, _resource: &str, _item: &Self::Item) -> Policy {
-        Policy { order: Order::Fair, ..patient() }
+        Policy { discipline: QueueDiscipline::Fair, ..patient() }
     }
 
     async fn execute(
@@ -196,18 +199,19 @@ async fn the_next_batch_is_granted_by_the_release_and_begins_when_the_one_before
     for waiter in waiting {
         waiter.await.unwrap();
     }
-    assert_eq!(*served.lock().unwrap(), [0, 0, 1, 2], "what is tried again comes first");
+    assert_eq!(*served.lock().unwrap(), [0, 0, 1, 2], "retried items come first");
 }
 
 #[test]
-fn a_client_that_died_in_line_is_skipped() {
+fn a_client_that_died_in_the_queue_is_skipped() {
     let nodes = RedisServer::start_many(5).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dying = tokio::runtime::Runtime::new().unwrap();
     let blocker =
         runtime.block_on(async { client(&nodes).await.acquire("x", patient()).await }).unwrap();
-    // Within the wait that is the default.
-    let policy = Policy { order: Order::Fair, lease_time: LEASE, ..Policy::default() };
+    // Within the default wait.
+    let policy =
+        Policy { discipline: QueueDiscipline::Fair, lease_time: LEASE, ..Policy::default() };
     let (dead, _) = dying.block_on(clients(&nodes, 1, policy));
     let first = dying.spawn({
         let dead = Arc::clone(&dead[0]);
@@ -232,7 +236,7 @@ fn a_client_that_died_in_line_is_skipped() {
 async fn callers_that_take_the_lock_themselves_are_served_in_order() {
     let nodes = RedisServer::start_many(5).unwrap();
     let clients = [client(&nodes).await, client(&nodes).await, client(&nodes).await];
-    let fair = Policy { order: Order::Fair, ..patient() };
+    let fair = Policy { discipline: QueueDiscipline::Fair, ..patient() };
     let blocker = clients[0].acquire("x", patient()).await.unwrap();
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
@@ -256,10 +260,10 @@ async fn callers_that_take_the_lock_themselves_are_served_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_callers_at_once_take_the_lock_themselves() {
-    for order in [Order::Unordered, Order::Fair] {
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
         let nodes = RedisServer::start_many(5).unwrap();
         let clients = [client(&nodes).await, client(&nodes).await, client(&nodes).await];
-        let policy = Policy { order, ..patient() };
+        let policy = Policy { discipline, ..patient() };
         let waiting: Vec<_> = (0..100)
             .map(|caller| {
                 let redlock = clients[caller % 3].clone();
@@ -274,13 +278,13 @@ async fn a_hundred_callers_at_once_take_the_lock_themselves() {
     }
 }
 
-/// So many callers of one client at once, each of whom takes the lock, and what then happens under it.
-async fn in_one_line<F: Future<Output = ()> + Send + 'static>(
+/// Several callers of one client acquire the lock at once, and each runs `hold` under it.
+async fn in_one_queue<F: Future<Output = ()> + Send + 'static>(
     redlock: &Redlock,
     callers: usize,
     hold: impl Fn(u64) -> F + Clone + Send + 'static,
 ) {
-    let fair = Policy { order: Order::Fair, ..patient() };
+    let fair = Policy { discipline: QueueDiscipline::Fair, ..patient() };
     let waiting: Vec<_> = (0..callers)
         .map(|_| {
             let (redlock, hold) = (redlock.clone(), hold.clone());
@@ -297,19 +301,20 @@ async fn in_one_line<F: Future<Output = ()> + Send + 'static>(
 }
 
 #[tokio::test]
-async fn a_line_that_holds_the_lock_asks_for_its_next_turn_with_the_release() {
+async fn a_release_carries_the_request_for_the_next_lease_of_the_same_client() {
     const CALLERS: usize = 50;
     let nodes = RedisServer::start_many(5).unwrap();
-    in_one_line(&client(&nodes).await, CALLERS, |_| std::future::ready(())).await;
+    let redlock = client_without_timeouts(&nodes).await;
+    in_one_queue(&redlock, CALLERS, |_| std::future::ready(())).await;
     for node in &nodes {
-        // One for each turn. A turn that takes long adds some, and asking alone doubles them.
+        // One call for each lease. A slow release adds some; a request of its own doubles them.
         let calls = node.calls("evalsha").unwrap();
         assert!(calls < 2 * CALLERS as u64 - 10, "{calls}");
     }
 }
 
 #[tokio::test]
-async fn who_waits_for_a_holder_that_takes_long_asks_without_a_release() {
+async fn a_waiter_behind_a_slow_holder_asks_without_a_release() {
     let nodes = Arc::new(RedisServer::start_many(5).unwrap());
     let redlock = client(&nodes).await;
     let hold = move |ticket| {
@@ -324,19 +329,19 @@ async fn who_waits_for_a_holder_that_takes_long_asks_without_a_release() {
             }
         }
     };
-    in_one_line(&redlock, 2, hold).await;
+    in_one_queue(&redlock, 2, hold).await;
 }
 
 #[tokio::test]
-async fn a_node_that_has_no_vote_is_not_asked_with_a_release() {
+async fn a_release_carries_no_request_to_a_node_without_a_vote() {
     let mut nodes = RedisServer::start_many(5).unwrap();
     let redlock = client_with_long_leases(&nodes).await;
     let lease = redlock.acquire("y", patient()).await.unwrap();
     lease.release_with(&[("y", "9".to_owned())]).await;
     nodes[4].restart_empty().unwrap();
     let is_back = || nodes[4].get("y").unwrap().as_deref() == Some("9");
-    until("it is connected, and stays in quarantine", is_back).await;
-    in_one_line(&redlock, 20, |_| std::future::ready(())).await;
+    until("it is connected and in quarantine", is_back).await;
+    in_one_queue(&redlock, 20, |_| std::future::ready(())).await;
     let requests: Vec<u64> = nodes.iter().map(|node| node.calls("hset").unwrap()).collect();
     assert!(requests[..4].iter().all(|requests| *requests > 10), "{requests:?}");
     assert_eq!(requests[4], 0);

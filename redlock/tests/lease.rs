@@ -1,4 +1,4 @@
-//! Leases that are extended, that are lost, and that are declared by domain, over real Redis.
+//! Leases that are extended, lost, or declared by a domain, over real Redis processes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{LEASE, client, client_with_long_leases, delete, nodes_with, patient, policy, until};
-use redlock::{AcquireError, Domain, ExtendError, Order, Policy};
+use redlock::{AcquireError, Domain, ExtendError, Policy, QueueDiscipline};
 use testkit::RedisServer;
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ async fn a_lease_that_cannot_be_extended_says_so_before_the_nodes_give_it_up() {
         node.pause().unwrap();
     }
     lost.cancelled().await;
-    assert!(nodes[3].get("lock:x").unwrap().is_some(), "still held where it was extended");
+    assert!(nodes[3].get("lock:x").unwrap().is_some(), "the node that extended it still holds it");
     assert_eq!(lease.remaining(), Duration::ZERO);
     for node in &nodes[..3] {
         node.resume().unwrap();
@@ -60,7 +60,7 @@ async fn a_lease_that_cannot_be_extended_says_so_before_the_nodes_give_it_up() {
 }
 
 #[tokio::test]
-async fn an_extension_never_brings_back_what_a_node_gave_up() {
+async fn an_extension_never_restores_a_lock_that_a_node_gave_up() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client_with_long_leases(&nodes).await;
     let lease = redlock.acquire("x", policy(LEASE, LEASE * 10)).await.unwrap();
@@ -110,7 +110,7 @@ async fn domains_lock_by_prefix_and_key_each_with_its_policy() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client(&nodes).await;
     let impatient = policy(Duration::from_millis(30), LEASE);
-    let coupons = Domain::new("coupon:issue").lease_time(LEASE).order(Order::Fair);
+    let coupons = Domain::new("coupon:issue").lease_time(LEASE).discipline(QueueDiscipline::Fair);
     let stock = Domain::new("lock:product").lease_time(LEASE).with("7", impatient);
     let coupon = coupons.acquire(&redlock, "7").await.unwrap();
     let products = stock.acquire_all(&redlock, &["8", "7"]).await.unwrap();
@@ -129,7 +129,7 @@ async fn domains_lock_by_prefix_and_key_each_with_its_policy() {
 }
 
 #[tokio::test]
-async fn a_section_ends_whoever_goes_away_and_leaves_no_lock() {
+async fn a_section_ends_without_its_caller_and_leaves_no_lock() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client_with_long_leases(&nodes).await;
     let orders = Domain::new("order").lease_time(LEASE * 10);
@@ -139,8 +139,8 @@ async fn a_section_ends_whoever_goes_away_and_leaves_no_lock() {
     let caller = tokio::spawn({
         let (orders, redlock) = (orders.clone(), redlock.clone());
         async move {
-            let section = async move |grant: redlock::Grant| {
-                began.send(grant.token).unwrap();
+            let section = async move |lease: redlock::LeaseContext| {
+                began.send(lease.token).unwrap();
                 ends.await.unwrap();
                 ended.send(()).unwrap();
             };
@@ -152,7 +152,7 @@ async fn a_section_ends_whoever_goes_away_and_leaves_no_lock() {
     assert!(caller.await.unwrap_err().is_cancelled());
     end.send(()).unwrap();
     seen.await.unwrap();
-    let token = orders.run(&redlock, "1", async |grant| grant.token).await.unwrap();
+    let token = orders.run(&redlock, "1", async |lease| lease.token).await.unwrap();
     assert_eq!(token, 2);
     let panicked = orders.run(&redlock, "1", async |_| assert!(false, "the section fails")).await;
     assert_eq!(panicked, Err(AcquireError::Interrupted));

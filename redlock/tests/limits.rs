@@ -1,4 +1,4 @@
-//! Values at the ends of their types: what can be meant is done, the rest is refused with its name.
+//! Extreme values: valid ones work, and all others fail with the name of the setting.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{LEASE, client, config, connected, node, patient, policy, until};
 use redlock::{
     AcquireError, AcquireOutcome, Batch, Combiner, CombinerConfig, Config, Domain, Entry,
-    ExtendError, Lease, Observer, Order, Policy, Redlock, SubmitError,
+    ExtendError, Lease, Observer, Policy, QueueDiscipline, Redlock, SubmitError,
 };
 use testkit::RedisServer;
 
@@ -56,13 +56,14 @@ async fn a_wait_without_end_is_a_wait() {
     let nodes = RedisServer::start_many(3).unwrap();
     let redlock = client(&nodes).await;
     let forever = policy(FOREVER, LEASE);
-    for order in [Order::Unordered, Order::Fair] {
-        let forever = Policy { order, ..forever };
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let forever = Policy { discipline, ..forever };
         redlock.acquire("x", forever).await.unwrap().release().await;
         let combiner = Combiner::new(redlock.clone(), Echo(forever), CombinerConfig::default());
-        assert_eq!(combiner.submit("x", 7).await, Ok(7), "{order:?}");
-        let domain = Domain::new("d").wait_timeout(FOREVER).lease_time(LEASE).order(order);
-        assert_eq!(domain.run(&redlock, "x", |_| async { 7 }).await, Ok(7), "{order:?}");
+        assert_eq!(combiner.submit("x", 7).await, Ok(7), "{discipline:?}");
+        let domain =
+            Domain::new("d").wait_timeout(FOREVER).lease_time(LEASE).discipline(discipline);
+        assert_eq!(domain.run(&redlock, "x", |_| async { 7 }).await, Ok(7), "{discipline:?}");
         domain.acquire_all(&redlock, &["x", "y"]).await.unwrap().release().await;
     }
     redlock.acquire_all(&["x", "y"], forever).await.unwrap().release().await;
@@ -75,9 +76,9 @@ async fn a_lease_without_end_is_refused_unless_the_longest_has_none_either() {
     let forever = policy(Duration::from_secs(20), FOREVER);
     let bounded = client(&nodes).await;
     let too_long = AcquireError::LeaseTooLong { lease_time: FOREVER, longest: LEASE };
-    for order in [Order::Unordered, Order::Fair] {
-        let error = bounded.acquire("x", Policy { order, ..forever }).await.unwrap_err();
-        assert_eq!(error, too_long, "{order:?}");
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let error = bounded.acquire("x", Policy { discipline, ..forever }).await.unwrap_err();
+        assert_eq!(error, too_long, "{discipline:?}");
     }
     let lease = bounded.acquire("x", patient()).await.unwrap();
     let too_long = ExtendError::LeaseTooLong { lease_time: FOREVER, longest: LEASE };
@@ -86,9 +87,9 @@ async fn a_lease_without_end_is_refused_unless_the_longest_has_none_either() {
 
     let unbounded = Config { node_timeout: FOREVER, longest_lease: FOREVER, ..config(&nodes) };
     let unbounded = connected(&unbounded).await;
-    for order in [Order::Unordered, Order::Fair] {
-        let lease = unbounded.acquire("x", Policy { order, ..forever }).await.unwrap();
-        assert!(lease.remaining() > A_MONTH, "{order:?}");
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let lease = unbounded.acquire("x", Policy { discipline, ..forever }).await.unwrap();
+        assert!(lease.remaining() > A_MONTH, "{discipline:?}");
         lease.extend(FOREVER).await.unwrap();
         lease.keep_extended();
         assert!(!lease.lost().is_cancelled());
@@ -104,16 +105,16 @@ async fn a_lease_of_less_than_a_millisecond_is_refused_and_no_outage() {
     let redlock = Redlock::start_observed(&config(&nodes), Arc::clone(&outcomes) as _).unwrap();
     until("the node is connected", || redlock.has_quorum()).await;
     for lease_time in [Duration::ZERO, Duration::from_micros(999)] {
-        for order in [Order::Unordered, Order::Fair] {
-            let policy = Policy { order, ..policy(Duration::from_secs(20), lease_time) };
+        for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+            let policy = Policy { discipline, ..policy(Duration::from_secs(20), lease_time) };
             let error = redlock.acquire("x", policy).await.unwrap_err();
             let too_short =
                 AcquireError::LeaseTooShort { lease_time, shortest: redlock::SHORTEST_LEASE };
-            assert_eq!(error, too_short, "{order:?}");
+            assert_eq!(error, too_short, "{discipline:?}");
             let combiner = Combiner::new(redlock.clone(), Echo(policy), CombinerConfig::default());
             assert_eq!(combiner.submit("x", 7).await, Err(SubmitError::Lock(too_short)));
-            let told = std::mem::take(&mut *outcomes.0.lock().unwrap());
-            assert_eq!(told, [AcquireOutcome::Invalid; 2], "{order:?}");
+            let reported = std::mem::take(&mut *outcomes.0.lock().unwrap());
+            assert_eq!(reported, [AcquireOutcome::Invalid; 2], "{discipline:?}");
         }
     }
     let lease = redlock.acquire("x", patient()).await.unwrap();
@@ -130,11 +131,11 @@ async fn a_queue_and_a_batch_have_room_for_one_at_least() {
     let nodes = RedisServer::start_many(1).unwrap();
     let redlock = client(&nodes).await;
     for bound in [0, usize::MAX] {
-        for order in [Order::Unordered, Order::Fair] {
+        for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
             let config = CombinerConfig { queue: bound, batch: bound };
-            let echo = Echo(Policy { order, ..patient() });
+            let echo = Echo(Policy { discipline, ..patient() });
             let combiner = Combiner::new(redlock.clone(), echo, config);
-            assert_eq!(combiner.submit("x", 7).await, Ok(7), "{bound}, {order:?}");
+            assert_eq!(combiner.submit("x", 7).await, Ok(7), "{bound}, {discipline:?}");
         }
     }
 }

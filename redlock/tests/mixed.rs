@@ -1,4 +1,4 @@
-//! Callers in fair order beside callers in any order.
+//! Fair callers beside unordered callers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -8,32 +8,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{client, policy};
-use redlock::{Order, Policy, Redlock};
+use redlock::{Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 
-/// Nobody may wait longer.
-const WAIT: Duration = Duration::from_secs(2);
+/// The longest wait of a caller.
+const WAIT: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_secs(2);
 
-fn in_order(order: Order) -> Policy {
-    Policy { order, ..policy(WAIT, LEASE) }
+fn policy_with(discipline: QueueDiscipline) -> Policy {
+    Policy { discipline, ..policy(WAIT, LEASE) }
 }
 
-/// Acquires and releases without a pause until it is told to stop; how often.
-async fn work(redlock: Redlock, order: Order, stop: Arc<AtomicBool>) -> usize {
+/// Acquires and releases without a pause until `stop`. Returns how often.
+async fn work(redlock: Redlock, discipline: QueueDiscipline, stop: Arc<AtomicBool>) -> usize {
     let mut served = 0;
     while !stop.load(Ordering::Relaxed) {
-        let lease = redlock.acquire("x", in_order(order)).await;
-        assert!(lease.is_ok(), "{order:?} after {served}: {lease:?}");
+        let lease = redlock.acquire("x", policy_with(discipline)).await;
+        assert!(lease.is_ok(), "{discipline:?} after {served}: {lease:?}");
         served += 1;
         lease.unwrap().release().await;
     }
     served
 }
 
-/// Two replicas whose callers come in one order without a pause, and two whose callers come one by
-/// one in the other.
-async fn mixed(busy: Order, single: Order, tickets: u64, tokens: u64) {
+/// Two clients whose callers use one discipline without a pause, and one client whose callers use the
+/// other discipline one by one.
+async fn mixed(busy: QueueDiscipline, single: QueueDiscipline, tickets: u64, tokens: u64) {
     let nodes = RedisServer::start_many(5).unwrap();
     for node in &nodes {
         node.command(&format!("SET ticket:x {tickets}")).unwrap();
@@ -49,7 +49,7 @@ async fn mixed(busy: Order, single: Order, tickets: u64, tokens: u64) {
     }
     let redlock = client(&nodes).await;
     for served in 0..20 {
-        let lease = redlock.acquire("x", in_order(single)).await;
+        let lease = redlock.acquire("x", policy_with(single)).await;
         assert!(lease.is_ok(), "{single:?} after {served}: {lease:?}");
         lease.unwrap().release().await;
     }
@@ -58,13 +58,13 @@ async fn mixed(busy: Order, single: Order, tickets: u64, tokens: u64) {
     for worker in busy_workers {
         served += worker.await.unwrap();
     }
-    assert!(served > 20, "{busy:?} had {served} turns beside 20");
+    assert!(served > 20, "{busy:?} had {served} leases beside 20");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fair_callers_and_callers_in_any_order_do_not_starve_each_other() {
+async fn fair_and_unordered_callers_do_not_starve_each_other() {
     for (tickets, tokens) in [(20_000, 500), (70, 4_000)] {
-        mixed(Order::Unordered, Order::Fair, tickets, tokens).await;
-        mixed(Order::Fair, Order::Unordered, tickets, tokens).await;
+        mixed(QueueDiscipline::Unordered, QueueDiscipline::Fair, tickets, tokens).await;
+        mixed(QueueDiscipline::Fair, QueueDiscipline::Unordered, tickets, tokens).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Code of the lock's user that panics: who caused it is told, and everybody else is served.
+//! Panics in the user's code: the caller that causes one gets an error, and all others are served.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use common::{client, config, patient, until};
 use redlock::{
-    AcquireOutcome, Batch, Combiner, CombinerConfig, Entry, Exclusion, Lease, Lot, Observer, Order,
-    Policy, Redlock, SubmitError,
+    AcquireOutcome, Batch, Combiner, CombinerConfig, Entry, Exclusion, Lease, Observer, Policy,
+    QueueDiscipline, Redlock, ResourceBatch, SubmitError,
 };
 use testkit::RedisServer;
 use tokio::task::JoinHandle;
 
-/// What an item does.
+/// The behaviour of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Does {
     Nothing,
-    /// Panics when its policy is asked for,
+    /// Panics when its policy is asked for.
     PanicWhenAsked,
-    /// from the second time on,
+    /// Panics when its policy is asked for again.
     PanicWhenAskedAgain,
-    /// or when it is dropped.
+    /// Panics when it is dropped.
     PanicWhenDropped,
 }
 
@@ -45,19 +45,19 @@ impl Drop for Item {
     }
 }
 
-/// Answers everybody.
-struct Answering(Order);
+/// Replies to every entry.
+struct Answering(QueueDiscipline);
 
 impl Batch for Answering {
     type Item = Item;
     type Output = ();
-    const TOGETHER: usize = 8;
+    const MAX_RESOURCES: usize = 8;
 
     fn policy(&self, _resource: &str, item: &Item) -> Policy {
         assert_ne!(item.does, Does::PanicWhenAsked, "asked to");
         let before = item.asked.fetch_add(1, Ordering::SeqCst);
         assert!(before == 0 || item.does != Does::PanicWhenAskedAgain, "asked to");
-        Policy { order: self.0, ..patient() }
+        Policy { discipline: self.0, ..patient() }
     }
 
     async fn execute(
@@ -73,8 +73,12 @@ impl Batch for Answering {
         Vec::new()
     }
 
-    async fn execute_together(&self, lease: Lease, lots: Vec<Lot<Self>>) -> Vec<Lot<Self>> {
-        let entries = lots.into_iter().flat_map(|lot| lot.entries).collect();
+    async fn execute_together(
+        &self,
+        lease: Lease,
+        batches: Vec<ResourceBatch<Self>>,
+    ) -> Vec<ResourceBatch<Self>> {
+        let entries = batches.into_iter().flat_map(|batch| batch.entries).collect();
         self.execute("", lease, entries).await;
         Vec::new()
     }
@@ -86,10 +90,10 @@ struct Fixture {
     combiner: Arc<Combiner<Answering>>,
 }
 
-async fn fixture(order: Order) -> Fixture {
+async fn fixture(discipline: QueueDiscipline) -> Fixture {
     let nodes = RedisServer::start_many(1).unwrap();
     let redlock = client(&nodes).await;
-    let combiner = Combiner::new(redlock.clone(), Answering(order), CombinerConfig::default());
+    let combiner = Combiner::new(redlock.clone(), Answering(discipline), CombinerConfig::default());
     Fixture { _nodes: nodes, redlock, combiner: Arc::new(combiner) }
 }
 
@@ -101,11 +105,11 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_policy_that_panics_is_told_to_its_caller_only() {
-    for order in [Order::Unordered, Order::Fair] {
-        let fixture = fixture(order).await;
+async fn a_policy_that_panics_fails_its_caller_only() {
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let fixture = fixture(discipline).await;
         let caused = fixture.submit("x", Does::PanicWhenAsked).await.unwrap();
-        assert_eq!(caused, Err(SubmitError::NoPolicy), "{order:?}");
+        assert_eq!(caused, Err(SubmitError::NoPolicy), "{discipline:?}");
         for resource in ["x", "y"] {
             assert_eq!(fixture.submit(resource, Does::Nothing).await.unwrap(), Ok(()));
         }
@@ -114,10 +118,10 @@ async fn a_policy_that_panics_is_told_to_its_caller_only() {
 
 #[tokio::test]
 async fn a_policy_is_asked_for_once_so_that_it_cannot_end_the_worker() {
-    for order in [Order::Unordered, Order::Fair] {
-        let fixture = fixture(order).await;
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let fixture = fixture(discipline).await;
         let asked_once = fixture.submit("x", Does::PanicWhenAskedAgain).await.unwrap();
-        assert_eq!(asked_once, Ok(()), "{order:?}");
+        assert_eq!(asked_once, Ok(()), "{discipline:?}");
         for resource in ["x", "y"] {
             assert_eq!(fixture.submit(resource, Does::Nothing).await.unwrap(), Ok(()));
         }
@@ -126,8 +130,8 @@ async fn a_policy_is_asked_for_once_so_that_it_cannot_end_the_worker() {
 
 #[tokio::test]
 async fn a_panic_of_the_worker_itself_leaves_the_other_callers_and_resources_served() {
-    for order in [Order::Unordered, Order::Fair] {
-        let fixture = fixture(order).await;
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let fixture = fixture(discipline).await;
         let held = fixture.redlock.acquire("x", patient()).await.unwrap();
         let gone = ["x", "x"].map(|resource| fixture.submit(resource, Does::PanicWhenDropped));
         until("they wait", || fixture.combiner.queued("x") == 2).await;
@@ -140,7 +144,7 @@ async fn a_panic_of_the_worker_itself_leaves_the_other_callers_and_resources_ser
         }
         held.release().await;
         for waiting in waiting {
-            assert_eq!(waiting.await.unwrap(), Ok(()), "{order:?}");
+            assert_eq!(waiting.await.unwrap(), Ok(()), "{discipline:?}");
         }
         for resource in ["x", "y", "z"] {
             assert_eq!(fixture.submit(resource, Does::Nothing).await.unwrap(), Ok(()));
@@ -148,37 +152,37 @@ async fn a_panic_of_the_worker_itself_leaves_the_other_callers_and_resources_ser
     }
 }
 
-/// Panics whatever it is told, from a certain moment on.
+/// Panics at every event, once it is switched on.
 #[derive(Default)]
 struct Broken(AtomicBool);
 
 impl Broken {
-    fn tell(&self) {
+    fn event(&self) {
         assert!(!self.0.load(Ordering::SeqCst), "asked to");
     }
 }
 
 impl Observer for Broken {
     fn acquired(&self, _: AcquireOutcome, _: Duration, _: u32) {
-        self.tell();
+        self.event();
     }
     fn released(&self, _: Duration) {
-        self.tell();
+        self.event();
     }
     fn lease_lost(&self) {
-        self.tell();
+        self.event();
     }
     fn node_voted(&self, _: usize, _: Duration, _: bool) {
-        self.tell();
+        self.event();
     }
     fn quorum(&self, _: usize, _: usize) {
-        self.tell();
+        self.event();
     }
     fn node_excluded(&self, _: usize, _: Exclusion) {
-        self.tell();
+        self.event();
     }
     fn node_admitted(&self, _: usize) {
-        self.tell();
+        self.event();
     }
 }
 
@@ -189,14 +193,15 @@ async fn an_observer_that_panics_changes_nothing_for_the_lock() {
     let redlock = Redlock::start_observed(&config(&nodes), Arc::clone(&observer) as _).unwrap();
     until("the node is connected", || redlock.has_quorum()).await;
     observer.0.store(true, Ordering::SeqCst);
-    for order in [Order::Unordered, Order::Fair] {
-        let combiner = Combiner::new(redlock.clone(), Answering(order), CombinerConfig::default());
-        assert_eq!(combiner.submit("x", Item::new(Does::Nothing)).await, Ok(()), "{order:?}");
-        let policy = Policy { order, ..patient() };
+    for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
+        let combiner =
+            Combiner::new(redlock.clone(), Answering(discipline), CombinerConfig::default());
+        assert_eq!(combiner.submit("x", Item::new(Does::Nothing)).await, Ok(()), "{discipline:?}");
+        let policy = Policy { discipline, ..patient() };
         drop(redlock.acquire("x", policy).await.unwrap());
         redlock.acquire("x", policy).await.unwrap().release().await;
     }
-    // Whoever looks after the node tells of it, too.
+    // The monitor of the node reports to the observer too.
     nodes[0].restart().unwrap();
     until("the node is away", || !redlock.has_quorum()).await;
     until("the node votes again", || redlock.has_quorum()).await;

@@ -1,4 +1,4 @@
-//! The lock over real Redis processes: exclusion, tokens, faults, what is left behind.
+//! The lock over real Redis processes: exclusion, tokens, faults, published values.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{
-    LEASE, client, client_with_long_leases, config, delete, nodes_with, patient, policy, set, until,
+    LEASE, client, client_with_long_leases, client_without_timeouts, config, delete, nodes_with,
+    patient, policy, set, until,
 };
 use redlock::{AcquireError, REMOVED, Redlock};
 use testkit::RedisServer;
@@ -78,7 +79,7 @@ async fn several_resources_in_any_order_never_deadlock() {
 }
 
 #[tokio::test]
-async fn a_waiter_is_told_when_its_time_is_up() {
+async fn a_waiter_gets_a_timeout_at_the_end_of_its_wait() {
     let nodes = RedisServer::start_many(1).unwrap();
     let (holder, waiter) = (client(&nodes).await, client(&nodes).await);
     let _lease = holder.acquire("x", patient()).await.unwrap();
@@ -93,7 +94,7 @@ async fn a_holder_that_vanishes_is_succeeded_when_its_lease_ends() {
     let waiter = client(&nodes).await;
     let vanished = client(&nodes).await;
     let lease = vanished
-        .acquire("x", policy(Duration::from_secs(1), Duration::from_millis(300)))
+        .acquire("x", policy(Duration::from_secs(20), Duration::from_millis(300)))
         .await
         .unwrap();
     let token = lease.token();
@@ -122,7 +123,7 @@ async fn a_lease_may_outlive_the_client_it_came_from() {
 async fn a_late_release_frees_nobody_elses_lock() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (late, next) = (client(&nodes).await, client(&nodes).await);
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("x", short).await.unwrap();
     let held = next.acquire("x", patient()).await.unwrap();
     expired.release().await;
@@ -131,10 +132,10 @@ async fn a_late_release_frees_nobody_elses_lock() {
 }
 
 #[tokio::test]
-async fn a_late_holder_does_not_turn_a_value_back() {
+async fn a_late_holder_does_not_revert_a_value() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (late, next) = (client(&nodes).await, client(&nodes).await);
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("stock:1", short).await.unwrap();
     let held = next.acquire("stock:1", patient()).await.unwrap();
     held.release_everywhere(&[("stock:1", "1".to_owned())]).await;
@@ -146,23 +147,23 @@ async fn a_late_holder_does_not_turn_a_value_back() {
 async fn a_value_that_is_removed_is_on_no_node_and_a_late_holder_does_not_bring_it_back() {
     let mut nodes = RedisServer::start_many(5).unwrap();
     let (late, next) = (client(&nodes).await, client(&nodes).await);
-    let mut heard = late.published("stock:1");
+    let mut published = late.published("stock:1");
     let first = next.acquire("stock:1", patient()).await.unwrap();
     first.release_everywhere(&[("stock:1", "5".to_owned())]).await;
-    let short = policy(Duration::from_secs(1), Duration::from_millis(100));
+    let short = policy(Duration::from_secs(20), Duration::from_millis(100));
     let expired = late.acquire("stock:1", short).await.unwrap();
     let held = next.acquire("stock:1", patient()).await.unwrap();
     nodes[4].kill().unwrap();
     held.release_everywhere(&[("stock:1", REMOVED.to_owned())]).await;
     expired.release_everywhere(&[("stock:1", "4".to_owned())]).await;
     assert_eq!(nodes_with(&nodes[..4], "stock:1", None), 4);
-    heard.wait_for(|news| news.value.as_deref() == Some(REMOVED)).await.unwrap();
+    published.wait_for(|news| news.value.as_deref() == Some(REMOVED)).await.unwrap();
     nodes[4].restart().unwrap();
-    until("the node that was away is told", || nodes_with(&nodes, "stock:1", None) == 5).await;
+    until("the node that was away removes it", || nodes_with(&nodes, "stock:1", None) == 5).await;
 }
 
 #[tokio::test]
-async fn others_hear_the_value_a_holder_leaves() {
+async fn other_clients_receive_the_value_that_a_holder_leaves() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (holder, listener) = (client(&nodes).await, client(&nodes).await);
     let mut published = listener.published("stock:1");
@@ -174,7 +175,7 @@ async fn others_hear_the_value_a_holder_leaves() {
 }
 
 #[tokio::test]
-async fn what_nobody_else_would_hear_is_not_told() {
+async fn a_release_without_other_subscribers_is_not_published() {
     let nodes = RedisServer::start_many(1).unwrap();
     let holder = client(&nodes).await;
     let leave = async |value: &str| {
@@ -192,10 +193,12 @@ async fn what_nobody_else_would_hear_is_not_told() {
 #[tokio::test]
 async fn more_resources_than_lua_passes_to_a_call_are_held_and_released_together() {
     let nodes = RedisServer::start_many(1).unwrap();
-    let (holder, other) = (client(&nodes).await, client(&nodes).await);
+    let holder = client_without_timeouts(&nodes).await;
+    let other = client_without_timeouts(&nodes).await;
     let names: Vec<String> = (0..4500).map(|number| format!("stock:{number:04}")).collect();
     let resources: Vec<&str> = names.iter().map(String::as_str).collect();
-    let lease = holder.acquire_all(&resources, patient()).await.unwrap();
+    let long = policy(Duration::from_secs(20), Duration::from_mins(5));
+    let lease = holder.acquire_all(&resources, long).await.unwrap();
     let soon = policy(Duration::from_millis(50), LEASE);
     for resource in ["stock:0000", "stock:4499"] {
         let refused = other.acquire(resource, soon).await.unwrap_err();
@@ -209,7 +212,7 @@ async fn more_resources_than_lua_passes_to_a_call_are_held_and_released_together
         assert_eq!(nodes[0].get(&format!("lock:{name}")).unwrap(), None);
         assert_eq!(nodes[0].get(&format!("fence:{name}")).unwrap(), Some(token.to_string()));
     }
-    assert!(other.acquire_all(&resources, patient()).await.unwrap().tokens()[4499].1 > token);
+    assert!(other.acquire_all(&resources, long).await.unwrap().tokens()[4499].1 > token);
 }
 
 #[tokio::test]
@@ -233,7 +236,7 @@ async fn works_without_two_of_five_and_fails_clearly_without_three() {
 
     nodes[3].restart().unwrap();
     let lease = redlock.acquire("x", patient()).await.unwrap();
-    assert!(lease.token() > last, "recovers by itself, with a higher token");
+    assert!(lease.token() > last, "it recovers by itself, with a higher token");
 }
 
 #[tokio::test]
@@ -252,11 +255,11 @@ async fn two_frozen_nodes_do_not_stop_it_and_keep_no_lock_after() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_lost_before_the_release_is_told_when_it_is_back() {
+async fn a_release_is_repeated_for_a_node_that_was_lost_before() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client_with_long_leases(&nodes).await;
     nodes[0].pause().unwrap();
-    // The lease is longer than the test waits: it is the release that must end it.
+    // The lease outlasts the test, so only the release can end it.
     let long = policy(Duration::from_secs(20), Duration::from_mins(5));
     let lease = redlock.acquire("x", long).await.unwrap();
     until("the loss is noticed", || redlock.connected().0 == 4).await;
@@ -267,7 +270,7 @@ async fn a_node_that_was_lost_before_the_release_is_told_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_majority_that_froze_holds_no_lock_of_ours_when_it_is_back() {
+async fn a_majority_that_froze_keeps_no_lock_when_it_is_back() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client_with_long_leases(&nodes).await;
     for node in &nodes[..3] {
@@ -307,7 +310,7 @@ async fn an_acquisition_that_is_dropped_leaves_no_lock() {
 #[tokio::test]
 async fn a_dead_node_does_not_cost_the_next_holder_a_round() {
     let mut nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     nodes[0].kill().unwrap();
     until("the loss is noticed", || redlock.connected().0 == 4).await;
     let before = nodes[2].calls("evalsha").unwrap();
@@ -330,7 +333,7 @@ async fn a_node_that_lost_its_data_gets_the_values_back() {
 }
 
 #[tokio::test]
-async fn what_a_release_grants_is_above_the_floor_of_a_node_that_knows_no_token() {
+async fn a_release_grants_a_token_above_the_floor_of_a_node_without_a_fence() {
     let nodes = RedisServer::start_many(1).unwrap();
     let redlock = client(&nodes).await;
     let lease = redlock.acquire("x", patient()).await.unwrap();
@@ -347,10 +350,10 @@ async fn what_a_release_grants_is_above_the_floor_of_a_node_that_knows_no_token(
 }
 
 #[tokio::test]
-async fn a_proposal_exceeds_what_the_guarded_thing_has_seen() {
+async fn a_proposal_exceeds_the_token_of_the_guarded_store() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client(&nodes).await;
-    redlock.saw_token("x", 1000);
+    redlock.observe_token("x", 1000);
     assert_eq!(redlock.acquire("x", patient()).await.unwrap().token(), 1001);
 }
 

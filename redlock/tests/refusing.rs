@@ -1,4 +1,4 @@
-//! Nodes that answer what is read and refuse what is written.
+//! Nodes that answer reads and refuse writes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -24,7 +24,7 @@ fn snapshot_status(node: &RedisServer, status: &str) -> bool {
     node.command("INFO persistence").unwrap().contains(&line)
 }
 
-/// The disk cannot be written to, as far as Redis can tell.
+/// Makes Redis fail to write its snapshot, as on a full disk.
 async fn break_disk(node: &RedisServer) {
     fs::create_dir_all(snapshot(node).join("in the way")).unwrap();
     node.command("CONFIG SET save \"3600 1\"").unwrap();
@@ -49,12 +49,12 @@ async fn a_node_that_refuses_writes_does_not_vote_until_it_takes_them_again() {
         ("break disk", "mend disk"),
     ];
     for (number, (refuse, take)) in refusals.into_iter().enumerate() {
-        // Nobody asks it for a vote: a look finds out.
+        // Found by the monitor, without a vote.
         match refuse {
             "break disk" => break_disk(&nodes[0]).await,
             refuse => drop(nodes[0].command(refuse).unwrap()),
         }
-        until(&format!("it is left out after {refuse}"), || redlock.connected().0 == 4).await;
+        until(&format!("it is excluded after {refuse}"), || redlock.connected().0 == 4).await;
         assert_eq!(excluded.count(0, "RefusesWrites"), number + 1, "{refuse}");
         redlock.acquire("x", patient()).await.unwrap().release().await;
         match take {
@@ -62,7 +62,7 @@ async fn a_node_that_refuses_writes_does_not_vote_until_it_takes_them_again() {
             take => drop(nodes[0].command(take).unwrap()),
         }
         until(&format!("it votes again after {take}"), || redlock.connected().0 == 5).await;
-        // When it was blank, and never since.
+        // While it was blank, and never since.
         assert_eq!(excluded.count(0, "Restarted"), 1, "{refuse}: it has forgotten nothing");
     }
 }
@@ -73,8 +73,8 @@ async fn a_node_whose_disk_is_full_does_not_vote_until_there_is_room() {
     nodes.push(RedisServer::start_with_small_disk().unwrap());
     let (redlock, excluded) = observed_client(&nodes).await;
     nodes[4].fill_disk().unwrap();
-    // What is left of its last page takes some votes.
-    until_it_sells_without_it(&redlock).await;
+    // The rest of its last page takes some votes.
+    until_excluded(&redlock).await;
     let persistence = nodes[4].command("INFO persistence").unwrap();
     assert!(persistence.contains("aof_last_write_status:err"), "{persistence}");
     assert_eq!(excluded.count(4, "RefusesWrites"), 1);
@@ -84,10 +84,10 @@ async fn a_node_whose_disk_is_full_does_not_vote_until_there_is_room() {
     assert_eq!(excluded.count(4, "Restarted"), 1, "it has forgotten nothing");
 }
 
-async fn until_it_sells_without_it(redlock: &redlock::Redlock) {
+async fn until_excluded(redlock: &redlock::Redlock) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while redlock.connected().0 == 5 {
-        assert!(std::time::Instant::now() < deadline, "it is not left out");
+        assert!(std::time::Instant::now() < deadline, "it is not excluded");
         redlock.acquire("x", patient()).await.unwrap().release().await;
     }
     redlock.acquire("x", patient()).await.unwrap().release().await;
@@ -98,11 +98,11 @@ async fn a_node_that_is_busy_with_a_script_does_not_vote_until_that_is_over() {
     let nodes = RedisServer::start_many(5).unwrap();
     let (redlock, excluded) = observed_client(&nodes).await;
     nodes[0].command("CONFIG SET lua-time-limit 20").unwrap();
-    // Nobody waits for its answer: it has none before it is killed.
+    // The script never ends, so nothing reads its reply.
     let mut script = TcpStream::connect(nodes[0].address()).unwrap();
     script.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
-    until("it is left out", || redlock.connected().0 == 4).await;
-    until("it says why", || excluded.count(0, "RefusesWrites") == 1).await;
+    until("it is excluded", || redlock.connected().0 == 4).await;
+    until("the observer has the reason", || excluded.count(0, "RefusesWrites") == 1).await;
     redlock.acquire("x", patient()).await.unwrap().release().await;
     nodes[0].command("SCRIPT KILL").unwrap();
     until("it votes again", || redlock.connected().0 == 5).await;
@@ -114,9 +114,9 @@ async fn a_node_that_loads_its_data_does_not_vote_until_it_has_them() {
     let mut nodes = RedisServer::start_many(5).unwrap();
     let (redlock, excluded) = observed_client(&nodes).await;
     nodes[0].restart_loading().unwrap();
-    until("it is left out", || redlock.connected().0 == 4).await;
+    until("it is excluded", || redlock.connected().0 == 4).await;
     redlock.acquire("x", patient()).await.unwrap().release().await;
-    // A client that starts meanwhile works with the others.
+    // A client that starts now uses the other nodes.
     let other = redlock::Redlock::start(&common::config(&nodes)).unwrap();
     until("the others vote", || other.connected().0 == 4).await;
     other.acquire("x", patient()).await.unwrap().release().await;
@@ -126,7 +126,7 @@ async fn a_node_that_loads_its_data_does_not_vote_until_it_has_them() {
     for client in [&redlock, &other] {
         until("it votes again", || client.connected().0 == 5).await;
     }
-    assert_eq!(excluded.count(0, "Restarted"), 2, "it is kept out as any other that restarted");
+    assert_eq!(excluded.count(0, "Restarted"), 2, "it is excluded as after any restart");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn without_a_majority_that_takes_writes_there_is_no_quorum_and_then_there_
     for node in &nodes[..3] {
         node.command("CONFIG SET maxmemory 1").unwrap();
     }
-    // It is freed where nothing else can be written, too.
+    // The lock is freed even where nothing else can be written.
     lease.release_everywhere(&[("x", "42".to_owned())]).await;
     let impatient = policy(Duration::from_millis(600), LEASE);
     for client in [&redlock, &other] {
@@ -182,7 +182,7 @@ async fn a_node_that_was_made_the_replica_of_another_has_forgotten_its_own_votes
     })
     .await;
     nodes[0].command("REPLICAOF NO ONE").unwrap();
-    until("it is kept out", || excluded.count(0, "Restarted") == 2).await;
+    until("it is excluded", || excluded.count(0, "Restarted") == 2).await;
     until("it votes again", || redlock.connected().0 == 5).await;
     redlock.acquire("x", patient()).await.unwrap().release().await;
 }

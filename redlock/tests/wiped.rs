@@ -1,4 +1,4 @@
-//! Nodes whose data are removed while they run.
+//! Nodes that lose their data while they run.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -15,7 +15,7 @@ async fn a_node_that_was_wiped_gets_its_values_at_once_and_votes_when_it_has_lea
     lease.release_everywhere(&[("stock:1", "42".to_owned())]).await;
 
     nodes[0].command("FLUSHALL").unwrap();
-    until("it is kept out", || redlock.connected().0 == 4).await;
+    until("it is excluded", || redlock.connected().0 == 4).await;
     until("it has its value again", || nodes[0].get("stock:1").unwrap().as_deref() == Some("42"))
         .await;
     until("it votes again", || redlock.connected().0 == 5).await;
@@ -24,7 +24,7 @@ async fn a_node_that_was_wiped_gets_its_values_at_once_and_votes_when_it_has_lea
 }
 
 #[tokio::test]
-async fn when_all_nodes_are_wiped_the_lock_goes_on_above_all_tokens_before() {
+async fn when_all_nodes_are_wiped_new_tokens_exceed_all_earlier_ones() {
     let nodes = RedisServer::start_many(5).unwrap();
     let redlock = client(&nodes).await;
     let lease = redlock.acquire("stock:1", patient()).await.unwrap();
@@ -38,7 +38,7 @@ async fn when_all_nodes_are_wiped_the_lock_goes_on_above_all_tokens_before() {
         nodes.iter().all(|node| node.get("stock:1").unwrap().as_deref() == Some("42"))
     })
     .await;
-    assert!(redlock.has_quorum(), "a majority was never kept out");
+    assert!(redlock.has_quorum(), "a majority was never excluded");
     let lease = redlock.acquire("stock:1", patient()).await.unwrap();
     assert!(lease.token() > token);
     lease.release().await;

@@ -1,6 +1,6 @@
-//! The algorithm of the lock (docs/REDLOCK.md) as two models, which the tests check in every order
-//! of events, within small bounds: [`lock`] with its quarantine and what the lock guards, and
-//! [`membership`] with its change. A rule that is left out must give a counterexample.
+//! The algorithm of the lock (docs/REDLOCK.md) as two models: [`lock`] with its quarantine and the
+//! guarded store, and the change of the [`membership`]. The tests check them in every order of events,
+//! within small bounds. Each rule that is left out must give a counterexample.
 
 pub mod lock;
 pub mod membership;
@@ -22,7 +22,7 @@ where
     checker
 }
 
-/// The steps that lead to a state without the property, if there are any.
+/// The steps that lead to a state without the property, if there is one.
 pub fn counterexample<M>(
     builder: CheckerBuilder<M>,
     property: &'static str,

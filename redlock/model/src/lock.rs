@@ -1,11 +1,11 @@
 //! Two clients acquire one resource from three nodes while messages are slow, leases end, and nodes
-//! restart and forget; then they change what the lock guards.
+//! restart and forget. Then they change the guarded store.
 //!
-//! A client acquires once: one that asks again is one more client to the nodes, with an owner name
-//! of its own. Its request is granted with any token above the node's fence, when it arrives or at
-//! any time later: that it proposes a token, and that a refused request stands until a release, are
-//! special cases. A node that is down is one whose messages are slow and then lost. A client that
-//! stops for good is one that takes no further step, which is a part of every order of events.
+//! A client acquires once. A client that asks again is one more client to the nodes, with an owner name
+//! of its own. A node grants a request with any token above its fence, when the request arrives or at
+//! any later time. Two special cases of this are that a client proposes a token, and that a refused
+//! request waits for a release. A node that is down is a node whose messages are slow and then lost. A
+//! client that stops for good takes no further step, which is part of every order of events.
 
 mod state;
 
@@ -22,30 +22,30 @@ const TOKENS: u8 = 2;
 pub const UNIQUE: &str = "no two acquisitions have the same token";
 /// A promise: tokens are in the order of time.
 pub const RISING: &str = "an acquisition that begins later has a higher token";
-/// A promise: the guarded register changes only as its writer has seen it.
+/// A promise: a writer of the guarded register replaces only the value that it read.
 pub const NO_LOST_UPDATE: &str = "the value that is replaced is the one that was read";
-/// Usual, not promised: it holds only as long as clocks do.
+/// Usual, not promised: it holds only while all clocks are sound.
 pub const EXCLUSION: &str = "only one client at a time believes that it holds the lock";
 const BOTH: &str = "both clients acquire";
 const BOTH_WRITE: &str = "both clients write";
 const READMITTED: &str = "a client acquires after another, with a node that forgot the other";
 
-/// What can be left out.
+/// The rules that a test can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A node that restarted has no vote at first.
+    /// A restarted node has no vote at first.
     Quarantine,
-    /// It waits until every lease that it may have forgotten is over.
+    /// A restarted node waits until every lease that it may have forgotten is over.
     Wait,
-    /// It learns from a majority.
+    /// A restarted node learns from a majority.
     LearnFromMajority,
     /// A node grants only a token above its fence.
     Counter,
     /// The register refuses tokens that are not the highest.
     Fence,
-    /// The token is installed before anything is read.
+    /// A holder stores its token before it reads anything.
     InstallFirst,
-    /// Nodes' clocks are sound: a lock lasts on its node at least as long as its holder's lease.
+    /// Nodes' clocks are sound: a lock lasts on its node at least as long as the holder's lease.
     Clocks,
 }
 
@@ -54,10 +54,10 @@ pub enum Rule {
 pub struct Lock {
     /// How often a node restarts.
     pub restarts: u8,
-    /// More than a minority of the nodes may forget at the same time.
+    /// A majority of the nodes may forget at the same time.
     pub majority_forgets: bool,
-    /// Leases take time, and locks last at least as long on their nodes. Otherwise a lease may be
-    /// over as soon as it is granted, and locks end at any time.
+    /// Leases take time, and locks last at least as long on their nodes. Otherwise a lease may end as
+    /// soon as it is granted, and locks end at any time.
     pub timed: bool,
     /// The rule that is left out.
     pub without: Option<Rule>,
@@ -67,27 +67,27 @@ pub struct Lock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each step says who takes it, and where")]
 pub enum Action {
-    /// A client asks all nodes that vote.
+    /// A client asks all voting nodes.
     Ask { client: usize },
-    /// A node grants what the client asked for.
+    /// A node grants a client's request.
     Grant { client: usize, node: usize, token: u8 },
     /// A release arrives.
     Release { client: usize, node: usize },
-    /// A client counts no votes any more and releases.
+    /// A client stops counting votes and releases.
     GiveUp { client: usize },
     /// A lease ends by its holder's clock.
     LeaseEnds { client: usize },
     /// A lock ends on its node.
     LockEnds { node: usize },
-    /// A holder puts its token into the register.
+    /// A holder stores its token in the register.
     Install { client: usize },
     /// A holder reads the register.
     Read { client: usize },
     /// A holder writes the register and releases.
     Write { client: usize },
-    /// A node starts again, and its connections are cut.
+    /// A node restarts, and its connections are cut.
     Restart { node: usize, with_data: bool },
-    /// A node is read to teach one in quarantine, which is admitted once that is enough.
+    /// A node in quarantine learns from another node, and is admitted when it has learned enough.
     Teach { node: usize, teacher: usize },
 }
 
@@ -100,7 +100,7 @@ impl Lock {
         node.lock.is_none() && (token > node.fence || !self.has(Rule::Counter))
     }
 
-    /// How many others a node that restarted must learn from.
+    /// The number of other nodes from which a restarted node must learn.
     fn teachers_needed(&self, state: &State) -> usize {
         let majority_restarted = state.quarantined() > NODES / 2;
         if majority_restarted || !self.has(Rule::LearnFromMajority) { 1 } else { NODES / 2 + 1 }
@@ -109,7 +109,7 @@ impl Lock {
     fn client_actions(&self, state: &State, client: usize, actions: &mut Vec<Action>) {
         let Client { stage, in_time, installed, read, .. } = state.clients[client];
         match stage {
-            // Clients are numbered as they begin.
+            // Clients are numbered in the order in which they begin.
             Stage::Idle if client == 0 || state.clients[client - 1].stage != Stage::Idle => {
                 actions.push(Action::Ask { client });
             }

@@ -1,9 +1,10 @@
-//! The membership is changed while two clients acquire and nodes forget.
+//! The membership changes while two clients acquire and nodes forget.
 //!
-//! Only what tokens depend on is modelled. Locks are not: one that is held makes a node refuse, and
-//! what is refused here is refused for less. There is one token, which both clients propose: who
-//! could get a lower one after a higher one could as well get the same again. Whoever changes the
-//! membership has the lock on it, but all of them go on at any time, as if it had ended.
+//! The model contains only what tokens depend on. It has no locks: a held lock makes a node refuse, and
+//! the nodes of the model may refuse without a lock. There is one token, which both clients propose: a
+//! client that could get a lower token after a higher one could also get the same token again. A
+//! coordinator of a change holds the lock on the membership, but every coordinator may continue at any
+//! time, as if its lock had ended.
 
 mod state;
 
@@ -21,37 +22,37 @@ pub const UNIQUE: &str = "no two acquisitions have the same token";
 const CHANGED: &str = "a client acquires from the new set";
 const READMITTED: &str = "a client acquires from the new set, with a node that forgot";
 
-/// What can be left out.
+/// The rules that a test can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Both sets must agree during the change.
     JointPhase,
-    /// The coordinator learns only from nodes that have the joint epoch: what others know may
-    /// still grow.
+    /// The coordinator learns only from nodes with the joint epoch, since other nodes may still grant
+    /// tokens.
     LearnAtEpoch,
-    /// The nodes to come are told what the present ones know.
+    /// The future nodes learn what the present nodes know.
     TeachNewSet,
     /// During the change a node that forgot learns from a majority of each set.
     LearnFromBothSets,
-    /// Who learns that there is a later membership learns again, by that one.
+    /// A node that learns of a later membership starts over under that one.
     StartOver,
-    /// Nodes to come that restart wait as the others do.
+    /// Future nodes that restart wait as other nodes do.
     JoiningNodesWait,
-    /// The coordinator admits blank nodes to come without a wait, but only before any membership
-    /// with them is written,
+    /// The coordinator admits blank future nodes without a wait, but only before a membership that
+    /// contains them is written.
     AdmitFirst,
-    /// and only those that it saw blank while it had the lock.
+    /// The coordinator admits only future nodes that were blank while it held the lock.
     AdmitWithLock,
-    /// Nodes refuse the membership of a coordinator whose lock others have got since.
+    /// Nodes refuse the membership of a coordinator whose lock was granted to another one since.
     FenceCoordinator,
 }
 
 /// The model and its bounds.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The nodes at first.
+    /// The first set of nodes.
     pub present: Set,
-    /// What they are changed to by one coordinator, or by two at once.
+    /// The new set of each coordinator; there are one or two.
     pub targets: Vec<Set>,
     /// How often a node forgets everything.
     pub restarts: u8,
@@ -64,7 +65,7 @@ impl Change {
         self.without != Some(rule)
     }
 
-    /// The set of an epoch, and the one to come while it changes, which else is the same.
+    /// The set of an epoch, and the future set; the same set twice if the epoch has only one.
     fn sets(&self, state: &State, epoch: u8) -> [Set; 2] {
         if epoch == 0 {
             return [self.present; 2];
@@ -87,7 +88,7 @@ impl Change {
         self.sets(state, epoch).iter().all(|set| is_majority(nodes, *set))
     }
 
-    /// Whether a node that forgot may be admitted with what it learnt.
+    /// Whether a node that forgot has learned enough to be admitted.
     fn is_enough(&self, state: &State, lesson: Lesson) -> bool {
         let [present, _] = self.sets(state, lesson.view);
         if self.has(Rule::LearnFromBothSets) {
@@ -97,7 +98,7 @@ impl Change {
         }
     }
 
-    /// Whether a node takes the membership of this epoch from a coordinator.
+    /// Whether a node accepts the membership of this epoch from a coordinator.
     fn accepts(&self, node: Node, epoch: u8) -> bool {
         let is_fenced = self.has(Rule::FenceCoordinator) && epoch / 2 < node.known.fence;
         epoch > node.known.epoch && !is_fenced
@@ -105,7 +106,7 @@ impl Change {
 
     fn client_actions(state: &State, client: usize, actions: &mut Vec<Action>) {
         match state.clients[client] {
-            // Clients are numbered as they begin.
+            // Clients are numbered in the order in which they begin.
             Client::Idle if client == 0 || state.clients[client - 1] != Client::Idle => {
                 actions.extend(state.epochs().map(|epoch| Action::Ask { client, epoch }));
             }
@@ -167,7 +168,7 @@ impl Change {
                 }
             }
             Second::Acquired { epoch } => {
-                // It may have heard of a later one. It joins in a change to the same nodes only.
+                // The coordinator may know of a later one. It continues only a change to the same nodes.
                 let may_begin = |later: &u8| {
                     *later >= epoch && (!is_joint(*later) || self.targets[0] == self.targets[1])
                 };
@@ -230,7 +231,7 @@ impl Change {
         }
     }
 
-    /// Who cannot win any more gives up: what it is still granted only makes nodes refuse others.
+    /// Ends acquisitions that can no longer win. Further grants would only make nodes refuse others.
     fn end_hopeless(&self, next: &mut State) {
         for client in 0..CLIENTS {
             if let Client::Asking { epoch, asked, granted } = next.clients[client]

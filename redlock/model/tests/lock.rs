@@ -1,4 +1,4 @@
-//! The lock, its quarantine and what it guards, in every order of events.
+//! The lock, its quarantine and the guarded store, in every order of events.
 
 use redlock_model::lock::{EXCLUSION, Lock, NO_LOST_UPDATE, RISING, Rule, UNIQUE};
 use redlock_model::{check, counterexample};
@@ -6,7 +6,7 @@ use stateright::{Checker, Model};
 
 const RESTARTS: Lock = Lock { restarts: 2, majority_forgets: false, timed: false, without: None };
 const TIMED: Lock = Lock { timed: true, ..RESTARTS };
-/// Without quarantine two restarts are a majority that forgets.
+/// Without quarantine, two restarts make a majority forget.
 const ONE_RESTART: Lock = Lock { restarts: 1, ..RESTARTS };
 const ONE_RESTART_TIMED: Lock = Lock { timed: true, ..ONE_RESTART };
 const NO_RESTART: Lock = Lock { restarts: 0, ..RESTARTS };

@@ -1,9 +1,9 @@
-//! A worker that goes idle and callers who submit at that moment, in every order of their steps and
-//! with everything that the memory model lets them see (loom): nobody waits for a worker that sleeps.
+//! A worker that goes idle while callers submit, in every order of their steps and with every value that
+//! the memory model allows (loom). No caller may wait for a worker that sleeps.
 //!
-//! The combiner has no such code of its own any more: its worker receives from tokio's channels, which
-//! follow [`Rule::Swap`] (register the waker, then look once more) and are checked so by their authors.
-//! [`Rule::Store`] is what it had.
+//! The combiner contains no such code: its worker receives from tokio's channels, which follow
+//! [`Rule::Swap`] (register the waker, then check again) and are checked by their authors. [`Rule::Store`]
+//! is a flag that fails.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use loom::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
-/// How a worker that found nobody makes sure that it is woken for the next.
+/// How a worker that found no caller ensures that the next one wakes it.
 #[derive(Debug, Clone, Copy)]
 enum Rule {
-    /// It swaps, then looks: either it sees the caller whose swap came before its own, or the swap of
-    /// that caller comes later and sees that it sleeps.
+    /// It swaps, then checks. Either it finds the caller whose swap preceded its own, or that caller's swap
+    /// comes later and finds the worker asleep.
     Swap,
-    /// It stores, then looks. A processor may look first.
+    /// It stores, then checks. A processor may check first.
     Store,
-    /// It looks, then swaps.
+    /// It checks, then swaps.
     LookFirst,
 }
 
@@ -44,7 +44,7 @@ impl Line {
         self.queued.load(Acquire) == 0
     }
 
-    /// Whether the worker sleeps now until it is woken.
+    /// Whether the worker now sleeps until a caller wakes it.
     fn sleeps(&self, rule: Rule) -> bool {
         match rule {
             Rule::Swap => {
@@ -64,7 +64,7 @@ impl Line {
     }
 }
 
-/// In how many of all executions somebody waits for a worker that is never woken.
+/// The number of executions in which a caller waits for a worker that never wakes.
 fn wake_ups_lost(rule: Rule) -> u32 {
     let lost = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&lost);

@@ -1,11 +1,10 @@
 //! The worker that serves callers in the order in which they asked, over all clients.
 //!
-//! Arrivals take tickets together, in the round trip that asks for the lock or, where the client
-//! waits for it or holds it already, in one of their own. The client with the lowest ticket gets the
-//! lock and serves all its tickets below the lowest of any other client; so as long as only one
-//! client has callers, fair costs no round trip more than any order. Those who are left over ask for
-//! the next turn with the release itself, which grants the lock to the next of all lines: it may be
-//! their own.
+//! Callers that arrive take tickets together: in the round that asks for the lock or, while the client
+//! holds the lock or waits for it, in a round of their own. The client with the lowest ticket gets the
+//! lock and serves all its tickets below the lowest ticket of any other client. As long as only one client
+//! has callers, fair order costs no extra round. The release of a batch carries the request for the next
+//! one and grants the lock to the first slot in the queue, which may be the same client's.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -21,52 +20,54 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 use tracing::error;
 
+use super::batch::Batch;
+use super::entry::Entry;
 use super::worker::{
-    AFTER_PANIC, Entries, Worker, earliest, panic_message, policy, refuse_expired,
+    AFTER_PANIC, Entries, Worker, earliest_deadline, panic_message, policy, refuse_expired,
 };
-use super::{Batch, Entry};
-use crate::turn::{Tickets, Turn};
-use crate::{AcquireError, Lease};
+use crate::acquire::{Lease, acquire_in_slot};
+use crate::error::AcquireError;
+use crate::queue::{QueueSlot, TicketsFuture, take_tickets, take_tickets_with_lock};
 
-/// Whoever comes while the client waits for the lock or holds it cannot be served at once, and
-/// shares the round trip for the tickets with those who come this soon after.
+/// How long a caller that cannot be served at once waits for others that share its round for tickets.
 const SHARE_TICKETS: Duration = Duration::from_millis(5);
-/// Whoever submits at this moment has done so when so many times nobody came.
+/// The arrival of a group of callers is complete after this number of yields without a new caller.
 const QUIET_YIELDS: u32 = 4;
-/// Where somebody always comes, nobody waits for that any longer.
-const MOST_YIELDS: u32 = 64;
+/// The largest number of yields for one group.
+const MAX_YIELDS: u32 = 64;
 
-/// Callers whose tickets are under way.
+/// Callers whose tickets are being issued.
 struct Ticketing<B: Batch> {
     entries: Entries<B>,
-    /// The first will be at least this.
+    /// The lower limit of their tickets.
     at_least: u64,
-    tickets: Tickets,
+    tickets: TicketsFuture,
 }
 
 /// All callers of this client for one resource.
-pub(super) struct Line<B: Batch> {
+pub(super) struct FairQueue<B: Batch> {
     worker: Worker<B>,
     arrivals: Receiver<Entry<B::Item, B::Output>>,
-    /// Have not asked for tickets yet,
+    /// Callers that have not asked for tickets.
     arrived: Entries<B>,
-    /// and do so alone at this time.
+    /// When these callers ask for tickets in a round of their own.
     tickets_due: Option<Instant>,
-    /// Those who asked last were several, as those who come next may be; so may the first.
+    /// The last group had several callers, so the next group may have several too.
     came_together: bool,
     ticketing: Option<Ticketing<B>>,
-    /// In order of their tickets.
+    /// Callers with tickets, in the order of these.
     waiting: VecDeque<Entry<B::Item, B::Output>>,
-    /// Of callers who are gone; dropped one by one, when nothing else is in hand: an item may panic.
-    gone: Entries<B>,
-    turn: Arc<Turn>,
+    /// Entries of callers that are gone. Dropped one by one and outside of other work, since an item may
+    /// panic when it is dropped.
+    abandoned: Entries<B>,
+    slot: Arc<QueueSlot>,
     acquiring: Option<BoxFuture<'static, Result<Lease, AcquireError>>>,
-    /// Came before the tickets did, or before the batch before it came to its end.
+    /// A lease that arrived before its tickets, or before the end of the previous batch.
     acquired: Option<Lease>,
     executing: Option<BoxFuture<'static, Entries<B>>>,
 }
 
-impl<B: Batch> Line<B> {
+impl<B: Batch> FairQueue<B> {
     pub(super) fn new(worker: Worker<B>, arrivals: Receiver<Entry<B::Item, B::Output>>) -> Self {
         Self {
             arrivals,
@@ -75,8 +76,8 @@ impl<B: Batch> Line<B> {
             came_together: true,
             ticketing: None,
             waiting: VecDeque::new(),
-            gone: Vec::new(),
-            turn: Arc::new(Turn::new(&worker.redlock.shared)),
+            abandoned: Vec::new(),
+            slot: Arc::new(QueueSlot::new(worker.client.next_owner())),
             worker,
             acquiring: None,
             acquired: None,
@@ -84,7 +85,7 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Ends when its combiner does.
+    /// Serves callers until the combiner is dropped.
     pub(super) async fn run(mut self) {
         let mut panicked = false;
         loop {
@@ -96,18 +97,18 @@ impl<B: Batch> Line<B> {
             };
             let Err(panic) = AssertUnwindSafe(serving).catch_unwind().await else { return };
             let (resource, panic) = (&*self.worker.resource, panic_message(&*panic));
-            error!(resource, panic, "the worker of a fair line panicked; it goes on");
+            error!(resource, panic, "the worker of a fair queue panicked; it continues");
             panicked = true;
         }
     }
 
-    /// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to
-    /// be known. The others are served as long as they wait. What is asked of the nodes is asked anew,
-    /// as it may be what panicked; a batch runs in a task of its own and goes on.
+    /// Continues after a panic outside a batch, such as that of an item that is dropped. The other callers
+    /// are served as long as they wait. Calls to the nodes are repeated, because one of them may have
+    /// panicked. A batch runs in a task of its own and continues.
     async fn recover(&mut self) {
         sleep(AFTER_PANIC).await;
         self.acquiring = None;
-        self.turn.wants_no_more(None);
+        self.slot.cancel_ticket_request(None);
         if let Some(Ticketing { entries, .. }) = self.ticketing.take() {
             self.arrived.splice(..0, entries);
         }
@@ -117,23 +118,23 @@ impl<B: Batch> Line<B> {
 
     async fn serve_all(&mut self) {
         loop {
-            while let Some(gone) = self.gone.pop() {
-                drop(gone);
+            while let Some(abandoned) = self.abandoned.pop() {
+                drop(abandoned);
             }
-            if self.is_free() && self.ticketing.is_none() && !self.arrived.is_empty() {
+            if self.is_idle() && self.ticketing.is_none() && !self.arrived.is_empty() {
                 self.gather().await;
             }
             self.acquire_if_due();
             tokio::select! {
-                // Not woken by those who come after the first: they are there when it asks.
+                // Only the first caller of a group wakes the worker.
                 first = self.arrivals.recv(), if self.arrived.is_empty() => {
                     let Some(first) = first else { return };
                     self.arrived.push(first);
                     self.tickets_due = Some(Instant::now() + SHARE_TICKETS);
                 }
                 () = until(self.tickets_due), if self.ticketing.is_none() => self.take_tickets(),
-                taken = ready(self.ticketing.as_mut().map(|ticketing| &mut ticketing.tickets)) => {
-                    self.line_up(taken);
+                issued = ready(self.ticketing.as_mut().map(|ticketing| &mut ticketing.tickets)) => {
+                    self.on_tickets(issued);
                 }
                 acquired = ready(self.acquiring.as_mut()) => {
                     self.acquiring = None;
@@ -147,20 +148,20 @@ impl<B: Batch> Line<B> {
                 }
                 again = ready(self.executing.as_mut()) => {
                     self.executing = None;
-                    self.executed(again);
+                    self.on_executed(again);
                 }
             }
         }
     }
 
-    /// Whoever submits at this moment shares the round trip, and the turn.
+    /// Waits for callers that submit at this moment, so that they share the round and the lease.
     async fn gather(&mut self) {
-        // Whoever submits may have been interrupted by this thread when it woke.
+        // The wake-up of this thread may have interrupted a caller that is about to submit.
         if self.came_together {
             thread::yield_now();
         }
         let mut quiet = 0;
-        for _ in 0..MOST_YIELDS {
+        for _ in 0..MAX_YIELDS {
             yield_now().await;
             quiet = if self.take_arrivals() { 0 } else { quiet + 1 };
             if quiet == QUIET_YIELDS {
@@ -169,7 +170,7 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Whether anybody has come.
+    /// Takes the callers that have arrived. Returns whether there are any.
     fn take_arrivals(&mut self) -> bool {
         let before = self.arrived.len();
         while self.arrived.len() < self.worker.config.queue
@@ -180,83 +181,84 @@ impl<B: Batch> Line<B> {
         self.arrived.len() > before
     }
 
-    /// Whether it neither asks for the lock nor executes under it.
-    fn is_free(&self) -> bool {
-        !self.asks_or_has() && self.executing.is_none()
+    /// Whether the worker neither asks for the lock nor executes a batch.
+    fn is_idle(&self) -> bool {
+        !self.has_next_lease() && self.executing.is_none()
     }
 
-    /// Whether the lock for the next batch is on its way, or there.
-    fn asks_or_has(&self) -> bool {
+    /// Whether the lease for the next batch is there or asked for.
+    fn has_next_lease(&self) -> bool {
         self.acquiring.is_some() || self.acquired.is_some()
     }
 
-    /// Those whose tickets are asked for now, and when the first of them gives up.
+    /// The callers that ask for tickets now, and their earliest deadline.
     fn next_arrived(&mut self) -> Option<(Entries<B>, Instant)> {
         self.take_arrivals();
         self.tickets_due = None;
         self.arrived.retain(|entry| !entry.is_abandoned());
         let entries = std::mem::take(&mut self.arrived);
-        let deadline = earliest(&entries)?;
+        let deadline = earliest_deadline(&entries)?;
         self.came_together = entries.len() > 1;
         Some((entries, deadline))
     }
 
     fn take_tickets(&mut self) {
         let Some((entries, deadline)) = self.next_arrived() else { return };
-        self.take_tickets_of(entries, deadline);
+        self.take_tickets_for(entries, deadline);
     }
 
-    fn take_tickets_of(&mut self, entries: Entries<B>, deadline: Instant) {
-        let Worker { redlock, resource, .. } = &self.worker;
-        let tickets = redlock.take_tickets(resource, entries.len(), deadline, &self.turn);
+    fn take_tickets_for(&mut self, entries: Entries<B>, deadline: Instant) {
+        let Worker { client, resource, .. } = &self.worker;
+        let tickets = take_tickets(client, resource, entries.len(), deadline, &self.slot);
         self.await_tickets(entries, tickets);
     }
 
-    fn await_tickets(&mut self, entries: Entries<B>, tickets: Tickets) {
-        let Worker { redlock, resource, .. } = &self.worker;
-        let at_least = redlock.shared.roster.board.topic(resource).highest_ticket() + 1;
+    fn await_tickets(&mut self, entries: Entries<B>, tickets: TicketsFuture) {
+        let Worker { client, resource, .. } = &self.worker;
+        let at_least = client.cluster.registry.state_of(resource).highest_ticket() + 1;
         self.ticketing = Some(Ticketing { entries, at_least, tickets });
-        self.update_turn();
+        self.update_slot();
     }
 
-    fn line_up(&mut self, taken: Result<u64, AcquireError>) {
+    fn on_tickets(&mut self, issued: Result<u64, AcquireError>) {
         let Some(Ticketing { mut entries, .. }) = self.ticketing.take() else { return };
-        match taken {
+        match issued {
             Ok(first) => {
                 for (entry, ticket) in entries.iter_mut().zip(first..) {
                     entry.ticket = ticket;
                 }
                 if self.waiting.is_empty() {
-                    // The nodes had nobody before them when they granted it.
-                    self.acquired = self.acquired.take().map(|lease| lease.of_ticket(first));
+                    // No slot preceded these callers when the nodes granted the lease.
+                    self.acquired = self.acquired.take().map(|lease| lease.for_ticket(first));
                 }
                 self.waiting.extend(entries);
-                self.update_turn();
+                self.update_slot();
                 self.serve_if_ready();
             }
             Err(error) => {
-                // Nobody may be served under it; it is released.
+                // Without tickets no caller may use the lease, so it is released.
                 self.acquired = None;
                 refuse_expired(&mut entries, &error);
-                match earliest(&entries) {
-                    Some(deadline) => self.take_tickets_of(entries, deadline),
+                match earliest_deadline(&entries) {
+                    Some(deadline) => self.take_tickets_for(entries, deadline),
                     None => self.leave_if_empty(),
                 }
             }
         }
     }
 
-    /// Those who have just come take their tickets in the same round. Whoever got a ticket while the
-    /// batch under way executes asks at once, so that its release need not be waited for.
+    /// Asks for the lock, and in the same round for the tickets of callers that have just arrived. Callers
+    /// that got tickets while a batch is executed ask at once, without waiting for its release.
     fn acquire_if_due(&mut self) {
-        if self.asks_or_has() || self.executing.is_some() && self.waiting.is_empty() {
+        if self.has_next_lease() || self.executing.is_some() && self.waiting.is_empty() {
             return;
         }
         if self.ticketing.is_none()
             && let Some((entries, deadline)) = self.next_arrived()
         {
-            let Worker { redlock, resource, .. } = &self.worker;
-            let tickets = redlock.want_tickets(resource, entries.len(), deadline, &self.turn);
+            let Worker { client, resource, .. } = &self.worker;
+            let count = entries.len();
+            let tickets = take_tickets_with_lock(client, resource, count, deadline, &self.slot);
             self.await_tickets(entries, tickets);
         } else if self.waiting.is_empty() {
             return;
@@ -264,39 +266,39 @@ impl<B: Batch> Line<B> {
         let new = self.ticketing.iter().flat_map(|ticketing| &ticketing.entries);
         let Some(policy) = policy(self.waiting.iter().chain(new)) else { return };
         if self.executing.is_none() {
-            self.worker.load.ask();
+            self.worker.load.round_started();
         }
-        let Worker { redlock, resource, .. } = &self.worker;
-        self.acquiring = Some(redlock.acquire_in_turn(resource, policy, &self.turn, None));
+        let Worker { client, resource, .. } = &self.worker;
+        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, None));
     }
 
-    /// Whoever is left over by the batch that begins now asks when it releases the lock.
-    fn acquire_with_release_of(&mut self, hold: &Lease) {
+    /// Lets the release of this lease carry the request of the callers that the batch leaves over.
+    fn acquire_with_release_of(&mut self, lease: &Lease) {
         let Some(policy) = policy(self.waiting.iter()) else { return };
-        let Worker { redlock, resource, .. } = &self.worker;
-        self.acquiring = Some(redlock.acquire_in_turn(resource, policy, &self.turn, Some(hold)));
+        let Worker { client, resource, .. } = &self.worker;
+        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, Some(lease)));
     }
 
-    /// One batch at a time: those that it could not answer come before the next.
-    fn executed(&mut self, again: Entries<B>) {
-        let must_ask_anew = !again.is_empty();
+    /// Continues after a batch. Entries that must be tried again precede all others.
+    fn on_executed(&mut self, again: Entries<B>) {
+        let must_ask_again = !again.is_empty();
         for entry in again.into_iter().rev() {
             self.waiting.push_front(entry);
         }
-        self.update_turn();
-        if must_ask_anew {
-            // It may have been refused for its token, and a lock that was granted to a request that
-            // stands has one that is hardly higher. The next is asked for with all that is known.
+        self.update_slot();
+        if must_ask_again {
+            // The batch may have been refused because of its token, and the token of a waiting request is
+            // hardly higher. A new request proposes a token above everything that is known.
             (self.acquiring, self.acquired) = (None, None);
-            self.turn.wants_no_more(None);
+            self.slot.cancel_ticket_request(None);
         }
-        if self.asks_or_has() {
-            self.worker.load.ask();
+        if self.has_next_lease() {
+            self.worker.load.round_started();
         }
         self.serve_if_ready();
     }
 
-    /// When the lock is there, and the tickets, and no batch is under way.
+    /// Begins a batch if the lease and the tickets are there and no batch is being executed.
     fn serve_if_ready(&mut self) {
         let awaits_tickets = self.waiting.is_empty() && self.ticketing.is_some();
         if self.executing.is_none()
@@ -307,7 +309,7 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Executes the tickets that come before those of all other clients.
+    /// Executes the entries whose tickets precede those of all other clients.
     fn serve(&mut self, lease: Lease) {
         let (mut entries, mut before) = (Vec::new(), None);
         while entries.len() < self.worker.config.batch {
@@ -317,10 +319,10 @@ impl<B: Batch> Line<B> {
             if entry.claim() {
                 entries.push(entry);
             } else {
-                self.gone.push(entry);
+                self.abandoned.push(entry);
             }
         }
-        self.update_turn();
+        self.update_slot();
         if !entries.is_empty() {
             self.acquire_with_release_of(&lease);
             let worker = self.worker.clone();
@@ -330,11 +332,11 @@ impl<B: Batch> Line<B> {
 
     fn refuse_expired(&mut self, error: &AcquireError) {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let (gone, waiting): (VecDeque<_>, _) = waiting.partition(Entry::is_abandoned);
+        let (abandoned, waiting): (VecDeque<_>, _) = waiting.partition(Entry::is_abandoned);
         self.waiting = waiting;
-        self.gone.extend(gone);
+        self.abandoned.extend(abandoned);
         let now = Instant::now();
-        // Mostly the first.
+        // Usually the first entry.
         while let Some(expired) = self.waiting.iter().position(|entry| entry.deadline <= now)
             && let Some(entry) = self.waiting.remove(expired)
         {
@@ -343,23 +345,23 @@ impl<B: Batch> Line<B> {
         self.leave_if_empty();
     }
 
-    /// Others need not wait for a client that has no callers.
+    /// Leaves the nodes' queues without callers, so that other clients need not wait for this one.
     fn leave_if_empty(&mut self) {
-        self.update_turn();
+        self.update_slot();
         if self.waiting.is_empty() && self.ticketing.is_none() {
-            let Worker { redlock, resource, .. } = &self.worker;
-            tokio::spawn(redlock.shared.leave_turn(resource, &self.turn));
+            let Worker { client, resource, .. } = &self.worker;
+            tokio::spawn(client.leave_queue(resource, &self.slot.name()));
         }
     }
 
-    /// What the nodes are told with the next vote or release.
-    fn update_turn(&self) {
+    /// Sets what the next vote or release tells the nodes about the slot.
+    fn update_slot(&self) {
         let lowest = self.waiting.front().map(|entry| entry.ticket);
-        self.turn.set(lowest, self.ticketing.as_ref().map(|ticketing| ticketing.at_least));
+        self.slot.update(lowest, self.ticketing.as_ref().map(|ticketing| ticketing.at_least));
     }
 }
 
-/// Awaits what there is, or for ever.
+/// Awaits the future, or for ever if there is none.
 async fn ready<F: Future + Unpin>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,

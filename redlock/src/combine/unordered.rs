@@ -1,8 +1,8 @@
-//! The worker that sells to whoever is there when it gets the locks.
+//! The worker that serves the callers that wait at the moment when it gets the locks.
 //!
-//! It takes the locks of all resources that somebody waits for together, in one round, and executes
-//! one batch for all: so a hundred resources cost little more than one does. Where one of them is
-//! not to be had soon, each goes its own way, so that none waits for another's holder.
+//! It acquires the locks of all resources for which callers wait in one round and executes one batch for
+//! them, so that a hundred resources cost little more than one. If one of the resources stays locked, each
+//! resource gets a batch of its own, so that none waits for the holder of another.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -16,32 +16,35 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error;
 
+use super::batch::{Batch, ResourceBatch};
+use super::entry::Entry;
 use super::worker::{self, AFTER_PANIC, Entries, Worker, panic_message, refuse_expired};
-use super::{Batch, Entry, Lot};
-use crate::{AcquireError, Lease, Policy};
+use crate::acquire::{Acquisition, Lease};
+use crate::config::Policy;
+use crate::error::AcquireError;
 
-/// How long several resources are waited for together; a batch of another client is over by then.
-const TOGETHER_AT_MOST: Duration = Duration::from_millis(100);
+/// How long a batch waits for the locks of several resources. A batch of another client is over by then.
+const MAX_WAIT_FOR_SEVERAL: Duration = Duration::from_millis(100);
 
-/// So many resources that somebody waits for are shared out,
+/// With this number of resources, two batches share them.
 const SHARED_FROM: usize = 64;
-/// over so many batches at once: while one waits for the nodes, or for what is done under its
-/// locks, another has the processor.
+/// The number of simultaneous batches from then on. While one waits for the nodes or for the work under
+/// its locks, the other uses the processor.
 const BATCHES: usize = 2;
 
-/// Those who wait for one resource.
-pub(super) struct Line<B: Batch> {
+/// The callers that wait for one resource.
+pub(super) struct UnorderedQueue<B: Batch> {
     worker: Worker<B>,
     arrivals: Receiver<Entry<B::Item, B::Output>>,
     waiting: Entries<B>,
 }
 
-impl<B: Batch> Line<B> {
+impl<B: Batch> UnorderedQueue<B> {
     pub(super) fn new(worker: Worker<B>, arrivals: Receiver<Entry<B::Item, B::Output>>) -> Self {
         Self { worker, arrivals, waiting: Vec::new() }
     }
 
-    /// Lets in who has arrived, as far as there is room.
+    /// Takes callers that have arrived, up to this number of waiting entries.
     fn collect(&mut self, room: usize) {
         while self.waiting.len() < room
             && let Ok(entry) = self.arrivals.try_recv()
@@ -50,14 +53,14 @@ impl<B: Batch> Line<B> {
         }
     }
 
-    /// Whether nobody waits at this moment; [`Line::awaken`] misses nobody who comes after it.
-    fn is_done(&self) -> bool {
+    /// Whether no caller waits now. A caller that arrives later wakes [`UnorderedQueue::wait_for_caller`].
+    fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.arrivals.is_empty()
     }
 
-    /// The line again when somebody waits; `None`: the combiner is gone. The channel wakes whoever
-    /// receives from it, so nothing else need be told, and none but the first of many wakes anybody.
-    async fn awaken(mut self) -> Option<Self> {
+    /// Returns the queue when a caller waits; `None` if the combiner is gone. The channel wakes its
+    /// receiver for the first caller, so no other flag is needed.
+    async fn wait_for_caller(mut self) -> Option<Self> {
         let first = self.arrivals.recv().await?;
         self.waiting.push(first);
         Some(self)
@@ -68,186 +71,184 @@ impl<B: Batch> Line<B> {
     }
 }
 
-/// What a round of service came to.
+/// The result of one or more batches for these queues.
 struct Served<B: Batch> {
-    lines: Vec<Line<B>>,
-    /// They were served together.
+    queues: Vec<UnorderedQueue<B>>,
+    /// One batch served all of them.
     together: bool,
-    /// Not all of them could be had together.
-    must_part: bool,
+    /// Some of the locks could not be acquired together.
+    must_split: bool,
 }
 
-/// The batches of several resources that are under way.
+/// The present batches that serve several resources.
 #[derive(Default)]
-struct Together {
+struct SharedBatches {
     batches: usize,
-    lines: usize,
+    queues: usize,
 }
 
-impl Together {
-    /// How many of those that are due begin a batch now.
-    fn share(&self, due: usize, most: usize) -> Option<usize> {
-        let waited_for = due + self.lines;
-        let batches = if waited_for < SHARED_FROM { 1 } else { BATCHES };
-        let share = waited_for.div_ceil(batches).min(most);
-        // A batch of less costs as much, and it will be a share when another ends.
+impl SharedBatches {
+    /// The number of due queues that begin a batch now; at most `limit`.
+    fn next_batch(&self, due: usize, limit: usize) -> Option<usize> {
+        let waiting = due + self.queues;
+        let batches = if waiting < SHARED_FROM { 1 } else { BATCHES };
+        let share = waiting.div_ceil(batches).min(limit);
+        // A smaller batch costs as much; the queues join a full share when another batch ends.
         let begins = due > 0 && (self.batches == 0 || self.batches < batches && due >= share);
         begins.then_some(due.min(share))
     }
 }
 
-/// Ends when its combiner does.
-pub(super) async fn run<B: Batch>(mut lines: UnboundedReceiver<Line<B>>) {
+/// Serves all unordered queues until the combiner is dropped.
+pub(super) async fn run<B: Batch>(mut queues: UnboundedReceiver<UnorderedQueue<B>>) {
     let mut idle = FuturesUnordered::new();
     let mut due = VecDeque::new();
-    let mut under_way: JoinSet<Served<B>> = JoinSet::new();
-    let mut together = Together::default();
+    let mut running: JoinSet<Served<B>> = JoinSet::new();
+    let mut together = SharedBatches::default();
     loop {
         tokio::select! {
-            line = lines.recv() => match line {
+            queue = queues.recv() => match queue {
                 None => return,
-                Some(line) => idle.push(line.awaken()),
+                Some(queue) => idle.push(queue.wait_for_caller()),
             },
-            Some(line) = idle.next() => due.extend(line),
-            Some(served) = under_way.join_next() => {
-                // It catches its own panics.
+            Some(queue) = idle.next() => due.extend(queue),
+            Some(served) = running.join_next() => {
+                // `serve` catches its own panics.
                 let Ok(served) = served else { continue };
                 if served.together {
                     together.batches -= 1;
-                    together.lines -= served.lines.len();
+                    together.queues -= served.queues.len();
                 }
-                for line in served.lines {
-                    if served.must_part {
-                        under_way.spawn(serve(vec![line], false));
-                    } else if line.is_done() {
-                        idle.push(line.awaken());
+                for queue in served.queues {
+                    if served.must_split {
+                        running.spawn(serve(vec![queue], false));
+                    } else if queue.is_idle() {
+                        idle.push(queue.wait_for_caller());
                     } else {
-                        due.push_back(line);
+                        due.push_back(queue);
                     }
                 }
             }
         }
-        if B::TOGETHER == 1 {
-            due.drain(..).for_each(|line| {
-                under_way.spawn(serve(vec![line], false));
+        if B::MAX_RESOURCES == 1 {
+            due.drain(..).for_each(|queue| {
+                running.spawn(serve(vec![queue], false));
             });
             continue;
         }
-        while let Some(share) = together.share(due.len(), B::TOGETHER) {
+        while let Some(share) = together.next_batch(due.len(), B::MAX_RESOURCES) {
             together.batches += 1;
-            together.lines += share;
-            under_way.spawn(serve(due.drain(..share).collect(), true));
+            together.queues += share;
+            running.spawn(serve(due.drain(..share).collect(), true));
         }
     }
 }
 
-async fn serve<B: Batch>(mut lines: Vec<Line<B>>, together: bool) -> Served<B> {
+async fn serve<B: Batch>(mut queues: Vec<UnorderedQueue<B>>, together: bool) -> Served<B> {
     let mut panicked = false;
-    let must_part = loop {
+    let must_split = loop {
         let serving = async {
-            if panicked { recover(&mut lines).await } else { serve_once(&mut lines).await }
+            if panicked { recover(&mut queues).await } else { serve_once(&mut queues).await }
         };
         match AssertUnwindSafe(serving).catch_unwind().await {
-            Ok(must_part) => break must_part,
+            Ok(must_split) => break must_split,
             Err(panic) => {
                 let resources: Vec<&str> =
-                    lines.iter().map(|line| &*line.worker.resource).collect();
+                    queues.iter().map(|queue| &*queue.worker.resource).collect();
                 let panic = panic_message(&*panic);
-                error!(?resources, panic, "the worker of the lock panicked; it goes on");
+                error!(?resources, panic, "the worker of the lock panicked; it continues");
                 panicked = true;
             }
         }
     };
-    Served { lines, together, must_part }
+    Served { queues, together, must_split }
 }
 
-/// After a panic outside a batch, as of an item that is dropped: who caused it is gone, or not to be
-/// known. The others are served, each resource on its own, as long as they wait.
-async fn recover<B: Batch>(lines: &mut [Line<B>]) -> bool {
+/// Continues after a panic outside a batch, such as that of an item that is dropped. The other callers are
+/// served as long as they wait, each resource with a batch of its own.
+async fn recover<B: Batch>(queues: &mut [UnorderedQueue<B>]) -> bool {
     sleep(AFTER_PANIC).await;
-    for line in &mut *lines {
-        refuse_expired(&mut line.waiting, &AcquireError::Interrupted);
+    for queue in &mut *queues {
+        refuse_expired(&mut queue.waiting, &AcquireError::Interrupted);
     }
-    lines.len() > 1
+    queues.len() > 1
 }
 
-/// Whether not all of them could be had together.
-async fn serve_once<B: Batch>(lines: &mut Vec<Line<B>>) -> bool {
-    let Some(Line { worker: Worker { redlock, config, .. }, .. }) = lines.first() else {
+/// Serves the queues once. Returns whether some of the locks could not be acquired together.
+async fn serve_once<B: Batch>(queues: &mut Vec<UnorderedQueue<B>>) -> bool {
+    let Some(UnorderedQueue { worker: Worker { client, config, .. }, .. }) = queues.first() else {
         return false;
     };
-    let (redlock, room) = (redlock.clone(), (config.batch / lines.len()).max(1));
-    for line in &mut *lines {
-        line.collect(room);
+    let (client, room) = (Arc::clone(client), (config.batch / queues.len()).max(1));
+    for queue in &mut *queues {
+        queue.collect(room);
     }
     let acquired = {
-        let resources: Vec<&str> = lines.iter().map(|line| &*line.worker.resource).collect();
-        let Some(policy) = policy(lines) else { return false };
-        for line in &*lines {
-            line.worker.load.ask();
+        let resources: Vec<&str> = queues.iter().map(|queue| &*queue.worker.resource).collect();
+        let Some(policy) = policy(queues) else { return false };
+        for queue in &*queues {
+            queue.worker.load.round_started();
         }
-        match &resources[..] {
-            [resource] => redlock.acquire(resource, policy).await,
-            resources => redlock.acquire_all(resources, policy).await,
-        }
+        Acquisition::new(&client, &resources, policy).run().await
     };
-    for line in &mut *lines {
-        line.collect(room);
+    for queue in &mut *queues {
+        queue.collect(room);
     }
     match acquired {
-        Ok(lease) => execute(lines, lease).await,
-        Err(AcquireError::Timeout { .. }) if lines.len() > 1 => return true,
+        Ok(lease) => execute(queues, lease).await,
+        Err(AcquireError::Timeout { .. }) if queues.len() > 1 => return true,
         Err(error) => {
-            for line in lines {
-                line.waiting.retain(|entry| !entry.is_abandoned());
-                refuse_expired(&mut line.waiting, &error);
+            for queue in queues {
+                queue.waiting.retain(|entry| !entry.is_abandoned());
+                refuse_expired(&mut queue.waiting, &error);
             }
         }
     }
     false
 }
 
-/// As short as the shortest of them.
-fn policy<B: Batch>(lines: &[Line<B>]) -> Option<Policy> {
-    let policies = lines.iter().filter_map(Line::policy);
+/// The shortest wait and the shortest lease of all queues.
+fn policy<B: Batch>(queues: &[UnorderedQueue<B>]) -> Option<Policy> {
+    let policies = queues.iter().filter_map(UnorderedQueue::policy);
     let shortest = policies.reduce(|one, other| Policy {
         wait_timeout: one.wait_timeout.min(other.wait_timeout),
         lease_time: one.lease_time.min(other.lease_time),
         ..one
     })?;
-    let wait_timeout = match lines {
+    let wait_timeout = match queues {
         [_] => shortest.wait_timeout,
-        _ => shortest.wait_timeout.min(TOGETHER_AT_MOST),
+        _ => shortest.wait_timeout.min(MAX_WAIT_FOR_SEVERAL),
     };
     Some(Policy { wait_timeout, ..shortest })
 }
 
-async fn execute<B: Batch>(lines: &mut [Line<B>], lease: Lease) {
-    // Before anything is taken out: an item may panic when it is dropped.
-    for line in &mut *lines {
-        line.waiting.retain(Entry::claim);
+async fn execute<B: Batch>(queues: &mut [UnorderedQueue<B>], lease: Lease) {
+    // Claims all entries before it moves any: an item may panic when it is dropped.
+    for queue in &mut *queues {
+        queue.waiting.retain(Entry::claim);
     }
-    let lots: Vec<Lot<B>> = lines
+    let batches: Vec<ResourceBatch<B>> = queues
         .iter_mut()
-        .map(|line| {
-            let entries = std::mem::take(&mut line.waiting);
-            Lot { resource: Arc::clone(&line.worker.resource), entries }
+        .map(|queue| {
+            let entries = std::mem::take(&mut queue.waiting);
+            ResourceBatch { resource: Arc::clone(&queue.worker.resource), entries }
         })
         .collect();
-    if lots.iter().all(|lot| lot.entries.is_empty()) {
+    if batches.iter().all(|batch| batch.entries.is_empty()) {
         return;
     }
-    let Some(worker) = lines.first().map(|line| line.worker.clone()) else { return };
-    for line in &*lines {
-        line.worker.load.execute();
+    let Some(worker) = queues.first().map(|queue| queue.worker.clone()) else { return };
+    for queue in &*queues {
+        queue.worker.load.batch_started();
     }
-    let again = worker.execute_together(lease, lots).await;
-    for line in &*lines {
-        line.worker.load.end();
+    let again = worker.execute_together(lease, batches).await;
+    for queue in &*queues {
+        queue.worker.load.round_ended();
     }
-    for lot in again {
-        if let Some(line) = lines.iter_mut().find(|line| line.worker.resource == lot.resource) {
-            line.waiting = lot.entries;
+    for batch in again {
+        if let Some(queue) = queues.iter_mut().find(|queue| queue.worker.resource == batch.resource)
+        {
+            queue.waiting = batch.entries;
         }
     }
 }
@@ -257,21 +258,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_resources_are_one_batch_and_many_are_shared_out() {
-        let none = Together::default();
-        assert_eq!(none.share(0, 128), None);
-        assert_eq!(none.share(1, 128), Some(1));
-        assert_eq!(none.share(63, 128), Some(63));
-        assert_eq!(none.share(20, 8), Some(8));
-        let one = Together { batches: 1, lines: 63 };
-        assert_eq!(one.share(1, 128), None, "it waits for the batch to end");
+    fn few_resources_are_one_batch_and_many_are_two() {
+        let none = SharedBatches::default();
+        assert_eq!(none.next_batch(0, 128), None);
+        assert_eq!(none.next_batch(1, 128), Some(1));
+        assert_eq!(none.next_batch(63, 128), Some(63));
+        assert_eq!(none.next_batch(20, 8), Some(8));
+        let one = SharedBatches { batches: 1, queues: 63 };
+        assert_eq!(one.next_batch(1, 128), None, "the queue waits for the end of the batch");
 
-        assert_eq!(none.share(99, 128), Some(50));
-        let one = Together { batches: 1, lines: 50 };
-        assert_eq!(one.share(49, 128), None, "less than a share");
-        assert_eq!(one.share(50, 128), Some(50));
-        assert_eq!(one.share(51, 128), Some(51), "half of those waited for now");
-        let two = Together { batches: 2, lines: 66 };
-        assert_eq!(two.share(66, 128), None);
+        assert_eq!(none.next_batch(99, 128), Some(50));
+        let one = SharedBatches { batches: 1, queues: 50 };
+        assert_eq!(one.next_batch(49, 128), None, "less than a share");
+        assert_eq!(one.next_batch(50, 128), Some(50));
+        assert_eq!(one.next_batch(51, 128), Some(51), "half of all queues");
+        let two = SharedBatches { batches: 2, queues: 66 };
+        assert_eq!(two.next_batch(66, 128), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the worker of a resource is made of, whatever the order.
+//! What the workers of both queue disciplines share.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -6,28 +6,35 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
+use super::batch::{Batch, ResourceBatch};
+use super::config::CombinerConfig;
+use super::entry::Entry;
 use super::load::Load;
-use super::{Batch, CombinerConfig, Entry, Lot};
-use crate::{AcquireError, Lease, Policy, Redlock};
+use crate::acquire::Lease;
+use crate::cluster::ClusterClient;
+use crate::config::Policy;
+use crate::error::AcquireError;
 
-/// How soon a worker goes on after a panic of its own: what caused it may be there still.
+/// The pause of a worker after a panic of its own, whose cause may persist.
 pub(super) const AFTER_PANIC: Duration = Duration::from_millis(100);
 
+/// Entries of a batch of type `B`.
 pub(super) type Entries<B> = Vec<Entry<<B as Batch>::Item, <B as Batch>::Output>>;
 
+/// Executes batches for one resource.
 pub(super) struct Worker<B: Batch> {
-    pub(super) redlock: Redlock,
+    pub(super) client: Arc<ClusterClient>,
     pub(super) batch: Arc<B>,
     pub(super) config: CombinerConfig,
     pub(super) resource: Arc<str>,
     pub(super) load: Arc<Load>,
 }
 
-// Not derived: that would ask `B: Clone`.
+// Not derived: a derived implementation would require `B: Clone`.
 impl<B: Batch> Clone for Worker<B> {
     fn clone(&self) -> Self {
         Self {
-            redlock: self.redlock.clone(),
+            client: Arc::clone(&self.client),
             batch: Arc::clone(&self.batch),
             config: self.config,
             resource: Arc::clone(&self.resource),
@@ -37,19 +44,24 @@ impl<B: Batch> Clone for Worker<B> {
 }
 
 impl<B: Batch> Worker<B> {
-    /// Runs in a task of its own, so that a panic in a batch costs that batch only.
+    /// Executes the entries of this resource. Returns those that must be tried again.
     pub(super) async fn execute(&self, lease: Lease, entries: Entries<B>) -> Entries<B> {
-        let lot = Lot { resource: Arc::clone(&self.resource), entries };
-        self.load.execute();
-        let again = self.execute_together(lease, vec![lot]).await;
-        self.load.end();
-        again.into_iter().flat_map(|lot| lot.entries).collect()
+        let batch = ResourceBatch { resource: Arc::clone(&self.resource), entries };
+        self.load.batch_started();
+        let again = self.execute_together(lease, vec![batch]).await;
+        self.load.round_ended();
+        again.into_iter().flat_map(|batch| batch.entries).collect()
     }
 
-    /// What must be tried again.
-    pub(super) async fn execute_together(&self, lease: Lease, lots: Vec<Lot<B>>) -> Vec<Lot<B>> {
+    /// Executes the entries of several resources in a task of its own, so that a panic affects only this
+    /// batch. Returns the entries that must be tried again.
+    pub(super) async fn execute_together(
+        &self,
+        lease: Lease,
+        batches: Vec<ResourceBatch<B>>,
+    ) -> Vec<ResourceBatch<B>> {
         let batch = Arc::clone(&self.batch);
-        let execution = tokio::spawn(async move { batch.execute_together(lease, lots).await });
+        let execution = tokio::spawn(async move { batch.execute_together(lease, batches).await });
         execution.await.unwrap_or_else(|panic| {
             error!(resource = &*self.resource, %panic, "batch failed");
             Vec::new()
@@ -57,30 +69,31 @@ impl<B: Batch> Worker<B> {
     }
 }
 
-/// The policy for those who wait, no longer than the first of them may: `None`, nobody does.
+/// The policy for these entries: that of the first, with a wait until the earliest deadline. `None` if
+/// there are none.
 pub(super) fn policy<'a, I: 'a, O: 'a>(
     waiting: impl Iterator<Item = &'a Entry<I, O>> + Clone,
 ) -> Option<Policy> {
     let first = waiting.clone().next()?;
-    let deadline = earliest(waiting)?;
+    let deadline = earliest_deadline(waiting)?;
     let wait_timeout = deadline.saturating_duration_since(Instant::now());
     Some(Policy { wait_timeout, ..first.policy })
 }
 
-/// When the first of them gives up.
-pub(super) fn earliest<'a, I: 'a, O: 'a>(
+/// The earliest deadline of these entries.
+pub(super) fn earliest_deadline<'a, I: 'a, O: 'a>(
     entries: impl IntoIterator<Item = &'a Entry<I, O>>,
 ) -> Option<Instant> {
     entries.into_iter().map(|entry| entry.deadline).min()
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Tells those whose time is up why they got nothing.
+/// Removes the entries whose wait is over and sends their callers the error.
 pub(super) fn refuse_expired<I, O>(entries: &mut Vec<Entry<I, O>>, error: &AcquireError) {
     let now = Instant::now();
     for expired in entries.extract_if(.., |entry| entry.deadline <= now) {

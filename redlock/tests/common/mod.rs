@@ -1,10 +1,10 @@
-//! What the tests share: nodes, clients, policies.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
+//! Shared by the tests: nodes, clients, policies.
+#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses a part of this")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redlock::{Config, Exclusion, NodeConfig, Observer, Order, Policy, Redlock};
+use redlock::{Config, Exclusion, NodeConfig, Observer, Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 
 pub fn config(nodes: &[RedisServer]) -> Config {
@@ -18,7 +18,7 @@ pub fn node(server: &RedisServer) -> NodeConfig {
     NodeConfig { address: server.address(), password: None }
 }
 
-/// Longer than any step of a test may take while it holds the lock.
+/// Longer than any step of a test that holds the lock.
 pub const LEASE: Duration = Duration::from_secs(2);
 
 /// A client that is connected to all nodes.
@@ -26,9 +26,15 @@ pub async fn client(nodes: &[RedisServer]) -> Redlock {
     connected(&config(nodes)).await
 }
 
-/// A client for leases that no test outlives, so that only a release ends them.
+/// A client for leases that outlast every test, so that only a release ends them.
 pub async fn client_with_long_leases(nodes: &[RedisServer]) -> Redlock {
     connected(&Config { longest_lease: Duration::from_mins(5), ..config(nodes) }).await
+}
+
+/// A client whose nodes answer in time even on a busy machine, for tests that count calls or lock a lot.
+pub async fn client_without_timeouts(nodes: &[RedisServer]) -> Redlock {
+    let (node_timeout, longest_lease) = (Duration::from_secs(20), Duration::from_mins(5));
+    connected(&Config { node_timeout, longest_lease, ..config(nodes) }).await
 }
 
 pub async fn connected(config: &Config) -> Redlock {
@@ -38,7 +44,7 @@ pub async fn connected(config: &Config) -> Redlock {
     redlock
 }
 
-/// Which nodes were kept out of votes, and why.
+/// Records which nodes were excluded from votes, and why.
 #[derive(Debug, Default)]
 pub struct Exclusions(Mutex<Vec<(usize, Exclusion)>>);
 
@@ -49,14 +55,14 @@ impl Observer for Exclusions {
 }
 
 impl Exclusions {
-    /// How often this node was kept out for this reason.
+    /// How often this node was excluded for this reason.
     pub fn count(&self, node: usize, why: &str) -> usize {
         let exclusions = self.0.lock().unwrap();
         exclusions.iter().filter(|(of, is)| *of == node && format!("{is:?}") == why).count()
     }
 }
 
-/// A client that is connected to all nodes, and what it observes.
+/// A client that is connected to all nodes, and its observer.
 pub async fn observed_client(nodes: &[RedisServer]) -> (Redlock, Arc<Exclusions>) {
     let exclusions = Arc::new(Exclusions::default());
     let redlock = Redlock::start_observed(&config(nodes), Arc::clone(&exclusions) as _).unwrap();
@@ -65,33 +71,33 @@ pub async fn observed_client(nodes: &[RedisServer]) -> (Redlock, Arc<Exclusions>
 }
 
 pub fn policy(wait: Duration, lease: Duration) -> Policy {
-    Policy { wait_timeout: wait, lease_time: lease, order: Order::Unordered }
+    Policy { wait_timeout: wait, lease_time: lease, discipline: QueueDiscipline::Unordered }
 }
 
 pub fn patient() -> Policy {
     policy(Duration::from_secs(20), LEASE)
 }
 
-/// Waits until something is so; the deadline is generous because it only bounds a failure.
-pub async fn until(what: &str, so: impl Fn() -> bool) {
+/// Waits until a condition holds. The deadline is generous: only a failure reaches it.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !so() {
+    while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// How many nodes have this value under the key.
+/// The number of nodes with this value under the key.
 pub fn nodes_with(nodes: &[RedisServer], key: &str, value: Option<&str>) -> usize {
     nodes.iter().filter(|node| node.get(key).unwrap().as_deref() == value).count()
 }
 
-/// Removes a key behind the lock's back.
+/// Removes a key without the lock's knowledge.
 pub async fn delete(node: &RedisServer, key: &str) {
     redis::cmd("DEL").arg(key).exec_async(&mut connection(node).await).await.unwrap();
 }
 
-/// Sets a key behind the lock's back.
+/// Sets a key without the lock's knowledge.
 pub async fn set(node: &RedisServer, key: &str, value: &str) {
     redis::cmd("SET").arg(key).arg(value).exec_async(&mut connection(node).await).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What there is in the model, and what follows from it.
+//! The state of the model, and what follows from it.
 
 use stateright::Representative;
 
@@ -6,7 +6,7 @@ pub(super) const NODES: usize = 3;
 pub(super) const CLIENTS: usize = 2;
 const QUORUM: usize = NODES / 2 + 1;
 
-/// Nodes and clients, and the register that the lock guards.
+/// The nodes, the clients, and the guarded register.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct State {
     pub(super) nodes: [Node; NODES],
@@ -16,40 +16,40 @@ pub struct State {
     pub(super) restarts: u8,
 }
 
-/// One Redis.
+/// One Redis node.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Node {
-    /// The client that holds it, if any. Each asks once, so a client is an owner.
+    /// The client that holds the lock. Each client asks once, so a client is an owner.
     pub(super) lock: Option<usize>,
-    /// The highest token granted here.
+    /// The highest token that this node granted.
     pub(super) fence: u8,
     pub(super) standing: Standing,
-    /// It lost a vote that an acquisition counts.
+    /// The node lost a vote that an acquisition counts.
     pub(super) forgot: bool,
-    /// It was read for the node in quarantine.
+    /// The node in quarantine has learned from this node.
     pub(super) has_taught: bool,
     /// The connection of each client.
     pub(super) links: [Link; CLIENTS],
 }
 
-/// Whether the run id of a node is the one that is written down as admitted.
+/// Whether the process of a node is the admitted one.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Votes,
     Quarantined {
-        /// Whose leases it may have forgotten, and who may count its old votes.
+        /// The clients whose leases the node may have forgotten, or that may count its old votes.
         waits_for: [bool; CLIENTS],
-        /// The highest fence of the nodes read for it so far.
+        /// The highest fence that the node has learned so far.
         learnt: u8,
     },
 }
 
-/// What is under way from a client to a node, or stands there.
+/// The messages from a client that are on their way to a node or wait on it.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Link {
     pub(super) request: bool,
     pub(super) release: bool,
-    /// The token that the node granted and the client counts, whatever became of the node since.
+    /// The token that the node granted and the client counts, even if the node has forgotten it.
     pub(super) granted: Option<u8>,
 }
 
@@ -57,14 +57,14 @@ pub(super) struct Link {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) stage: Stage,
-    /// What it acquired.
+    /// The acquired token.
     pub(super) token: Option<u8>,
-    /// The highest token that anybody had when it began.
+    /// The highest token of any client when this acquisition began.
     pub(super) floor: u8,
-    /// Its lease is not over by its own clock.
+    /// The lease has not ended by the client's own clock.
     pub(super) in_time: bool,
     pub(super) installed: bool,
-    /// What it read from the register.
+    /// The value that the client read from the register.
     pub(super) read: Option<u8>,
 }
 
@@ -77,12 +77,12 @@ pub(super) enum Stage {
     Over,
 }
 
-/// What the lock guards: in the product, a row of the ledger.
+/// The guarded store: in the product, a row of the ledger.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
 pub(super) struct Register {
-    /// The highest token installed.
+    /// The highest stored token.
     pub(super) fence: Option<u8>,
-    /// How often it was written.
+    /// The number of writes.
     pub(super) value: u8,
     /// A write replaced a value that its writer had not read.
     pub(super) lost_update: bool,
@@ -134,7 +134,7 @@ impl State {
         self.nodes.iter().filter(|node| !node.votes()).count()
     }
 
-    /// The tokens that clients got, and the highest that anybody had when each began.
+    /// The token of each acquisition, and the highest token of any client when that acquisition began.
     pub(super) fn tokens(&self) -> impl Iterator<Item = (u8, u8)> {
         self.clients.iter().filter_map(|client| Some((client.token?, client.floor)))
     }
@@ -144,7 +144,7 @@ impl State {
         one.is_none() || one != other
     }
 
-    /// Whether a client acquired after another, with a node that had forgotten the other.
+    /// Whether a client acquired after another one, with the vote of a node that had forgotten the other.
     pub(super) fn acquired_from_readmitted(&self) -> bool {
         let is_later = |client: usize| {
             let Client { token, floor, .. } = self.clients[client];
@@ -174,9 +174,9 @@ impl State {
             Client { stage: Stage::Over, in_time: false, installed: false, read: None, ..*over };
         for node in &mut self.nodes {
             let link = &mut node.links[client];
-            // What is granted after that only stands in others' way.
+            // A grant after that only blocks other clients.
             (link.request, link.release) = (false, true);
-            // What did not become an acquisition is of no interest any more.
+            // The model needs no more of an acquisition that failed.
             link.granted = link.granted.filter(|_| self.clients[client].token.is_some());
         }
     }
@@ -188,8 +188,8 @@ impl Node {
         self.links[client].release = false;
     }
 
-    /// Its connections are cut. Whatever it forgot, requests may stand in the rest, even those that
-    /// it had granted.
+    /// Cuts the connections. Even a request that the node granted may wait on it again afterwards,
+    /// because the node may have forgotten the grant.
     pub(super) fn lose_messages(&mut self, clients: &[Client; CLIENTS]) {
         for (link, client) in self.links.iter_mut().zip(clients) {
             link.request = matches!(client.stage, Stage::Asking | Stage::Holding);
@@ -197,8 +197,8 @@ impl Node {
         }
     }
 
-    /// Drops the messages to it that can change nothing any more: no fence falls but when
-    /// requests stand again.
+    /// Drops the messages to the node that can no longer change anything. A fence falls only when requests
+    /// wait again.
     pub(super) fn drop_idle_messages(&mut self, highest_token: u8) {
         for (client, link) in self.links.iter_mut().enumerate() {
             link.request &= self.fence < highest_token;
@@ -212,7 +212,7 @@ impl Node {
 }
 
 impl Representative for State {
-    /// Nodes are alike, and a wait that is over is no wait.
+    /// Treats all nodes alike, and a wait that is over as no wait.
     fn representative(&self) -> Self {
         let mut same = self.clone();
         for node in &mut same.nodes {

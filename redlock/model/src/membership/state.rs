@@ -1,14 +1,14 @@
-//! What there is in the model, what may happen, and what follows from it.
+//! The state of the model, its steps, and what follows from the state.
 
-/// A set of nodes or of those who ask, one bit each.
+/// A set of nodes or of askers (clients and the second coordinator), one bit each.
 pub type Set = u8;
 
 pub(super) const NODES: usize = 5;
 pub(super) const CLIENTS: usize = 2;
-/// The second coordinator, among those who ask.
+/// The second coordinator among the askers.
 pub(super) const SECOND: usize = CLIENTS;
 
-/// Nodes, clients, and those who change the membership.
+/// The nodes, the clients, and the coordinators of changes.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub struct State {
     pub(super) nodes: [Node; NODES],
@@ -24,11 +24,11 @@ pub struct State {
 pub(super) struct Node {
     pub(super) known: Known,
     pub(super) standing: Standing,
-    /// It restarted once.
+    /// The node restarted once.
     pub(super) forgot: bool,
 }
 
-/// What a node knows that no majority may forget.
+/// The knowledge of a node that no majority may forget.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
 pub(super) struct Known {
     /// The token was granted.
@@ -42,28 +42,28 @@ pub(super) struct Known {
 pub(super) enum Standing {
     Votes,
     Quarantined {
-        /// Whose votes it may have forgotten.
+        /// The askers whose votes the node may have forgotten.
         waits_for: Set,
         lesson: Option<Lesson>,
     },
 }
 
-/// What somebody has learnt so far.
+/// What a node or a coordinator has learned so far.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
 pub(super) struct Lesson {
-    /// The epoch of the membership that it is learnt by.
+    /// The epoch of the membership under which it is learned.
     pub(super) view: u8,
     pub(super) teachers: Set,
     pub(super) known: Known,
 }
 
-/// Clients acquire once.
+/// A client, which acquires once.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Client {
     Idle,
     Asking {
         epoch: u8,
-        /// Where the request has still to arrive.
+        /// The nodes at which the request has not arrived.
         asked: Set,
         granted: Set,
     },
@@ -75,19 +75,19 @@ pub(super) enum Client {
     GaveUp,
 }
 
-/// Who changes the membership.
+/// A coordinator of a change.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
 pub(super) struct Coordinator {
-    /// The present nodes, by what it found; none: it has not begun.
+    /// The present nodes that the coordinator found; none: it has not begun.
     pub(super) present: Set,
-    /// It goes on with no change of others, and has written nothing yet.
+    /// The coordinator continues no other change, and has written nothing yet.
     pub(super) is_first: bool,
-    /// Nodes to come that it saw blank while nobody had the lock on the membership after it.
+    /// Future nodes that were blank while no other coordinator had got the lock after this one.
     pub(super) unused: Set,
     /// Nodes that confirmed the joint epoch.
     pub(super) joint: Set,
     pub(super) lesson: Lesson,
-    /// Nodes that confirmed what it learnt.
+    /// Nodes that confirmed the learned knowledge.
     pub(super) taught: Set,
 }
 
@@ -101,7 +101,7 @@ pub(super) enum Second {
     Acquired {
         epoch: u8,
     },
-    /// It has begun, or gave up, or there is none.
+    /// It has begun or given up, or does not exist.
     Over,
 }
 
@@ -111,33 +111,33 @@ pub(super) enum Second {
 pub enum Action {
     /// A client asks all nodes of the membership that it knows.
     Ask { client: usize, epoch: u8 },
-    /// The request of a client is granted.
+    /// A node grants a client's request.
     Grant { client: usize, node: usize },
-    /// A client counts no votes any more.
+    /// A client stops counting votes.
     GiveUp { client: usize },
-    /// A node starts again without its data.
+    /// A node restarts without its data.
     Restart { node: usize },
-    /// A node is read to teach one that forgot, which is admitted once that is enough.
+    /// A node that forgot learns from another node, and is admitted when it has learned enough.
     Teach { node: usize, view: u8, teacher: usize },
     /// The second coordinator asks for the lock on the membership.
     AskForMembership { epoch: u8 },
-    /// A node grants it.
+    /// A node grants that lock.
     GrantMembership { node: usize },
-    /// It gives up.
+    /// The second coordinator gives up.
     LeaveMembership,
-    /// It begins the change.
+    /// The second coordinator begins the change.
     Begin { epoch: u8 },
-    /// A coordinator sees that a node to come is blank, and still has the lock.
+    /// A coordinator that still holds the lock finds a future node blank.
     See { coordinator: usize, node: usize },
     /// A coordinator admits such a node.
     Admit { coordinator: usize, node: usize },
     /// A coordinator writes the joint membership.
     WriteJoint { coordinator: usize, node: usize },
-    /// A coordinator reads what a present node knows.
+    /// A coordinator learns from a present node.
     Learn { coordinator: usize, teacher: usize },
-    /// A coordinator writes what it learnt.
+    /// A coordinator writes the learned knowledge to a node.
     Raise { coordinator: usize, node: usize },
-    /// A coordinator writes the last membership.
+    /// A coordinator writes the final membership.
     WriteLast { coordinator: usize, node: usize },
 }
 
@@ -149,18 +149,18 @@ pub(super) fn is_majority(set: Set, of: Set) -> bool {
     2 * (set & of).count_ones() > of.count_ones()
 }
 
-/// The nodes, or all of the sets where they are a majority of each: nobody asks which ones.
+/// These nodes; or all nodes of the sets if these are a majority of each, since only that matters.
 pub(super) fn or_all(nodes: Set, of: [Set; 2]) -> Set {
     let is_enough = of.iter().all(|set| is_majority(nodes, *set));
     if is_enough { of[0] | of[1] } else { nodes }
 }
 
-/// Epochs are `2t` and `2t + 1` for the fencing token `t` of who changes the membership.
+/// Epochs are `2t` and `2t + 1` for the fencing token `t` of the coordinator.
 pub(super) fn joint_epoch(coordinator: usize) -> u8 {
     if coordinator == 0 { 2 } else { 4 }
 }
 
-/// The coordinator that made an epoch, but 0.
+/// The coordinator of an epoch other than 0.
 pub(super) fn coordinator_of(epoch: u8) -> usize {
     usize::from(epoch / 2 - 1)
 }
@@ -202,7 +202,7 @@ impl State {
         self.nodes[node].standing == Standing::Votes
     }
 
-    /// The epochs that somebody may go by: those that were written anywhere.
+    /// The epochs that an asker may use: those that were written to any node.
     pub(super) fn epochs(&self) -> impl Iterator<Item = u8> {
         (0..6).filter(|epoch| match epoch {
             0 => true,
@@ -231,7 +231,7 @@ impl State {
         })
     }
 
-    /// Nobody waits for this one any more.
+    /// No restarted node waits for this asker any more.
     pub(super) fn is_over(&mut self, who: usize) {
         for node in &mut self.nodes {
             if let Standing::Quarantined { waits_for, .. } = &mut node.standing {
@@ -240,7 +240,7 @@ impl State {
         }
     }
 
-    /// One at a time forgets, and only what it knows.
+    /// At most one node at a time forgets, and only if it knows anything.
     pub(super) fn may_forget(&self, node: usize) -> bool {
         let all_vote = (0..NODES).all(|node| self.votes(node));
         self.restarts > 0 && all_vote && self.nodes[node].known != Known::default()
@@ -257,7 +257,7 @@ impl State {
         self.nodes[node] = Node { known: Known::default(), standing, forgot: true };
     }
 
-    /// Drops requests that cannot be granted any more: a node that restarts loses them anyway.
+    /// Drops requests that can no longer be granted; a restart loses them anyway.
     pub(super) fn drop_idle_requests(&mut self) {
         for client in &mut self.clients {
             let Client::Asking { epoch, asked, .. } = client else { continue };
@@ -273,14 +273,14 @@ impl State {
         self.clients.iter().filter(|client| matches!(client, Client::Acquired { .. })).count()
     }
 
-    /// Whether nobody got the lock on the membership from these nodes after this coordinator.
+    /// Whether these nodes granted the lock on the membership to no other coordinator after this one.
     pub(super) fn has_lock(&self, coordinator: usize, nodes: Set) -> bool {
         let taken = |node: &usize| usize::from(self.nodes[*node].known.fence) > coordinator + 1;
         let taken: Set = (0..NODES).filter(taken).map(|node| 1 << node).sum();
         is_majority(!taken, nodes)
     }
 
-    /// Whether a client acquired by a membership that is not changing any more.
+    /// Whether a client acquired by a final membership.
     pub(super) fn acquired_from_new(&self, and_from_readmitted: bool) -> bool {
         self.clients.iter().any(|client| match client {
             Client::Acquired { epoch, with_readmitted } => {

@@ -1,0 +1,265 @@
+//! A held lock.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::time::{sleep, sleep_until, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::lease_state::LeaseState;
+use crate::cluster::Confirmation;
+use crate::config::SHORTEST_LEASE;
+use crate::error::ExtendError;
+use crate::node::Release;
+use crate::protocol::{AfterRelease, Departure, Handover};
+use crate::queue::SlotTicket;
+use crate::time::bounded;
+
+/// A lease is extended when this part of it is over.
+const EXTEND_AFTER: f64 = 1.0 / 3.0;
+
+/// A lock on one or more resources: a majority of the nodes holds them for this owner until the deadline.
+///
+/// Dropping a lease releases it in the background; [`Lease::release`] waits for the nodes.
+#[derive(Debug)]
+pub struct Lease {
+    state: Arc<LeaseState>,
+    acquired_at: Instant,
+    /// The lease time of the policy, also the length of each extension.
+    length: Duration,
+    lost: OnceLock<CancellationToken>,
+    /// Stops the tasks that extend and watch the lease.
+    stop_tasks: CancellationToken,
+    _stop_tasks: DropGuard,
+    fair: Option<FairTicket>,
+    is_released: bool,
+}
+
+/// The ticket of a lease in fair order.
+#[derive(Debug)]
+struct FairTicket {
+    /// The slot, and its lowest ticket.
+    own: SlotTicket,
+    /// The lowest ticket of another client.
+    next_ticket: Option<u64>,
+}
+
+impl Lease {
+    pub(super) fn new(state: LeaseState, lease_time: Duration) -> Self {
+        let stop_tasks = CancellationToken::new();
+        Self {
+            state: Arc::new(state),
+            acquired_at: Instant::now(),
+            length: lease_time,
+            lost: OnceLock::new(),
+            _stop_tasks: stop_tasks.clone().drop_guard(),
+            stop_tasks,
+            fair: None,
+            is_released: false,
+        }
+    }
+
+    pub(super) fn with_ticket(mut self, own: SlotTicket, next_ticket: Option<u64>) -> Self {
+        self.fair = Some(FairTicket { own, next_ticket });
+        self
+    }
+
+    /// The owner's name on the nodes.
+    pub(super) fn owner(&self) -> &str {
+        &self.state.owner
+    }
+
+    /// Whether a ticket of this client precedes the tickets of all other clients. `before` is the ticket
+    /// that was served last.
+    pub(crate) fn serves(&self, ticket: u64, before: Option<u64>) -> bool {
+        self.fair.as_ref().is_none_or(|fair| {
+            let follows = match fair.next_ticket {
+                Some(next) => ticket < next,
+                // Other clients may have taken tickets since, but not in between.
+                None => before.is_some_and(|before| ticket == before + 1),
+            };
+            // The nodes granted the lock to this ticket, even if one of them knows a lower dead one.
+            ticket == fair.own.ticket || follows
+        })
+    }
+
+    /// The same lease on behalf of the caller with this ticket.
+    pub(crate) fn for_ticket(mut self, ticket: u64) -> Self {
+        if let Some(fair) = &mut self.fair {
+            fair.own.ticket = ticket;
+        }
+        self
+    }
+
+    /// The caller's ticket in fair order. Callers that asked later have higher tickets.
+    #[must_use]
+    pub fn ticket(&self) -> Option<u64> {
+        self.fair.as_ref().map(|fair| fair.own.ticket)
+    }
+
+    /// The fencing token of the first (or only) resource.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.tokens().first().map_or(0, |(_, token)| *token)
+    }
+
+    /// The fencing token of each resource, sorted by resource.
+    #[must_use]
+    pub fn tokens(&self) -> &[(String, u64)] {
+        &self.state.tokens
+    }
+
+    /// How much longer the nodes keep the lock, by this process's monotonic clock.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.state.deadline().saturating_duration_since(Instant::now())
+    }
+
+    /// Sets the end of the lease to `lease_time` from now.
+    ///
+    /// A node never sets a lock again that it gave up, so a majority has held the lock without a break. A
+    /// lease cannot be extended after a change of the membership.
+    ///
+    /// # Errors
+    /// [`ExtendError`]; the lease then ends at its previous deadline.
+    pub async fn extend(&self, lease_time: Duration) -> Result<(), ExtendError> {
+        let (longest, shortest) = (self.state.client.cluster.longest_lease, SHORTEST_LEASE);
+        if bounded(lease_time) > longest {
+            return Err(ExtendError::LeaseTooLong { lease_time, longest });
+        }
+        if lease_time < shortest {
+            return Err(ExtendError::LeaseTooShort { lease_time, shortest });
+        }
+        self.state.extend(bounded(lease_time)).await
+    }
+
+    /// Extends the lease by its own length again and again, until it is released or dropped.
+    pub fn keep_extended(&self) {
+        let (state, length) = (Arc::clone(&self.state), self.length);
+        self.spawn(async move {
+            loop {
+                sleep(length.mul_f64(EXTEND_AFTER)).await;
+                if !state.extend_with_retries(length).await {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Extends the lease to its full length at this time, unless it is released before.
+    pub(super) fn extend_once(&self, at: Instant) {
+        let (state, length) = (Arc::clone(&self.state), self.length);
+        self.spawn(async move {
+            sleep_until(at.into()).await;
+            state.extend_with_retries(length).await;
+        });
+    }
+
+    /// Runs a task that stops when the lease is released or dropped.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.stop_tasks.clone().run_until_cancelled_owned(task));
+    }
+
+    /// Runs a section as long as the lease lasts. `None`: the lease ended first, and the section was
+    /// dropped.
+    pub async fn while_held<F: Future>(&self, section: F) -> Option<F::Output> {
+        let mut section = pin!(section);
+        loop {
+            let deadline = self.state.deadline();
+            match timeout_at(deadline.into(), &mut section).await {
+                Ok(result) => return Some(result),
+                Err(_elapsed) if self.state.deadline() > deadline => {}
+                Err(_elapsed) => return None,
+            }
+        }
+    }
+
+    /// A token that is cancelled when the lease ends before it is released. As long as the nodes' clocks
+    /// do not jump, that is before the first node of the majority gives the lock up. A release never
+    /// cancels it.
+    #[must_use]
+    pub fn lost(&self) -> CancellationToken {
+        let watched = || {
+            let lost = CancellationToken::new();
+            let (state, signal) = (Arc::clone(&self.state), lost.clone());
+            self.spawn(async move {
+                while state.deadline() > Instant::now() {
+                    sleep_until(state.deadline().into()).await;
+                }
+                signal.cancel();
+                state.client.cluster.observer.lease_lost();
+            });
+            lost
+        };
+        self.lost.get_or_init(watched).clone()
+    }
+
+    /// Frees the resources on all nodes. Returns when a majority has confirmed it.
+    pub async fn release(self) {
+        self.release_with(&[]).await;
+    }
+
+    /// As [`Lease::release`], and leaves a value behind for some of the resources. Each node keeps the
+    /// value under the resource's own name, unless a higher token wrote one before. The value
+    /// [`REMOVED`](crate::REMOVED) removes it.
+    pub async fn release_with(mut self, values: &[(&str, String)]) {
+        self.end(values, Confirmation::ByMajority).await;
+    }
+
+    /// As [`Lease::release_with`], but returns when every connected node has confirmed it. For a process
+    /// that ends then.
+    pub async fn release_everywhere(mut self, values: &[(&str, String)]) {
+        self.end(values, Confirmation::ByAll).await;
+    }
+
+    /// As [`Lease::release_with`], without waiting for a confirmation.
+    ///
+    /// A later acquisition by this process uses the same ordered connections, so it finds the resources
+    /// free.
+    pub fn release_in_background(mut self, values: &[(&str, String)]) {
+        tokio::spawn(self.end(values, Confirmation::ByMajority));
+    }
+
+    fn end(
+        &mut self,
+        values: &[(&str, String)],
+        confirmation: Confirmation,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.is_released = true;
+        self.stop_tasks.cancel();
+        let LeaseState { client, members, owner, slot_name, tokens, .. } = &*self.state;
+        client.cluster.observer.released(self.acquired_at.elapsed());
+        let mut values: HashMap<_, _> = values.iter().cloned().collect();
+        let handover = |(resource, token): &(String, u64)| {
+            let value = values.remove(&**resource);
+            Handover { resource: resource.clone(), token: *token, value }
+        };
+        let handovers: Vec<_> = tokens.iter().map(handover).collect();
+        let slot = self.fair.as_ref().map(|fair| &fair.own.slot);
+        let send = |after, next_request| {
+            let slot_name = Arc::clone(slot_name);
+            let departure = Departure { slot: slot_name, after, gives_up: false, next_request };
+            let lowest_ticket = slot.map(|slot| slot.shared_lowest_ticket());
+            let release = Release { owner: owner.clone(), departure, lowest_ticket, handovers };
+            client.release(members, release, confirmation)
+        };
+        match slot {
+            Some(slot) => slot.release(owner, send),
+            None => send(AfterRelease::Unchanged, None),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Without a runtime nothing can be sent, and the lock expires on the nodes.
+        if !self.is_released
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(self.end(&[], Confirmation::ByMajority));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+-- Extends a lease on this node, if the owner has held it without a break.
+-- KEYS     the membership, the floor (unused), then the locks
+-- ARGV     epoch, owner, lease in ms, longest lease in ms (unused)
+-- Returns  {time, vote}
+--   time     this node's clock in microseconds
+--   vote     1 extended; 0 a lock has another owner or none; -2 the epoch is over
+-- A missing lock is never set again: another owner may have held it in between.
+local time = redis.call('TIME')
+local vote = 1
+if tonumber(ARGV[1]) < tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') then
+  vote = -2
+end
+for i = 3, #KEYS do
+  if redis.pcall('GET', KEYS[i]) ~= ARGV[2] then
+    vote = 0
+  end
+end
+if vote == 1 then
+  for i = 3, #KEYS do
+    redis.call('PEXPIRE', KEYS[i], ARGV[3])
+  end
+end
+return {time[1] * 1000000 + time[2], vote}

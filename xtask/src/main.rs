@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo | test | local | bench | cluster up/down | generate`.
+//! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
@@ -12,6 +12,7 @@ mod fuzz;
 mod generate;
 mod images;
 mod install;
+mod layers;
 mod local;
 mod shell;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Local(local::Options),
     /// Measures the product against limits taken in the same run.
     Bench(bench::Options),
+    /// Checks that neither modules nor crates depend on each other in a circle.
+    Layers(layers::Options),
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Local(options) => local::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Layers(options) => layers::run(&options),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::shell::{self, binaries_folder, cargo, command, line, output, repository, say};
-use crate::{deny, fuzz, generate, images, install, tools};
+use crate::{deny, fuzz, generate, images, install, layers, tools};
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
@@ -68,6 +68,8 @@ fn time(text: &str) -> Result<Duration, String> {
 enum Step {
     /// rustfmt
     Format,
+    /// modules and crates form layers: no circles, no forbidden dependency between crates
+    Layers,
     /// clippy, warnings denied
     Clippy,
     /// rustdoc, warnings denied
@@ -86,8 +88,9 @@ enum Step {
     E2e,
 }
 
-const ALL: [Step; 9] = [
+const ALL: [Step; 10] = [
     Step::Format,
+    Step::Layers,
     Step::Clippy,
     Step::Docs,
     Step::Deny,
@@ -178,6 +181,7 @@ impl Step {
                 let arguments = ["fmt", "--all", "--check"];
                 count.check(shell::run(command("cargo").args(arguments)));
             }
+            Self::Layers => layers::check(&mut |result| count.check(result)),
             Self::Clippy => {
                 let arguments = ["--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
                 count.check(shell::run(cargo("clippy").args(arguments)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use ledger::LedgerError;
 use ledger::coupons::Issued;
-use redlock::{Order, Policy};
+use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
@@ -197,7 +197,7 @@ async fn coupons_wait_for_their_lock_and_fail_with_the_same_codes() {
     let policy = Policy {
         wait_timeout: Duration::from_secs(20),
         lease_time: Duration::from_secs(2),
-        order: Order::Unordered,
+        discipline: QueueDiscipline::Unordered,
     };
     let blocker = sale.redlock().await.acquire("coupon:issue:ten", policy).await.unwrap();
     blocker.keep_extended();

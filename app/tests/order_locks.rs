@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
 use ledger::{Demand, LedgerError, Outcome, Purchase};
-use redlock::{Order, Policy};
+use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
 use common::{BOTH, Database, SaleSpec, TestSale, eventually};
@@ -42,7 +42,11 @@ async fn sale_of(
 }
 
 fn holding(lease_time: Duration) -> Policy {
-    Policy { wait_timeout: Duration::from_secs(20), lease_time, order: Order::Unordered }
+    Policy {
+        wait_timeout: Duration::from_secs(20),
+        lease_time,
+        discipline: QueueDiscipline::Unordered,
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use redlock::{Order, Policy};
+use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
@@ -54,7 +54,11 @@ fn is_done(answer: &Answer) -> bool {
 /// A long wait for one lock, without order.
 fn patient() -> Policy {
     let wait_timeout = Duration::from_secs(20);
-    Policy { wait_timeout, lease_time: Duration::from_secs(2), order: Order::Unordered }
+    Policy {
+        wait_timeout,
+        lease_time: Duration::from_secs(2),
+        discipline: QueueDiscipline::Unordered,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,7 +76,10 @@ impl Atomic {
         let engine = AtomicEngine {
             ledger,
             redlock,
-            policy: redlock::Policy { order: redlock::Order::Unordered, ..lock.policy },
+            policy: redlock::Policy {
+                discipline: redlock::QueueDiscipline::Unordered,
+                ..lock.policy
+            },
             client: link::client(&lock.nodes)?,
             catalog,
             observer,

@@ -9,7 +9,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use ledger::{Ledger, LedgerError, Product};
-use redlock::{Order, Policy, Published, REMOVED, Redlock};
+use redlock::{Policy, Published, QueueDiscipline, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
 use crate::config::{SaleConfig, Strategy};
@@ -104,7 +104,7 @@ impl Catalog {
             match self.strategy {
                 Strategy::Locked => {
                     let token = u64::try_from(fence).unwrap_or(0);
-                    self.redlock.saw_value(&resource, token, REMOVED);
+                    self.redlock.observe_value(&resource, token, REMOVED);
                 }
                 Strategy::Atomic => self.supersede(&resource, REMOVED),
             }
@@ -114,7 +114,7 @@ impl Catalog {
             // Where Redis decides, the database is behind; what is left is heard from Redis.
             if self.strategy == Strategy::Locked {
                 let token = u64::try_from(product.fence).unwrap_or(0);
-                self.redlock.saw_value(&resource, token, &product.available.to_string());
+                self.redlock.observe_value(&resource, token, &product.available.to_string());
             }
             let published = self.redlock.published(&resource);
             (product.id.clone(), CatalogEntry { product, published })
@@ -187,7 +187,7 @@ impl Catalog {
     fn supersede(&self, resource: &str, value: &str) {
         let newest = self.redlock.published(resource).borrow().clone();
         if newest.value.as_deref() != Some(value) {
-            self.redlock.saw_value(resource, newest.token + 1, value);
+            self.redlock.observe_value(resource, newest.token + 1, value);
         }
     }
 
@@ -203,8 +203,8 @@ impl Catalog {
     }
 
     /// Who is served next: the same for all products.
-    pub(crate) fn order(&self) -> Order {
-        self.policy.order
+    pub(crate) fn discipline(&self) -> QueueDiscipline {
+        self.policy.discipline
     }
 
     /// The sale's policy with what the product overrides.
@@ -218,7 +218,7 @@ impl Catalog {
             wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
             // Seeding refuses longer ones; they may have been seeded before it was made shorter.
             lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.leases.longest),
-            order: self.order(),
+            discipline: self.discipline(),
         }
     }
 

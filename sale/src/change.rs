@@ -64,7 +64,7 @@ pub async fn change_product(
             // Nodes that lost their data count from zero again; the ledger knows better.
             Some(Err(LedgerError::StaleToken { seen, .. })) => {
                 warn!(resource, token, seen, "late holder refused, trying again");
-                redlock.saw_token(&resource, u64::try_from(seen).unwrap_or(0));
+                redlock.observe_token(&resource, u64::try_from(seen).unwrap_or(0));
                 lease.release().await;
             }
             Some(Err(error)) => {

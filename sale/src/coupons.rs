@@ -113,7 +113,7 @@ impl Coupons {
         let domain = Domain::new(PREFIX)
             .wait_timeout(policy.wait_timeout)
             .lease_time(policy.lease_time)
-            .order(policy.order);
+            .discipline(policy.discipline);
         let issuing = CouponBatch {
             ledger: ledger.clone(),
             redlock: redlock.clone(),
@@ -186,7 +186,7 @@ impl Coupons {
         let coupon = self.coupon(id).await?;
         let (token, left) = (coupon.fence, coupon.quantity - coupon.issued);
         let token = u64::try_from(token).unwrap_or(0);
-        self.redlock.saw_value(&self.domain.resource(id), token, &left.to_string());
+        self.redlock.observe_value(&self.domain.resource(id), token, &left.to_string());
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(id.to_owned(), coupon.clone());
         Ok(coupon)
@@ -239,7 +239,7 @@ impl Batch for CouponBatch {
             }
             Err(Failure::StaleToken(seen)) => {
                 warn!(resource, token = lease.token(), seen, "late holder refused, trying again");
-                self.redlock.saw_token(resource, seen);
+                self.redlock.observe_token(resource, seen);
                 lease.release_in_background(&[]);
                 entries
             }

@@ -7,7 +7,7 @@ use ledger::LedgerError;
 use ledger::orders::{
     Change, NewOrder, OrderLine, OrderState, PlacedOrder, Settled, Standing, Task,
 };
-use redlock::Order;
+use redlock::QueueDiscipline;
 use uuid::Uuid;
 
 use crate::error::PurchaseError;
@@ -88,7 +88,7 @@ impl Sale {
     pub async fn place(
         &self,
         order: NewOrder,
-        service: Option<Order>,
+        service: Option<QueueDiscipline>,
     ) -> Result<OrderReceipt, OrderError> {
         let result = self.try_place(order, service).await;
         self.observer.order(match &result {
@@ -102,7 +102,7 @@ impl Sale {
     async fn try_place(
         &self,
         order: NewOrder,
-        service: Option<Order>,
+        service: Option<QueueDiscipline>,
     ) -> Result<OrderReceipt, OrderError> {
         if !self.is_decided_by_the_database() {
             return Err(PurchaseError::NotWithAtomic.into());
@@ -233,8 +233,8 @@ impl Sale {
     }
 
     /// Who comes first in this sale.
-    fn service(&self) -> Order {
-        self.catalog.order()
+    fn service(&self) -> QueueDiscipline {
+        self.catalog.discipline()
     }
 }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: what the product costs, against limits measured in the same run. The
-//! measuring itself is the crate `bench/`, built with optimisation, and so is what it measures.
+//! measuring itself is the crate `tests/bench/`, built with optimisation, and so is what it measures.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode};
 use ledger::orders::OrderState;
-use redlock::Order;
+use redlock::QueueDiscipline;
 use sale::Sale;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -97,7 +97,7 @@ pub(crate) async fn fair(
     idempotency_key: IdempotencyKey,
     body: Result<JsonBody<StockRequest>, JsonRejection>,
 ) -> Answer {
-    take(&sale, claims.sub, idempotency_key, body?.0, Some(Order::Fair)).await
+    take(&sale, claims.sub, idempotency_key, body?.0, Some(QueueDiscipline::Fair)).await
 }
 
 async fn take(
@@ -105,7 +105,7 @@ async fn take(
     buyer: String,
     idempotency_key: IdempotencyKey,
     StockRequest { orders }: StockRequest,
-    service: Option<Order>,
+    service: Option<QueueDiscipline>,
 ) -> Answer {
     let item = |StockOrder { product, quantity }| Item { product_id: product, quantity };
     let items = orders.into_iter().map(item).collect();

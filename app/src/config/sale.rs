@@ -68,7 +68,8 @@ pub(super) fn read_lock(source: &impl Source) -> Result<LockConfig, ConfigError>
             bounds::WAIT_TIMEOUT,
         )?,
         lease_time: lease("LOCK_TIMEOUT_SECONDS", default.lease_time)?,
-        order: optional(source, "LOCK_ORDER", "Fair or Unordered")?.unwrap_or(default.order),
+        discipline: optional(source, "LOCK_ORDER", "Fair or Unordered")?
+            .unwrap_or(default.discipline),
     };
     let node_timeout = seconds(
         source,

@@ -33,7 +33,7 @@ impl AtomicEngine {
         let loaded = lease.while_held(loading).await.unwrap_or(Err(ReconcileError::TooSlow));
         if let Err(ReconcileError::Ledger(LedgerError::StaleToken { seen, .. })) = &loaded {
             // Redis forgot how far it had counted; the ledger knows.
-            self.redlock.saw_token(&resource, u64::try_from(*seen).unwrap_or(0));
+            self.redlock.observe_token(&resource, u64::try_from(*seen).unwrap_or(0));
         }
         lease.release().await;
         loaded

@@ -124,7 +124,7 @@ impl AtomicEngine {
             if !self.fits(connection, &row).await? {
                 // A lock of its own, whose counter begins below the tokens that the row has seen.
                 let resource = keys::load_resource(&row.product_id);
-                self.redlock.saw_token(&resource, u64::try_from(row.fence).unwrap_or(0));
+                self.redlock.observe_token(&resource, u64::try_from(row.fence).unwrap_or(0));
                 unfit.push(row.product_id);
                 continue;
             }

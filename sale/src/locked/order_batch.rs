@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use ledger::orders::{Settled, Settlement, Task};
 use ledger::{Ledger, LedgerError};
 use redlock::{
-    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy, Redlock,
+    AcquireError, Batch, Combiner, CombinerConfig, Entry, Lease, Policy, QueueDiscipline, Redlock,
     SubmitError,
 };
 use tokio::time::timeout;
@@ -45,7 +45,7 @@ pub(crate) struct OrderTask {
 
 type Waiting = Entry<OrderTask, Result<Settled, PurchaseError>>;
 
-/// The lines that orders wait in.
+/// The queues that orders wait in.
 #[derive(Debug)]
 pub(crate) struct Orders {
     fair: Combiner<OrderBatch>,
@@ -59,45 +59,48 @@ impl Orders {
         catalog: &Arc<Catalog>,
         observer: &Arc<dyn Observer>,
     ) -> Self {
-        let line = |order| {
-            let ordering = OrderBatch {
-                order,
+        let combiner = |discipline| {
+            let batch = OrderBatch {
+                discipline,
                 ledger: ledger.clone(),
                 redlock: redlock.clone(),
                 catalog: Arc::clone(catalog),
                 observer: Arc::clone(observer),
             };
             let config = CombinerConfig { batch: BATCH, ..CombinerConfig::default() };
-            Combiner::new(redlock.clone(), ordering, config)
+            Combiner::new(redlock.clone(), batch, config)
         };
-        Self { fair: line(Order::Fair), unordered: line(Order::Unordered) }
+        Self {
+            fair: combiner(QueueDiscipline::Fair),
+            unordered: combiner(QueueDiscipline::Unordered),
+        }
     }
 
     /// Settles a task under the locks of these products, which exist.
     pub(crate) async fn settle(
         &self,
-        order: Order,
+        discipline: QueueDiscipline,
         task: Task,
         products: BTreeSet<String>,
     ) -> Result<Settled, PurchaseError> {
         let Some(first) = products.first().map(|first| stock_resource(first)) else {
             return Ok(Settled::UnknownOrder);
         };
-        let line = match order {
-            Order::Fair => &self.fair,
-            Order::Unordered => &self.unordered,
+        let combiner = match discipline {
+            QueueDiscipline::Fair => &self.fair,
+            QueueDiscipline::Unordered => &self.unordered,
         };
         let products: Vec<String> = products.into_iter().collect();
-        let wait = line.batch().policy_of(&products).wait_timeout;
+        let wait = combiner.batch().policy_of(&products).wait_timeout;
         let task = OrderTask { task, products, deadline: Instant::now() + wait };
-        line.submit(&first, task).await?
+        combiner.submit(&first, task).await?
     }
 }
 
 /// What the holder of a first product's lock does.
 #[derive(Debug)]
 struct OrderBatch {
-    order: Order,
+    discipline: QueueDiscipline,
     ledger: Ledger,
     redlock: Redlock,
     catalog: Arc<Catalog>,
@@ -133,7 +136,7 @@ impl Batch for OrderBatch {
                 warn!(?seen, "late holder refused, trying again");
                 for (product, fence) in seen {
                     let fence = u64::try_from(fence).unwrap_or(0);
-                    self.redlock.saw_token(&stock_resource(&product), fence);
+                    self.redlock.observe_token(&stock_resource(&product), fence);
                 }
                 release(leases, &BTreeMap::new());
                 entries
@@ -164,9 +167,9 @@ impl OrderBatch {
         let policy = policies.reduce(|one, other| Policy {
             wait_timeout: one.wait_timeout.max(other.wait_timeout),
             lease_time: one.lease_time.min(other.lease_time),
-            order: one.order,
+            discipline: one.discipline,
         });
-        Policy { order: self.order, ..policy.unwrap_or_default() }
+        Policy { discipline: self.discipline, ..policy.unwrap_or_default() }
     }
 
     /// Locks what else the entries are for. Those whose wait is over are told so.
@@ -191,7 +194,8 @@ impl OrderBatch {
                 extend(leases, lease_time).await?;
             }
             while let Some(wait_timeout) = wait_timeout(entries, lease_time) {
-                let policy = Policy { wait_timeout, lease_time, order: self.catalog.order() };
+                let policy =
+                    Policy { wait_timeout, lease_time, discipline: self.catalog.discipline() };
                 match self.redlock.acquire(&resource, policy).await {
                     Ok(lease) => {
                         leases.push(lease);
@@ -215,15 +219,15 @@ impl OrderBatch {
         lease_time: Duration,
         entries: &[Waiting],
     ) -> Option<Lease> {
-        let order = Order::Unordered;
-        if products.len() < 2 || self.catalog.order() != order {
+        let discipline = QueueDiscipline::Unordered;
+        if products.len() < 2 || self.catalog.discipline() != discipline {
             return None;
         }
         let wait_timeout = wait_timeout(entries, lease_time)?.min(TOGETHER_AT_MOST);
         let resources: Vec<String> =
             products.iter().map(|product| stock_resource(product)).collect();
         let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
-        let policy = Policy { wait_timeout, lease_time, order };
+        let policy = Policy { wait_timeout, lease_time, discipline };
         self.redlock.try_acquire_all(&resources, policy).await.ok()
     }
 

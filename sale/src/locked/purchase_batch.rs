@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Purchase, Step, undecided};
-use redlock::{Batch, Entry, Lease, Lot, Policy, Redlock};
+use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
 
 use crate::catalog::Catalog;
@@ -24,19 +24,23 @@ pub(crate) struct PurchaseBatch {
 impl Batch for PurchaseBatch {
     type Item = Purchase;
     type Output = Result<Receipt, PurchaseError>;
-    const TOGETHER: usize = 128;
+    const MAX_RESOURCES: usize = 128;
 
     fn policy(&self, resource: &str, _purchase: &Purchase) -> Policy {
         self.catalog.policy(resource)
     }
 
     async fn execute(&self, resource: &str, lease: Lease, entries: Vec<Waiting>) -> Vec<Waiting> {
-        let lot = Lot { resource: resource.into(), entries };
+        let lot = ResourceBatch { resource: resource.into(), entries };
         let again = self.execute_together(lease, vec![lot]).await;
         again.into_iter().flat_map(|lot| lot.entries).collect()
     }
 
-    async fn execute_together(&self, lease: Lease, lots: Vec<Lot<Self>>) -> Vec<Lot<Self>> {
+    async fn execute_together(
+        &self,
+        lease: Lease,
+        lots: Vec<ResourceBatch<Self>>,
+    ) -> Vec<ResourceBatch<Self>> {
         self.observer.batch(lots.iter().map(|lot| lot.entries.len()).sum());
         let decisions = match self.decide(&lease, &lots).await {
             Ok(decisions) => decisions,
@@ -68,7 +72,7 @@ impl PurchaseBatch {
     async fn decide(
         &self,
         lease: &Lease,
-        lots: &[Lot<Self>],
+        lots: &[ResourceBatch<Self>],
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
             lots.iter().map(|lot| demand(lease, lot)).collect::<Result<_, _>>()?;
@@ -119,14 +123,18 @@ impl PurchaseBatch {
     }
 
     /// Each step has a good part of a lease, or it is not begun.
-    async fn has_time_for_a_step(&self, lease: &Lease, lots: &[Lot<Self>]) -> bool {
+    async fn has_time_for_a_step(&self, lease: &Lease, lots: &[ResourceBatch<Self>]) -> bool {
         let leases = lots.iter().map(|lot| self.catalog.policy(&lot.resource).lease_time);
         let Some(lease_time) = leases.min() else { return false };
         lease.remaining() >= lease_time / 2 || lease.extend(lease_time).await.is_ok()
     }
 
     /// Returns those who must be tried again.
-    fn answer(&self, lot: Lot<Self>, decision: Result<Decision, Failure>) -> Option<Lot<Self>> {
+    fn answer(
+        &self,
+        lot: ResourceBatch<Self>,
+        decision: Result<Decision, Failure>,
+    ) -> Option<ResourceBatch<Self>> {
         match decision {
             Ok(decision) => {
                 for (entry, outcome) in lot.entries.into_iter().zip(decision.outcomes) {
@@ -136,7 +144,7 @@ impl PurchaseBatch {
             }
             Err(Failure::StaleToken(seen)) => {
                 warn!(resource = &*lot.resource, seen, "late holder refused, trying again");
-                self.redlock.saw_token(&lot.resource, seen);
+                self.redlock.observe_token(&lot.resource, seen);
                 Some(lot)
             }
             Err(Failure::NotBegun) => Some(lot),
@@ -150,7 +158,10 @@ impl PurchaseBatch {
     }
 }
 
-fn demand<'a>(lease: &Lease, lot: &'a Lot<PurchaseBatch>) -> Result<Demand<'a>, PurchaseError> {
+fn demand<'a>(
+    lease: &Lease,
+    lot: &'a ResourceBatch<PurchaseBatch>,
+) -> Result<Demand<'a>, PurchaseError> {
     let tokens = lease.tokens();
     let held = tokens.binary_search_by(|(resource, _)| (**resource).cmp(&*lot.resource)).ok();
     let Some(token) = held.and_then(|position| i64::try_from(tokens[position].1).ok()) else {

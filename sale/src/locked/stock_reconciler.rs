@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ledger::{Ledger, LedgerError, StockRow};
-use redlock::{AcquireError, NodeValues, Order, Policy, Published, Redlock};
+use redlock::{AcquireError, NodeValues, Policy, Published, QueueDiscipline, Redlock};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -78,7 +78,7 @@ impl StockReconciler {
         config: StoresConfig,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        let policy = Policy { order: Order::Unordered, ..policy };
+        let policy = Policy { discipline: QueueDiscipline::Unordered, ..policy };
         Self { ledger, redlock, policy, config, observer }
     }
 
@@ -203,7 +203,7 @@ impl StockReconciler {
             return Err(RepairError::Version);
         }
         // A version that nobody can have written would outlast every release.
-        self.redlock.saw_token(&resource, highest_version);
+        self.redlock.observe_token(&resource, highest_version);
         for _ in 0..ATTEMPTS {
             let lease = self.redlock.acquire(&resource, self.policy).await?;
             let token = i64::try_from(lease.token()).unwrap_or(i64::MAX);
@@ -213,7 +213,7 @@ impl StockReconciler {
                     return Ok(available);
                 }
                 Some(Err(LedgerError::StaleToken { seen, .. })) => {
-                    self.redlock.saw_token(&resource, u64::try_from(seen).unwrap_or(0));
+                    self.redlock.observe_token(&resource, u64::try_from(seen).unwrap_or(0));
                     lease.release().await;
                 }
                 Some(Err(error)) => {

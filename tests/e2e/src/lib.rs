@@ -247,6 +247,6 @@ pub fn objects(manifest: &str) -> Result<Vec<DynamicObject>> {
 
 /// A file's text, given from the checkout's root.
 fn read(file: &str) -> Result<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }

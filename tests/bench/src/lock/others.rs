@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::FutureExt;
-use redlock::{Order, Redlock};
+use redlock::{QueueDiscipline, Redlock};
 use rslock::LockManager;
 use tokio::task::JoinSet;
 
@@ -41,11 +41,11 @@ async fn measure(round: u32) -> Result<Measured> {
         let (names, waits) = match turn % 3 {
             0 => (
                 ["contended", "contended_wait_p50", "contended_wait_p99"],
-                contend(nodes.clients(CONTENDERS).await?, Order::Unordered).await?,
+                contend(nodes.clients(CONTENDERS).await?, QueueDiscipline::Unordered).await?,
             ),
             1 => (
                 ["contended_fair", "contended_fair_wait_p50", "contended_fair_wait_p99"],
-                contend(nodes.clients(CONTENDERS).await?, Order::Fair).await?,
+                contend(nodes.clients(CONTENDERS).await?, QueueDiscipline::Fair).await?,
             ),
             _ => (
                 ["rslock_contended", "rslock_contended_wait_p50", "rslock_contended_wait_p99"],
@@ -60,7 +60,7 @@ async fn measure(round: u32) -> Result<Measured> {
     Ok(measured.into())
 }
 
-async fn contend(clients: Vec<Redlock>, order: Order) -> Result<Latencies> {
+async fn contend(clients: Vec<Redlock>, discipline: QueueDiscipline) -> Result<Latencies> {
     let until = Instant::now() + LASTING;
     let mut contenders = JoinSet::new();
     for client in clients {
@@ -69,7 +69,7 @@ async fn contend(clients: Vec<Redlock>, order: Order) -> Result<Latencies> {
             while let asked = Instant::now()
                 && asked < until
             {
-                let lease = client.acquire("contended", patient(order)).await?;
+                let lease = client.acquire("contended", patient(discipline)).await?;
                 waits.add(asked.elapsed())?;
                 lease.release().await;
             }

@@ -17,7 +17,7 @@ impl Document {
             Self::Performance => "PERFORMANCE.md",
             Self::Scaling => "SCALING.md",
         };
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
     }
 }
 

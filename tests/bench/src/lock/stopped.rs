@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::FutureExt;
-use redlock::{Order, Redlock};
+use redlock::{QueueDiscipline, Redlock};
 
 use super::latencies::Latencies;
 use super::nodes::{Nodes, patient};
@@ -57,7 +57,7 @@ async fn acquire_release(redlock: &Redlock, lasting: Duration) -> Result<Latenci
     let until = Instant::now() + lasting;
     while Instant::now() < until {
         let started = Instant::now();
-        redlock.acquire("frozen", patient(Order::Unordered)).await?.release().await;
+        redlock.acquire("frozen", patient(QueueDiscipline::Unordered)).await?.release().await;
         latencies.add(started.elapsed())?;
     }
     Ok(latencies)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redlock::{AcquireError, Lease, Order, Policy, Redlock};
+use redlock::{AcquireError, Lease, Policy, QueueDiscipline, Redlock};
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -79,11 +79,11 @@ impl Client {
     pub async fn swap(&self, id: OperationId) -> bool {
         let Self { process, number, workload, .. } = *self;
         self.note(id, Step::Invoked { process, client: number, workload });
-        let order = match workload {
-            Workload::Unordered => Order::Unordered,
-            Workload::Fair => Order::Fair,
+        let discipline = match workload {
+            Workload::Unordered => QueueDiscipline::Unordered,
+            Workload::Fair => QueueDiscipline::Fair,
         };
-        let policy = Policy { order, ..self.policy };
+        let policy = Policy { discipline, ..self.policy };
         let lease = match self.redlock.acquire(workload.resource(), policy).await {
             Ok(lease) => lease,
             Err(error) => {
@@ -96,7 +96,7 @@ impl Client {
         match &written {
             Ok(Ok(())) => self.note(id, Step::Wrote),
             Ok(Err(seen)) => {
-                self.redlock.saw_token(workload.resource(), *seen);
+                self.redlock.observe_token(workload.resource(), *seen);
                 self.note(id, Step::Refused(*seen));
             }
             Err(error) => self.note(id, Step::Broken(error.to_string())),

@@ -161,7 +161,7 @@ async fn sale_with_a_fault(shop: &Shop, harm: impl AsyncFnOnce() -> Result<()>) 
     let mut sale = black_friday()?;
     sale.data["spec"]["products"][0]["stock"] = STOCK.into();
     shop.open_sale(&sale).await?;
-    let load = shop.start_load(LOAD, Some("tests/fault.yaml")).await?;
+    let load = shop.start_load(LOAD, Some("tests/e2e/fault.yaml")).await?;
     within(SOON, "the first item to be sold", async {
         while shop.stock_on_node(0).await? == STOCK {}
         Ok(())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::FutureExt;
-use redlock::{Order, Redlock};
+use redlock::{QueueDiscipline, Redlock};
 use rslock::LockManager;
 
 use super::latencies::Latencies;
@@ -59,7 +59,7 @@ async fn measure(round: u32) -> Result<Measured> {
 async fn acquire_release(redlock: &Redlock, latencies: &mut Latencies) -> Result<()> {
     for _ in 0..A_TURN {
         let started = Instant::now();
-        redlock.acquire("uncontended", patient(Order::Unordered)).await?.release().await;
+        redlock.acquire("uncontended", patient(QueueDiscipline::Unordered)).await?.release().await;
         latencies.add(started.elapsed())?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use redlock::{Config, NodeConfig, Order, Policy, Redlock};
+use redlock::{Config, NodeConfig, Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 use tokio::time::sleep;
 
@@ -60,7 +60,7 @@ pub(super) async fn all_connected(redlock: &Redlock) -> Result<()> {
 }
 
 /// A wait that does not end before the measurement does.
-pub(super) fn patient(order: Order) -> Policy {
+pub(super) fn patient(discipline: QueueDiscipline) -> Policy {
     let wait_timeout = Duration::from_mins(1);
-    Policy { wait_timeout, lease_time: Duration::from_secs(10), order }
+    Policy { wait_timeout, lease_time: Duration::from_secs(10), discipline }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::FutureExt;
-use redlock::{Combiner, CombinerConfig, Order, Redlock};
+use redlock::{Combiner, CombinerConfig, QueueDiscipline, Redlock};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -52,8 +52,8 @@ async fn combined(round: u32) -> Result<Measured> {
         (100, 50, "combined_fair_100", "combined_unordered_100"),
         (10_000, 7, "combined_fair_10000", "combined_unordered_10000"),
     ] {
-        let fair = combiners(&clients, Order::Fair);
-        let unordered = combiners(&clients, Order::Unordered);
+        let fair = combiners(&clients, QueueDiscipline::Fair);
+        let unordered = combiners(&clients, QueueDiscipline::Unordered);
         let (mut by_fair, mut by_unordered) = (Latencies::new()?, Latencies::new()?);
         for crowd in round..round + 2 * crowds {
             if crowd % 2 == 0 {
@@ -71,9 +71,9 @@ async fn combined(round: u32) -> Result<Measured> {
 
 type Combiners = Vec<Arc<Combiner<Serving>>>;
 
-fn combiners(clients: &[Redlock], order: Order) -> Combiners {
+fn combiners(clients: &[Redlock], discipline: QueueDiscipline) -> Combiners {
     let combiner = |client: &Redlock| {
-        let serving = Serving { policy: patient(order) };
+        let serving = Serving { policy: patient(discipline) };
         Arc::new(Combiner::new(client.clone(), serving, CombinerConfig::default()))
     };
     clients.iter().map(combiner).collect()
@@ -103,10 +103,11 @@ async fn direct(round: u32) -> Result<Measured> {
         let (mut by_fair, mut by_unordered) = (Latencies::new()?, Latencies::new()?);
         for crowd in round..round + 2 * crowds {
             if crowd % 2 == 0 {
-                by_fair.add(acquire(&clients, "fair", Order::Fair, callers).await?)?;
+                by_fair.add(acquire(&clients, "fair", QueueDiscipline::Fair, callers).await?)?;
             } else {
-                by_unordered
-                    .add(acquire(&clients, "unordered", Order::Unordered, callers).await?)?;
+                by_unordered.add(
+                    acquire(&clients, "unordered", QueueDiscipline::Unordered, callers).await?,
+                )?;
             }
             sleep(BETWEEN_CROWDS).await;
         }
@@ -119,7 +120,7 @@ async fn direct(round: u32) -> Result<Measured> {
 async fn acquire(
     clients: &[Redlock],
     resource: &'static str,
-    order: Order,
+    discipline: QueueDiscipline,
     callers: usize,
 ) -> Result<Duration> {
     let started = Instant::now();
@@ -127,7 +128,7 @@ async fn acquire(
     for client in clients.iter().cycle().take(callers) {
         let client = client.clone();
         crowd.spawn(async move {
-            client.acquire(resource, patient(order)).await?.release().await;
+            client.acquire(resource, patient(discipline)).await?.release().await;
             anyhow::Ok(())
         });
     }

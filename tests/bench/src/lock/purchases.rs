@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::FutureExt;
-use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Order, Policy, Redlock};
+use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Policy, QueueDiscipline, Redlock};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -64,8 +64,8 @@ async fn measure(round: u32) -> Result<Measured> {
     for turn in round..round + 4 {
         let nodes = Nodes::start()?;
         measured.push(match turn % 4 {
-            0 => ("combiner", combine(nodes.client().await?, Order::Unordered).await?),
-            1 => ("combiner_fair", combine(nodes.client().await?, Order::Fair).await?),
+            0 => ("combiner", combine(nodes.client().await?, QueueDiscipline::Unordered).await?),
+            1 => ("combiner_fair", combine(nodes.client().await?, QueueDiscipline::Fair).await?),
             2 => ("lock_for_each", lock_for_each(nodes.client().await?).await?),
             _ => ("set_nx_and_sleep", set_nx_and_sleep(&nodes).await?),
         });
@@ -90,8 +90,8 @@ where
     Ok(f64::from(items) / started.elapsed().as_secs_f64())
 }
 
-async fn combine(client: Redlock, order: Order) -> Result<f64> {
-    let serving = Serving { policy: patient(order) };
+async fn combine(client: Redlock, discipline: QueueDiscipline) -> Result<f64> {
+    let serving = Serving { policy: patient(discipline) };
     let combiner = Arc::new(Combiner::new(client, serving, CombinerConfig::default()));
     callers(|_, until| {
         let combiner = Arc::clone(&combiner);
@@ -113,7 +113,7 @@ async fn lock_for_each(client: Redlock) -> Result<f64> {
         async move {
             let mut items = 0;
             while Instant::now() < until {
-                let lease = client.acquire("each", patient(Order::Unordered)).await?;
+                let lease = client.acquire("each", patient(QueueDiscipline::Unordered)).await?;
                 lease.release().await;
                 items += 1;
             }

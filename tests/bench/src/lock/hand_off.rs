@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use nix::time::{ClockId, clock_gettime};
-use redlock::Order;
+use redlock::QueueDiscipline;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::runtime::Runtime;
@@ -58,7 +58,7 @@ pub struct ReplicaOptions {
     nodes: Vec<String>,
     /// Fair or Unordered.
     #[arg(long)]
-    order: Order,
+    discipline: QueueDiscipline,
     /// How long the lock is held.
     #[arg(long)]
     hold_micros: u64,
@@ -79,23 +79,27 @@ struct Hold {
 /// When the nodes do not answer or nobody listens.
 pub fn replica(options: &ReplicaOptions) -> Result<()> {
     let runtime = Runtime::new()?;
-    let (nodes, order) = (options.nodes.clone(), options.order);
+    let (nodes, discipline) = (options.nodes.clone(), options.discipline);
     let hold = Duration::from_micros(options.hold_micros);
-    let turns = runtime.block_on(runtime.spawn(take_turns(nodes, order, hold)))??;
+    let turns = runtime.block_on(runtime.spawn(take_turns(nodes, discipline, hold)))??;
     for Hold { token, asked, acquired, released, replica: _ } in turns {
         println!("{token} {asked} {acquired} {released}");
     }
     Ok(())
 }
 
-async fn take_turns(nodes: Vec<String>, order: Order, hold: Duration) -> Result<Vec<Hold>> {
+async fn take_turns(
+    nodes: Vec<String>,
+    discipline: QueueDiscipline,
+    hold: Duration,
+) -> Result<Vec<Hold>> {
     let redlock = connect(&nodes).await?;
     println!("ready");
     BufReader::new(tokio::io::stdin()).read_line(&mut String::new()).await?;
     let mut turns = Vec::new();
     for _ in 0..TURNS {
         let asked = now()?;
-        let lease = redlock.acquire(RESOURCE, patient(order)).await?;
+        let lease = redlock.acquire(RESOURCE, patient(discipline)).await?;
         let acquired = now()?;
         if !hold.is_zero() {
             sleep(hold).await;
@@ -117,16 +121,16 @@ async fn measure(round: u32) -> Result<Measured> {
     let mut raw = Raw::connect(&nodes.addresses()).await?;
     let first = raw_round_trips(&mut raw, None).await?;
     let mut kinds = [
-        (Order::Unordered, NO_PAUSE, "hand_off_p50"),
-        (Order::Fair, NO_PAUSE, "hand_off_fair_p50"),
-        (Order::Unordered, PAUSE, "hand_off_after_pause_p50"),
+        (QueueDiscipline::Unordered, NO_PAUSE, "hand_off_p50"),
+        (QueueDiscipline::Fair, NO_PAUSE, "hand_off_fair_p50"),
+        (QueueDiscipline::Unordered, PAUSE, "hand_off_after_pause_p50"),
     ];
     if round % 2 == 1 {
         kinds.reverse();
     }
     let mut measured = Vec::new();
-    for (order, hold, p50) in kinds {
-        let hand_offs = hand_offs(&nodes.addresses(), order, hold).await?;
+    for (discipline, hold, p50) in kinds {
+        let hand_offs = hand_offs(&nodes.addresses(), discipline, hold).await?;
         measured.push((p50, hand_offs.micros(50.0)));
         if p50 == "hand_off_p50" {
             measured.push(("hand_off_p99", hand_offs.micros(99.0)));
@@ -153,8 +157,13 @@ async fn raw_round_trips(raw: &mut Raw, pause: Option<Duration>) -> Result<Laten
     Ok(latencies)
 }
 
-async fn hand_offs(nodes: &[String], order: Order, hold: Duration) -> Result<Latencies> {
-    let mut replicas = [start_replica(nodes, order, hold)?, start_replica(nodes, order, hold)?];
+async fn hand_offs(
+    nodes: &[String],
+    discipline: QueueDiscipline,
+    hold: Duration,
+) -> Result<Latencies> {
+    let mut replicas =
+        [start_replica(nodes, discipline, hold)?, start_replica(nodes, discipline, hold)?];
     for replica in &mut replicas {
         let stdout = replica.stdout.as_mut().context("a replica has no output")?;
         let mut ready = [0; "ready\n".len()];
@@ -175,13 +184,13 @@ async fn hand_offs(nodes: &[String], order: Order, hold: Duration) -> Result<Lat
     between_replicas(holds)
 }
 
-fn start_replica(nodes: &[String], order: Order, hold: Duration) -> Result<Child> {
-    let order = match order {
-        Order::Unordered => "Unordered",
-        Order::Fair => "Fair",
+fn start_replica(nodes: &[String], discipline: QueueDiscipline, hold: Duration) -> Result<Child> {
+    let discipline = match discipline {
+        QueueDiscipline::Unordered => "Unordered",
+        QueueDiscipline::Fair => "Fair",
     };
     Command::new(std::env::current_exe()?)
-        .args(["replica", "--order", order, "--nodes", &nodes.join(",")])
+        .args(["replica", "--discipline", discipline, "--nodes", &nodes.join(",")])
         .args(["--hold-micros", &hold.as_micros().to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::types::{Order, Outcome, Purchase};
 
-/// What the transaction read, and what it decides from it.
+/// The state that the transaction read, and the decision made from it.
 pub(crate) struct Allocation<'a> {
     pub(crate) product_id: &'a str,
     pub(crate) available: i64,

@@ -7,7 +7,7 @@ use crate::error::LedgerError;
 use crate::sql;
 use crate::types::Product;
 
-/// What is to become of a product.
+/// A change of a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProductChange {
     /// The operator declares it: made, or its terms taken over and its stock raised to what is
@@ -68,7 +68,7 @@ impl ProductDeclaration {
     }
 }
 
-/// What a product has beside its stock.
+/// A product's fields except its stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductTerms {
     /// See [`Product::id`].
@@ -103,7 +103,7 @@ impl ProductChange {
         }
     }
 
-    /// What it makes of the row; `fresh`: there was none until now.
+    /// The row after the change; `fresh`: this transaction inserted it.
     fn decide(&self, fresh: bool, mut row: StockRow) -> Result<StockRow, LedgerError> {
         let id = || self.product_id().to_owned();
         match self {
@@ -124,7 +124,7 @@ impl ProductChange {
                 row.available += product.stock - declared;
             }
             Self::Create(product) => {
-                // What was sold before it was deleted stays sold.
+                // Units sold before the deletion stay sold.
                 row.declared = row.declared - row.available + product.stock;
                 row.available = product.stock;
                 row.restocked = 0;

@@ -1,6 +1,7 @@
-//! Coupons: so many of each, one for each buyer.
+//! Coupons: a limited number of each kind, one per buyer.
 
 mod allocation;
+mod issue;
 mod postgres;
 mod sql;
 mod sqlite;
@@ -30,7 +31,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.coupon(id)) }).await
     }
 
-    /// What those of these buyers have who have a coupon of the kind that is beside them.
+    /// The coupons that exist of these pairs of coupon and buyer.
     ///
     /// # Errors
     /// When the database fails.
@@ -41,7 +42,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.issues_of(asked)) }).await
     }
 
-    /// Who has which coupon of this kind, in order of the buyers, from the one after this.
+    /// The issued coupons of this kind, sorted by buyer, from the buyer after `buyer`.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! Who waits for a product, and what is decided for them.
+//! The purchases that wait for a product, and the decisions on them.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use crate::allocation::Allocation;
 use crate::error::LedgerError;
 use crate::types::{Decision, Order, Purchase};
 
-/// All who wait for a product, under a lease on it.
+/// The purchases of one product that a lease covers.
 #[derive(Debug, Clone)]
 pub struct Demand<'a> {
-    /// What they want.
+    /// The product.
     pub product_id: &'a str,
     /// The lease's fencing token.
     pub token: i64,
@@ -17,7 +17,7 @@ pub struct Demand<'a> {
     pub purchases: Vec<&'a Purchase>,
 }
 
-/// What became of each demand; `None`: it is not decided yet.
+/// The decision on each demand; `None`: not decided yet.
 pub type Decided = Vec<Option<Result<Decision, LedgerError>>>;
 
 impl Demand<'_> {
@@ -25,7 +25,7 @@ impl Demand<'_> {
         self.purchases.iter().map(|purchase| purchase.quantity).sum()
     }
 
-    /// What it leads to when everybody gets what he asked for.
+    /// The orders if every purchase is granted.
     pub(crate) fn orders(&self) -> Vec<Order> {
         self.purchases.iter().map(|purchase| purchase.order(self.product_id)).collect()
     }
@@ -42,7 +42,7 @@ pub(crate) struct ProductState {
 }
 
 impl ProductState {
-    /// A token must be above all that came before.
+    /// An error unless the token is above the product's fence.
     pub(crate) fn allocation<'a>(
         self,
         demand: &Demand<'a>,
@@ -56,7 +56,7 @@ impl ProductState {
     }
 }
 
-/// Before the first step.
+/// The state before the first step: nothing is decided.
 #[must_use]
 pub fn undecided(demands: usize) -> Decided {
     std::iter::repeat_with(|| None).take(demands).collect()

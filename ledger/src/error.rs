@@ -5,7 +5,8 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 
-/// Why a database cannot be used before somebody changes something: no second try helps.
+/// Why a database cannot be used. Retrying does not help; somebody must change the database or the
+/// settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableDatabase {
     /// Two sales would share their stock.
@@ -31,7 +32,7 @@ pub enum UnusableDatabase {
         /// The last that this one knows.
         knows: i64,
     },
-    /// Statements of one connection meet the sessions of others.
+    /// A pooler gives statements of one connection to several sessions.
     #[error(
         "the database is behind a pooler that gives each transaction another session (PgBouncer's \
          pool_mode transaction or statement): set pool_mode = session for it, or use the \
@@ -43,16 +44,15 @@ pub enum UnusableDatabase {
 /// Why the ledger gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another holder of the lock was here since; nothing was changed.
+    /// A later holder of the lock has written; nothing was changed.
     #[error("fencing token {token} is not above {seen}")]
     StaleToken {
         /// The token that was refused.
         token: i64,
-        /// The one that came before.
+        /// The product's fence.
         seen: i64,
     },
-    /// Other holders of these products' locks were here since, with these tokens; nothing was
-    /// changed.
+    /// Later holders of these products' locks have written, with these tokens; nothing was changed.
     #[error("fencing tokens are not above {0:?}")]
     StaleTokens(Vec<(String, i64)>),
     /// There is no such product; nothing was changed.
@@ -74,7 +74,7 @@ pub enum LedgerError {
     /// The product that was declared was deleted by an administrator; nothing was changed.
     #[error("product {0} was deleted by an administrator")]
     ProductDeleted(String),
-    /// The stock is not what the request goes out from; nothing was changed.
+    /// The stock is not the one that the request names; nothing was changed.
     #[error("product {product} has been given {stock} units in all by now")]
     StockChanged {
         /// The product.
@@ -94,13 +94,13 @@ pub enum LedgerError {
     /// Its tables could not be brought up to date.
     #[error(transparent)]
     Migration(#[from] MigrateError),
-    /// Not before somebody changes something.
+    /// Retrying does not help; somebody must change the database or the settings.
     #[error(transparent)]
     Unusable(#[from] UnusableDatabase),
 }
 
 impl LedgerError {
-    /// Why a token was not installed, by the one that is there.
+    /// The error of a token that was not installed; `seen` is the fence.
     pub(crate) fn refused(product_id: &str, token: i64, seen: Option<i64>) -> Self {
         match seen {
             Some(seen) => Self::StaleToken { token, seen },
@@ -108,7 +108,7 @@ impl LedgerError {
         }
     }
 
-    /// Whether a process that starts need not try again.
+    /// Whether a starting process should give up instead of retrying.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -119,7 +119,7 @@ impl LedgerError {
         }
     }
 
-    /// A constraint forbids it: no second try helps.
+    /// Whether a constraint refuses it; retrying does not help.
     #[must_use]
     pub fn is_refused_by_a_rule(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
@@ -128,7 +128,7 @@ impl LedgerError {
             || error.is_foreign_key_violation()
     }
 
-    /// The server refuses this user, password or database: no second try helps.
+    /// Whether the server refuses this user, password or database; retrying does not help.
     #[must_use]
     pub fn is_login_refused(&self) -> bool {
         let (Self::Database(error) | Self::Migration(MigrateError::Execute(error))) = self else {
@@ -138,7 +138,7 @@ impl LedgerError {
         code.is_some_and(|code| code.starts_with(INVALID_AUTHORIZATION) || code == NO_SUCH_DATABASE)
     }
 
-    /// Why not all tokens were installed, by those that are there instead.
+    /// The error when not all tokens were installed; `seen` are the fences.
     pub(crate) fn refused_among(refused: &[&str], seen: Vec<(String, i64)>) -> Self {
         let known = |product: &str| seen.iter().any(|(seen, _)| seen == product);
         match refused.iter().find(|product| !known(product)) {
@@ -147,8 +147,8 @@ impl LedgerError {
         }
     }
 
-    /// One buyer used one key for two products at the same time. Nothing was changed, and one of
-    /// the orders is there now, so the next look finds it.
+    /// Whether one buyer used one key for two products at the same time. Nothing was changed, and one of the
+    /// orders exists now, so the next read finds it.
     pub(crate) fn is_crossed_keys(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         error.is_unique_violation()

@@ -1,5 +1,5 @@
-//! What the two stores need of the ledger to agree: its stock as Redis is compared with it, and the
-//! sales that Redis decided, recorded once each however often they are delivered.
+//! What keeps Redis and the ledger in agreement: the stock rows that Redis is compared with, and the
+//! orders that Redis decided. Each order is recorded once, however often it is delivered.
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -14,7 +14,7 @@ use crate::postgres::rows::{Columns, Row};
 use crate::sql;
 use crate::sqlite::SqliteLedger;
 
-/// The stock of a product, as Redis is compared with it.
+/// The stock row of a product, for the comparison with Redis.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct StockRow {
     /// See [`crate::Product::id`].
@@ -32,7 +32,7 @@ pub struct StockRow {
 /// A sale that Redis decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecidedOrder {
-    /// Made by whoever asked Redis, so that a second delivery is known as one.
+    /// Made by the replica before it called Redis, so a second delivery is recognised.
     pub id: Uuid,
     /// Who bought.
     pub buyer: String,
@@ -42,12 +42,12 @@ pub struct DecidedOrder {
     pub idempotency_key: Option<String>,
 }
 
-/// What became of orders that were to be recorded.
+/// The result of recording orders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Orders that are there now and were not before.
+    /// Number of orders that this call wrote.
     pub new: usize,
-    /// Orders that cannot be: the buyer's key belongs to another order.
+    /// Orders that cannot be recorded: the buyer's key belongs to another order.
     pub refused: Vec<Uuid>,
 }
 
@@ -79,7 +79,7 @@ const INSERT_UNKNOWN: &str = "INSERT INTO orders \
 /// as a statement takes.
 const STATEMENT: usize = 128;
 
-/// Calls the same method of whichever database it is.
+/// Calls the method of the same name on the database in use.
 macro_rules! either {
     ($self:ident, $ledger:ident => $call:expr) => {
         bounded(async {
@@ -101,8 +101,8 @@ impl Ledger {
         either!(self, ledger => ledger.stock_rows())
     }
 
-    /// Installs a fencing token, so that what is left does not change until a later holder comes,
-    /// and returns it.
+    /// Installs a fencing token and returns the units left. They don't change until a later holder
+    /// installs its token.
     ///
     /// # Errors
     /// [`LedgerError::StaleToken`], [`LedgerError::UnknownProduct`], or when the database fails.
@@ -130,7 +130,7 @@ impl Ledger {
         incarnation: i64,
         mut orders: Vec<&DecidedOrder>,
     ) -> Result<Recorded, LedgerError> {
-        // In the same order by everybody, so that two who record the same wait, not in a circle.
+        // Every replica uses the same order of rows, so two that record the same orders can't deadlock.
         orders.sort_unstable_by_key(|order| order.id);
         either!(self, ledger => ledger.record(product_id, incarnation, &orders))
     }
@@ -170,7 +170,7 @@ impl PostgresLedger {
         }
     }
 
-    /// None of them is there yet, or nothing is recorded.
+    /// Records all of them, or nothing if one of them exists.
     async fn record_new(
         &self,
         product_id: &str,
@@ -182,7 +182,7 @@ impl PostgresLedger {
         transaction.end(recorded).await
     }
 
-    /// Those of them that are not there yet.
+    /// The orders that don't exist yet.
     async fn record_unknown(
         &self,
         product_id: &str,
@@ -219,7 +219,7 @@ async fn insert_unknown(
     incarnation: i64,
     orders: &[&DecidedOrder],
 ) -> Result<Recorded, LedgerError> {
-    // Before the orders, as everybody does.
+    // Stock before orders: every transaction locks in this order.
     sqlx::query("SELECT FROM stock WHERE product_id = $1 FOR UPDATE")
         .bind(product_id)
         .execute(&mut *connection)

@@ -1,4 +1,4 @@
-//! The ledger of whichever database it is: each call goes to PostgreSQL or to SQLite.
+//! The entry point: each call goes to PostgreSQL or to SQLite.
 
 use crate::calls::bounded;
 use crate::change::{ProductChange, ProductDeclaration};
@@ -16,7 +16,7 @@ pub enum Ledger {
     Sqlite(SqliteLedger),
 }
 
-/// Calls the same method of whichever database it is.
+/// Calls the method of the same name on the database in use.
 macro_rules! either {
     ($self:ident, $ledger:ident => $call:expr) => {
         match $self {
@@ -28,8 +28,8 @@ macro_rules! either {
 pub(crate) use either;
 
 impl Ledger {
-    /// Reads the URL; connects in the background or when first used. PostgreSQL's connections are
-    /// all kept open, so ask for as many as the process has use for.
+    /// Reads the URL; connects in the background or at the first use. All connections to PostgreSQL stay
+    /// open, so `max_connections` should be what the process uses.
     ///
     /// # Errors
     /// [`LedgerError::UnsupportedUrl`], or what is wrong with the URL.
@@ -70,8 +70,8 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.create_account(account)) }).await
     }
 
-    /// The account of that name, in whatever case. Where there are several, from before they became
-    /// one, each has its exact name, and every other spelling is the oldest's.
+    /// The account of that name, ignoring case. Old databases may hold several spellings of a name: an
+    /// exact match wins, and every other spelling means the oldest account.
     ///
     /// # Errors
     /// When the database fails.
@@ -79,7 +79,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.account(id)) }).await
     }
 
-    /// Gives an administrator's account another password; nothing happens to a buyer's.
+    /// Changes the password of an administrator's account; a buyer's account is left alone.
     ///
     /// # Errors
     /// When the database fails.
@@ -122,8 +122,8 @@ impl Ledger {
         Ok(product.map_or(0, |product| product.available))
     }
 
-    /// Changes a product and its stock; `token` must come from its lock. Returns what it is then,
-    /// nothing for one that was deleted.
+    /// Changes a product and its stock; `token` is the fencing token of its lock. Returns the product after
+    /// the change, `None` after a deletion.
     ///
     /// # Errors
     /// The rule that is broken, [`LedgerError::StaleToken`], or when the database fails; in every

@@ -1,5 +1,4 @@
-//! Reads of many orders that are bounded and indexed: those of given keys or buyers, and all of them
-//! page by page. All use the index `(buyer, idempotency_key, line)`.
+//! Bounded, indexed reads of many orders: of given keys or buyers, and of all orders page by page. All use the index `(buyer, idempotency_key, line)`.
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -14,7 +13,7 @@ use crate::sql;
 use crate::sqlite::{SqliteLedger, sell};
 use crate::types::Order;
 
-/// A purchase that an idempotency key led to.
+/// The purchase made under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedOrder {
     /// The order.
@@ -23,7 +22,7 @@ pub struct KeyedOrder {
     pub product_id: String,
     /// Who bought.
     pub buyer: String,
-    /// How many units; 0 for an order of several products, which no purchase is.
+    /// Number of units; 0 for an order of several products, which is not a purchase.
     pub quantity: i64,
     /// The key.
     pub idempotency_key: String,
@@ -39,7 +38,7 @@ impl KeyedOrder {
     }
 }
 
-/// Units that buyers have: of whole buyers, in order of their names.
+/// Units per buyer and product, sorted by buyer. All rows of a buyer are on one page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitsPage {
     /// Buyer, product, units.
@@ -87,7 +86,8 @@ const BOUGHT: &str = concat!(
     ") found"
 );
 
-/// Not summed up: the database reads no more rows than these, whatever its planner believes.
+/// The rows are not summed up here, so the database reads no more rows than the limit, whatever plan it
+/// chooses.
 const UNITS_AFTER: &str = concat!(
     "SELECT buyer, product_id, quantity FROM orders WHERE buyer > $1 AND ",
     sql::kept!(),
@@ -101,8 +101,8 @@ const UNITS_OF: &str = concat!(
 );
 
 impl Ledger {
-    /// Calls `each` with buyer and key of every order of a product that has a key, one at a time:
-    /// false when there are more than `at_most`, of which it is called with some.
+    /// Calls `each` with the buyer and the key of every keyed order of a product, one at a time. False:
+    /// there are more than `at_most`, and `each` was called with some of them.
     ///
     /// # Errors
     /// When the database fails.
@@ -129,7 +129,7 @@ impl Ledger {
         Ok(count <= at_most)
     }
 
-    /// The orders of those of these buyers' keys that have one, in any order.
+    /// The orders that exist under these buyers' keys, in any order.
     ///
     /// # Errors
     /// When the database fails.

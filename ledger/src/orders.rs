@@ -1,12 +1,13 @@
-//! Orders: several products at once, their states, and the way back.
+//! Orders of several products: placing, paying, cancelling.
 //!
-//! [`Ledger::settle`] does what is asked for under the locks of all products it touches, in one
-//! transaction. What gives units back changes the state by a conditional statement in the same
-//! transaction, so units come back once, however often it is asked for.
+//! [`Ledger::settle`] runs under the locks of all products that it touches, in one transaction. A task that
+//! gives units back changes the order's state by a conditional statement in the same transaction, so
+//! units come back once, however often it is requested.
 
 mod allocation;
 mod postgres;
 mod rows;
+mod settle;
 mod sql;
 mod sqlite;
 mod types;
@@ -23,8 +24,8 @@ use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 
 impl Ledger {
-    /// Settles tasks that touch no product but these, in one transaction: first what gives units
-    /// back, then the orders in turn. Each product comes with the fencing token of its lock.
+    /// Settles tasks in one transaction: first those that give units back, then the orders in turn.
+    /// `tokens` has every product that a task touches, with the fencing token of its lock.
     ///
     /// # Errors
     /// [`LedgerError::StaleTokens`], or as [`Ledger::sell`]: in every case nothing was changed, but
@@ -42,7 +43,7 @@ impl Ledger {
         }
     }
 
-    /// Writes down that an order was paid, which takes no lock: no units move.
+    /// Records a payment. It takes no lock, because no units move.
     ///
     /// # Errors
     /// When the database fails.
@@ -72,7 +73,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.placed(id)) }).await
     }
 
-    /// The order that this key of this buyer led to.
+    /// The order of this buyer under this key.
     ///
     /// # Errors
     /// When the database fails.

@@ -1,4 +1,4 @@
-//! The sale to all who wait, whatever the database.
+//! The sale to all waiting buyers: the same steps on both databases.
 
 use crate::demand::{Decided, Demand, undecided};
 use crate::error::LedgerError;
@@ -8,22 +8,21 @@ use crate::types::Decision;
 /// How purchases are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Everybody gets what they ask for, of the products where that can be told from the stock
-    /// alone: there are enough units, buyers are not limited, no key was used. The quickest.
+    /// Grants every purchase of a product at once, where the stock alone allows it: enough units, no limit
+    /// per buyer, no key used before. The fastest.
     AtOnce,
-    /// One after the other, by units, limits and idempotency keys. A product is left undecided
-    /// where somebody else changed it, or used one of the keys, since it was read.
+    /// Decides one purchase after the other by units, limits and idempotency keys. A product stays undecided
+    /// if another transaction changed it, or used one of the keys, since it was read.
     ByRules,
 }
 
 impl Ledger {
-    /// Decides those products that are not decided yet, or some of them; the purchases of each in
-    /// their order. What one product comes to does not depend on another. Nothing was changed for
-    /// a product that is undecided then.
+    /// Decides all or some of the undecided products, the purchases of each in their order. Products are
+    /// decided independently of each other. Nothing was changed for a product that stays undecided.
     ///
     /// # Errors
-    /// In every case nothing was changed in this step, but for a connection lost during the commit:
-    /// then it is not known, and the idempotency keys tell. What was decided before stands.
+    /// This step changed nothing, unless the connection was lost during the commit: then the outcome is
+    /// unknown, and the idempotency keys tell it. Earlier decisions stand.
     pub async fn sell_step(
         &self,
         step: Step,

@@ -1,8 +1,7 @@
 //! The ledger in SQLite, for development and small sales: one writer at a time.
 //!
-//! All that this process writes goes through one connection. Writers wait for it in their turn,
-//! where SQLite would have them look again and again; and what the connection has read stays in its
-//! memory, from where another connection's write would throw it out.
+//! One connection does all writes of this process. Writers queue for it, where SQLite would make them
+//! poll. Its page cache stays valid, because no other connection of the process writes.
 
 pub(crate) mod sell;
 
@@ -30,8 +29,8 @@ pub(crate) static MIGRATIONS: LazyLock<Migrator> =
 /// How long a writer waits for the one before it, perhaps in another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages in the log when they are copied into the database, 32 MiB: a page that many batches changed
-/// is copied once, and whoever commits then waits for the disk once more. SQLite's own 1000 pages
-/// are full after ten batches.
+/// is copied once, and the commit that copies waits for the disk once more. SQLite's own limit of 1000
+/// pages is reached after ten batches.
 const CHECKPOINT_PAGES: &str = "8192";
 /// What the writer keeps of the database in memory: 8 MiB.
 const WRITER_CACHE_KIB: &str = "-8192";

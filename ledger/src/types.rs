@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// What a sign-up left behind.
+/// An account, made by a sign-up or by seeding.
 // No `Debug`: it holds a password's hash.
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Account {
@@ -47,7 +47,7 @@ pub struct Purchase {
 }
 
 impl Purchase {
-    /// What it leads to when it is made.
+    /// The order that this purchase becomes.
     pub(crate) fn order(&self, product_id: &str) -> Order {
         Order {
             id: Uuid::now_v7(),
@@ -73,11 +73,11 @@ pub struct Order {
     pub quantity: i64,
     /// The key the purchase came with.
     pub idempotency_key: Option<String>,
-    /// How many products the order is for: another than one was no purchase.
+    /// Number of products of the order; a purchase has one.
     pub lines: i64,
 }
 
-/// What became of a purchase.
+/// The decision on a purchase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Sold now.
@@ -93,7 +93,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a purchase comes to whose key already led to `order`.
+    /// The outcome of a purchase whose key already belongs to `order`.
     #[must_use]
     pub fn of_existing(order: Order, product_id: &str, quantity: i64) -> Self {
         if (order.product_id.as_str(), order.quantity, order.lines) == (product_id, quantity, 1) {

@@ -53,7 +53,14 @@ pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
         let name = images.name(binary.trim_start_matches("flashsale-"));
         let context = stage(binary)?;
         run(build(engine)
-            .args(["-t", &name, "--build-arg", &format!("BINARY={binary}"), "-f", "Dockerfile"])
+            .args([
+                "-t",
+                &name,
+                "--build-arg",
+                &format!("BINARY={binary}"),
+                "-f",
+                "Dockerfile.prebuilt",
+            ])
             .arg(context))?;
         names.push(name);
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::types::{Issue, Issued};
 
-/// What the transaction read, and what it decides from it.
+/// The state that the transaction read, and the decision made from it.
 pub(crate) struct CouponAllocation<'a> {
     pub(crate) coupon_id: &'a str,
     pub(crate) remaining: i64,
@@ -46,7 +46,7 @@ impl<'a> CouponAllocation<'a> {
     }
 }
 
-/// Each once: a buyer may have asked twice.
+/// The buyers without repetitions: a buyer may have asked twice.
 pub(crate) fn distinct<'a>(buyers: &[&'a str]) -> Vec<&'a str> {
     buyers.iter().copied().collect::<HashSet<_>>().into_iter().collect()
 }

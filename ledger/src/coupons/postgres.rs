@@ -1,11 +1,13 @@
 //! Coupons in PostgreSQL.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::allocation::{CouponAllocation, distinct};
+use super::issue::{CouponStatements, issue};
 use super::sql;
-use super::types::{Coupon, Issuance};
+use super::types::{Coupon, Issuance, Issue};
 use crate::error::LedgerError;
 use crate::postgres::PostgresLedger;
 
@@ -52,64 +54,52 @@ impl PostgresLedger {
         buyers: &[&str],
     ) -> Result<Issuance, LedgerError> {
         let mut transaction = self.begin().await?;
-        let issuance = issue(&mut transaction, id, token, buyers).await;
+        let issuance = issue(&mut *transaction, id, token, buyers).await;
         transaction.end(issuance).await
     }
 }
 
-async fn issue(
-    connection: &mut PgConnection,
-    id: &str,
-    token: i64,
-    buyers: &[&str],
-) -> Result<Issuance, LedgerError> {
-    let remaining = fence(connection, id, token).await?;
-    let existing: Vec<(String, Uuid)> = sqlx::query_as(
-        "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 AND buyer = ANY($2)",
-    )
-    .bind(id)
-    .bind(distinct(buyers))
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut allocation = CouponAllocation::new(id, remaining, existing.into_iter().collect());
-    let outcomes = allocation.issue_all(buyers);
-    write(connection, &allocation, token).await?;
-    Ok(Issuance { outcomes, remaining: allocation.remaining })
-}
+impl CouponStatements for PgConnection {
+    async fn fence(&mut self, id: &str, token: i64) -> Result<i64, LedgerError> {
+        let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
+        if let Some(remaining) = remaining.fetch_optional(&mut *self).await? {
+            return Ok(remaining);
+        }
+        let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(self).await?;
+        Err(LedgerError::refused(id, token, seen))
+    }
 
-/// Installs the token and locks the row; returns the coupons left.
-async fn fence(connection: &mut PgConnection, id: &str, token: i64) -> Result<i64, LedgerError> {
-    let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
-    if let Some(remaining) = remaining.fetch_optional(&mut *connection).await? {
-        return Ok(remaining);
+    async fn existing(
+        &mut self,
+        id: &str,
+        buyers: &[&str],
+    ) -> Result<HashMap<String, Uuid>, LedgerError> {
+        let existing: Vec<(String, Uuid)> = sqlx::query_as(
+            "SELECT buyer, id FROM coupon_issues WHERE coupon_id = $1 AND buyer = ANY($2)",
+        )
+        .bind(id)
+        .bind(buyers)
+        .fetch_all(self)
+        .await?;
+        Ok(existing.into_iter().collect())
     }
-    let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(connection).await?;
-    Err(LedgerError::refused(id, token, seen))
-}
 
-async fn write(
-    connection: &mut PgConnection,
-    allocation: &CouponAllocation<'_>,
-    token: i64,
-) -> Result<(), LedgerError> {
-    if allocation.new.is_empty() {
-        return Ok(());
+    async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError> {
+        let take = sqlx::query(sql::TAKE).bind(id).bind(count).bind(token);
+        Ok(take.execute(self).await?.rows_affected())
     }
-    let take =
-        sqlx::query(sql::TAKE).bind(allocation.coupon_id).bind(allocation.count()).bind(token);
-    // The row is ours since `fence`, so this cannot happen; if it does, nothing may be issued.
-    if take.execute(&mut *connection).await?.rows_affected() != 1 {
-        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
+
+    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) \
+             SELECT id, $1, buyer, $2 FROM unnest($3::UUID[], $4::TEXT[]) AS issued (id, buyer)",
+        )
+        .bind(id)
+        .bind(token)
+        .bind(issues.iter().map(|issue| issue.id).collect::<Vec<_>>())
+        .bind(issues.iter().map(|issue| issue.buyer.as_str()).collect::<Vec<_>>())
+        .execute(self)
+        .await?;
+        Ok(())
     }
-    sqlx::query(
-        "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) \
-         SELECT id, $1, buyer, $2 FROM unnest($3::UUID[], $4::TEXT[]) AS issued (id, buyer)",
-    )
-    .bind(allocation.coupon_id)
-    .bind(token)
-    .bind(allocation.new.iter().map(|issue| issue.id).collect::<Vec<_>>())
-    .bind(allocation.new.iter().map(|issue| issue.buyer.as_str()).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -6,9 +6,9 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::allocation::{CouponAllocation, distinct};
+use super::issue::{CouponStatements, issue};
 use super::sql;
-use super::types::{Coupon, Issuance};
+use super::types::{Coupon, Issuance, Issue};
 use crate::error::LedgerError;
 use crate::sqlite::SqliteLedger;
 
@@ -60,28 +60,54 @@ impl SqliteLedger {
         buyers: &[&str],
     ) -> Result<Issuance, LedgerError> {
         let mut transaction = self.begin().await?;
-        let issuance = issue(&mut transaction, id, token, buyers).await;
+        let issuance = issue(&mut *transaction, id, token, buyers).await;
         transaction.end(issuance).await
     }
 }
 
-async fn issue(
-    connection: &mut SqliteConnection,
-    id: &str,
-    token: i64,
-    buyers: &[&str],
-) -> Result<Issuance, LedgerError> {
-    let remaining = fence(connection, id, token).await?;
-    let mut existing = HashMap::new();
-    for buyer in distinct(buyers) {
-        if let Some(issue) = issue_of(connection, id, buyer).await? {
-            existing.insert(buyer.to_owned(), issue);
+impl CouponStatements for SqliteConnection {
+    async fn fence(&mut self, id: &str, token: i64) -> Result<i64, LedgerError> {
+        let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
+        if let Some(remaining) = remaining.fetch_optional(&mut *self).await? {
+            return Ok(remaining);
         }
+        let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(self).await?;
+        Err(LedgerError::refused(id, token, seen))
     }
-    let mut allocation = CouponAllocation::new(id, remaining, existing);
-    let outcomes = allocation.issue_all(buyers);
-    write(connection, &allocation, token).await?;
-    Ok(Issuance { outcomes, remaining: allocation.remaining })
+
+    async fn existing(
+        &mut self,
+        id: &str,
+        buyers: &[&str],
+    ) -> Result<HashMap<String, Uuid>, LedgerError> {
+        let mut existing = HashMap::new();
+        for buyer in buyers {
+            if let Some(issue) = issue_of(self, id, buyer).await? {
+                existing.insert((*buyer).to_owned(), issue);
+            }
+        }
+        Ok(existing)
+    }
+
+    async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError> {
+        let take = sqlx::query(sql::TAKE).bind(id).bind(count).bind(token);
+        Ok(take.execute(self).await?.rows_affected())
+    }
+
+    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError> {
+        for issue in issues {
+            sqlx::query(
+                "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(issue.id.hyphenated())
+            .bind(id)
+            .bind(&issue.buyer)
+            .bind(token)
+            .execute(&mut *self)
+            .await?;
+        }
+        Ok(())
+    }
 }
 
 async fn issue_of(
@@ -92,47 +118,4 @@ async fn issue_of(
     let found: Option<Hyphenated> =
         sqlx::query_scalar(sql::ISSUE_OF).bind(id).bind(buyer).fetch_optional(connection).await?;
     Ok(found.map(Hyphenated::into_uuid))
-}
-
-/// Installs the token; returns the coupons left.
-async fn fence(
-    connection: &mut SqliteConnection,
-    id: &str,
-    token: i64,
-) -> Result<i64, LedgerError> {
-    let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
-    if let Some(remaining) = remaining.fetch_optional(&mut *connection).await? {
-        return Ok(remaining);
-    }
-    let seen = sqlx::query_scalar(sql::FENCE_SEEN).bind(id).fetch_optional(connection).await?;
-    Err(LedgerError::refused(id, token, seen))
-}
-
-async fn write(
-    connection: &mut SqliteConnection,
-    allocation: &CouponAllocation<'_>,
-    token: i64,
-) -> Result<(), LedgerError> {
-    if allocation.new.is_empty() {
-        return Ok(());
-    }
-    let take =
-        sqlx::query(sql::TAKE).bind(allocation.coupon_id).bind(allocation.count()).bind(token);
-    // The database is ours since `BEGIN IMMEDIATE`, so this cannot happen; if it does, nothing may
-    // be issued.
-    if take.execute(&mut *connection).await?.rows_affected() != 1 {
-        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
-    }
-    for issue in &allocation.new {
-        sqlx::query(
-            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(issue.id.hyphenated())
-        .bind(allocation.coupon_id)
-        .bind(&issue.buyer)
-        .bind(token)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! A coupon, and what comes of asking for one.
+//! Coupons, and the answers to requests for one.
 
 use uuid::Uuid;
 
@@ -11,11 +11,11 @@ pub struct Coupon {
     pub quantity: i64,
     /// How many of them have been issued.
     pub issued: i64,
-    /// From when on they are issued, in milliseconds since 1970.
+    /// Start of the issue, in milliseconds since 1970.
     pub starts_at_ms: Option<i64>,
-    /// Until when, not included.
+    /// End of the issue, exclusive, in milliseconds since 1970.
     pub ends_at_ms: Option<i64>,
-    /// The highest fencing token that came here.
+    /// The highest fencing token that changed the coupon.
     pub fence: i64,
 }
 
@@ -30,12 +30,12 @@ pub struct Issue {
     pub buyer: String,
 }
 
-/// What became of a request for a coupon.
+/// The decision on a request for a coupon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Issued {
     /// Issued now.
     Now(Issue),
-    /// The buyer has had it.
+    /// The buyer already has one.
     Before(Issue),
     /// None is left.
     Exhausted,

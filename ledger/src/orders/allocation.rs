@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::types::{NewOrder, PlacedOrder, Settled, Task};
 
-/// What the transaction read, and what it decides from it.
+/// The state that the transaction read, and the decision made from it.
 pub(crate) struct OrderAllocation {
     /// What was left of each product before.
     before: BTreeMap<String, i64>,
@@ -43,6 +43,11 @@ impl OrderAllocation {
         let deleted = deleted.map(|(product, _)| product.clone()).collect();
         let left = rows.into_iter().map(|(product, (units, _))| (product, units));
         Self { deleted, ..Self::new(left.collect()) }
+    }
+
+    /// The products, by id.
+    pub(crate) fn products(&self) -> Vec<&str> {
+        self.available.keys().map(String::as_str).collect()
     }
 
     /// What is left of each product that is on sale.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::allocation::{OrderAllocation, new_orders};
+use super::allocation::OrderAllocation;
 use super::rows::{self, Row};
+use super::settle::{OrderStatements, settle};
 use super::sql;
-use super::types::{Change, NewOrder, PlacedOrder, Settled, Settlement, Task};
+use super::types::{Change, NewOrder, PlacedOrder, Settlement, Task};
 use crate::error::LedgerError;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
@@ -20,7 +21,7 @@ impl PostgresLedger {
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
         let mut transaction = self.begin().await?;
-        let settlement = settle(&mut transaction, tokens, tasks).await;
+        let settlement = settle(&mut *transaction, tokens, tasks).await;
         transaction.end(settlement).await
     }
 
@@ -30,12 +31,12 @@ impl PostgresLedger {
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.pool.acquire().await?;
-        change_state(&mut connection, id, change).await
+        connection.change_state(id, change).await
     }
 
     pub(crate) async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.pool.acquire().await?;
-        placed(&mut connection, id).await
+        connection.placed(id).await
     }
 
     pub(crate) async fn placed_by_key(
@@ -64,115 +65,132 @@ impl PostgresLedger {
     }
 }
 
-async fn settle(
-    connection: &mut PgConnection,
-    tokens: &BTreeMap<String, i64>,
-    tasks: &[&Task],
-) -> Result<Settlement, LedgerError> {
-    let mut allocation = OrderAllocation::of_rows(fence(connection, tokens).await?);
-    let mut given_back = Vec::new();
-    for task in tasks {
-        if let Task::GiveBack { id, change } = task {
-            given_back.push(give_back(connection, &mut allocation, *id, change).await?);
-        }
-    }
-    let orders = new_orders(tasks);
-    if !orders.is_empty() {
-        allocation.limits = limits(connection, tokens).await?;
-        if !allocation.limits.is_empty() {
-            allocation.bought = bought(connection, &allocation, &orders).await?;
-        }
-        allocation.existing = existing(connection, &orders).await?;
-    }
-    let mut given_back = given_back.into_iter();
-    let outcome = |task: &&Task| match task {
-        Task::Place(order) => allocation.place(order),
-        Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
-    };
-    let outcomes = tasks.iter().map(outcome).collect();
-    move_units(connection, tokens, &allocation).await?;
-    write(connection, tokens, &allocation.placed).await?;
-    Ok(Settlement { outcomes, available: allocation.on_sale() })
-}
-
-/// Installs the tokens, before anything is read, and locks the rows; returns the units left, and
-/// whether the product was deleted.
-async fn fence(
-    connection: &mut PgConnection,
-    tokens: &BTreeMap<String, i64>,
-) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
-    let (products, values): (Vec<&str>, Vec<i64>) =
-        tokens.iter().map(|(product, token)| (product.as_str(), *token)).unzip();
-    let rows: Vec<(String, i64, bool)> = sqlx::query_as(
-        "UPDATE stock SET fence = token \
-         FROM unnest($1::TEXT[], $2::BIGINT[]) AS held (product, token) \
-         WHERE product_id = product AND fence < token \
-         RETURNING product_id, available, deleted_at IS NOT NULL",
-    )
-    .bind(&products)
-    .bind(&values)
-    .fetch_all(&mut *connection)
-    .await?;
-    let rows = rows.into_iter().map(|(product, units, deleted)| (product, (units, deleted)));
-    let rows: BTreeMap<String, (i64, bool)> = rows.collect();
-    if rows.len() == tokens.len() {
-        return Ok(rows);
-    }
-    let refused: Vec<&str> =
-        products.into_iter().filter(|product| !rows.contains_key(*product)).collect();
-    let seen: Vec<(String, i64)> =
-        sqlx::query_as("SELECT product_id, fence FROM stock WHERE product_id = ANY($1)")
-            .bind(&refused)
-            .fetch_all(connection)
-            .await?;
-    Err(LedgerError::refused_among(&refused, seen))
-}
-
-async fn change_state(
-    connection: &mut PgConnection,
-    id: Uuid,
-    change: &Change,
-) -> Result<Option<PlacedOrder>, LedgerError> {
-    let rows: Vec<Row<Uuid>> = sqlx::query_as(sql::CHANGE_STATE)
-        .bind(id)
-        .bind(change.target().name())
-        .bind(change.reference())
-        .fetch_all(connection)
+impl OrderStatements for PgConnection {
+    async fn fence(
+        &mut self,
+        tokens: &BTreeMap<String, i64>,
+    ) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
+        let (products, values): (Vec<&str>, Vec<i64>) =
+            tokens.iter().map(|(product, token)| (product.as_str(), *token)).unzip();
+        let rows: Vec<(String, i64, bool)> = sqlx::query_as(
+            "UPDATE stock SET fence = token \
+             FROM unnest($1::TEXT[], $2::BIGINT[]) AS held (product, token) \
+             WHERE product_id = product AND fence < token \
+             RETURNING product_id, available, deleted_at IS NOT NULL",
+        )
+        .bind(&products)
+        .bind(&values)
+        .fetch_all(&mut *self)
         .await?;
-    rows::order(rows)
-}
-
-async fn placed(
-    connection: &mut PgConnection,
-    id: Uuid,
-) -> Result<Option<PlacedOrder>, LedgerError> {
-    let rows: Vec<Row<Uuid>> = sqlx::query_as(sql::PLACED).bind(id).fetch_all(connection).await?;
-    rows::order(rows)
-}
-
-/// Only the statement that changes the state gives units back, so they come back once.
-async fn give_back(
-    connection: &mut PgConnection,
-    allocation: &mut OrderAllocation,
-    id: Uuid,
-    change: &Change,
-) -> Result<Settled, LedgerError> {
-    if let Some(order) = change_state(connection, id, change).await? {
-        allocation.give_back(&order);
-        return Ok(Settled::Done(order));
+        let rows = rows.into_iter().map(|(product, units, deleted)| (product, (units, deleted)));
+        let rows: BTreeMap<String, (i64, bool)> = rows.collect();
+        if rows.len() == tokens.len() {
+            return Ok(rows);
+        }
+        let refused: Vec<&str> =
+            products.into_iter().filter(|product| !rows.contains_key(*product)).collect();
+        let seen: Vec<(String, i64)> =
+            sqlx::query_as("SELECT product_id, fence FROM stock WHERE product_id = ANY($1)")
+                .bind(&refused)
+                .fetch_all(self)
+                .await?;
+        Err(LedgerError::refused_among(&refused, seen))
     }
-    Ok(Settled::of_unchanged(placed(connection, id).await?, change))
+
+    async fn change_state(
+        &mut self,
+        id: Uuid,
+        change: &Change,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let rows: Vec<Row<Uuid>> = sqlx::query_as(sql::CHANGE_STATE)
+            .bind(id)
+            .bind(change.target().name())
+            .bind(change.reference())
+            .fetch_all(self)
+            .await?;
+        rows::order(rows)
+    }
+
+    async fn placed(&mut self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
+        let rows: Vec<Row<Uuid>> = sqlx::query_as(sql::PLACED).bind(id).fetch_all(self).await?;
+        rows::order(rows)
+    }
+
+    async fn read(
+        &mut self,
+        allocation: &mut OrderAllocation,
+        orders: &[&NewOrder],
+    ) -> Result<(), LedgerError> {
+        allocation.limits = limits(self, allocation.products()).await?;
+        if !allocation.limits.is_empty() {
+            allocation.bought = bought(self, allocation, orders).await?;
+        }
+        allocation.existing = existing(self, orders).await?;
+        Ok(())
+    }
+
+    async fn move_units(
+        &mut self,
+        product_id: &str,
+        units: i64,
+        token: Option<i64>,
+    ) -> Result<u64, LedgerError> {
+        let moved = sqlx::query(sql::MOVE_UNITS).bind(product_id).bind(units).bind(token);
+        Ok(moved.execute(self).await?.rows_affected())
+    }
+
+    async fn write(
+        &mut self,
+        tokens: &BTreeMap<String, i64>,
+        orders: &[PlacedOrder],
+    ) -> Result<(), LedgerError> {
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<_> = orders
+            .iter()
+            .flat_map(|order| {
+                (0_i16..).zip(&order.lines).map(move |(number, line)| (order, number, line))
+            })
+            .collect();
+        // In order of the keys: transactions that use the same ones wait for each other, not in a circle.
+        sqlx::query(
+            "INSERT INTO orders \
+             (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
+             SELECT id, line, product, buyer, quantity, key, fence, state \
+             FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
+                         $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
+             AS sold (id, line, product, buyer, quantity, key, fence, state) \
+             ORDER BY buyer, key, line",
+        )
+        .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., line)| line.product_id.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(order, ..)| order.buyer.as_str()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(.., line)| line.quantity).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(order, ..)| order.idempotency_key.as_deref()).collect::<Vec<_>>())
+        .bind(
+            lines
+                .iter()
+                .map(|(.., line)| tokens.get(&line.product_id).copied())
+                .collect::<Vec<_>>(),
+        )
+        .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
+        .execute(self)
+        .await?;
+        Ok(())
+    }
 }
 
 async fn limits(
     connection: &mut PgConnection,
-    tokens: &BTreeMap<String, i64>,
+    products: Vec<&str>,
 ) -> Result<HashMap<String, i64>, LedgerError> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT id, max_per_buyer FROM products \
          WHERE id = ANY($1) AND max_per_buyer IS NOT NULL",
     )
-    .bind(tokens.keys().collect::<Vec<_>>())
+    .bind(products)
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().collect())
@@ -212,61 +230,4 @@ async fn existing(
     let by_key =
         |order: PlacedOrder| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
     Ok(rows::orders(rows)?.into_iter().filter_map(by_key).collect())
-}
-
-async fn move_units(
-    connection: &mut PgConnection,
-    tokens: &BTreeMap<String, i64>,
-    allocation: &OrderAllocation,
-) -> Result<(), LedgerError> {
-    for (product, units) in allocation.moved() {
-        let done = sqlx::query(sql::MOVE_UNITS)
-            .bind(product)
-            .bind(units)
-            .bind(tokens.get(product))
-            .execute(&mut *connection)
-            .await?;
-        // The row is ours since `fence`, so this cannot happen; if it does, nothing may change.
-        if done.rows_affected() != 1 {
-            return Err(LedgerError::Database(sqlx::Error::RowNotFound));
-        }
-    }
-    Ok(())
-}
-
-async fn write(
-    connection: &mut PgConnection,
-    tokens: &BTreeMap<String, i64>,
-    orders: &[PlacedOrder],
-) -> Result<(), LedgerError> {
-    if orders.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<_> = orders
-        .iter()
-        .flat_map(|order| {
-            (0_i16..).zip(&order.lines).map(move |(number, line)| (order, number, line))
-        })
-        .collect();
-    // In order of the keys: transactions that use the same ones wait for each other, not in a circle.
-    sqlx::query(
-        "INSERT INTO orders \
-         (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
-         SELECT id, line, product, buyer, quantity, key, fence, state \
-         FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
-                     $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-         AS sold (id, line, product, buyer, quantity, key, fence, state) \
-         ORDER BY buyer, key, line",
-    )
-    .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(.., line)| line.product_id.as_str()).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(order, ..)| order.buyer.as_str()).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(.., line)| line.quantity).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(order, ..)| order.idempotency_key.as_deref()).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(.., line)| tokens.get(&line.product_id).copied()).collect::<Vec<_>>())
-    .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(())
 }

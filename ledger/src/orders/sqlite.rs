@@ -6,10 +6,11 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::allocation::{OrderAllocation, new_orders};
+use super::allocation::OrderAllocation;
 use super::rows::{self, Row};
+use super::settle::{OrderStatements, settle};
 use super::sql;
-use super::types::{Change, NewOrder, PlacedOrder, Settled, Settlement, Task};
+use super::types::{Change, NewOrder, PlacedOrder, Settlement, Task};
 use crate::error::LedgerError;
 use crate::sqlite::{SqliteLedger, sell};
 
@@ -20,7 +21,7 @@ impl SqliteLedger {
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
         let mut transaction = self.begin().await?;
-        let settlement = settle(&mut transaction, tokens, tasks).await;
+        let settlement = settle(&mut *transaction, tokens, tasks).await;
         transaction.end(settlement).await
     }
 
@@ -30,12 +31,12 @@ impl SqliteLedger {
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.writer.acquire().await?;
-        change_state(&mut connection, id, change).await
+        connection.change_state(id, change).await
     }
 
     pub(crate) async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.readers.acquire().await?;
-        placed(&mut connection, id).await
+        connection.placed(id).await
     }
 
     pub(crate) async fn placed_by_key(
@@ -63,83 +64,103 @@ impl SqliteLedger {
     }
 }
 
-async fn settle(
-    connection: &mut SqliteConnection,
-    tokens: &BTreeMap<String, i64>,
-    tasks: &[&Task],
-) -> Result<Settlement, LedgerError> {
-    let mut allocation = OrderAllocation::of_rows(fence(connection, tokens).await?);
-    let mut given_back = Vec::new();
-    for task in tasks {
-        if let Task::GiveBack { id, change } = task {
-            given_back.push(give_back(connection, &mut allocation, *id, change).await?);
+impl OrderStatements for SqliteConnection {
+    async fn fence(
+        &mut self,
+        tokens: &BTreeMap<String, i64>,
+    ) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
+        let mut rows = BTreeMap::new();
+        let (mut refused, mut seen) = (Vec::new(), Vec::new());
+        for (product, token) in tokens {
+            let row: Option<(i64, bool)> = sqlx::query_as(crate::sql::FENCE_FOR_ORDERS)
+                .bind(product)
+                .bind(token)
+                .fetch_optional(&mut *self)
+                .await?;
+            if let Some(row) = row {
+                rows.insert(product.clone(), row);
+                continue;
+            }
+            let fence = sqlx::query_scalar(crate::sql::FENCE_OF_ANY)
+                .bind(product)
+                .fetch_optional(&mut *self)
+                .await?;
+            refused.push(product.as_str());
+            seen.extend(fence.map(|fence| (product.clone(), fence)));
         }
-    }
-    for order in new_orders(tasks) {
-        read(connection, &mut allocation, order).await?;
-    }
-    let mut given_back = given_back.into_iter();
-    let outcome = |task: &&Task| match task {
-        Task::Place(order) => allocation.place(order),
-        Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
-    };
-    let outcomes = tasks.iter().map(outcome).collect();
-    write(connection, tokens, &allocation).await?;
-    Ok(Settlement { outcomes, available: allocation.on_sale() })
-}
-
-/// Installs the tokens, before anything is read; returns the units left, and whether the product
-/// was deleted.
-async fn fence(
-    connection: &mut SqliteConnection,
-    tokens: &BTreeMap<String, i64>,
-) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
-    let mut rows = BTreeMap::new();
-    let (mut refused, mut seen) = (Vec::new(), Vec::new());
-    for (product, token) in tokens {
-        let row: Option<(i64, bool)> = sqlx::query_as(crate::sql::FENCE_FOR_ORDERS)
-            .bind(product)
-            .bind(token)
-            .fetch_optional(&mut *connection)
-            .await?;
-        if let Some(row) = row {
-            rows.insert(product.clone(), row);
-            continue;
+        if refused.is_empty() {
+            return Ok(rows);
         }
-        let fence = sqlx::query_scalar(crate::sql::FENCE_OF_ANY)
-            .bind(product)
-            .fetch_optional(&mut *connection)
+        Err(LedgerError::refused_among(&refused, seen))
+    }
+
+    async fn change_state(
+        &mut self,
+        id: Uuid,
+        change: &Change,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let rows: Vec<Row<Hyphenated>> = sqlx::query_as(sql::CHANGE_STATE)
+            .bind(id.hyphenated())
+            .bind(change.target().name())
+            .bind(change.reference())
+            .fetch_all(self)
             .await?;
-        refused.push(product.as_str());
-        seen.extend(fence.map(|fence| (product.clone(), fence)));
+        rows::order(rows)
     }
-    if refused.is_empty() {
-        return Ok(rows);
+
+    async fn placed(&mut self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
+        let rows: Vec<Row<Hyphenated>> =
+            sqlx::query_as(sql::PLACED).bind(id.hyphenated()).fetch_all(self).await?;
+        rows::order(rows)
     }
-    Err(LedgerError::refused_among(&refused, seen))
-}
 
-async fn change_state(
-    connection: &mut SqliteConnection,
-    id: Uuid,
-    change: &Change,
-) -> Result<Option<PlacedOrder>, LedgerError> {
-    let rows: Vec<Row<Hyphenated>> = sqlx::query_as(sql::CHANGE_STATE)
-        .bind(id.hyphenated())
-        .bind(change.target().name())
-        .bind(change.reference())
-        .fetch_all(connection)
-        .await?;
-    rows::order(rows)
-}
+    async fn read(
+        &mut self,
+        allocation: &mut OrderAllocation,
+        orders: &[&NewOrder],
+    ) -> Result<(), LedgerError> {
+        for order in orders {
+            read_one(self, allocation, order).await?;
+        }
+        Ok(())
+    }
 
-async fn placed(
-    connection: &mut SqliteConnection,
-    id: Uuid,
-) -> Result<Option<PlacedOrder>, LedgerError> {
-    let rows: Vec<Row<Hyphenated>> =
-        sqlx::query_as(sql::PLACED).bind(id.hyphenated()).fetch_all(connection).await?;
-    rows::order(rows)
+    async fn move_units(
+        &mut self,
+        product_id: &str,
+        units: i64,
+        token: Option<i64>,
+    ) -> Result<u64, LedgerError> {
+        let moved = sqlx::query(sql::MOVE_UNITS).bind(product_id).bind(units).bind(token);
+        Ok(moved.execute(self).await?.rows_affected())
+    }
+
+    async fn write(
+        &mut self,
+        tokens: &BTreeMap<String, i64>,
+        orders: &[PlacedOrder],
+    ) -> Result<(), LedgerError> {
+        for order in orders {
+            for (number, line) in (0_i16..).zip(&order.lines) {
+                sqlx::query(
+                    "INSERT INTO orders \
+                     (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(order.id.hyphenated())
+                .bind(number)
+                .bind(&line.product_id)
+                .bind(&order.buyer)
+                .bind(line.quantity)
+                .bind(&order.idempotency_key)
+                .bind(tokens.get(&line.product_id))
+                .bind(order.state.name())
+                .execute(&mut *self)
+                .await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn placed_by_key(
@@ -152,22 +173,8 @@ async fn placed_by_key(
     rows::order(rows)
 }
 
-/// Only the statement that changes the state gives units back, so they come back once.
-async fn give_back(
-    connection: &mut SqliteConnection,
-    allocation: &mut OrderAllocation,
-    id: Uuid,
-    change: &Change,
-) -> Result<Settled, LedgerError> {
-    if let Some(order) = change_state(connection, id, change).await? {
-        allocation.give_back(&order);
-        return Ok(Settled::Done(order));
-    }
-    Ok(Settled::of_unchanged(placed(connection, id).await?, change))
-}
-
 /// What the allocation must know of an order: its key, and the limits of its products.
-async fn read(
+async fn read_one(
     connection: &mut SqliteConnection,
     allocation: &mut OrderAllocation,
     order: &NewOrder,
@@ -187,46 +194,6 @@ async fn read(
         allocation.limits.insert(product.clone(), limit);
         let bought = sell::bought(connection, product, &order.buyer).await?;
         allocation.bought.insert((order.buyer.clone(), product.clone()), bought);
-    }
-    Ok(())
-}
-
-async fn write(
-    connection: &mut SqliteConnection,
-    tokens: &BTreeMap<String, i64>,
-    allocation: &OrderAllocation,
-) -> Result<(), LedgerError> {
-    for (product, units) in allocation.moved() {
-        let done = sqlx::query(sql::MOVE_UNITS)
-            .bind(product)
-            .bind(units)
-            .bind(tokens.get(product))
-            .execute(&mut *connection)
-            .await?;
-        // The database is ours since `BEGIN IMMEDIATE`, so this cannot happen; if it does, nothing
-        // may change.
-        if done.rows_affected() != 1 {
-            return Err(LedgerError::Database(sqlx::Error::RowNotFound));
-        }
-    }
-    for order in &allocation.placed {
-        for (number, line) in (0_i16..).zip(&order.lines) {
-            sqlx::query(
-                "INSERT INTO orders \
-                 (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            )
-            .bind(order.id.hyphenated())
-            .bind(number)
-            .bind(&line.product_id)
-            .bind(&order.buyer)
-            .bind(line.quantity)
-            .bind(&order.idempotency_key)
-            .bind(tokens.get(&line.product_id))
-            .bind(order.state.name())
-            .execute(&mut *connection)
-            .await?;
-        }
     }
     Ok(())
 }

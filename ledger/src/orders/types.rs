@@ -103,7 +103,7 @@ pub enum Change {
     },
 }
 
-/// What a change comes to for an order as it is.
+/// Whether a change applies to an order in its present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It may be made.
@@ -132,7 +132,7 @@ impl Change {
         }
     }
 
-    /// What it comes to for this order. A report that names another payment is another report.
+    /// Whether the change applies to this order. A report that names another payment is another report.
     #[must_use]
     pub fn standing(&self, order: &PlacedOrder) -> Standing {
         let same_payment =
@@ -179,13 +179,13 @@ pub enum Settled {
 }
 
 impl Settled {
-    /// What an order comes to whose key already led to `order`.
+    /// The outcome of an order whose key already belongs to `order`.
     #[must_use]
     pub fn of_existing(order: PlacedOrder, lines: &[OrderLine]) -> Self {
         if order.lines == lines { Self::DoneBefore(order) } else { Self::KeyReused }
     }
 
-    /// What a change comes to that was not made now.
+    /// The outcome of a change that this call did not make.
     #[must_use]
     pub fn of_unchanged(order: Option<PlacedOrder>, change: &Change) -> Self {
         match order.map(|order| (change.standing(&order), order)) {

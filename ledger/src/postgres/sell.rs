@@ -1,5 +1,5 @@
-//! The sale itself, in statements that are transactions: one where all who wait are sold to, or a
-//! look at the products and then one that changes those that are as they were.
+//! The sale itself, in statements that are transactions: one that grants all purchases, or a read of the
+//! products and then one that changes those whose fence is still the one that was read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,42 +12,48 @@ use crate::error::LedgerError;
 use crate::sql;
 use crate::types::{Decision, Order, Outcome, Purchase};
 
-/// Whoever waits for a product gets what he asked for, or none of them: the token is above all
-/// others, the units are there, and no buyer is limited. Nobody gets anything if a key was used
-/// before. A statement is a transaction, so that costs one round trip, for all products together.
-const SELL_ALL: &str = "WITH taken AS (\
+/// The second half of both statements that sell: it writes the orders of the products in `taken`. In the
+/// order of the keys, so that transactions which use the same ones wait for each other, not in a circle.
+macro_rules! sold {
+    () => {
+        "sold AS (\
+           INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
+           SELECT id, product_id, buyer, quantity, key, fence \
+           FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
+             AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
+           ORDER BY buyer, key) \
+         SELECT number, available FROM taken"
+    };
+}
+
+/// Grants all purchases of a product, or none of them: the token must be above the fence, there must be
+/// enough units, and no limit per buyer. A key that was used before undoes the whole statement. The
+/// statement is a transaction, so it costs one round trip for all products together.
+const SELL_ALL: &str = concat!(
+    "WITH taken AS (\
        UPDATE stock SET fence = token, available = available - units \
        FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) WITH ORDINALITY \
          AS demand (product, token, units, number) \
        WHERE product_id = product AND fence < token AND available >= units \
          AND deleted_at IS NULL AND NOT EXISTS \
          (SELECT FROM products WHERE id = product AND max_per_buyer IS NOT NULL) \
-       RETURNING number, product_id, fence, available), \
-     sold AS (\
-       INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-       SELECT id, product_id, buyer, quantity, key, fence \
-       FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-         AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
-       ORDER BY buyer, key) \
-     SELECT number, available FROM taken";
+       RETURNING number, product_id, fence, available), ",
+    sold!()
+);
 
 /// What was decided from [`READ`], of the products whose fence is still the one that was read: all
 /// that changes a product, or who has how many of it, installs a token in the same transaction. A
 /// statement that waited for such a transaction sees its fence, though not its orders.
-const SELL_AS_READ: &str = "WITH taken AS (\
+const SELL_AS_READ: &str = concat!(
+    "WITH taken AS (\
        UPDATE stock SET fence = token, available = available - units \
        FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $9::BIGINT[]) WITH ORDINALITY \
          AS demand (product, token, units, seen, number) \
        WHERE product_id = product AND fence = seen AND available >= units \
          AND deleted_at IS NULL \
-       RETURNING number, product_id, fence, available), \
-     sold AS (\
-       INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-       SELECT id, product_id, buyer, quantity, key, fence \
-       FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-         AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
-       ORDER BY buyer, key) \
-     SELECT number, available FROM taken";
+       RETURNING number, product_id, fence, available), ",
+    sold!()
+);
 
 /// A row for each product ($1), with its fence, and one for each of the buyers ($2 product, $3
 /// buyer) of a limited product who has some of it. One statement, so that they belong together.

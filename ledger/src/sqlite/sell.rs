@@ -1,4 +1,4 @@
-//! The sale itself: all who wait are sold to at once, or each purchase is decided on its own.
+//! The sale itself: all purchases of a product are granted at once, or decided one by one.
 
 use std::collections::HashMap;
 

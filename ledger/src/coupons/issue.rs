@@ -1,0 +1,50 @@
+//! What happens under a coupon's lock, in the order of its steps: the same in both databases.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::allocation::{CouponAllocation, distinct};
+use super::types::{Issuance, Issue};
+use crate::error::LedgerError;
+
+/// The statements of one database, on a connection inside a transaction.
+pub(crate) trait CouponStatements {
+    /// Installs the token, before anything is read; returns the coupons left.
+    async fn fence(&mut self, id: &str, token: i64) -> Result<i64, LedgerError>;
+
+    /// The coupons of this kind that these buyers have.
+    async fn existing(
+        &mut self,
+        id: &str,
+        buyers: &[&str],
+    ) -> Result<HashMap<String, Uuid>, LedgerError>;
+
+    /// Takes coupons whose token is installed; returns how many rows changed.
+    async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError>;
+
+    /// Writes down who has a coupon now.
+    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError>;
+}
+
+/// Issues to these buyers, in their order.
+pub(crate) async fn issue<S: CouponStatements>(
+    statements: &mut S,
+    id: &str,
+    token: i64,
+    buyers: &[&str],
+) -> Result<Issuance, LedgerError> {
+    let remaining = statements.fence(id, token).await?;
+    let existing = statements.existing(id, &distinct(buyers)).await?;
+    let mut allocation = CouponAllocation::new(id, remaining, existing);
+    let outcomes = allocation.issue_all(buyers);
+    if !allocation.new.is_empty() {
+        // The transaction has held the row since `fence`, so another count is a defect: nothing may be
+        // issued then.
+        if statements.take(id, allocation.count(), token).await? != 1 {
+            return Err(LedgerError::Database(sqlx::Error::RowNotFound));
+        }
+        statements.write(id, &allocation.new, token).await?;
+    }
+    Ok(Issuance { outcomes, remaining: allocation.remaining })
+}

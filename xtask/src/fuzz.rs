@@ -3,23 +3,25 @@
 //! have.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use testkit::{Postgres, RedisServer, free_port};
 
+use crate::background::Background;
 use crate::local::{secret, token};
-use crate::shell::{self, cargo, command, say};
+use crate::shell::{self, cargo, command, nice, say};
 use crate::tools;
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance";
 /// Cases for each call and role, of the random part.
 const CASES: &str = "40";
-/// Of each role.
-const SECONDS: &str = "45";
+/// Of each role. The two run at the same time, beside other tests or alone.
+const SECONDS: &str = "90";
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A replica with real stores.
@@ -36,11 +38,18 @@ struct Sale {
 pub fn run(check: &mut dyn FnMut(Result<()>)) {
     let prepared = tools::ensure_schemathesis().and_then(|program| Ok((program, Sale::start()?)));
     match prepared {
-        Ok((program, sale)) => {
-            for role in ["buyer", "admin"] {
-                check(sale.fuzz(&program, role).with_context(|| format!("fuzzing as {role}")));
+        Ok((program, sale)) => thread::scope(|scope| {
+            let fuzz = |role| {
+                let (program, sale) = (&program, &sale);
+                let fuzz = move || sale.fuzz(program, role);
+                (role, Background::start(scope, fuzz))
+            };
+            // Both begin before the first is waited for.
+            for (role, fuzzing) in ["buyer", "admin"].map(fuzz) {
+                let result = fuzzing.and_then(Background::join).and_then(|result| result);
+                check(result.with_context(|| format!("fuzzing as {role}")));
             }
-        }
+        }),
         Err(error) => check(Err(error.context("the fuzzing did not start"))),
     }
 }
@@ -79,7 +88,7 @@ impl Sale {
             app
         };
         shell::run(&mut app("seed"))?;
-        let running = app("serve").spawn().context("cannot start flashsale-app serve")?;
+        let running = nice(&app("serve")).spawn().context("cannot start flashsale-app serve")?;
         let mut sale =
             Self { _redis: redis, _postgres: postgres, folder, app: running, api, jwt_secret };
         sale.await_ready(internal)?;
@@ -96,7 +105,7 @@ impl Sale {
             if Instant::now() > deadline {
                 bail!("the app is not ready after {READY_TIMEOUT:?}");
             }
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
@@ -104,7 +113,7 @@ impl Sale {
     fn fuzz(&self, program: &std::path::Path, role: &str) -> Result<()> {
         say(&format!("schemathesis, as {role}"));
         let token = token(&self.jwt_secret, role, role)?;
-        let mut fuzz = Command::new(program);
+        let mut fuzz = command(program);
         fuzz.args(["run", &format!("http://{}/openapi.json", self.api)])
             .args(["--checks", CHECKS, "--max-examples", CASES, "--max-time", SECONDS])
             .args(["--phases", "examples,coverage,fuzzing", "--generation-deterministic"])
@@ -114,7 +123,7 @@ impl Sale {
             .args(["--warnings", "off", "--request-timeout", "30"])
             .args(["--header", &format!("Authorization: Bearer {token}")])
             .current_dir(self.folder.path());
-        let status = fuzz.status().context("cannot start schemathesis")?;
+        let status = nice(&fuzz).status().context("cannot start schemathesis")?;
         // Not the whole line: it has the token.
         anyhow::ensure!(status.success(), "schemathesis found something: {status}");
         Ok(())

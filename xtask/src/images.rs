@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::{Cluster, Engine, Kind};
-use crate::shell::{cargo, command, output, repository, run, say};
+use crate::shell::{cargo, command, nice, output, repository, run, say};
 use crate::tools;
 
 const BINARIES: [&str; 3] = ["flashsale-app", "flashsale-operator", "flashsale-load"];
@@ -78,8 +78,19 @@ pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
 /// their dependencies, and so a second build.
 pub fn build_binaries() -> Result<()> {
     say("building the binaries (release)");
-    let packages = BINARIES.iter().flat_map(|name| ["--package", name]);
-    run(cargo("build").arg("--release").args(packages))
+    run(&mut binaries())
+}
+
+/// The same, in the time that other work leaves over.
+pub fn build_binaries_beside_other_work() -> Result<()> {
+    say("building the binaries (release)");
+    run(&mut nice(&binaries()))
+}
+
+fn binaries() -> Command {
+    let mut build = cargo("build");
+    build.arg("--release").args(BINARIES.iter().flat_map(|name| ["--package", name]));
+    build
 }
 
 /// A cluster that is not ours pulls from a registry that the person names.

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use self::graph::Graph;
 use self::source::{FileId, Tree};
 use crate::shell::repository;
+use crate::workspace::Workspace;
 
 /// Options of `cargo xtask layers`.
 #[derive(clap::Args)]
@@ -39,9 +40,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     };
     let crates = if options.crates.is_empty() {
-        let workspace = crates::Workspace::read()?;
-        report(workspace.check());
-        workspace.folders()
+        let workspace = Workspace::read()?;
+        report(crates::check(&workspace));
+        crates::with_sources(&workspace)
     } else {
         options.crates.clone()
     };
@@ -58,10 +59,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// The `layers` step of `cargo xtask test`: one result for the crates, and one for each crate's
 /// modules.
 pub fn check(report: &mut dyn FnMut(Result<()>)) {
-    match crates::Workspace::read() {
+    match Workspace::read() {
         Ok(workspace) => {
-            report(workspace.check());
-            workspace.folders().iter().for_each(|folder| report(check_modules(folder)));
+            report(crates::check(&workspace));
+            for folder in crates::with_sources(&workspace) {
+                report(check_modules(&folder));
+            }
         }
         Err(error) => report(Err(error)),
     }

@@ -4,6 +4,7 @@
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
 //! command lines and manifests.
 
+mod background;
 mod bench;
 mod cluster;
 mod demo;
@@ -17,6 +18,7 @@ mod local;
 mod shell;
 mod test;
 mod tools;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -74,5 +76,16 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_agree() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
     }
 }

@@ -1,14 +1,42 @@
 //! Running other programs: where, with which PATH, and what is said when one fails.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+thread_local! {
+    /// Where this thread and the programs that it starts write, instead of stdout and stderr.
+    static LOG: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// Does work in this thread whose output, and that of all programs it starts, goes to a file.
+pub fn logged<T>(log: File, work: impl FnOnce() -> T) -> T {
+    LOG.set(Some(log));
+    let result = work();
+    LOG.set(None);
+    result
+}
+
 /// Tells the person what happens now; stdout is left to results.
 pub fn say(message: &str) {
-    eprintln!("==> {message}");
+    LOG.with_borrow_mut(|log| match log {
+        // Nothing can be said about a log that cannot be written.
+        Some(log) => drop(writeln!(log, "==> {message}")),
+        None => eprintln!("==> {message}"),
+    });
+}
+
+/// Shows a result.
+pub fn print(text: &str) {
+    LOG.with_borrow_mut(|log| match log {
+        Some(log) => drop(writeln!(log, "{text}")),
+        None => println!("{text}"),
+    });
 }
 
 /// The root of the checkout.
@@ -38,13 +66,25 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
         command.env("PATH", path);
     }
     command.current_dir(repository());
+    LOG.with_borrow(|log| {
+        let copy = || log.as_ref().and_then(|log| log.try_clone().ok());
+        if let (Some(stdout), Some(stderr)) = (copy(), copy()) {
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        }
+    });
     command
 }
 
 /// cargo, held to the lock file.
 pub fn cargo(subcommand: &str) -> Command {
-    let mut command = command("cargo");
+    let mut command = cargo_as_started_by_a_person();
     command.args([subcommand, "--locked"]);
+    command
+}
+
+/// cargo without arguments.
+pub fn cargo_as_started_by_a_person() -> Command {
+    let mut command = command("cargo");
     // What `cargo run` told this process about itself. Build scripts watch it (ring's does), and would run
     // again after each change between `cargo` and `cargo xtask`.
     for (name, _) in std::env::vars_os() {
@@ -54,6 +94,21 @@ pub fn cargo(subcommand: &str) -> Command {
         }
     }
     command
+}
+
+/// The same command in the time that other work leaves over.
+pub fn nice(command: &Command) -> Command {
+    let mut nice = self::command("nice");
+    nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    nice.stdin(Stdio::null());
+    nice.current_dir(command.get_current_dir().unwrap_or(repository()));
+    nice
 }
 
 /// Runs a command with its output shown.
@@ -69,6 +124,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .output()
         .with_context(|| format!("cannot start {}", line(command)))?;
     if !output.status.success() {

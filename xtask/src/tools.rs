@@ -99,18 +99,29 @@ fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {
         .env("GOBIN", binaries_folder()))
 }
 
-const CARGO_DENY: &str = "0.20.2";
-
 /// cargo-deny, from its crate unless the machine has one.
 pub fn ensure_cargo_deny() -> Result<()> {
-    if is_in_path("cargo-deny") {
+    ensure_cargo_tool("cargo-deny", "0.20.2", &[], "about 3 minutes on 2 cores")
+}
+
+/// cargo-nextest, from its crate unless the machine has one.
+pub fn ensure_cargo_nextest() -> Result<()> {
+    // Without what replaces the binary by a newer one from the network.
+    let features = ["--no-default-features", "--features", "default-no-update"];
+    ensure_cargo_tool("cargo-nextest", "0.9.151", &features, "about 5 minutes on 2 cores")
+}
+
+fn ensure_cargo_tool(name: &str, version: &str, features: &[&str], time: &str) -> Result<()> {
+    if is_in_path(name) {
         return Ok(());
     }
-    say(&format!("building cargo-deny {CARGO_DENY} (about 3 minutes on 2 cores, once)"));
+    say(&format!("building {name} {version} ({time}, once)"));
     run(command("cargo")
-        .args(["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"])
-        // Not the project's toolchain file, nor its settings.
+        .args(["install", name, "--locked", "--version", version])
+        .args(features)
+        .arg("--root")
         .arg(state_folder())
+        // Not the project's toolchain file, nor its settings.
         .current_dir(std::env::temp_dir()))
 }
 

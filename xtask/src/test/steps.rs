@@ -1,0 +1,72 @@
+//! The steps that run one after the other.
+
+use anyhow::Result;
+
+use super::count::Count;
+use super::unit;
+use crate::shell::{self, cargo, command, output};
+use crate::{deny, fuzz, generate, install, layers};
+
+/// A part of `cargo xtask test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Step {
+    /// rustfmt
+    Format,
+    /// modules and crates form layers: no circles, no forbidden dependency between crates
+    Layers,
+    /// clippy, warnings denied
+    Clippy,
+    /// rustdoc, warnings denied
+    Docs,
+    /// licences, sources and known weaknesses of the dependencies
+    Deny,
+    /// generated files are up to date
+    Generated,
+    /// unit and integration tests: real Redis, PostgreSQL, etcd and API server processes
+    Unit,
+    /// the API by requests made from its OpenAPI document
+    Fuzz,
+    /// the chart: lint and template
+    Chart,
+    /// end-to-end tests on a cluster
+    E2e,
+}
+
+impl Step {
+    /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
+    pub fn run(self, count: &mut Count) {
+        match self {
+            Self::Format => {
+                count.check(shell::run(command("cargo").args(["fmt", "--all", "--check"])));
+            }
+            Self::Layers => layers::check(&mut |result| count.check(result)),
+            Self::Clippy => {
+                let arguments = ["--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+                count.check(shell::run(cargo("clippy").args(arguments)));
+            }
+            Self::Docs => {
+                let arguments = ["--workspace", "--no-deps", "--quiet"];
+                count.check(shell::run(
+                    cargo("doc").args(arguments).env("RUSTDOCFLAGS", "-D warnings"),
+                ));
+            }
+            Self::Deny => count.check(deny::run()),
+            Self::Generated => count.check(generate::check()),
+            Self::Unit => unit::run(count),
+            Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
+            Self::Chart => {
+                count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
+                count.check(template(None).map(drop));
+                count.check(template(Some("monitoring.enabled=true")).map(drop));
+            }
+            Self::E2e => {}
+        }
+    }
+}
+
+/// The chart's objects.
+pub fn template(set: Option<&str>) -> Result<String> {
+    let mut helm = command("helm");
+    helm.args(["template", install::RELEASE, install::CHART]);
+    output(helm.args(set.iter().flat_map(|value| ["--set", value])))
+}

@@ -1,0 +1,56 @@
+//! The `unit` step: all tests that need no cluster.
+
+use std::process::Command;
+use std::thread;
+
+use super::count::Count;
+use super::libtest;
+use super::nextest::Tests;
+use crate::background::Background;
+use crate::shell::binaries_folder;
+
+const THREADS_PER_PROCESSOR: usize = 2;
+/// The end-to-end crate: the only one that needs a cluster.
+const END_TO_END: &str = "flashsale-tests";
+/// Its tests share one API server in one process; nextest would start one for each test.
+const API_SERVER: &str = "api_server";
+/// A file of tests that hangs fails. nextest has a limit of its own.
+const TIMEOUT: &str =
+    r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 10m""#;
+
+/// Runs the tests.
+pub fn run(count: &mut Count) {
+    let tests = tests();
+    if let Err(error) = tests.build() {
+        return count.check(Err(error));
+    }
+    thread::scope(|scope| {
+        // Built by now, so the two do not wait for each other.
+        let api_server = Background::start(scope, || {
+            let mut count = Count::default();
+            libtest::run(api_server, &mut count);
+            count
+        });
+        tests.run(count);
+        libtest::run(|| libtest::command(&["--doc"]), count);
+        match api_server.and_then(Background::join) {
+            Ok(results) => count.add(results),
+            Err(error) => count.check(Err(error)),
+        }
+    });
+}
+
+fn tests() -> Tests {
+    let filter = format!("not binary(={API_SERVER})");
+    let selection = ["--exclude", END_TO_END, "--filterset", &filter].map(str::to_owned).to_vec();
+    // Most of them wait more than they compute.
+    let threads = thread::available_parallelism().map_or(2, usize::from) * THREADS_PER_PROCESSOR;
+    let variables = vec![("NEXTEST_TEST_THREADS", threads.to_string().into())];
+    Tests { profile: "default", selection, variables, ..Tests::default() }
+}
+
+fn api_server() -> Command {
+    let mut tests = libtest::command(&["--test", API_SERVER, "--config", TIMEOUT]);
+    tests.env("FLASHSALE_CLUSTER_BIN", binaries_folder());
+    tests
+}

@@ -12,7 +12,9 @@ use kube::api::{LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
-use crate::{Shop, objects, read, unbroken, within};
+use crate::manifest::{objects, read};
+use crate::shop::Shop;
+use crate::wait::{unbroken, within};
 
 const SCENARIO: &str = "scenario";
 const START: Duration = Duration::from_mins(1);

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::index::sample;
 
 use crate::history::Workload;
-use crate::suite::{NODES, PROCESSES};
+use crate::topology::{NODES, PROCESSES};
 use crate::worker::NODE_TIMEOUT;
 
 /// A kind of fault; its victims are not chosen yet.

@@ -1,10 +1,10 @@
-//! The fault suite of the lock: clients in processes of their own work under faults, every step
-//! is recorded, and the history is checked against what `docs/REDLOCK.md` promises.
-
+//! The fault suite of the lock: clients in processes of their own work under faults and record every
+//! step; the history is checked against the promises of `docs/REDLOCK.md`.
 //!
-//! From the inside out: [`section`] is what a client does, [`history`] what it records, [`worker`]
-//! a process of some clients, [`suite`] everything that runs, [`fault`] what is done to it,
-//! [`play`] how a fault goes, [`check`] what is checked, [`verdict`] what it comes to.
+//! From the inside out: [`section`] has the steps of a client, [`history`] its records, [`worker`] a
+//! process of some clients, [`topology`] the number of nodes and clients, [`suite`] all running
+//! processes, [`fault`] the kinds of fault, [`play`] the course of one fault, [`check`] the checks of a
+//! history, and [`verdict`] their results.
 
 pub mod check;
 pub mod clock;
@@ -17,5 +17,6 @@ pub mod register;
 pub mod round;
 pub mod section;
 pub mod suite;
+pub mod topology;
 pub mod verdict;
 pub mod worker;

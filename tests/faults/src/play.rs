@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use crate::clock;
 use crate::fault::{Fault, Kind};
 use crate::history::{Event, Operation, OperationId, Outcome, Step, Workload, operations};
-use crate::suite::{NODES, PATIENCE, PROCESSES, Suite};
+use crate::suite::{PATIENCE, Suite};
+use crate::topology::{NODES, PROCESSES};
 use crate::worker::Command;
 
 /// A process works if it wrote so often to each register.

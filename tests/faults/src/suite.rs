@@ -15,12 +15,9 @@ use crate::history::Workload;
 use crate::process::Worker;
 use crate::record::Record;
 use crate::register::Registers;
+use crate::topology::{NODES, PROCESSES};
 use crate::worker::{Assignment, Command, watch_for_stalls};
 
-/// How many nodes there are.
-pub const NODES: usize = 5;
-/// How many clients each process has: 8 in 3 processes, for each resource.
-pub const PROCESSES: [usize; 3] = [3, 3, 2];
 /// Anything that takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 

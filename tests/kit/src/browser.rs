@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::{accepts_connections, await_ready, free_port};
+use crate::port::free_port;
+use crate::process::{accepts_connections, await_ready};
 
 /// A running driver; each session that it is asked for is a browser of its own.
 #[derive(Debug)]

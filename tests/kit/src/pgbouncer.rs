@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 use tempfile::TempDir;
 
-use crate::postgres::unprivileged;
-use crate::{accepts_connections, await_ready, free_port, signal};
+use crate::port::free_port;
+use crate::process::{accepts_connections, await_ready, signal, unprivileged};
 
 /// A running PgBouncer that serves every database of one server.
 #[derive(Debug)]

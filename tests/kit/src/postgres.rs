@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, getuid};
 use tempfile::TempDir;
 
-use crate::{accepts_connections, await_ready, free_port, signal};
+use crate::port::free_port;
+use crate::process::{accepts_connections, await_ready, signal, unprivileged};
 
 /// A running PostgreSQL with one superuser `postgres` that needs no password.
 #[derive(Debug)]
@@ -120,18 +121,6 @@ impl Drop for Postgres {
             let _ = self.child.wait();
         }
     }
-}
-
-/// PostgreSQL refuses to run as root, so root starts it as Debian's user `postgres`.
-pub(crate) fn unprivileged(program: &std::path::Path) -> Command {
-    if !getuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-    // The user cannot enter root's folders.
-    command.current_dir("/");
-    command
 }
 
 fn binaries() -> Result<PathBuf> {

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{await_ready, faketime, free_port, signal};
+use crate::faketime;
+use crate::port::free_port;
+use crate::process::{await_ready, signal};
 
 /// A running (or stopped, see [`RedisServer::kill`]) Redis with a data folder of its own.
 #[derive(Debug)]

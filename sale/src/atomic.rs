@@ -1,18 +1,18 @@
 //! `STRATEGY=Atomic`: one script in Redis decides, and the database follows.
 //!
-//! A purchase joins the others that wait at this replica, and one call of `purchase.lua` decides all
-//! of them: units, limit and idempotency key are checked and each order is appended to a stream,
-//! in one step. Redis answers when that is on its disk (`appendfsync always`). The replica then writes
-//! them to the database and takes them off the stream ([`recorder`]); if it cannot, another does, each
-//! order once, because its id was made before it was decided.
+//! A purchase joins the queue of its product at this replica, and one call of `purchase.lua` decides
+//! the whole queue: in one step it checks units, limit and idempotency key, and appends the orders to
+//! a stream. Redis replies once that is on its disk (`appendfsync always`). The replica then writes
+//! the orders to the database and removes them from the stream ([`recorder`]). If it cannot, another
+//! replica does. No order is recorded twice, because its id is made before the decision.
 //!
-//! One node decides; more would need a vote for each purchase. So it matters that this is the node
-//! that knows what was sold. The database knows which Redis stock was made from its row (the
-//! incarnation) and how many units of it are recorded; a replica sells over a connection only when
-//! both fit, and a stock that does not fit is made anew from the database, under a lock
-//! ([`reconciler`]). What the database has left plus what it has recorded is what Redis was given: so
-//! the two are compared exactly at any moment, and what is given later (restock, a cancelled
-//! order) reaches Redis the same way.
+//! One node decides; several would have to vote on each purchase. So a replica must be sure that the
+//! node still knows all sales. The database row names the Redis stock that was made from it (the
+//! incarnation) and counts its recorded units. A replica sells over a connection only when both agree
+//! with Redis; a stock that does not agree is rebuilt from the database, under a lock
+//! ([`reconciler`]). Remaining plus recorded units in the database always equal the units that Redis
+//! was given, so the two stores can be compared exactly at any moment, and later changes (restock, a
+//! cancelled order) reach Redis by the same comparison.
 
 mod barrier;
 mod delete;
@@ -22,14 +22,14 @@ mod error;
 mod fill;
 mod keys;
 mod link;
-mod load;
 mod queue;
+mod rebuild;
 mod reconciler;
 mod recorder;
 mod script;
-mod sold;
 mod stream_ends;
 mod sync;
+mod unrecorded;
 mod wait_queue;
 mod worker;
 mod workers;
@@ -45,10 +45,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use self::engine::AtomicEngine;
-use self::queue::{Queue, Waiting};
+use self::queue::{Queue, QueuedPurchase};
 use self::script::Scripts;
-use self::sold::Sold;
-use self::stream_ends::StreamEnds;
+use self::stream_ends::StreamEndsCache;
+use self::unrecorded::UnrecordedOrders;
 use self::workers::Workers;
 use crate::catalog::Catalog;
 use crate::change::ChangeError;
@@ -58,7 +58,7 @@ use crate::observer::Observer;
 use crate::purchase::Receipt;
 use crate::resource::stock_resource;
 
-/// Decides in Redis.
+/// The engine that decides in Redis.
 #[derive(Debug)]
 pub(crate) struct Atomic {
     engine: Arc<AtomicEngine>,
@@ -84,21 +84,25 @@ impl Atomic {
             catalog,
             observer,
             scripts: Scripts::new(),
-            sold: Sold::default(),
+            unrecorded: UnrecordedOrders::default(),
             ready: watch::Sender::default(),
-            stream_ends: StreamEnds::default(),
-            look: Notify::new(),
-            refuses: AtomicBool::new(false),
+            stream_ends: StreamEndsCache::default(),
+            wakeup: Notify::new(),
+            refusal_logged: AtomicBool::new(false),
         };
         Ok(Self { engine: Arc::new(engine), workers: Workers::new() })
     }
 
-    /// Keeps the stores in agreement and records orders, until it is dropped.
-    pub(crate) async fn keep(&self) {
-        tokio::join!(self.engine.keep(), self.engine.record_sold(), self.engine.fill());
+    /// Keeps the stores in agreement and records orders, until the future is dropped.
+    pub(crate) async fn run(&self) {
+        tokio::join!(
+            self.engine.run_reconciler(),
+            self.engine.run_recorder(),
+            self.engine.run_filler()
+        );
     }
 
-    /// Buys, or says why not. Submit only for products that exist.
+    /// Submits a purchase and waits for its result. The product must exist.
     pub(crate) async fn purchase(
         &self,
         product_id: &str,
@@ -106,14 +110,15 @@ impl Atomic {
     ) -> Result<Receipt, PurchaseError> {
         let wait = self.engine.catalog.policy(&stock_resource(product_id)).wait_timeout;
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { purchase, deadline: Instant::now() + wait, checked: None, reply };
-        if !self.queue(product_id).push(waiting) {
+        let queued =
+            QueuedPurchase { purchase, deadline: Instant::now() + wait, checked: None, reply };
+        if !self.queue(product_id).push(queued) {
             return Err(PurchaseError::Overloaded { retry_after: wait });
         }
         answer.await.unwrap_or(Err(PurchaseError::Interrupted))
     }
 
-    /// The order that this key of this buyer led to; `None` when Redis cannot tell.
+    /// The order of this buyer's key, if there is one; `None` when Redis cannot tell.
     pub(crate) async fn order_by_key(&self, buyer: &str, key: &str) -> Option<Option<Order>> {
         let mut connection = self.engine.ready.borrow().connection.clone()?;
         let mut ask = redis::cmd("HMGET");
@@ -126,29 +131,29 @@ impl Atomic {
         }
     }
 
-    /// Waits until all that was sold before is in the database, but less than a second; see
+    /// Waits, for less than a second, until the database has all earlier sales; see
     /// [`AtomicEngine::await_recorded`].
     pub(crate) async fn await_recorded(&self, order: Option<Uuid>) -> bool {
         self.engine.await_recorded(order).await
     }
 
-    /// Makes Redis know how many units this buyer has, before the database gives some of them back: if
-    /// it learned that later, it would not be known whether they are among them. Returns the stock
-    /// that knows it.
-    pub(crate) async fn before_giving_back(&self, product_id: &str, buyer: &str) -> Option<i64> {
+    /// Makes sure that Redis counts this buyer's units before the database gives some of them back. If
+    /// Redis read them later, it could not tell whether the returned units are among them. Returns the
+    /// incarnation that counts them.
+    pub(crate) async fn prepare_give_back(&self, product_id: &str, buyer: &str) -> Option<i64> {
         self.engine.catalog.max_per_buyer(product_id)?;
         let deadline = Instant::now() + READY_FOR_CANCEL;
         let (mut connection, _, incarnation) = self.engine.ready_for(product_id, deadline).await?;
-        let known = self.engine.know_buyer(&mut connection, (product_id, incarnation), buyer).await;
+        let known = self.engine.fill_buyer(&mut connection, (product_id, incarnation), buyer).await;
         known
             .map_err(|error| warn!(product_id, buyer, %error, "units cannot be looked up"))
             .ok()?;
         Some(incarnation)
     }
 
-    /// The database got units of this buyer back: he may buy as many again from the stock that knew
-    /// of them before, and the reconciler brings them to Redis at once.
-    pub(crate) async fn given_back(
+    /// Reduces the buyer's count after the database gave units back, if this incarnation counted them
+    /// before, and wakes the reconciler, which brings the units to Redis.
+    pub(crate) async fn give_back(
         &self,
         product_id: &str,
         (buyer, units): (&str, i64),
@@ -158,14 +163,14 @@ impl Atomic {
         let limited = self.engine.catalog.max_per_buyer(product_id).is_some();
         if let Some(mut connection) = connection.filter(|_| limited) {
             let (scripts, stock) = (&self.engine.scripts, (product_id, incarnation));
-            if let Err(error) = scripts.given_back(&mut connection, stock, buyer, units).await {
-                warn!(product_id, buyer, units, %error, "the limit still counts what was given back");
+            if let Err(error) = scripts.give_back(&mut connection, stock, buyer, units).await {
+                warn!(product_id, buyer, units, %error, "the limit still counts returned units");
             }
         }
-        self.engine.look.notify_one();
+        self.engine.wakeup.notify_one();
     }
 
-    /// Deletes a product when all that was sold of it is recorded.
+    /// Deletes a product once all its sales are recorded.
     pub(crate) async fn delete(
         &self,
         change: &ProductChange,
@@ -180,5 +185,5 @@ impl Atomic {
     }
 }
 
-/// How long a cancel waits for the stock that knows the buyer's units.
+/// How long a cancel waits for a stock that can count the buyer's units.
 const READY_FOR_CANCEL: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! Callers who each ask the database for one row, many at once: those who wait share a query.
+//! Combines look-ups of single rows: callers that wait at the same time share a query.
 //!
-//! One query of a loader is under way at a time, so however many ask, the database is asked over one
-//! connection, and what waits is bounded.
+//! A loader runs one query at a time, so it uses one connection of the database, and the number of
+//! waiting callers is bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,60 +14,61 @@ use tracing::warn;
 
 use crate::error::PurchaseError;
 
-/// Rows that one query asks for.
+/// Rows that one query reads.
 const BATCH: usize = 512;
 /// Callers that may wait for the next queries.
-const MOST_WAITING: usize = 8_192;
-/// When it is worth trying again while more wait.
+const MAX_WAITING: usize = 8_192;
+/// When a caller that found the queue full may try again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What is asked, by an indexed query.
-pub(crate) trait Load: Send + Sync + 'static {
+/// An indexed query for rows by key.
+pub(crate) trait RowQuery: Send + Sync + 'static {
     type Key: Eq + Hash + Send + Sync;
     type Value: Clone + Send + Sync;
 
-    /// The rows of those of these keys that have one.
+    /// Finds the rows of these keys; a key without a row is missing in the result.
     fn load(
         &self,
         keys: &[Self::Key],
     ) -> impl Future<Output = Result<HashMap<Self::Key, Self::Value>, LedgerError>> + Send;
 }
 
-/// See the module. Its task runs where this was made, and ends with it.
+/// Combines look-ups, see the module. Its task runs on the runtime of the caller of `new`, and ends
+/// when the loader is dropped.
 #[derive(Debug)]
-pub(crate) struct BatchLoader<L: Load> {
-    asked: mpsc::Sender<Asked<L>>,
+pub(crate) struct BatchLoader<L: RowQuery> {
+    requests: mpsc::Sender<Request<L>>,
     _task: AbortOnDropHandle<()>,
 }
 
-struct Asked<L: Load> {
+struct Request<L: RowQuery> {
     key: L::Key,
     reply: oneshot::Sender<Option<L::Value>>,
 }
 
-impl<L: Load> BatchLoader<L> {
+impl<L: RowQuery> BatchLoader<L> {
     pub(crate) fn new(load: L) -> Self {
-        let (asked, waiting) = mpsc::channel(MOST_WAITING);
-        Self { asked, _task: AbortOnDropHandle::new(tokio::spawn(serve(load, waiting))) }
+        let (requests, waiting) = mpsc::channel(MAX_WAITING);
+        Self { requests, _task: AbortOnDropHandle::new(tokio::spawn(serve(load, waiting))) }
     }
 
     /// The row of this key, if there is one.
     pub(crate) async fn get(&self, key: L::Key) -> Result<Option<L::Value>, PurchaseError> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.asked.try_send(Asked { key, reply });
-        asked.map_err(|_full| PurchaseError::Overloaded { retry_after: RETRY })?;
-        // A query that fails answers nobody.
+        let sent = self.requests.try_send(Request { key, reply });
+        sent.map_err(|_full| PurchaseError::Overloaded { retry_after: RETRY })?;
+        // After a failed query the reply is dropped.
         answer.await.map_err(|_failed| PurchaseError::DatabaseUnavailable)
     }
 }
 
-async fn serve<L: Load>(load: L, mut waiting: mpsc::Receiver<Asked<L>>) {
+async fn serve<L: RowQuery>(load: L, mut waiting: mpsc::Receiver<Request<L>>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        // Nobody waits for these any more.
-        batch.retain(|asked| !asked.reply.is_closed());
+        // Skips callers that stopped waiting.
+        batch.retain(|request| !request.reply.is_closed());
         let (keys, replies): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|Asked { key, reply }| (key, reply)).unzip();
+            batch.drain(..).map(|Request { key, reply }| (key, reply)).unzip();
         if keys.is_empty() {
             continue;
         }
@@ -91,19 +92,19 @@ mod tests {
 
     use super::*;
 
-    /// Answers each query when it is let, with the even numbers.
+    /// Finds the even numbers. Each query waits for a permit.
     struct Numbers {
         queries: Arc<Mutex<Vec<usize>>>,
-        let_go: Arc<Semaphore>,
+        permits: Arc<Semaphore>,
     }
 
-    impl Load for Numbers {
+    impl RowQuery for Numbers {
         type Key = usize;
         type Value = usize;
 
         async fn load(&self, keys: &[usize]) -> Result<HashMap<usize, usize>, LedgerError> {
             self.queries.lock().unwrap().push(keys.len());
-            self.let_go.acquire().await.unwrap().forget();
+            self.permits.acquire().await.unwrap().forget();
             if keys.contains(&usize::MAX) {
                 return Err(LedgerError::TimedOut(RETRY));
             }
@@ -113,17 +114,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_who_wait_share_a_query_and_their_number_is_bounded() {
-        let (queries, let_go) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::new(Semaphore::new(0)));
+    async fn waiting_callers_share_a_query_and_are_bounded() {
+        let (queries, permits) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::new(Semaphore::new(0)));
         let loader = BatchLoader::new(Numbers {
             queries: Arc::clone(&queries),
-            let_go: Arc::clone(&let_go),
+            permits: Arc::clone(&permits),
         });
-        let most = BATCH + MOST_WAITING;
+        let most = BATCH + MAX_WAITING;
         let asked = join_all((0..most + 1_000).map(|key| loader.get(key)));
         let release = async {
             tokio::task::yield_now().await;
-            let_go.add_permits(most);
+            permits.add_permits(most);
         };
         let (answers, ()) = tokio::join!(asked, release);
         let refused = answers.iter().filter(|answer| answer.is_err()).count();
@@ -137,9 +138,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_query_that_fails_is_told_to_those_who_asked_and_to_nobody_else() {
-        let let_go = Arc::new(Semaphore::new(9));
-        let loader = BatchLoader::new(Numbers { queries: Arc::default(), let_go });
+    async fn a_failed_query_fails_its_own_callers_only() {
+        let permits = Arc::new(Semaphore::new(9));
+        let loader = BatchLoader::new(Numbers { queries: Arc::default(), permits });
         assert_eq!(loader.get(usize::MAX).await, Err(PurchaseError::DatabaseUnavailable));
         assert_eq!(loader.get(2).await, Ok(Some(20)));
     }

@@ -1,7 +1,7 @@
-//! What is on sale and, as far as this replica has heard, how much of it is left.
+//! The products on sale, and the remaining units as far as this replica knows them.
 //!
-//! The stock comes with the notices of each release and, in case one is lost, with the ledger's
-//! rows once a second; the higher fencing token is the newer news.
+//! The stock comes with the notices of each release and, in case a notice is lost, with the ledger's
+//! rows once a second. The value with the higher fencing token is the newer one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ pub struct Catalog {
     strategy: Strategy,
     entries: RwLock<HashMap<String, CatalogEntry>>,
     loaded: AtomicBool,
-    /// One after the other: what was read earlier never replaces what was read later.
+    /// Serializes refreshes, so that an earlier read never replaces a later one.
     refreshing: Mutex<()>,
 }
 
@@ -38,33 +38,33 @@ struct CatalogEntry {
     published: watch::Receiver<Published>,
 }
 
-/// A product and what is left of it.
+/// A product and its remaining units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// As the ledger has it, but for the stock.
+    /// The ledger's row. Its stock may be older than `remaining`.
     pub product: Product,
-    /// Units left, by the newest news.
+    /// Units left, by the newest value known here.
     pub remaining: i64,
 }
 
-/// What is left of a product, by the newest news.
+/// The newest known stock of a product.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stock {
     /// Units left.
     pub(crate) remaining: i64,
-    /// The fencing token under which they were left.
+    /// The fencing token of the transaction that left them.
     pub(crate) token: u64,
 }
 
 impl CatalogEntry {
-    /// `None`: it was deleted since the ledger was read.
+    /// `None`: the product was deleted after the last refresh.
     fn stock(&self) -> Option<Stock> {
         let published = self.published.borrow();
-        let heard = match published.value.as_deref() {
+        let announced = match published.value.as_deref() {
             Some(REMOVED) => return None,
             value => value.and_then(|value| value.parse().ok()),
         };
-        let remaining = heard.unwrap_or(self.product.available);
+        let remaining = announced.unwrap_or(self.product.available);
         Some(Stock { remaining, token: published.token })
     }
 }
@@ -88,7 +88,8 @@ impl Catalog {
     /// Reads the ledger again.
     ///
     /// # Errors
-    /// When the ledger fails; what was known stays, unless the database is another sale's by now.
+    /// When the ledger fails. The known products stay, unless the database belongs to another sale by
+    /// now.
     pub async fn refresh(&self) -> Result<(), LedgerError> {
         let _one_at_a_time = self.refreshing.lock().await;
         if let Err(error) = self.ledger.check_installation(&self.sale_name).await {
@@ -98,7 +99,7 @@ impl Catalog {
             return Err(error);
         }
         let products = self.ledger.products().await?;
-        // The nodes are told again whenever one comes back.
+        // Redlock writes these values again to each node that comes back.
         for (id, fence) in self.ledger.deleted_products().await? {
             let resource = stock_resource(&id);
             match self.strategy {
@@ -111,7 +112,7 @@ impl Catalog {
         }
         let entry = |product: Product| {
             let resource = stock_resource(&product.id);
-            // Where Redis decides, the database is behind; what is left is heard from Redis.
+            // With `Atomic` the database lags behind: the stock comes from Redis.
             if self.strategy == Strategy::Locked {
                 let token = u64::try_from(product.fence).unwrap_or(0);
                 self.redlock.observe_value(&resource, token, &product.available.to_string());
@@ -125,8 +126,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// The catalog, while it is known: before it has been read, nobody can say that a product is
-    /// unknown.
+    /// The catalog, once it was read: before that, no product can be called unknown.
     ///
     /// # Errors
     /// [`PurchaseError::DatabaseUnavailable`]
@@ -175,15 +175,15 @@ impl Catalog {
         self.leases
     }
 
-    /// Takes over what Redis has left, where it decides; of a product that was deleted meanwhile,
-    /// nothing.
+    /// Takes over a stock that Redis reported, where Redis decides. Ignores a product that was deleted
+    /// meanwhile.
     pub(crate) fn on_notice(&self, product_id: &str, available: i64) {
         if self.read(product_id, |_known| ()).is_some() {
             self.supersede(&stock_resource(product_id), &available.to_string());
         }
     }
 
-    /// Where Redis decides, what comes later counts, and not a token.
+    /// Replaces the value whatever its token: where Redis decides, the latest report counts.
     fn supersede(&self, resource: &str, value: &str) {
         let newest = self.redlock.published(resource).borrow().clone();
         if newest.value.as_deref() != Some(value) {
@@ -197,17 +197,17 @@ impl Catalog {
         entries.keys().cloned().collect()
     }
 
-    /// Units one buyer may have of a product; `None`: as many as there are.
+    /// Units one buyer may have of a product; `None`: no limit.
     pub(crate) fn max_per_buyer(&self, product_id: &str) -> Option<i64> {
         self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
     }
 
-    /// Who is served next: the same for all products.
+    /// The order in which waiting callers are served, the same for all products.
     pub(crate) fn discipline(&self) -> QueueDiscipline {
         self.policy.discipline
     }
 
-    /// The sale's policy with what the product overrides.
+    /// The sale's policy with the product's own times.
     pub(crate) fn policy(&self, resource: &str) -> Policy {
         let product_id = resource.strip_prefix("stock:").unwrap_or(resource);
         let own = self.read(product_id, |entry| {
@@ -216,7 +216,7 @@ impl Catalog {
         let (wait_timeout, lease_time) = own.unwrap_or_default();
         Policy {
             wait_timeout: wait_timeout.unwrap_or(self.policy.wait_timeout),
-            // Seeding refuses longer ones; they may have been seeded before it was made shorter.
+            // A product may have been seeded when the longest lease was higher.
             lease_time: lease_time.unwrap_or(self.policy.lease_time).min(self.leases.longest),
             discipline: self.discipline(),
         }

@@ -1,5 +1,5 @@
-//! Changing a product in both stores: the ledger under the product's lock, then the value on the
-//! nodes with the lock's release.
+//! Changes a product in both stores: in the ledger under the product's lock, then on the nodes with
+//! the release of the lock.
 
 use ledger::{Ledger, LedgerError, Product, ProductChange};
 use redlock::{AcquireError, Policy, REMOVED, Redlock};
@@ -10,22 +10,23 @@ use crate::resource::stock_resource;
 /// Why a product was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// The lock was not to be had.
+    /// The lock could not be acquired.
     #[error(transparent)]
     Lock(#[from] AcquireError),
-    /// The ledger said no, or nothing.
+    /// The ledger refused the change, or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Where Redis decides, its stock could not be ended, or not all its orders recorded.
+    /// `Atomic`: the product's stock in Redis could not be ended, or some of its orders could not be
+    /// recorded.
     #[error("the stock in Redis: {0}")]
     Stock(String),
-    /// The ledger did not answer within the lease; whether it was changed is not known.
+    /// The ledger did not answer within the lease. The change may have been made.
     #[error("the database did not answer within the lease")]
     LeaseOver,
 }
 
 impl ChangeError {
-    /// Whether it may work when it is tried again.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -38,8 +39,8 @@ impl ChangeError {
     }
 }
 
-/// Changes a product; returns when every node that is connected has its stock, or has none of a
-/// deleted one.
+/// Changes a product. Returns when every connected node has the new stock, or has the removal of a
+/// deleted product.
 ///
 /// # Errors
 /// See [`ChangeError`].
@@ -53,7 +54,7 @@ pub async fn change_product(
     loop {
         let lease = redlock.acquire(&resource, policy).await?;
         let token = i64::try_from(lease.token()).unwrap_or(i64::MAX);
-        // Boxed: it is large, and rare.
+        // Boxed: the future is large, and changes are rare.
         match lease.while_held(Box::pin(ledger.change(change, token))).await {
             Some(Ok(product)) => {
                 let value = product.as_ref().map(|product| product.available.to_string());
@@ -61,7 +62,7 @@ pub async fn change_product(
                 lease.release_everywhere(&[(&resource, value)]).await;
                 return Ok(product);
             }
-            // Nodes that lost their data count from zero again; the ledger knows better.
+            // After a loss of data the nodes count from zero; the ledger has the highest token.
             Some(Err(LedgerError::StaleToken { seen, .. })) => {
                 warn!(resource, token, seen, "late holder refused, trying again");
                 redlock.observe_token(&resource, u64::try_from(seen).unwrap_or(0));

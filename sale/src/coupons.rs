@@ -1,7 +1,8 @@
-//! Coupons: so many of each, one for each buyer, under the lock `coupon:issue:<id>`.
+//! Coupons: a limited quantity, one for each buyer, under the lock `coupon:issue:<id>`.
 //!
-//! Whoever holds the lock issues to everybody who waits, in one transaction. What is left comes with
-//! the notice of each release; nothing comes back, so when none is left the lock is not asked for.
+//! The holder of the lock issues to all waiting buyers in one transaction. The remaining quantity
+//! comes with the notice of each release. Coupons never come back, so an exhausted coupon needs no
+//! lock any more.
 
 mod holders;
 
@@ -22,7 +23,7 @@ use crate::error::PurchaseError;
 use crate::observer::Observer;
 
 const PREFIX: &str = "coupon:issue";
-/// Requests of this replica that read the database for what all of them ask, at the same moment.
+/// Callers of this replica that may read coupons from the database at the same time.
 const READERS: usize = 4;
 
 /// Issues coupons.
@@ -33,42 +34,42 @@ pub struct Coupons {
     domain: Domain,
     combiner: Combiner<CouponBatch>,
     observer: Arc<dyn Observer>,
-    /// Coupons do not change but for how many are left, so they are read once.
+    /// Coupons by id. Only the remaining quantity changes, so each is read once.
     known: RwLock<HashMap<String, Coupon>>,
     holders: Holders,
-    /// Thousands ask at once for what is not known yet.
+    /// Limits the reads of coupons that are not known yet: thousands of callers may need the same one.
     readers: Semaphore,
 }
 
 /// A coupon that a buyer has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssueReceipt {
-    /// Committed.
+    /// The committed issue.
     pub issue: Issue,
-    /// The buyer has had it; nothing was issued this time.
+    /// True: the buyer already had it, and nothing was issued.
     pub replayed: bool,
 }
 
 /// Why a coupon was not made or issued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CouponError {
-    /// The lock or the database; as for a purchase.
+    /// A failure of the lock or the database, as for a purchase.
     #[error(transparent)]
     Lock(#[from] PurchaseError),
     /// There is no such coupon.
     #[error("there is no coupon {0:?}")]
     Unknown(String),
-    /// The id is taken.
+    /// Another coupon has this id.
     #[error("the coupon {0:?} exists already")]
     Exists(String),
     /// All have been issued.
     #[error("all coupons have been issued")]
     Exhausted,
     /// It is too early.
-    #[error("the coupon is issued from {0} on")]
+    #[error("the coupon is available from {0} on")]
     NotStarted(Timestamp),
     /// It is too late.
-    #[error("the coupon was issued until {0}")]
+    #[error("the coupon was available until {0}")]
     Ended(Timestamp),
 }
 
@@ -102,7 +103,7 @@ impl From<SubmitError> for CouponError {
 }
 
 impl Coupons {
-    /// Issues what the ledger has, under locks taken by this policy.
+    /// Issues the ledger's coupons under locks with this policy.
     #[must_use]
     pub fn new(
         ledger: Ledger,
@@ -114,13 +115,13 @@ impl Coupons {
             .wait_timeout(policy.wait_timeout)
             .lease_time(policy.lease_time)
             .discipline(policy.discipline);
-        let issuing = CouponBatch {
+        let batch = CouponBatch {
             ledger: ledger.clone(),
             redlock: redlock.clone(),
             domain: domain.clone(),
             observer: Arc::clone(&observer),
         };
-        let combiner = Combiner::new(redlock.clone(), issuing, CombinerConfig::default());
+        let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
         let (known, holders) = (RwLock::default(), Holders::new(ledger.clone()));
         let readers = Semaphore::new(READERS);
         Self { ledger, redlock, domain, combiner, observer, known, holders, readers }
@@ -146,7 +147,7 @@ impl Coupons {
         coupon.ok_or_else(|| CouponError::Unknown(id.to_owned()))
     }
 
-    /// Issues a coupon to a buyer, or the one that the buyer has had.
+    /// Issues a coupon to a buyer. A buyer who has it already gets the same issue again.
     ///
     /// # Errors
     /// See [`CouponError`].
@@ -164,7 +165,7 @@ impl Coupons {
         let coupon = self.known(id).await?;
         let closed = window(&coupon, Timestamp::now()).err();
         let found = if self.is_exhausted(id) {
-            self.holders.of_exhausted(&coupon, &buyer).await?.ok_or(CouponError::Exhausted)
+            self.holders.holder_of_exhausted(&coupon, &buyer).await?.ok_or(CouponError::Exhausted)
         } else if let Some(refusal) = closed {
             self.holders.look_up(id, &buyer).await?.ok_or(refusal)
         } else {
@@ -192,7 +193,7 @@ impl Coupons {
         Ok(coupon)
     }
 
-    /// As far as this replica has heard.
+    /// Whether the newest notice at this replica says that none is left.
     fn is_exhausted(&self, id: &str) -> bool {
         let published = self.redlock.published(&self.domain.resource(id));
         published.borrow().value.as_deref() == Some("0")
@@ -208,9 +209,9 @@ fn window(coupon: &Coupon, now: Timestamp) -> Result<(), CouponError> {
     }
 }
 
-type Waiting = Entry<String, Result<IssueReceipt, CouponError>>;
+type QueuedBuyer = Entry<String, Result<IssueReceipt, CouponError>>;
 
-/// What the holder of a coupon's lock does.
+/// Issues to a batch of buyers under the coupon's lock.
 #[derive(Debug)]
 struct CouponBatch {
     ledger: Ledger,
@@ -228,7 +229,12 @@ impl Batch for CouponBatch {
         self.domain.policy(key(resource))
     }
 
-    async fn execute(&self, resource: &str, lease: Lease, entries: Vec<Waiting>) -> Vec<Waiting> {
+    async fn execute(
+        &self,
+        resource: &str,
+        lease: Lease,
+        entries: Vec<QueuedBuyer>,
+    ) -> Vec<QueuedBuyer> {
         match self.issue(resource, &lease, &entries).await {
             Ok(Issuance { outcomes, remaining }) => {
                 lease.release_in_background(&[(resource, remaining.to_string())]);
@@ -264,7 +270,7 @@ impl CouponBatch {
         &self,
         resource: &str,
         lease: &Lease,
-        entries: &[Waiting],
+        entries: &[QueuedBuyer],
     ) -> Result<Issuance, Failure> {
         let unavailable = || Failure::Refused(PurchaseError::DatabaseUnavailable.into());
         let buyers: Vec<&str> = entries.iter().map(|entry| entry.item.as_str()).collect();
@@ -287,7 +293,7 @@ impl CouponBatch {
     }
 }
 
-/// The coupon of a lock.
+/// The id of a lock's coupon.
 fn key(resource: &str) -> &str {
     resource.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(':')).unwrap_or(resource)
 }

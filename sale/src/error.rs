@@ -1,5 +1,5 @@
-//! Why a purchase was not made. Only a loss of the quorum has the code `quorum_unavailable`: that is what
-//! the alert of its name is for.
+//! Errors of a purchase. Only the loss of the quorum has the code `quorum_unavailable`, because the
+//! alert of that name counts this code.
 
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use ledger::LedgerError;
 use redlock::{AcquireError, SubmitError};
 use tracing::error;
 
-/// Why a purchase was not made. Nothing was taken, except that after `DatabaseUnavailable` and
-/// `Interrupted` it is not known: the same idempotency key tells.
+/// Why a purchase was not made. No units were taken, except that after `DatabaseUnavailable` and
+/// `Interrupted` the purchase may have been made: a repetition with the same idempotency key returns
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PurchaseError {
     /// The sale has not begun.
@@ -21,32 +22,33 @@ pub enum PurchaseError {
     /// There is no such product.
     #[error("there is no product {0:?}")]
     UnknownProduct(String),
-    /// Fewer units are left than were asked for.
+    /// Fewer units are left than requested.
     #[error("sold out")]
     SoldOut,
     /// The buyer would have more than the product allows.
     #[error("limit per buyer reached")]
     LimitReached,
-    /// The idempotency key came before with another product or quantity.
+    /// The idempotency key belongs to another product or quantity.
     #[error("the idempotency key was used for another purchase")]
     KeyReused,
-    /// The lock was not to be had in time.
+    /// The lock was not free in time.
     #[error("the lock was held by others for the whole wait")]
     LockTimeout,
     /// Too few Redis nodes answer.
     #[error("too few lock nodes answer")]
     QuorumUnavailable,
-    /// Too many are waiting.
+    /// The queue is full, or the expected wait is longer than the wait timeout.
     #[error("too many purchases are waiting")]
     Overloaded {
-        /// When it is worth trying again.
+        /// When another attempt may succeed.
         retry_after: Duration,
     },
-    /// The database failed or is away.
+    /// The database failed or is unavailable.
     #[error("the database does not answer")]
     DatabaseUnavailable,
-    /// Redis, which decides, is away, takes no writes, or is being filled from the database.
-    #[error("the stock is not there at the moment")]
+    /// The Redis node that decides is unavailable, refuses writes, or its stock is being rebuilt from
+    /// the database.
+    #[error("the stock is unavailable at the moment")]
     StockUnavailable,
     /// Redis decides in this sale, one product at a time.
     #[error(
@@ -56,7 +58,7 @@ pub enum PurchaseError {
     /// The batch ended without an answer.
     #[error("the purchase was interrupted")]
     Interrupted,
-    /// The lock was asked for what can never be had, or not at all: a defect, or a wrong setting.
+    /// A defect, or a setting with which the lock can never be acquired.
     #[error("an internal error, which has been logged")]
     Internal,
 }
@@ -90,7 +92,7 @@ impl From<SubmitError> for PurchaseError {
                 Self::Overloaded { retry_after: expected_wait }
             }
             SubmitError::Lock(error) => error.into(),
-            // Logged where it happened.
+            // The combiner logged it.
             SubmitError::NoPolicy => Self::Internal,
             SubmitError::Abandoned => Self::Interrupted,
         }
@@ -111,7 +113,7 @@ impl From<AcquireError> for PurchaseError {
             | AcquireError::BadConfig { .. }
             | AcquireError::BadNode { .. }
             | AcquireError::NoNodes => {
-                error!(%error, "the lock can never be acquired so");
+                error!(%error, "the lock can never be acquired with these settings");
                 Self::Internal
             }
         }
@@ -123,7 +125,7 @@ impl From<LedgerError> for PurchaseError {
         match error {
             LedgerError::UnknownProduct(id) => Self::UnknownProduct(id),
             error => {
-                error!(%error, "ledger failed");
+                error!(%error, "the ledger failed");
                 Self::DatabaseUnavailable
             }
         }
@@ -137,10 +139,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_loss_of_the_quorum_is_told_as_one() {
+    fn only_a_loss_of_the_quorum_is_reported_as_one() {
         let wait = Duration::from_secs(1);
         let quorum = AcquireError::QuorumUnavailable { reachable: 2, nodes: 5, quorum: 3 };
-        let told = [
+        let cases = [
             (quorum, PurchaseError::QuorumUnavailable),
             (AcquireError::Timeout { waited: wait }, PurchaseError::LockTimeout),
             (
@@ -160,7 +162,7 @@ mod tests {
             (AcquireError::BadNode { index: 0, reason: String::new() }, PurchaseError::Internal),
             (AcquireError::NoNodes, PurchaseError::Internal),
         ];
-        for (error, expected) in told {
+        for (error, expected) in cases {
             assert_eq!(PurchaseError::from(SubmitError::Lock(error.clone())), expected, "{error}");
         }
         assert_eq!(PurchaseError::from(SubmitError::NoPolicy), PurchaseError::Internal);

@@ -1,9 +1,9 @@
-//! Which purchases of a sold-out product were made: after a sale thousands ask again each second, each
-//! with a key that must be looked for first.
+//! Finds earlier purchases of a sold-out product by their idempotency keys. After a sale, thousands of
+//! buyers repeat their requests each second, and each key must be checked before the refusal.
 //!
-//! The keys of a product with few orders are kept in memory, so the others are refused without a look
-//! into the database. Those of a product with more orders are looked up by the database's index, many
-//! at once. So memory is bounded however many orders there are.
+//! The keys of a product with few orders are kept in memory, so most requests are refused without the
+//! database. Keys of a product with more orders are looked up by the database's index, many in one
+//! query. So memory is bounded, whatever the number of orders.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -14,37 +14,37 @@ use ledger::{Ledger, LedgerError, Order, Purchase};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::batch_loader::{BatchLoader, Load};
+use crate::batch_loader::{BatchLoader, RowQuery};
 use crate::error::PurchaseError;
 
 /// The keys of a product with more orders are not kept in memory.
-const PRODUCT_AT_MOST: usize = 100_000;
-/// Nor are more keys than these of all products together: some 16 bytes each.
-const ALL_AT_MOST: usize = 1_000_000;
-/// The database is read for one product at most so often, however often its stock changes, and less
-/// often if reading takes long.
+const MAX_KEPT_PER_PRODUCT: usize = 100_000;
+/// Keys that are kept of all products together, some 16 bytes each.
+const MAX_KEPT: usize = 1_000_000;
+/// The shortest pause between two reads of a product's keys.
 const READ_EVERY: Duration = Duration::from_secs(1);
-const READ_SHARE: u32 = 20;
-/// How long it is left at that a product has too many orders.
-const TOO_MANY_FOR: Duration = Duration::from_mins(1);
+/// The pause after a slow read, as a multiple of its duration.
+const READ_PAUSE_FACTOR: u32 = 20;
+/// How long a product that had too many orders is not read again.
+const RECHECK_TOO_MANY: Duration = Duration::from_mins(1);
 
-/// See the module.
+/// Idempotency keys by product, see the module.
 #[derive(Debug)]
 pub(crate) struct KnownKeys {
     ledger: Ledger,
     hasher: RandomState,
-    products: RwLock<HashMap<String, Keys>>,
-    /// One product after the other.
+    products: RwLock<HashMap<String, ProductKeys>>,
+    /// Lets one read run at a time.
     reading: Semaphore,
     orders: BatchLoader<OrdersByKey>,
 }
 
 /// The keys of one product's orders.
 #[derive(Debug)]
-struct Keys {
-    /// Not again before.
+struct ProductKeys {
+    /// The earliest time of the next read.
     read_again: Instant,
-    /// All orders under this token and those below are in the set.
+    /// The set has all orders with this fencing token or a lower one.
     token: u64,
     reading: bool,
     /// Hashes of buyer and key; `None`: not read yet, or too many.
@@ -54,7 +54,7 @@ struct Keys {
 #[derive(Debug)]
 struct OrdersByKey(Ledger);
 
-impl Load for OrdersByKey {
+impl RowQuery for OrdersByKey {
     /// Buyer and key.
     type Key = (String, String);
     type Value = Order;
@@ -78,7 +78,7 @@ impl KnownKeys {
         Self { ledger, hasher, products, reading, orders }
     }
 
-    /// The order that this key of this buyer led to, by the database.
+    /// The order of this buyer's key in the database.
     pub(crate) async fn order(
         &self,
         buyer: &str,
@@ -87,8 +87,8 @@ impl KnownKeys {
         self.orders.get((buyer.to_owned(), key.to_owned())).await
     }
 
-    /// Whether it is certain that this purchase was not made before, by what is known of the stock:
-    /// the last token that changed it. If it is not, reads what is missing, for the next who ask.
+    /// Whether the purchase was certainly not made before, given the fencing token of the product's
+    /// last change. If that is unknown, starts a read of the keys for later callers.
     pub(crate) fn rule_out(
         self: &Arc<Self>,
         product_id: &str,
@@ -120,8 +120,8 @@ impl KnownKeys {
         if products.get(product_id).is_some_and(|keys| keys.reading || now < keys.read_again) {
             return;
         }
-        // What was known is of no use any more.
-        let keys = Keys { read_again: now, token, reading: true, hashes: None };
+        // The known keys are outdated.
+        let keys = ProductKeys { read_again: now, token, reading: true, hashes: None };
         products.insert(product_id.to_owned(), keys);
         let (this, product_id) = (Arc::clone(self), product_id.to_owned());
         tokio::spawn(async move {
@@ -129,22 +129,22 @@ impl KnownKeys {
             let begun = Instant::now();
             let hashes = this.hashes(&product_id).await;
             let pause = match &hashes {
-                Ok(None) => TOO_MANY_FOR,
-                _ => READ_EVERY.max(begun.elapsed() * READ_SHARE),
+                Ok(None) => RECHECK_TOO_MANY,
+                _ => READ_EVERY.max(begun.elapsed() * READ_PAUSE_FACTOR),
             };
             let hashes = hashes.unwrap_or_else(|error| {
                 warn!(product_id, %error, "cannot read the orders' keys");
                 None
             });
             let mut products = this.products.write().unwrap_or_else(PoisonError::into_inner);
-            let keys = Keys { read_again: begun + pause, token, reading: false, hashes };
+            let keys = ProductKeys { read_again: begun + pause, token, reading: false, hashes };
             products.insert(product_id, keys);
         });
     }
 
-    /// The hashes of a product's keys, unless there are too many to keep.
+    /// The hashes of a product's keys; `None`: too many to keep.
     async fn hashes(&self, product_id: &str) -> Result<Option<HashSet<u64>>, LedgerError> {
-        let at_most = PRODUCT_AT_MOST.min(ALL_AT_MOST.saturating_sub(self.kept()));
+        let at_most = MAX_KEPT_PER_PRODUCT.min(MAX_KEPT.saturating_sub(self.kept_count()));
         let mut hashes = HashSet::new();
         let all = self
             .ledger
@@ -155,8 +155,8 @@ impl KnownKeys {
         Ok(all.then_some(hashes))
     }
 
-    /// Hashes in memory.
-    fn kept(&self) -> usize {
+    /// How many hashes are in memory.
+    fn kept_count(&self) -> usize {
         let products = self.products.read().unwrap_or_else(PoisonError::into_inner);
         products.values().filter_map(|keys| keys.hashes.as_ref()).map(HashSet::len).sum()
     }
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use ledger::ProductDeclaration;
 
-    /// Asks, and waits until what was missing was read.
+    /// Asks for a key, and waits until the keys were read.
     async fn read(keys: &Arc<KnownKeys>, product_id: &str, purchase: &Purchase) {
         assert!(!keys.rule_out(product_id, 1, purchase), "nothing is known yet");
         let reading = || {
@@ -187,7 +187,7 @@ mod tests {
         let url = format!("sqlite://{}", folder.path().join("sale.db").display());
         let ledger = Ledger::connect_lazy(&url, 2).unwrap();
         ledger.migrate().await.unwrap();
-        for (product_id, orders) in [("few", 1_000), ("many", PRODUCT_AT_MOST + 1)] {
+        for (product_id, orders) in [("few", 1_000), ("many", MAX_KEPT_PER_PRODUCT + 1)] {
             let product = serde_json::json!({"id": product_id, "name": "Console", "stock": 1});
             let product: ProductDeclaration = serde_json::from_value(product).unwrap();
             ledger.declare(&product, 1).await.unwrap();
@@ -215,7 +215,7 @@ mod tests {
 
         read(&keys, "many", &purchase("many", "another")).await;
         assert!(!keys.rule_out("many", 1, &purchase("many", "another")), "not known");
-        assert_eq!(keys.kept(), 1_000);
+        assert_eq!(keys.kept_count(), 1_000);
         assert_eq!(keys.order("many", "another").await, Ok(None));
     }
 }

@@ -1,9 +1,9 @@
-//! The engine of a flash sale: who gets what.
+//! The engine of a flash sale: it decides who gets which units.
 //!
-//! A purchase is submitted to [`Sale`] and its result awaited. The sale checks its window and what it
-//! knows of the stock, then decides in a batch: under the lock and in the ledger (`locked`), or in one
-//! Redis script that the ledger follows (`atomic`). It reports what it does to an [`Observer`], and
-//! knows no HTTP, no Prometheus and no environment.
+//! A caller submits a purchase to [`Sale`] and awaits the result. The sale checks its window and the
+//! stock it knows of, then decides in a batch: under the lock and in the ledger (`locked`), or in one
+//! Redis script that the ledger follows (`atomic`). It reports to an [`Observer`], and knows no HTTP,
+//! no Prometheus and no environment.
 
 mod atomic;
 mod batch_loader;

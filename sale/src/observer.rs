@@ -1,21 +1,21 @@
-//! What a sale reports of itself, so that it can be counted.
+//! Reports of a sale, for metrics.
 
 use std::fmt;
 
 use crate::error::PurchaseError;
 use crate::purchase::Receipt;
 
-/// What is done on a timer.
+/// A task that runs on a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
-    /// Every value on every node is compared, and repaired.
+    /// Compares every value on every node, and repairs differences.
     Compare,
-    /// Products that a node lacks are loaded.
+    /// Loads products that a node lacks.
     Load,
 }
 
 impl Job {
-    /// As it stands in metrics.
+    /// The label in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -28,21 +28,21 @@ impl Job {
 /// How a stock value on a Redis node differs from the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// The node has none.
+    /// The node has no value.
     Missing,
-    /// It was written before the database's last change, and stayed.
+    /// The value is older than the database's last change.
     Behind,
-    /// It is said to be the database's last, and is another.
+    /// The value has the version of the database's last change, but another number.
     Different,
-    /// It is said to be later than anything the database knows.
+    /// The value has a later version than any change of the database.
     Ahead,
 }
 
 impl Drift {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Missing, Self::Behind, Self::Different, Self::Ahead];
 
-    /// As it stands in metrics.
+    /// The label in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -54,36 +54,38 @@ impl Drift {
     }
 }
 
-/// Receives reports from many tasks at once. Each method returns at once: buyers wait for it.
+/// Receives reports from many tasks at once. Each method must return at once, because buyers wait for
+/// it.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// A buyer gets this answer.
     fn purchase(&self, _result: Result<&Receipt, &PurchaseError>) {}
 
-    /// An order of several products was placed, changed or refused; a state or a code of
+    /// An order of several products was placed, changed or refused: its state, or a code of
     /// [`OrderError`](crate::OrderError).
     fn order(&self, _outcome: &'static str) {}
 
-    /// A request for a coupon ended; a code of [`CouponError`](crate::CouponError) or what was done.
+    /// A request for a coupon ended: `issued`, `replayed`, or a code of
+    /// [`CouponError`](crate::CouponError).
     fn coupon(&self, _outcome: &'static str) {}
 
-    /// So many purchases are decided together.
+    /// A batch of this size is being decided.
     fn batch(&self, _size: usize) {}
 
-    /// A lease ended before what was done under it.
+    /// A lease ended before the work under it.
     fn lease_lost(&self) {}
 
     /// A job ended.
     fn ran(&self, _job: Job) {}
 
-    /// A value on a Redis node did not agree with the database.
+    /// A value on a Redis node differed from the database.
     fn drifted(&self, _kind: Drift) {}
 
-    /// The stock of a product was written to Redis again, or could not be.
+    /// A product's stock was written to Redis again, or the attempt failed.
     fn repaired(&self, _done: bool) {}
 
-    /// So many orders that Redis decided wait to be recorded in the database.
+    /// The number of orders that Redis decided and the database does not have yet.
     fn unrecorded(&self, _orders: i64) {}
 
-    /// Orders that Redis decided were recorded, and others could not be.
+    /// Orders from Redis were recorded in the database, and others were refused by it.
     fn recorded(&self, _new: usize, _refused: usize) {}
 }

@@ -1,4 +1,4 @@
-//! What a caller asks of orders: place one, change it, look at it.
+//! Orders on behalf of a caller: placing, changing, reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::error::PurchaseError;
 use crate::sale::{Engine, Sale};
 
-/// Who asks for an order.
+/// The caller of an order's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller<'a> {
     /// The caller's own name.
@@ -25,34 +25,34 @@ pub struct Caller<'a> {
 /// An order that was placed or changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderReceipt {
-    /// Committed.
+    /// The committed order.
     pub order: PlacedOrder,
-    /// It was so before; nothing changed this time.
+    /// True: the order was like this before, and nothing changed.
     pub replayed: bool,
 }
 
-/// Why an order was not placed or changed. Nothing was, except as [`PurchaseError`] says.
+/// Why an order was not placed or changed. Nothing was changed, except as [`PurchaseError`] says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// As for a purchase.
     #[error(transparent)]
     Purchase(#[from] PurchaseError),
-    /// One of its products is why.
+    /// One of the products was refused.
     #[error("product {product_id}: {reason}")]
     Product {
-        /// The first one.
+        /// The first refused product.
         product_id: String,
-        /// What is wrong with it.
+        /// Why it was refused.
         reason: PurchaseError,
     },
     /// The caller has no such order.
     #[error("you have no order with this id")]
     Unknown,
-    /// Redis sold it, or may have, and the database does not have it yet.
+    /// Redis sold it, or may have sold it, and the database does not have it yet.
     #[error("the order is not recorded yet: try again")]
     NotRecordedYet,
-    /// The change does not start from the order's state.
-    #[error("the order is {}, which is not changed any more", .0.name())]
+    /// The order's state does not allow the change.
+    #[error("the order is already {} and can no longer be changed", .0.name())]
     State(OrderState),
 }
 
@@ -80,17 +80,16 @@ impl From<LedgerError> for OrderError {
 }
 
 impl Sale {
-    /// Places an order in the line of its first product, in the sale's own order of service or in
-    /// another.
+    /// Places an order in the queue of its first product. `None`: served in the sale's own discipline.
     ///
     /// # Errors
     /// See [`OrderError`].
     pub async fn place(
         &self,
         order: NewOrder,
-        service: Option<QueueDiscipline>,
+        discipline: Option<QueueDiscipline>,
     ) -> Result<OrderReceipt, OrderError> {
-        let result = self.try_place(order, service).await;
+        let result = self.try_place(order, discipline).await;
         self.observer.order(match &result {
             Ok(OrderReceipt { replayed: false, .. }) => "placed",
             Ok(OrderReceipt { replayed: true, .. }) => "replayed",
@@ -102,31 +101,31 @@ impl Sale {
     async fn try_place(
         &self,
         order: NewOrder,
-        service: Option<QueueDiscipline>,
+        discipline: Option<QueueDiscipline>,
     ) -> Result<OrderReceipt, OrderError> {
         if !self.is_decided_by_the_database() {
             return Err(PurchaseError::NotWithAtomic.into());
         }
         let catalog = self.catalog.loaded()?;
-        let mut short = None;
+        let mut sold_out = None;
         for OrderLine { product_id, quantity } in &order.lines {
             let Some(remaining) = catalog.remaining(product_id) else {
                 return Err(PurchaseError::UnknownProduct(product_id.clone()).into());
             };
-            if *quantity > remaining && short.is_none() {
-                short = Some(OrderError::sold_out(product_id.clone()));
+            if *quantity > remaining && sold_out.is_none() {
+                sold_out = Some(OrderError::sold_out(product_id.clone()));
             }
         }
         let closed = self.window.check(Timestamp::now()).err().map(OrderError::from);
-        if let Some(refusal) = closed.or(short) {
+        if let Some(refusal) = closed.or(sold_out) {
             return self.placed_or(refusal, &order).await;
         }
         let products = products(&order.lines);
-        let service = service.unwrap_or_else(|| self.service());
-        settled(self.orders.settle(service, Task::Place(order), products).await?)
+        let discipline = discipline.unwrap_or_else(|| self.discipline());
+        receipt(self.order_queues.settle(discipline, Task::Place(order), products).await?)
     }
 
-    /// The answer a known idempotency key had, else the refusal.
+    /// The earlier order of a known idempotency key, otherwise the refusal.
     async fn placed_or(
         &self,
         refusal: OrderError,
@@ -134,13 +133,13 @@ impl Sale {
     ) -> Result<OrderReceipt, OrderError> {
         let Some(key) = &order.idempotency_key else { return Err(refusal) };
         match self.ledger.placed_by_key(&order.buyer, key).await? {
-            Some(placed) => settled(Settled::of_existing(placed, &order.lines)),
+            Some(placed) => receipt(Settled::of_existing(placed, &order.lines)),
             None => Err(refusal),
         }
     }
 
-    /// Changes an order of the caller, or any if that is an administrator. What was so before is
-    /// so again; what was changed otherwise is refused.
+    /// Changes an order of the caller; an administrator may change any order. Repeating a change has
+    /// no effect; a different change of a final state is refused.
     ///
     /// # Errors
     /// See [`OrderError`].
@@ -167,31 +166,32 @@ impl Sale {
     ) -> Result<OrderReceipt, OrderError> {
         let order = self.order(id, caller).await?;
         if change.standing(&order) != Standing::Open {
-            return settled(Settled::of_unchanged(Some(order), &change));
+            return receipt(Settled::of_unchanged(Some(order), &change));
         }
         if let Change::Pay { reference } = &change {
-            return settled(self.ledger.pay(id, reference.as_deref()).await?);
+            return receipt(self.ledger.pay(id, reference.as_deref()).await?);
         }
         let mut stocks = BTreeMap::new();
         if let Engine::Atomic(atomic) = &self.engine {
             for OrderLine { product_id, .. } in &order.lines {
-                let stock = atomic.before_giving_back(product_id, &order.buyer).await;
+                let stock = atomic.prepare_give_back(product_id, &order.buyer).await;
                 stocks.insert(product_id, stock);
             }
         }
         let task = Task::GiveBack { id, change };
-        let receipt =
-            settled(self.orders.settle(self.service(), task, products(&order.lines)).await?)?;
+        let receipt = receipt(
+            self.order_queues.settle(self.discipline(), task, products(&order.lines)).await?,
+        )?;
         if let (Engine::Atomic(atomic), false) = (&self.engine, receipt.replayed) {
             for OrderLine { product_id, quantity } in &order.lines {
                 let stock = stocks.get(product_id).copied().flatten();
-                atomic.given_back(product_id, (&order.buyer, *quantity), stock).await;
+                atomic.give_back(product_id, (&order.buyer, *quantity), stock).await;
             }
         }
         Ok(receipt)
     }
 
-    /// An order of the caller, or any if that is an administrator.
+    /// An order of the caller; an administrator sees any order.
     ///
     /// # Errors
     /// [`OrderError::Unknown`], [`OrderError::NotRecordedYet`], or when the database fails.
@@ -206,7 +206,7 @@ impl Sale {
         Ok(order)
     }
 
-    /// An order that the database does not have: where Redis decides, it may be about to.
+    /// An order that the database does not have. With `Atomic` it may be recorded in a moment.
     async fn recorded_soon(&self, id: Uuid) -> Result<PlacedOrder, OrderError> {
         let Engine::Atomic(atomic) = &self.engine else { return Err(OrderError::Unknown) };
         let all_recorded = atomic.await_recorded(Some(id)).await;
@@ -214,8 +214,8 @@ impl Sale {
         self.ledger.placed(id).await?.ok_or(missing)
     }
 
-    /// A buyer's orders, newest first, at most `limit`, from the one that comes `after` another. False:
-    /// orders that were made just now may be missing.
+    /// At most `limit` orders of a buyer, newest first, beginning behind the order `after`. False: the
+    /// newest orders may be missing.
     ///
     /// # Errors
     /// When the database fails.
@@ -232,8 +232,8 @@ impl Sale {
         Ok((self.ledger.placed_by(buyer, after, limit).await?, complete))
     }
 
-    /// Who comes first in this sale.
-    fn service(&self) -> QueueDiscipline {
+    /// The sale's own discipline.
+    fn discipline(&self) -> QueueDiscipline {
         self.catalog.discipline()
     }
 }
@@ -242,7 +242,7 @@ fn products(lines: &[OrderLine]) -> BTreeSet<String> {
     lines.iter().map(|line| line.product_id.clone()).collect()
 }
 
-fn settled(outcome: Settled) -> Result<OrderReceipt, OrderError> {
+fn receipt(outcome: Settled) -> Result<OrderReceipt, OrderError> {
     match outcome {
         Settled::Done(order) => Ok(OrderReceipt { order, replayed: false }),
         Settled::DoneBefore(order) => Ok(OrderReceipt { order, replayed: true }),

@@ -1,4 +1,4 @@
-//! A purchase that was made.
+//! The result of a purchase.
 
 use ledger::{Order, Outcome};
 
@@ -7,9 +7,9 @@ use crate::error::PurchaseError;
 /// A purchase that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// Committed.
+    /// The committed order.
     pub order: Order,
-    /// The same purchase had been made before; nothing was taken this time.
+    /// True: the same purchase was made before, and no units were taken this time.
     pub replayed: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The names that the sale has in Redis.
+//! Names of the sale in Redis.
 
-/// The lock's resource, and the Redis key of the stock, of a product: `stock:<product>`.
+/// The lock's resource of a product, which is also the Redis key of its stock: `stock:<product>`.
 #[must_use]
 pub fn stock_resource(product_id: &str) -> String {
     format!("stock:{product_id}")

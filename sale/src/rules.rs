@@ -1,5 +1,5 @@
-//! What a product may be, whoever declares it. The operator's schema has the same rules, and
-//! `bounds.yaml` the cases by which both are tested.
+//! Rules for a product, for every way to declare one. The operator's schema has the same rules;
+//! `bounds.yaml` has the cases by which both are tested.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const MAX_UNITS: i64 = 1_000_000_000;
 pub struct LeaseBounds {
     /// `LOCK_NODE_TIMEOUT_SECONDS`: a lease must be more than twice as long.
     pub node_timeout: Duration,
-    /// `LOCK_LONGEST_LEASE_SECONDS`.
+    /// `LOCK_LONGEST_LEASE_SECONDS`: the upper bound.
     pub longest: Duration,
 }
 
@@ -27,7 +27,7 @@ impl From<&redlock::Config> for LeaseBounds {
 
 impl LeaseBounds {
     fn contain(self, lease: Duration) -> bool {
-        // Replicas would hold the lock for a shorter time than was declared.
+        // With a longer lease, replicas would hold the lock for a shorter time than declared.
         lease > self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE && lease <= self.longest
     }
 }
@@ -38,30 +38,30 @@ impl LeaseBounds {
 pub struct RuleError {
     /// The field.
     pub field: &'static str,
-    /// What it must be.
+    /// The rule for its value.
     pub rule: &'static str,
 }
 
-/// Checks a product that is to be made.
+/// Checks a new product.
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first broken rule.
 pub fn check_product(product: &ProductDeclaration, leases: LeaseBounds) -> Result<(), RuleError> {
     check_id(&product.id)?;
     check_units("stock", product.stock, 0)?;
     check_terms(&product.terms(), leases)
 }
 
-/// Checks what a product has beside its stock.
+/// Checks the terms of a product, everything but its stock.
 ///
 /// # Errors
-/// The first rule that is broken.
+/// The first broken rule.
 pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), RuleError> {
     check_name(&terms.name)?;
     if let Some(limit) = terms.max_per_buyer {
         check_units("max_per_buyer", limit, 1)?;
     }
-    // A negative one is as wrong as 0.
+    // Negative numbers fail like 0.
     let millis = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     let wait_timeout = terms.wait_timeout_ms.map(millis);
     if wait_timeout.is_some_and(|wait| !bounds::WAIT_TIMEOUT.contains(&wait)) {
@@ -75,7 +75,7 @@ pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), Rule
     Ok(())
 }
 
-/// A name stands on one line of pages and logs.
+/// A name must fit on one line of pages and logs.
 fn check_name(name: &str) -> Result<(), RuleError> {
     let length = name.chars().count();
     let blank = name.chars().all(char::is_whitespace);

@@ -1,8 +1,5 @@
-//! The sale: who gets what.
-//!
-//! A purchase is submitted and its result awaited; how it gets there is this module's business:
-//! the window, what is known of the stock, then the batch under the lock and the ledger. It knows
-//! no HTTP.
+//! The sale: checks the window and the known stock of a purchase, passes it to the engine of the
+//! strategy, and returns the result.
 
 use std::sync::Arc;
 
@@ -17,14 +14,14 @@ use crate::change::{ChangeError, change_product};
 use crate::config::{SaleConfig, SaleWindow, Strategy};
 use crate::error::PurchaseError;
 use crate::known_keys::KnownKeys;
-use crate::locked::order_batch::Orders;
+use crate::locked::order_batch::OrderQueues;
 use crate::locked::purchase_batch::PurchaseBatch;
 use crate::locked::stock_reconciler::StockReconciler;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
 use crate::resource::stock_resource;
 
-/// Sells.
+/// A running sale.
 #[derive(Debug)]
 pub struct Sale {
     pub(crate) window: SaleWindow,
@@ -33,11 +30,11 @@ pub struct Sale {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) known_keys: Arc<KnownKeys>,
     pub(crate) engine: Engine,
-    pub(crate) orders: Orders,
+    pub(crate) order_queues: OrderQueues,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
-/// What decides, and what keeps the two stores in agreement meanwhile.
+/// The engine that decides purchases and keeps the two stores in agreement.
 #[derive(Debug)]
 pub(crate) enum Engine {
     Locked(Combiner<PurchaseBatch>, Box<StockReconciler>),
@@ -45,10 +42,10 @@ pub(crate) enum Engine {
 }
 
 impl Sale {
-    /// Opens the sale of what the ledger lists. Products appear with [`Catalog::refresh`].
+    /// Starts a sale of the ledger's products, which appear with [`Catalog::refresh`].
     ///
     /// # Errors
-    /// When the address of the node that decides cannot be used.
+    /// When the address of the deciding Redis node is invalid.
     pub fn new(
         ledger: Ledger,
         redlock: Redlock,
@@ -58,25 +55,25 @@ impl Sale {
         let SaleConfig { name: _, lock, window, strategy, stores } = config;
         let window = *window;
         let catalog = Arc::new(Catalog::new(ledger.clone(), redlock.clone(), config));
-        let orders = Orders::new(&ledger, &redlock, &catalog, &observer);
+        let order_queues = OrderQueues::new(&ledger, &redlock, &catalog, &observer);
         let (of_ledger, of_catalog) = (ledger.clone(), Arc::clone(&catalog));
         let engine = match strategy {
             Strategy::Locked => {
-                let stores = StockReconciler::new(
+                let reconciler = StockReconciler::new(
                     ledger.clone(),
                     redlock.clone(),
                     lock.policy,
                     *stores,
                     Arc::clone(&observer),
                 );
-                let selling = PurchaseBatch {
+                let batch = PurchaseBatch {
                     ledger: of_ledger,
                     redlock: redlock.clone(),
                     catalog: of_catalog,
                     observer: Arc::clone(&observer),
                 };
-                let combiner = Combiner::new(redlock.clone(), selling, CombinerConfig::default());
-                Engine::Locked(combiner, Box::new(stores))
+                let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
+                Engine::Locked(combiner, Box::new(reconciler))
             }
             Strategy::Atomic => Engine::Atomic(Atomic::new(
                 of_ledger,
@@ -87,14 +84,14 @@ impl Sale {
             )?),
         };
         let known_keys = Arc::new(KnownKeys::new(ledger.clone()));
-        Ok(Self { window, ledger, redlock, catalog, known_keys, engine, orders, observer })
+        Ok(Self { window, ledger, redlock, catalog, known_keys, engine, order_queues, observer })
     }
 
-    /// Keeps the two stores in agreement, until it is dropped.
+    /// Keeps the two stores in agreement, until the future is dropped.
     pub async fn keep(&self) {
         match &self.engine {
-            Engine::Locked(_, stores) => Box::pin(stores.keep()).await,
-            Engine::Atomic(atomic) => Box::pin(atomic.keep()).await,
+            Engine::Locked(_, reconciler) => Box::pin(reconciler.run()).await,
+            Engine::Atomic(atomic) => Box::pin(atomic.run()).await,
         }
     }
 
@@ -109,7 +106,7 @@ impl Sale {
         &self.catalog
     }
 
-    /// When it is open.
+    /// When the sale is open.
     #[must_use]
     pub fn window(&self) -> SaleWindow {
         self.window
@@ -121,8 +118,9 @@ impl Sale {
         self.redlock.connected()
     }
 
-    /// Changes a product in both stores, for an administrator. This replica knows of it at once;
-    /// the others of its stock at once, of the rest with their next look at the ledger.
+    /// Changes a product in both stores, for an administrator. This replica applies the change at
+    /// once. Other replicas get the new stock at once, and the other fields with their next refresh of
+    /// the catalog.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -140,7 +138,7 @@ impl Sale {
         Ok(product)
     }
 
-    /// Buys, or says why not.
+    /// Makes a purchase.
     ///
     /// # Errors
     /// See [`PurchaseError`].
@@ -166,7 +164,7 @@ impl Sale {
             return self.replay_or(refusal, product_id, &purchase).await;
         }
         if purchase.quantity > stock.remaining {
-            // Where Redis decides, it knows the keys as well, and before the database does.
+            // With `Atomic`, Redis has the keys, and has them earlier than the database.
             if self.is_decided_by_the_database()
                 && self.known_keys.rule_out(product_id, stock.token, &purchase)
             {
@@ -182,7 +180,7 @@ impl Sale {
         }
     }
 
-    /// The answer a known idempotency key had, else the refusal.
+    /// The earlier order of a known idempotency key, otherwise the refusal.
     async fn replay_or(
         &self,
         refusal: PurchaseError,
@@ -198,7 +196,7 @@ impl Sale {
         };
         let order = match decided {
             Some(order) => order,
-            // Boxed: every purchase that waits would have room for it.
+            // Boxed: the future of each waiting purchase stays small.
             None => Box::pin(self.known_keys.order(&purchase.buyer, key)).await?,
         };
         match order {

@@ -1,4 +1,4 @@
-//! When the sale is open.
+//! The opening hours of a sale.
 
 use jiff::Timestamp;
 
@@ -6,7 +6,7 @@ use crate::config::SaleWindow;
 use crate::error::PurchaseError;
 
 impl SaleWindow {
-    /// Whether purchases are taken at this time.
+    /// Whether the sale is open at this time.
     ///
     /// # Errors
     /// [`PurchaseError::NotStarted`] or [`PurchaseError::Ended`].

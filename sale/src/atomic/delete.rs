@@ -1,14 +1,13 @@
-//! Deletes a product for good: the ledger must have all its orders by then.
+//! Deletes a product for good. The ledger must have all its orders first.
 //!
-//! As for a stock that is made anew ([`super::load`]), under the same lock: nobody sells any more,
-//! then what the stream still holds is recorded. If the ledger then does not delete the product, the
-//! keeper finds no stock and makes it anew.
+//! Under the same lock as a rebuild ([`super::rebuild`]): selling ends, then the rest of the stream is
+//! recorded. If the ledger then refuses the deletion, the reconciler finds no stock and rebuilds it.
 
 use ledger::{Product, ProductChange};
 
 use super::engine::AtomicEngine;
 use super::error::ReconcileError;
-use super::keys::{bought_key, load_resource, stock_key};
+use super::keys::{bought_key, rebuild_resource, stock_key};
 use crate::change::{ChangeError, change_product};
 use crate::resource::stock_resource;
 
@@ -18,13 +17,13 @@ impl AtomicEngine {
         change: &ProductChange,
     ) -> Result<Option<Product>, ChangeError> {
         let product_id = change.product_id();
-        let lease = self.redlock.acquire(&load_resource(product_id), self.policy).await?;
+        let lease = self.redlock.acquire(&rebuild_resource(product_id), self.policy).await?;
         lease.keep_extended();
         let deleting = Box::pin(self.delete_under(lease.token(), change));
         let deleted = lease.while_held(deleting).await.unwrap_or(Err(ChangeError::LeaseOver));
         lease.release().await;
-        // If it is still there it is to be sold from again.
-        self.look.notify_one();
+        // A product that was not deleted must be sold again.
+        self.wakeup.notify_one();
         deleted
     }
 

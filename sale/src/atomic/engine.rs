@@ -1,4 +1,4 @@
-//! What the parts of the engine share: the connection, and which stocks may be sold from.
+//! The shared state of the engine: the connection, and the stocks that may be sold from.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tracing::{info, warn};
 use super::error::ReconcileError;
 use super::link;
 use super::script::Scripts;
-use super::sold::Sold;
-use super::stream_ends::StreamEnds;
+use super::stream_ends::StreamEndsCache;
+use super::unrecorded::UnrecordedOrders;
 use crate::catalog::Catalog;
 use crate::observer::Observer;
 
-/// What the workers, the reconciler and the recorder share.
+/// Shared by the workers, the reconciler, the recorder and the filler.
 #[derive(Debug)]
 pub(crate) struct AtomicEngine {
     pub(crate) ledger: Ledger,
@@ -28,70 +28,70 @@ pub(crate) struct AtomicEngine {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) scripts: Scripts,
-    pub(crate) sold: Sold,
+    pub(crate) unrecorded: UnrecordedOrders,
     pub(crate) ready: watch::Sender<Ready>,
-    pub(crate) stream_ends: StreamEnds,
-    /// Wakes the reconciler before its time.
-    pub(crate) look: Notify,
-    /// Redis refused the last purchase, and that was told.
-    pub(crate) refuses: AtomicBool,
+    pub(crate) stream_ends: StreamEndsCache,
+    /// Wakes the reconciler before its next run is due.
+    pub(crate) wakeup: Notify,
+    /// Redis refused the last purchase, and the refusal was logged.
+    pub(crate) refusal_logged: AtomicBool,
 }
 
-/// From what this replica may sell now.
+/// The connection and the stocks that this replica may sell from now.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ready {
     pub(crate) connection: Option<MultiplexedConnection>,
-    /// Counts the connections.
+    /// The number of connections so far.
     pub(crate) generation: u64,
-    /// By product.
+    /// The incarnation of each product's stock.
     pub(crate) incarnations: HashMap<String, i64>,
 }
 
 impl AtomicEngine {
-    /// The connection and incarnation to sell a product with; `None`: not before the deadline.
+    /// Waits for the connection and the incarnation to sell a product with; `None` at the deadline.
     pub(crate) async fn ready_for(
         &self,
         product_id: &str,
         deadline: Instant,
     ) -> Option<(MultiplexedConnection, u64, i64)> {
         let mut ready = self.ready.subscribe();
-        let there = |ready: &Ready| {
+        let is_ready = |ready: &Ready| {
             ready.connection.is_some() && ready.incarnations.contains_key(product_id)
         };
-        let ready = tokio::time::timeout_at(deadline, ready.wait_for(there)).await.ok()?.ok()?;
+        let ready = tokio::time::timeout_at(deadline, ready.wait_for(is_ready)).await.ok()?.ok()?;
         let incarnation = *ready.incarnations.get(product_id)?;
         Some((ready.connection.clone()?, ready.generation, incarnation))
     }
 
-    /// Nothing is sold over this connection any more.
-    pub(crate) fn lost(&self, generation: u64, error: &redis::RedisError) {
+    /// Stops selling over this connection.
+    pub(crate) fn drop_connection(&self, generation: u64, error: &redis::RedisError) {
         let lost = self.ready.send_if_modified(|ready| {
-            let is_it = ready.generation == generation && ready.connection.is_some();
-            if is_it {
+            let is_current = ready.generation == generation && ready.connection.is_some();
+            if is_current {
                 ready.connection = None;
                 ready.incarnations.clear();
             }
-            is_it
+            is_current
         });
         if lost {
-            warn!(%error, "the Redis node that decides is lost");
-            self.look.notify_one();
+            warn!(%error, "lost the connection to the Redis node that decides");
+            self.wakeup.notify_one();
         }
     }
 
-    /// Nothing is sold from this stock until the reconciler has looked at it.
-    pub(crate) fn unfit(&self, product_id: &str, incarnation: i64) {
+    /// Stops selling from this stock until the reconciler has checked it.
+    pub(crate) fn suspend(&self, product_id: &str, incarnation: i64) {
         self.ready.send_if_modified(|ready| {
-            let is_it = ready.incarnations.get(product_id) == Some(&incarnation);
-            if is_it {
+            let is_current = ready.incarnations.get(product_id) == Some(&incarnation);
+            if is_current {
                 ready.incarnations.remove(product_id);
             }
-            is_it
+            is_current
         });
-        self.look.notify_one();
+        self.wakeup.notify_one();
     }
 
-    /// The connection there is, or a new one.
+    /// The current connection, or a new one.
     pub(crate) async fn connected(&self) -> Result<(MultiplexedConnection, u64), ReconcileError> {
         let (connection, generation) = {
             let ready = self.ready.borrow();

@@ -1,29 +1,29 @@
-//! What is written of an order in Redis: under its idempotency key, and in an entry of a stream.
+//! The encoding of orders in Redis: under their idempotency keys, and in the entries of a stream.
 //!
-//! An entry has all orders that one call sold: `version` 2, `incarnation`, and `orders`, in which
-//! NUL is between what is under the key and the key, order after order.
+//! An entry has all orders of one call in the fields `version` (2), `incarnation` and `orders`: for
+//! each order the field name and the value of its key, all separated by NUL.
 
 use ledger::{DecidedOrder, Order};
 use redis::FromRedisValue;
 use redis::streams::StreamId;
 use uuid::Uuid;
 
-/// Of entries that this replica can read.
+/// The version of entries that this replica can read.
 const VERSION: u32 = 2;
 
-/// Under what an idempotency key and its order are kept, whatever was bought. A key has no spaces.
+/// The field of an idempotency key in the hash of keys. A key has no spaces.
 pub(crate) fn key_field(buyer: &str, key: &str) -> String {
     [key, " ", buyer].concat()
 }
 
-/// What is kept there.
+/// The value of a key's field: its order.
 pub(crate) fn key_value(order_id: Uuid, product_id: &str, quantity: i64) -> String {
     let mut id = Uuid::encode_buffer();
     let id = order_id.hyphenated().encode_lower(&mut id);
     [id, " ", product_id, " ", &quantity.to_string()].concat()
 }
 
-/// The order that such a value stands for.
+/// The order in a key's value.
 pub(crate) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> {
     let mut parts = value.split(' ');
     Some(Order {
@@ -36,17 +36,17 @@ pub(crate) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> 
     })
 }
 
-/// What an entry of a stream holds; one that is broken has no orders.
+/// An entry of a stream. A malformed one has no orders.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) id: String,
-    /// Of the stock that sold.
+    /// The incarnation of the stock that sold them.
     pub(crate) incarnation: i64,
     pub(crate) orders: Vec<DecidedOrder>,
 }
 
 impl Entry {
-    /// The id of one that only a later replica can read is the error.
+    /// Decodes an entry. Err: the id of an entry that only a later version can read.
     pub(crate) fn read(entry: StreamId) -> Result<Self, String> {
         if field::<u32>(&entry, "version").is_some_and(|version| version != VERSION) {
             return Err(entry.id);
@@ -79,13 +79,13 @@ fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrd
     (quantity > 0).then_some(order)
 }
 
-/// Entries of one product and incarnation whose orders the database has, or cannot take.
+/// Entries of one product and incarnation that the database has, or cannot take.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct RecordedEntries {
     pub(crate) product_id: String,
     pub(crate) incarnation: i64,
     pub(crate) entries: Vec<Entry>,
-    /// Orders that it cannot take.
+    /// The orders that it cannot take.
     pub(crate) refused: Vec<Uuid>,
 }
 
@@ -119,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_replica_left_is_not_taken_for_broken() {
+    fn an_entry_of_a_later_version_is_not_malformed() {
         let read = |fields: &[(&str, &str)]| Entry::read(entry(fields));
         assert_eq!(read(&[("version", "3"), ("incarnation", "7")]), Err("1-0".to_owned()));
-        let broken = Ok(Entry { id: "1-0".to_owned(), ..Entry::default() });
-        assert_eq!(read(&[("incarnation", "7")]), broken);
+        let malformed = Ok(Entry { id: "1-0".to_owned(), ..Entry::default() });
+        assert_eq!(read(&[("incarnation", "7")]), malformed);
         let fields = [("version", "2"), ("incarnation", "7"), ("orders", "k ann\0x p 1")];
-        assert_eq!(read(&fields), broken);
+        assert_eq!(read(&fields), malformed);
     }
 }

@@ -1,13 +1,13 @@
-//! Why Redis and the database were not brought together.
+//! Errors of the work between Redis and the database.
 
 use std::time::Duration;
 
 use ledger::LedgerError;
 
-/// How long one call may take that is no purchase.
+/// The time limit of a call that is no purchase.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why a look came to no end.
+/// Why the stores were not brought into agreement.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
     #[error(transparent)]
@@ -16,11 +16,11 @@ pub(crate) enum ReconcileError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Lock(#[from] redlock::AcquireError),
-    #[error("the lease ended before the stock was made")]
+    #[error("the lease ended before the stock was rebuilt")]
     TooSlow,
-    #[error("other holders came in between")]
+    #[error("another holder took the lock in between")]
     Overtaken,
-    #[error("a later version's replica has to record what it sold")]
+    #[error("only a replica of a later version can record some of the orders")]
     LaterEntry,
     #[error("no answer within {CALL_LIMIT:?}")]
     TimedOut,

@@ -1,11 +1,11 @@
--- Takes over from the database how many units buyers have, in a stock in which not all are known yet.
+-- Copies units by buyer from the database to a stock that lacks some of them.
 -- KEYS     the product's stock, the units of each buyer
--- ARGV     the stock's incarnation; up to which buyer, in order of the names, all are known with these
---          (empty: as far as before); whether all are known with these (1 or 0); then per buyer the
---          name and the units
--- Returns  1; 0: it is another stock, or all were known, nothing was done
--- Units that are there count what was sold since, and stay. Those below 0 come from a replica of an
--- earlier version, which gave units back to a buyer who was not known yet: the database has that.
+-- ARGV     the stock's incarnation; the buyer, in order of the names, up to which all are there after
+--          this call (empty: as before); whether all are there after this call (1 or 0); then per buyer
+--          the name and the units
+-- Returns  1; 0: it is another stock, or it had all buyers; nothing was changed
+-- Existing units count later sales and stay. Units below 0 were written by a replica of an earlier
+-- version, which gave units back to a buyer that the stock lacked; the database includes them.
 local stock, bought = unpack(KEYS)
 local found = redis.call('HMGET', stock, 'incarnation', 'limited')
 if found[1] ~= ARGV[1] or found[2] ~= '2' then

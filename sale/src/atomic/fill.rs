@@ -1,13 +1,13 @@
-//! What a Redis that lost its data does not know yet of buyers and keys, while it sells again.
+//! Fills in buyers and keys after Redis lost its data, while the sale goes on.
 //!
-//! A stock that is made anew knows no buyer's units, and Redis may have lost the idempotency keys. All
-//! of them are in the database then, because nobody sold meanwhile. So the sale goes on at once, and
-//! who is not known in Redis is looked up by an index of the database when he buys, many at once
-//! ([`AtomicEngine::look_up`]). Meanwhile one replica brings over all of them, page by page
-//! ([`AtomicEngine::fill`]). How far it came is in Redis, so another goes on there if it dies.
+//! A rebuilt stock has no units by buyer, and Redis may have lost the idempotency keys. The database
+//! then has all of them, because nothing was sold meanwhile. So the sale goes on at once. Purchases by
+//! unknown buyers or with unknown keys are looked up by an index of the database, many in one query
+//! ([`AtomicEngine::look_up`]). Meanwhile one replica copies everything, page by page
+//! ([`AtomicEngine::run_filler`]). Its progress is in Redis, so another replica continues if it dies.
 //!
-//! What Redis sold since is counted in Redis only, so nothing that is there is overwritten
-//! (`fill.lua`, `fill_keys.lua`).
+//! Values in Redis are never overwritten, because they count later sales (`fill.lua`,
+//! `fill_keys.lua`).
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -21,33 +21,33 @@ use uuid::Uuid;
 use super::engine::AtomicEngine;
 use super::entry::key_field;
 use super::error::{CALL_LIMIT, ReconcileError};
-use super::keys::{CLAIM, FILLING, KEYS, stock_key};
+use super::keys::{CLAIM_MILLIS, FILLING, KEYS, stock_key};
 use super::link;
-use super::queue::Waiting;
-use super::script::Filled;
+use super::queue::QueuedPurchase;
+use super::script::FillProgress;
 
-/// Rows of a page. Redis is kept for less than a millisecond by one.
+/// Rows of a page. Writing one blocks Redis for less than a millisecond.
 const PAGE: i64 = 1_000;
-/// How often it is looked whether there is something to fill.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often to check whether data are missing.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// What Redis knows of the idempotency keys.
+/// The idempotency keys that Redis has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeysState {
-    /// All.
+    /// All keys.
     Complete,
-    /// Those since this epoch began, and of the others those up to a buyer and key.
-    Since { epoch: Uuid, filled: String },
-    /// Nothing is known: no purchase is decided.
+    /// All keys since this epoch began, and the earlier ones up to the buyer and key `filled`.
+    Partial { epoch: Uuid, filled: String },
+    /// None: no purchase with a key can be decided.
     Lost,
 }
 
-/// A stock in which not all buyers are known.
+/// A stock that lacks units of some buyers.
 #[derive(Debug, PartialEq, Eq)]
-struct Partial {
+struct PartialStock {
     product_id: String,
     incarnation: i64,
-    /// All buyers up to this one are known.
+    /// The units of all buyers up to this one are there.
     filled: String,
 }
 
@@ -65,54 +65,55 @@ pub(crate) async fn keys_state(
         return Ok(KeysState::Complete);
     }
     let epoch = epoch.and_then(|epoch| epoch.parse().ok());
-    let since = |epoch| KeysState::Since { epoch, filled: filled.unwrap_or_default() };
+    let since = |epoch| KeysState::Partial { epoch, filled: filled.unwrap_or_default() };
     Ok(epoch.map_or(KeysState::Lost, since))
 }
 
 impl AtomicEngine {
-    /// Fills in what is missing, until it is dropped.
-    pub(crate) async fn fill(&self) {
+    /// Fills in missing data, until the future is dropped.
+    pub(crate) async fn run_filler(&self) {
         let (id, mut connection, mut reported) = (Uuid::now_v7().to_string(), None, false);
         loop {
             let begun = Instant::now();
             match self.fill_once(&id, &mut connection).await {
-                // Half of the time is left to those who buy.
+                // Leaves half of the time to purchases.
                 Ok(true) => sleep(begun.elapsed()).await,
                 Ok(false) => {
                     reported = false;
-                    sleep(LOOK).await;
+                    sleep(CHECK_EVERY).await;
                 }
                 Err(error) => {
                     if !reported {
                         warn!(%error, "what Redis lost cannot be filled in");
                     }
                     (connection, reported) = (None, true);
-                    sleep(LOOK).await;
+                    sleep(CHECK_EVERY).await;
                 }
             }
         }
     }
 
-    /// The first page, before a stock that was made anew is sold from: a small sale needs the database
-    /// for no purchase then.
-    pub(crate) async fn fill_first(
+    /// Fills the first page of a rebuilt stock before it is sold from. So a small sale needs the
+    /// database for no purchase.
+    pub(crate) async fn fill_first_page(
         &self,
         connection: &mut MultiplexedConnection,
         (product_id, incarnation): (&str, i64),
     ) -> Result<(), ReconcileError> {
-        if let KeysState::Since { epoch, filled } = keys_state(connection).await?
+        if let KeysState::Partial { epoch, filled } = keys_state(connection).await?
             && filled.is_empty()
         {
             self.fill_keys(connection, epoch, &filled).await?;
         }
         if self.catalog.max_per_buyer(product_id).is_some() {
             let (product_id, filled) = (product_id.to_owned(), String::new());
-            self.fill_units(connection, &[Partial { product_id, incarnation, filled }]).await?;
+            self.fill_units(connection, &[PartialStock { product_id, incarnation, filled }])
+                .await?;
         }
         Ok(())
     }
 
-    /// One page of each kind. False: nothing is missing, or another replica is at it.
+    /// Fills one page of keys and one of units. False: nothing is missing, or another replica fills.
     async fn fill_once(
         &self,
         id: &str,
@@ -123,15 +124,15 @@ impl AtomicEngine {
         }
         let connection = match connection {
             Some(connection) => connection,
-            // Its own: purchases do not wait for a page.
+            // A connection of its own: purchases do not wait for a page.
             None => connection.insert(link::connect(&self.client, CALL_LIMIT).await?),
         };
         let (keys, partial) = (keys_state(connection).await?, self.partial(connection).await?);
-        let keys_missing = matches!(keys, KeysState::Since { .. });
+        let keys_missing = matches!(keys, KeysState::Partial { .. });
         if !keys_missing && partial.is_empty() || !claim(connection, id).await? {
             return Ok(false);
         }
-        if let KeysState::Since { epoch, filled } = keys {
+        if let KeysState::Partial { epoch, filled } = keys {
             self.fill_keys(connection, epoch, &filled).await?;
         }
         if !partial.is_empty() {
@@ -140,11 +141,11 @@ impl AtomicEngine {
         Ok(true)
     }
 
-    /// The stocks that this replica sells from and that do not know all buyers.
+    /// The stocks that this replica sells from and that lack some buyers.
     async fn partial(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<Vec<Partial>, ReconcileError> {
+    ) -> Result<Vec<PartialStock>, ReconcileError> {
         let incarnations = self.ready.borrow().incarnations.clone();
         let limited = |product: &&String| self.catalog.max_per_buyer(product).is_some();
         let limited: Vec<&String> = incarnations.keys().filter(limited).collect();
@@ -159,7 +160,7 @@ impl AtomicEngine {
         let partial = |(product_id, stock): (&String, Stock)| match stock {
             (Some(incarnation), Some(2), filled) => {
                 let (product_id, filled) = (product_id.clone(), filled.unwrap_or_default());
-                Some(Partial { product_id, incarnation, filled })
+                Some(PartialStock { product_id, incarnation, filled })
             }
             _ => None,
         };
@@ -174,20 +175,20 @@ impl AtomicEngine {
     ) -> Result<(), ReconcileError> {
         let page = self.ledger.keyed_after(cursor(filled), PAGE).await?;
         let next = page.next.map(|(buyer, key)| key_field(&buyer, &key));
-        let next = next.as_deref().map_or(Filled::Completely, Filled::UpTo);
+        let next = next.as_deref().map_or(FillProgress::Complete, FillProgress::UpTo);
         if self.scripts.fill_keys(connection, epoch, next, &page.orders).await?
-            && next == Filled::Completely
+            && next == FillProgress::Complete
         {
             info!("Redis knows all idempotency keys again");
         }
         Ok(())
     }
 
-    /// From the stock that is least far on: what it needs the others need, too.
+    /// Begins at the stock with the least progress; the other stocks need the same page.
     async fn fill_units(
         &self,
         connection: &mut MultiplexedConnection,
-        partial: &[Partial],
+        partial: &[PartialStock],
     ) -> Result<(), ReconcileError> {
         let from = partial.iter().map(|stock| stock.filled.as_str()).min().unwrap_or_default();
         let page = self.ledger.units_after(from, PAGE).await?;
@@ -195,16 +196,16 @@ impl AtomicEngine {
         for (buyer, product_id, units) in page.units {
             by_product.entry(product_id).or_default().push((buyer, units));
         }
-        for Partial { product_id, incarnation, filled } in partial {
+        for PartialStock { product_id, incarnation, filled } in partial {
             let next = match &page.next {
-                Some(next) if next > filled => Filled::UpTo(next),
+                Some(next) if next > filled => FillProgress::UpTo(next),
                 Some(_) => continue,
-                None => Filled::Completely,
+                None => FillProgress::Complete,
             };
             let units = by_product.get(product_id).map(Vec::as_slice).unwrap_or_default();
             let stock = (product_id.as_str(), *incarnation);
             if self.scripts.fill(connection, stock, next, units).await?
-                && next == Filled::Completely
+                && next == FillProgress::Complete
             {
                 info!(product_id, "Redis knows the units of all buyers again");
             }
@@ -212,23 +213,23 @@ impl AtomicEngine {
         Ok(())
     }
 
-    /// Brings what the database has of these purchases' keys and buyers to Redis. The purchases whose
-    /// key has no order are marked as such.
+    /// Copies the keys and units of these purchases from the database to Redis, and marks the
+    /// purchases whose key has no order.
     pub(crate) async fn look_up(
         &self,
         product_id: &str,
-        waiting: &mut [Waiting],
+        purchases: &mut [QueuedPurchase],
     ) -> Result<(), ReconcileError> {
         let ready = self.ready.borrow().clone();
         let Some(mut connection) = ready.connection else { return Ok(()) };
-        // Before the database is read: what is sold after this is in Redis, under this epoch.
-        if let KeysState::Since { epoch, .. } = keys_state(&mut connection).await? {
-            self.look_up_keys(&mut connection, epoch, waiting).await?;
+        // Read before the database: a later sale is in Redis, under this epoch.
+        if let KeysState::Partial { epoch, .. } = keys_state(&mut connection).await? {
+            self.look_up_keys(&mut connection, epoch, purchases).await?;
         }
         let limited = self.catalog.max_per_buyer(product_id).is_some();
         if let Some(incarnation) = ready.incarnations.get(product_id).filter(|_| limited) {
             let buyers: HashSet<&String> =
-                waiting.iter().map(|waiting| &waiting.purchase.buyer).collect();
+                purchases.iter().map(|queued| &queued.purchase.buyer).collect();
             let buyers: Vec<String> = buyers.into_iter().cloned().collect();
             self.look_up_units(&mut connection, (product_id, *incarnation), &buyers).await?;
         }
@@ -239,26 +240,26 @@ impl AtomicEngine {
         &self,
         connection: &mut MultiplexedConnection,
         epoch: Uuid,
-        waiting: &mut [Waiting],
+        purchases: &mut [QueuedPurchase],
     ) -> Result<(), ReconcileError> {
-        let asked = |waiting: &Waiting| {
-            Some((waiting.purchase.buyer.clone(), waiting.purchase.idempotency_key.clone()?))
+        let asked = |queued: &QueuedPurchase| {
+            Some((queued.purchase.buyer.clone(), queued.purchase.idempotency_key.clone()?))
         };
-        let asked: Vec<(String, String)> = waiting.iter().filter_map(asked).collect();
+        let asked: Vec<(String, String)> = purchases.iter().filter_map(asked).collect();
         if !asked.is_empty() {
             let orders = self.ledger.orders_by_keys(&asked).await?;
             let orders: Vec<KeyedOrder> = orders.into_iter().filter_map(KeyedOrder::of).collect();
-            self.scripts.fill_keys(connection, epoch, Filled::AsBefore, &orders).await?;
+            self.scripts.fill_keys(connection, epoch, FillProgress::Unchanged, &orders).await?;
         }
-        // Those that have one are found in Redis first.
-        for waiting in waiting {
-            waiting.checked = Some(epoch);
+        // Keys with an order are found in Redis first.
+        for queued in purchases {
+            queued.checked = Some(epoch);
         }
         Ok(())
     }
 
-    /// Brings the units of one buyer to this stock, unless it knows all buyers.
-    pub(crate) async fn know_buyer(
+    /// Copies the units of one buyer to this stock, unless the stock has all buyers.
+    pub(crate) async fn fill_buyer(
         &self,
         connection: &mut MultiplexedConnection,
         stock: (&str, i64),
@@ -279,7 +280,7 @@ impl AtomicEngine {
         buyers: &[String],
     ) -> Result<(), ReconcileError> {
         let units = self.ledger.bought_by(stock.0, buyers).await?;
-        self.scripts.fill(connection, stock, Filled::AsBefore, &units).await?;
+        self.scripts.fill(connection, stock, FillProgress::Unchanged, &units).await?;
         Ok(())
     }
 }
@@ -290,10 +291,10 @@ fn cursor(field: &str) -> (&str, &str) {
     (buyer, key)
 }
 
-/// Whether this replica may go on filling: no other has for a while.
+/// Whether this replica may fill: no other one has done so for a while.
 async fn claim(connection: &mut MultiplexedConnection, id: &str) -> Result<bool, ReconcileError> {
     let mut set = redis::cmd("SET");
-    set.arg(FILLING).arg(id).arg(&["NX", "PX"]).arg(CLAIM);
+    set.arg(FILLING).arg(id).arg(&["NX", "PX"]).arg(CLAIM_MILLIS);
     if set.query_async::<Option<String>>(connection).await?.is_some() {
         return Ok(true);
     }
@@ -303,7 +304,7 @@ async fn claim(connection: &mut MultiplexedConnection, id: &str) -> Result<bool,
     if holder.as_deref() != Some(id) {
         return Ok(false);
     }
-    // Two at it, because one was slow, do the same work, and nothing wrong.
-    redis::cmd("PEXPIRE").arg(FILLING).arg(CLAIM).query_async::<i64>(connection).await?;
+    // If two replicas fill because one was slow, they do the same work twice, which is harmless.
+    redis::cmd("PEXPIRE").arg(FILLING).arg(CLAIM_MILLIS).query_async::<i64>(connection).await?;
     Ok(true)
 }

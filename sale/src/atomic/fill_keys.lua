@@ -1,9 +1,9 @@
--- Takes over from the database what idempotency keys led to, while not all are known yet.
+-- Copies the orders of idempotency keys from the database while Redis lacks some keys.
 -- KEYS     the orders of each idempotency key
--- ARGV     the epoch; up to which buyer, in order of the names, all are known with these (empty: as
---          far as before); whether all are known with these (1 or 0); then per key '<key> <buyer>' and
+-- ARGV     the epoch; the field up to which all keys are there after this call (empty: as before);
+--          whether all are there after this call (1 or 0); then per key '<key> <buyer>' and
 --          '<id> <product> <quantity>'
--- Returns  1; 0: it is another epoch, or all were known, nothing was done
+-- Returns  1; 0: it is another epoch, or all keys were there; nothing was changed
 local keys = KEYS[1]
 local found = redis.call('HMGET', keys, '', 'epoch')
 if found[1] or found[2] ~= ARGV[1] then

@@ -1,11 +1,11 @@
--- Brings a stock to what the database gave it, whatever was sold or changed by hand meanwhile.
--- KEYS     the product's stock, the copy of what is left for readers
--- ARGV     its incarnation, the units that the database gave it in all (left there, and recorded as
---          sold), the fencing token of that row
--- Returns  {left before, left now, drift, short, waiting}; nothing: it is not that stock
---   drift  by how much what was left was wrong: a sale moves units from left to sold, so their sum
---          only changes with what is given
---   short  units sold beyond what was given
+-- Adjusts a stock to the units that the database gave it, and repairs changes by hand.
+-- KEYS     the product's stock, the copy of the remaining units for readers
+-- ARGV     its incarnation, the units that the database gave it in total (remaining there plus recorded
+--          as sold), the fencing token of that row
+-- Returns  {remaining before, remaining now, drift, short, waiting}; nothing: it is another stock
+--   drift    the error of the remaining units: a sale moves units from remaining to sold, so their sum
+--            changes only with the given units
+--   short    units sold beyond the given ones
 --   waiting  orders that wait to be recorded
 local stock, copy = KEYS[1], KEYS[2]
 local found = redis.call('HMGET', stock, 'incarnation', 'available', 'sold', 'given', 'fence', 'waiting')
@@ -16,7 +16,7 @@ if found[1] ~= ARGV[1] or not before or not sold or not given then
 end
 local drift = before + sold - given
 local newest = tonumber(ARGV[3])
--- An older row knows less than what was given since.
+-- An older row misses units that were given later.
 local goal = newest >= fence and tonumber(ARGV[2]) or given
 local available = math.max(goal - sold, 0)
 local short = available + sold - goal

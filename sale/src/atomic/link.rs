@@ -1,4 +1,4 @@
-//! Connections to the node that decides.
+//! Connections to the Redis node that decides.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError, Redis
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For the only node of this configuration.
+/// A client for the first node of the configuration.
 pub(crate) fn client(config: &redlock::Config) -> Result<Client, RedisError> {
     let Some(node) = config.nodes.first() else {
         return Err((redis::ErrorKind::InvalidClientConfig, "no Redis node is configured").into());
@@ -25,7 +25,7 @@ pub(crate) fn client(config: &redlock::Config) -> Result<Client, RedisError> {
     Client::open(info.set_redis_settings(settings))
 }
 
-/// A connection whose calls end after this time, answered or not.
+/// A connection whose calls fail after this time without a response.
 pub(crate) async fn connect(
     client: &Client,
     response: Duration,

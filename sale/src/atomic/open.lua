@@ -1,8 +1,8 @@
--- Begins the sale from a stock that was made from the database.
--- KEYS     the product's stock, the copy of what is left for readers
--- ARGV     its incarnation, units left, whether units are counted by buyer: 0 no, 1 yes, 2 yes, but those
---          of earlier stocks have to be learned from the database yet (fill.lua)
--- Returns  1; 0: it is not the one that was begun (stop.lua), nothing was done
+-- Begins the sale of a stock that was rebuilt from the database.
+-- KEYS     the product's stock, the copy of the remaining units for readers
+-- ARGV     its incarnation, remaining units, whether units are counted by buyer: 0 no, 1 yes, 2 yes, but
+--          units of earlier stocks must still be filled in (fill.lua)
+-- Returns  1; 0: another incarnation was begun (stop.lua); nothing was changed
 if redis.call('HGET', KEYS[1], 'incarnation') ~= ARGV[1] then
   return 0
 end

@@ -1,23 +1,23 @@
--- Decides purchases of one product, in their order: takes the units, and appends the orders, as one
--- entry, to the stream from which the database is written.
--- KEYS     the product's stock, the copy of what is left for readers, the stream of orders, the units
---          of each buyer, the orders of each idempotency key
+-- Decides purchases of one product in their order: takes the units, and appends the orders, as one
+-- entry, to the stream from which they are recorded in the database.
+-- KEYS     the product's stock, the copy of the remaining units for readers, the stream of orders, the
+--          units of each buyer, the orders of each idempotency key
 -- ARGV     the stock's incarnation, the product, its limit per buyer (0: none), the most orders that
---          may wait in the stream, how many purchases there are, of how many of them, from the first
---          on, the database has no order for the key, the epoch of the keys of which that is true;
---          then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
+--          may wait in the stream, the number of purchases, the number of checked purchases (the first
+--          ones: the database has no order with their key), the epoch of the keys in which they were
+--          checked; then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
 --          '<id> <product> <quantity>'; of all the quantity
--- Returns  0: this is not the stock that was meant, or its count by buyer holds something else than
---          numbers and is not valid any more, nothing was sold; 1: too many orders wait, nothing
---          was done; else {what is left, the entry's id (empty: nothing was sold), then for each
---          purchase that was not made its number and why}
---   why      2 sold out; 3 limit reached; 4 the key was used for another purchase; 5 the database has
---            to be asked for the key's order or the buyer's units (fill.lua); else the order that the
---            key led to before
--- All is decided before anything is written: Redis undoes nothing. Whatever it refuses to write, for
--- want of room or because a key holds something else, it refuses at the first write, which is that of
--- the orders: so an error means that nothing was done.
--- Few calls for many purchases: a call costs more than all else that a purchase needs here.
+-- Returns  0: the stock has another incarnation, or its count by buyer is not numeric and was marked
+--          invalid; nothing was sold. 1: too many orders wait; nothing was changed. Otherwise
+--          {remaining units, the entry's id (empty: nothing was sold), then for each purchase that was
+--          not sold its number and the reason}
+--   reason   2 sold out; 3 limit reached; 4 the key belongs to another purchase; 5 the database must be
+--            asked for the key's order or the buyer's units (fill.lua); a string: the earlier order of
+--            the key
+-- All decisions precede the first write, because Redis undoes nothing. If Redis refuses writes, for
+-- lack of memory or because a key has another type, it refuses the first one, which appends the
+-- orders: so an error means that nothing was changed. Calls of Redis are few, because one costs more
+-- than everything else that a purchase needs here.
 local stock, copy, stream, bought, keys = unpack(KEYS)
 local incarnation, product, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, checked = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -28,11 +28,11 @@ if found[1] ~= incarnation or not available or not sold then
   return 0
 end
 local earlier = redis.call('HMGET', keys, '', 'epoch', unpack(ARGV, args + 1, args + count))
--- Units are only counted by buyer where there is a limit.
+-- Units are counted by buyer only where there is a limit.
 if limit > 0 and limited ~= '1' and limited ~= '2' or not earlier[1] and not earlier[2] then
   return 0
 end
--- What is not here may be in the database only.
+-- Keys and buyers missing in Redis may be in the database.
 local all_keys, all_buyers = earlier[1], limited ~= '2'
 if earlier[2] ~= ARGV[7] then
   checked = 0
@@ -51,11 +51,12 @@ if limit > 0 then
   for i, units in ipairs(redis.call('HMGET', bought, unpack(buyers))) do
     units = tonumber(units or (all_buyers and '0' or '-1'))
     if not units then
-      -- Its units are no number: all are counted anew, as after another limit.
+      -- A unit count is not numeric: the stock is rebuilt with new counts, as after a change of the
+      -- limit.
       redis.call('HSET', stock, 'limited', 0)
       return 0
     end
-    -- A replica of an earlier version takes units from a buyer who is not here.
+    -- A replica of an earlier version subtracts units from a buyer who is missing here.
     has[buyers[i]] = (all_buyers or units >= 0) and units or nil
   end
 end
@@ -109,7 +110,7 @@ if #orders > 0 then
   if #counted > 0 then
     redis.call('HSET', bought, unpack(counted))
   end
-  -- Whoever buys without a limit is not counted, so a limit that comes later begins anew.
+  -- Sales without a limit are not counted by buyer, so a later limit needs new counts.
   if limit == 0 and limited ~= '0' then
     redis.call('HSET', stock, 'limited', 0)
   end

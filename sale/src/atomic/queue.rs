@@ -11,20 +11,20 @@ use crate::purchase::Receipt;
 
 /// A purchase and the caller that waits for it.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueuedPurchase {
     pub(crate) purchase: Purchase,
-    /// When it is given up, unless it is on its way to Redis.
+    /// After this time it is refused, unless a call with it is under way.
     pub(crate) deadline: Instant,
-    /// In this epoch of the keys the database was found to have no order for this one's.
+    /// The epoch of the keys in which the database had no order for its key.
     pub(crate) checked: Option<Uuid>,
     pub(crate) reply: Reply,
 }
 
-/// Where a caller waits.
+/// The caller's side of the answer.
 pub(crate) type Reply = oneshot::Sender<Result<Receipt, PurchaseError>>;
 
-/// Purchases of one product; those that are dropped are told so by their replies.
-pub(crate) type Queue = WaitQueue<Waiting>;
+/// The purchases of one product. A dropped one is answered by the drop of its `Reply`.
+pub(crate) type Queue = WaitQueue<QueuedPurchase>;
 
 #[cfg(test)]
 mod tests {
@@ -32,71 +32,71 @@ mod tests {
 
     use futures::FutureExt;
 
-    use super::super::wait_queue::MOST;
+    use super::super::wait_queue::CAPACITY;
     use super::*;
 
-    fn waiting(quantity: i64) -> Waiting {
+    fn queued(quantity: i64) -> QueuedPurchase {
         let purchase = Purchase { buyer: "a".to_owned(), quantity, idempotency_key: None };
         let deadline = Instant::now() + Duration::from_secs(1);
-        Waiting { purchase, deadline, checked: None, reply: oneshot::channel().0 }
+        QueuedPurchase { purchase, deadline, checked: None, reply: oneshot::channel().0 }
     }
 
-    fn quantities(batch: &[Waiting]) -> Vec<i64> {
-        batch.iter().map(|waiting| waiting.purchase.quantity).collect()
+    fn quantities(batch: &[QueuedPurchase]) -> Vec<i64> {
+        batch.iter().map(|queued| queued.purchase.quantity).collect()
     }
 
     #[tokio::test]
-    async fn who_sends_hears_once_and_when_there_are_enough() {
+    async fn the_worker_is_woken_once_enough_purchases_are_queued() {
         let queue = Queue::default();
         assert!(queue.take(2, 10).is_none());
-        queue.push(waiting(1));
-        assert!(queue.enough().now_or_never().is_none());
-        queue.push(waiting(2));
-        assert!(queue.enough().now_or_never().is_some());
-        queue.push(waiting(3));
-        assert!(queue.enough().now_or_never().is_none());
+        queue.push(queued(1));
+        assert!(queue.ready().now_or_never().is_none());
+        queue.push(queued(2));
+        assert!(queue.ready().now_or_never().is_some());
+        queue.push(queued(3));
+        assert!(queue.ready().now_or_never().is_none());
         assert_eq!(quantities(&queue.take(2, 10).unwrap()), [1, 2, 3]);
     }
 
     #[tokio::test]
-    async fn nobody_is_woken_who_does_not_wait() {
+    async fn a_worker_that_does_not_wait_is_not_woken() {
         let queue = Queue::default();
-        queue.push(waiting(1));
+        queue.push(queued(1));
         assert!(queue.take(1, 10).is_some());
-        queue.push(waiting(2));
-        assert!(queue.enough().now_or_never().is_none());
+        queue.push(queued(2));
+        assert!(queue.ready().now_or_never().is_none());
     }
 
     #[test]
-    fn they_are_taken_in_the_order_in_which_they_came() {
+    fn purchases_are_taken_in_order_of_arrival() {
         let queue = Queue::default();
         for quantity in 1..=3 {
-            queue.push(waiting(quantity));
+            queue.push(queued(quantity));
         }
         assert_eq!(quantities(&queue.take(1, 2).unwrap()), [1, 2]);
         assert_eq!(quantities(&queue.take(1, 2).unwrap()), [3]);
     }
 
     #[test]
-    fn those_who_are_put_back_come_first_unless_nobody_serves_any_more() {
+    fn returned_purchases_come_first_and_a_closed_queue_drops_them() {
         let queue = Queue::default();
-        (1..=3).for_each(|quantity| assert!(queue.push(waiting(quantity))));
+        (1..=3).for_each(|quantity| assert!(queue.push(queued(quantity))));
         let first = queue.take(1, 2).unwrap();
         queue.put_back(first);
         assert_eq!(quantities(&queue.take(1, 9).unwrap()), [1, 2, 3]);
-        queue.end();
-        queue.put_back(vec![waiting(1)]);
+        queue.close();
+        queue.put_back(vec![queued(1)]);
         assert!(queue.take(1, 9).is_none());
     }
 
     #[test]
-    fn beyond_the_bound_nobody_is_taken_in() {
+    fn a_full_queue_refuses_more() {
         let queue = Queue::default();
-        for _ in 0..MOST {
-            assert!(queue.push(waiting(1)));
+        for _ in 0..CAPACITY {
+            assert!(queue.push(queued(1)));
         }
-        assert!(!queue.push(waiting(1)));
+        assert!(!queue.push(queued(1)));
         queue.take(1, 1).unwrap();
-        assert!(queue.push(waiting(1)));
+        assert!(queue.push(queued(1)));
     }
 }

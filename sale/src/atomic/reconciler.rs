@@ -1,9 +1,9 @@
-//! Says from what this replica may sell, and brings Redis and the database together: once a second,
-//! and when something was found not to fit.
+//! Decides which stocks this replica may sell from, and brings Redis and the database into agreement:
+//! once a second, and when a worker found a wrong stock.
 //!
-//! The database's row is read before Redis is: what is recorded was sold before. So a Redis stock
-//! fits its row if it was made from it, and has sold at least what is recorded. One that does not
-//! has lost data, or never was; nothing is sold from it until it is made anew ([`super::load`]).
+//! The database's row is read before Redis, so its recorded units were sold before. A Redis stock
+//! therefore matches its row if it was made from the row and has sold at least the recorded units. Any
+//! other stock lost data or was never made; it is rebuilt before it is sold from ([`super::rebuild`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,41 +19,41 @@ use tracing::{error, info, warn};
 use super::engine::AtomicEngine;
 use super::error::{CALL_LIMIT, ReconcileError};
 use super::keys;
-use super::script::{Followed, Found};
+use super::script::{FollowReport, StockState};
 use crate::observer::{Drift, Job};
 
 /// How often the stores are compared.
-const EVERY: Duration = Duration::from_secs(1);
-/// How soon it is tried again when something is away or does not fit.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// The pause after a failure.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Stocks that are made anew at once.
-const LOADS: usize = 8;
+/// Rebuilds that may run at the same time.
+const MAX_REBUILDS: usize = 8;
 
-/// The stocks that are being made anew, by product, or wait for that in the order in which they were
-/// found: one that fails again and again holds up no other.
+/// Rebuilds that run or wait, by product, in the order in which they were requested. A rebuild that
+/// fails again and again does not delay the others.
 #[derive(Debug)]
-struct Loads {
+struct Rebuilds {
     tasks: JoinSet<(String, Result<(), ReconcileError>)>,
     products: HashSet<String>,
     at_once: Arc<Semaphore>,
 }
 
-impl Default for Loads {
+impl Default for Rebuilds {
     fn default() -> Self {
-        let at_once = Arc::new(Semaphore::new(LOADS));
+        let at_once = Arc::new(Semaphore::new(MAX_REBUILDS));
         Self { tasks: JoinSet::new(), products: HashSet::new(), at_once }
     }
 }
 
 impl AtomicEngine {
-    pub(crate) async fn keep(self: &Arc<Self>) {
-        let (mut loads, mut reported) = (Loads::default(), false);
+    pub(crate) async fn run_reconciler(self: &Arc<Self>) {
+        let (mut rebuilds, mut reported) = (Rebuilds::default(), false);
         loop {
-            let pause = match self.look(&mut loads).await {
+            let pause = match self.check(&mut rebuilds).await {
                 Ok(()) => {
-                    reported &= !loads.products.is_empty();
-                    EVERY
+                    reported &= !rebuilds.products.is_empty();
+                    COMPARE_EVERY
                 }
                 Err(error) => {
                     report(&error, &mut reported);
@@ -62,9 +62,9 @@ impl AtomicEngine {
             };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.look.notified() => {}
-                Some(loaded) = loads.tasks.join_next() => {
-                    let failed = loads.ended(loaded);
+                () = self.wakeup.notified() => {}
+                Some(ended) = rebuilds.tasks.join_next() => {
+                    let failed = rebuilds.note_end(ended);
                     if let Some(error) = failed {
                         report(&error, &mut reported);
                         sleep(RETRY).await;
@@ -74,38 +74,38 @@ impl AtomicEngine {
         }
     }
 
-    async fn look(self: &Arc<Self>, loads: &mut Loads) -> Result<(), ReconcileError> {
+    async fn check(self: &Arc<Self>, rebuilds: &mut Rebuilds) -> Result<(), ReconcileError> {
         let (mut connection, generation) = self.connected().await?;
-        let looked = timeout(CALL_LIMIT, self.compare(&mut connection)).await;
-        let unfit = match looked.unwrap_or(Err(ReconcileError::TimedOut)) {
-            Ok((fit, unfit)) => {
+        let compared = timeout(CALL_LIMIT, self.compare(&mut connection)).await;
+        let to_rebuild = match compared.unwrap_or(Err(ReconcileError::TimedOut)) {
+            Ok((sellable, to_rebuild)) => {
                 self.ready.send_if_modified(|ready| {
-                    // A call may have found the connection lost meanwhile.
-                    let is_it = ready.generation == generation && ready.connection.is_some();
-                    let changed = is_it && ready.incarnations != fit;
+                    // A call may have lost the connection meanwhile.
+                    let is_current = ready.generation == generation && ready.connection.is_some();
+                    let changed = is_current && ready.incarnations != sellable;
                     if changed {
-                        ready.incarnations = fit;
+                        ready.incarnations = sellable;
                     }
                     changed
                 });
-                unfit
+                to_rebuild
             }
             Err(error) => {
                 if let ReconcileError::Redis(error) = &error {
-                    self.lost(generation, error);
+                    self.drop_connection(generation, error);
                 }
                 return Err(error);
             }
         };
-        // Each is compared like any other, when it is made, before it is sold from.
-        for product_id in unfit {
-            if loads.products.insert(product_id.clone()) {
+        // A rebuilt stock is compared like any other before it is sold from.
+        for product_id in to_rebuild {
+            if rebuilds.products.insert(product_id.clone()) {
                 let (engine, mut connection) = (Arc::clone(self), connection.clone());
-                let at_once = Arc::clone(&loads.at_once);
-                loads.tasks.spawn(async move {
+                let at_once = Arc::clone(&rebuilds.at_once);
+                rebuilds.tasks.spawn(async move {
                     let _permit = at_once.acquire().await;
-                    let loaded = engine.load(&mut connection, &product_id).await;
-                    (product_id, loaded)
+                    let ended = engine.rebuild(&mut connection, &product_id).await;
+                    (product_id, ended)
                 });
             }
         }
@@ -113,54 +113,54 @@ impl AtomicEngine {
         Ok(())
     }
 
-    /// The incarnations that fit, and the products whose stock does not.
+    /// The incarnations of the stocks that match their rows, and the products whose stock does not.
     async fn compare(
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<(HashMap<String, i64>, Vec<String>), ReconcileError> {
         let rows = self.ledger.stock_rows().await?;
-        let (mut fit, mut unfit, mut unrecorded) = (HashMap::new(), Vec::new(), 0);
+        let (mut sellable, mut to_rebuild, mut unrecorded) = (HashMap::new(), Vec::new(), 0);
         for row in rows {
-            if !self.fits(connection, &row).await? {
-                // A lock of its own, whose counter begins below the tokens that the row has seen.
-                let resource = keys::load_resource(&row.product_id);
+            if !self.matches_row(connection, &row).await? {
+                // The counter of this lock may start below the tokens in the row.
+                let resource = keys::rebuild_resource(&row.product_id);
                 self.redlock.observe_token(&resource, u64::try_from(row.fence).unwrap_or(0));
-                unfit.push(row.product_id);
+                to_rebuild.push(row.product_id);
                 continue;
             }
             let (incarnation, given) = (row.incarnation, row.available + row.recorded);
             let id = &row.product_id;
-            let followed =
-                self.scripts.follow(connection, id, incarnation, given, row.fence).await?;
-            let Some(followed) = followed else { continue };
-            self.report_drift(&row, followed);
-            self.catalog.on_notice(id, followed.available);
-            unrecorded += followed.waiting;
-            fit.insert(row.product_id, incarnation);
+            let report = self.scripts.follow(connection, id, incarnation, given, row.fence).await?;
+            let Some(report) = report else { continue };
+            self.report_drift(&row, report);
+            self.catalog.on_notice(id, report.available);
+            unrecorded += report.unrecorded;
+            sellable.insert(row.product_id, incarnation);
         }
         self.observer.unrecorded(unrecorded);
-        Ok((fit, unfit))
+        Ok((sellable, to_rebuild))
     }
 
-    /// Whether the stock in Redis was made from this row and has forgotten nothing since.
-    pub(crate) async fn fits(
+    /// Whether the stock in Redis was made from this row and has lost nothing since.
+    pub(crate) async fn matches_row(
         &self,
         connection: &mut MultiplexedConnection,
         row: &StockRow,
     ) -> Result<bool, ReconcileError> {
         let product_id = &row.product_id;
-        let found = self.scripts.look(connection, product_id).await?;
-        let Found { incarnation, available, sold, limited, has_keys, removed } = found;
+        let found = self.scripts.inspect(connection, product_id).await?;
+        let StockState { incarnation, available, sold, limited, has_keys, removed } = found;
         if !removed.is_empty() {
-            error!(product_id, keys = ?removed, "removed keys that held something else than they should");
+            error!(product_id, keys = ?removed, "removed keys with a wrong type or value");
         }
-        let counts = matches!(limited, 1 | 2) || self.catalog.max_per_buyer(product_id).is_none();
-        let is_its = incarnation > 0 && incarnation == row.incarnation;
-        Ok(has_keys && counts && is_its && available >= 0 && sold >= row.recorded)
+        let counts_buyers =
+            matches!(limited, 1 | 2) || self.catalog.max_per_buyer(product_id).is_none();
+        let is_from_row = incarnation > 0 && incarnation == row.incarnation;
+        Ok(has_keys && counts_buyers && is_from_row && available >= 0 && sold >= row.recorded)
     }
 
-    fn report_drift(&self, row: &StockRow, followed: Followed) {
-        let Followed { before, available, drift, short, waiting: _ } = followed;
+    fn report_drift(&self, row: &StockRow, report: FollowReport) {
+        let FollowReport { before, available, drift, short, unrecorded: _ } = report;
         let product_id = &row.product_id;
         if drift != 0 {
             warn!(
@@ -173,27 +173,27 @@ impl AtomicEngine {
             self.observer.drifted(Drift::Different);
             self.observer.repaired(true);
         } else if before != available {
-            info!(product_id, before, available, "stock follows what the database gives");
+            info!(product_id, before, available, "stock in Redis adjusted to the database");
         }
         if short > 0 {
-            error!(product_id, short, "more was sold than there is: orders will be refused");
+            error!(product_id, short, "more units were sold than exist: orders will be refused");
         }
     }
 }
 
-impl Loads {
-    /// Takes note of one that ended; why the stock could not be made.
-    fn ended(
+impl Rebuilds {
+    /// Removes a rebuild that ended, and returns its error.
+    fn note_end(
         &mut self,
-        loaded: Result<(String, Result<(), ReconcileError>), JoinError>,
+        ended: Result<(String, Result<(), ReconcileError>), JoinError>,
     ) -> Option<ReconcileError> {
-        match loaded {
+        match ended {
             Ok((product_id, result)) => {
                 self.products.remove(&product_id);
                 result.err()
             }
             Err(panic) => {
-                error!(%panic, "a stock could not be made anew");
+                error!(%panic, "rebuilding a stock panicked");
                 *self = Self::default();
                 None
             }
@@ -201,10 +201,10 @@ impl Loads {
     }
 }
 
-/// Once, until it is well again.
+/// Logs the first failure only, until a run succeeds.
 fn report(error: &ReconcileError, reported: &mut bool) {
     if !*reported {
-        warn!(%error, "cannot bring Redis and the database together");
+        warn!(%error, "cannot bring Redis and the database into agreement");
     }
     *reported = true;
 }

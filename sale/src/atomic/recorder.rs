@@ -1,9 +1,10 @@
-//! Records what Redis decided, some hundred orders in one transaction: every replica what it sold
-//! itself, from memory ([`super::sold`]). An entry leaves its stream when its orders are committed.
+//! Records orders that Redis decided, some hundreds in one transaction. Each replica records its own
+//! sales from memory ([`super::unrecorded`]). An entry leaves its stream when its orders are
+//! committed.
 //!
-//! What stays in a stream was left behind: by a replica that died, that lost its connection before it
-//! heard what it had sold, or that the database kept waiting for too long. Every replica looks for
-//! that, and one of them records what is not there yet.
+//! An entry that stays in a stream was abandoned: by a replica that died, by one that lost its
+//! connection before the reply, or because the database was too slow. Every replica scans for such
+//! entries, and one of them records the missing orders.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,36 +18,36 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 use super::engine::AtomicEngine;
-use super::entry::{Done, Entry};
+use super::entry::{Entry, RecordedEntries};
 use super::error::{CALL_LIMIT, ReconcileError};
-use super::keys::{CLAIM, recording_key, stream_key};
+use super::keys::{CLAIM_MILLIS, recording_key, stream_key};
 use super::link;
 
-/// Entries that are read at once.
-pub(crate) const READ: usize = 128;
-/// Orders that are worth a transaction of their own.
-const TRANSACTION: usize = 2_048;
-/// How long orders are left to gather: a transaction has its price, and what is taken off a stream
-/// costs Redis a write to its disk, which purchases wait for.
+/// Entries of one read.
+pub(crate) const PAGE: usize = 128;
+/// A transaction takes entries until it has at least this many orders.
+const TRANSACTION_ORDERS: usize = 2_048;
+/// How long orders gather before they are recorded. A transaction has a fixed cost, and each removal
+/// from a stream costs Redis a write to its disk, which purchases wait for.
 const GATHER: Duration = Duration::from_millis(50);
-/// How often each stream is looked at. What was there at one look and still is at the next was left
-/// behind: so no clock but this replica's own matters.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often each stream is scanned. An entry seen by two consecutive scans counts as abandoned, so
+/// only this replica's clock matters.
+const SCAN_EVERY: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What one loop of [`AtomicEngine::record_sold`] knows.
+/// The state of [`AtomicEngine::run_recorder`].
 struct Recorder {
-    /// Its own: purchases do not wait for what it reads.
+    /// A connection of its own: purchases do not wait for its reads.
     connection: Option<MultiplexedConnection>,
-    look_due: Instant,
-    /// The last entry of each product's stream at the last look.
-    seen: HashMap<String, String>,
+    scan_due: Instant,
+    /// The last entry of each product's stream in the last scan.
+    last_entries: HashMap<String, String>,
 }
 
 impl AtomicEngine {
-    pub(crate) async fn record_sold(&self) {
-        let (look_due, seen) = (Instant::now(), HashMap::new());
-        let mut recorder = Recorder { connection: None, look_due, seen };
+    pub(crate) async fn run_recorder(&self) {
+        let (scan_due, last_entries) = (Instant::now(), HashMap::new());
+        let mut recorder = Recorder { connection: None, scan_due, last_entries };
         let mut reported = false;
         loop {
             let gathered = Instant::now() + GATHER;
@@ -57,41 +58,42 @@ impl AtomicEngine {
                         warn!(%error, "orders wait to be recorded");
                     }
                     reported = true;
-                    if matches!(&error, ReconcileError::Redis(error) if is_over(error)) {
+                    if matches!(&error, ReconcileError::Redis(error) if is_disconnect(error)) {
                         recorder.connection = None;
                     }
                     sleep(RETRY).await;
                 }
             }
             tokio::select! {
-                () = self.sold.more() => sleep_until(gathered).await,
-                () = sleep_until(recorder.look_due) => {}
+                () = self.unrecorded.added() => sleep_until(gathered).await,
+                () = sleep_until(recorder.scan_due) => {}
             }
         }
     }
 
-    /// Records what there is in memory, and what was left behind if it is time to look for it. After
-    /// an error what was in memory is forgotten: it is in the stream.
+    /// Records the orders in memory, and abandoned entries when a scan is due. Orders that could not
+    /// be recorded are dropped from memory: the stream has them.
     async fn record_once(&self, recorder: &mut Recorder) -> Result<(), ReconcileError> {
         let mut done = Vec::new();
         let mut result = Ok(());
-        for (product_id, entries) in self.sold.take() {
+        for (product_id, entries) in self.unrecorded.take() {
             result = self.record_entries(&product_id, entries, &mut done).await;
             if result.is_err() {
                 break;
             }
         }
-        // In the database, whatever becomes of the rest and of Redis.
+        // These orders are in the database, even if the rest or Redis failed.
         if !done.is_empty() {
             let connection = self.recorder_connection(recorder).await?;
-            self.take_off(&connection, &done).await?;
+            self.remove_recorded(&connection, &done).await?;
         }
         result?;
-        if recorder.look_due <= Instant::now() {
-            let looked = self.look_for_left(recorder).await;
-            // From its end, or what it saw at the end would count as left behind too soon.
-            recorder.look_due = Instant::now() + LOOK;
-            looked?;
+        if recorder.scan_due <= Instant::now() {
+            let scanned = self.record_abandoned(recorder).await;
+            // Counted from the end of the scan: otherwise entries seen at its end would count as
+            // abandoned too soon.
+            recorder.scan_due = Instant::now() + SCAN_EVERY;
+            scanned?;
         }
         Ok(())
     }
@@ -107,12 +109,12 @@ impl AtomicEngine {
         Ok(recorder.connection.insert(connection).clone())
     }
 
-    /// Records what is in the streams since the last look.
-    async fn look_for_left(&self, recorder: &mut Recorder) -> Result<(), ReconcileError> {
+    /// Records the entries that the last scan saw and that are still there.
+    async fn record_abandoned(&self, recorder: &mut Recorder) -> Result<(), ReconcileError> {
         let mut connection = self.recorder_connection(recorder).await?;
         for product_id in self.catalog.ids() {
-            if let Some(seen) = recorder.seen.get(&product_id) {
-                self.record_until(&mut connection, &product_id, seen).await?;
+            if let Some(last_entry) = recorder.last_entries.get(&product_id) {
+                self.record_abandoned_until(&mut connection, &product_id, last_entry).await?;
             }
             let last: StreamRangeReply = redis::cmd("XREVRANGE")
                 .arg(stream_key(&product_id))
@@ -120,47 +122,48 @@ impl AtomicEngine {
                 .query_async(&mut connection)
                 .await?;
             match last.ids.into_iter().next() {
-                Some(last) => recorder.seen.insert(product_id, last.id),
-                None => recorder.seen.remove(&product_id),
+                Some(last) => recorder.last_entries.insert(product_id, last.id),
+                None => recorder.last_entries.remove(&product_id),
             };
         }
         Ok(())
     }
 
-    /// Records what is in this stream up to this entry, unless another replica does that.
-    async fn record_until(
+    /// Records this stream up to an entry, unless another replica has claimed it.
+    async fn record_abandoned_until(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,
-        seen: &str,
+        last_entry: &str,
     ) -> Result<(), ReconcileError> {
         let (mut after, mut begun) = ("-".to_owned(), false);
         let mut recorded = Ok(());
         while recorded.is_ok() {
-            let mut left: StreamRangeReply = redis::cmd("XRANGE")
+            let mut page: StreamRangeReply = redis::cmd("XRANGE")
                 .arg(stream_key(product_id))
-                .arg(&[&after, seen, "COUNT"])
-                .arg(READ)
+                .arg(&[&after, last_entry, "COUNT"])
+                .arg(PAGE)
                 .query_async(connection)
                 .await?;
-            let Some(last) = left.ids.last() else { break };
+            let Some(last) = page.ids.last() else { break };
             after = format!("({}", last.id);
-            let own = self.sold.ids(product_id);
-            left.ids.retain(|entry| !own.contains(&entry.id));
-            if left.ids.is_empty() {
+            let own = self.unrecorded.entry_ids(product_id);
+            page.ids.retain(|entry| !own.contains(&entry.id));
+            if page.ids.is_empty() {
                 continue;
             }
             if !begun {
-                let mut say_so = redis::cmd("SET");
-                say_so.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(CLAIM);
-                if say_so.query_async::<Option<String>>(connection).await?.is_none() {
+                let mut claim = redis::cmd("SET");
+                claim.arg(recording_key(product_id)).arg(&["1", "NX", "PX"]).arg(CLAIM_MILLIS);
+                if claim.query_async::<Option<String>>(connection).await?.is_none() {
                     return Ok(());
                 }
                 begun = true;
             }
             let mut done = Vec::new();
-            recorded = self.record_left(product_id, left.ids, &mut done).await.map(|_| ());
-            self.take_off(connection, &done).await?;
+            recorded =
+                self.record_stream_entries(product_id, page.ids, &mut done).await.map(|_| ());
+            self.remove_recorded(connection, &done).await?;
         }
         if begun {
             redis::cmd("DEL").arg(recording_key(product_id)).query_async::<()>(connection).await?;
@@ -168,12 +171,12 @@ impl AtomicEngine {
         recorded
     }
 
-    /// Records these entries of a product's stream. False: a later replica has to, for some of them.
-    pub(crate) async fn record_left(
+    /// Records these entries of a product's stream. False: some of them need a later version.
+    pub(crate) async fn record_stream_entries(
         &self,
         product_id: &str,
         entries: Vec<StreamId>,
-        done: &mut Vec<Done>,
+        done: &mut Vec<RecordedEntries>,
     ) -> Result<bool, ReconcileError> {
         let mut all = true;
         let mut read = Vec::new();
@@ -189,7 +192,10 @@ impl AtomicEngine {
                     read.push(entry);
                 }
                 Err(entry) => {
-                    error!(product_id, entry, "an entry of the stream is a later version's: left");
+                    error!(
+                        product_id,
+                        entry, "an entry of the stream needs a later version: left there"
+                    );
                     all = false;
                 }
             }
@@ -202,7 +208,7 @@ impl AtomicEngine {
         &self,
         product_id: &str,
         entries: Vec<Entry>,
-        done: &mut Vec<Done>,
+        done: &mut Vec<RecordedEntries>,
     ) -> Result<(), LedgerError> {
         let mut by_incarnation: BTreeMap<i64, Vec<Entry>> = BTreeMap::new();
         for entry in entries {
@@ -210,7 +216,7 @@ impl AtomicEngine {
         }
         for (incarnation, mut rest) in by_incarnation {
             while !rest.is_empty() {
-                let others = rest.split_off(worth_a_transaction(&rest));
+                let others = rest.split_off(transaction_length(&rest));
                 let entries = std::mem::replace(&mut rest, others);
                 let orders = entries.iter().flat_map(|entry| &entry.orders).collect();
                 let Recorded { new, refused } =
@@ -220,24 +226,27 @@ impl AtomicEngine {
                     error!(product_id, %order, "the database cannot take an order that was sold");
                 }
                 let product_id = product_id.to_owned();
-                done.push(Done { product_id, incarnation, entries, refused });
+                done.push(RecordedEntries { product_id, incarnation, entries, refused });
             }
         }
         Ok(())
     }
 
-    /// Takes these entries off their streams.
-    pub(crate) async fn take_off(
+    /// Removes these entries from their streams.
+    pub(crate) async fn remove_recorded(
         &self,
         connection: &MultiplexedConnection,
-        done: &[Done],
+        done: &[RecordedEntries],
     ) -> RedisResult<()> {
-        try_join_all(done.iter().map(|done| self.scripts.recorded(connection.clone(), done)))
-            .await?;
+        try_join_all(
+            done.iter().map(|done| self.scripts.remove_recorded(connection.clone(), done)),
+        )
+        .await?;
         Ok(())
     }
 
-    /// All together; one by one when the database refuses that, to find the one it refuses.
+    /// Records all orders together. If the database refuses that, records them one by one, to find the
+    /// refused ones.
     async fn record(
         &self,
         product_id: &str,
@@ -256,7 +265,7 @@ impl AtomicEngine {
                     all.refused.extend(refused);
                 }
                 Err(error) if error.is_refused_by_a_rule() => {
-                    error!(product_id, order = %order.id, %error, "not recorded");
+                    error!(product_id, order = %order.id, %error, "the database refuses a sold order");
                     all.refused.push(order.id);
                 }
                 Err(error) => return Err(error),
@@ -266,17 +275,17 @@ impl AtomicEngine {
     }
 }
 
-/// How many of these entries go into one transaction: at least one.
-fn worth_a_transaction(entries: &[Entry]) -> usize {
+/// How many of these entries make up one transaction: at least one.
+fn transaction_length(entries: &[Entry]) -> usize {
     let mut orders = 0;
     let enough = entries.iter().position(|entry| {
         orders += entry.orders.len();
-        orders >= TRANSACTION
+        orders >= TRANSACTION_ORDERS
     });
     enough.map_or(entries.len(), |last| last + 1)
 }
 
-/// Whether the connection is of no use any more.
-fn is_over(error: &redis::RedisError) -> bool {
+/// Whether the connection can no longer be used.
+fn is_disconnect(error: &redis::RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
 }

@@ -1,7 +1,7 @@
--- Ends the sale from a stock that will be made anew.
+-- Ends the sale of a stock that will be rebuilt.
 -- KEYS     the product's stock
--- ARGV     the incarnation to come: the fencing token under which it is made
--- Returns  1; 0: a later one was begun, nothing was done
+-- ARGV     the next incarnation: the fencing token under which the stock is rebuilt
+-- Returns  1; 0: a later incarnation was begun; nothing was changed
 local later = tonumber(redis.call('HGET', KEYS[1], 'incarnation') or '0')
 if later > tonumber(ARGV[1]) then
   return 0

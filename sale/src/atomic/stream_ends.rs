@@ -1,4 +1,4 @@
-//! The newest answer of Redis about what waits in the streams, shared by all who ask.
+//! The newest known ends of the streams, shared by all callers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 /// An entry's id: milliseconds and a number.
 pub(crate) type EntryId = (u64, u64);
 /// First and last entry of each stream that has one, by product.
-pub(crate) type Ends = HashMap<String, (EntryId, EntryId)>;
+pub(crate) type StreamEnds = HashMap<String, (EntryId, EntryId)>;
 
-/// The newest answer of Redis, and when it was asked for.
+/// The newest reply of Redis, and the time of the request.
 #[derive(Debug, Default)]
-pub(crate) struct StreamEnds {
-    pub(crate) newest: Mutex<Option<(Instant, Arc<Ends>)>>,
+pub(crate) struct StreamEndsCache {
+    pub(crate) newest: Mutex<Option<(Instant, Arc<StreamEnds>)>>,
 }

@@ -1,4 +1,4 @@
-//! What `wait_queue` is made of. Its test puts a model checker's types here.
+//! The synchronization types of `wait_queue`. Its test replaces them by those of a model checker.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, PoisonError};
 

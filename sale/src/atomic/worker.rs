@@ -1,4 +1,4 @@
-//! Serves the queue of one product at this replica: all purchases that wait share one call.
+//! Serves the queue of one product at this replica: all waiting purchases share one call.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,86 +15,91 @@ use uuid::Uuid;
 use super::engine::AtomicEngine;
 use super::entry::Entry;
 use super::error::ReconcileError;
-use super::queue::{Queue, Reply, Waiting};
-use super::script::{Answer, Checked, NotMade, Stock};
+use super::queue::{Queue, QueuedPurchase, Reply};
+use super::script::{CheckedKeys, NotSold, PurchaseReply, Stock};
 use crate::error::PurchaseError;
 use crate::purchase::Receipt;
 
-/// Orders of one product that may wait to be recorded: what the database may be behind.
-const MOST_UNRECORDED: usize = 200_000;
+/// Orders of one product that may wait to be recorded in the database.
+const MAX_UNRECORDED: usize = 200_000;
 /// Purchases that one call decides.
 const BATCH: usize = 512;
-/// Calls under way: while Redis writes one to its disk, the next is sent as soon as it is as large as
-/// that one. Smaller ones would cost more, and Redis takes up what waits for it all at once.
-const CALLS: usize = 2;
-/// While there is no stock to sell from, how soon it is looked whether there is a product.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// When it is worth trying again while the database is far behind.
+/// Calls under way at the same time. While Redis writes one to its disk, the next is sent as soon as
+/// it has as many purchases. Smaller calls would cost more, and Redis handles all waiting purchases at
+/// once anyway.
+const MAX_CALLS: usize = 2;
+/// How often to check, while there is no stock to sell from, that the product still exists.
+const PRODUCT_CHECK: Duration = Duration::from_millis(250);
+/// When a buyer may try again while the database is far behind.
 const BACKLOG_RETRY: Duration = Duration::from_secs(2);
 
-/// Purchases that may wait until the database was asked for their keys and buyers.
-const MOST_UNKNOWN: usize = 8_192;
-/// When it is worth trying again if more wait, or the database does not answer.
+/// Purchases that may wait for a look-up of their keys and buyers in the database.
+const MAX_UNKNOWN: usize = 8_192;
+/// When a buyer may try again if the look-ups are full.
 const LOOK_UP_RETRY: Duration = Duration::from_secs(1);
 
-/// Ends when it is aborted.
+/// Runs until it is aborted.
 pub(crate) async fn serve(engine: Arc<AtomicEngine>, product_id: String, queue: Arc<Queue>) {
     let (mut calls, mut under_way) = (FuturesUnordered::new(), 0);
-    let mut answered: Vec<Answered> = Vec::new();
-    // Purchases of keys or buyers that Redis lost, and the look-up of some of them: one at a time.
+    let mut answered: Vec<CallResult> = Vec::new();
+    // Purchases with keys or buyers that Redis lost. One look-up runs at a time.
     let (mut unknown, mut look_ups) = (Vec::new(), FuturesUnordered::new());
     loop {
-        // The next call goes before the callers of the last are answered: each of them takes time,
-        // in which Redis would have nothing to do.
+        // The next call is sent before the callers of the last one are answered: otherwise Redis would
+        // be idle meanwhile.
         loop {
-            under_way -= answered.iter_mut().map(|it| std::mem::take(&mut it.asked)).sum::<usize>();
-            while calls.len() < CALLS
+            under_way -= answered
+                .iter_mut()
+                .map(|result| std::mem::take(&mut result.purchases))
+                .sum::<usize>();
+            while calls.len() < MAX_CALLS
                 && let Some(batch) = queue.take(under_way.max(1), BATCH)
             {
                 under_way += batch.len();
                 calls.push(engine.sell(&product_id, batch));
             }
-            // This also sends it.
-            let Some(answers) = calls.next().now_or_never().flatten() else { break };
-            answered.push(answers);
+            // Polling also sends a new call.
+            let Some(result) = calls.next().now_or_never().flatten() else { break };
+            answered.push(result);
         }
-        answered.drain(..).for_each(|answers| answers.send(&mut unknown));
+        answered.drain(..).for_each(|result| result.send(&mut unknown));
         if look_ups.is_empty() && !unknown.is_empty() {
             let next = unknown.drain(..unknown.len().min(BATCH)).collect();
             look_ups.push(engine.look_up_or_refuse(&product_id, next));
         }
         tokio::select! {
             biased;
-            Some(answers) = calls.next(), if !calls.is_empty() => answered.push(answers),
+            Some(result) = calls.next(), if !calls.is_empty() => answered.push(result),
             Some(known) = look_ups.next(), if !look_ups.is_empty() => queue.put_back(known),
-            // Whoever submits at this moment shares the call.
-            () = queue.enough() => yield_now().await,
+            // Callers that submit at this moment share the call.
+            () = queue.ready() => yield_now().await,
         }
     }
 }
 
-/// What a call came to, for the callers who wait for it.
+/// The results of a call.
 #[derive(Debug)]
-struct Answered {
-    /// Purchases that were under way.
-    asked: usize,
+struct CallResult {
+    /// How many purchases the call had.
+    purchases: usize,
     results: Vec<(Reply, Result<Receipt, PurchaseError>)>,
-    /// Those of which the database has to be asked.
-    unknown: Vec<Waiting>,
+    /// Purchases that the database must be asked about.
+    unknown: Vec<QueuedPurchase>,
 }
 
-impl Answered {
-    /// Answers the callers, and leaves those of which the database has to be asked.
-    fn send(self, unknown: &mut Vec<Waiting>) {
+impl CallResult {
+    /// Answers the callers, and appends the purchases that the database must be asked about to
+    /// `unknown`.
+    fn send(self, unknown: &mut Vec<QueuedPurchase>) {
         for (reply, result) in self.results {
             let _ = reply.send(result);
         }
-        for waiting in self.unknown {
-            if unknown.len() < MOST_UNKNOWN {
-                unknown.push(waiting);
+        for queued in self.unknown {
+            if unknown.len() < MAX_UNKNOWN {
+                unknown.push(queued);
             } else {
                 let refusal = PurchaseError::Overloaded { retry_after: LOOK_UP_RETRY };
-                let _ = waiting.reply.send(Err(refusal));
+                let _ = queued.reply.send(Err(refusal));
             }
         }
     }
@@ -102,16 +107,16 @@ impl Answered {
 
 impl AtomicEngine {
     /// Decides these purchases.
-    async fn sell(&self, product_id: &str, mut batch: Vec<Waiting>) -> Answered {
-        let asked = batch.len();
+    async fn sell(&self, product_id: &str, mut batch: Vec<QueuedPurchase>) -> CallResult {
+        let purchases = batch.len();
         let mut unknown = Vec::new();
         let results = loop {
-            // A caller that is gone buys nothing.
-            batch.retain(|waiting| !waiting.reply.is_closed());
-            let Some(deadline) = batch.iter().map(|waiting| waiting.deadline).min() else {
+            // Skips purchases whose caller is gone.
+            batch.retain(|queued| !queued.reply.is_closed());
+            let Some(deadline) = batch.iter().map(|queued| queued.deadline).min() else {
                 break Vec::new();
             };
-            let until = deadline.min(Instant::now() + LOOK_AGAIN);
+            let until = deadline.min(Instant::now() + PRODUCT_CHECK);
             let Some((mut connection, generation, incarnation)) =
                 self.ready_for(product_id, until).await
             else {
@@ -119,7 +124,7 @@ impl AtomicEngine {
                     let refusal = PurchaseError::UnknownProduct(product_id.to_owned());
                     break refused(batch, &refusal);
                 }
-                refuse_late(&mut batch);
+                refuse_expired(&mut batch);
                 continue;
             };
             self.observer.batch(batch.len());
@@ -127,68 +132,73 @@ impl AtomicEngine {
                 product_id,
                 incarnation,
                 max_per_buyer: self.catalog.max_per_buyer(product_id),
-                most_waiting: MOST_UNRECORDED,
+                max_unrecorded: MAX_UNRECORDED,
             };
             let checked = checked_first(&mut batch);
             let ids: Vec<Uuid> = batch.iter().map(|_| Uuid::now_v7()).collect();
-            let purchases = ids.iter().copied().zip(batch.iter().map(|waiting| &waiting.purchase));
+            let purchases = ids.iter().copied().zip(batch.iter().map(|queued| &queued.purchase));
             match self.scripts.purchase(&mut connection, stock, checked, purchases).await {
-                Ok(Answer::Decided { available, entry, not_made }) => {
-                    if self.refuses.load(Relaxed) && self.refuses.swap(false, Relaxed) {
+                Ok(PurchaseReply::Decided { available, entry, not_sold }) => {
+                    if self.refusal_logged.load(Relaxed) && self.refusal_logged.swap(false, Relaxed)
+                    {
                         info!(product_id, "the Redis node that decides sells again");
                     }
                     self.catalog.on_notice(product_id, available);
                     let mut entry = Entry { id: entry, incarnation, orders: Vec::new() };
-                    let mut not_made = not_made.into_iter().peekable();
+                    let mut not_sold = not_sold.into_iter().peekable();
                     let mut results = Vec::with_capacity(batch.len());
-                    for (number, (waiting, id)) in batch.into_iter().zip(ids).enumerate() {
-                        let why = not_made.next_if(|(other, _)| *other == number);
-                        let why = why.map(|(_, why)| why);
-                        if why == Some(NotMade::Unknown) {
-                            unknown.push(waiting);
+                    for (number, (queued, id)) in batch.into_iter().zip(ids).enumerate() {
+                        let reason = not_sold.next_if(|(other, _)| *other == number);
+                        let reason = reason.map(|(_, reason)| reason);
+                        if reason == Some(NotSold::Unknown) {
+                            unknown.push(queued);
                             continue;
                         }
-                        if why.is_none() {
-                            entry.orders.push(decided(id, &waiting.purchase));
+                        if reason.is_none() {
+                            entry.orders.push(decided(id, &queued.purchase));
                         }
-                        let result = receipt(id, product_id, waiting.purchase, why);
-                        results.push((waiting.reply, result));
+                        let result = receipt(id, product_id, queued.purchase, reason);
+                        results.push((queued.reply, result));
                     }
                     if !entry.orders.is_empty() {
-                        self.sold.remember(product_id, entry);
+                        self.unrecorded.remember(product_id, entry);
                     }
                     break results;
                 }
-                Ok(Answer::Unready) => {
-                    self.unfit(product_id, incarnation);
-                    refuse_late(&mut batch);
+                Ok(PurchaseReply::StockInvalid) => {
+                    self.suspend(product_id, incarnation);
+                    refuse_expired(&mut batch);
                 }
-                Ok(Answer::Backlog) => {
+                Ok(PurchaseReply::Backlog) => {
                     warn!(product_id, "the database is too far behind to sell more");
                     let refusal = PurchaseError::Overloaded { retry_after: BACKLOG_RETRY };
                     break refused(batch, &refusal);
                 }
-                // An answer: Redis has done nothing (purchase.lua).
+                // An error reply: Redis has changed nothing (purchase.lua).
                 Err(error) if error.code().is_some() => {
-                    if !self.refuses.swap(true, Relaxed) {
+                    if !self.refusal_logged.swap(true, Relaxed) {
                         warn!(product_id, %error, "the Redis node that decides refuses to sell");
                     }
                     break refused(batch, &PurchaseError::StockUnavailable);
                 }
                 Err(error) => {
-                    // It may have been done. The key tells, when Redis is back.
-                    self.lost(generation, &error);
+                    // The call may have succeeded. A repetition with the same key tells.
+                    self.drop_connection(generation, &error);
                     break refused(batch, &PurchaseError::Interrupted);
                 }
             }
         };
-        Answered { asked, results, unknown }
+        CallResult { purchases, results, unknown }
     }
 
-    /// These purchases, when Redis knows what the database does of them.
-    async fn look_up_or_refuse(&self, product_id: &str, mut batch: Vec<Waiting>) -> Vec<Waiting> {
-        batch.retain(|waiting| !waiting.reply.is_closed());
-        refuse_late(&mut batch);
+    /// Returns these purchases once Redis has the database's data about them.
+    async fn look_up_or_refuse(
+        &self,
+        product_id: &str,
+        mut batch: Vec<QueuedPurchase>,
+    ) -> Vec<QueuedPurchase> {
+        batch.retain(|queued| !queued.reply.is_closed());
+        refuse_expired(&mut batch);
         match self.look_up(product_id, &mut batch).await {
             Ok(()) => return batch,
             Err(ReconcileError::Redis(error)) => {
@@ -204,14 +214,14 @@ impl AtomicEngine {
     }
 }
 
-/// Puts those first whose key the database has no order for.
-fn checked_first(batch: &mut [Waiting]) -> Checked {
-    let Some(epoch) = batch.iter().find_map(|waiting| waiting.checked) else {
-        return Checked::default();
+/// Moves the purchases to the front whose key has no order in the database.
+fn checked_first(batch: &mut [QueuedPurchase]) -> CheckedKeys {
+    let Some(epoch) = batch.iter().find_map(|queued| queued.checked) else {
+        return CheckedKeys::default();
     };
-    batch.sort_by_key(|waiting| waiting.checked != Some(epoch));
-    let count = batch.iter().filter(|waiting| waiting.checked == Some(epoch)).count();
-    Checked { epoch: Some(epoch), count }
+    batch.sort_by_key(|queued| queued.checked != Some(epoch));
+    let count = batch.iter().filter(|queued| queued.checked == Some(epoch)).count();
+    CheckedKeys { epoch: Some(epoch), count }
 }
 
 fn decided(id: Uuid, purchase: &Purchase) -> DecidedOrder {
@@ -223,15 +233,15 @@ fn receipt(
     id: Uuid,
     product_id: &str,
     purchase: Purchase,
-    not_made: Option<NotMade>,
+    not_sold: Option<NotSold>,
 ) -> Result<Receipt, PurchaseError> {
-    let (id, replayed) = match not_made {
+    let (id, replayed) = match not_sold {
         None => (id, false),
-        Some(NotMade::Before(id)) => (id, true),
-        Some(NotMade::SoldOut) => return Err(PurchaseError::SoldOut),
-        Some(NotMade::LimitReached) => return Err(PurchaseError::LimitReached),
-        Some(NotMade::KeyReused) => return Err(PurchaseError::KeyReused),
-        Some(NotMade::Unknown) => return Err(PurchaseError::StockUnavailable),
+        Some(NotSold::AlreadyMade(id)) => (id, true),
+        Some(NotSold::SoldOut) => return Err(PurchaseError::SoldOut),
+        Some(NotSold::LimitReached) => return Err(PurchaseError::LimitReached),
+        Some(NotSold::KeyReused) => return Err(PurchaseError::KeyReused),
+        Some(NotSold::Unknown) => return Err(PurchaseError::StockUnavailable),
     };
     let Purchase { buyer, quantity, idempotency_key } = purchase;
     let product_id = product_id.to_owned();
@@ -239,23 +249,23 @@ fn receipt(
     Ok(Receipt { order, replayed })
 }
 
-/// Tells those whose time is up that there was no stock to buy from.
-fn refuse_late(batch: &mut Vec<Waiting>) {
+/// Refuses purchases whose wait is over, because there was no stock to buy from.
+fn refuse_expired(batch: &mut Vec<QueuedPurchase>) {
     let now = Instant::now();
-    for late in batch.extract_if(.., |waiting| waiting.deadline <= now) {
+    for late in batch.extract_if(.., |queued| queued.deadline <= now) {
         let _ = late.reply.send(Err(PurchaseError::StockUnavailable));
     }
 }
 
-fn refuse(batch: Vec<Waiting>, refusal: &PurchaseError) {
+fn refuse(batch: Vec<QueuedPurchase>, refusal: &PurchaseError) {
     for (reply, result) in refused(batch, refusal) {
         let _ = reply.send(result);
     }
 }
 
 fn refused(
-    batch: Vec<Waiting>,
+    batch: Vec<QueuedPurchase>,
     refusal: &PurchaseError,
 ) -> Vec<(Reply, Result<Receipt, PurchaseError>)> {
-    batch.into_iter().map(|waiting| (waiting.reply, Err(refusal.clone()))).collect()
+    batch.into_iter().map(|queued| (queued.reply, Err(refusal.clone()))).collect()
 }

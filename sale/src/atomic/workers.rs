@@ -8,7 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::Queue;
 
-/// Their tasks run where this was made, and end with it.
+/// The workers by product. Their tasks run on the runtime of the caller of `new`, and end when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Workers {
     runtime: Handle,
@@ -21,12 +22,12 @@ struct Worker {
     task: AbortOnDropHandle<()>,
 }
 
-/// However the task ends.
-struct EndsWithTask(Arc<Queue>);
+/// Closes the queue when the task ends, also by a panic.
+struct CloseOnDrop(Arc<Queue>);
 
-impl Drop for EndsWithTask {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.close();
     }
 }
 
@@ -35,21 +36,21 @@ impl Workers {
         Self { runtime: Handle::current(), by_product: Mutex::default() }
     }
 
-    /// Where to wait for a product; what serves it is made where there is none.
+    /// The queue of a product. Starts its worker if there is none.
     pub(crate) fn queue<F: Future<Output = ()> + Send + 'static>(
         &self,
         product_id: &str,
         serve: impl FnOnce(Arc<Queue>) -> F,
     ) -> Arc<Queue> {
         let mut workers = self.by_product.lock().unwrap_or_else(PoisonError::into_inner);
-        // After a panic it is begun anew.
+        // After a panic a new worker starts.
         if let Some(worker) = workers.get(product_id).filter(|worker| !worker.task.is_finished()) {
             return Arc::clone(&worker.queue);
         }
         let queue = Arc::<Queue>::default();
-        let (ends, serving) = (EndsWithTask(Arc::clone(&queue)), serve(Arc::clone(&queue)));
+        let (close, serving) = (CloseOnDrop(Arc::clone(&queue)), serve(Arc::clone(&queue)));
         let task = self.runtime.spawn(async move {
-            let _ends = ends;
+            let _close = close;
             serving.await;
         });
         let task = AbortOnDropHandle::new(task);
@@ -67,12 +68,12 @@ mod tests {
     use tokio::task::yield_now;
     use tokio::time::{Instant, timeout};
 
-    use super::super::queue::Waiting;
+    use super::super::queue::QueuedPurchase;
     use super::*;
     use ledger::Purchase;
 
     #[tokio::test]
-    async fn a_product_has_one_line() {
+    async fn a_product_has_one_queue() {
         let workers = Workers::new();
         let first = workers.queue("1", |_| pending());
         assert!(Arc::ptr_eq(&first, &workers.queue("1", |_| pending())));
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_panicked_is_begun_anew_and_who_waited_is_told() {
+    async fn after_a_panic_callers_are_answered_and_a_new_worker_starts() {
         let workers = Workers::new();
         let panicking = |queue: Arc<Queue>| async move {
             assert!(queue.take(1, 1).is_some(), "somebody waits");
@@ -88,22 +89,22 @@ mod tests {
         };
         let broken = workers.queue("1", panicking);
         let wait = || {
-            let (reply, told) = oneshot::channel();
+            let (reply, answer) = oneshot::channel();
             let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
             let deadline = Instant::now() + Duration::from_secs(1);
-            assert!(broken.push(Waiting { purchase, deadline, checked: None, reply }));
-            timeout(Duration::from_secs(20), told)
+            assert!(broken.push(QueuedPurchase { purchase, deadline, checked: None, reply }));
+            timeout(Duration::from_secs(20), answer)
         };
-        let (taken, left) = (wait(), wait());
+        let (taken, queued) = (wait(), wait());
         assert!(taken.await.unwrap().is_err(), "interrupted");
-        assert!(left.await.expect("told, too").is_err(), "interrupted");
-        assert!(wait().await.expect("told at once").is_err(), "it came too late");
+        assert!(queued.await.expect("answered, too").is_err(), "interrupted");
+        assert!(wait().await.expect("answered at once").is_err(), "it came too late");
 
-        let anew = async {
+        let restarted = async {
             while Arc::ptr_eq(&broken, &workers.queue("1", |_| pending())) {
                 yield_now().await;
             }
         };
-        timeout(Duration::from_secs(20), anew).await.expect("another worker");
+        timeout(Duration::from_secs(20), restarted).await.expect("another worker");
     }
 }

@@ -1,8 +1,8 @@
-//! Who has a coupon, once all are issued: that does not change any more.
+//! The holders of coupons. Once a coupon is exhausted, its holders never change.
 //!
-//! The holders of a coupon of which there are few are read once, page by page, and kept in memory;
-//! those of others are looked up by the database's index, many at once. So memory is bounded however
-//! many coupons were issued.
+//! The holders of a small coupon are read once, page by page, and kept in memory. Those of larger
+//! coupons are looked up by the database's index, many in one query. So memory is bounded, whatever
+//! the number of issued coupons.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -12,46 +12,46 @@ use ledger::{Ledger, LedgerError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::batch_loader::{BatchLoader, Load};
+use crate::batch_loader::{BatchLoader, RowQuery};
 use crate::error::PurchaseError;
 
-/// The holders of more coupons are not kept in memory: some 100 bytes each. They are read by one
-/// caller, who waits for that.
-const COUPON_AT_MOST: i64 = 20_000;
-/// Nor are more holders than these of all coupons together.
-const ALL_AT_MOST: i64 = 200_000;
-/// Rows that are read at once.
+/// The holders of larger coupons are not kept in memory. An entry takes some 100 bytes, and one caller
+/// waits while all are read.
+const MAX_KEPT_PER_COUPON: i64 = 20_000;
+/// Holders that are kept of all coupons together.
+const MAX_KEPT: i64 = 200_000;
+/// Rows of one read.
 const PAGE: i64 = 1_000;
 
-/// See the module.
+/// Holders by coupon, see the module.
 #[derive(Debug)]
 pub(crate) struct Holders {
     ledger: Ledger,
-    by_coupon: RwLock<HashMap<String, Arc<OfCoupon>>>,
-    issues: BatchLoader<Issues>,
+    by_coupon: RwLock<HashMap<String, Arc<CouponHolders>>>,
+    issues: BatchLoader<IssuesByBuyer>,
 }
 
-/// Those of one coupon.
+/// The holders of one coupon.
 #[derive(Debug)]
-struct OfCoupon {
+struct CouponHolders {
     /// How many there are.
     quantity: i64,
     all: OnceLock<HashMap<String, Uuid>>,
-    /// As far as they were read; whoever has it goes on.
-    reading: Mutex<Read>,
+    /// The progress of reading. The task that locks it continues the read.
+    progress: Mutex<Progress>,
 }
 
 #[derive(Debug, Default)]
-struct Read {
-    /// All up to this buyer.
+struct Progress {
+    /// All buyers up to this one have been read.
     up_to: String,
     issues: HashMap<String, Uuid>,
 }
 
 #[derive(Debug)]
-struct Issues(Ledger);
+struct IssuesByBuyer(Ledger);
 
-impl Load for Issues {
+impl RowQuery for IssuesByBuyer {
     /// Coupon and buyer.
     type Key = (String, String);
     type Value = Uuid;
@@ -64,11 +64,11 @@ impl Load for Issues {
 
 impl Holders {
     pub(crate) fn new(ledger: Ledger) -> Self {
-        let issues = BatchLoader::new(Issues(ledger.clone()));
+        let issues = BatchLoader::new(IssuesByBuyer(ledger.clone()));
         Self { ledger, by_coupon: RwLock::default(), issues }
     }
 
-    /// What a buyer has, by the database.
+    /// The buyer's issue of a coupon, in the database.
     pub(crate) async fn look_up(
         &self,
         coupon_id: &str,
@@ -77,32 +77,32 @@ impl Holders {
         self.issues.get((coupon_id.to_owned(), buyer.to_owned())).await
     }
 
-    /// What a buyer has of a coupon that is all issued.
-    pub(crate) async fn of_exhausted(
+    /// The buyer's issue of an exhausted coupon.
+    pub(crate) async fn holder_of_exhausted(
         &self,
         coupon: &Coupon,
         buyer: &str,
     ) -> Result<Option<Uuid>, PurchaseError> {
-        if let Some(holders) = self.of_coupon(coupon) {
+        if let Some(holders) = self.kept_holders(coupon) {
             if let Some(all) = holders.all.get() {
                 return Ok(all.get(buyer).copied());
             }
-            if let Ok(mut read) = holders.reading.try_lock() {
-                // Unless another caller has just read the last of them.
+            if let Ok(mut progress) = holders.progress.try_lock() {
+                // Another caller may just have finished the read.
                 if holders.all.get().is_none() {
-                    self.read_on(&coupon.id, &mut read).await?;
+                    self.read_on(&coupon.id, &mut progress).await?;
                 }
-                let all = holders.all.get_or_init(|| std::mem::take(&mut read.issues));
+                let all = holders.all.get_or_init(|| std::mem::take(&mut progress.issues));
                 return Ok(all.get(buyer).copied());
             }
         }
-        // Also while another caller reads them.
+        // While another caller reads, this one asks the database.
         self.look_up(&coupon.id, buyer).await
     }
 
-    /// Those of a coupon, if there is room for them in memory.
-    fn of_coupon(&self, coupon: &Coupon) -> Option<Arc<OfCoupon>> {
-        if coupon.quantity > COUPON_AT_MOST {
+    /// The entry of a coupon, if its holders fit in memory.
+    fn kept_holders(&self, coupon: &Coupon) -> Option<Arc<CouponHolders>> {
+        if coupon.quantity > MAX_KEPT_PER_COUPON {
             return None;
         }
         let known = self.by_coupon.read().unwrap_or_else(PoisonError::into_inner);
@@ -112,25 +112,25 @@ impl Holders {
         drop(known);
         let mut known = self.by_coupon.write().unwrap_or_else(PoisonError::into_inner);
         let others = known.iter().filter(|(id, _)| **id != coupon.id);
-        if others.map(|(_, of)| of.quantity).sum::<i64>() + coupon.quantity > ALL_AT_MOST {
+        if others.map(|(_, of)| of.quantity).sum::<i64>() + coupon.quantity > MAX_KEPT {
             return None;
         }
         let holders = known.entry(coupon.id.clone()).or_insert_with(|| {
-            let (all, reading) = (OnceLock::new(), Mutex::default());
-            Arc::new(OfCoupon { quantity: coupon.quantity, all, reading })
+            let (all, progress) = (OnceLock::new(), Mutex::default());
+            Arc::new(CouponHolders { quantity: coupon.quantity, all, progress })
         });
         Some(Arc::clone(holders))
     }
 
-    /// Reads the rest of them. After an error the next caller goes on from there.
-    async fn read_on(&self, coupon_id: &str, read: &mut Read) -> Result<(), LedgerError> {
+    /// Reads the remaining holders. After an error the next caller continues from there.
+    async fn read_on(&self, coupon_id: &str, progress: &mut Progress) -> Result<(), LedgerError> {
         loop {
-            let page = self.ledger.issues_after(coupon_id, &read.up_to, PAGE).await?;
+            let page = self.ledger.issues_after(coupon_id, &progress.up_to, PAGE).await?;
             let is_full = i64::try_from(page.len()).is_ok_and(|rows| rows >= PAGE);
             if let Some((last, _)) = page.last() {
-                read.up_to.clone_from(last);
+                progress.up_to.clone_from(last);
             }
-            read.issues.extend(page);
+            progress.issues.extend(page);
             if !is_full {
                 return Ok(());
             }

@@ -1,13 +1,13 @@
-//! Whether a node's value agrees with the database, while sales go on: no I/O.
+//! Whether a node's value agrees with the database while sales go on. No I/O.
 
 use ledger::StockRow;
 use redlock::Published;
 
 use crate::observer::Drift;
 
-/// Compares what a node had with the database's row before and after it was read. A value's version
-/// is the fencing token of the transaction that it is the result of; what was sold in between
-/// belongs to neither row and is not judged.
+/// Compares a node's value with the database's row, which was read before and after the value. The
+/// version of a value is the fencing token of the transaction that wrote it. A version between the two
+/// rows' fences belongs to a sale in between and is not judged.
 pub(crate) fn detect_drift(
     before: &StockRow,
     found: &Published,
@@ -17,7 +17,7 @@ pub(crate) fn detect_drift(
     let is = |row: &StockRow| value.parse() == Ok(row.available);
     let version = i64::try_from(found.token).unwrap_or(i64::MAX);
     if version < before.fence {
-        // Whoever took the last token may have changed nothing.
+        // The holder of the last token may have changed nothing.
         (!is(before) && !is(after)).then_some(Drift::Behind)
     } else if version > after.fence {
         Some(Drift::Ahead)
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_product_agrees_or_says_how_it_does_not() {
+    fn without_sales_each_kind_of_drift_is_detected() {
         let drift = |value, token| detect_drift(&row(40, 7), &found(value, token), &row(40, 7));
         assert_eq!(drift(Some("40"), 7), None);
         assert_eq!(drift(Some("40"), 6), None, "the last holder changed nothing");
@@ -53,11 +53,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sold_while_it_is_looked_at_is_no_drift() {
+    fn a_sale_during_the_comparison_is_no_drift() {
         let drift =
             |value, token| detect_drift(&row(40, 7), &found(Some(value), token), &row(30, 9));
         assert_eq!(drift("40", 7), None);
-        assert_eq!(drift("35", 8), None, "between the two rows nobody can tell");
+        assert_eq!(drift("35", 8), None, "a version between the two rows is not judged");
         assert_eq!(drift("30", 9), None);
         assert_eq!(drift("35", 9), Some(Drift::Different));
         assert_eq!(drift("30", 10), Some(Drift::Ahead));

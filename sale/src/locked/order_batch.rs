@@ -1,10 +1,10 @@
-//! Orders of several products: the locks of all of them, then one transaction for everybody who
-//! waits.
+//! Orders of several products: takes the locks of all of them, then settles the whole queue in one
+//! transaction.
 //!
-//! An order waits in the line of its first product. Whoever holds that lock takes the locks of the
-//! other products, all of them together or, where they are not to be had so, one by one in their order;
-//! so nobody who waits holds a lock that comes later, and nobody waits in a circle. Cancelling, and a
-//! payment that failed, give units back the same way.
+//! An order waits in the queue of its first product. The holder of that lock takes the locks of the
+//! other products: in one round trip, or, if they are not all free soon, one by one in the order of
+//! their ids. So no holder waits for a lock that comes before one it holds, and no deadlock is
+//! possible. Cancelled orders and failed payments give units back the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -26,15 +26,16 @@ use crate::error::PurchaseError;
 use crate::observer::Observer;
 use crate::resource::stock_resource;
 
-/// Orders under one acquisition: others wait for their products as long as it takes.
+/// Orders that one acquisition settles. It is low because other buyers of all these products wait
+/// meanwhile.
 const BATCH: usize = 128;
-/// How long the other products are waited for together. The first is held meanwhile, and where others
-/// sell one of them all the time, only its own line leads to it.
-const TOGETHER_AT_MOST: Duration = Duration::from_millis(10);
-/// The part of a lease after which it is extended while other locks are waited for.
+/// How long to wait for the other products' locks together. The first lock is held meanwhile; and if
+/// other buyers sell one of the products without a pause, only its own queue leads to its lock.
+const TOGETHER_WAIT: Duration = Duration::from_millis(10);
+/// Held leases are extended after this part of a lease, while other locks are waited for.
 const EXTEND_AFTER: u32 = 3;
 
-/// A task, and what it is to be locked for.
+/// A task and the products that must be locked for it.
 #[derive(Debug)]
 pub(crate) struct OrderTask {
     task: Task,
@@ -43,16 +44,16 @@ pub(crate) struct OrderTask {
     deadline: Instant,
 }
 
-type Waiting = Entry<OrderTask, Result<Settled, PurchaseError>>;
+type QueuedTask = Entry<OrderTask, Result<Settled, PurchaseError>>;
 
-/// The queues that orders wait in.
+/// The queues of orders, one for each discipline.
 #[derive(Debug)]
-pub(crate) struct Orders {
+pub(crate) struct OrderQueues {
     fair: Combiner<OrderBatch>,
     unordered: Combiner<OrderBatch>,
 }
 
-impl Orders {
+impl OrderQueues {
     pub(crate) fn new(
         ledger: &Ledger,
         redlock: &Redlock,
@@ -76,7 +77,7 @@ impl Orders {
         }
     }
 
-    /// Settles a task under the locks of these products, which exist.
+    /// Settles a task under the locks of these products, which must exist.
     pub(crate) async fn settle(
         &self,
         discipline: QueueDiscipline,
@@ -97,7 +98,7 @@ impl Orders {
     }
 }
 
-/// What the holder of a first product's lock does.
+/// Settles a batch of tasks under the locks of their products.
 #[derive(Debug)]
 struct OrderBatch {
     discipline: QueueDiscipline,
@@ -115,7 +116,12 @@ impl Batch for OrderBatch {
         self.policy_of(&item.products)
     }
 
-    async fn execute(&self, _: &str, lease: Lease, mut entries: Vec<Waiting>) -> Vec<Waiting> {
+    async fn execute(
+        &self,
+        _: &str,
+        lease: Lease,
+        mut entries: Vec<QueuedTask>,
+    ) -> Vec<QueuedTask> {
         self.observer.batch(entries.len());
         let mut leases = vec![lease];
         let locked = self.lock_others(&mut leases, &mut entries).await;
@@ -125,7 +131,8 @@ impl Batch for OrderBatch {
         }
         match self.settle_all(&leases, &entries).await {
             Ok(Settlement { outcomes, available }) => {
-                // On its way before anybody is answered, so a buyer who looks finds it.
+                // Released before the replies, so that a buyer who reads the stock at once sees the
+                // new value.
                 release(leases, &available);
                 for (entry, outcome) in entries.into_iter().zip(outcomes) {
                     entry.reply(Ok(outcome));
@@ -152,8 +159,8 @@ impl Batch for OrderBatch {
     }
 }
 
-/// A lease that was held was lost while others were waited for.
-struct Lost;
+/// A held lease was lost while waiting for other locks.
+struct LeaseLost;
 
 enum Failure {
     StaleTokens(Vec<(String, i64)>),
@@ -161,7 +168,7 @@ enum Failure {
 }
 
 impl OrderBatch {
-    /// Waits as long as the most patient of the products, holds as long as the shortest.
+    /// The longest wait and the shortest lease of these products.
     fn policy_of(&self, products: &[String]) -> Policy {
         let policies = products.iter().map(|product| self.catalog.policy(&stock_resource(product)));
         let policy = policies.reduce(|one, other| Policy {
@@ -172,12 +179,12 @@ impl OrderBatch {
         Policy { discipline: self.discipline, ..policy.unwrap_or_default() }
     }
 
-    /// Locks what else the entries are for. Those whose wait is over are told so.
+    /// Locks the other products of the entries. Entries whose wait is over are refused.
     async fn lock_others(
         &self,
         leases: &mut Vec<Lease>,
-        entries: &mut Vec<Waiting>,
-    ) -> Result<(), Lost> {
+        entries: &mut Vec<QueuedTask>,
+    ) -> Result<(), LeaseLost> {
         let first = entries.first().and_then(|entry| entry.item.products.first().cloned());
         let all = entries.iter().flat_map(|entry| entry.item.products.iter().cloned());
         let all: Vec<String> = all.collect::<BTreeSet<_>>().into_iter().collect();
@@ -211,19 +218,19 @@ impl OrderBatch {
         Ok(())
     }
 
-    /// One round trip for all of them, if they are free soon. Not in a sale of fair order: their lines
-    /// would be overtaken.
+    /// Takes all locks in one round trip, if they are free soon. Not in a sale of fair order, because
+    /// that would overtake the products' own queues.
     async fn lock_together(
         &self,
         products: &[&String],
         lease_time: Duration,
-        entries: &[Waiting],
+        entries: &[QueuedTask],
     ) -> Option<Lease> {
         let discipline = QueueDiscipline::Unordered;
         if products.len() < 2 || self.catalog.discipline() != discipline {
             return None;
         }
-        let wait_timeout = wait_timeout(entries, lease_time)?.min(TOGETHER_AT_MOST);
+        let wait_timeout = wait_timeout(entries, lease_time)?.min(TOGETHER_WAIT);
         let resources: Vec<String> =
             products.iter().map(|product| stock_resource(product)).collect();
         let resources: Vec<&str> = resources.iter().map(String::as_str).collect();
@@ -234,7 +241,7 @@ impl OrderBatch {
     async fn settle_all(
         &self,
         leases: &[Lease],
-        entries: &[Waiting],
+        entries: &[QueuedTask],
     ) -> Result<Settlement, Failure> {
         let tasks: Vec<&Task> = entries.iter().map(|entry| &entry.item.task).collect();
         let held = leases.iter().flat_map(Lease::tokens);
@@ -258,23 +265,23 @@ impl OrderBatch {
     }
 }
 
-/// As long as the first of them may wait, and no longer than until what is held must be extended;
-/// `None`: nobody waits.
-fn wait_timeout(entries: &[Waiting], lease_time: Duration) -> Option<Duration> {
+/// The wait of the entry that expires first, but not longer than until the held leases must be
+/// extended; `None`: no entry is left.
+fn wait_timeout(entries: &[QueuedTask], lease_time: Duration) -> Option<Duration> {
     let deadline = entries.iter().map(|entry| entry.item.deadline).min()?;
     Some(deadline.saturating_duration_since(Instant::now()).min(lease_time / EXTEND_AFTER))
 }
 
-fn refuse_expired(entries: &mut Vec<Waiting>, error: &AcquireError) {
+fn refuse_expired(entries: &mut Vec<QueuedTask>, error: &AcquireError) {
     let now = Instant::now();
     for entry in entries.extract_if(.., |entry| entry.item.deadline <= now) {
         entry.reply(Err(SubmitError::Lock(error.clone()).into()));
     }
 }
 
-async fn extend(leases: &[Lease], lease_time: Duration) -> Result<(), Lost> {
+async fn extend(leases: &[Lease], lease_time: Duration) -> Result<(), LeaseLost> {
     let extensions = leases.iter().map(|lease| lease.extend(lease_time));
-    try_join_all(extensions).await.map(drop).map_err(|_over| Lost)
+    try_join_all(extensions).await.map(drop).map_err(|_over| LeaseLost)
 }
 
 /// Runs a section until the first of the leases is over; see [`Lease::while_held`].
@@ -290,17 +297,17 @@ async fn while_all_held<F: Future>(leases: &[Lease], section: F) -> Option<F::Ou
     }
 }
 
-/// Frees every product, each with what is left of it.
+/// Releases every product with its remaining units.
 fn release(leases: Vec<Lease>, available: &BTreeMap<String, i64>) {
     for lease in leases {
-        let left = lease.tokens().iter().filter_map(|(resource, _)| {
+        let values = lease.tokens().iter().filter_map(|(resource, _)| {
             let units = available.get(product_of(resource))?;
             Some((resource.clone(), units.to_string()))
         });
-        let left: Vec<(String, String)> = left.collect();
-        let left: Vec<(&str, String)> =
-            left.iter().map(|(resource, units)| (&**resource, units.clone())).collect();
-        lease.release_in_background(&left);
+        let values: Vec<(String, String)> = values.collect();
+        let values: Vec<(&str, String)> =
+            values.iter().map(|(resource, units)| (&**resource, units.clone())).collect();
+        lease.release_in_background(&values);
     }
 }
 

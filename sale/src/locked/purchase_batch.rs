@@ -1,4 +1,4 @@
-//! What a holder of products' locks does: sell to everybody who waits, in one transaction.
+//! Sells to all queued purchases of the locked products, in one transaction.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::PurchaseError;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
 
-type Waiting = Entry<Purchase, Result<Receipt, PurchaseError>>;
+type QueuedPurchase = Entry<Purchase, Result<Receipt, PurchaseError>>;
 
 #[derive(Debug)]
 pub(crate) struct PurchaseBatch {
@@ -30,52 +30,58 @@ impl Batch for PurchaseBatch {
         self.catalog.policy(resource)
     }
 
-    async fn execute(&self, resource: &str, lease: Lease, entries: Vec<Waiting>) -> Vec<Waiting> {
-        let lot = ResourceBatch { resource: resource.into(), entries };
-        let again = self.execute_together(lease, vec![lot]).await;
-        again.into_iter().flat_map(|lot| lot.entries).collect()
+    async fn execute(
+        &self,
+        resource: &str,
+        lease: Lease,
+        entries: Vec<QueuedPurchase>,
+    ) -> Vec<QueuedPurchase> {
+        let batch = ResourceBatch { resource: resource.into(), entries };
+        let to_retry = self.execute_together(lease, vec![batch]).await;
+        to_retry.into_iter().flat_map(|batch| batch.entries).collect()
     }
 
     async fn execute_together(
         &self,
         lease: Lease,
-        lots: Vec<ResourceBatch<Self>>,
+        batches: Vec<ResourceBatch<Self>>,
     ) -> Vec<ResourceBatch<Self>> {
-        self.observer.batch(lots.iter().map(|lot| lot.entries.len()).sum());
-        let decisions = match self.decide(&lease, &lots).await {
+        self.observer.batch(batches.iter().map(|batch| batch.entries.len()).sum());
+        let decisions = match self.decide(&lease, &batches).await {
             Ok(decisions) => decisions,
-            Err(error) => lots.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
+            Err(error) => batches.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
         };
-        let decided = lots.iter().zip(&decisions);
-        let left: Vec<_> = decided
-            .filter_map(|(lot, decision)| {
-                Some((&*lot.resource, decision.as_ref().ok()?.available.to_string()))
+        let decided = batches.iter().zip(&decisions);
+        let remaining: Vec<_> = decided
+            .filter_map(|(batch, decision)| {
+                Some((&*batch.resource, decision.as_ref().ok()?.available.to_string()))
             })
             .collect();
-        // On its way before anybody is answered, so a buyer who looks finds it.
-        lease.release_in_background(&left);
-        let answered = lots.into_iter().zip(decisions);
-        answered.filter_map(|(lot, decision)| self.answer(lot, decision)).collect()
+        // Released before the replies, so that a buyer who reads the stock at once sees the new value.
+        lease.release_in_background(&remaining);
+        let answered = batches.into_iter().zip(decisions);
+        answered.filter_map(|(batch, decision)| self.answer(batch, decision)).collect()
     }
 }
 
 #[derive(Clone)]
 enum Failure {
     StaleToken(u64),
-    /// The lease ended before it was begun; nothing was changed.
-    NotBegun,
+    /// The lease was too short for another step, which did not begin and changed nothing.
+    NoTime,
     Refused(PurchaseError),
 }
 
 impl PurchaseBatch {
-    /// Step by step. What one step decided is committed, and stands whatever becomes of the next.
+    /// Decides step by step. The result of each step is committed, and stands even if the next one
+    /// fails.
     async fn decide(
         &self,
         lease: &Lease,
-        lots: &[ResourceBatch<Self>],
+        batches: &[ResourceBatch<Self>],
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
-            lots.iter().map(|lot| demand(lease, lot)).collect::<Result<_, _>>()?;
+            batches.iter().map(|batch| demand(lease, batch)).collect::<Result<_, _>>()?;
         let is_limited =
             |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
         let mut decided = undecided(demands.len());
@@ -84,10 +90,10 @@ impl PurchaseBatch {
             last = self.step(Step::AtOnce, lease, &demands, &mut decided).await;
         }
         while last.is_ok() && decided.iter().any(Option::is_none) {
-            if self.has_time_for_a_step(lease, lots).await {
+            if self.has_time_for_a_step(lease, batches).await {
                 last = self.step(Step::ByRules, lease, &demands, &mut decided).await;
             } else {
-                last = Err(Failure::NotBegun);
+                last = Err(Failure::NoTime);
             }
         }
         let failure = |error| match error {
@@ -99,7 +105,7 @@ impl PurchaseBatch {
         let failed = last.err();
         let decision = |decision: Option<Result<Decision, LedgerError>>| match decision {
             Some(decision) => decision.map_err(failure),
-            None => Err(failed.clone().unwrap_or(Failure::NotBegun)),
+            None => Err(failed.clone().unwrap_or(Failure::NoTime)),
         };
         Ok(decided.into_iter().map(decision).collect())
     }
@@ -111,8 +117,8 @@ impl PurchaseBatch {
         demands: &[Demand<'_>],
         decided: &mut Decided,
     ) -> Result<(), Failure> {
-        // Past the lease others may hold the lock: the fence keeps them safe from us, and a
-        // database that hangs must not hang the buyers.
+        // After the end of the lease another replica may hold the lock. The fence protects its sales
+        // from this step, and buyers must not wait for a database that hangs.
         let stepping = self.ledger.sell_step(step, demands, decided);
         let Some(done) = lease.while_held(stepping).await else {
             self.observer.lease_lost();
@@ -122,34 +128,34 @@ impl PurchaseBatch {
         done.map_err(|error| Failure::Refused(error.into()))
     }
 
-    /// Each step has a good part of a lease, or it is not begun.
-    async fn has_time_for_a_step(&self, lease: &Lease, lots: &[ResourceBatch<Self>]) -> bool {
-        let leases = lots.iter().map(|lot| self.catalog.policy(&lot.resource).lease_time);
+    /// Whether half a lease is left for the next step, after an extension if necessary.
+    async fn has_time_for_a_step(&self, lease: &Lease, batches: &[ResourceBatch<Self>]) -> bool {
+        let leases = batches.iter().map(|batch| self.catalog.policy(&batch.resource).lease_time);
         let Some(lease_time) = leases.min() else { return false };
         lease.remaining() >= lease_time / 2 || lease.extend(lease_time).await.is_ok()
     }
 
-    /// Returns those who must be tried again.
+    /// Answers the buyers. Returns the purchases that must be tried again.
     fn answer(
         &self,
-        lot: ResourceBatch<Self>,
+        batch: ResourceBatch<Self>,
         decision: Result<Decision, Failure>,
     ) -> Option<ResourceBatch<Self>> {
         match decision {
             Ok(decision) => {
-                for (entry, outcome) in lot.entries.into_iter().zip(decision.outcomes) {
+                for (entry, outcome) in batch.entries.into_iter().zip(decision.outcomes) {
                     entry.reply(receipt(outcome));
                 }
                 None
             }
             Err(Failure::StaleToken(seen)) => {
-                warn!(resource = &*lot.resource, seen, "late holder refused, trying again");
-                self.redlock.observe_token(&lot.resource, seen);
-                Some(lot)
+                warn!(resource = &*batch.resource, seen, "late holder refused, trying again");
+                self.redlock.observe_token(&batch.resource, seen);
+                Some(batch)
             }
-            Err(Failure::NotBegun) => Some(lot),
+            Err(Failure::NoTime) => Some(batch),
             Err(Failure::Refused(error)) => {
-                for entry in lot.entries {
+                for entry in batch.entries {
                     entry.reply(Err(error.clone()));
                 }
                 None
@@ -160,18 +166,18 @@ impl PurchaseBatch {
 
 fn demand<'a>(
     lease: &Lease,
-    lot: &'a ResourceBatch<PurchaseBatch>,
+    batch: &'a ResourceBatch<PurchaseBatch>,
 ) -> Result<Demand<'a>, PurchaseError> {
     let tokens = lease.tokens();
-    let held = tokens.binary_search_by(|(resource, _)| (**resource).cmp(&*lot.resource)).ok();
+    let held = tokens.binary_search_by(|(resource, _)| (**resource).cmp(&*batch.resource)).ok();
     let Some(token) = held.and_then(|position| i64::try_from(tokens[position].1).ok()) else {
-        error!(resource = &*lot.resource, "fencing tokens are used up");
+        error!(resource = &*batch.resource, "fencing tokens are used up");
         return Err(PurchaseError::DatabaseUnavailable);
     };
-    let product_id = lot.resource.strip_prefix("stock:").unwrap_or(&lot.resource);
+    let product_id = batch.resource.strip_prefix("stock:").unwrap_or(&batch.resource);
     Ok(Demand {
         product_id,
         token,
-        purchases: lot.entries.iter().map(|entry| &entry.item).collect(),
+        purchases: batch.entries.iter().map(|entry| &entry.item).collect(),
     })
 }

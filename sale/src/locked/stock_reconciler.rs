@@ -1,11 +1,11 @@
-//! Keeps the copies of the stock on the Redis nodes in agreement with the database: a comparison on
-//! a timer, and a quicker look for products that Redis lacks. One replica at a time, by a lease; the
-//! others hear that it was done.
+//! Keeps the copies of the stock on the Redis nodes in agreement with the database: a comparison on a
+//! timer, and a quicker search for products that Redis lacks. A lease lets one replica run at a time;
+//! its release notifies the others.
 //!
-//! Sales need none of this: each release carries the new stock to every node, and a node that comes
-//! back is told it by every replica (`redlock`). It is for what those cannot see: values changed by
-//! hand, data removed while nobody sold, a release that was lost. For [`Strategy::Locked`]; where
-//! Redis decides, [`crate::sale`] compares the other way round.
+//! Sales do not depend on it: each release writes the new stock to every node, and every replica
+//! writes it again to a node that comes back (`redlock`). It finds other differences: values changed
+//! by hand, data removed without a sale, a lost release. For [`Strategy::Locked`]; with `Atomic`,
+//! the engine compares in the other direction.
 //!
 //! [`Strategy::Locked`]: crate::config::Strategy::Locked
 
@@ -24,17 +24,17 @@ use crate::config::StoresConfig;
 use crate::observer::{Drift, Job, Observer};
 use crate::resource::stock_resource;
 
-/// How long a value must stay wrong to count: a release may be on its way.
-const SETTLE: Duration = Duration::from_millis(250);
-/// How long another replica's run is waited for; it takes a few round trips.
-const WAIT: Duration = Duration::from_millis(500);
-/// How often a repair is tried again whose token was overtaken.
+/// How long a difference must last to count: a release may be on its way.
+const SETTLE_TIME: Duration = Duration::from_millis(250);
+/// How long to wait for another replica's run, which takes a few round trips.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// Attempts of a repair whose token was overtaken.
 const ATTEMPTS: usize = 5;
-/// Redis's scripts count in doubles: tokens above this would not be told apart.
-const HIGHEST_VERSION: u64 = 1 << 52;
+/// Redis's scripts count in doubles, which cannot tell tokens above this apart.
+const MAX_VERSION: u64 = 1 << 52;
 
 impl Job {
-    /// The lock's resource. Its value on the nodes is when the job was last done.
+    /// The lock's resource. Its value on the nodes is the time of the last run.
     fn resource(self) -> &'static str {
         match self {
             Self::Compare => "stores:compare",
@@ -47,7 +47,7 @@ impl Job {
     }
 }
 
-/// The jobs of a replica.
+/// Runs the jobs of a replica.
 #[derive(Debug)]
 pub struct StockReconciler {
     ledger: Ledger,
@@ -57,19 +57,19 @@ pub struct StockReconciler {
     observer: Arc<dyn Observer>,
 }
 
-/// A value on a node that is wrong.
+/// A value on a node that differs from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Suspect {
+struct Mismatch {
     product_id: String,
     node: String,
     found: Published,
     drift: Drift,
-    /// What the database has.
+    /// The units in the database.
     available: i64,
 }
 
 impl StockReconciler {
-    /// Takes locks as `policy` says, in any order.
+    /// The reconciler takes locks with this policy, unordered.
     #[must_use]
     pub fn new(
         ledger: Ledger,
@@ -82,8 +82,8 @@ impl StockReconciler {
         Self { ledger, redlock, policy, config, observer }
     }
 
-    /// Runs the jobs, at once and then each when its period is over, until it is dropped.
-    pub async fn keep(&self) {
+    /// Runs each job at once and then whenever its period is over, until the future is dropped.
+    pub async fn run(&self) {
         tokio::join!(
             self.repeat(Job::Compare, self.config.compare_every),
             self.repeat(Job::Load, self.config.load_every),
@@ -95,28 +95,28 @@ impl StockReconciler {
         let mut due = Instant::now();
         loop {
             tokio::select! {
-                () = sleep_until(due) => self.run(job).await,
-                // By another replica, or by this one just now.
+                () = sleep_until(due) => self.run_job(job).await,
+                // Another replica ran the job, or this one just did.
                 Ok(()) = done.changed() => {}
             }
             due = Instant::now() + period;
         }
     }
 
-    async fn run(&self, job: Job) {
+    async fn run_job(&self, job: Job) {
         let mut done = self.redlock.published(job.resource());
         done.mark_unchanged();
-        let policy = Policy { wait_timeout: WAIT, ..self.policy };
+        let policy = Policy { wait_timeout: LOCK_WAIT, ..self.policy };
         let lease = match self.redlock.acquire(job.resource(), policy).await {
             Ok(lease) => lease,
             Err(error) => return debug!(job = job.label(), %error, "not run"),
         };
         if done.has_changed().unwrap_or(false) {
-            // Another replica did it while this one waited.
+            // Another replica ran the job while this one waited for the lock.
             return lease.release().await;
         }
         lease.keep_extended();
-        match lease.while_held(self.agree(job)).await {
+        match lease.while_held(self.compare_and_repair(job)).await {
             Some(Ok(())) => {
                 self.observer.ran(job);
                 let now = Timestamp::now().to_string();
@@ -130,30 +130,30 @@ impl StockReconciler {
         }
     }
 
-    async fn agree(&self, job: Job) -> Result<(), LedgerError> {
-        let suspects = self.suspects(job).await?;
-        if suspects.is_empty() {
+    async fn compare_and_repair(&self, job: Job) -> Result<(), LedgerError> {
+        let mismatches = self.mismatches(job).await?;
+        if mismatches.is_empty() {
             return Ok(());
         }
-        sleep(SETTLE).await;
-        let stayed = |again: &Suspect| {
-            let same = |first: &Suspect| {
+        sleep(SETTLE_TIME).await;
+        let persists = |again: &Mismatch| {
+            let same = |first: &Mismatch| {
                 (&first.product_id, &first.node, &first.found)
                     == (&again.product_id, &again.node, &again.found)
             };
-            suspects.iter().any(same)
+            mismatches.iter().any(same)
         };
-        let mut wrong: BTreeMap<String, u64> = BTreeMap::new();
-        for suspect in self.suspects(job).await?.into_iter().filter(stayed) {
-            let Suspect { product_id, node, found, drift, available } = suspect;
+        let mut to_repair: BTreeMap<String, u64> = BTreeMap::new();
+        for mismatch in self.mismatches(job).await?.into_iter().filter(persists) {
+            let Mismatch { product_id, node, found, drift, available } = mismatch;
             let value = found.value.as_deref().unwrap_or("");
             let kind = drift.label();
             warn!(product_id, node, kind, redis = value, database = available, "stores differ");
             self.observer.drifted(drift);
-            let highest = wrong.entry(product_id).or_default();
+            let highest = to_repair.entry(product_id).or_default();
             *highest = found.token.max(*highest);
         }
-        for (product_id, highest) in wrong {
+        for (product_id, highest) in to_repair {
             let repaired = self.repair(&product_id, highest).await;
             self.observer.repaired(repaired.is_ok());
             match repaired {
@@ -164,8 +164,8 @@ impl StockReconciler {
         Ok(())
     }
 
-    /// Values that look wrong at this moment.
-    async fn suspects(&self, job: Job) -> Result<Vec<Suspect>, LedgerError> {
+    /// The values that differ at this moment.
+    async fn mismatches(&self, job: Job) -> Result<Vec<Mismatch>, LedgerError> {
         let before = self.ledger.stock_rows().await?;
         let resources: Vec<String> =
             before.iter().map(|row| stock_resource(&row.product_id)).collect();
@@ -177,10 +177,10 @@ impl StockReconciler {
             .into_iter()
             .map(|row| (row.product_id.clone(), row))
             .collect();
-        let mut suspects = Vec::new();
+        let mut mismatches = Vec::new();
         for NodeValues { node, values } in nodes {
             for (row, found) in before.iter().zip(values) {
-                // A product that was removed meanwhile is nobody's business.
+                // The product was removed meanwhile.
                 let Some(later) = after.get(&row.product_id) else { continue };
                 let Some(drift) =
                     detect_drift(row, &found, later).filter(|drift| job.covers(*drift))
@@ -189,20 +189,21 @@ impl StockReconciler {
                 };
                 let (node, product_id) = (node.clone(), row.product_id.clone());
                 let available = later.available;
-                suspects.push(Suspect { product_id, node, found, drift, available });
+                mismatches.push(Mismatch { product_id, node, found, drift, available });
             }
         }
-        Ok(suspects)
+        Ok(mismatches)
     }
 
-    /// Writes what the database has to every node, under the product's lock and a token that is
-    /// installed first: what a later holder wrote stays.
+    /// Writes the database's stock to every node, under the product's lock and a token that is
+    /// installed in the row first, so a later holder's value stays.
     async fn repair(&self, product_id: &str, highest_version: u64) -> Result<i64, RepairError> {
         let resource = stock_resource(product_id);
-        if highest_version > HIGHEST_VERSION {
+        if highest_version > MAX_VERSION {
             return Err(RepairError::Version);
         }
-        // A version that nobody can have written would outlast every release.
+        // The new token must be higher than a version that no sale wrote, otherwise that version would
+        // stay after every release.
         self.redlock.observe_token(&resource, highest_version);
         for _ in 0..ATTEMPTS {
             let lease = self.redlock.acquire(&resource, self.policy).await?;
@@ -238,6 +239,6 @@ enum RepairError {
     Version,
     #[error("the database did not answer within the lease")]
     TooSlow,
-    #[error("other holders came in between every time")]
+    #[error("another holder took the lock in between every time")]
     Overtaken,
 }

@@ -1,4 +1,4 @@
-//! The queue over wake-ups that are kept, as tokio's are.
+//! The queue over wake-ups that are kept until the task waits, as tokio's are.
 
 pub mod sync {
     pub use std::sync::PoisonError;

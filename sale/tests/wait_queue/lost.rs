@@ -1,4 +1,4 @@
-//! The queue with that protection off.
+//! The queue over wake-ups that are lost unless the task waits: the protection is off.
 
 pub mod sync {
     pub use std::sync::PoisonError;

@@ -1,6 +1,6 @@
-//! The queue of `strategy: Atomic` in every order of the steps of those who submit and of the task that
-//! serves them (loom): it never sleeps while enough of them wait. The file under test is the app's own,
-//! compiled over loom's types.
+//! The queue of `strategy: Atomic` in every order of the steps of its callers and of the task that
+//! serves it (loom): the task never sleeps while enough entries wait. The test compiles the crate's
+//! own file over loom's types.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::duplicate_mod, reason = "one file over two kinds of wake-ups")]
 
@@ -15,7 +15,8 @@ use futures::FutureExt;
 use loom::sync::Mutex;
 use loom::thread;
 
-/// What tokio's `Notify` is for one who waits: a wake-up for one who does not sleep yet is `KEPT`.
+/// A model of tokio's `Notify` with one waiter. `KEPT`: a wake-up that comes before the waiter sleeps
+/// is kept for it.
 #[derive(Debug, Default)]
 pub struct Notify<const KEPT: bool> {
     state: Mutex<Wakeup>,
@@ -45,7 +46,8 @@ impl<const KEPT: bool> Notify<KEPT> {
     }
 }
 
-/// In how many of all executions the task sleeps for ever while `enough` wait; two submit.
+/// The number of executions in which the task sleeps for ever although `enough` entries wait. Two
+/// callers submit.
 macro_rules! wake_ups_lost {
     ($queue:ty, $enough:expr) => {{
         let lost = Arc::new(AtomicU32::new(0));
@@ -59,19 +61,19 @@ macro_rules! wake_ups_lost {
             let (mut taken, mut sleeps, mut put_back) = (0, false, false);
             while taken < 2 && !sleeps {
                 match queue.take($enough, 2) {
-                    // Once: what has to be looked up first.
+                    // Once, like purchases that must be looked up first.
                     Some(batch) if !put_back => {
                         put_back = true;
                         queue.put_back(batch);
                     }
                     Some(batch) => taken += batch.len(),
-                    None => sleeps = queue.enough().now_or_never().is_none(),
+                    None => sleeps = queue.ready().now_or_never().is_none(),
                 }
             }
             for caller in callers {
                 caller.join().unwrap();
             }
-            if sleeps && queue.enough().now_or_never().is_none() {
+            if sleeps && queue.ready().now_or_never().is_none() {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -80,18 +82,18 @@ macro_rules! wake_ups_lost {
 }
 
 #[test]
-fn who_serves_is_woken_when_enough_wait() {
+fn the_task_is_woken_when_enough_wait() {
     assert_eq!(wake_ups_lost!(kept::wait_queue::WaitQueue<u8>, 1), 0);
     assert_eq!(wake_ups_lost!(kept::wait_queue::WaitQueue<u8>, 2), 0);
 }
 
 #[test]
-fn a_wake_up_that_is_not_kept_for_one_who_does_not_sleep_yet_is_lost() {
+fn without_kept_wake_ups_the_task_sleeps_for_ever() {
     assert!(wake_ups_lost!(lost::wait_queue::WaitQueue<u8>, 1) > 0);
     assert!(wake_ups_lost!(lost::wait_queue::WaitQueue<u8>, 2) > 0);
 }
 
-/// Submits while the queue ends.
+/// Submits while the queue is closed.
 macro_rules! check_the_end {
     ($queue:ty) => {
         loom::model(|| {
@@ -99,16 +101,16 @@ macro_rules! check_the_end {
             let entry = Arc::new(());
             let (submitted_to, submitted) = (Arc::clone(&queue), Arc::clone(&entry));
             let caller = thread::spawn(move || assert!(submitted_to.push(submitted)));
-            queue.end();
+            queue.close();
             caller.join().unwrap();
-            assert_eq!(Arc::strong_count(&entry), 1, "it is dropped, which tells its caller");
+            assert_eq!(Arc::strong_count(&entry), 1, "it is dropped, which answers its caller");
         });
     };
 }
 
 #[test]
-fn who_submits_at_the_end_is_not_kept_waiting() {
+fn a_caller_of_a_closed_queue_does_not_wait() {
     check_the_end!(kept::wait_queue::WaitQueue<Arc<()>>);
-    // Whatever becomes of wake-ups.
+    // The kind of wake-up does not matter here.
     check_the_end!(lost::wait_queue::WaitQueue<Arc<()>>);
 }

@@ -1,10 +1,10 @@
-//! What the scripts check, on a real Redis, and what would happen if they did not.
+//! The checks of the scripts on a real Redis, and the damage without them.
 
 use testkit::RedisServer;
 
 use super::*;
 
-/// A script without a check, which must be there.
+/// The script without a check. Fails if the script does not have that check.
 fn without(script: &str, check: &str, instead: &str) -> Script {
     assert!(script.contains(check), "there is no {check:?}");
     Script::new(&script.replace(check, instead))
@@ -19,49 +19,49 @@ fn purchase_by(buyer: &str, key: &str) -> Purchase {
     Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key: Some(key.to_owned()) }
 }
 
-/// Whether a key is sold under that was looked up when the keys had an earlier epoch than now.
+/// Whether a purchase is sold whose key was looked up in an earlier epoch of the keys.
 async fn sells_after_another_epoch(scripts: &Scripts) -> bool {
     let server = RedisServer::start().unwrap();
     let mut connection = connect(&server).await;
     assert!(scripts.stop(&mut connection, "1", 1).await.unwrap());
-    assert!(scripts.open(&mut connection, "1", 1, 10, Counted::No).await.unwrap());
+    assert!(scripts.open(&mut connection, "1", 1, 10, BuyerUnits::NotCounted).await.unwrap());
     let (earlier, now) = (Uuid::now_v7(), Uuid::now_v7());
     server.command(&format!("HSET {KEYS} epoch {now}")).unwrap();
     let purchase = purchase_by("ann", "k");
-    let stock = Stock { product_id: "1", incarnation: 1, max_per_buyer: None, most_waiting: 100 };
+    let stock = Stock { product_id: "1", incarnation: 1, max_per_buyer: None, max_unrecorded: 100 };
     let mut sells = async |epoch| {
-        let checked = Checked { epoch: Some(epoch), count: 1 };
+        let checked = CheckedKeys { epoch: Some(epoch), count: 1 };
         let purchases = [(Uuid::now_v7(), &purchase)].into_iter();
         let answer = scripts.purchase(&mut connection, stock, checked, purchases).await.unwrap();
-        let Answer::Decided { not_made, .. } = answer else { unreachable!("{answer:?}") };
-        not_made.is_empty()
+        let PurchaseReply::Decided { not_sold, .. } = answer else { unreachable!("{answer:?}") };
+        not_sold.is_empty()
     };
     let sold = sells(earlier).await;
-    assert!(sells(now).await || sold, "what was looked up in this epoch counts");
+    assert!(sells(now).await || sold, "a look-up of this epoch counts");
     sold
 }
 
 #[tokio::test]
-async fn what_was_looked_up_before_redis_lost_its_keys_again_does_not_count() {
+async fn a_look_up_of_an_earlier_epoch_does_not_count() {
     assert!(!sells_after_another_epoch(&Scripts::new()).await);
     let purchase = without(include_str!("../purchase.lua"), "checked = 0", "checked = 1");
     assert!(sells_after_another_epoch(&Scripts { purchase, ..Scripts::new() }).await);
 }
 
-/// How many units of ann's are counted after one of two was given back, in a stock that learned of her
-/// from the database after that; `None`: the stock is made anew first.
+/// Ann's units after one of two was given back, in a stock that read them from the database
+/// afterwards; `None`: the stock must be rebuilt first.
 async fn units_after_giving_back(scripts: &Scripts) -> Option<i64> {
     let server = RedisServer::start().unwrap();
     let mut connection = connect(&server).await;
     scripts.stop(&mut connection, "1", 2).await.unwrap();
-    let counted = Counted::SinceItsBeginning;
-    scripts.open(&mut connection, "1", 2, 10, counted).await.unwrap();
+    let buyer_units = BuyerUnits::SinceOpening;
+    scripts.open(&mut connection, "1", 2, 10, buyer_units).await.unwrap();
     let bought = [("ann".to_owned(), 1)];
     let stock = ("1", 2);
-    assert!(scripts.fill(&mut connection, stock, Filled::Completely, &bought).await.unwrap());
-    // Incarnation 1 knew of her when the database gave the unit back.
-    scripts.given_back(&mut connection, ("1", Some(1)), "ann", 1).await.unwrap();
-    let found = scripts.look(&mut connection, "1").await.unwrap();
+    assert!(scripts.fill(&mut connection, stock, FillProgress::Complete, &bought).await.unwrap());
+    // Incarnation 1 counted her units when the database gave one back.
+    scripts.give_back(&mut connection, ("1", Some(1)), "ann", 1).await.unwrap();
+    let found = scripts.inspect(&mut connection, "1").await.unwrap();
     let units: i64 = redis::cmd("HGET")
         .arg(bought_key("1"))
         .arg("ann")
@@ -72,10 +72,10 @@ async fn units_after_giving_back(scripts: &Scripts) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn units_that_came_back_before_they_were_learned_are_not_taken_off_again() {
+async fn returned_units_are_not_subtracted_from_a_later_count() {
     assert_eq!(units_after_giving_back(&Scripts::new()).await, None);
     let check = "incarnation == ARGV[1] and ";
-    let given_back = without(include_str!("../given_back.lua"), check, "");
-    let scripts = Scripts { given_back, ..Scripts::new() };
+    let give_back = without(include_str!("../give_back.lua"), check, "");
+    let scripts = Scripts { give_back, ..Scripts::new() };
     assert_eq!(units_after_giving_back(&scripts).await, Some(0), "she may buy one too many");
 }

@@ -1,11 +1,11 @@
-//! Makes a product's stock in Redis from the database, under a lock.
+//! Rebuilds a product's stock in Redis from the database, under a lock.
 //!
-//! First nobody sells any more (`stop.lua`), then what the stream still holds is recorded, and only
-//! then is the database asked what is left. A holder that outlived its lease is refused by the row's
-//! fence or, in Redis, by the later incarnation.
+//! First selling ends (`stop.lua`), then the rest of the stream is recorded, and only then the
+//! remaining units are read from the database. A holder that outlived its lease is refused by the
+//! row's fence or, in Redis, by the later incarnation.
 //!
-//! Units by buyer and idempotency keys are not read here, so that the sale goes on at once however
-//! many orders there are: they are filled in while it sells ([`super::fill`]).
+//! Units by buyer and idempotency keys are not read here, so that the sale goes on at once, whatever
+//! the number of orders: they are filled in later ([`super::fill`]).
 
 use ledger::LedgerError;
 use redis::aio::MultiplexedConnection;
@@ -16,30 +16,30 @@ use uuid::Uuid;
 use super::engine::AtomicEngine;
 use super::error::ReconcileError;
 use super::fill::{self, KeysState};
-use super::keys::{KEYS, bought_key, load_resource, stream_key};
-use super::recorder::READ;
-use super::script::Counted;
+use super::keys::{KEYS, bought_key, rebuild_resource, stream_key};
+use super::recorder::PAGE;
+use super::script::BuyerUnits;
 
 impl AtomicEngine {
-    pub(crate) async fn load(
+    pub(crate) async fn rebuild(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,
     ) -> Result<(), ReconcileError> {
-        let resource = load_resource(product_id);
+        let resource = rebuild_resource(product_id);
         let lease = self.redlock.acquire(&resource, self.policy).await?;
         lease.keep_extended();
-        let loading = Box::pin(self.load_under(connection, product_id, lease.token()));
-        let loaded = lease.while_held(loading).await.unwrap_or(Err(ReconcileError::TooSlow));
-        if let Err(ReconcileError::Ledger(LedgerError::StaleToken { seen, .. })) = &loaded {
-            // Redis forgot how far it had counted; the ledger knows.
+        let rebuilding = Box::pin(self.rebuild_under(connection, product_id, lease.token()));
+        let rebuilt = lease.while_held(rebuilding).await.unwrap_or(Err(ReconcileError::TooSlow));
+        if let Err(ReconcileError::Ledger(LedgerError::StaleToken { seen, .. })) = &rebuilt {
+            // Redis lost its counter; the ledger has the highest token.
             self.redlock.observe_token(&resource, u64::try_from(*seen).unwrap_or(0));
         }
         lease.release().await;
-        loaded
+        rebuilt
     }
 
-    async fn load_under(
+    async fn rebuild_under(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,
@@ -48,15 +48,15 @@ impl AtomicEngine {
         let token = i64::try_from(token).unwrap_or(i64::MAX);
         let rows = self.ledger.stock_rows().await?;
         let Some(row) = rows.iter().find(|row| row.product_id == product_id) else { return Ok(()) };
-        if self.fits(connection, row).await? {
-            // Whoever had the lock before did it.
+        if self.matches_row(connection, row).await? {
+            // The previous holder of the lock rebuilt it.
             return Ok(());
         }
         if !self.scripts.stop(connection, product_id, token).await? {
             return Err(ReconcileError::Overtaken);
         }
         if fill::keys_state(connection).await? == KeysState::Lost {
-            // Without them no purchase with a key is decided, of whatever product.
+            // Without its keys Redis decides no purchase with a key, of any product.
             for row in &rows {
                 self.drain(connection, &row.product_id).await?;
             }
@@ -64,22 +64,23 @@ impl AtomicEngine {
         } else {
             self.drain(connection, product_id).await?;
         }
-        forget_bought(connection, product_id).await?;
-        let counted = match self.catalog.max_per_buyer(product_id) {
-            Some(_) => Counted::SinceItsBeginning,
-            None => Counted::No,
+        forget_buyer_units(connection, product_id).await?;
+        let buyer_units = match self.catalog.max_per_buyer(product_id) {
+            Some(_) => BuyerUnits::SinceOpening,
+            None => BuyerUnits::NotCounted,
         };
         let available = self.ledger.reincarnate(product_id, token).await?;
-        if !self.scripts.open(connection, product_id, token, available, counted).await? {
+        if !self.scripts.open(connection, product_id, token, available, buyer_units).await? {
             return Err(ReconcileError::Overtaken);
         }
-        self.fill_first(connection, (product_id, token)).await?;
+        self.fill_first_page(connection, (product_id, token)).await?;
         info!(product_id, available, incarnation = token, "stock in Redis made from the database");
         self.observer.repaired(true);
         Ok(())
     }
 
-    /// Records what is in the stream now, whoever else was about to.
+    /// Records all current entries of the stream, including those that another replica is about to
+    /// record.
     pub(crate) async fn drain(
         &self,
         connection: &mut MultiplexedConnection,
@@ -98,15 +99,15 @@ impl AtomicEngine {
                 .arg("-")
                 .arg(&last.id)
                 .arg("COUNT")
-                .arg(READ)
+                .arg(PAGE)
                 .query_async(connection)
                 .await?;
             if entries.ids.is_empty() {
                 return Ok(());
             }
             let mut done = Vec::new();
-            let all = self.record_left(product_id, entries.ids, &mut done).await?;
-            self.take_off(connection, &done).await?;
+            let all = self.record_stream_entries(product_id, entries.ids, &mut done).await?;
+            self.remove_recorded(connection, &done).await?;
             if !all {
                 return Err(ReconcileError::LaterEntry);
             }
@@ -114,7 +115,7 @@ impl AtomicEngine {
     }
 }
 
-/// All idempotency keys are in the database now, of whatever product.
+/// Begins an epoch: the database has all idempotency keys of all products now.
 async fn begin_keys(connection: &mut MultiplexedConnection) -> Result<(), ReconcileError> {
     let mut begin = redis::cmd("HSETNX");
     begin.arg(KEYS).arg("epoch").arg(Uuid::now_v7().to_string());
@@ -122,7 +123,7 @@ async fn begin_keys(connection: &mut MultiplexedConnection) -> Result<(), Reconc
     Ok(())
 }
 
-async fn forget_bought(
+async fn forget_buyer_units(
     connection: &mut MultiplexedConnection,
     product_id: &str,
 ) -> Result<(), ReconcileError> {

@@ -1,6 +1,6 @@
--- What waits to be recorded.
+-- Finds the first and last entry of streams.
 -- KEYS     streams of orders
--- Returns  for each stream {the id of its first entry, the id of its last}; two empty ids: none waits
+-- Returns  for each stream {the id of its first entry, the id of its last}; two empty ids: it is empty
 local ends = {}
 for i, stream in ipairs(KEYS) do
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]

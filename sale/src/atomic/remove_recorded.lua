@@ -1,10 +1,9 @@
--- Takes entries off the stream whose orders the database has, or cannot take. The latter are put
--- aside, and their units given back.
--- KEYS     the product's stock, the stream of orders, the stream of those that were refused
--- ARGV     the orders' incarnation, how many entries there are; then per entry its id and how many
---          orders it has; then per order that was refused its entry's id, its own id, buyer, quantity,
---          key
--- Returns  how many entries were taken off; the rest another replica took
+-- Removes entries from the stream whose orders the database has, or cannot take. Refused orders are
+-- set aside, and their units given back.
+-- KEYS     the product's stock, the stream of orders, the stream of refused orders
+-- ARGV     the orders' incarnation, the number of entries; then per entry its id and its number of
+--          orders; then per refused order its entry's id, its own id, buyer, quantity, key
+-- Returns  the number of removed entries; other replicas removed the rest
 local stock, stream, refused = unpack(KEYS)
 local incarnation, count = ARGV[1], tonumber(ARGV[2])
 local orders = 2 + 2 * count
@@ -27,7 +26,7 @@ if redis.call('HGET', stock, 'incarnation') == incarnation then
   if waited > 0 then
     redis.call('HINCRBY', stock, 'waiting', -waited)
   end
-  -- What is left follows from these (follow.lua).
+  -- follow.lua derives the remaining units from these.
   if units > 0 then
     redis.call('HINCRBY', stock, 'sold', -units)
     redis.call('HINCRBY', stock, 'given', -units)

@@ -1,12 +1,11 @@
--- Says what there is of a product, after it removed keys that hold something else than they should: the
--- product is then made anew from the database. A claim without an expiry, which would last for ever,
--- gets one.
--- KEYS     the product's stock, the units of each buyer, the stream of orders, the stream of those that
---          were refused, the copy of what is left for readers, the orders of each idempotency key, then
---          the claims of replicas
--- ARGV     how long a claim lasts at most, in ms
--- Returns  {incarnation, left, sold, whether units are counted by buyer (-1 each: it has none), whether
---          the idempotency keys are there (1 or 0), the keys that were removed}
+-- Reads a product's state, after it removed keys with a wrong type or value: the product is then
+-- rebuilt from the database. A claim without an expiry would last for ever, so it gets one.
+-- KEYS     the product's stock, the units of each buyer, the stream of orders, the stream of refused
+--          orders, the copy of the remaining units for readers, the orders of each idempotency key,
+--          then the claims of replicas
+-- ARGV     the longest time of a claim, in ms
+-- Returns  {incarnation, remaining, sold, whether units are counted by buyer (each -1 if missing),
+--          whether the idempotency keys are there (1 or 0), the removed keys}
 local stock, bought, stream, refused, copy, keys = unpack(KEYS)
 local types = { 'hash', 'hash', 'stream', 'stream', 'string', 'hash' }
 local removed = {}
@@ -31,7 +30,7 @@ local is_damaged = false
 for _, number in ipairs(found) do
   is_damaged = is_damaged or number and not string.match(number, '^%-?%d+$')
 end
--- What the stock counts is in these.
+-- The stock's counters include the content of these keys.
 for _, key in ipairs(removed) do
   is_damaged = is_damaged or (key == bought or key == stream) and found[1]
 end

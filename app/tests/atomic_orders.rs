@@ -51,7 +51,7 @@ async fn an_order_is_found_listed_and_cancelled_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_is_not_recorded_yet_is_told_from_one_that_is_none() {
+async fn an_unrecorded_order_is_distinguished_from_an_unknown_one() {
     let sale = sale(Database::Postgres).await;
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
     // Others may read and not write.

@@ -126,7 +126,7 @@ async fn three_million_orders_hold_up_no_sale() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_lost_is_filled_in_from_where_another_replica_stopped() {
+async fn filling_in_continues_where_another_replica_stopped() {
     for database in BOTH {
         let orders = 6_001;
         let mut sale = sale_with_orders(database, orders).await;
@@ -192,7 +192,7 @@ async fn a_replica_that_is_killed_while_it_fills_in_is_followed_by_another_from_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_hold_something_else_are_made_anew_from_the_database() {
+async fn keys_with_a_wrong_type_are_rebuilt_from_the_database() {
     let instead = |key: &str| {
         format!("EVAL \"redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], 'x')\" 1 {key}")
     };
@@ -233,7 +233,7 @@ async fn keys_that_hold_something_else_are_made_anew_from_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sold_since_is_not_overwritten_by_what_the_database_has() {
+async fn filling_in_overwrites_no_later_sale() {
     let mut sale = sale_with_orders(Database::Postgres, 2_000).await;
     sale.nodes[0].command("SET filling another PX 600000").unwrap();
     start_replica(&mut sale).await;

@@ -188,7 +188,7 @@ async fn garbage_harms_nobody() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_the_next_is_told_so() {
+async fn connections_are_bounded_and_the_next_is_refused() {
     let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
     spec.settings.push(("HTTP_MAX_CONNECTIONS", "3".to_owned()));
     let sale = TestSale::start(spec).await;

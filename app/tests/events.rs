@@ -190,7 +190,7 @@ async fn one_address_does_not_take_all_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_listeners_are_told_while_others_buy() {
+async fn hundreds_of_listeners_get_events_while_others_buy() {
     let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
     let opened = (0..300).map(|_| Listener::open(&sale, 0, "/v1/products/1/events"));
     let mut listeners = join_all(opened).await;

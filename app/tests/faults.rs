@@ -240,7 +240,7 @@ async fn ledgers() -> Vec<(Ledger, Box<dyn std::any::Any>)> {
 }
 
 #[tokio::test]
-async fn a_deleted_product_is_not_sold_by_the_ledger_whoever_still_knows_of_it() {
+async fn the_ledger_sells_no_deleted_product() {
     for (ledger, _keep) in ledgers().await {
         let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
         let delete = ProductChange::Delete { id: "1".to_owned() };

@@ -122,7 +122,7 @@ async fn replicas_and_redis_that_are_killed_lose_nothing_and_record_nothing_twic
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_replica_could_not_record_another_does() {
+async fn another_replica_records_the_sales_of_a_killed_one() {
     let settings = vec![("STRATEGY", "Atomic".to_owned())];
     let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(Database::Postgres) };
     let mut sale = TestSale::start(spec).await;

@@ -66,7 +66,7 @@ async fn a_lock_that_is_held_for_the_whole_wait_fails_the_order_and_frees_the_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_is_extended_while_the_rest_is_waited_for() {
+async fn held_locks_are_extended_while_others_are_waited_for() {
     let sale = sale(Database::Sqlite, &[("LOCK_TIMEOUT_SECONDS", "0.9")]).await;
     let ann = sale.buyer("ann");
     let lease = holding(Duration::from_millis(900));
@@ -107,7 +107,7 @@ async fn locks_that_are_free_are_taken_and_given_back_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locks_that_are_not_to_be_had_together_are_taken_one_by_one() {
+async fn locks_that_are_not_free_together_are_taken_one_by_one() {
     let sale = sale_of(&["A", "B", "C"], Database::Sqlite, &[]).await;
     let ann = sale.buyer("ann");
     let lease = holding(Duration::from_secs(2));

@@ -166,7 +166,7 @@ async fn a_buyers_orders_are_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn what_was_sold_out_can_be_bought_after_a_cancel_and_counts_for_no_limit() {
+async fn cancelled_units_can_be_bought_again_and_count_for_no_limit() {
     for database in BOTH {
         let products = json!([{"id": "1", "name": "Console", "stock": 2, "max_per_buyer": 2}]);
         let sale =

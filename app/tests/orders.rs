@@ -151,7 +151,7 @@ async fn opposite_orders_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn who_takes_locks_in_opposite_orders_waits_for_ever() {
+async fn locks_taken_in_opposite_orders_deadlock() {
     let sale = sale(Database::Sqlite, 0, 1).await;
     let (one, other) = (sale.redlock().await, sale.redlock().await);
     let short = Policy { wait_timeout: Duration::from_millis(200), ..patient() };

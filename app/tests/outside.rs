@@ -32,7 +32,7 @@ async fn behind_a_proxy() -> TestSale {
 }
 
 #[tokio::test]
-async fn a_client_is_told_apart_by_whatever_its_proxy_writes() {
+async fn clients_are_distinguished_by_the_header_of_any_proxy() {
     let sale = behind_a_proxy().await;
     let ann = json!({"id": "ann", "password": "correct horse"});
     post(&sale, "/v1/auth/signup", &ann).await;

@@ -69,7 +69,7 @@ async fn drop_tables(sale: &TestSale) {
 }
 
 #[tokio::test]
-async fn a_database_that_lost_everything_is_told_apart_and_not_filled_again() {
+async fn a_database_that_lost_everything_is_recognized_and_not_filled_again() {
     let mut sale = TestSale::start(one_node(Database::Postgres)).await;
     let seeded = database_id(&sale).await;
     let seeded = seeded.as_str().unwrap();

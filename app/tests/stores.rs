@@ -91,7 +91,7 @@ async fn products_that_redis_lacks_are_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_that_was_wiped_while_nobody_was_there_is_rebuilt_at_the_start() {
+async fn redis_that_was_wiped_without_a_replica_is_rebuilt_at_the_start() {
     let spec = SaleSpec { settings: every(NEVER, NEVER), ..SaleSpec::on(Database::Sqlite) };
     let mut sale = TestSale::start(spec).await;
     assert_eq!(sale.buyer("ann").buy("1", 40, None).await.status, 201);
@@ -215,7 +215,7 @@ async fn a_sale_whose_nodes_all_restart_empty_sells_exactly_its_stock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_one_replica_at_a_time_compares_and_the_others_hear_of_it() {
+async fn one_replica_at_a_time_compares_and_notifies_the_others() {
     let spec =
         SaleSpec { replicas: 2, settings: every("0.1", NEVER), ..SaleSpec::on(Database::Sqlite) };
     let sale = TestSale::start(spec).await;

@@ -1,4 +1,4 @@
-//! What a token may say, by one rule for every signer: our own key's and the identity provider's.
+//! The claims of a token. The same rules hold for our own key and for the identity provider's.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,32 +11,33 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::TokenError;
 
-/// How far a signer's clock may be from ours.
+/// Tolerated difference between a signer's clock and ours.
 const LEEWAY_SECONDS: i64 = 10;
 
-/// What a token says.
+/// The claims of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Who it is. From an identity provider it starts with `idp:`, which no account's id can.
+    /// The caller's id. For an identity provider's token it begins with `idp:`, which no account's id
+    /// does.
     pub sub: String,
-    /// When it ends, in seconds since 1970.
+    /// End of the token's validity, in seconds since 1970.
     pub exp: i64,
-    /// What they may do; a buyer unless it says otherwise.
+    /// The caller's rights. Tokens without a role are buyers'.
     pub role: Role,
 }
 
-/// What somebody may do.
+/// A caller's rights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Buys.
+    /// Buys products and gets coupons.
     #[default]
     Buyer,
-    /// Runs the sale.
+    /// Administers the sale.
     Admin,
 }
 
-/// The claims as they are in a token. A signer must set `sub` and `exp`.
+/// The claims as encoded in a token. `sub` and `exp` are required.
 #[derive(Deserialize)]
 pub(super) struct Payload<'a> {
     #[serde(borrow)]
@@ -49,33 +50,33 @@ pub(super) struct Payload<'a> {
     role: Option<Text<'a>>,
 }
 
-/// Seconds since 1970 (RFC 7519): any JSON number, also one with a fraction, which is cut off.
+/// Seconds since 1970 (RFC 7519): any JSON number. A fraction is truncated.
 #[derive(Clone, Copy)]
 struct NumericDate(i64);
 
-/// A text; `None` for any other JSON value, which some signers have in its place.
+/// A string, or `None` for any other JSON value: some signers use other types.
 pub(super) struct Text<'a>(pub Option<Cow<'a, str>>);
 
 impl<'a> Payload<'a> {
-    /// Reads the middle part of a token, in the form it had before it was encoded.
+    /// Parses the decoded middle part of a token.
     pub(super) fn parse(json: &'a [u8]) -> Result<Self, TokenError> {
         serde_json::from_slice(json).map_err(|_| TokenError::Invalid)
     }
 
-    /// The claims, if they are good now. A role that we do not know is a buyer's: a shop may have
+    /// The claims, if they are valid now. An unknown role counts as a buyer's, because a shop may have
     /// roles of its own.
-    pub(super) fn check(self) -> Result<Claims, TokenError> {
+    pub(super) fn validate(self) -> Result<Claims, TokenError> {
         let now = Timestamp::now().as_second();
         let admin = self.role.is_some_and(|role| role.0.as_deref() == Some("admin"));
         let role = if admin { Role::Admin } else { Role::Buyer };
         let claims = Claims { sub: self.sub.into_owned(), exp: self.exp.0, role };
-        if claims.have_ended(now) {
+        if claims.have_expired(now) {
             return Err(TokenError::Expired);
         }
-        let begun = self.nbf.is_none_or(|nbf| nbf.0 <= now + LEEWAY_SECONDS);
-        // A buyer without a name, or with one no database takes, is nobody.
+        let started = self.nbf.is_none_or(|nbf| nbf.0 <= now + LEEWAY_SECONDS);
+        // An empty `sub` identifies nobody, and PostgreSQL stores no NUL.
         let named = !claims.sub.is_empty() && claims.sub.len() <= 256 && !claims.sub.contains('\0');
-        (begun && named).then_some(claims).ok_or(TokenError::Invalid)
+        (started && named).then_some(claims).ok_or(TokenError::Invalid)
     }
 }
 
@@ -85,14 +86,14 @@ pub(super) fn decode_payload(part: &str) -> Result<Vec<u8>, TokenError> {
 }
 
 impl Claims {
-    /// Whom the sale does something for.
+    /// The caller, as the sale knows it.
     #[must_use]
     pub fn caller(&self) -> sale::Caller<'_> {
         sale::Caller { buyer: &self.sub, is_admin: self.role == Role::Admin }
     }
 
-    /// Whether the token is over, at this second since 1970.
-    pub(super) fn have_ended(&self, now: i64) -> bool {
+    /// Whether the token has expired at `now`, in seconds since 1970.
+    pub(super) fn have_expired(&self, now: i64) -> bool {
         self.exp.saturating_add(LEEWAY_SECONDS) <= now
     }
 }
@@ -117,7 +118,7 @@ impl<'de> Deserialize<'de> for NumericDate {
             }
 
             fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
-                #[expect(clippy::cast_possible_truncation, reason = "cut off, and saturating")]
+                #[expect(clippy::cast_possible_truncation, reason = "truncates and saturates")]
                 Ok(NumericDate(seconds as i64))
             }
         }
@@ -182,8 +183,8 @@ mod tests {
 
     use super::*;
 
-    fn check(claims: &Value) -> Result<Claims, TokenError> {
-        Payload::parse(claims.to_string().as_bytes())?.check()
+    fn validate(claims: &Value) -> Result<Claims, TokenError> {
+        Payload::parse(claims.to_string().as_bytes())?.validate()
     }
 
     fn now() -> i64 {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_any_number() {
+    fn times_are_any_json_number() {
         for (text, exp) in [
             ("4000000000", 4_000_000_000),
             ("4000000000.5", 4_000_000_000),
@@ -202,21 +203,21 @@ mod tests {
             ("1e300", i64::MAX),
         ] {
             let claims = format!(r#"{{"sub": "ann", "exp": {text}, "nbf": 1.5}}"#);
-            let claims = Payload::parse(claims.as_bytes()).and_then(Payload::check).unwrap();
+            let claims = Payload::parse(claims.as_bytes()).and_then(Payload::validate).unwrap();
             assert_eq!(claims.exp, exp, "{text}");
         }
         for exp in [json!("4000000000"), json!(null), json!([4_000_000_000_i64]), json!(true)] {
-            assert_eq!(check(&json!({"sub": "ann", "exp": exp})), Err(TokenError::Invalid));
+            assert_eq!(validate(&json!({"sub": "ann", "exp": exp})), Err(TokenError::Invalid));
         }
         for past in [json!(-1), json!(1), json!(1.5), json!(-1e300)] {
-            assert_eq!(check(&json!({"sub": "ann", "exp": past})), Err(TokenError::Expired));
+            assert_eq!(validate(&json!({"sub": "ann", "exp": past})), Err(TokenError::Expired));
         }
     }
 
     #[test]
-    fn clocks_may_be_apart_by_the_leeway_and_no_more() {
+    fn clocks_may_differ_by_the_leeway_and_no_more() {
         let [half, far] = [LEEWAY_SECONDS / 2, LEEWAY_SECONDS * 2];
-        let token = |exp: i64, nbf: i64| check(&json!({"sub": "ann", "exp": exp, "nbf": nbf}));
+        let token = |exp: i64, nbf: i64| validate(&json!({"sub": "ann", "exp": exp, "nbf": nbf}));
         assert!(token(now() + far, now() + half).is_ok());
         assert_eq!(token(now() + 2 * far, now() + far), Err(TokenError::Invalid));
         assert!(token(now() - half, 0).is_ok());
@@ -224,9 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_is_not_known_is_a_buyers() {
+    fn an_unknown_role_is_a_buyers() {
         let role =
-            |role: Value| check(&json!({"sub": "ann", "exp": 4e9, "role": role})).unwrap().role;
+            |role: Value| validate(&json!({"sub": "ann", "exp": 4e9, "role": role})).unwrap().role;
         assert_eq!(role(json!("admin")), Role::Admin);
         for other in [
             json!(null),
@@ -243,6 +244,6 @@ mod tests {
         ] {
             assert_eq!(role(other.clone()), Role::Buyer, "{other}");
         }
-        assert_eq!(check(&json!({"sub": "ann", "exp": 4e9})).unwrap().role, Role::Buyer);
+        assert_eq!(validate(&json!({"sub": "ann", "exp": 4e9})).unwrap().role, Role::Buyer);
     }
 }

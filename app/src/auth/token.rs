@@ -89,7 +89,7 @@ impl Tokens {
             return own(keys, parts);
         }
         // Not as we write it: another signer's, or no token at all.
-        if let Some(claims) = self.provider.as_ref().and_then(|provider| provider.seen(token)) {
+        if let Some(claims) = self.provider.as_ref().and_then(|provider| provider.cached(token)) {
             return Ok(claims);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
@@ -123,7 +123,7 @@ fn own<'a>(
     if payload.iss.as_ref().is_some_and(|issuer| issuer.0.as_deref() != Some(ISSUER)) {
         return Err(TokenError::Invalid);
     }
-    payload.check()
+    payload.validate()
 }
 
 #[cfg(test)]

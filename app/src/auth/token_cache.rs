@@ -22,7 +22,7 @@ pub(super) struct TokenCache {
 impl TokenCache {
     /// The claims of a token that is still good.
     pub(super) fn get(&mut self, token: &str, now: i64) -> Option<Claims> {
-        let good = |claims: &&Claims| !claims.have_ended(now);
+        let good = |claims: &&Claims| !claims.have_expired(now);
         if let Some(claims) = self.young.get(token) {
             return Some(claims).filter(good).cloned();
         }

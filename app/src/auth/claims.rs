@@ -1,13 +1,9 @@
 //! The claims of a token. The same rules hold for our own key and for the identity provider's.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use jsonwebtoken::{Algorithm, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
 
 use super::error::TokenError;
 
@@ -37,52 +33,50 @@ pub enum Role {
     Admin,
 }
 
-/// The claims as encoded in a token. `sub` and `exp` are required.
+/// The claims as encoded in a token. `sub` and `exp` are required. Signers differ in the types of
+/// the others.
 #[derive(Deserialize)]
-pub(super) struct Payload<'a> {
-    #[serde(borrow)]
-    pub sub: Cow<'a, str>,
-    exp: NumericDate,
-    nbf: Option<NumericDate>,
-    #[serde(borrow)]
-    pub iss: Option<Text<'a>>,
-    #[serde(borrow)]
-    role: Option<Text<'a>>,
+pub(super) struct Payload {
+    pub sub: String,
+    exp: Number,
+    nbf: Option<Number>,
+    pub iss: Option<Value>,
+    role: Option<Value>,
+}
+
+/// Rules for `jsonwebtoken`: it checks the signature and leaves the claims to [`Payload::validate`].
+pub(super) fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
 }
 
 /// Seconds since 1970 (RFC 7519): any JSON number. A fraction is truncated.
-#[derive(Clone, Copy)]
-struct NumericDate(i64);
+fn seconds(date: &Number) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "truncates and saturates")]
+    let rounded = || date.as_f64().unwrap_or_default() as i64;
+    date.as_i64().unwrap_or_else(rounded)
+}
 
-/// A string, or `None` for any other JSON value: some signers use other types.
-pub(super) struct Text<'a>(pub Option<Cow<'a, str>>);
-
-impl<'a> Payload<'a> {
-    /// Parses the decoded middle part of a token.
-    pub(super) fn parse(json: &'a [u8]) -> Result<Self, TokenError> {
-        serde_json::from_slice(json).map_err(|_| TokenError::Invalid)
-    }
-
+impl Payload {
     /// The claims, if they are valid now. An unknown role counts as a buyer's, because a shop may have
     /// roles of its own.
     pub(super) fn validate(self) -> Result<Claims, TokenError> {
         let now = Timestamp::now().as_second();
-        let admin = self.role.is_some_and(|role| role.0.as_deref() == Some("admin"));
+        let admin = self.role.is_some_and(|role| role == "admin");
         let role = if admin { Role::Admin } else { Role::Buyer };
-        let claims = Claims { sub: self.sub.into_owned(), exp: self.exp.0, role };
+        let claims = Claims { sub: self.sub, exp: seconds(&self.exp), role };
         if claims.have_expired(now) {
             return Err(TokenError::Expired);
         }
-        let started = self.nbf.is_none_or(|nbf| nbf.0 <= now + LEEWAY_SECONDS);
+        let started = self.nbf.is_none_or(|nbf| seconds(&nbf) <= now + LEEWAY_SECONDS);
         // An empty `sub` identifies nobody, and PostgreSQL stores no NUL.
         let named = !claims.sub.is_empty() && claims.sub.len() <= 256 && !claims.sub.contains('\0');
         (started && named).then_some(claims).ok_or(TokenError::Invalid)
     }
-}
-
-/// Decodes the middle part of a token.
-pub(super) fn decode_payload(part: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Invalid)
 }
 
 impl Claims {
@@ -98,93 +92,18 @@ impl Claims {
     }
 }
 
-impl<'de> Deserialize<'de> for NumericDate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-
-        impl Visitor<'_> for Number {
-            type Value = NumericDate;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
-            }
-
-            fn visit_i64<E: Error>(self, seconds: i64) -> Result<NumericDate, E> {
-                Ok(NumericDate(seconds))
-            }
-
-            fn visit_u64<E: Error>(self, seconds: u64) -> Result<NumericDate, E> {
-                Ok(NumericDate(i64::try_from(seconds).unwrap_or(i64::MAX)))
-            }
-
-            fn visit_f64<E: Error>(self, seconds: f64) -> Result<NumericDate, E> {
-                #[expect(clippy::cast_possible_truncation, reason = "truncates and saturates")]
-                Ok(NumericDate(seconds as i64))
-            }
-        }
-
-        deserializer.deserialize_any(Number)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Some(text.into())))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Some(text.to_owned().into())))
-            }
-
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Text<'de>, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_i64<E: Error>(self, _: i64) -> Result<Text<'de>, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_u64<E: Error>(self, _: u64) -> Result<Text<'de>, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_f64<E: Error>(self, _: f64) -> Result<Text<'de>, E> {
-                Ok(Text(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text<'de>, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Text<'de>, A::Error> {
-                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
+    fn parse(claims: &str) -> Result<Payload, TokenError> {
+        serde_json::from_str(claims).map_err(|_| TokenError::Invalid)
+    }
+
     fn validate(claims: &Value) -> Result<Claims, TokenError> {
-        Payload::parse(claims.to_string().as_bytes())?.validate()
+        parse(&claims.to_string())?.validate()
     }
 
     fn now() -> i64 {
@@ -203,7 +122,7 @@ mod tests {
             ("1e300", i64::MAX),
         ] {
             let claims = format!(r#"{{"sub": "ann", "exp": {text}, "nbf": 1.5}}"#);
-            let claims = Payload::parse(claims.as_bytes()).and_then(Payload::validate).unwrap();
+            let claims = parse(&claims).and_then(Payload::validate).unwrap();
             assert_eq!(claims.exp, exp, "{text}");
         }
         for exp in [json!("4000000000"), json!(null), json!([4_000_000_000_i64]), json!(true)] {

@@ -7,17 +7,14 @@ mod keys;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jsonwebtoken::{Header, decode};
-use serde::de::IgnoredAny;
+use jsonwebtoken::Header;
 use tokio::time::interval;
 use tracing::{info, warn};
 
 use self::config::{ProviderConfig, ProviderError};
 use self::keys::KeySet;
-use super::claims::{Claims, Payload, decode_payload};
+use super::claims::Claims;
 use super::error::TokenError;
-use super::shared_key::Parts;
 
 /// How often the file is checked for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
@@ -74,27 +71,19 @@ impl Provider {
 
     /// The claims of a token that was verified before and has not expired.
     pub(super) fn cached(&self, token: &str) -> Option<Claims> {
-        self.keys().verified().get(token, Timestamp::now().as_second())
+        self.keys().verified.get(token)
     }
 
     /// Verifies a token with the key that its header names.
-    pub(super) fn verify(
-        &self,
-        token: &str,
-        header: &Header,
-        parts: Parts<'_>,
-    ) -> Result<Claims, TokenError> {
+    pub(super) fn verify(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
         let set = self.keys();
-        let key = set.key(header).ok_or(TokenError::Invalid)?;
-        decode::<IgnoredAny>(token, &key.key, &key.validation).map_err(|_| TokenError::Invalid)?;
-        let payload = decode_payload(parts.payload)?;
-        let mut payload = Payload::parse(&payload)?;
+        let mut payload = set.key(header).ok_or(TokenError::Invalid)?.verify(token)?;
         if payload.sub.is_empty() {
             return Err(TokenError::Invalid);
         }
-        payload.sub = format!("{SUBJECT_PREFIX}{}", payload.sub).into();
+        payload.sub = format!("{SUBJECT_PREFIX}{}", payload.sub);
         let claims = payload.validate()?;
-        set.verified().insert(token, claims.clone());
+        set.verified.insert(token, claims.clone());
         Ok(claims)
     }
 

@@ -1,7 +1,5 @@
 //! The public keys of one version of the JWKS file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
@@ -11,6 +9,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::{ProviderConfig, ProviderError};
+use crate::auth::claims::{Payload, signature_only};
+use crate::auth::error::TokenError;
 use crate::auth::token_cache::TokenCache;
 
 /// Accepted lengths of an RSA modulus, in bytes (2048 to 4096 bits).
@@ -20,16 +20,17 @@ const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
 pub(super) struct KeySet {
     pub(super) text: String,
     keys: Vec<PublicKey>,
-    verified: Mutex<TokenCache>,
+    /// Replaced together with the keys: a token of a removed key is no longer found.
+    pub(super) verified: TokenCache,
 }
 
 /// A key that verifies tokens.
 pub(super) struct PublicKey {
     kid: Option<String>,
     algorithm: Algorithm,
-    pub(super) key: DecodingKey,
+    key: DecodingKey,
     /// Accepts only this algorithm.
-    pub(super) validation: Validation,
+    validation: Validation,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +78,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err(skipped.into_iter().next().unwrap_or(ProviderError::Empty));
         }
-        Ok((Self { text, keys, verified: Mutex::default() }, skipped))
+        Ok((Self { text, keys, verified: TokenCache::default() }, skipped))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,10 +96,6 @@ impl KeySet {
             None => keys.next().filter(|_| self.keys.len() == 1)?,
         };
         (key.algorithm == header.alg).then_some(key)
-    }
-
-    pub(super) fn verified(&self) -> MutexGuard<'_, TokenCache> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,6 +124,12 @@ impl PublicKey {
             return Err(error("its numbers are none of such a key"));
         }
         Ok(Some(Self { kid: jwk.kid, algorithm, key, validation }))
+    }
+
+    /// Checks the signature, and issuer and audience if they are configured.
+    pub(super) fn verify(&self, token: &str) -> Result<Payload, TokenError> {
+        let verified = decode(token, &self.key, &self.validation);
+        Ok(verified.map_err(|_| TokenError::Invalid)?.claims)
     }
 }
 
@@ -157,10 +160,8 @@ impl Jwk {
 
 /// Checks signature, issuer and audience. The other claims have the same rules for all signers.
 fn validation(algorithm: Algorithm, config: &ProviderConfig) -> Validation {
-    let mut validation = Validation::new(algorithm);
+    let mut validation = signature_only(algorithm);
     let mut required = Vec::new();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
     validation.validate_aud = config.audience.is_some();
     if let Some(issuer) = &config.issuer {
         validation.set_issuer(&[issuer]);

@@ -1,19 +1,19 @@
-//! Who is asking: passwords and tokens.
+//! Authentication: passwords and tokens.
 
-mod attempts;
 mod claims;
 mod credentials;
 mod error;
+mod login_rate_limiter;
 mod password;
 mod provider;
 mod shared_key;
 mod token;
 mod token_cache;
 
-pub use attempts::{Attempt, Attempts, SignUpAttempt, TooManyAttempts};
 pub use claims::{Claims, Role};
 pub use credentials::{CredentialsError, canonical_id, check_credentials};
 pub use error::TokenError;
+pub use login_rate_limiter::{LoginAttempt, LoginRateLimiter, SignUpAttempt, TooManyAttempts};
 pub use password::{PasswordError, Passwords};
 pub use provider::Provider;
 pub use provider::config::{ProviderConfig, ProviderError};

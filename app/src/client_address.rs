@@ -1,4 +1,4 @@
-//! Who is behind the proxies: the address that limits count for.
+//! The client's address behind trusted proxies, which rate limits use.
 
 use std::net::IpAddr;
 
@@ -8,17 +8,17 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// RFC 7239.
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 
-/// The address that the first of so many trusted proxies saw; without any, the connection's own.
+/// The address that the first of `trusted_proxies` proxies saw. Without proxies, or if the headers
+/// have no such address, it is the connection's.
 ///
-/// Each trusted proxy adds one entry at the end of `X-Forwarded-For` or `Forwarded`, or of both.
-/// Everything before those entries may be the client's invention, and so may the whole of a header
-/// that the proxies do not write: where both are there, they must agree. If no address is found,
-/// it is the connection's.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, proxies: usize) -> IpAddr {
-    forwarded(headers, proxies).unwrap_or(peer).to_canonical()
+/// Each trusted proxy appends one entry to `X-Forwarded-For`, to `Forwarded` or to both. A client can
+/// forge all entries before those, and a whole header that the proxies do not write. So if both
+/// headers are present, they must agree.
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
+    forwarded(headers, trusted_proxies).unwrap_or(peer).to_canonical()
 }
 
-/// What limits count as one: an address, or a subscriber's whole network of IPv6 (64 bits).
+/// The unit of rate limits: an IPv4 address, or the IPv6 network of one subscriber (64 bits).
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
@@ -26,28 +26,28 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn forwarded(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
-    let from_the_end = proxies.checked_sub(1)?;
-    let entry = |name, read: fn(&str) -> Option<IpAddr>| {
-        let entry = entry_from_the_end(headers, name, from_the_end)?;
-        read(entry.trim())
+fn forwarded(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
+    let position = trusted_proxies.checked_sub(1)?;
+    let entry = |name, parse: fn(&str) -> Option<IpAddr>| {
+        let entry = entry_from_the_end(headers, name, position)?;
+        parse(entry.trim())
     };
     match (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED)) {
-        (true, false) => entry(X_FORWARDED_FOR, node),
+        (true, false) => entry(X_FORWARDED_FOR, node_address),
         (false, true) => entry(FORWARDED, forwarded_for),
         (true, true) => {
-            let address = entry(X_FORWARDED_FOR, node)?;
+            let address = entry(X_FORWARDED_FOR, node_address)?;
             (entry(FORWARDED, forwarded_for)? == address).then_some(address)
         }
         (false, false) => None,
     }
 }
 
-/// One entry of a list that may be spread over several headers of this name.
+/// The entry at this position from the end (0: the last) of a list that may span several headers.
 fn entry_from_the_end(headers: &HeaderMap, name: HeaderName, position: usize) -> Option<String> {
     let mut left = position;
     for value in headers.get_all(name).iter().rev() {
-        // What is not UTF-8 is still an entry, or a client could hide those after it.
+        // An entry that is not UTF-8 counts too: otherwise the positions of the others would shift.
         let value = String::from_utf8_lossy(value.as_bytes());
         for entry in unquoted_rsplit(&value, ',').filter(|entry| !entry.trim().is_empty()) {
             if left == 0 {
@@ -59,7 +59,8 @@ fn entry_from_the_end(headers: &HeaderMap, name: HeaderName, position: usize) ->
     None
 }
 
-/// From the end, so that a quote a client left open before the proxies' entries hides none.
+/// Splits at each separator outside quotes. It starts at the end: a quote that a client left open
+/// cannot hide the entries that proxies appended.
 fn unquoted_rsplit(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.rsplit(move |c| {
@@ -68,9 +69,9 @@ fn unquoted_rsplit(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The `for` of an element of `Forwarded`: `for="[2001:db8::1]:443";proto=https`.
+/// The address in `for` of one element of `Forwarded`: `for="[2001:db8::1]:443";proto=https`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    // No address needs an escape, and one would make the quotes ambiguous.
+    // Addresses contain no escapes, and escapes would make quotes ambiguous.
     if element.contains('\\') {
         return None;
     }
@@ -80,17 +81,18 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     });
     let value = found.next().filter(|_| found.next().is_none())?;
     let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    node(unquoted.unwrap_or(value))
+    node_address(unquoted.unwrap_or(value))
 }
 
-/// An address with or without brackets, port and zone. Names (`unknown`, `_hidden`) are none.
-fn node(text: &str) -> Option<IpAddr> {
+/// Parses an address with or without brackets, port and zone. Names (`unknown`, `_hidden`) are no
+/// addresses.
+fn node_address(text: &str) -> Option<IpAddr> {
     let host = match text.strip_prefix('[') {
         Some(bracketed) => {
             let (host, port) = bracketed.split_once(']')?;
             (port.is_empty() || port.starts_with(':')).then_some(host)?
         }
-        // More colons than one: an IPv6 address as it is.
+        // Several colons: an IPv6 address without brackets.
         None if text.matches(':').count() == 1 => text.split_once(':')?.0,
         None => text,
     };
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_who_the_first_trusted_proxy_saw() {
+    fn the_client_is_the_address_that_the_first_trusted_proxy_saw() {
         for [first, second] in [
             [("x-forwarded-for", "192.0.2.1, 192.0.2.2"), ("x-forwarded-for", "192.0.2.3")],
             [
@@ -131,11 +133,11 @@ mod tests {
                 ("forwarded", "For=\"192.0.2.3:80\""),
             ],
         ] {
-            let seen = |proxies| client(proxies, &[first, second]);
-            assert_eq!(seen(0), PEER, "without a trusted proxy the header is anybody's");
-            assert_eq!(seen(1), "192.0.2.3");
-            assert_eq!(seen(2), "192.0.2.2");
-            assert_eq!(seen(9), PEER);
+            let address = |proxies| client(proxies, &[first, second]);
+            assert_eq!(address(0), PEER, "without trusted proxies the headers are ignored");
+            assert_eq!(address(1), "192.0.2.3");
+            assert_eq!(address(2), "192.0.2.2");
+            assert_eq!(address(9), PEER);
         }
         assert_eq!(client(1, &[]), PEER);
     }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_read_as_rfc_7239_has_it() {
+    fn forwarded_is_parsed_as_in_rfc_7239() {
         for (element, address) in [
             ("for=192.0.2.43", "192.0.2.43"),
             ("for=192.0.2.43:4711;proto=https", "192.0.2.43"),
@@ -172,7 +174,7 @@ mod tests {
             ("for=\"[2001:db8::1]\"", "2001:db8::1"),
             ("for=\"192.0.2.43:_port\"", "192.0.2.43"),
             ("for=192.0.2.1,for=192.0.2.43;host=\"a,b;for=192.0.2.9\"", "192.0.2.43"),
-            // An open quote of the client's, before what the proxy adds.
+            // The client left a quote open before the proxy's entry.
             ("for=\"192.0.2.1, for=192.0.2.43", "192.0.2.43"),
             ("for=unknown", PEER),
             ("for=_hidden", PEER),
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_no_proxy_wrote_makes_nobody_somebody_else() {
+    fn a_forged_second_header_changes_no_address() {
         let both = |x: &str, rfc: &str| client(1, &[("x-forwarded-for", x), ("forwarded", rfc)]);
         assert_eq!(both("203.0.113.7", "for=\"203.0.113.7:80\""), "203.0.113.7");
         assert_eq!(both("203.0.113.7", "for=198.51.100.9"), PEER);
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn one_subscriber_is_one_address() {
+    fn a_subscribers_ipv6_network_is_one_unit() {
         let network = |address: &str| network(address.parse().unwrap()).to_string();
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");

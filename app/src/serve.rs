@@ -23,7 +23,7 @@ use crate::http::HttpConfig;
 use crate::http::server;
 use crate::http::threads::Threads;
 use crate::metrics::{ClientMetrics, Metrics};
-use crate::upkeep::restarting;
+use crate::upkeep::restart_on_panic;
 
 /// How often what is away at start is tried again.
 const START_RETRY: Duration = Duration::from_millis(250);
@@ -72,7 +72,7 @@ pub async fn run(
         ledger: ledger.clone(),
         tokens: Arc::new(tokens),
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
-        attempts: Arc::default(),
+        rate_limiter: Arc::default(),
         trusted_proxies: config.auth.trusted_proxies,
         metrics,
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -86,8 +86,8 @@ pub async fn run(
             let working = async {
                 become_ready(&ledger, &redlock, &sale, &readiness).await;
                 tokio::join!(
-                    restarting("reading the catalog", || keep_fresh(&sale, &readiness)),
-                    restarting("keeping the stores in agreement", || sale.keep()),
+                    restart_on_panic("reading the catalog", || keep_fresh(&sale, &readiness)),
+                    restart_on_panic("keeping the stores in agreement", || sale.keep()),
                 );
             };
             // None: shut down.
@@ -98,7 +98,7 @@ pub async fn run(
     if let Some(provider) = provider {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            let following = restarting("reading the provider's keys", || provider.follow());
+            let following = restart_on_panic("reading the provider's keys", || provider.watch());
             shutdown.run_until_cancelled(following).await
         });
     }

@@ -1,5 +1,5 @@
-//! Work that a replica does as long as it lives. A panic must not end it: the replica would stay ready,
-//! with a catalog that grows old or orders that nobody records.
+//! Background tasks that run as long as the replica. A panic must not end them: the replica would stay
+//! ready while its catalog grows stale or its orders are not recorded.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use futures::FutureExt;
 use tokio::time::sleep;
 use tracing::error;
 
-/// How soon it is begun again: what it panicked for may be there still.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Pause before a restart, because the cause of the panic may persist.
+const RESTART_DELAY: Duration = Duration::from_millis(250);
 
-/// Does this work until it ends by itself, and begins it again whenever it panics.
-pub(crate) async fn restarting<F: Future<Output = ()>>(what: &str, work: impl Fn() -> F) {
-    while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
-        error!(what, "panicked; begun again in {AGAIN_AFTER:?}");
-        sleep(AGAIN_AFTER).await;
+/// Runs this task until it returns, and restarts it whenever it panics.
+pub(crate) async fn restart_on_panic<F: Future<Output = ()>>(what: &str, task: impl Fn() -> F) {
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        error!(what, "panicked; begun again in {RESTART_DELAY:?}");
+        sleep(RESTART_DELAY).await;
     }
 }
 
@@ -26,13 +26,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_panics_is_begun_again() {
-        let begun = Cell::new(0);
-        restarting("a test", async || {
-            begun.set(begun.get() + 1);
-            assert!(begun.get() == 3, "as a defect would");
+    async fn a_task_that_panics_is_restarted() {
+        let starts = Cell::new(0);
+        restart_on_panic("a test", async || {
+            starts.set(starts.get() + 1);
+            assert!(starts.get() == 3, "a defect");
         })
         .await;
-        assert_eq!(begun.get(), 3);
+        assert_eq!(starts.get(), 3);
     }
 }

@@ -51,7 +51,7 @@ async fn wrong_credentials_do_not_say_which_part_is_wrong() {
     assert_eq!(wrong.body, unknown.body);
 }
 
-/// Passwords that were hashed so far.
+/// Number of passwords hashed so far.
 async fn hashes(sale: &TestSale) -> u64 {
     let metrics = sale.metrics().await;
     let name = "flashsale_password_hash_seconds_count ";
@@ -90,19 +90,19 @@ async fn passwords_cannot_be_guessed_and_nobody_else_is_locked_out() {
         let guess = json!({"id": "ann", "password": format!("password{n}")});
         assert_eq!(log_in("192.0.2.66", &guess).await.problem(), (401, "wrong_credentials"));
     }
-    // From now on not even the right one is looked at.
+    // From now on the right password is refused too.
     let hashed = hashes(&sale).await;
     let refused = log_in("192.0.2.66", &ann).await;
     assert_eq!(refused.problem(), (429, "too_many_attempts"));
     let seconds: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
     assert_eq!(hashes(&sale).await, hashed);
-    // An id that does not exist is no different.
+    // The same limit holds for an unknown id.
     for n in 0..6 {
         let guess = json!({"id": "nobody", "password": format!("password{n}")});
         assert_eq!(log_in("192.0.2.67", &guess).await.status, if n < 5 { 401 } else { 429 });
     }
-    // Ann herself is elsewhere, and the header's other values are anybody's.
+    // Ann's own address is not limited. Only the last entry of the header counts.
     assert_eq!(log_in("192.0.2.66, 192.0.2.1", &ann).await.status, 200);
     assert_eq!(log_in("192.0.2.1, 192.0.2.66", &ann).await.status, 429);
     let metrics = sale.metrics().await;
@@ -124,7 +124,7 @@ async fn ids_that_differ_in_case_only_are_one_account() {
         assert_eq!((made.status, &made.body["id"]), (201, &json!("ann@x.org")));
         let again = post(&sale, "/v1/auth/signup", &account("ann@x.ORG")).await;
         assert_eq!(again.problem(), (409, "account_exists"));
-        // Whatever its spelling at the log-in, it is one buyer.
+        // All spellings at the log-in are the same buyer.
         for (id, status) in [("Ann@X.org", 201), ("ann@x.org", 409), ("ANN@X.ORG", 409)] {
             let login = post(&sale, "/v1/auth/login", &account(id)).await;
             let token = login.body["access_token"].as_str().unwrap();
@@ -134,7 +134,7 @@ async fn ids_that_differ_in_case_only_are_one_account() {
             let order = sale.client.post(url).bearer_auth(token).json(&body).send().await.unwrap();
             assert_eq!(order.status(), status, "{id}");
         }
-        // Nor has each spelling attempts of its own.
+        // All spellings share one budget of attempts.
         for (n, id) in ["bob", "Bob", "bOb", "boB", "BOb", "BOB"].into_iter().enumerate() {
             let answer = post(&sale, "/v1/auth/login", &account(id)).await;
             assert_eq!(answer.status, if n < 5 { 401 } else { 429 }, "{id}");
@@ -156,7 +156,7 @@ async fn accounts_from_before_that_differ_in_case_only_go_on_apart() {
             let token = answer.body["access_token"].as_str()?;
             Some(Tokens::new(JWT_SECRET).verify(token).unwrap().sub)
         };
-        // The buyer is whoever it was, so orders and limits of before are theirs.
+        // The buyer's id is unchanged, so earlier orders and limits still count.
         assert_eq!(log_in("Ann", "of the first").await.as_deref(), Some("Ann"));
         assert_eq!(log_in("ANN", "of the second").await.as_deref(), Some("ANN"));
         assert_eq!(log_in("ann", "of the first").await.as_deref(), Some("Ann"), "the oldest");
@@ -170,7 +170,7 @@ async fn accounts_from_before_that_differ_in_case_only_go_on_apart() {
     }
 }
 
-/// Makes an account as the version before did.
+/// Creates an account like the previous version did.
 async fn made_before(sale: &TestSale, id: &str, password: &str) {
     let hash = Passwords::new().unwrap().hash(password.to_owned()).await.unwrap();
     let insert = "INSERT INTO accounts (id, password_hash, role) VALUES ($1, $2, 'buyer')";
@@ -209,7 +209,7 @@ async fn the_key_is_changed_without_a_gap() {
     let (old, _) = Tokens::new(JWT_SECRET).sign("ann", Role::Buyer).unwrap();
     let (new, _) = Tokens::new(NEXT).sign("ann", Role::Buyer).unwrap();
     assert_eq!(me(&sale, 0, &new).await.problem(), (401, "unauthenticated"));
-    // The new key is made known, then signs, then is the only one; each as a replica of its own.
+    // The new key is first accepted, then signs, then is the only one: a new replica for each step.
     for (secret, accepted, old_status, new_status, signs) in [
         (JWT_SECRET, NEXT, 200, 200, JWT_SECRET),
         (NEXT, JWT_SECRET, 200, 200, NEXT),

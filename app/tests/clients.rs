@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use common::{Answer, Database, SaleSpec, TestSale, eventually};
 
-/// A sale whose server waits a little only for these, and for the rest longer than any test takes.
+/// A sale with short timeouts for these settings, and timeouts longer than any test for the rest.
 async fn sale(short: &[&'static str]) -> TestSale {
     let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
     for name in
@@ -28,16 +28,16 @@ async fn connect(sale: &TestSale) -> TcpStream {
     TcpStream::connect(sale.replicas[0].api.strip_prefix("http://").unwrap()).await.unwrap()
 }
 
-/// Everything until the server closes.
+/// Reads until the server closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let closed = timeout(Duration::from_secs(30), stream.read_to_end(&mut text)).await;
-    // A reset closes as well.
+    // A reset counts as closed too.
     let _ = closed.expect("the server closes the connection");
     String::from_utf8(text).unwrap()
 }
 
-/// The next answer, on a connection that stays open.
+/// Reads the next answer on a connection that stays open.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut text = String::new();
     loop {
@@ -79,7 +79,7 @@ async fn a_header_that_does_not_end_is_not_waited_for() {
     let sale = sale(&["HTTP_HEADER_TIMEOUT_SECONDS"]).await;
     let mut stalled = connect(&sale).await;
     stalled.write_all(b"GET /v1/products HTTP/1.1\r\nhost: a\r\n").await.unwrap();
-    // A byte now and then makes no difference.
+    // A client that sends a byte now and then times out too.
     let (mut reading, mut writing) = connect(&sale).await.into_split();
     let trickle = tokio::spawn(async move {
         writing.write_all(b"GET / HTTP/1.1\r\n").await?;
@@ -177,7 +177,7 @@ async fn garbage_harms_nobody() {
         let answer = rest(&mut stream).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
     }
-    // Two lengths: whoever is in front may have believed the other.
+    // Two lengths: a proxy in front may use the other one.
     let mut smuggler = connect(&sale).await;
     let request = "POST /v1/auth/login HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\
                    content-length: 4\r\n\r\n0\r\n\r\nGET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -205,7 +205,7 @@ async fn connections_are_bounded_and_the_next_is_refused() {
     let text = answer(&mut refused).await;
     assert_eq!(problem(&text), (503, "overloaded".to_owned()));
     assert!(text.contains("\r\nretry-after: 1\r\n"), "{text}");
-    // Those that are open go on, and a place that is free is taken.
+    // Open connections keep working, and a closed one makes room for the next.
     for stream in &mut open {
         stream.write_all(request).await.unwrap();
         assert_eq!(problem(&answer(stream).await).0, 404);
@@ -232,7 +232,7 @@ async fn a_shutdown_answers_what_is_under_way_and_waits_for_nobody_else() {
         body.len()
     );
     under_way.write_all(head.as_bytes()).await.unwrap();
-    // The handler has begun to read.
+    // The handler is reading the body.
     let mut go_on = [0; 25];
     under_way.read_exact(&mut go_on).await.unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -250,7 +250,7 @@ async fn a_shutdown_answers_what_is_under_way_and_waits_for_nobody_else() {
 async fn a_client_that_does_not_read_is_dropped() {
     let sale = sale(&["HTTP_IDLE_TIMEOUT_SECONDS"]).await;
     let (_reading, mut writing) = connect(&sale).await.into_split();
-    // Until no more answers fit on the way, and then no more requests.
+    // Until the buffers are full of answers, and then of requests.
     let requests = tokio::spawn(async move {
         let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\n\r\n";
         while writing.write_all(request).await.is_ok() {}

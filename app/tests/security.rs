@@ -1,4 +1,4 @@
-//! What a hostile client cannot do, and what no log may hold.
+//! Hostile clients, and secrets that must not be in any log.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale};
 
-/// Ids that mean something to a shell, to SQL, to Redis, to a path or to a log.
+/// Ids with a meaning in shells, SQL, Redis, paths or logs.
 fn hostile() -> Vec<String> {
     let mut ids: Vec<String> = [
         "",
@@ -59,7 +59,7 @@ fn hostile() -> Vec<String> {
     ids
 }
 
-/// With every byte encoded.
+/// Percent-encodes every byte.
 fn encoded(id: &str) -> String {
     let mut encoded = String::new();
     for byte in id.bytes() {
@@ -68,7 +68,7 @@ fn encoded(id: &str) -> String {
     encoded
 }
 
-/// All keys but those by which the replicas take turns at their upkeep, which come and go.
+/// All keys except the short-lived ones that coordinate the replicas' background tasks.
 fn keys(sale: &TestSale) -> Vec<String> {
     let address = format!("redis://{}", sale.nodes[0].address());
     let mut node = redis::Client::open(address).unwrap().get_connection().unwrap();
@@ -79,10 +79,10 @@ fn keys(sale: &TestSale) -> Vec<String> {
     keys
 }
 
-/// A client's fault, and said in our way.
+/// The answer is a 4xx in our error format.
 fn refused(answer: &Answer, what: &str) {
     assert!((400..500).contains(&answer.status), "{what:?}: {answer:?}");
-    // A path that is too long is refused by the server, before there is a request.
+    // The server refuses a path that is too long before it creates a request.
     assert!(answer.status == 431 || !answer.problem().1.is_empty());
 }
 
@@ -91,7 +91,7 @@ async fn hostile_ids_reach_neither_redis_nor_sql() {
     for database in BOTH {
         let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(database) }).await;
         let ann = sale.buyer("ann");
-        // So that every key of an ordinary purchase is there.
+        // Creates every key of an ordinary purchase.
         assert_eq!(ann.buy("1", 1, None).await.status, 201);
         sale.await_stock_on_nodes("1", "99").await;
         let before = keys(&sale);
@@ -118,7 +118,7 @@ async fn hostile_ids_reach_neither_redis_nor_sql() {
     }
 }
 
-/// Bodies that are good but for the id; null for routes without one.
+/// Bodies that are valid except for the id. Null: the route has no body.
 fn body(path: &str, method: &str, id: &str) -> Value {
     match (method, path) {
         ("post", "/v1/orders") => json!({"items": [{"product_id": "1"}, {"product_id": id}]}),
@@ -132,7 +132,7 @@ fn body(path: &str, method: &str, id: &str) -> Value {
     }
 }
 
-/// Every route of the document that is not in the test above, as an administrator.
+/// Covers, as an administrator, every documented route that the test above does not.
 #[tokio::test]
 async fn hostile_ids_are_refused_by_every_route_that_takes_one() {
     for database in BOTH {
@@ -175,7 +175,7 @@ async fn hostile_names_and_keys_are_only_text() {
     for database in BOTH {
         let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(database) }).await;
         let mut bought = 0;
-        // An identity provider may give any name, and a client any visible key.
+        // An identity provider may use any name, and a client any key of visible characters.
         for name in hostile().iter().filter(|name| !name.contains('\0') && !name.is_empty()) {
             let buyer = sale.buyer(name);
             let answer = buyer.buy("1", 1, Some("x';DROP{TABLE}orders;--*")).await;
@@ -192,7 +192,7 @@ async fn hostile_names_and_keys_are_only_text() {
     }
 }
 
-/// A replica as a process, with its whole log.
+/// A replica as a separate process, with its log.
 struct Process {
     child: Child,
     log: std::thread::JoinHandle<Vec<String>>,
@@ -201,7 +201,7 @@ struct Process {
 
 impl Process {
     fn start(sale: &TestSale, settings: &[(&str, &str)]) -> Self {
-        // As few open files as no shell has.
+        // Fewer open files than any shell allows.
         let mut child = Command::new("/bin/sh")
             .args(["-c", "ulimit -Sn 64; exec \"$0\" serve", env!("CARGO_BIN_EXE_flashsale-app")])
             .env_clear()
@@ -303,7 +303,7 @@ async fn a_shell_s_limit_of_open_files_does_not_bound_the_connections() {
 #[tokio::test]
 async fn purchases_go_on_while_two_hundred_log_in() {
     let mut spec = SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) };
-    // So that the budget of an address is not what ends the storm.
+    // Otherwise the budget of the one address would end the storm.
     spec.settings.push(("TRUSTED_PROXIES", "1".to_owned()));
     let sale = TestSale::start(spec).await;
     let calm = AtomicBool::new(false);
@@ -330,7 +330,7 @@ async fn purchases_go_on_while_two_hundred_log_in() {
         }
     };
     let buy = async {
-        // From when the queue is full, and some have had their turn, for as long as it takes.
+        // Buy only once the queue is full and some log-ins were answered.
         let started = || [&wrong, &overloaded].iter().all(|it| it.load(Ordering::Relaxed) > 0);
         common::eventually("the storm has begun", async || started()).await;
         for n in 0..50 {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::api::extract::{Authenticated, ClientAddress};
 use crate::api::state::AppState;
 use crate::auth::{
-    Attempts, PasswordError, Passwords, Role, Tokens, canonical_id, check_credentials,
+    LoginRateLimiter, PasswordError, Passwords, Role, Tokens, canonical_id, check_credentials,
 };
 use crate::http::json::JsonBody;
 use crate::http::problem::{ApiError, Problem};
@@ -112,7 +112,7 @@ pub(crate) async fn log_in(
 pub(crate) struct LoginService {
     ledger: Ledger,
     passwords: Passwords,
-    attempts: Arc<Attempts>,
+    rate_limiter: Arc<LoginRateLimiter>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,7 +121,7 @@ impl FromRef<AppState> for LoginService {
         Self {
             ledger: state.ledger.clone(),
             passwords: state.passwords.clone(),
-            attempts: Arc::clone(&state.attempts),
+            rate_limiter: Arc::clone(&state.rate_limiter),
             metrics: Arc::clone(&state.metrics),
         }
     }
@@ -134,12 +134,13 @@ impl LoginService {
         Credentials { id, password }: Credentials,
         address: IpAddr,
     ) -> Result<Account, ApiError> {
-        let attempt = self.attempts.pay_sign_up(address).map_err(ApiError::TooManySignUps)?;
+        let attempt =
+            self.rate_limiter.charge_sign_up(address).map_err(ApiError::TooManySignUps)?;
         // Before the work of a hash; whether it is taken meanwhile is seen below.
         let taken = match self.ledger.account(&id).await {
             Ok(account) => account.is_some(),
             Err(error) => {
-                attempt.unused();
+                attempt.refund();
                 return Err(error.into());
             }
         };
@@ -149,7 +150,7 @@ impl LoginService {
         let password_hash = match self.passwords.hash(password).await {
             Ok(hash) => hash,
             Err(error) => {
-                attempt.unused();
+                attempt.refund();
                 return Err(error.into());
             }
         };
@@ -167,14 +168,15 @@ impl LoginService {
         address: IpAddr,
     ) -> Result<Account, ApiError> {
         let metrics = self.metrics.clients();
-        let attempt = self.attempts.pay(&canonical_id(&id), address).map_err(|refused| {
-            metrics.log_in(LogIn::TooMany);
-            ApiError::TooManyAttempts(refused)
-        })?;
+        let attempt =
+            self.rate_limiter.charge_log_in(&canonical_id(&id), address).map_err(|refused| {
+                metrics.log_in(LogIn::TooMany);
+                ApiError::TooManyAttempts(refused)
+            })?;
         let account = match self.ledger.account(&id).await {
             Ok(account) => account,
             Err(error) => {
-                attempt.unused();
+                attempt.refund();
                 return Err(error.into());
             }
         };
@@ -193,7 +195,7 @@ impl LoginService {
                 if let PasswordError::Overloaded { .. } = error {
                     metrics.log_in(LogIn::Overloaded);
                 }
-                attempt.unused();
+                attempt.refund();
                 Err(error.into())
             }
         }

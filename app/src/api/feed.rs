@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
 use crate::http::problem::ApiError;
-use crate::places::{NoPlace, Place, Places};
-use crate::upkeep::restarting;
+use crate::upkeep::restart_on_panic;
 
 /// Bounds on those who follow the stock by events.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,7 @@ struct Shared {
     sale: Arc<Sale>,
     topics: Mutex<HashMap<Topic, Channel>>,
     /// Of all topics.
-    places: Arc<Places>,
+    listener_limit: Arc<ConcurrencyLimit>,
     /// There is a listener.
     wanted: Notify,
     shutdown: CancellationToken,
@@ -170,7 +170,7 @@ impl Feed {
         let shared = Arc::new(Shared {
             sale,
             topics: Mutex::default(),
-            places: Places::new(listeners.total, listeners.per_address),
+            listener_limit: ConcurrencyLimit::new(listeners.total, listeners.per_address),
             wanted: Notify::new(),
             shutdown,
         });
@@ -178,7 +178,7 @@ impl Feed {
         tokio::spawn(async move {
             let shutdown = telling.shutdown.clone();
             // None: shut down.
-            let telling = restarting("telling listeners", || telling.tell());
+            let telling = restart_on_panic("telling listeners", || telling.tell());
             let _ = shutdown.run_until_cancelled(telling).await;
         });
         Self { shared }
@@ -200,16 +200,18 @@ impl Feed {
         address: IpAddr,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, ApiError> {
         self.shared.sale.catalog().loaded()?;
-        let place = self.shared.places.take(address).map_err(|none| match none {
-            NoPlace::Full => ApiError::TooManyListeners,
-            NoPlace::FullHere => ApiError::TooManyListenersHere,
-        })?;
+        let permit =
+            self.shared.listener_limit.try_acquire(address).map_err(|limit| match limit {
+                LimitReached::Total => ApiError::TooManyListeners,
+                LimitReached::PerAddress => ApiError::TooManyListenersHere,
+            })?;
         let mut events = self.shared.subscribe(topic)?;
         events.mark_changed();
         self.shared.wanted.notify_one();
         // After a replica has ended, not all of its listeners come to the next at once.
         let retry = format!("retry: {}\n\n", rand::random_range(1000..4000));
-        let listening = Listening { events, shutdown: self.shared.shutdown.clone(), _place: place };
+        let listening =
+            Listening { events, shutdown: self.shared.shutdown.clone(), _permit: permit };
         Ok(stream::iter([Ok(retry.into())]).chain(listening.stream()))
     }
 }
@@ -220,7 +222,7 @@ impl Shared {
     }
 
     fn listeners(&self) -> usize {
-        self.places.taken()
+        self.listener_limit.in_use()
     }
 
     fn subscribe(&self, topic: Topic) -> Result<watch::Receiver<Bytes>, ApiError> {
@@ -291,7 +293,7 @@ impl Shared {
 struct Listening {
     events: watch::Receiver<Bytes>,
     shutdown: CancellationToken,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Listening {

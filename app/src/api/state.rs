@@ -9,7 +9,7 @@ use sale::Coupons;
 use sale::Sale;
 
 use super::feed::Feed;
-use crate::auth::{Attempts, Passwords, Tokens};
+use crate::auth::{LoginRateLimiter, Passwords, Tokens};
 use crate::metrics::Metrics;
 
 /// One pointer: each request clones it more than once, and all cores share the counts behind it.
@@ -30,7 +30,7 @@ pub struct Parts {
     /// Hashes and checks passwords.
     pub passwords: Passwords,
     /// Bounds log-ins and sign-ups.
-    pub attempts: Arc<Attempts>,
+    pub rate_limiter: Arc<LoginRateLimiter>,
     /// Proxies in front that add to `X-Forwarded-For` or `Forwarded`.
     pub trusted_proxies: usize,
     /// Counts.

@@ -1,12 +1,12 @@
-//! Why a token is not accepted.
+//! Why a token is refused.
 
-/// Why a token is not accepted.
+/// Why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It was good once.
+    /// Its `exp` is over; it was valid before.
     #[error("the token has expired")]
     Expired,
-    /// It is no token of ours.
+    /// No trusted key signed it, or its claims break a rule.
     #[error("the token is not valid")]
     Invalid,
 }

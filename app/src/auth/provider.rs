@@ -1,5 +1,5 @@
-//! The shop's own identity provider: it signs tokens with its private keys, and we have the public
-//! ones in a JWKS file, which is read again when it changes.
+//! Tokens of the shop's identity provider. Its public keys are in a JWKS file, which is reloaded when
+//! it changes.
 
 pub(super) mod config;
 mod keys;
@@ -7,35 +7,32 @@ mod keys;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jsonwebtoken::{Header, decode};
-use serde::de::IgnoredAny;
+use jsonwebtoken::Header;
 use tokio::time::interval;
 use tracing::{info, warn};
 
 use self::config::{ProviderConfig, ProviderError};
 use self::keys::KeySet;
-use super::claims::{Claims, Payload, decode_payload};
+use super::claims::Claims;
 use super::error::TokenError;
-use super::shared_key::Parts;
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(2);
-/// In front of the provider's subjects: an account of ours cannot have such an id, so nobody can
-/// sign up as somebody whom the provider knows.
-const PREFIX: &str = "idp:";
+/// How often the file is checked for changes.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+/// Prefix of the provider's subjects. No account's id can begin with it, so no sign-up can take the
+/// identity of one of the provider's users.
+const SUBJECT_PREFIX: &str = "idp:";
 
-/// Checks the provider's tokens.
+/// Verifies the provider's tokens.
 pub struct Provider {
     config: ProviderConfig,
     keys: RwLock<Arc<KeySet>>,
 }
 
 impl Provider {
-    /// Reads the keys.
+    /// Loads the keys.
     ///
     /// # Errors
-    /// When there are none in the file.
+    /// When the file cannot be read or has no usable key.
     pub fn read(config: ProviderConfig) -> Result<Self, ProviderError> {
         let text = std::fs::read_to_string(&config.file)
             .map_err(|source| ProviderError::Read { path: config.file.clone(), source })?;
@@ -43,24 +40,24 @@ impl Provider {
         Ok(Self { config, keys })
     }
 
-    /// Reads the keys again whenever the file has changed; for ever. Keys that cannot be used leave
-    /// the last ones in place.
-    pub async fn follow(&self) {
-        let mut tick = interval(LOOK);
-        let mut refused = None;
+    /// Reloads the keys whenever the file changes, for ever. If the new file has no usable key, the
+    /// previous keys stay in use.
+    pub async fn watch(&self) {
+        let mut tick = interval(RELOAD_INTERVAL);
+        let mut last_error = None;
         loop {
             tick.tick().await;
-            let error = self.look().await.err().map(|error| error.to_string());
+            let error = self.reload_if_changed().await.err().map(|error| error.to_string());
             if let Some(error) = &error
-                && refused.as_ref() != Some(error)
+                && last_error.as_ref() != Some(error)
             {
                 warn!(error, "JWKS_FILE: keeping the keys of before");
             }
-            refused = error;
+            last_error = error;
         }
     }
 
-    async fn look(&self) -> Result<(), ProviderError> {
+    async fn reload_if_changed(&self) -> Result<(), ProviderError> {
         let path = &self.config.file;
         let text = tokio::fs::read_to_string(path).await;
         let text = text.map_err(|source| ProviderError::Read { path: path.clone(), source })?;
@@ -72,29 +69,21 @@ impl Provider {
         Ok(())
     }
 
-    /// The claims of a token that was good before.
-    pub(super) fn seen(&self, token: &str) -> Option<Claims> {
-        self.keys().seen().get(token, Timestamp::now().as_second())
+    /// The claims of a token that was verified before and has not expired.
+    pub(super) fn cached(&self, token: &str) -> Option<Claims> {
+        self.keys().verified.get(token)
     }
 
-    /// Checks a token with the key that its header names.
-    pub(super) fn verify(
-        &self,
-        token: &str,
-        header: &Header,
-        parts: Parts<'_>,
-    ) -> Result<Claims, TokenError> {
+    /// Verifies a token with the key that its header names.
+    pub(super) fn verify(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
         let set = self.keys();
-        let key = set.key(header).ok_or(TokenError::Invalid)?;
-        decode::<IgnoredAny>(token, &key.key, &key.validation).map_err(|_| TokenError::Invalid)?;
-        let payload = decode_payload(parts.payload)?;
-        let mut payload = Payload::parse(&payload)?;
+        let mut payload = set.key(header).ok_or(TokenError::Invalid)?.verify(token)?;
         if payload.sub.is_empty() {
             return Err(TokenError::Invalid);
         }
-        payload.sub = format!("{PREFIX}{}", payload.sub).into();
-        let claims = payload.check()?;
-        set.seen().insert(token, claims.clone());
+        payload.sub = format!("{SUBJECT_PREFIX}{}", payload.sub);
+        let claims = payload.validate()?;
+        set.verified.insert(token, claims.clone());
         Ok(claims)
     }
 
@@ -103,7 +92,7 @@ impl Provider {
     }
 }
 
-/// The keys that can be used. One that cannot is reported and ends only its own tokens.
+/// The usable keys. An unusable key is logged, and only its own tokens are refused.
 fn parse(text: String, config: &ProviderConfig) -> Result<KeySet, ProviderError> {
     let (set, skipped) = KeySet::parse(text, config)?;
     for error in skipped {

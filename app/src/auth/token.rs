@@ -1,39 +1,41 @@
-//! Tokens: JWT. Our own are HS256 under a key that the replicas share; those of the shop's
-//! identity provider are checked with its public keys. The two never mix: a token's `alg` decides
-//! which kind of key it is checked with, and each key takes its own `alg` only.
+//! Tokens: JWT. Our own are HS256, signed with a key that the replicas share. Those of the shop's
+//! identity provider are verified with its public keys. A token's `alg` decides which kind of key
+//! verifies it, and each key accepts only its own `alg`.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, decode_header};
+use jsonwebtoken::{Algorithm, Header, decode_header};
 use serde::Serialize;
 
-use super::claims::{Claims, Payload, Role, decode_payload};
+use super::claims::{Claims, Role};
 use super::error::TokenError;
 use super::provider::Provider;
-use super::shared_key::{Parts, SharedKey};
+use super::shared_key::SharedKey;
+use super::token_cache::TokenCache;
 
-/// How long a token from a login is good for.
+/// Validity of a token from a log-in.
 const LIFETIME_SECONDS: i64 = 3600;
-/// What our tokens say in `iss`.
+/// `iss` of our tokens.
 const ISSUER: &str = "flashsale";
-/// Tokens are some hundred bytes; a header cannot be much longer than this anyway.
+/// In bytes. Usual tokens have some hundred.
 const MAX_LENGTH: usize = 8 * 1024;
 
 /// The claims of a token that we sign.
 #[derive(Serialize)]
-struct Signed<'a> {
+struct OwnClaims<'a> {
     sub: &'a str,
     exp: i64,
     iss: &'static str,
     role: Role,
 }
 
-/// Signs and checks tokens.
-#[derive(Clone)]
+/// Signs and verifies tokens.
 pub struct Tokens {
     /// The first signs; all are accepted.
     keys: Vec<SharedKey>,
+    /// Tokens that one of the keys verified.
+    verified: TokenCache,
     provider: Option<Arc<Provider>>,
 }
 
@@ -47,35 +49,38 @@ impl Tokens {
     /// Signs with this key.
     #[must_use]
     pub fn new(secret: &str) -> Self {
-        Self { keys: vec![SharedKey::new(secret)], provider: None }
+        Self { keys: vec![SharedKey::new(secret)], verified: TokenCache::default(), provider: None }
     }
 
-    /// Accepts the tokens of another key too: the next or the last one, while it is changed.
+    /// Also accepts the tokens of another key: the next or the previous one, during a key change.
     #[must_use]
     pub fn accepting(mut self, secret: &str) -> Self {
         self.keys.push(SharedKey::new(secret));
         self
     }
 
-    /// Accepts the tokens of an identity provider too.
+    /// Also accepts the tokens of an identity provider.
     #[must_use]
     pub fn trusting(mut self, provider: Arc<Provider>) -> Self {
         self.provider = Some(provider);
         self
     }
 
-    /// Signs a token, and says how many seconds it is good for.
+    /// Signs a token. The second part of the result is its validity in seconds.
     ///
     /// # Errors
     /// When the claims cannot be encoded.
-    pub fn sign(&self, subject: &str, role: Role) -> Result<(String, i64), serde_json::Error> {
+    pub fn sign(
+        &self,
+        subject: &str,
+        role: Role,
+    ) -> Result<(String, i64), jsonwebtoken::errors::Error> {
         let exp = Timestamp::now().as_second() + LIFETIME_SECONDS;
-        let payload = Signed { sub: subject, exp, iss: ISSUER, role };
-        let payload = serde_json::to_vec(&payload)?;
-        Ok((self.keys[0].sign(&payload), LIFETIME_SECONDS))
+        let claims = OwnClaims { sub: subject, exp, iss: ISSUER, role };
+        Ok((self.keys[0].sign(&claims)?, LIFETIME_SECONDS))
     }
 
-    /// Checks a token. Every request passes here.
+    /// Verifies a token. Every request calls this.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -83,52 +88,42 @@ impl Tokens {
         if token.len() > MAX_LENGTH {
             return Err(TokenError::Invalid);
         }
-        let parts = Parts::of(token).ok_or(TokenError::Invalid)?;
-        let mut keys = self.keys.iter().filter(|key| key.may_have_signed(parts)).peekable();
-        if keys.peek().is_some() {
-            return own(keys, parts);
-        }
-        // Not as we write it: another signer's, or no token at all.
-        if let Some(claims) = self.provider.as_ref().and_then(|provider| provider.seen(token)) {
+        let provider = self.provider.as_ref();
+        let cached = self.verified.get(token).or_else(|| provider?.cached(token));
+        if let Some(claims) = cached {
             return Ok(claims);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
-        // An extension that changes what the token means, and none is known here (RFC 7515).
+        // RFC 7515: a critical extension must be understood, and none is here.
         if header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
         if header.alg == Algorithm::HS256 {
-            // A signer with our key may have a name of its own for it: then any of ours may be it.
-            let named = |key: &&SharedKey| header.kid.as_deref() == Some(key.kid());
-            return match self.keys.iter().find(named) {
-                Some(key) => own(std::iter::once(key), parts),
-                None => own(self.keys.iter(), parts),
-            };
+            let claims = self.verify_own(token, &header)?;
+            self.verified.insert(token, claims.clone());
+            return Ok(claims);
         }
-        self.provider.as_ref().ok_or(TokenError::Invalid)?.verify(token, &header, parts)
+        provider.ok_or(TokenError::Invalid)?.verify(token, &header)
     }
-}
 
-/// Checks a token with keys that we share.
-fn own<'a>(
-    mut keys: impl Iterator<Item = &'a SharedKey>,
-    parts: Parts<'_>,
-) -> Result<Claims, TokenError> {
-    if !keys.any(|key| key.has_signed(parts)) {
-        return Err(TokenError::Invalid);
+    fn verify_own(&self, token: &str, header: &Header) -> Result<Claims, TokenError> {
+        let named = self.keys.iter().find(|key| key.is_named_by(header));
+        let payload = named.map_or_else(
+            // Without a `kid`, or with a name that the shop gave the key.
+            || self.keys.iter().find_map(|key| key.verify(token).ok()).ok_or(TokenError::Invalid),
+            |key| key.verify(token),
+        )?;
+        // `iss` is optional, because the shop may sign with our key.
+        if payload.iss.as_ref().is_some_and(|issuer| issuer != ISSUER) {
+            return Err(TokenError::Invalid);
+        }
+        payload.validate()
     }
-    let payload = decode_payload(parts.payload)?;
-    let payload = Payload::parse(&payload)?;
-    // Another signer with our key need not say its name, but must not say another.
-    if payload.iss.as_ref().is_some_and(|issuer| issuer.0.as_deref() != Some(ISSUER)) {
-        return Err(TokenError::Invalid);
-    }
-    payload.check()
 }
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use jsonwebtoken::{EncodingKey, encode};
     use serde_json::{Value, json};
 
     use super::*;
@@ -154,13 +149,16 @@ mod tests {
         for secret in [SECRET, NEXT] {
             let tokens = Tokens::new(secret);
             let (token, _) = tokens.sign("ann", Role::Admin).unwrap();
-            let claims = tokens.verify(&token).unwrap();
-            assert_eq!((claims.sub.as_str(), claims.role), ("ann", Role::Admin));
+            // The second time from the cache.
+            for _ in 0..2 {
+                let claims = tokens.verify(&token).unwrap();
+                assert_eq!((claims.sub.as_str(), claims.role), ("ann", Role::Admin));
+            }
         }
     }
 
     #[test]
-    fn signs_as_the_standard_has_it() {
+    fn jsonwebtoken_accepts_what_it_signed() {
         for secret in [SECRET, NEXT] {
             let (token, _) = Tokens::new(secret).sign("ann", Role::Buyer).unwrap();
             let key = jsonwebtoken::DecodingKey::from_secret(secret.as_bytes());
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_are_good_during_a_change() {
+    fn two_keys_are_accepted_during_a_change() {
         let (old, _) = Tokens::new(SECRET).sign("ann", Role::Buyer).unwrap();
         let (new, _) = Tokens::new(NEXT).sign("ann", Role::Buyer).unwrap();
         assert_ne!(kid(&old), kid(&new));
@@ -181,7 +179,7 @@ mod tests {
         for token in [&old, &new] {
             assert_eq!(changing.verify(token).unwrap().sub, "ann");
         }
-        // One that names no key, too.
+        // Tokens without a `kid`, too.
         let ann = json!({"sub": "ann", "exp": FAR});
         for secret in [SECRET, NEXT] {
             assert_eq!(changing.verify(&signed(&ann, secret)).unwrap().sub, "ann");
@@ -197,7 +195,7 @@ mod tests {
         let ann = json!({"sub": "ann", "exp": FAR});
         assert!(tokens.verify(&signed_with(&header, &ann, NEXT)).is_ok());
         assert_eq!(tokens.verify(&signed_with(&header, &ann, SECRET)), Err(TokenError::Invalid));
-        // A name that is not ours says nothing: the signature must be of one of our keys.
+        // A foreign `kid` is ignored, but one of our keys must have signed the token.
         let header = Header { kid: Some("shop-2026".to_owned()), ..header };
         for secret in [SECRET, NEXT] {
             assert_eq!(tokens.verify(&signed_with(&header, &ann, secret)).unwrap().sub, "ann");
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critical_extension_that_is_not_known_is_refused() {
+    fn an_unknown_critical_extension_is_refused() {
         let ann = json!({"sub": "ann", "exp": FAR});
         for crit in [vec!["b64".to_owned()], vec!["exp".to_owned()], vec![]] {
             let header = Header { crit: Some(crit), ..Header::new(Algorithm::HS256) };
@@ -217,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_token_without_a_role_for_a_buyers() {
+    fn a_token_without_a_role_is_a_buyers() {
         let token = signed(&json!({"sub": "ann", "exp": FAR, "aud": "shop"}), SECRET);
         assert_eq!(Tokens::new(SECRET).verify(&token).unwrap().role, Role::Buyer);
     }
@@ -231,6 +229,7 @@ mod tests {
         let good = signed(&ann, SECRET);
         assert!(tokens.verify(&good).is_ok());
         let (body, signature) = good.rsplit_once('.').unwrap();
+        let flipped = if signature.starts_with('A') { 'B' } else { 'A' };
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJleHAiOjQwMDAwMDAwMDB9.";
         let weaker = signed_with(&Header::new(Algorithm::HS384), &ann, SECRET);
         for bad in [
@@ -241,6 +240,7 @@ mod tests {
             unsigned.to_owned(),
             weaker,
             format!("{body}."),
+            format!("{body}.{flipped}{}", &signature[1..]),
             format!("{good}A"),
             format!("{good}."),
             format!("{body}.{}", &signature[..42]),
@@ -257,5 +257,6 @@ mod tests {
         ] {
             assert_eq!(tokens.verify(&bad), Err(TokenError::Invalid), "{bad}");
         }
+        assert_eq!(tokens.verified.len(), 1, "only valid tokens are cached");
     }
 }

@@ -1,48 +1,65 @@
-//! Tokens that were checked before: checking a public key's signature takes hundreds of times as
-//! long as finding the token here, with ES256 and RS256 thousands of times.
+//! Verified tokens. A repeated token is found here instead of being verified again, which takes
+//! longer: with HS256 several times, with Ed25519 hundreds and with ES256 and RS256 thousands of times.
+//!
+//! Only valid tokens are inserted, so nobody without a key can fill the cache. The hash of the whole
+//! token is keyed with a random number of this process. A forged signature therefore hits the slot of
+//! a genuine token only by chance, and the time of a lookup does not help to guess a signature.
 
-use std::collections::HashMap;
+use std::hash::RandomState;
+
+use jiff::Timestamp;
+use quick_cache::Weighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::claims::Claims;
 
-/// Half of the tokens that are remembered: with [`MAX_TOKEN`], 16 MiB in all.
-const HALF: usize = 4096;
-/// A longer one is checked each time.
-const MAX_TOKEN: usize = 2048;
+/// In bytes: about 140,000 tokens of the usual 200 bytes.
+const CAPACITY: u64 = 48 << 20;
+/// Memory of an entry in addition to its texts, in bytes.
+const OVERHEAD: usize = 112;
+const USUAL_WEIGHT: u64 = 320;
 
-/// The last tokens that were good, by their full text. Only good ones come in: nobody without the
-/// provider's key can fill it.
-#[derive(Default)]
-pub(super) struct TokenCache {
-    young: HashMap<Box<str>, Claims>,
-    /// Dropped as a whole when `young` is full; what is used moves to `young`.
-    old: HashMap<Box<str>, Claims>,
+/// The claims of verified tokens by their full text.
+pub(super) struct TokenCache(Cache<Box<str>, Claims, Bytes, RandomState>);
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Box<str>, Claims> for Bytes {
+    fn weight(&self, token: &Box<str>, claims: &Claims) -> u64 {
+        (token.len() + claims.sub.len() + OVERHEAD) as u64
+    }
+}
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
 }
 
 impl TokenCache {
-    /// The claims of a token that is still good.
-    pub(super) fn get(&mut self, token: &str, now: i64) -> Option<Claims> {
-        let good = |claims: &&Claims| !claims.have_ended(now);
-        if let Some(claims) = self.young.get(token) {
-            return Some(claims).filter(good).cloned();
-        }
-        let (token, claims) = self.old.remove_entry(token)?;
-        let found = Some(&claims).filter(good).cloned()?;
-        self.put(token, claims);
-        Some(found)
+    fn with_capacity(bytes: u64) -> Self {
+        let tokens = usize::try_from(bytes / USUAL_WEIGHT).unwrap_or(usize::MAX);
+        Self(Cache::with(tokens, bytes, Bytes, RandomState::new(), DefaultLifecycle::default()))
     }
 
-    pub(super) fn insert(&mut self, token: &str, claims: Claims) {
-        if token.len() <= MAX_TOKEN {
-            self.put(token.into(), claims);
+    /// The claims of a token that has not expired.
+    pub(super) fn get(&self, token: &str) -> Option<Claims> {
+        let claims = self.0.get(token)?;
+        if claims.have_expired(Timestamp::now().as_second()) {
+            self.0.remove(token);
+            return None;
         }
+        Some(claims)
     }
 
-    fn put(&mut self, token: Box<str>, claims: Claims) {
-        if self.young.len() >= HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(token, claims);
+    pub(super) fn insert(&self, token: &str, claims: Claims) {
+        self.0.insert(token.into(), claims);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -51,29 +68,46 @@ mod tests {
     use super::*;
     use crate::auth::Role;
 
+    const FAR: i64 = 4_000_000_000;
+
     fn claims(exp: i64) -> Claims {
         Claims { sub: "idp:ann".to_owned(), exp, role: Role::Buyer }
     }
 
     #[test]
-    fn knows_a_token_until_it_ends() {
-        let mut seen = TokenCache::default();
-        seen.insert("t", claims(10));
-        assert_eq!(seen.get("t", 9), Some(claims(10)));
-        assert_eq!(seen.get("t", 100), None);
-        assert_eq!(seen.get("u", 9), None);
+    fn keeps_a_token_until_it_expires() {
+        let cache = TokenCache::default();
+        cache.insert("valid", claims(FAR));
+        cache.insert("expired", claims(1));
+        assert_eq!(cache.get("valid"), Some(claims(FAR)));
+        assert_eq!(cache.get("expired"), None);
+        assert_eq!(cache.get("unknown"), None);
+        assert_eq!(cache.len(), 1);
     }
 
     #[test]
-    fn keeps_what_is_used_and_never_more_than_its_bound() {
-        let mut seen = TokenCache::default();
-        seen.insert("used", claims(10));
-        seen.insert(&"x".repeat(MAX_TOKEN + 1), claims(10));
-        for token in 0..5 * HALF {
-            seen.insert(&token.to_string(), claims(10));
-            assert!(seen.get("used", 9).is_some());
-            assert!(seen.young.len() + seen.old.len() <= 2 * HALF);
+    fn holds_one_hundred_thousand_tokens_of_the_usual_length() {
+        let cache = TokenCache::default();
+        let token = |n: usize| format!("{n:0>210}");
+        for n in 0..100_000 {
+            cache.insert(&token(n), claims(FAR));
         }
-        assert!(seen.get("0", 9).is_none());
+        assert!((0..100_000).all(|n| cache.get(&token(n)).is_some()));
+    }
+
+    #[test]
+    fn keeps_used_tokens_and_never_exceeds_its_capacity() {
+        const SMALL: u64 = 1 << 20;
+        let cache = TokenCache::with_capacity(SMALL);
+        cache.insert("used", claims(FAR));
+        for n in 0..50_000 {
+            cache.insert(&n.to_string(), claims(FAR));
+            assert!(cache.get("used").is_some());
+        }
+        assert!(cache.0.weight() <= SMALL);
+        let kept = cache.len();
+        // One token of any length is bounded too.
+        cache.insert(&"x".repeat(2 << 20), claims(FAR));
+        assert!(cache.0.weight() <= SMALL && cache.len() <= kept);
     }
 }

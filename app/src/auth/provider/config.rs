@@ -1,8 +1,8 @@
-//! Where the provider's keys are, and why they cannot be used.
+//! Settings of the identity provider, and why its keys are refused.
 
 use std::path::PathBuf;
 
-/// Where the keys are, and what a token must say.
+/// File of the keys, and the required claims.
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
     /// `JWKS_FILE`
@@ -13,24 +13,24 @@ pub struct ProviderConfig {
     pub audience: Option<String>,
 }
 
-/// Why the keys cannot be used.
+/// Why a JWKS file or one of its keys is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// It is no JWKS.
+    /// The file is not a JWKS.
     #[error("is no JSON Web Key Set: {0}")]
     Format(#[from] serde_json::Error),
-    /// A key that cannot be right, where no other can be used.
+    /// A malformed or weak key: its id, its algorithm and the reason.
     #[error("key {0:?} is no good {1} key: {2}")]
     Key(String, &'static str, String),
-    /// Nothing in it is of use.
+    /// The file has no key of a supported kind.
     #[error("holds no signing key for EdDSA, ES256 or RS256")]
     Empty,
 }

@@ -1,7 +1,5 @@
 //! The public keys of one version of the JWKS file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
@@ -11,34 +9,37 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::config::{ProviderConfig, ProviderError};
+use crate::auth::claims::{Payload, signature_only};
+use crate::auth::error::TokenError;
 use crate::auth::token_cache::TokenCache;
 
-/// Of an RSA key's modulus, in bytes: from 2048 to 4096 bits.
+/// Accepted lengths of an RSA modulus, in bytes (2048 to 4096 bits).
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// The keys of one version of the file, and the tokens that they were good for.
+/// The keys of one version of the file, and the tokens that they verified.
 pub(super) struct KeySet {
     pub(super) text: String,
     keys: Vec<PublicKey>,
-    seen: Mutex<TokenCache>,
+    /// Replaced together with the keys: a token of a removed key is no longer found.
+    pub(super) verified: TokenCache,
 }
 
-/// A key that signs tokens.
+/// A key that verifies tokens.
 pub(super) struct PublicKey {
     kid: Option<String>,
     algorithm: Algorithm,
-    pub(super) key: DecodingKey,
-    /// For this algorithm alone.
-    pub(super) validation: Validation,
+    key: DecodingKey,
+    /// Accepts only this algorithm.
+    validation: Validation,
 }
 
 #[derive(Deserialize)]
 struct JwkSet {
-    /// Each is read for itself, so that one of an unknown form does not end the others.
+    /// Parsed one by one, so that one malformed key does not affect the others.
     keys: Vec<Value>,
 }
 
-/// What is of interest in a key (RFC 7517, 7518, 8037).
+/// The members of a key that are used here (RFC 7517, 7518, 8037).
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -58,10 +59,10 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads the keys, and says which of them cannot be used, and why.
+    /// Parses the keys. The second part of the result says why some keys were skipped.
     ///
     /// # Errors
-    /// When none can be used.
+    /// When no key is usable.
     pub(super) fn parse(
         text: String,
         config: &ProviderConfig,
@@ -77,14 +78,14 @@ impl KeySet {
         if keys.is_empty() {
             return Err(skipped.into_iter().next().unwrap_or(ProviderError::Empty));
         }
-        Ok((Self { text, keys, seen: Mutex::default() }, skipped))
+        Ok((Self { text, keys, verified: TokenCache::default() }, skipped))
     }
 
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// The named key; an only key need not be named.
+    /// The key named by `kid`. `kid` may be absent if there is only one key.
     pub(super) fn key(&self, header: &Header) -> Option<&PublicKey> {
         let mut keys = self.keys.iter();
         let key = match &header.kid {
@@ -96,14 +97,10 @@ impl KeySet {
         };
         (key.algorithm == header.alg).then_some(key)
     }
-
-    pub(super) fn seen(&self) -> MutexGuard<'_, TokenCache> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl PublicKey {
-    /// `None` for a key that is not for these signatures: providers publish others beside.
+    /// `None` for a key of another kind or use: providers publish those in the same file.
     fn parse(jwk: Value, config: &ProviderConfig) -> Result<Option<Self>, ProviderError> {
         let kid = jwk["kid"].as_str().unwrap_or_default().to_owned();
         let jwk: Jwk = serde_json::from_value(jwk)
@@ -114,27 +111,33 @@ impl PublicKey {
             ("RSA", _) => (Algorithm::RS256, "RS256"),
             _ => return Ok(None),
         };
-        let elsewhere = |said: &Option<String>, ours| said.as_ref().is_some_and(|it| it != ours);
-        if elsewhere(&jwk.alg, name) || elsewhere(&jwk.usage, "sig") {
+        let differs = |said: &Option<String>, ours| said.as_ref().is_some_and(|it| it != ours);
+        if differs(&jwk.alg, name) || differs(&jwk.usage, "sig") {
             return Ok(None);
         }
-        let wrong = |why: &str| {
+        let error = |why: &str| {
             ProviderError::Key(jwk.kid.clone().unwrap_or_default(), name, why.to_owned())
         };
-        let key = jwk.decoding_key(algorithm).map_err(wrong)?;
+        let key = jwk.decoding_key(algorithm).map_err(error)?;
         let validation = validation(algorithm, config);
-        if !can_check(name, &key, &validation) {
-            return Err(wrong("its numbers are none of such a key"));
+        if !can_verify(name, &key, &validation) {
+            return Err(error("its numbers are none of such a key"));
         }
         Ok(Some(Self { kid: jwk.kid, algorithm, key, validation }))
     }
+
+    /// Checks the signature, and issuer and audience if they are configured.
+    pub(super) fn verify(&self, token: &str) -> Result<Payload, TokenError> {
+        let verified = decode(token, &self.key, &self.validation);
+        Ok(verified.map_err(|_| TokenError::Invalid)?.claims)
+    }
 }
 
-/// Whether a signature can be checked with this key: its numbers are first read when one is.
-fn can_check(algorithm: &str, key: &DecodingKey, validation: &Validation) -> bool {
+/// Whether this key can verify a signature. `jsonwebtoken` parses the key's numbers only then.
+fn can_verify(algorithm: &str, key: &DecodingKey, validation: &Validation) -> bool {
     let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}"}}"#));
-    let checked = decode::<IgnoredAny>(format!("{header}.e30.AA"), key, validation);
-    checked.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidSignature))
+    let verified = decode::<IgnoredAny>(format!("{header}.e30.AA"), key, validation);
+    verified.is_err_and(|error| matches!(error.kind(), ErrorKind::InvalidSignature))
 }
 
 impl Jwk {
@@ -155,12 +158,10 @@ impl Jwk {
     }
 }
 
-/// The signature, issuer and audience; the other claims have one rule for all signers.
+/// Checks signature, issuer and audience. The other claims have the same rules for all signers.
 fn validation(algorithm: Algorithm, config: &ProviderConfig) -> Validation {
-    let mut validation = Validation::new(algorithm);
+    let mut validation = signature_only(algorithm);
     let mut required = Vec::new();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
     validation.validate_aud = config.audience.is_some();
     if let Some(issuer) = &config.issuer {
         validation.set_issuer(&[issuer]);

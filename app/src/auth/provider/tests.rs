@@ -1,10 +1,11 @@
-//! With real keys, made by openssl.
+//! With real keys from openssl.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, encode};
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ const FAR: i64 = 4_000_000_000;
 struct Signer {
     algorithm: Algorithm,
     private: EncodingKey,
-    /// As it is in a JWKS.
+    /// The JWK.
     public: Value,
 }
 
@@ -70,7 +71,7 @@ fn ann() -> Value {
 
 fn write(folder: &TempDir, keys: &[&Value]) -> PathBuf {
     let file = folder.path().join("jwks.json");
-    // As a mounted Secret changes: whole, at once.
+    // Replaced atomically, like a mounted Secret.
     let next = folder.path().join("next.json");
     std::fs::write(&next, json!({ "keys": keys }).to_string()).unwrap();
     std::fs::rename(next, &file).unwrap();
@@ -89,12 +90,12 @@ fn trusting(signers: &[&Signer]) -> Tokens {
 }
 
 #[test]
-fn takes_tokens_of_each_algorithm() {
+fn accepts_tokens_of_each_algorithm() {
     let signers = Signer::all();
     let tokens = trusting(&signers.each_ref());
     for signer in &signers {
         let token = signer.sign(Some(signer.kid()), &ann());
-        // The second time from memory.
+        // The second time from the cache.
         for _ in 0..2 {
             let claims = tokens.verify(&token).unwrap();
             assert_eq!((claims.sub.as_str(), claims.role), ("idp:ann", Role::Buyer));
@@ -107,13 +108,13 @@ fn takes_tokens_of_each_algorithm() {
         let token = signer.sign(Some(signer.kid()), &admin);
         assert_eq!(tokens.verify(&token).unwrap().role, Role::Buyer);
     }
-    // Ours still are.
+    // Our own tokens are accepted too.
     let (own, _) = tokens.sign("ann", Role::Buyer).unwrap();
     assert_eq!(tokens.verify(&own).unwrap().sub, "ann");
 }
 
 #[test]
-fn a_key_takes_its_own_algorithm_only() {
+fn a_key_accepts_only_its_own_algorithm() {
     let signers = Signer::all();
     let tokens = trusting(&signers.each_ref());
     for signer in &signers {
@@ -130,7 +131,7 @@ fn a_key_takes_its_own_algorithm_only() {
         let impostor = Signer::new(signer.algorithm, signer.kid());
         let forged = impostor.sign(Some(signer.kid()), &ann());
         assert_eq!(tokens.verify(&forged), Err(TokenError::Invalid));
-        // The same family, but not what the key is for.
+        // The same family, but not the key's algorithm.
         if signer.algorithm == Algorithm::RS256 {
             let header = Header { kid: Some("rs".to_owned()), ..Header::new(Algorithm::PS256) };
             let token = encode(&header, &ann(), &signer.private).unwrap();
@@ -144,7 +145,7 @@ fn a_public_key_is_never_a_shared_secret() {
     let signers = Signer::all();
     let tokens = trusting(&signers.each_ref());
     for signer in &signers {
-        // What everybody can know of the key, in each form it could be taken for a secret.
+        // The public parts of the key, in each form that could be mistaken for a secret.
         let mut guesses: Vec<Vec<u8>> = vec![signer.public.to_string().into_bytes()];
         for part in ["x", "y", "n"] {
             let Some(text) = signer.public[part].as_str() else { continue };
@@ -211,7 +212,7 @@ fn claims_are_checked() {
     ] {
         assert_eq!(verify(right.clone()).map(|claims| claims.role), Ok(Role::Buyer), "{right}");
     }
-    // An extension that changes what the token means.
+    // An unknown extension may change the meaning of the token.
     let header = Header {
         kid: Some("ed".to_owned()),
         crit: Some(vec!["b64".to_owned()]),
@@ -222,7 +223,7 @@ fn claims_are_checked() {
 }
 
 #[tokio::test]
-async fn the_file_is_read_again_when_it_changes() {
+async fn the_file_is_reloaded_when_it_changes() {
     let [first, second] = ["first", "second"].map(|kid| Signer::new(Algorithm::EdDSA, kid));
     let folder = tempfile::tempdir().unwrap();
     let file = write(&folder, &[&first.public]);
@@ -233,23 +234,23 @@ async fn the_file_is_read_again_when_it_changes() {
     assert!(tokens.verify(&new).is_err());
 
     write(&folder, &[&first.public, &second.public]);
-    provider.look().await.unwrap();
+    provider.reload_if_changed().await.unwrap();
     assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
 
-    // What cannot be used changes nothing.
+    // An unusable file changes nothing.
     std::fs::write(&file, "{").unwrap();
-    assert!(provider.look().await.is_err());
+    assert!(provider.reload_if_changed().await.is_err());
     assert!(tokens.verify(&old).is_ok() && tokens.verify(&new).is_ok());
 
-    // A key that is gone ends its tokens, remembered or not.
+    // Tokens of a removed key are refused, even if they were cached.
     write(&folder, &[&second.public]);
-    provider.look().await.unwrap();
+    provider.reload_if_changed().await.unwrap();
     assert_eq!(tokens.verify(&old), Err(TokenError::Invalid));
     assert!(tokens.verify(&new).is_ok());
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_refused_or_left_out() {
+fn unusable_keys_are_refused_or_skipped() {
     let signer = Signer::new(Algorithm::EdDSA, "ed");
     let folder = tempfile::tempdir().unwrap();
     let read = |keys: &[&Value]| Provider::read(config(write(&folder, keys)));
@@ -270,7 +271,7 @@ fn keys_that_cannot_be_used_are_refused_or_left_out() {
     let no_point = json!({"kty": "EC", "crv": "P-256", "x": ones, "y": ones});
     for unusable in [&short, &weak, &weak_named, &no_text, &no_point, &json!("ed")] {
         assert!(matches!(read(&[unusable]), Err(ProviderError::Key(..))), "{unusable}");
-        // It ends its own tokens only.
+        // Other keys stay in use.
         let provider = Arc::new(read(&[unusable, &signer.public]).unwrap());
         let tokens = Tokens::new(SECRET).trusting(provider);
         assert!(tokens.verify(&signer.sign(Some("ed"), &ann())).is_ok(), "{unusable}");

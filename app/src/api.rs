@@ -1,4 +1,4 @@
-//! The API: every route, its handlers, live stock and the pages.
+//! The API: routes, handlers, their documentation, live stock and the pages.
 
 mod admin;
 mod auth;
@@ -10,6 +10,7 @@ pub(crate) mod feed;
 mod orders;
 mod page;
 pub(crate) mod probes;
+mod problems;
 mod products;
 mod purchases;
 pub(crate) mod router;

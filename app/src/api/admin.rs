@@ -1,10 +1,9 @@
-//! Products made, changed and deleted by administrators, and what they see of the sale.
+//! Administration: creates, changes and deletes products, and shows the state of the sale.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use ledger::{Product, ProductChange, ProductDeclaration, ProductTerms};
@@ -12,13 +11,17 @@ use sale::{PurchaseError, Sale, check_product, check_terms, check_units};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::extract::Admin;
+use crate::api::extract::{Admin, PathId};
 use crate::api::feed::Feed;
+use crate::api::problems::{
+    Administrator, Database, JsonInput, Locks, NewProducts, Problems, ProductPath, RedisStock,
+    Restocks,
+};
 use crate::http::json::JsonBody;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 use crate::metrics::{LockWait, Metrics};
 
-/// A product to make.
+/// A product to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewProduct {
@@ -36,33 +39,33 @@ pub(crate) struct NewProduct {
     /// Units to sell.
     #[schema(example = 100, minimum = 0, maximum = 1_000_000_000)]
     stock: i64,
-    /// Units one buyer may have in all; absent: no limit.
+    /// Units that one buyer may have in total. Absent: no limit.
     #[schema(example = 1, minimum = 1, maximum = 1_000_000_000)]
     max_per_buyer: Option<i64>,
-    /// How long a purchase waits for the lock; absent: as the sale.
+    /// How long a purchase waits for the lock. Absent: the sale's value.
     #[schema(example = 2000, minimum = 1, maximum = 60_000)]
     wait_timeout_ms: Option<i64>,
-    /// How long a holder that died keeps the lock; absent: as the sale. More than twice the sale's
-    /// `nodeTimeout`, not more than its longest lease.
+    /// How long a crashed holder keeps the lock. More than twice the sale's `nodeTimeout`, and at most
+    /// its longest lease. Absent: the sale's value.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
 }
 
-/// What a product is to be, but for its stock; what is absent is taken away.
+/// All settings of a product except its stock. An absent setting is removed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTerms {
     /// 1 to 128 characters, not only blanks, no control characters.
     #[schema(example = "Console", min_length = 1, max_length = 128)]
     name: String,
-    /// Units one buyer may have in all; absent: no limit.
+    /// Units that one buyer may have in total. Absent: no limit.
     #[schema(example = 2, minimum = 1, maximum = 1_000_000_000)]
     max_per_buyer: Option<i64>,
-    /// How long a purchase waits for the lock; absent: as the sale.
+    /// How long a purchase waits for the lock. Absent: the sale's value.
     #[schema(example = 2000, minimum = 1, maximum = 60_000)]
     wait_timeout_ms: Option<i64>,
-    /// How long a holder that died keeps the lock; absent: as the sale. More than twice the sale's
-    /// `nodeTimeout`, not more than its longest lease.
+    /// How long a crashed holder keeps the lock. More than twice the sale's `nodeTimeout`, and at most
+    /// its longest lease. Absent: the sale's value.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
 }
@@ -71,23 +74,23 @@ pub(crate) struct NewTerms {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Restock {
-    /// How many.
+    /// Number of units.
     #[schema(example = 50, minimum = 1, maximum = 1_000_000_000)]
     add: i64,
-    /// The product's `stock` so far: if it is another by now, nothing is added. With it the request
-    /// can be repeated safely.
+    /// The product's current `stock`. Where it differs, nothing is added, so a request with `from` can
+    /// be repeated safely.
     #[schema(example = 100, minimum = 0)]
     from: Option<i64>,
 }
 
-/// A product as administrators see it.
+/// A product, for administrators.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ManagedProduct {
     #[schema(example = "1")]
     id: String,
     #[schema(example = "Console")]
     name: String,
-    /// Units the sale was given in all.
+    /// Total units, sold and unsold.
     #[schema(example = 100)]
     stock: i64,
     /// Units left.
@@ -101,31 +104,31 @@ pub(crate) struct ManagedProduct {
     lease_time_ms: Option<i64>,
 }
 
-/// The sale as administrators see it.
+/// The state of the sale, for administrators.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Overview {
-    /// The server's time.
+    /// The time of the server.
     #[schema(value_type = String, format = DateTime)]
     now: Timestamp,
-    /// Of the whole sale.
+    /// All products of the sale.
     products: Vec<ManagedProduct>,
-    /// Of the replica that answers.
+    /// The replica that answered.
     replica: ReplicaView,
 }
 
-/// What one replica has counted since it started.
+/// The state of one replica, and its counts since it started.
 #[derive(Serialize, ToSchema)]
 struct ReplicaView {
-    /// Its host's name, which is the pod's.
+    /// Its host name, which is the name of the pod.
     #[schema(example = "black-friday-app-7c9d8-x2k4q")]
     name: String,
-    /// Redis nodes that may vote now.
+    /// Redis nodes that may vote at the moment.
     #[schema(example = 5)]
     nodes_voting: usize,
-    /// Redis nodes there are.
+    /// All Redis nodes.
     #[schema(example = 5)]
     nodes: usize,
-    /// Who follow the stock by events now.
+    /// Open event streams.
     listeners: usize,
     lock_wait: LockWait,
 }
@@ -144,29 +147,21 @@ impl From<Product> for ManagedProduct {
     }
 }
 
-/// Puts a product on sale. One that was deleted can be made again: what was sold of it stays sold.
+/// Creates a product. A deleted product can be created again; its sold units stay sold. After a 503
+/// the product may exist: list the products before a retry.
 #[utoipa::path(post, path = "/v1/products", tag = "administration", security(("bearer" = [])),
     request_body = NewProduct,
     responses(
         (status = 201, body = ManagedProduct),
-        (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`product_exists`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`: look again, it may have been done", body = Problem, content_type = "application/problem+json"),
+        Problems<(Administrator, JsonInput, NewProducts, Locks)>,
     )
 )]
 pub(crate) async fn create(
     _: Admin,
     State(sale): State<Arc<Sale>>,
-    body: Result<JsonBody<NewProduct>, JsonRejection>,
+    JsonBody(request): JsonBody<NewProduct>,
 ) -> Result<(StatusCode, Json<ManagedProduct>), ApiError> {
-    let JsonBody(NewProduct { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms }) =
-        body?;
+    let NewProduct { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms } = request;
     let product =
         ProductDeclaration { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms };
     check_product(&product, sale.catalog().leases())?;
@@ -174,96 +169,71 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(product)))
 }
 
-/// Changes all of a product but its stock. A sale declared to Kubernetes says the same things: its
-/// declaration is written again when it changes.
+/// Replaces all settings of a product except its stock. In Kubernetes, the next change of the
+/// `FlashSale` object overwrites them.
 #[utoipa::path(put, path = "/v1/products/{id}", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     request_body = NewTerms,
     responses(
         (status = 200, body = ManagedProduct),
-        (status = 400, description = "`invalid_json`, `invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`: try again", body = Problem, content_type = "application/problem+json"),
+        Problems<(Administrator, ProductPath, JsonInput, Locks)>,
     )
 )]
 pub(crate) async fn revise(
     _: Admin,
     State(sale): State<Arc<Sale>>,
-    path: Result<Path<String>, PathRejection>,
-    body: Result<JsonBody<NewTerms>, JsonRejection>,
+    PathId(id): PathId,
+    JsonBody(terms): JsonBody<NewTerms>,
 ) -> Result<Json<ManagedProduct>, ApiError> {
-    let id = known(&sale, path).await?;
-    let JsonBody(NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms }) = body?;
+    let id = existing(&sale, id).await?;
+    let NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms } = terms;
     let terms = ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms };
     check_terms(&terms, sale.catalog().leases())?;
     Ok(Json(change(sale, ProductChange::Revise(terms)).await?))
 }
 
-/// Adds units to a product.
+/// Adds units to a product. With `from` the request can be repeated safely.
 #[utoipa::path(post, path = "/v1/products/{id}/restock", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     request_body = Restock,
     responses(
         (status = 200, body = ManagedProduct),
-        (status = 400, description = "`invalid_json`, `invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`stock_changed`: `from` is not the product's stock", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`: try again, with `from`", body = Problem, content_type = "application/problem+json"),
+        Problems<(Administrator, ProductPath, JsonInput, Restocks, Locks)>,
     )
 )]
 pub(crate) async fn restock(
     _: Admin,
     State(sale): State<Arc<Sale>>,
-    path: Result<Path<String>, PathRejection>,
-    body: Result<JsonBody<Restock>, JsonRejection>,
+    PathId(id): PathId,
+    JsonBody(Restock { add, from }): JsonBody<Restock>,
 ) -> Result<Json<ManagedProduct>, ApiError> {
-    let id = known(&sale, path).await?;
-    let JsonBody(Restock { add, from }) = body?;
+    let id = existing(&sale, id).await?;
     check_units("add", add, 1)?;
     Ok(Json(change(sale, ProductChange::Restock { id, add, from }).await?))
 }
 
-/// Takes a product off the sale. Its orders stay.
+/// Deletes a product. Its orders stay.
 #[utoipa::path(delete, path = "/v1/products/{id}", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
-        (status = 204, description = "It cannot be bought any more"),
-        (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `stock_unavailable`: try again", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "Deleted; it can no longer be bought"),
+        Problems<(Administrator, ProductPath, Locks, RedisStock)>,
     )
 )]
 pub(crate) async fn delete(
     _: Admin,
     State(sale): State<Arc<Sale>>,
-    path: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
-    let id = known(&sale, path).await?;
+    let id = existing(&sale, id).await?;
     apply(sale, ProductChange::Delete { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Shows the sale: its products, and what the replica that answers has counted.
+/// Returns the products of the sale, and the counts of the replica that answers.
 #[utoipa::path(get, path = "/v1/admin/overview", tag = "administration", security(("bearer" = [])), responses(
     (status = 200, body = Overview),
-    (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-    (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+    Problems<(Administrator, Database)>,
 ))]
 pub(crate) async fn overview(
     _: Admin,
@@ -291,14 +261,13 @@ pub(crate) async fn overview(
     }))
 }
 
-/// The product of a path. Only one that is on sale: no other text becomes a key in Redis.
-async fn known(sale: &Sale, path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
-    let Path(id) = path?;
+/// Returns the id if the product exists, so that no other text becomes a key in Redis.
+async fn existing(sale: &Sale, id: String) -> Result<String, ApiError> {
     let catalog = sale.catalog();
     if catalog.loaded()?.remaining(&id).is_some() {
         return Ok(id);
     }
-    // Another replica may just have made it.
+    // Another replica may have created it a moment ago.
     catalog.refresh().await?;
     let unknown = || PurchaseError::UnknownProduct(id.clone());
     catalog.remaining(&id).ok_or_else(unknown)?;
@@ -306,14 +275,14 @@ async fn known(sale: &Sale, path: Result<Path<String>, PathRejection>) -> Result
 }
 
 async fn change(sale: Arc<Sale>, change: ProductChange) -> Result<ManagedProduct, ApiError> {
-    // Absent: deleted by somebody else in this moment.
+    // `None`: another request deleted the product at the same time.
     let id = change.product_id().to_owned();
     let product = apply(sale, change).await?;
     let unknown = || PurchaseError::UnknownProduct(id).into();
     product.map(ManagedProduct::from).ok_or_else(unknown)
 }
 
-/// Goes on to the end even if the client does not wait for it: both stores are written, or none.
+/// Runs to its end even when the client disconnects, so that either both stores change or none.
 async fn apply(sale: Arc<Sale>, change: ProductChange) -> Result<Option<Product>, ApiError> {
     let applied = tokio::spawn(async move { sale.change(&change).await });
     Ok(applied.await.map_err(anyhow::Error::from)??)

@@ -1,10 +1,9 @@
-//! Accounts and tokens.
+//! `/v1/auth`: sign-ups and log-ins.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use ledger::{Account, Ledger};
@@ -12,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::extract::{Authenticated, ClientAddress};
+use crate::api::problems::{JsonInput, LogIns, Login, Problems, SignUps};
 use crate::api::state::AppState;
 use crate::auth::{
     LoginRateLimiter, PasswordError, Passwords, Role, Tokens, canonical_id, check_credentials,
 };
 use crate::http::json::JsonBody;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 use crate::metrics::{LogIn, Metrics, SignUp};
 
-/// An account's name and password.
+/// The id and password of an account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Credentials {
-    /// 1 to 64 letters, digits, `.`, `_`, `-` or `@`, of ASCII. Ids that differ in case only are one
-    /// account.
+    /// 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `@`. The id is not case-sensitive.
     #[schema(example = "ann")]
     id: String,
     /// 8 to 128 characters.
@@ -33,10 +32,10 @@ pub(crate) struct Credentials {
     password: String,
 }
 
-/// An account that was made.
+/// A new account.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SignedUp {
-    /// In small letters; the buyer of this account's tokens.
+    /// The id in lower case; the `buyer` of the account's orders.
     id: String,
     role: Role,
 }
@@ -50,57 +49,43 @@ pub(crate) struct LoggedIn {
     expires_in: i64,
 }
 
-/// Who a token belongs to.
+/// The account of a token.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Me {
     id: String,
     role: Role,
 }
 
-/// Signs a buyer up.
+/// Creates an account for a buyer.
 #[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = Credentials, responses(
     (status = 201, body = SignedUp),
-    (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "`account_exists`", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "`too_many_attempts`: too many sign-ups from this address; try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`overloaded`, `database_unavailable`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+    Problems<(JsonInput, SignUps)>,
 ))]
 pub(crate) async fn sign_up(
     State(logins): State<LoginService>,
     ClientAddress(address): ClientAddress,
-    body: Result<JsonBody<Credentials>, JsonRejection>,
+    JsonBody(credentials): JsonBody<Credentials>,
 ) -> Result<(StatusCode, Json<SignedUp>), ApiError> {
-    let JsonBody(credentials) = body?;
     check_credentials(&credentials.id, &credentials.password)?;
-    let made = logins.make(credentials, address).await;
-    logins.metrics.clients().sign_up(sign_up_outcome(&made));
-    let account = made?;
+    let created = logins.sign_up(credentials, address).await;
+    logins.metrics.clients().sign_up(sign_up_outcome(&created));
+    let account = created?;
     Ok((StatusCode::CREATED, Json(SignedUp { id: account.id, role: Role::Buyer })))
 }
 
-/// Gives a token for an account.
+/// Returns a token for an account.
 #[utoipa::path(post, path = "/v1/auth/login", tag = "auth", request_body = Credentials, responses(
     (status = 200, body = LoggedIn),
-    (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-    (status = 401, description = "`wrong_credentials`", body = Problem, content_type = "application/problem+json"),
-    (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-    (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-    (status = 429, description = "`too_many_attempts`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`overloaded`, `database_unavailable`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+    Problems<(JsonInput, LogIns)>,
 ))]
 pub(crate) async fn log_in(
     State(logins): State<LoginService>,
     State(tokens): State<Arc<Tokens>>,
     ClientAddress(address): ClientAddress,
-    body: Result<JsonBody<Credentials>, JsonRejection>,
+    JsonBody(credentials): JsonBody<Credentials>,
 ) -> Result<Json<LoggedIn>, ApiError> {
-    let JsonBody(credentials) = body?;
     check_credentials(&credentials.id, &credentials.password)?;
-    let account = logins.open(credentials, address).await?;
+    let account = logins.log_in(credentials, address).await?;
     let role = if account.role == "admin" { Role::Admin } else { Role::Buyer };
     let (access_token, expires_in) = tokens
         .sign(&account.id, role)
@@ -108,7 +93,7 @@ pub(crate) async fn log_in(
     Ok(Json(LoggedIn { access_token, token_type: "Bearer", expires_in }))
 }
 
-/// Signs up and logs in, within the limits of both.
+/// Signs up and logs in, within the rate limits of both.
 pub(crate) struct LoginService {
     ledger: Ledger,
     passwords: Passwords,
@@ -128,15 +113,15 @@ impl FromRef<AppState> for LoginService {
 }
 
 impl LoginService {
-    /// A new account.
-    async fn make(
+    /// Creates an account.
+    async fn sign_up(
         &self,
         Credentials { id, password }: Credentials,
         address: IpAddr,
     ) -> Result<Account, ApiError> {
         let attempt =
             self.rate_limiter.charge_sign_up(address).map_err(ApiError::TooManySignUps)?;
-        // Before the work of a hash; whether it is taken meanwhile is seen below.
+        // Saves the cost of a hash. A sign-up at the same time is detected by the insert below.
         let taken = match self.ledger.account(&id).await {
             Ok(account) => account.is_some(),
             Err(error) => {
@@ -161,8 +146,9 @@ impl LoginService {
         Ok(account)
     }
 
-    /// The account, if the password is its own. An unknown id takes the same steps.
-    async fn open(
+    /// Returns the account if the password is right. An unknown id takes the same steps and the same
+    /// time.
+    async fn log_in(
         &self,
         Credentials { id, password }: Credentials,
         address: IpAddr,
@@ -202,17 +188,17 @@ impl LoginService {
     }
 }
 
-/// Says who the token belongs to, and does nothing else.
+/// Returns the account of the token.
 #[utoipa::path(get, path = "/v1/auth/me", tag = "auth", security(("bearer" = [])), responses(
     (status = 200, body = Me),
-    (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
+    Problems<Login>,
 ))]
 pub(crate) async fn me(Authenticated(claims): Authenticated) -> Json<Me> {
     Json(Me { id: claims.sub, role: claims.role })
 }
 
-fn sign_up_outcome<T>(made: &Result<T, ApiError>) -> SignUp {
-    match made {
+fn sign_up_outcome<T>(result: &Result<T, ApiError>) -> SignUp {
+    match result {
         Ok(_) => SignUp::Succeeded,
         Err(ApiError::AccountExists(_)) => SignUp::Exists,
         Err(ApiError::TooManySignUps(_)) => SignUp::TooMany,

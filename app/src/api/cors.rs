@@ -1,4 +1,4 @@
-//! Pages of other origins.
+//! CORS: requests from pages of other origins.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::purchases::IDEMPOTENCY_KEY;
 
-/// How long a browser may rely on the answer; none relies on it for longer than two hours.
+/// How long a browser may cache the answer. Browsers cap this at two hours or less.
 const CORS_MAX_AGE: Duration = Duration::from_hours(2);
 
 /// Pages of other origins that may call the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// Of all: `*`.
+    /// All origins: `*`.
     Any,
-    /// Of these.
+    /// These origins only.
     Listed(Vec<HeaderValue>),
 }
 
-/// Answers browsers that ask whether a page of another origin may call the API. It has no cookies:
-/// a page needs the buyer's token, whatever its origin.
+/// Answers preflight requests, and adds the CORS headers. The API uses no cookies, so a page of any
+/// origin needs the buyer's token.
 pub(super) fn cors(origins: &AllowedOrigins) -> CorsLayer {
     let origins = match origins {
         AllowedOrigins::Any => AllowOrigin::any(),

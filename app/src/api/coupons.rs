@@ -1,10 +1,9 @@
-//! Coupons.
+//! `/v1/coupons`: administrators create coupons, buyers receive them.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use ledger::coupons::Coupon;
@@ -13,32 +12,35 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::purchases::REPLAYED;
-use crate::api::extract::{Admin, Authenticated};
+use crate::api::extract::{Admin, Authenticated, PathId};
+use crate::api::problems::{
+    Administrator, CouponIssues, CouponPath, Database, JsonInput, Login, NewCoupons, Problems,
+};
 use crate::http::json::JsonBody;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 
-const LONGEST_ID: usize = 63;
-const MOST: i64 = 1_000_000_000;
+const MAX_ID: usize = 63;
+const MAX_QUANTITY: i64 = 1_000_000_000;
 
-/// A coupon to make.
+/// A coupon to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CouponRequest {
     /// 1 to 63 letters, digits, `.`, `_` or `-`.
     #[schema(example = "ten-percent", pattern = "^[A-Za-z0-9._-]{1,63}$")]
     id: String,
-    /// How many there are, 1 to 1000000000.
+    /// Total number to issue, 1 to 1000000000.
     #[schema(example = 100, minimum = 1, maximum = 1_000_000_000)]
     quantity: i64,
-    /// From when on they are issued; at once if absent. RFC 3339.
+    /// Start of the issue, RFC 3339. Absent: at once.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-27T00:00:00Z")]
     starts_at: Option<String>,
-    /// Until when, not included; for ever if absent. RFC 3339.
+    /// End of the issue, exclusive, RFC 3339. Absent: never.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-11-28T00:00:00Z")]
     ends_at: Option<String>,
 }
 
-/// A coupon, and how many of it are left.
+/// A coupon and its remaining number.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CouponView {
     #[schema(example = "ten-percent")]
@@ -57,10 +59,10 @@ pub(crate) struct CouponView {
     ends_at: Option<String>,
 }
 
-/// A buyer's coupon: committed.
+/// A committed issue of a coupon to a buyer.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct IssueView {
-    /// Names this one.
+    /// The id of this issue.
     #[schema(example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     issue_id: String,
     #[schema(example = "ten-percent")]
@@ -83,13 +85,13 @@ impl From<Coupon> for CouponView {
     }
 }
 
-/// It becomes part of Redis keys.
+/// The id becomes a part of Redis keys.
 fn is_id(id: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(allowed)
+    (1..=MAX_ID).contains(&id.len()) && id.chars().all(allowed)
 }
 
-/// What cannot be an id is no coupon's.
+/// A malformed id is answered like an unknown one.
 fn checked(id: &str) -> Result<&str, CouponError> {
     if is_id(id) { Ok(id) } else { Err(CouponError::Unknown(id.to_owned())) }
 }
@@ -100,32 +102,25 @@ fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, 
     moment.map(Some).ok_or(ApiError::Field { field, rule: sale::bounds::MOMENT_RULE })
 }
 
-/// Makes a coupon; for administrators.
+/// Creates a coupon; for administrators.
 #[utoipa::path(post, path = "/v1/coupons", tag = "coupons", security(("bearer" = [])),
     request_body = CouponRequest,
     responses(
         (status = 201, body = CouponView),
-        (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`coupon_exists`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+        Problems<(Administrator, JsonInput, NewCoupons, Database)>,
     )
 )]
 pub(crate) async fn create(
     _: Admin,
     State(coupons): State<Arc<Coupons>>,
-    body: Result<JsonBody<CouponRequest>, JsonRejection>,
+    JsonBody(request): JsonBody<CouponRequest>,
 ) -> Result<(StatusCode, Json<CouponView>), ApiError> {
-    let JsonBody(CouponRequest { id, quantity, starts_at, ends_at }) = body?;
+    let CouponRequest { id, quantity, starts_at, ends_at } = request;
     if !is_id(&id) {
         let rule = "must be 1 to 63 letters, digits, '.', '_' or '-'";
         return Err(ApiError::Field { field: "id", rule });
     }
-    if !(1..=MOST).contains(&quantity) {
+    if !(1..=MAX_QUANTITY).contains(&quantity) {
         return Err(ApiError::Field { field: "quantity", rule: "must be from 1 to 1000000000" });
     }
     let starts_at = moment("starts_at", starts_at.as_deref())?;
@@ -147,47 +142,36 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(coupon.into())))
 }
 
-/// Shows a coupon.
+/// Returns a coupon.
 #[utoipa::path(get, path = "/v1/coupons/{id}", tag = "coupons", security(("bearer" = [])),
     params(("id" = String, Path, description = "The coupon", example = "ten-percent")),
     responses(
         (status = 200, body = CouponView),
-        (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_coupon`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+        Problems<(Login, CouponPath, Database)>,
     )
 )]
 pub(crate) async fn show(
     _: Authenticated,
     State(coupons): State<Arc<Coupons>>,
-    path: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
 ) -> Result<Json<CouponView>, ApiError> {
-    let Path(id) = path?;
     Ok(Json(coupons.coupon(checked(&id)?).await?.into()))
 }
 
-/// Issues a coupon to the caller: one for each. Asking again gives the same one.
+/// Issues a coupon to the caller, one for each buyer. A repeated request returns the same one.
 #[utoipa::path(post, path = "/v1/coupons/{id}/issue", tag = "coupons", security(("bearer" = [])),
     params(("id" = String, Path, description = "The coupon", example = "ten-percent")),
     responses(
-        (status = 200, description = "The caller has had it; with `Idempotent-Replayed: true`.", body = IssueView),
+        (status = 200, description = "Issued to the caller before; with `Idempotent-Replayed: true`.", body = IssueView),
         (status = 201, description = "Issued and committed.", body = IssueView),
-        (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`coupon_not_open`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_coupon`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`coupon_exhausted`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `interrupted`: try again after `Retry-After`", body = Problem, content_type = "application/problem+json"),
+        Problems<(Login, CouponPath, CouponIssues)>,
     )
 )]
 pub(crate) async fn issue(
     Authenticated(claims): Authenticated,
     State(coupons): State<Arc<Coupons>>,
-    path: Result<Path<String>, PathRejection>,
+    PathId(id): PathId,
 ) -> Result<(StatusCode, HeaderMap, Json<IssueView>), ApiError> {
-    let Path(id) = path?;
     let IssueReceipt { issue, replayed } = coupons.issue(checked(&id)?, claims.sub).await?;
     let mut headers = HeaderMap::new();
     let status = if replayed {

@@ -1,33 +1,33 @@
-//! The sale as everybody may see it, at once and live.
+//! The public view of the sale: `/v1/sale`, and its changes as server-sent events.
 //!
-//! No token is needed: a browser's `EventSource` cannot send one, the sale page shows the stock to
-//! whoever opens it, and nothing here tells of buyers or costs a round trip. How many listen at a
-//! time is bounded, in all and from one address, and what they are told is the same for all.
+//! These routes need no token: a browser's `EventSource` cannot send one, the sale page is public, the
+//! answers contain nothing about buyers, and none costs a round trip. The number of listeners is
+//! limited, in total and for each address, and all of them receive the same events.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use sale::Sale;
 
-use crate::api::extract::ClientAddress;
+use crate::api::extract::{ClientAddress, PathId};
 use crate::api::feed::{Feed, SaleView, Topic, sale_view};
-use crate::http::problem::{ApiError, Problem};
+use crate::api::problems::{Database, Events, Problems, ProductPath};
+use crate::http::problem::ApiError;
 
-/// Tells nginx to pass events on as they come.
+/// `no` makes nginx forward each event immediately.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Says what is on sale, when, and what is left of it; needs no token.
+/// Returns the products, their remaining stock and the times of the sale. Needs no token.
 #[utoipa::path(get, path = "/v1/sale", tag = "sale", responses(
     (status = 200, body = SaleView),
-    (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+    Problems<Database>,
 ))]
 pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiError> {
     sale.catalog().loaded()?;
@@ -35,12 +35,11 @@ pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiE
     Ok(([(CACHE_CONTROL, "no-store")], Json(view)).into_response())
 }
 
-/// Follows the whole sale: server-sent events `sale`, each with all that `/v1/sale` says but the
-/// time; the first at once, then whenever something changed, at most ten a second. Needs no token.
+/// Follows the whole sale by server-sent events `sale`, each with the body of `/v1/sale` except `now`.
+/// The first event comes at once, further ones after a change, at most ten a second. Needs no token.
 #[utoipa::path(get, path = "/v1/sale/events", tag = "sale", responses(
-    (status = 200, description = "Events `sale`; after 15 s without one a comment and the last event again", body = String, content_type = "text/event-stream"),
-    (status = 429, description = "`too_many_listeners` from this address", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`too_many_listeners`, `database_unavailable`", body = Problem, content_type = "application/problem+json"),
+    (status = 200, description = "Events `sale`; after 15 s without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+    Problems<Events>,
 ))]
 pub(crate) async fn follow_sale(
     State(feed): State<Feed>,
@@ -49,25 +48,22 @@ pub(crate) async fn follow_sale(
     follow(&feed, Topic::Sale, address)
 }
 
-/// Follows the stock of a product: server-sent events `stock` with `product_id`, `remaining` and
-/// `state` (`scheduled`, `open`, `sold_out`, `ended`); the first at once, then whenever it changed,
-/// at most ten a second. `gone` ends it: the product was deleted. Needs no token.
+/// Follows the stock of a product by server-sent events `stock` with `product_id`, `remaining` and
+/// `state` (`scheduled`, `open`, `sold_out`, `ended`). The first event comes at once, further ones
+/// after a change, at most ten a second. The event `gone` ends the stream: the product was deleted.
+/// Needs no token.
 #[utoipa::path(get, path = "/v1/products/{id}/events", tag = "products",
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
-        (status = 200, description = "Events `stock`; after 15 s without one a comment and the last event again", body = String, content_type = "text/event-stream"),
-        (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_listeners` from this address", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`too_many_listeners`, `database_unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Events `stock`; after 15 s without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+        Problems<(ProductPath, Events)>,
     )
 )]
 pub(crate) async fn follow_product(
     State(feed): State<Feed>,
     ClientAddress(address): ClientAddress,
-    path: Result<Path<String>, PathRejection>,
+    PathId(product_id): PathId,
 ) -> Result<Response, ApiError> {
-    let Path(product_id) = path?;
     follow(&feed, Topic::Product(product_id), address)
 }
 

@@ -1,8 +1,8 @@
-//! What handlers read of a request beside its body.
+//! Extractors for handlers: the token, the parameter of the path, the client's address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Path};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request;
 
@@ -12,7 +12,7 @@ use crate::client_address::client_address;
 use crate::http::problem::ApiError;
 use crate::http::server::Peer;
 
-/// The claims of the token a request came with.
+/// The claims of the request's token.
 #[derive(Debug)]
 pub struct Authenticated(pub Claims);
 
@@ -55,7 +55,20 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
-/// The client's address: of the connection, or what the trusted proxies say.
+/// The id in the path of a request, decoded.
+#[derive(Debug)]
+pub(crate) struct PathId(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(id) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(id))
+    }
+}
+
+/// The client's address: that of the connection, or the one that the trusted proxies report.
 #[derive(Debug)]
 pub(crate) struct ClientAddress(pub IpAddr);
 
@@ -66,7 +79,7 @@ impl FromRequestParts<AppState> for ClientAddress {
         parts: &mut request::Parts,
         state: &AppState,
     ) -> Result<Self, Self::Rejection> {
-        // Absent only where a test calls the router itself.
+        // Absent only where a test calls the router directly.
         let peer = parts.extensions.get::<Peer>();
         let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0.ip());
         Ok(Self(client_address(peer, &parts.headers, state.trusted_proxies)))

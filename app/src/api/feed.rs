@@ -1,8 +1,8 @@
-//! Live stock for everybody who looks: one look at the catalog for all of them, a few times a
-//! second, and one rendered event that all are sent.
+//! Live stock for any number of listeners: a task reads the catalog a few times a second, and renders
+//! one event for all listeners of a topic.
 //!
-//! A listener costs a place, and memory for one event, however slowly it reads: it gets the newest
-//! event, not each. It knows no HTTP but the form of an event.
+//! A listener receives the newest event, not each one, so even a slow reader costs the memory of only
+//! one event. This module knows the text format of events, but no other part of HTTP.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
 use crate::http::problem::ApiError;
 use crate::upkeep::restart_on_panic;
 
-/// Bounds on those who follow the stock by events.
+/// The maximum number of open event streams.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenersConfig {
     /// `EVENT_LISTENERS`
@@ -33,40 +33,40 @@ pub struct ListenersConfig {
     pub per_address: usize,
 }
 
-/// The least time between two events.
-const BETWEEN: Duration = Duration::from_millis(100);
-/// And so much more for each listener, so that lookers leave the processor to buyers.
-const PER_LISTENER: Duration = Duration::from_micros(50);
-/// What lies between drops connections that say nothing.
+/// The minimum time between two events.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// Added to the interval for each listener, so that listeners leave the processor to buyers.
+const INTERVAL_PER_LISTENER: Duration = Duration::from_micros(50);
+/// Load balancers and proxies drop connections that are silent for longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What can be followed.
+/// The subject of an event stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// All of the sale.
+    /// The whole sale.
     Sale,
     /// One product.
     Product(String),
 }
 
-/// What may be done with a sale or a product now.
+/// The state of a sale or of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// Before the start.
     Scheduled,
-    /// It can be bought.
+    /// Units can be bought.
     Open,
-    /// Nothing is left.
+    /// No units are left.
     SoldOut,
     /// After the end.
     Ended,
 }
 
-/// The sale as everybody may see it.
+/// The public view of the sale.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SaleView {
-    /// The server's time; not in events, which are the same for all.
+    /// The time of the server; absent in events, which are the same for all listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     now: Option<Timestamp>,
@@ -78,20 +78,20 @@ pub struct SaleView {
     products: Vec<OfferView>,
 }
 
-/// A product as everybody may see it.
+/// The public view of a product.
 #[derive(Debug, Serialize, ToSchema)]
 struct OfferView {
     #[schema(example = "1")]
     id: String,
     #[schema(example = "Console")]
     name: String,
-    /// Units the sale was given in all.
+    /// Total units, sold and unsold.
     #[schema(example = 100)]
     stock: i64,
     /// Units left.
     #[schema(example = 42)]
     remaining: i64,
-    /// Units one buyer may have in all.
+    /// Units that one buyer may have in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_per_buyer: Option<i64>,
 }
@@ -104,7 +104,7 @@ struct StockEvent<'a> {
     state: SaleState,
 }
 
-/// Tells listeners. Cheap to clone.
+/// Publishes events to listeners. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Feed {
     shared: Arc<Shared>,
@@ -114,23 +114,22 @@ pub struct Feed {
 struct Shared {
     sale: Arc<Sale>,
     topics: Mutex<HashMap<Topic, Channel>>,
-    /// Of all topics.
+    /// Limits the listeners of all topics together.
     listener_limit: Arc<ConcurrencyLimit>,
-    /// There is a listener.
-    wanted: Notify,
+    listener_joined: Notify,
     shutdown: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Channel {
-    /// The newest event as it is sent.
+    /// The newest event as sent, perhaps with a keep-alive comment.
     event: watch::Sender<Bytes>,
-    /// What it says.
+    /// The same event without the comment.
     state: Bytes,
-    sent: Instant,
+    sent_at: Instant,
 }
 
-/// The sale as everybody may see it.
+/// The public view of the sale.
 #[must_use]
 pub fn sale_view(sale: &Sale, now: Option<Timestamp>) -> SaleView {
     let (window, listings) = (sale.window(), sale.catalog().list());
@@ -164,36 +163,36 @@ fn state(sale: &Sale, remaining: i64) -> SaleState {
 }
 
 impl Feed {
-    /// Tells so many listeners at a time, until `shutdown`, which also ends what they are told.
+    /// Publishes until `shutdown`, which also ends all streams.
     #[must_use]
     pub fn start(sale: Arc<Sale>, listeners: ListenersConfig, shutdown: CancellationToken) -> Self {
         let shared = Arc::new(Shared {
             sale,
             topics: Mutex::default(),
             listener_limit: ConcurrencyLimit::new(listeners.total, listeners.per_address),
-            wanted: Notify::new(),
+            listener_joined: Notify::new(),
             shutdown,
         });
-        let telling = Arc::clone(&shared);
+        let publisher = Arc::clone(&shared);
         tokio::spawn(async move {
-            let shutdown = telling.shutdown.clone();
-            // None: shut down.
-            let telling = restart_on_panic("telling listeners", || telling.tell());
-            let _ = shutdown.run_until_cancelled(telling).await;
+            let shutdown = publisher.shutdown.clone();
+            let publishing = restart_on_panic("publishing events", || publisher.publish());
+            // `None`: shut down.
+            let _ = shutdown.run_until_cancelled(publishing).await;
         });
         Self { shared }
     }
 
-    /// How many listen now.
+    /// Number of open event streams.
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.shared.listeners()
     }
 
-    /// The events of a topic for a listener at this address, beginning with the present state.
+    /// The events of a topic for a listener at this address, starting with the current state.
     ///
     /// # Errors
-    /// When there is no such product, no place, or nothing is known yet.
+    /// When the product does not exist, a limit of listeners is reached, or the catalog is not loaded.
     pub fn follow(
         &self,
         topic: Topic,
@@ -207,12 +206,12 @@ impl Feed {
             })?;
         let mut events = self.shared.subscribe(topic)?;
         events.mark_changed();
-        self.shared.wanted.notify_one();
-        // After a replica has ended, not all of its listeners come to the next at once.
+        self.shared.listener_joined.notify_one();
+        // Spreads the reconnects of a replica's listeners after it has ended.
         let retry = format!("retry: {}\n\n", rand::random_range(1000..4000));
-        let listening =
-            Listening { events, shutdown: self.shared.shutdown.clone(), _permit: permit };
-        Ok(stream::iter([Ok(retry.into())]).chain(listening.stream()))
+        let shutdown = self.shared.shutdown.clone();
+        let subscription = Subscription { events, shutdown, _permit: permit };
+        Ok(stream::iter([Ok(retry.into())]).chain(subscription.stream()))
     }
 }
 
@@ -235,11 +234,11 @@ impl Shared {
             return Err(PurchaseError::UnknownProduct(id).into());
         };
         let (sender, events) = watch::channel(event.clone());
-        topics.insert(topic, Channel { event: sender, state: event, sent: Instant::now() });
+        topics.insert(topic, Channel { event: sender, state: event, sent_at: Instant::now() });
         Ok(events)
     }
 
-    /// The present state as an event; `None`: there is no such product.
+    /// The current state as an event; `None`: the product does not exist.
     fn render(&self, topic: &Topic) -> Option<Bytes> {
         let (name, data) = match topic {
             Topic::Sale => ("sale", serde_json::to_string(&sale_view(&self.sale, None))),
@@ -253,18 +252,18 @@ impl Shared {
         Some(format!("event: {name}\ndata: {}\n\n", data.ok()?).into())
     }
 
-    async fn tell(&self) {
+    async fn publish(&self) {
         loop {
             let listeners = u32::try_from(self.listeners()).unwrap_or(u32::MAX);
-            sleep(BETWEEN + PER_LISTENER * listeners).await;
-            if self.tell_once() == 0 {
-                self.wanted.notified().await;
+            sleep(MIN_INTERVAL + INTERVAL_PER_LISTENER * listeners).await;
+            if self.publish_changes() == 0 {
+                self.listener_joined.notified().await;
             }
         }
     }
 
-    /// Sends what changed; returns how many topics somebody follows.
-    fn tell_once(&self) -> usize {
+    /// Publishes the topics that changed; returns the number of topics with listeners.
+    fn publish_changes(&self) -> usize {
         let mut topics = self.lock();
         topics.retain(|topic, channel| {
             if channel.event.is_closed() {
@@ -277,11 +276,11 @@ impl Shared {
             if channel.state != event {
                 channel.event.send_replace(event.clone());
                 channel.state = event;
-                channel.sent = Instant::now();
-            } else if channel.sent.elapsed() >= KEEP_ALIVE {
-                // With the state again: who has not read the last event yet gets this one instead.
+                channel.sent_at = Instant::now();
+            } else if channel.sent_at.elapsed() >= KEEP_ALIVE {
+                // Repeats the state: this event replaces the last one for a slow reader.
                 channel.event.send_replace([b": keep-alive\n\n", &event[..]].concat().into());
-                channel.sent = Instant::now();
+                channel.sent_at = Instant::now();
             }
             true
         });
@@ -289,21 +288,21 @@ impl Shared {
     }
 }
 
-/// One who listens.
-struct Listening {
+/// The stream of one listener.
+struct Subscription {
     events: watch::Receiver<Bytes>,
     shutdown: CancellationToken,
     _permit: Permit,
 }
 
-impl Listening {
+impl Subscription {
     fn stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        stream::unfold(self, async |mut listening| {
-            let changed = listening.events.changed();
-            // The end: of the product, or of this replica.
-            listening.shutdown.run_until_cancelled(changed).await?.ok()?;
-            let event = listening.events.borrow_and_update().clone();
-            Some((Ok(event), listening))
+        stream::unfold(self, async |mut subscription| {
+            let changed = subscription.events.changed();
+            // The stream ends with the product or with this replica.
+            subscription.shutdown.run_until_cancelled(changed).await?.ok()?;
+            let event = subscription.events.borrow_and_update().clone();
+            Some((Ok(event), subscription))
         })
     }
 }

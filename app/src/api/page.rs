@@ -1,7 +1,7 @@
-//! The sale page and the administration's: files of the binary, which ask the API for the rest.
+//! The sale page and the administration page: static files in the binary, which call the API.
 //!
-//! Nothing of them is inline and nothing comes from elsewhere, so the browser may be forbidden
-//! everything else.
+//! The pages have no inline code and no foreign resources, so the content security policy forbids
+//! both.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::state::AppState;
 
-/// Only what the binary serves is loaded, and no text can become markup or a script.
+/// The browser loads only files of this server, and text cannot become markup or a script.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
@@ -26,8 +26,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
-/// What the pages are made of.
-const PARTS: [(&str, &str, &str); 5] = [
+/// Name, media type and content of each file.
+const FILES: [(&str, &str, &str); 5] = [
     ("app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
     ("common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
     ("app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
@@ -38,12 +38,12 @@ const PAGES: [(&str, &str); 2] =
     [("/", include_str!("page/index.html")), ("/admin", include_str!("page/admin.html"))];
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let mut assets: Vec<Asset> = PARTS
+    let mut assets: Vec<Asset> = FILES
         .iter()
         .map(|&(name, kind, text)| Asset::new(format!("/{name}"), kind, text.to_owned()))
         .collect();
     for (path, text) in PAGES {
-        // `{{app.js}}` becomes the address of the file as it is now.
+        // `{{app.js}}` becomes the URL of the file with its version.
         let named = assets.iter().fold(text.to_owned(), |text, asset| {
             let name = asset.path.trim_start_matches('/');
             text.replace(&format!("{{{{{name}}}}}"), &format!("{}?v={}", asset.path, asset.version))
@@ -53,13 +53,13 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     assets
 });
 
-/// A file of a page.
+/// A file and its headers.
 #[derive(Debug)]
 struct Asset {
     path: String,
     kind: &'static str,
     content: Bytes,
-    /// Of the content.
+    /// Hash of the content.
     version: String,
 }
 
@@ -75,7 +75,7 @@ impl Asset {
         let tag = format!("\"{}\"", self.version);
         let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok());
         let current = uri.query() == Some(&format!("v={}", self.version));
-        // An address with its version never means anything else; without, it is asked for again.
+        // A URL with a version never changes its content. Without one, browsers revalidate.
         let cache = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
         let about = [
             (CONTENT_SECURITY_POLICY, POLICY),
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(pages.len(), 2);
         for page in pages {
             let text = std::str::from_utf8(&page.content).unwrap();
-            assert!(!text.contains("{{"), "every file is known: {}", page.path);
+            assert!(!text.contains("{{"), "unknown file: {}", page.path);
             let inline = |word: &str| word.starts_with("on") && word.contains('=');
             assert!(!text.contains("<style") && !text.contains(" style="));
             assert!(!text.split_whitespace().any(inline));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_not_sent_again_and_only_a_version_is_kept() {
+    fn a_known_file_is_not_sent_again_and_only_a_versioned_url_is_cached() {
         let asset = &ASSETS[0];
         let mut headers = HeaderMap::new();
         let plain = asset.answer(&headers, &Uri::from_static("/app.css"));

@@ -1,4 +1,4 @@
-//! Metrics, probes, and what the operator reads; on a port of their own.
+//! The internal routes: metrics, probes, and the stock for the operator.
 
 use std::sync::Arc;
 
@@ -13,37 +13,37 @@ use crate::api::state::Readiness;
 use crate::http::problem::ApiError;
 use crate::metrics::Metrics;
 
-/// What the internal routes share.
+/// The state of the internal routes.
 #[derive(Debug, Clone)]
 pub struct ProbeState {
-    /// Set once the replica can sell.
+    /// The answer of `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// For the stock.
+    /// Knows the stock.
     pub sale: Arc<Sale>,
-    /// For its id.
+    /// Knows the id of the database.
     pub ledger: Ledger,
-    /// What is exported.
+    /// The metrics to export.
     pub metrics: Arc<Metrics>,
 }
 
-/// Whether a replica takes requests, and why not.
+/// Whether the replica accepts requests, and why not.
 #[derive(Serialize)]
 pub(crate) struct ReadinessView {
     ready: bool,
     reasons: Vec<String>,
 }
 
-/// The stock of every product, from the database.
+/// The stock of every product in the database.
 #[derive(Serialize)]
 pub(crate) struct SaleView {
     database: DatabaseView,
     products: Vec<SoldView>,
 }
 
-/// Which database it is.
+/// The identity of the database.
 #[derive(Serialize)]
 struct DatabaseView {
-    /// See [`Ledger::database_id`]; `null`: it has no tables, so all of the sale is lost.
+    /// See [`Ledger::database_id`]; `null`: the database has no tables, so the sale's data is lost.
     id: Option<String>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) async fn sale(State(state): State<ProbeState>) -> Result<Json<SaleVie
     }
     state.sale.catalog().refresh().await?;
     let view = |listing: Listing| {
-        // The row as it is, not the newer news of what is left: the two must belong together.
+        // From the row, not from a newer notice of the lock: `sold` and `remaining` must match.
         let Product { id, name, declared, available, .. } = listing.product;
         SoldView { id, name, stock: declared, sold: declared - available, remaining: available }
     };

@@ -1,32 +1,32 @@
-//! What is on sale.
+//! `/v1/products` for buyers: the products and their stock.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use sale::{PurchaseError, Sale};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::extract::Authenticated;
-use crate::http::problem::{ApiError, Problem};
+use crate::api::extract::{Authenticated, PathId};
+use crate::api::problems::{Database, Login, Problems, ProductPath};
+use crate::http::problem::ApiError;
 
 /// A product on sale.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProductView {
     id: String,
     name: String,
-    /// Units the sale was given in all.
+    /// Total units, sold and unsold.
     stock: i64,
     /// Units left.
     remaining: i64,
-    /// Units one buyer may have in all.
+    /// Units that one buyer may have in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_per_buyer: Option<i64>,
 }
 
-/// What is left of a product.
+/// The remaining stock of a product.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StockView {
     product_id: String,
@@ -36,8 +36,7 @@ pub(crate) struct StockView {
 /// Lists the products.
 #[utoipa::path(get, path = "/v1/products", tag = "products", security(("bearer" = [])), responses(
     (status = 200, body = [ProductView]),
-    (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+    Problems<(Login, Database)>,
 ))]
 pub(crate) async fn list(
     _: Authenticated,
@@ -53,23 +52,19 @@ pub(crate) async fn list(
     Ok(Json(sale.catalog().loaded()?.list().into_iter().map(view).collect()))
 }
 
-/// Says how much of a product is left.
+/// Returns the remaining stock of a product.
 #[utoipa::path(get, path = "/v1/products/{id}/stock", tag = "products", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
         (status = 200, body = StockView),
-        (status = 400, description = "`invalid_request`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = Problem, content_type = "application/problem+json"),
+        Problems<(Login, ProductPath, Database)>,
     )
 )]
 pub(crate) async fn stock(
     _: Authenticated,
     State(sale): State<Arc<Sale>>,
-    path: Result<Path<String>, PathRejection>,
+    PathId(product_id): PathId,
 ) -> Result<Json<StockView>, ApiError> {
-    let Path(product_id) = path?;
     match sale.catalog().loaded()?.remaining(&product_id) {
         Some(remaining) => Ok(Json(StockView { product_id, remaining })),
         None => Err(PurchaseError::UnknownProduct(product_id).into()),

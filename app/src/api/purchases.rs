@@ -1,11 +1,9 @@
-//! Buying.
+//! `POST /v1/purchases`: buys units of one product.
 
-use std::convert::Infallible;
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -17,21 +15,22 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::extract::Authenticated;
+use crate::api::problems::{JsonInput, Login, Problems, Purchases, RedisStock};
 use crate::http::json::JsonBody;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 
-/// More than anybody buys at once, and far from any overflow.
+/// Far above any real purchase, and far below an overflow.
 pub(super) const MAX_QUANTITY: i64 = 1_000_000;
-/// As the catalog has it.
+/// Bytes; the limit of the catalog.
 pub(super) const MAX_PRODUCT_ID: usize = 63;
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// What to buy.
+/// Units to buy of one product.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PurchaseRequest {
-    /// The product; a number is taken as its decimal string.
+    /// The id of the product; a number stands for its decimal string.
     #[serde(deserialize_with = "string_or_number")]
     #[schema(example = "1")]
     product_id: String,
@@ -41,7 +40,7 @@ pub(crate) struct PurchaseRequest {
     quantity: i64,
 }
 
-/// Units bought: committed.
+/// A committed purchase.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderView {
     #[schema(value_type = String)]
@@ -55,7 +54,7 @@ pub(super) fn one() -> i64 {
     1
 }
 
-/// Not an untagged enum: that would copy the value before it looks at it, with every purchase.
+/// Not an untagged enum: serde would copy the value of every purchase before it matches the variants.
 pub(super) fn string_or_number<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<String, D::Error> {
@@ -82,39 +81,29 @@ pub(super) fn string_or_number<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(StringOrNumber)
 }
 
-/// Buys. With an `Idempotency-Key` it can be repeated safely: the same key leads to the same
-/// order, never to a second one.
+/// Buys units of one product. With an `Idempotency-Key` the request can be repeated safely: the same
+/// key returns the same order.
 #[utoipa::path(post, path = "/v1/purchases", tag = "purchases", security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, chosen by the buyer")),
+    params(IdempotencyKey),
     request_body = PurchaseRequest,
     responses(
-        (status = 201, description = "Bought and committed. `Idempotent-Replayed: true` if it was before.", body = OrderView),
-        (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`sale_not_open`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`sold_out`, `limit_reached`", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `stock_unavailable`, `interrupted`: try again after `Retry-After` with the same key", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "Bought and committed; with `Idempotent-Replayed: true` if an earlier request bought it.", body = OrderView),
+        Problems<(Login, JsonInput, Purchases, RedisStock)>,
     )
 )]
 pub(crate) async fn purchase(
     Authenticated(claims): Authenticated,
     State(sale): State<Arc<Sale>>,
-    idempotency_key: IdempotencyKey,
-    body: Result<JsonBody<PurchaseRequest>, JsonRejection>,
+    IdempotencyKey(idempotency_key): IdempotencyKey,
+    JsonBody(PurchaseRequest { product_id, quantity }): JsonBody<PurchaseRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<OrderView>), ApiError> {
-    let JsonBody(PurchaseRequest { product_id, quantity }) = body?;
     if !(1..=MAX_QUANTITY).contains(&quantity) {
         return Err(ApiError::Field { field: "quantity", rule: "must be from 1 to 1000000" });
     }
     if product_id.len() > MAX_PRODUCT_ID {
         return Err(ApiError::Field { field: "product_id", rule: "must have at most 63 bytes" });
     }
-    let purchase = Purchase { buyer: claims.sub, quantity, idempotency_key: idempotency_key.0? };
+    let purchase = Purchase { buyer: claims.sub, quantity, idempotency_key };
     let Receipt { order, replayed } = sale.purchase(&product_id, purchase).await?;
     let mut headers = HeaderMap::new();
     if replayed {
@@ -129,15 +118,20 @@ pub(crate) async fn purchase(
     Ok((StatusCode::CREATED, headers, Json(view)))
 }
 
-/// The `Idempotency-Key` of a request, if it has one, or what is wrong with it. Not all headers:
-/// they would be kept, and what they were read into, while a purchase waits.
-pub(crate) struct IdempotencyKey(pub(super) Result<Option<String>, ApiError>);
+/// The `Idempotency-Key` of a request. An extractor of its own, because a `HeaderMap` would keep all
+/// headers and their buffer in memory while a purchase waits.
+#[derive(utoipa::IntoParams)]
+#[into_params(names("Idempotency-Key"), parameter_in = Header)]
+pub(crate) struct IdempotencyKey(
+    /// 1 to 255 visible ASCII characters, chosen by the buyer
+    pub(super) Option<String>,
+);
 
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
-    type Rejection = Infallible;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self(idempotency_key(&parts.headers)))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        idempotency_key(&parts.headers).map(Self)
     }
 }
 

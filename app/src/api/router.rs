@@ -11,9 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -21,16 +19,20 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::cors::{AllowedOrigins, cors};
 use super::{admin, auth, coupons, events, orders, page, probes, products, purchases, stocks};
 use crate::api::state::AppState;
-use crate::http::problem::ApiError;
+use crate::http::problem::{ApiError, Problem};
 use crate::metrics::Metrics;
 
-/// No request has a reason to be larger.
+/// Bytes. No valid request is larger.
 const BODY_LIMIT: usize = 64 * 1024;
+
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Flash sale",
-    description = "Sells exactly the declared stock, in order. Errors are RFC 9457 problem documents with a stable `code`."
-))]
+#[openapi(
+    components(schemas(Problem)),
+    info(
+        title = "Flash sale",
+        description = "Sells exactly the declared stock, in order. Errors are RFC 9457 problem documents with a stable `code`."
+    )
+)]
 struct ApiDoc;
 
 fn documented() -> OpenApiRouter<AppState> {
@@ -68,28 +70,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         .components
         .get_or_insert_default()
         .add_security_scheme("bearer", SecurityScheme::Http(bearer));
-    document_timeouts(&mut document);
     document
 }
 
-/// The server itself answers this where there is a body to wait for, whatever the route.
-fn document_timeouts(document: &mut utoipa::openapi::OpenApi) {
-    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-    let late = ResponseBuilder::new()
-        .description("`request_timeout`: the body did not come in time")
-        .content("application/problem+json", problem)
-        .build();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.post, &mut item.put, &mut item.patch];
-        let with_body = |operation: &&mut Operation| operation.request_body.is_some();
-        for operation in operations.into_iter().flatten().filter(with_body) {
-            let responses = &mut operation.responses.responses;
-            responses.entry("408".to_owned()).or_insert_with(|| late.clone().into());
-        }
-    }
-}
-
-/// The API, for port 8080; pages of these origins may call it too.
+/// The API on port 8080. Pages of the given origins may call it too.
 pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
     let (routes, _) = documented().split_for_parts();
     let routes = routes
@@ -108,7 +92,7 @@ pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
     routes.layer(from_fn_with_state(Arc::clone(&state.metrics), measure)).with_state(state)
 }
 
-/// Metrics and probes, for port 9090.
+/// Metrics and probes on port 9090.
 pub fn internal(state: probes::ProbeState) -> Router {
     Router::new()
         .route("/metrics", get(probes::metrics))
@@ -128,7 +112,7 @@ async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
     response
 }
 
-/// A client may send any word as a method; a label must not grow with it.
+/// A client may send any word as a method, so an unknown one must not become a label.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,4 +1,4 @@
-//! What the handlers share.
+//! The state that all handlers share.
 
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::feed::Feed;
 use crate::auth::{LoginRateLimiter, Passwords, Tokens};
 use crate::metrics::Metrics;
 
-/// One pointer: each request clones it more than once, and all cores share the counts behind it.
+/// A single pointer. Each request clones it several times, and all cores share its reference count.
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Parts>);
 
@@ -23,26 +23,26 @@ pub struct Parts {
     pub sale: Arc<Sale>,
     /// Issues coupons.
     pub coupons: Arc<Coupons>,
-    /// For accounts.
+    /// Stores accounts.
     pub ledger: Ledger,
     /// Signs and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
-    /// Bounds log-ins and sign-ups.
+    /// Limits log-ins and sign-ups.
     pub rate_limiter: Arc<LoginRateLimiter>,
-    /// Proxies in front that add to `X-Forwarded-For` or `Forwarded`.
+    /// Number of trusted proxies that append to `X-Forwarded-For` or `Forwarded`.
     pub trusted_proxies: usize,
-    /// Counts.
+    /// Counts requests and outcomes.
     pub metrics: Arc<Metrics>,
-    /// Tells listeners of the stock.
+    /// Publishes the stock to listeners.
     pub feed: Feed,
-    /// This replica's name.
+    /// The name of this replica.
     pub replica: Arc<str>,
 }
 
 impl AppState {
-    /// Shares them.
+    /// Shares the parts.
     #[must_use]
     pub fn of(parts: Parts) -> Self {
         Self(Arc::new(parts))
@@ -57,7 +57,7 @@ impl Deref for AppState {
     }
 }
 
-/// What a handler may ask for alone.
+/// Lets a handler extract a single part with `State`.
 macro_rules! parts {
     ($($part:ident: $of:ty,)*) => {$(
         impl FromRef<AppState> for $of {
@@ -79,10 +79,10 @@ parts! {
     replica: Arc<str>,
 }
 
-/// Why a replica takes no requests yet, or none any more.
+/// Whether the replica accepts requests, and why not.
 #[derive(Debug)]
 pub struct Readiness {
-    /// `None`: it takes them.
+    /// The reasons; `None`: ready.
     unready: Mutex<Option<Vec<String>>>,
 }
 
@@ -93,17 +93,17 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Says why not.
+    /// Marks the replica as not ready, for these reasons.
     pub fn set_unready(&self, reasons: Vec<String>) {
         *self.lock() = Some(reasons);
     }
 
-    /// From now on ready.
+    /// Marks the replica as ready.
     pub fn set_ready(&self) {
         *self.lock() = None;
     }
 
-    /// Why not; `None` when it is ready.
+    /// The reasons why the replica is not ready; `None`: it is.
     #[must_use]
     pub fn unready(&self) -> Option<Vec<String>> {
         self.lock().clone()

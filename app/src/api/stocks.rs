@@ -1,10 +1,9 @@
-//! Several products in one request, all or nothing, under their locks.
+//! `PATCH /v1/stocks/locks/...`: takes several products at once, all or nothing, under their locks.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode};
 use ledger::orders::OrderState;
 use redlock::QueueDiscipline;
@@ -15,14 +14,15 @@ use utoipa::ToSchema;
 use super::orders::{Item, PlacedOrderView, answer, new_order};
 use super::purchases::{IdempotencyKey, one, string_or_number};
 use crate::api::extract::Authenticated;
+use crate::api::problems::{JsonInput, Login, Orders, Problems};
 use crate::http::json::JsonBody;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 
-/// What to take: all of it or nothing. A product that is named twice is taken once, with the sum.
+/// Units to take, all or nothing. The quantities of a product that occurs twice are added.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StockRequest {
-    /// 1 to 20 of them.
+    /// 1 to 20 elements.
     #[schema(min_items = 1, max_items = 20)]
     orders: Vec<StockOrder>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct StockRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StockOrder {
-    /// The product; a number is taken as its decimal string.
+    /// The id of the product; a number stands for its decimal string.
     #[serde(deserialize_with = "string_or_number")]
     #[schema(example = "1", max_length = 63)]
     product: String,
@@ -43,72 +43,54 @@ pub(crate) struct StockOrder {
 
 type Answer = Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError>;
 
-/// Takes several products, all or nothing, in the sale's own order of service. The order that comes
-/// of it is `confirmed`.
+/// Takes units of several products, all or nothing, with the queue discipline of the sale. The new
+/// order is `confirmed`.
 #[utoipa::path(patch, path = "/v1/stocks/locks/distributed", tag = "orders", security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, chosen by the buyer")),
+    params(IdempotencyKey),
     request_body(content = StockRequest, example = json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})),
     responses(
-        (status = 200, description = "Taken and committed. `Idempotent-Replayed: true` if it was before.", body = PlacedOrderView),
-        (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`sale_not_open`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`sold_out`, `limit_reached`, `not_with_atomic`: nothing was taken", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `interrupted`: try again after `Retry-After` with the same key", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Taken and committed; with `Idempotent-Replayed: true` if an earlier request took it.", body = PlacedOrderView),
+        Problems<(Login, JsonInput, Orders)>,
     )
 )]
 pub(crate) async fn distributed(
     Authenticated(claims): Authenticated,
     State(sale): State<Arc<Sale>>,
-    idempotency_key: IdempotencyKey,
-    body: Result<JsonBody<StockRequest>, JsonRejection>,
+    IdempotencyKey(idempotency_key): IdempotencyKey,
+    JsonBody(request): JsonBody<StockRequest>,
 ) -> Answer {
-    take(&sale, claims.sub, idempotency_key, body?.0, None).await
+    take(&sale, claims.sub, idempotency_key, request, None).await
 }
 
-/// Takes several products, all or nothing, first come, first served over all replicas: those who
-/// ask for the same first product (by id) are served in the order in which they asked. The order
-/// that comes of it is `confirmed`.
+/// Takes units of several products, all or nothing, first come, first served across all replicas:
+/// requests with the same first product (by id) are served in the order of their arrival. The new
+/// order is `confirmed`.
 #[utoipa::path(patch, path = "/v1/stocks/locks/fair", tag = "orders", security(("bearer" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, chosen by the buyer")),
+    params(IdempotencyKey),
     request_body(content = StockRequest, example = json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})),
     responses(
-        (status = 200, description = "Taken and committed. `Idempotent-Replayed: true` if it was before.", body = PlacedOrderView),
-        (status = 400, description = "`invalid_json`", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "`unauthenticated`, `token_expired`", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "`sale_not_open`", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_product`", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`sold_out`, `limit_reached`, `not_with_atomic`: nothing was taken", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_request`, `idempotency_key_reused`", body = Problem, content_type = "application/problem+json"),
-        (status = 423, description = "`lock_timeout`: try again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "`quorum_unavailable`, `overloaded`, `database_unavailable`, `interrupted`: try again after `Retry-After` with the same key", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Taken and committed; with `Idempotent-Replayed: true` if an earlier request took it.", body = PlacedOrderView),
+        Problems<(Login, JsonInput, Orders)>,
     )
 )]
 pub(crate) async fn fair(
     Authenticated(claims): Authenticated,
     State(sale): State<Arc<Sale>>,
-    idempotency_key: IdempotencyKey,
-    body: Result<JsonBody<StockRequest>, JsonRejection>,
+    IdempotencyKey(idempotency_key): IdempotencyKey,
+    JsonBody(request): JsonBody<StockRequest>,
 ) -> Answer {
-    take(&sale, claims.sub, idempotency_key, body?.0, Some(QueueDiscipline::Fair)).await
+    take(&sale, claims.sub, idempotency_key, request, Some(QueueDiscipline::Fair)).await
 }
 
 async fn take(
     sale: &Sale,
     buyer: String,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: Option<String>,
     StockRequest { orders }: StockRequest,
-    service: Option<QueueDiscipline>,
+    discipline: Option<QueueDiscipline>,
 ) -> Answer {
     let item = |StockOrder { product, quantity }| Item { product_id: product, quantity };
     let items = orders.into_iter().map(item).collect();
     let order = new_order(buyer, idempotency_key, "orders", items, OrderState::Confirmed)?;
-    Ok(answer(sale.place(order, service).await?, StatusCode::OK))
+    Ok(answer(sale.place(order, discipline).await?, StatusCode::OK))
 }

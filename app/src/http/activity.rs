@@ -1,4 +1,4 @@
-//! What a connection is doing, and since when.
+//! The state of a connection and the time of its last change, for the idle and header time-outs.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -12,19 +12,19 @@ use tokio::net::TcpStream;
 
 use super::config::HttpConfig;
 
-/// Nothing was asked, or the answer is being sent: bounded by the idle time-out since the last
-/// byte.
+/// No request is in progress, or its answer is being sent. Limited by the idle time-out since the last
+/// byte sent.
 const IDLE: u64 = 0;
-/// A header has begun: bounded by the header time-out since its first byte.
+/// A header is being received. Limited by the header time-out since its first byte.
 const HEADER: u64 = 1;
-/// A request is being answered: its body has a time-out of its own, its work bounds itself.
+/// A request is being handled. Its body and the handlers have time-outs of their own.
 const BUSY: u64 = 2;
 
-/// One connection's. Only its own task changes it; atomic because tasks move between threads.
+/// The activity of one connection. Atomic, because the connection's task moves between threads.
 #[derive(Debug)]
 pub(super) struct Activity {
     origin: Instant,
-    /// Milliseconds since the origin, times four, plus what it is doing.
+    /// Milliseconds from the origin to the last change, times four, plus the state.
     state: AtomicU64,
 }
 
@@ -33,62 +33,63 @@ impl Activity {
         Self { origin: Instant::now(), state: AtomicU64::new(IDLE) }
     }
 
-    /// A request's header is complete.
-    pub(super) fn request(&self) {
-        self.now(BUSY);
+    /// The header of a request is complete.
+    pub(super) fn request_started(&self) {
+        self.set(BUSY);
     }
 
-    /// There is an answer to it; it may not be sent yet.
+    /// The request has its answer, which may not be sent yet.
     pub(super) fn answered(&self) {
-        self.now(IDLE);
+        self.set(IDLE);
     }
 
+    /// Whether the current state exceeds its time-out.
     pub(super) fn is_overdue(&self, config: &HttpConfig) -> bool {
         let state = self.state.load(Relaxed);
         let since = Duration::from_millis(state / 4);
-        let for_long = |limit| self.origin.elapsed().saturating_sub(since) >= limit;
+        let exceeds = |limit| self.origin.elapsed().saturating_sub(since) >= limit;
         match state % 4 {
-            IDLE => for_long(config.idle_timeout),
-            HEADER => for_long(config.header_timeout),
+            IDLE => exceeds(config.idle_timeout),
+            HEADER => exceeds(config.header_timeout),
             _ => false,
         }
     }
 
     fn received(&self) {
         if self.is(IDLE) {
-            self.now(HEADER);
+            self.set(HEADER);
         }
     }
 
     fn sent(&self) {
         if self.is(IDLE) {
-            self.now(IDLE);
+            self.set(IDLE);
         }
     }
 
-    fn is(&self, what: u64) -> bool {
-        self.state.load(Relaxed) % 4 == what
+    fn is(&self, state: u64) -> bool {
+        self.state.load(Relaxed) % 4 == state
     }
 
-    fn now(&self, what: u64) {
+    fn set(&self, state: u64) {
         let millis = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
-        self.state.store(millis * 4 + what, Relaxed);
+        self.state.store(millis * 4 + state, Relaxed);
     }
 }
 
-/// A stream that tells what passes.
+/// A stream that records when bytes are received and sent.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct TrackedStream {
     stream: TcpStream,
     activity: Arc<Activity>,
 }
 
-impl Watched {
+impl TrackedStream {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 
-    fn sent(&self, sent: Poll<Result<usize>>) -> Poll<Result<usize>> {
+    fn record(&self, sent: Poll<Result<usize>>) -> Poll<Result<usize>> {
         if matches!(sent, Poll::Ready(Ok(1..))) {
             self.activity.sent();
         }
@@ -96,7 +97,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -111,14 +112,14 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TrackedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<Result<usize>> {
         let sent = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.sent(sent)
+        self.record(sent)
     }
 
     fn poll_write_vectored(
@@ -127,7 +128,7 @@ impl AsyncWrite for Watched {
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.sent(sent)
+        self.record(sent)
     }
 
     fn is_write_vectored(&self) -> bool {

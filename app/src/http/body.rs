@@ -1,4 +1,4 @@
-//! Bodies that must come in time.
+//! The bodies of requests: the time in which they must arrive, and what can be wrong with them.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -6,18 +6,73 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-/// The body did not come in time.
+/// The body did not arrive in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the body did not come in time")]
-pub struct BodyTimeout;
+#[error("the body did not arrive in time")]
+struct BodyTimeout;
+
+/// What is wrong with the body of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It did not arrive in time.
+    Late,
+    /// It exceeds the size limit.
+    TooLarge,
+    /// The `Content-Type` is not JSON.
+    NotDeclaredJson,
+    /// The text is not JSON.
+    InvalidJson,
+    /// A field is missing, unknown, or of the wrong type.
+    InvalidField,
+    /// The connection broke, or the transfer coding is wrong.
+    Unreadable,
+}
+
+impl BodyFault {
+    /// The fault that a rejection stands for.
+    pub(super) fn of(rejection: &JsonRejection) -> Self {
+        match rejection {
+            rejection if BodyTimeout::caused(rejection) => Self::Late,
+            JsonRejection::JsonSyntaxError(_) => Self::InvalidJson,
+            JsonRejection::JsonDataError(_) => Self::InvalidField,
+            JsonRejection::MissingJsonContentType(_) => Self::NotDeclaredJson,
+            rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Late => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotDeclaredJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidField => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidJson | Self::Unreadable => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The stable code.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Late => "request_timeout",
+            Self::TooLarge => "body_too_large",
+            Self::NotDeclaredJson => "unsupported_media_type",
+            Self::InvalidJson => "invalid_json",
+            Self::InvalidField | Self::Unreadable => "invalid_request",
+        }
+    }
+}
 
 impl BodyTimeout {
-    /// Whether this is what an error came from.
-    pub(crate) fn caused(error: &(dyn Error + 'static)) -> bool {
+    /// Whether an error or one of its sources is a `BodyTimeout`.
+    fn caused(error: &(dyn Error + 'static)) -> bool {
         let mut next = Some(error);
         while let Some(error) = next {
             if error.is::<Self>() {
@@ -29,22 +84,22 @@ impl BodyTimeout {
     }
 }
 
-/// The body as the router takes it.
+/// A body for the router, with a time limit.
 pub(super) fn bounded(body: Incoming, limit: Duration) -> Body {
     if body.is_end_stream() {
         return Body::empty();
     }
-    Body::new(Bounded { body, limit, deadline: None })
+    Body::new(TimedBody { body, limit, deadline: None })
 }
 
-struct Bounded {
+struct TimedBody {
     body: Incoming,
     limit: Duration,
-    /// From when it was first waited for: most bodies are there with the header.
+    /// Starts with the first read that has to wait. Most bodies arrive together with the header.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl http_body::Body for Bounded {
+impl http_body::Body for TimedBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 

@@ -1,8 +1,8 @@
-//! What clients may take.
+//! Limits for clients.
 
 use std::time::Duration;
 
-/// Bounds on connections.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpConfig {
     /// `HTTP_MAX_CONNECTIONS`

@@ -1,4 +1,4 @@
-//! The sockets.
+//! Listening sockets.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,19 +7,19 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::info;
 
-/// How many may connect before the first of them is accepted; the system may allow fewer.
+/// Maximum number of connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 8192;
 
-/// Listens on this address. `[::]` is every address of both IPv6 and IPv4, whatever the system's
-/// default; where the system has no IPv6, it is every address of IPv4.
+/// Listens on an address. `[::]` covers IPv6 and IPv4, independently of the system's default. On a
+/// system without IPv6 it covers IPv4.
 ///
 /// # Errors
-/// When the address is taken, or none of this machine.
+/// When the address is in use, or not an address of this machine.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
     match bind(address) {
         Err(error) if address.is_ipv6() && address.ip().is_unspecified() && no_ipv6(&error) => {
             let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            info!(%error, %address, %instead, "no IPv6 here, listening on IPv4 alone");
+            info!(%error, %address, %instead, "no IPv6 here, listening on IPv4 only");
             bind(instead)
         }
         listening => listening,
@@ -36,7 +36,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The system was started without IPv6, or it is switched off for this network.
+/// Whether the kernel has no IPv6, or IPv6 is disabled for this network.
 fn no_ipv6(error: &Error) -> bool {
     error.kind() == ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_address_is_of_both_families() {
+    async fn the_unspecified_address_covers_both_families() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         for address in [
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_or_of_another_machine_is_an_error() {
+    async fn an_address_in_use_or_of_another_machine_is_an_error() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
         let taken = listen(listener.local_addr().unwrap()).unwrap_err();
         assert_eq!(taken.kind(), ErrorKind::AddrInUse);
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_the_system_lacks_is_known_by_its_error() {
-        // DECnet, which Linux has not had since 6.1; no IPv6 is the same error.
+    fn a_missing_address_family_is_recognized() {
+        // DECnet: removed in Linux 6.1. A missing IPv6 causes the same error.
         let missing = Socket::new(Domain::from(12), Type::STREAM, None).unwrap_err();
         assert!(no_ipv6(&missing), "{missing:?}");
     }

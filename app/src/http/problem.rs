@@ -1,6 +1,7 @@
-//! What a client is told when something is not done: RFC 9457 problem documents with a stable
-//! `code`. Handlers return [`ApiError`]; the layers below have errors of their own, which become
-//! one here and are logged where they happened, never sent.
+//! The errors of the API, as RFC 9457 problem documents with a stable `code`.
+//!
+//! Handlers and extractors return [`ApiError`]. The errors of the layers below convert into it; their
+//! sources are logged where they occur and never sent.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,20 +12,19 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ledger::LedgerError;
-use sale::CouponError;
-use sale::{ChangeError, OrderError, PurchaseError, RuleError};
+use sale::{ChangeError, CouponError, OrderError, PurchaseError, RuleError};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
 
 use super::refusal::Refusal;
 use crate::auth::{CredentialsError, PasswordError, TokenError, TooManyAttempts};
-use crate::http::body::BodyTimeout;
+use crate::http::body::BodyFault;
 
-/// Why a request was not done.
+/// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The sale said no.
+    /// The sale refused, or failed.
     #[error(transparent)]
     Purchase(#[from] PurchaseError),
     /// An order was not placed or changed.
@@ -39,66 +39,71 @@ pub enum ApiError {
     /// A token that is not accepted.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Unknown account or wrong password; which of them is not told.
+    /// Unknown account or wrong password. The answer does not say which.
     #[error("id or password is wrong")]
     WrongCredentials,
     /// A buyer's token where an administrator's is needed.
     #[error("this is for administrators: log in as one")]
     Forbidden,
-    /// Somebody is guessing, or has forgotten.
+    /// Too many log-ins with one id or from one address failed.
     #[error("too many log-ins with this id or from this address have failed; wait, then try again")]
     TooManyAttempts(TooManyAttempts),
-    /// One address signs up again and again.
+    /// Too many sign-ups from one address.
     #[error("too many sign-ups from this address; wait, then try again")]
     TooManySignUps(TooManyAttempts),
-    /// Too many are logging in.
+    /// Too many password hashes are being computed.
     #[error("too many are signing up or logging in")]
     Overloaded {
         /// When it is worth trying again.
         retry_after: Duration,
     },
-    /// The name is taken.
+    /// The id of the account is taken.
     #[error("the account {0:?} exists already")]
     AccountExists(String),
-    /// The body is no JSON of the right form.
-    #[error("{0}")]
-    Body(#[from] JsonRejection),
+    /// The body cannot be read.
+    #[error("{detail}")]
+    Body {
+        /// What is wrong with it.
+        fault: BodyFault,
+        /// The same, for people.
+        detail: String,
+    },
     /// A field breaks a rule.
     #[error("{field}: {rule}")]
     Field {
         /// The field, or header.
         field: &'static str,
-        /// What it must be.
+        /// The rule.
         rule: &'static str,
     },
     /// The product's id is taken.
     #[error("the product {0:?} exists already; change it with PUT, or choose another id")]
     ProductExists(String),
-    /// The request goes out from another stock than there is.
-    #[error("the product has been given {stock} units in all by now; look again and repeat")]
+    /// The `from` of a restock is not the product's stock.
+    #[error("the product's stock is {stock} by now; read it again, then repeat the request")]
     StockChanged {
-        /// The units it was given in all.
+        /// Units that the sale was given in all.
         stock: i64,
     },
-    /// As many follow the stock here as this replica takes.
+    /// The replica has its maximum of listeners.
     #[error("too many follow the stock on this replica; ask /v1/sale instead")]
     TooManyListeners,
-    /// As many follow the stock from one address as may.
+    /// The client's address has its maximum of listeners.
     #[error("too many follow the stock from this address; ask /v1/sale instead")]
     TooManyListenersHere,
-    /// The path cannot be read.
+    /// The path cannot be decoded.
     #[error("the path is not UTF-8")]
-    Path(#[from] PathRejection),
-    /// The query cannot be read.
+    Path,
+    /// The query cannot be parsed.
     #[error("{0}")]
-    Query(#[from] QueryRejection),
+    Query(String),
     /// No route has this path.
     #[error("there is nothing at this path; see /docs")]
     NotFound,
     /// The path has no such method.
     #[error("this path does not take that method; see /docs")]
     MethodNotAllowed,
-    /// Our fault.
+    /// A defect, or a wrong setting.
     #[error("an internal error, which has been logged")]
     Internal,
 }
@@ -113,17 +118,18 @@ pub struct Problem {
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What happened this time, for people.
+    /// Explains this occurrence, for people.
     detail: String,
-    /// What happened, for programs; stable.
+    /// Names the problem, for programs; stable.
     code: &'static str,
-    /// With `order_state`: where the order stands.
+    /// With `order_state`: the state of the order.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
 }
 
 impl ApiError {
-    fn status_and_code(&self) -> (StatusCode, &'static str) {
+    /// The status of the answer and the code in its body.
+    pub(crate) fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Purchase(error) => (error.status(), error.code()),
             Self::Order(error) => (error.status(), error.code()),
@@ -139,26 +145,21 @@ impl ApiError {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts")
             }
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            Self::Body(rejection) if BodyTimeout::caused(rejection) => {
-                (StatusCode::REQUEST_TIMEOUT, "request_timeout")
-            }
-            Self::Body(rejection) => (rejection.status(), body_code(rejection)),
+            Self::Body { fault, .. } => (fault.status(), fault.code()),
             Self::ProductExists(_) => (StatusCode::CONFLICT, "product_exists"),
             Self::StockChanged { .. } => (StatusCode::CONFLICT, "stock_changed"),
             Self::TooManyListeners => (StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners"),
             Self::TooManyListenersHere => (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners"),
             Self::Field { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
-            Self::Path(_) | Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Path | Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
-}
 
-impl ApiError {
-    /// When it is worth trying again, if it ever is.
-    fn retry_after(&self) -> Option<Duration> {
+    /// When a retry can succeed; `None`: not without a change.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Purchase(error) => error.retry_after(),
             Self::TooManyAttempts(error) | Self::TooManySignUps(error) => Some(error.retry_after),
@@ -178,14 +179,21 @@ impl ApiError {
     }
 }
 
-fn body_code(rejection: &JsonRejection) -> &'static str {
-    match rejection {
-        JsonRejection::JsonSyntaxError(_) => "invalid_json",
-        JsonRejection::MissingJsonContentType(_) => "unsupported_media_type",
-        JsonRejection::BytesRejection(_) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            "body_too_large"
-        }
-        _ => "invalid_request",
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::Body { fault: BodyFault::of(&rejection), detail: rejection.body_text() }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(_: PathRejection) -> Self {
+        Self::Path
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::Query(rejection.body_text())
     }
 }
 
@@ -257,8 +265,8 @@ impl Problem {
     }
 }
 
-/// What most buyers of a sale are told, thousands a second: made once, and without a counter of its
-/// copies that all cores would share.
+/// The most frequent answer of a sale, thousands a second. It is rendered once; a static slice has no
+/// reference count that all cores would share.
 static SOLD_OUT: LazyLock<&[u8]> =
     LazyLock::new(|| Problem::of(&PurchaseError::SoldOut.into()).to_json().leak());
 

@@ -1,4 +1,4 @@
-//! The status and the time to wait of what the sale refuses.
+//! The HTTP status and the retry time of the sale's errors.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use sale::{CouponError, OrderError, PurchaseError};
 
-/// Why the sale did not do something, as HTTP says it.
+/// An error of the sale, in terms of HTTP.
 pub(super) trait Refusal {
     /// The status of the answer.
     fn status(&self) -> StatusCode;
 
-    /// When it is worth trying again, if it ever is.
+    /// When a retry can succeed; `None`: not without a change.
     fn retry_after(&self) -> Option<Duration>;
 }
 

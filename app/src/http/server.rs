@@ -1,5 +1,5 @@
-//! The HTTP server: hyper for the protocol, and bounds on what a client may take. A client that is
-//! slow to send its header or its body, or to read its answer, is dropped.
+//! The HTTP server: hyper for the protocol, and limits for clients. A client that sends its header or
+//! body too slowly, or reads its answer too slowly, is disconnected.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -22,23 +22,23 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
-use super::activity::{Activity, Watched};
+use super::activity::{Activity, TrackedStream};
 use super::body;
 use super::config::HttpConfig;
 use crate::metrics::ClientMetrics;
 
-/// Of a whole header. hyper answers 431 to a longer one, and to one with more than 100 lines.
+/// Bytes of a whole header. hyper answers a longer one, or one of more than 100 lines, with 431.
 const MAX_HEADER: usize = 16 * 1024;
-/// After an error that is not the client's: mostly too many open files.
+/// Pause after an error of this process, usually too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How many refused connections are told so at a time; more are just closed.
-const REFUSING: usize = 256;
-/// How long one of them has to read it.
-const REFUSAL: Duration = Duration::from_secs(1);
+/// Refused connections that receive an answer at the same time; others are closed without one.
+const MAX_REFUSALS: usize = 256;
+/// Time for the client to read that answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 const FULL: &str = r#"{"type":"urn:flashsale:problem:overloaded","title":"Service Unavailable","status":503,"detail":"too many connections are open","code":"overloaded"}"#;
 
-/// Who is at the other end of the connection.
+/// The address at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
@@ -50,7 +50,7 @@ struct Server {
     shutdown: CancellationToken,
 }
 
-/// Serves until `shutdown`, and then until all requests under way are answered.
+/// Serves until `shutdown`, then answers the requests in progress.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -59,17 +59,17 @@ pub(crate) async fn serve(
     shutdown: CancellationToken,
 ) {
     let mut http = http1::Builder::new();
-    // `Activity` bounds both the header and the time between requests, and for less: hyper would
-    // make a timer for each request.
+    // `Activity` limits both the header and the time between requests, at a lower cost: hyper would
+    // create a timer for each request.
     http.header_read_timeout(None).max_header_size(MAX_HEADER);
-    // Without state, it is prepared once.
+    // Prepares the router once instead of for each call.
     let router = router.with_state(());
     let server = Arc::new(Server { router, http, config, metrics, shutdown });
     let slots = Arc::new(Semaphore::new(config.max_connections));
-    let refusing = Arc::new(Semaphore::new(REFUSING));
+    let refusing = Arc::new(Semaphore::new(MAX_REFUSALS));
     let connections = TaskTracker::new();
     while let Some((stream, peer)) = server.shutdown.run_until_cancelled(accept(&listener)).await {
-        // Answers are small: waiting to fill a packet only delays them.
+        // Answers are small, so waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
             let server = Arc::clone(&server);
@@ -80,10 +80,10 @@ pub(crate) async fn serve(
             continue;
         }
         server.metrics.refused();
-        if let Ok(place) = Arc::clone(&refusing).try_acquire_owned() {
+        if let Ok(slot) = Arc::clone(&refusing).try_acquire_owned() {
             connections.spawn(async move {
-                let _ = timeout(REFUSAL, refuse(stream)).await;
-                drop(place);
+                let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
+                drop(slot);
             });
         }
     }
@@ -96,7 +96,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            // The client's.
+            // The client closed the connection.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -112,7 +112,8 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Says why, and waits until the client has read it: closing with bytes unread would take it back.
+/// Sends the reason, and reads until the client closes: a close with unread bytes would reset the
+/// connection and discard the answer.
 async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
@@ -121,8 +122,8 @@ async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
+    let mut discarded = [0; 1024];
+    while stream.read(&mut discarded).await? > 0 {}
     Ok(())
 }
 
@@ -130,9 +131,9 @@ impl Server {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         let _open = self.metrics.connected();
         let activity = Arc::new(Activity::new());
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: Request<Incoming>| {
-            activity.request();
+            activity.request_started();
             let mut request = request.map(|body| body::bounded(body, self.config.body_timeout));
             request.extensions_mut().insert(Peer(peer));
             let answer = self.router.clone().call(request);
@@ -144,13 +145,13 @@ impl Server {
             }
         });
         let mut connection = pin!(self.http.serve_connection(io, service));
-        // Its own, or all connections would meet at one lock each time they wake.
+        // A child token, because all connections would contend for the lock of a shared one.
         let shutdown = self.shutdown.child_token();
         let mut shutting_down = pin!(shutdown.cancelled());
         let mut closing = false;
-        // Not for each request: it is looked at from time to time how long the last step took.
-        let look = self.config.header_timeout.min(self.config.idle_timeout) / 4;
-        let mut next_look = pin!(sleep(look));
+        // A periodic check of the activity is cheaper than a timer for each request.
+        let check_interval = self.config.header_timeout.min(self.config.idle_timeout) / 4;
+        let mut next_check = pin!(sleep(check_interval));
         loop {
             tokio::select! {
                 biased;
@@ -164,13 +165,13 @@ impl Server {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = next_look.as_mut() => {
+                () = next_check.as_mut() => {
                     if activity.is_overdue(&self.config) {
                         debug!(%peer, "connection dropped: the client is too slow, or idle");
                         self.metrics.dropped();
                         return;
                     }
-                    next_look.as_mut().reset(tokio::time::Instant::now() + look);
+                    next_check.as_mut().reset(tokio::time::Instant::now() + check_interval);
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Threads for the API's connections. What sells (the locks and their leases, the batches under
-//! them, the database) runs on others, beside the requests: among them, each step of a batch would
-//! wait behind every request that is due, for milliseconds when hundreds were just answered.
+//! Threads for the API's connections. Locks, leases, batches and the database run on the threads of
+//! the main runtime. On shared threads, each step of a batch would wait behind all runnable requests:
+//! milliseconds after hundreds of them were answered at once.
 
 use std::{io, thread};
 
@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// As many as there are processors. What still runs there when this is dropped is broken off.
+/// A runtime with one thread for each processor. Dropping it aborts the tasks that still run.
 #[derive(Debug)]
 pub(crate) struct Threads {
     runtime: Handle,
@@ -22,14 +22,14 @@ impl Threads {
             Builder::new_multi_thread().thread_name("flashsale-http").enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone();
-        // A runtime must not be dropped in a task of another.
+        // A runtime must not be dropped inside a task of another runtime.
         thread::Builder::new()
             .name("flashsale-http".to_owned())
             .spawn(move || runtime.block_on(ended.cancelled()))?;
         Ok(Self { runtime: handle, _end: end.drop_guard() })
     }
 
-    /// The same socket, whose connections wake these threads.
+    /// Moves a socket to these threads.
     pub(crate) fn take_over(&self, listener: TcpListener) -> io::Result<TcpListener> {
         let listener = listener.into_std()?;
         let _context = self.runtime.enter();
@@ -48,16 +48,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_runs_there_does_not_run_on_the_callers_threads() {
+    async fn a_task_does_not_run_on_the_callers_threads() {
         let threads = Threads::start().unwrap();
         let (sender, receiver) = oneshot::channel();
         threads.spawn(async { sender.send(thread::current().id()).unwrap() });
-        // Whatever the caller's runtime runs, this test's one thread runs.
+        // The caller's runtime has a single thread: this one.
         assert_ne!(receiver.await.unwrap(), thread::current().id());
     }
 
     #[tokio::test]
-    async fn what_runs_there_ends_with_it() {
+    async fn a_task_ends_when_the_threads_are_dropped() {
         let threads = Threads::start().unwrap();
         let running = threads.spawn(std::future::pending());
         drop(threads);

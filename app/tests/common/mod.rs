@@ -2,6 +2,7 @@
 //! ports, and a client.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
+pub mod documented;
 pub mod process;
 
 use std::collections::HashMap;
@@ -285,7 +286,9 @@ pub struct Answer {
 impl Answer {
     pub async fn of(response: Response) -> Self {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let path = response.url().path().to_owned();
         let body = response.json().await.unwrap_or(Value::Null);
+        documented::check(&path, status, &body);
         Self { status, headers, body }
     }
 

@@ -146,6 +146,14 @@ impl Fault {
         }
     }
 
+    /// Whether no lock can be acquired in a process while the fault lasts. With a slow majority one can: a
+    /// process that did not run for longer than the node time-out finds the late votes and the expired timer
+    /// at the same moment, and the lease is valid for as long as it says.
+    #[must_use]
+    pub fn rules_out_a_lock(&self, process: usize) -> bool {
+        self.cuts_off(process) && !matches!(self, Self::Nodes { kind: Kind::Slow(_), .. })
+    }
+
     /// Whether a majority of the nodes forgets everything at once.
     #[must_use]
     pub fn is_amnesia(&self) -> bool {

@@ -128,7 +128,7 @@ impl History {
         self.played
             .iter()
             .find(|played| {
-                played.fault.cuts_off(operation.process)
+                played.fault.rules_out_a_lock(operation.process)
                     && played.injected < operation.invoked
                     && acquired < played.healing
             })

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every test of the project, counted. A step that fails does not stop the next.
-//! With `--faults-for` and its like, rounds of random faults instead.
+//! With `--changed` only what a change can break, in about a minute. With `--faults-for` and its
+//! like, rounds of random faults.
 
+mod changed;
 mod count;
 mod end_to_end;
 mod libtest;
@@ -28,6 +30,12 @@ pub struct Options {
     /// Only these steps (default: all).
     #[arg(value_enum)]
     steps: Vec<Step>,
+    /// Instead of the steps: format, layers, clippy and the quick tests of the crates that differ from
+    /// the merge base with a revision (default: main), committed or not, and of the crates that depend
+    /// on them. `--changed=HEAD`: only what is not committed. Says what it leaves out
+    #[arg(long, value_name = "REVISION", num_args = 0..=1, require_equals = true,
+        default_missing_value = "main", conflicts_with = "steps")]
+    changed: Option<String>,
     #[command(flatten)]
     random: random::Rounds,
 }
@@ -39,11 +47,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return result;
     }
     let mut count = Count::default();
-    tools::ensure_kubernetes()?;
-    tools::ensure_helm()?;
-    let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
-    let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
-    run_steps(&steps, &mut count)?;
+    if let Some(revision) = &options.changed {
+        changed::run(revision, &mut count)?;
+    } else {
+        tools::ensure_kubernetes()?;
+        tools::ensure_helm()?;
+        let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
+        let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
+        run_steps(&steps, &mut count)?;
+    }
     count.print();
     Ok(if count.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,27 +5,42 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use super::count::Count;
-use super::nextest::Tests;
+use super::nextest::{self, Tests};
 use super::steps::Step;
 use crate::shell::{command, output, repository, say};
 use crate::workspace::{Package, Workspace};
 
 /// A change of one of these may break every crate.
 const OF_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/"];
-/// Files of tests that take long: faults in rounds, browsers, servers that start again, an API
-/// server, a cluster.
-pub const SLOW: &[&str] = &[
+/// Files of tests that take more than 5 s on a quiet machine of two cores, or need a cluster. What
+/// takes long among unit tests, `.config/nextest.toml` leaves out.
+const SLOW: &[&str] = &[
+    "ablations",
+    "admin",
     "api_server",
+    "atomic",
     "atomic_recovery",
+    "coupons",
     "damaged",
+    "databases",
     "e2e",
+    "fake_sale",
     "faults",
     "killed",
+    "lock",
     "matrix",
     "members",
+    "membership",
+    "order_states",
+    "orders",
     "outside",
     "packets",
     "page",
+    "purchases",
+    "quorum",
+    "refusing",
+    "security",
+    "stores",
 ];
 
 /// Runs the checks.
@@ -44,7 +59,10 @@ pub fn run(revision: &str, count: &mut Count) -> Result<()> {
     let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(" ");
     say(&format!("changed: {}", list(names.clone())));
     let all: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-    say(&format!("depend on them: {}", list(all.difference(&names).copied().collect())));
+    let dependents: BTreeSet<&str> = all.difference(&names).copied().collect();
+    if !dependents.is_empty() {
+        say(&format!("depend on them: {}", list(dependents)));
+    }
     timed(Step::Layers, count);
     timed(Step::Clippy, count);
     tests(&packages).run(count);
@@ -107,7 +125,7 @@ fn tests(packages: &[&Package]) -> Tests {
         profile: "changed",
         selection: selection.into_iter().map(str::to_owned).collect(),
         options: vec!["--no-tests", "pass"],
-        ..Tests::default()
+        variables: vec![nextest::threads()],
     }
 }
 

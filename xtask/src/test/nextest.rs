@@ -12,6 +12,15 @@ use crate::images::target_folder;
 use crate::shell::{self, cargo_as_started_by_a_person, output};
 use crate::tools;
 
+/// Most tests wait more than they compute.
+const THREADS_PER_PROCESSOR: usize = 2;
+
+/// The environment variable that says how many tests run at the same time.
+pub fn threads() -> (&'static str, OsString) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    ("NEXTEST_TEST_THREADS", (processors * THREADS_PER_PROCESSOR).to_string().into())
+}
+
 /// Some tests of the workspace.
 #[derive(Debug, Default)]
 pub struct Tests {

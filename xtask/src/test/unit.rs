@@ -5,11 +5,10 @@ use std::thread;
 
 use super::count::Count;
 use super::libtest;
-use super::nextest::Tests;
+use super::nextest::{self, Tests};
 use crate::background::Background;
 use crate::shell::binaries_folder;
 
-const THREADS_PER_PROCESSOR: usize = 2;
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
 /// Its tests share one API server in one process; nextest would start one for each test.
@@ -43,9 +42,7 @@ pub fn run(count: &mut Count) {
 fn tests() -> Tests {
     let filter = format!("not binary(={API_SERVER})");
     let selection = ["--exclude", END_TO_END, "--filterset", &filter].map(str::to_owned).to_vec();
-    // Most of them wait more than they compute.
-    let threads = thread::available_parallelism().map_or(2, usize::from) * THREADS_PER_PROCESSOR;
-    let variables = vec![("NEXTEST_TEST_THREADS", threads.to_string().into())];
+    let variables = vec![nextest::threads()];
     Tests { profile: "default", selection, variables, ..Tests::default() }
 }
 

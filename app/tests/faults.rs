@@ -30,11 +30,11 @@ async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
     assert_eq!(answer.problem(), (503, "quorum_unavailable"));
     assert_eq!(answer.headers["retry-after"], "1");
     assert_eq!(sale.sold().await[0]["sold"], 2);
-    assert!(
-        sale.metrics()
-            .await
-            .contains("flashsale_lock_acquisitions_total{outcome=\"quorum_unavailable\"} 1")
-    );
+    // The jobs that compare the stores ask for locks too, so it may be more than one.
+    let name = r#"flashsale_lock_acquisitions_total{outcome="quorum_unavailable"} "#;
+    let metrics = sale.metrics().await;
+    let lost = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+    assert!(lost.is_some_and(|lost| lost >= 1), "{metrics}");
 
     sale.nodes[2].restart().unwrap();
     eventually("it sells again", async || sale.buyer("ann").buy("1", 1, None).await.status == 201)

@@ -5,7 +5,6 @@
 
 pub mod api;
 pub mod auth;
-pub mod bounds;
 mod client_address;
 pub mod config;
 pub mod http;

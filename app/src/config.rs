@@ -1,233 +1,81 @@
-//! Configuration. The only place that reads the environment; every setting is here.
+//! Configuration. The only place that reads the environment and flags.
+//!
+//! A file per concern. It declares each setting once: name, help text, default and bounds. It turns the
+//! settings into the configuration of a layer, and checks rules across settings.
 
+mod arguments;
 mod auth;
 mod cors;
-mod help;
+mod database;
+mod error;
 mod http;
 mod listeners;
+mod lock;
+mod log;
 mod sale;
-mod source;
-mod trimmed;
+mod seed;
+mod serve;
 mod values;
 
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
+pub use self::arguments::{ParseError, parse_process};
 pub use self::auth::AuthConfig;
-pub use self::help::{SEED_SETTINGS, SERVE_SETTINGS};
-pub use self::source::{ConfigError, Environment, Source};
-use self::trimmed::Trimmed;
-use self::values::{number, optional, required, time, wrong};
-use crate::api::{AllowedOrigins, ListenersConfig};
-use crate::auth::check_credentials;
-use crate::bounds;
-use crate::http::HttpConfig;
-use ::sale::{LockConfig, SaleConfig};
-
-/// Where the order is decided.
-// No `Debug`: it holds secrets.
-#[derive(Clone)]
-pub struct DatabaseConfig {
-    /// `DATABASE_URL`
-    pub url: String,
-    /// `DATABASE_MAX_CONNECTIONS`
-    pub max_connections: u32,
-    /// `SALE_NAME`: the sale that the database belongs to
-    pub sale_name: String,
-}
-
-/// What `serve` needs.
-// No `Debug`: it holds secrets.
-#[derive(Clone)]
-pub struct ServeConfig {
-    /// See [`DatabaseConfig`].
-    pub database: DatabaseConfig,
-    /// See [`SaleConfig`].
-    pub sale: SaleConfig,
-    /// See [`AuthConfig`].
-    pub auth: AuthConfig,
-    /// See [`HttpConfig`].
-    pub http: HttpConfig,
-    /// See [`ListenersConfig`].
-    pub listeners: ListenersConfig,
-    /// See [`AllowedOrigins`].
-    pub cors: Option<AllowedOrigins>,
-    /// `HOSTNAME`, the pod's name
-    pub replica: String,
-    /// `LISTEN`
-    pub listen: SocketAddr,
-    /// `METRICS_LISTEN`
-    pub metrics_listen: SocketAddr,
-}
-
-/// What `seed` needs.
-// No `Debug`: it holds secrets.
-#[derive(Clone)]
-pub struct SeedConfig {
-    /// See [`DatabaseConfig`].
-    pub database: DatabaseConfig,
-    /// See [`LockConfig`].
-    pub lock: LockConfig,
-    /// `CATALOG_FILE`
-    pub catalog_file: PathBuf,
-    /// `ADMIN_ID` and `ADMIN_PASSWORD`
-    pub admin: Option<(String, String)>,
-    /// `DATABASE_ID`
-    pub database_id: Option<String>,
-    /// `SEED_TIMEOUT_SECONDS`
-    pub timeout: Duration,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines, one object a line.
-    Json,
-}
-
-impl ServeConfig {
-    /// Reads all settings of `serve`.
-    ///
-    /// # Errors
-    /// The first setting that is missing or wrong.
-    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let source = &Trimmed(source);
-        let address = |name, port| {
-            let address = optional(source, name, "an address like [::]:8080")?;
-            Ok(address.unwrap_or((Ipv6Addr::UNSPECIFIED, port).into()))
-        };
-        let database = DatabaseConfig::read(source)?;
-        Ok(Self {
-            sale: sale::read_sale(source, &database.sale_name)?,
-            database,
-            auth: AuthConfig::read(source)?,
-            http: http::read(source)?,
-            listeners: listeners::read(source)?,
-            cors: cors::read(source)?,
-            replica: source.get("HOSTNAME").unwrap_or_default(),
-            listen: address("LISTEN", 8080)?,
-            metrics_listen: address("METRICS_LISTEN", 9090)?,
-        })
-    }
-}
-
-impl SeedConfig {
-    /// Reads all settings of `seed`.
-    ///
-    /// # Errors
-    /// The first setting that is missing or wrong.
-    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let source = &Trimmed(source);
-        let admin = match (source.get("ADMIN_ID"), source.get("ADMIN_PASSWORD")) {
-            (Some(id), Some(password)) => {
-                check_credentials(&id, &password)
-                    .map_err(|error| wrong("ADMIN_ID, ADMIN_PASSWORD", error.to_string()))?;
-                Some((id, password))
-            }
-            (None, None) => None,
-            (Some(_), None) => return Err(wrong("ADMIN_PASSWORD", "is needed with ADMIN_ID")),
-            (None, Some(_)) => return Err(wrong("ADMIN_ID", "is needed with ADMIN_PASSWORD")),
-        };
-        Ok(Self {
-            database: DatabaseConfig::read(source)?,
-            lock: sale::read_lock(source)?,
-            catalog_file: required(source, "CATALOG_FILE", "the path of the JSON catalog")?.into(),
-            admin,
-            database_id: source.get("DATABASE_ID"),
-            timeout: time(source, "SEED_TIMEOUT_SECONDS", Duration::from_mins(2))?,
-        })
-    }
-}
-
-impl DatabaseConfig {
-    /// Reads where the database is.
-    ///
-    /// # Errors
-    /// The first setting that is missing or wrong.
-    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let source = &Trimmed(source);
-        let url = required(source, "DATABASE_URL", "postgres://user@host/name or sqlite://path")?;
-        let bounds = bounds::DATABASE_CONNECTIONS;
-        let max_connections = number(source, "DATABASE_MAX_CONNECTIONS", 8, bounds)?;
-        let sale_name = source.get("SALE_NAME").unwrap_or_else(|| DEFAULT_SALE.to_owned());
-        check_sale_name(&sale_name).map_err(|problem| wrong("SALE_NAME", problem))?;
-        Ok(Self { url, max_connections, sale_name })
-    }
-}
-
-/// A sale without a name has this one, so that it shares no database with sales that have names.
-const DEFAULT_SALE: &str = "default";
-
-/// Checks the name of a sale; the operator's is `namespace/name`.
-///
-/// # Errors
-/// The rule that it breaks.
-pub fn check_sale_name(name: &str) -> Result<(), &'static str> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_/".contains(&byte);
-    if (1..=320).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err("must be 1 to 320 letters, digits, '.', '_', '-' or '/', like shop/black-friday")
-}
-
-impl LogFormat {
-    /// Reads `LOG_FORMAT`.
-    ///
-    /// # Errors
-    /// When it is neither `text` nor `json`.
-    pub fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        match Trimmed(source).get("LOG_FORMAT").as_deref() {
-            None | Some("text") => Ok(Self::Text),
-            Some("json") => Ok(Self::Json),
-            Some(_) => Err(wrong("LOG_FORMAT", "must be text or json")),
-        }
-    }
-}
+pub use self::database::{DatabaseConfig, DatabaseUrl, sale_name};
+pub use self::error::ConfigError;
+pub use self::http::SocketsConfig;
+pub use self::log::{LogConfig, LogFormat};
+pub use self::seed::{SeedArgs, SeedConfig};
+pub use self::serve::{ServeArgs, ServeConfig};
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::time::Duration;
+
+    use clap::{Args, Command};
+    use redlock::Policy;
 
     use super::*;
 
-    struct Settings(HashMap<&'static str, &'static str>);
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-    impl Source for Settings {
-        fn get(&self, name: &str) -> Option<String> {
-            self.0.get(name).map(|&value| value.to_owned())
-        }
-    }
+    type Settings = HashMap<&'static str, &'static str>;
 
     fn settings(changes: &[(&'static str, &'static str)]) -> Settings {
         let mut settings = HashMap::from([
             ("DATABASE_URL", "sqlite://sale.db"),
             ("REDIS_NODES", "a:6379, b:6379 ,c:6379"),
-            ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("JWT_SECRET", KEY),
         ]);
         settings.extend(changes.iter().copied());
-        Settings(settings)
+        settings
+    }
+
+    fn read(settings: &Settings) -> Result<ServeConfig, ParseError> {
+        ServeConfig::from_variables(|name| settings.get(name).map(|&value| value.to_owned()))
+    }
+
+    fn read_seed(settings: &Settings) -> Result<SeedConfig, ParseError> {
+        SeedConfig::from_variables(|name| settings.get(name).map(|&value| value.to_owned()))
     }
 
     fn message(name: &'static str, value: &'static str) -> String {
-        ServeConfig::read(&settings(&[(name, value)])).err().unwrap().to_string()
+        read(&settings(&[(name, value)])).err().unwrap().to_string()
     }
 
     #[test]
     fn has_defaults() {
-        let config = ServeConfig::read(&settings(&[])).unwrap();
+        let config = read(&settings(&[])).unwrap();
         assert_eq!(config.sale.lock.nodes.nodes.len(), 3);
         assert_eq!(config.sale.lock.nodes.nodes[1].address, "b:6379");
-        assert_eq!(config.sale.lock.policy.lease_time, Duration::from_secs(5));
-        assert_eq!(config.listen.port(), 8080);
+        assert_eq!(config.sale.lock.policy, Policy::default());
+        assert_eq!(config.sockets.api.port(), 8080);
+        assert_eq!(config.sale.name, "default");
     }
 
     #[test]
     fn one_node_without_redlock() {
         let settings = settings(&[("USE_REDLOCK", "false"), ("LOCK_TIMEOUT_SECONDS", "0.5")]);
-        let config = ServeConfig::read(&settings).unwrap();
+        let config = read(&settings).unwrap();
         assert_eq!(config.sale.lock.nodes.nodes.len(), 1);
         assert_eq!(config.sale.lock.policy.lease_time, Duration::from_millis(500));
     }
@@ -251,7 +99,73 @@ mod tests {
         assert!(message("LOAD_SECONDS", "often").starts_with("LOAD_SECONDS: "));
         assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
         assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
-        let error = ServeConfig::read(&Settings(HashMap::new())).err().unwrap().to_string();
+        let error = read(&HashMap::new()).err().unwrap().to_string();
         assert!(error.contains("is not set"), "{error}");
+    }
+
+    #[test]
+    fn line_ends_after_a_value_are_no_part_of_it() {
+        let config = read(&settings(&[
+            ("REDIS_NODES", "a:6379\n"),
+            ("JWT_SECRET", "0123456789abcdef0123456789abcdef\n"),
+            ("JWT_ACCEPTED_SECRET", "0123456789abcdef0123456789abcdef\r\n"),
+            ("JWKS_FILE", "/keys/jwks.json\n"),
+            ("JWKS_ISSUER", "shop\n\n"),
+            ("JWKS_AUDIENCE", "sale\n"),
+            ("REDIS_PASSWORD", " pass word \n"),
+            ("DATABASE_URL", "sqlite://sale.db\n"),
+            ("SALE_ENDS_AT", "\n"),
+        ]))
+        .unwrap();
+        assert_eq!(config.auth.secret, KEY);
+        assert_eq!(config.auth.accepted_secret.as_deref(), Some(KEY));
+        let provider = config.auth.provider.unwrap();
+        assert_eq!(provider.file.to_str(), Some("/keys/jwks.json"));
+        assert_eq!(provider.issuer.as_deref(), Some("shop"));
+        assert_eq!(provider.audience.as_deref(), Some("sale"));
+        let password = config.sale.lock.nodes.nodes[0].password.as_deref();
+        assert_eq!(password, Some(" pass word "), "spaces are part of it");
+        assert_eq!(config.database.location.url, "sqlite://sale.db");
+        assert_eq!(config.sale.window.ends_at, None);
+        let seed = read_seed(&settings(&[
+            ("ADMIN_ID", "admin\n"),
+            ("ADMIN_PASSWORD", "correct horse\r\n"),
+            ("CATALOG_FILE", "catalog.json\n"),
+        ]))
+        .unwrap();
+        assert_eq!(seed.admin, Some(("admin".to_owned(), "correct horse".to_owned())));
+        assert_eq!(seed.catalog_file.to_str(), Some("catalog.json"));
+    }
+
+    #[test]
+    fn secrets_are_in_no_error() {
+        let error = message("JWT_SECRET", "hunter2");
+        let remedy = "has fewer than 32 bytes; make one with: openssl rand -hex 32";
+        assert_eq!(error, format!("JWT_SECRET: {remedy}"));
+        let changes = [("ADMIN_ID", "boss"), ("ADMIN_PASSWORD", "hunter2"), ("CATALOG_FILE", "f")];
+        let error = read_seed(&settings(&changes)).err().unwrap().to_string();
+        assert!(error.starts_with("ADMIN_ID, ADMIN_PASSWORD: "), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn each_setting_has_help_and_a_flag_of_its_name_and_secrets_are_hidden() {
+        let commands = [
+            ServeArgs::augment_args(Command::new("serve")),
+            SeedArgs::augment_args(Command::new("seed")),
+            LogConfig::augment_args(Command::new("log")),
+        ];
+        for argument in commands.iter().flat_map(Command::get_arguments) {
+            let name = argument.get_env().unwrap().to_str().unwrap();
+            let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
+            assert_eq!(flag, name);
+            assert!(argument.get_help().is_some(), "{name}");
+            let secret = name.contains("SECRET") || name.contains("PASSWORD");
+            assert_eq!(
+                argument.is_hide_env_values_set(),
+                secret || name == "DATABASE_URL",
+                "{name}"
+            );
+        }
     }
 }

@@ -5,7 +5,6 @@
 
 pub mod api;
 pub mod auth;
-pub mod bounds;
 mod client_address;
 mod concurrency_limit;
 pub mod config;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use flashsale_app::config::{
-    ConfigError, DatabaseConfig, Environment, LogFormat, SEED_SETTINGS, SERVE_SETTINGS, SeedConfig,
-    ServeConfig, check_sale_name,
+    ConfigError, DatabaseUrl, LogConfig, LogFormat, ParseError, SeedArgs, SeedConfig, ServeArgs,
+    ServeConfig, parse_process, sale_name,
 };
 use flashsale_app::{api, http, seed, serve};
 use ledger::Ledger;
@@ -24,56 +24,76 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The purchase API of a flash sale.
 ///
-/// Configured by the environment; the help of each command lists the settings.
-#[derive(Debug, Parser)]
+/// Each setting is an environment variable or a flag; the help of a command lists its settings.
+#[derive(Parser)]
 #[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Serves the API until SIGTERM.
-    #[command(after_help = SERVE_SETTINGS)]
-    Serve,
+    Serve {
+        #[command(flatten)]
+        serve: Box<ServeArgs>,
+        #[command(flatten)]
+        log: LogConfig,
+    },
     /// Brings the products of a catalog into the database and their stock onto the Redis nodes.
-    #[command(after_help = SEED_SETTINGS)]
-    Seed,
-    /// Brings the database's tables up to date; needs `DATABASE_URL`.
-    Migrate,
-    /// Ends a sale's use of the database, so that the next sale starts with its own stock; needs
-    /// `DATABASE_URL`.
+    Seed {
+        #[command(flatten)]
+        seed: Box<SeedArgs>,
+        #[command(flatten)]
+        log: LogConfig,
+    },
+    /// Brings the database's tables up to date.
+    Migrate {
+        #[command(flatten)]
+        database: DatabaseUrl,
+        #[command(flatten)]
+        log: LogConfig,
+    },
+    /// Ends a sale's use of the database, so that the next sale starts with its own stock.
     ///
     /// Products, orders and coupons move to the tables `past_products`, `past_orders`,
     /// `past_coupons` and `past_coupon_issues`. Buyers keep their accounts; administrators lose theirs.
     ReleaseDatabase {
-        /// The sale that has it: its `SALE_NAME`, of the operator's sales namespace/name.
+        /// Name of the sale that has it: its `SALE_NAME`, which is namespace/name for sales of the operator.
         sale: String,
         /// Even if other connections of the app are open.
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        database: DatabaseUrl,
+        #[command(flatten)]
+        log: LogConfig,
     },
-    /// Gives a sale another name, under which it goes on; needs `DATABASE_URL`.
+    /// Gives a sale another name, under which it goes on.
     RenameSale {
-        /// The sale that has the database.
+        /// Name of the sale that has the database.
         sale: String,
         /// Its `SALE_NAME` from now on.
         #[arg(value_parser = sale_name)]
         new_name: String,
+        #[command(flatten)]
+        database: DatabaseUrl,
+        #[command(flatten)]
+        log: LogConfig,
     },
     /// Prints the OpenAPI document.
     Openapi,
 }
 
-fn sale_name(text: &str) -> Result<String, &'static str> {
-    check_sale_name(text).map(|()| text.to_owned())
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli.command).await {
+    let result = match parse_process::<Cli>() {
+        Ok(cli) => run(cli.command).await,
+        Err(ParseError::Setting(error)) => Err(error.into()),
+        Err(ParseError::Usage(error)) => error.exit(),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flashsale-app: {error:#}");
@@ -84,28 +104,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Result<()> {
-    if let Command::Openapi = command {
-        println!("{}", api::openapi().to_pretty_json()?);
-        return Ok(());
-    }
-    log_to_stderr()?;
     match command {
-        Command::Serve => {
-            let config = ServeConfig::read(&Environment)?;
+        Command::Serve { serve, log } => {
+            log_to_stderr(&log);
+            let config = ServeConfig::try_from(*serve)?;
             allow_open_files(config.http.max_connections);
             keep_pages_small();
-            let api = bind("LISTEN", config.listen)?;
-            let internal = bind("METRICS_LISTEN", config.metrics_listen)?;
+            let api = bind("LISTEN", config.sockets.api)?;
+            let internal = bind("METRICS_LISTEN", config.sockets.metrics)?;
             serve::run(config, api, internal, shutdown_on_signal()?).await
         }
-        Command::Seed => unless_stopped(seed::run(&SeedConfig::read(&Environment)?)).await,
-        Command::Migrate => {
-            let ledger = database()?;
+        Command::Seed { seed, log } => {
+            log_to_stderr(&log);
+            unless_stopped(seed::run(&SeedConfig::try_from(*seed)?)).await
+        }
+        Command::Migrate { database, log } => {
+            log_to_stderr(&log);
+            let ledger = connect(&database)?;
             let migration = async { ledger.migrate().await.map_err(anyhow::Error::from) };
             unless_stopped(migration).await.context("cannot migrate the database")
         }
-        Command::ReleaseDatabase { sale, force } => {
-            let ledger = database()?;
+        Command::ReleaseDatabase { sale, force, database, log } => {
+            log_to_stderr(&log);
+            let ledger = connect(&database)?;
             let release = async {
                 ledger.migrate().await?;
                 Ok(ledger.release_database(&sale, force).await?)
@@ -114,8 +135,9 @@ async fn run(command: Command) -> Result<()> {
             println!("released: the next sale that uses this database starts with its own stock");
             Ok(())
         }
-        Command::RenameSale { sale, new_name } => {
-            let ledger = database()?;
+        Command::RenameSale { sale, new_name, database, log } => {
+            log_to_stderr(&log);
+            let ledger = connect(&database)?;
             let renaming = async {
                 ledger.migrate().await?;
                 Ok(ledger.rename_sale(&sale, &new_name).await?)
@@ -124,14 +146,16 @@ async fn run(command: Command) -> Result<()> {
             println!("the database belongs to the sale {new_name:?}");
             Ok(())
         }
-        Command::Openapi => Ok(()),
+        Command::Openapi => {
+            println!("{}", api::openapi().to_pretty_json()?);
+            Ok(())
+        }
     }
 }
 
-/// For commands that need nothing else.
-fn database() -> Result<Ledger> {
-    let config = DatabaseConfig::read(&Environment)?;
-    let ledger = Ledger::connect_lazy(&config.url, 1);
+/// For commands that need nothing but the database.
+fn connect(database: &DatabaseUrl) -> Result<Ledger> {
+    let ledger = Ledger::connect_lazy(&database.url, 1);
     Ok(ledger.map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?)
 }
 
@@ -162,17 +186,16 @@ fn bind(name: &str, address: SocketAddr) -> Result<TcpListener> {
     http::listen(address).with_context(|| format!("{name}: cannot listen on {address}"))
 }
 
-fn log_to_stderr() -> Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(config: &LogConfig) {
+    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match LogFormat::read(&Environment)? {
+    match config.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    Ok(())
 }
 
 /// Ends at a signal: the first process of a container dies of none by itself.

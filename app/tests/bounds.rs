@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use flashsale_app::config::{SeedConfig, ServeConfig, Source};
+use flashsale_app::config::{SeedConfig, ServeConfig};
 use flashsale_app::seed::read_catalog;
 use sale::LeaseBounds;
 use serde::Deserialize;
@@ -27,8 +27,9 @@ struct Case {
     entry: Map<String, Value>,
 }
 
-impl Source for Case {
-    fn get(&self, name: &str) -> Option<String> {
+impl Case {
+    /// The value of a setting, usual or of this case.
+    fn setting(&self, name: &str) -> Option<String> {
         let usual = [
             ("DATABASE_URL", "sqlite://sale.db"),
             ("REDIS_NODES", "a:6379,b:6379,c:6379,d:6379,e:6379"),
@@ -38,17 +39,16 @@ impl Source for Case {
         let usual = || usual.iter().find(|(usual, _)| *usual == name);
         self.env.get(name).cloned().or_else(|| usual().map(|(_, value)| (*value).to_owned()))
     }
-}
 
-impl Case {
     /// What the app says to the settings.
     fn serve(&self) -> Result<(), String> {
-        ServeConfig::read(self).map(|_| ()).map_err(|error| error.to_string())
+        let config = ServeConfig::from_variables(|name| self.setting(name));
+        config.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// What the seed says to the settings.
     fn seed(&self) -> Result<SeedConfig, String> {
-        SeedConfig::read(self).map_err(|error| error.to_string())
+        SeedConfig::from_variables(|name| self.setting(name)).map_err(|error| error.to_string())
     }
 
     /// What the seed says to the product, where it takes the settings.

@@ -1,9 +1,12 @@
-//! Who is trusted.
+//! Tokens, and proxies in front of the replicas.
 
-use super::source::{ConfigError, Source};
-use super::values::{number, required, wrong};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::ConfigError;
+use super::values::number;
 use crate::auth::ProviderConfig;
-use crate::bounds;
 
 /// The keys of tokens, and who is in front.
 // No `Debug`: it holds secrets.
@@ -19,29 +22,63 @@ pub struct AuthConfig {
     pub trusted_proxies: usize,
 }
 
-impl AuthConfig {
-    pub(super) fn read(source: &impl Source) -> Result<Self, ConfigError> {
-        let secret = required(source, "JWT_SECRET", "the key that signs tokens")?;
-        let secret = long_enough("JWT_SECRET", secret)?;
-        let accepted_secret = source
-            .get("JWT_ACCEPTED_SECRET")
-            .map(|secret| long_enough("JWT_ACCEPTED_SECRET", secret))
-            .transpose()?;
-        let (issuer, audience) = (source.get("JWKS_ISSUER"), source.get("JWKS_AUDIENCE"));
-        let provider = match source.get("JWKS_FILE") {
-            Some(file) => Some(ProviderConfig { file: file.into(), issuer, audience }),
-            None if issuer.is_some() => return Err(wrong("JWKS_ISSUER", "needs JWKS_FILE")),
-            None if audience.is_some() => return Err(wrong("JWKS_AUDIENCE", "needs JWKS_FILE")),
+/// Settings of [`AuthConfig`].
+// No `Debug`: it holds secrets.
+#[derive(Args)]
+#[command(next_help_heading = "Authentication")]
+pub struct AuthArgs {
+    /// Key that signs tokens: at least 32 bytes, as made by `openssl rand -hex 32`.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_parser = secret)]
+    jwt_secret: String,
+    /// Second key whose tokens are accepted: the next or the previous one, while `JWT_SECRET` is replaced.
+    #[arg(long, env = "JWT_ACCEPTED_SECRET", hide_env_values = true, value_parser = secret)]
+    jwt_accepted_secret: Option<String>,
+    /// File with the public keys of the shop's identity provider (JWKS with `EdDSA`, ES256 or RS256). It is read
+    /// again when it changes.
+    #[arg(long, env = "JWKS_FILE")]
+    jwks_file: Option<PathBuf>,
+    /// Required `iss` of the provider's tokens.
+    #[arg(long, env = "JWKS_ISSUER")]
+    jwks_issuer: Option<String>,
+    /// Required `aud` of the provider's tokens.
+    #[arg(long, env = "JWKS_AUDIENCE")]
+    jwks_audience: Option<String>,
+    /// Number of trusted proxies in front of each replica. The client address that limits log-ins, sign-ups and
+    /// event listeners is that many entries from the right of `X-Forwarded-For` or `Forwarded`. 0: both headers
+    /// are ignored.
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        default_value = "0",
+        value_parser = number::<usize>(0..=10)
+    )]
+    trusted_proxies: usize,
+}
+
+impl TryFrom<AuthArgs> for AuthConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: AuthArgs) -> Result<Self, ConfigError> {
+        let (issuer, audience) = (args.jwks_issuer, args.jwks_audience);
+        let needs_file = |name| Err(ConfigError::new(name, "needs JWKS_FILE"));
+        let provider = match args.jwks_file {
+            Some(file) => Some(ProviderConfig { file, issuer, audience }),
+            None if issuer.is_some() => return needs_file("JWKS_ISSUER"),
+            None if audience.is_some() => return needs_file("JWKS_AUDIENCE"),
             None => None,
         };
-        let trusted_proxies = number(source, "TRUSTED_PROXIES", 0, bounds::TRUSTED_PROXIES)?;
-        Ok(Self { secret, accepted_secret, provider, trusted_proxies })
+        Ok(Self {
+            secret: args.jwt_secret,
+            accepted_secret: args.jwt_accepted_secret,
+            provider,
+            trusted_proxies: args.trusted_proxies,
+        })
     }
 }
 
-fn long_enough(name: &'static str, secret: String) -> Result<String, ConfigError> {
-    if secret.len() < 32 {
-        return Err(wrong(name, "has fewer than 32 bytes; make one with: openssl rand -hex 32"));
+fn secret(text: &str) -> Result<String, &'static str> {
+    if text.len() < 32 {
+        return Err("has fewer than 32 bytes; make one with: openssl rand -hex 32");
     }
-    Ok(secret)
+    Ok(text.to_owned())
 }

@@ -1,30 +1,43 @@
 //! Pages of other origins.
 
 use axum::http::{HeaderValue, Uri};
+use clap::Args;
 
-use super::source::{ConfigError, Source};
-use super::values::wrong;
+use super::error::ConfigError;
 use crate::api::AllowedOrigins;
 
-/// Reads `CORS_ALLOWED_ORIGINS`; `None`: only the sale's own pages call it.
-pub(super) fn read(source: &impl Source) -> Result<Option<AllowedOrigins>, ConfigError> {
-    const NAME: &str = "CORS_ALLOWED_ORIGINS";
-    let text = source.get(NAME).unwrap_or_default();
-    let origins: Vec<&str> =
-        text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
-    if origins.is_empty() {
-        return Ok(None);
+/// Settings of [`AllowedOrigins`].
+#[derive(Args, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct CorsArgs {
+    /// Origins whose pages may call the API, such as `https://shop.example`, separated by commas; `*` for all.
+    /// Default: none.
+    #[arg(long, env = "CORS_ALLOWED_ORIGINS")]
+    cors_allowed_origins: Option<String>,
+}
+
+impl CorsArgs {
+    /// `None`: only the sale's own pages call it.
+    pub(super) fn into_config(self) -> Result<Option<AllowedOrigins>, ConfigError> {
+        let text = self.cors_allowed_origins.unwrap_or_default();
+        let origins: Vec<&str> =
+            text.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect();
+        if origins.is_empty() {
+            return Ok(None);
+        }
+        if origins.contains(&"*") {
+            return Ok(Some(AllowedOrigins::Any));
+        }
+        let origins = origins.into_iter().map(|text| {
+            origin(text).ok_or_else(|| {
+                let like =
+                    "https://shop.example or http://localhost:3000, without a path; * is all";
+                let problem = format!("{text:?} is not an origin like {like}");
+                ConfigError::new("CORS_ALLOWED_ORIGINS", problem)
+            })
+        });
+        Ok(Some(AllowedOrigins::Listed(origins.collect::<Result<_, _>>()?)))
     }
-    if origins.contains(&"*") {
-        return Ok(Some(AllowedOrigins::Any));
-    }
-    let origins = origins.into_iter().map(|text| {
-        origin(text).ok_or_else(|| {
-            let like = "https://shop.example or http://localhost:3000, without a path; * is all";
-            wrong(NAME, format!("{text:?} is not an origin like {like}"))
-        })
-    });
-    Ok(Some(AllowedOrigins::Listed(origins.collect::<Result<_, _>>()?)))
 }
 
 /// An origin as browsers write it: in small letters, without the scheme's own port.
@@ -47,17 +60,10 @@ fn origin(text: &str) -> Option<HeaderValue> {
 mod tests {
     use super::*;
 
-    struct Setting(&'static str, &'static str);
-
-    impl Source for Setting {
-        fn get(&self, name: &str) -> Option<String> {
-            (self.0 == name).then(|| self.1.to_owned())
-        }
-    }
-
     #[test]
     fn origins_are_read_as_browsers_write_them() {
-        let read = |value| read(&Setting("CORS_ALLOWED_ORIGINS", value));
+        let read =
+            |value: &str| CorsArgs { cors_allowed_origins: Some(value.to_owned()) }.into_config();
         assert_eq!(read("").unwrap(), None);
         assert_eq!(read(" , ").unwrap(), None);
         for any in ["*", "https://shop.example, *"] {
@@ -65,7 +71,7 @@ mod tests {
         }
         let listed = ["https://shop.example", "http://localhost:3000", "http://[::1]:3000"];
         let listed = AllowedOrigins::Listed(listed.map(HeaderValue::from_static).into());
-        let text = "https://Shop.example:443, http://localhost:3000,http://[::1]:3000\n";
+        let text = "https://Shop.example:443, http://localhost:3000,http://[::1]:3000";
         assert_eq!(read(text).unwrap(), Some(listed));
         for wrong in [
             "shop.example",

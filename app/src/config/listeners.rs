@@ -1,42 +1,61 @@
-//! Followers of live stock.
+//! Event streams of live stock.
 
-use super::source::{ConfigError, Source};
+use clap::Args;
+
 use super::values::number;
 use crate::api::ListenersConfig;
-use crate::bounds;
 
-pub(super) fn read(source: &impl Source) -> Result<ListenersConfig, ConfigError> {
-    let bounds = bounds::EVENT_LISTENERS;
-    let total = number(source, "EVENT_LISTENERS", 5_000, bounds.clone())?;
-    // An office may be behind an address, and a browser may have the page open twice.
-    let tenth = (total / 10).max(2);
-    let per_address = number(source, "EVENT_LISTENERS_PER_ADDRESS", tenth, bounds)?;
-    Ok(ListenersConfig { total, per_address })
+/// Settings of [`ListenersConfig`].
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Event streams")]
+pub struct ListenersArgs {
+    /// Maximum number of clients that follow the stock by events at a time.
+    #[arg(
+        long,
+        env = "EVENT_LISTENERS",
+        default_value = "5000",
+        value_parser = number::<usize>(0..=1_000_000)
+    )]
+    event_listeners: usize,
+    /// Maximum number of them from one IPv4 address or one IPv6 network of 64 bits. Default: a tenth of
+    /// `EVENT_LISTENERS`, at least 2.
+    #[arg(
+        long,
+        env = "EVENT_LISTENERS_PER_ADDRESS",
+        value_parser = number::<usize>(0..=1_000_000)
+    )]
+    event_listeners_per_address: Option<usize>,
+}
+
+impl From<ListenersArgs> for ListenersConfig {
+    fn from(args: ListenersArgs) -> Self {
+        let total = args.event_listeners;
+        // An office may be behind an address, and a browser may have the page open twice.
+        let tenth = (total / 10).max(2);
+        Self { total, per_address: args.event_listeners_per_address.unwrap_or(tenth) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::arguments::parse_variables;
     use super::*;
-
-    struct Setting(&'static str, &'static str);
-
-    impl Source for Setting {
-        fn get(&self, name: &str) -> Option<String> {
-            (self.0 == name).then(|| self.1.to_owned())
-        }
-    }
 
     #[test]
     fn an_address_has_a_tenth_of_the_listeners_or_what_is_set() {
+        let read = |name: &str, value: &str| {
+            parse_variables(&|it| (it == name).then(|| value.to_owned()))
+                .map(|args: ListenersArgs| ListenersConfig::from(args))
+        };
         let limits = |name, value| {
-            let listeners = read(&Setting(name, value)).unwrap();
+            let listeners = read(name, value).unwrap();
             (listeners.total, listeners.per_address)
         };
         assert_eq!(limits("", ""), (5_000, 500));
         assert_eq!(limits("EVENT_LISTENERS", "100"), (100, 10));
         assert_eq!(limits("EVENT_LISTENERS", "2"), (2, 2));
         assert_eq!(limits("EVENT_LISTENERS_PER_ADDRESS", "7"), (5_000, 7));
-        let wrong = read(&Setting("EVENT_LISTENERS_PER_ADDRESS", "-1"));
+        let wrong = read("EVENT_LISTENERS_PER_ADDRESS", "-1");
         assert!(wrong.unwrap_err().to_string().starts_with("EVENT_LISTENERS_PER_ADDRESS: "));
     }
 }

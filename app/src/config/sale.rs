@@ -1,91 +1,57 @@
-//! The settings of the sale itself and of its lock.
+//! The sale itself.
 
 use std::time::Duration;
 
-use ::sale::bounds;
 use ::sale::{LockConfig, SaleConfig, SaleWindow, StoresConfig, Strategy};
-use redlock::{NodeConfig, Policy};
+use clap::Args;
+use jiff::Timestamp;
 
-use super::source::{ConfigError, Source};
-use super::values::{moment, optional, required, seconds, time, wrong};
+use super::error::ConfigError;
+use super::values::{TIME, moment, seconds, value};
 
-pub(super) fn read_sale(source: &impl Source, name: &str) -> Result<SaleConfig, ConfigError> {
-    let lock = read_lock(source)?;
-    Ok(SaleConfig {
-        name: name.to_owned(),
-        window: read_window(source)?,
-        strategy: read_strategy(source, &lock)?,
-        stores: StoresConfig {
-            compare_every: time(source, "COMPARE_SECONDS", Duration::from_mins(1))?,
-            load_every: time(source, "LOAD_SECONDS", Duration::from_mins(5))?,
-        },
-        lock,
-    })
+/// Settings of [`SaleConfig`] beside its name and its lock.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Sale")]
+pub struct SaleArgs {
+    /// `Locked`: one database transaction decides a purchase, under the lock. `Atomic`: one Redis script decides
+    /// it, and the database follows; this needs a single Redis node.
+    #[arg(
+        long,
+        env = "STRATEGY",
+        default_value = "Locked",
+        value_parser = value::<Strategy>("Locked or Atomic")
+    )]
+    strategy: Strategy,
+    /// Start of the sale by RFC 3339, at most 9999-12-30T22:00:00Z. Earlier purchases are refused.
+    #[arg(long, env = "SALE_STARTS_AT", value_parser = moment)]
+    sale_starts_at: Option<Timestamp>,
+    /// End of the sale by RFC 3339, after `SALE_STARTS_AT`. Purchases from then on are refused.
+    #[arg(long, env = "SALE_ENDS_AT", value_parser = moment)]
+    sale_ends_at: Option<Timestamp>,
+    /// Interval in seconds at which the stock on the nodes is compared with the database.
+    #[arg(long, env = "COMPARE_SECONDS", default_value = "60", value_parser = seconds(TIME))]
+    compare_seconds: Duration,
+    /// Interval in seconds at which products that a node lacks are loaded onto it.
+    #[arg(long, env = "LOAD_SECONDS", default_value = "300", value_parser = seconds(TIME))]
+    load_seconds: Duration,
 }
 
-fn read_window(source: &impl Source) -> Result<SaleWindow, ConfigError> {
-    let window = SaleWindow {
-        starts_at: moment(source, "SALE_STARTS_AT")?,
-        ends_at: moment(source, "SALE_ENDS_AT")?,
-    };
-    if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
-        return Err(wrong("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
+impl SaleArgs {
+    pub(super) fn into_config(
+        self,
+        name: String,
+        lock: LockConfig,
+    ) -> Result<SaleConfig, ConfigError> {
+        let window = SaleWindow { starts_at: self.sale_starts_at, ends_at: self.sale_ends_at };
+        if window.starts_at.zip(window.ends_at).is_some_and(|(starts, ends)| ends <= starts) {
+            return Err(ConfigError::new("SALE_ENDS_AT", "must be after SALE_STARTS_AT"));
+        }
+        if self.strategy == Strategy::Atomic && lock.nodes.nodes.len() != 1 {
+            let problem = "Atomic needs one node that decides: name one in REDIS_NODES";
+            return Err(ConfigError::new("STRATEGY", problem));
+        }
+        let stores =
+            StoresConfig { compare_every: self.compare_seconds, load_every: self.load_seconds };
+        Ok(SaleConfig { name, lock, window, strategy: self.strategy, stores })
     }
-    Ok(window)
-}
-
-fn read_strategy(source: &impl Source, lock: &LockConfig) -> Result<Strategy, ConfigError> {
-    let strategy = optional(source, "STRATEGY", "Locked or Atomic")?.unwrap_or_default();
-    if strategy == Strategy::Atomic && lock.nodes.nodes.len() != 1 {
-        let problem = "Atomic needs one node that decides: name one in REDIS_NODES";
-        return Err(wrong("STRATEGY", problem));
-    }
-    Ok(strategy)
-}
-
-pub(super) fn read_lock(source: &impl Source) -> Result<LockConfig, ConfigError> {
-    let password = source.get("REDIS_PASSWORD");
-    let mut nodes: Vec<NodeConfig> =
-        required(source, "REDIS_NODES", "host:port of each node, separated by commas")?
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .map(|address| NodeConfig { address: address.to_owned(), password: password.clone() })
-            .collect();
-    if !optional(source, "USE_REDLOCK", "true or false")?.unwrap_or(true) {
-        nodes.truncate(1);
-    }
-    if nodes.is_empty() {
-        return Err(wrong("REDIS_NODES", "names no node"));
-    }
-    let default = Policy::default();
-    let lease = |name, default| seconds(source, name, default, bounds::LEASE_TIME);
-    let policy = Policy {
-        wait_timeout: seconds(
-            source,
-            "LOCK_WAIT_SECONDS",
-            default.wait_timeout,
-            bounds::WAIT_TIMEOUT,
-        )?,
-        lease_time: lease("LOCK_TIMEOUT_SECONDS", default.lease_time)?,
-        discipline: optional(source, "LOCK_ORDER", "Fair or Unordered")?
-            .unwrap_or(default.discipline),
-    };
-    let node_timeout = seconds(
-        source,
-        "LOCK_NODE_TIMEOUT_SECONDS",
-        Duration::from_millis(50),
-        bounds::NODE_TIMEOUT,
-    )?;
-    if policy.lease_time <= node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE {
-        let problem = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS";
-        return Err(wrong("LOCK_TIMEOUT_SECONDS", problem));
-    }
-    let longest_lease = lease("LOCK_LONGEST_LEASE_SECONDS", policy.lease_time)?;
-    if longest_lease < policy.lease_time {
-        let problem = "must not be less than LOCK_TIMEOUT_SECONDS";
-        return Err(wrong("LOCK_LONGEST_LEASE_SECONDS", problem));
-    }
-    let config = redlock::Config { node_timeout, longest_lease, ..redlock::Config::new(nodes) };
-    Ok(LockConfig { nodes: config, policy })
 }

@@ -1,4 +1,5 @@
-//! Reads one setting of a kind, or says what it must be: the name of the setting, then the rule.
+//! Value parsers of settings. Their errors state the rule in our words, because those of a type's own parser
+//! do not name the remedy.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -7,82 +8,43 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::source::{ConfigError, Source};
-use crate::bounds;
+/// Bounds of all times that have none of their own.
+pub(super) const TIME: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(1);
 
-pub(super) fn wrong(name: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError::new(name, problem)
-}
-
-pub(super) fn required(
-    source: &impl Source,
-    name: &'static str,
-    expected: &str,
-) -> Result<String, ConfigError> {
-    source.get(name).ok_or_else(|| wrong(name, format!("is not set; give {expected}")))
-}
-
-/// What a setting must be is said in our own words: those of a parser name neither it nor the remedy.
-pub(super) fn optional<T: FromStr>(
-    source: &impl Source,
-    name: &'static str,
-    expected: &str,
-) -> Result<Option<T>, ConfigError> {
-    let Some(text) = source.get(name) else {
-        return Ok(None);
-    };
-    let parsed = text.trim().parse().ok();
-    parsed.map(Some).ok_or_else(|| wrong(name, format!("{text:?} is not {expected}")))
-}
-
-pub(super) fn moment(
-    source: &impl Source,
-    name: &'static str,
-) -> Result<Option<Timestamp>, ConfigError> {
-    let Some(text) = source.get(name) else {
-        return Ok(None);
-    };
-    let moment = sale::bounds::moment(text.trim());
-    moment.map(Some).ok_or_else(|| wrong(name, format!("{text:?} {}", sale::bounds::MOMENT_RULE)))
+/// A value of a type; `expected` completes "is not ...".
+pub(super) fn value<T: FromStr>(
+    expected: &'static str,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| text.trim().parse().map_err(|_| format!("{text:?} is not {expected}"))
 }
 
 /// A whole number within `bounds`.
-pub(super) fn number<T: FromStr + PartialOrd + Display>(
-    source: &impl Source,
-    name: &'static str,
-    default: T,
+pub(super) fn number<T: FromStr + PartialOrd + Display + Clone>(
     bounds: RangeInclusive<T>,
-) -> Result<T, ConfigError> {
-    let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
-    match optional(source, name, &expected)? {
-        None => Ok(default),
-        Some(number) if bounds.contains(&number) => Ok(number),
-        Some(number) => Err(wrong(name, format!("{number} is not {expected}"))),
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| bounds.contains(number));
+        let (least, most) = (bounds.start(), bounds.end());
+        number.ok_or_else(|| format!("{text:?} is not a whole number from {least} to {most}"))
     }
-}
-
-/// Decimal seconds within the bounds of times that have none of their own.
-pub(super) fn time(
-    source: &impl Source,
-    name: &'static str,
-    default: Duration,
-) -> Result<Duration, ConfigError> {
-    seconds(source, name, default, bounds::TIME)
 }
 
 /// Decimal seconds within `bounds`.
 pub(super) fn seconds(
-    source: &impl Source,
-    name: &'static str,
-    default: Duration,
     bounds: RangeInclusive<Duration>,
-) -> Result<Duration, ConfigError> {
-    let Some(value) = optional::<f64>(source, name, "a number of seconds")? else {
-        return Ok(default);
-    };
-    let duration = Duration::try_from_secs_f64(value).ok();
-    duration.filter(|duration| bounds.contains(duration)).ok_or_else(|| {
-        let (least, most) = (bounds.start().as_secs_f64(), bounds.end().as_secs_f64());
-        wrong(name, format!("{value} is not from {least} to {most} seconds"))
-    })
+) -> impl Fn(&str) -> Result<Duration, String> + Clone {
+    move |text| {
+        let seconds = text.trim().parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+        seconds.filter(|seconds| bounds.contains(seconds)).ok_or_else(|| {
+            let (least, most) = (bounds.start().as_secs_f64(), bounds.end().as_secs_f64());
+            format!("{text:?} is not a number of seconds from {least} to {most}")
+        })
+    }
+}
+
+/// A moment by RFC 3339.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    sale::bounds::moment(text.trim())
+        .ok_or_else(|| format!("{text:?} {}", sale::bounds::MOMENT_RULE))
 }

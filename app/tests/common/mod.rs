@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flashsale_app::config::{SeedConfig, ServeConfig, Source};
+use flashsale_app::config::{SeedConfig, ServeConfig};
 use flashsale_app::{auth, seed, serve};
 use ledger::Ledger;
 use redlock::Redlock;
@@ -48,14 +48,6 @@ impl SaleSpec {
     pub fn on(database: Database) -> Self {
         let products = json!([{"id": "1", "name": "Console", "stock": 100}]);
         Self { database, nodes: 5, replicas: 1, products, settings: Vec::new() }
-    }
-}
-
-pub struct Settings(HashMap<&'static str, String>);
-
-impl Source for Settings {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
     }
 }
 
@@ -136,12 +128,17 @@ impl TestSale {
 
     pub async fn seed(&self, products: &Value) -> anyhow::Result<()> {
         self.write_catalog(products);
-        seed::run(&SeedConfig::read(&Settings(self.settings.clone())).unwrap()).await
+        let config = SeedConfig::from_variables(|name| self.settings.get(name).cloned());
+        seed::run(&config.unwrap()).await
+    }
+
+    fn serve_config(&self) -> ServeConfig {
+        ServeConfig::from_variables(|name| self.settings.get(name).cloned()).unwrap()
     }
 
     /// Starts one more replica, without waiting for it.
     pub async fn add_replica(&mut self) {
-        let config = ServeConfig::read(&Settings(self.settings.clone())).unwrap();
+        let config = self.serve_config();
         let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let internal = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shutdown = CancellationToken::new();
@@ -187,7 +184,7 @@ impl TestSale {
 
     /// One more client of the sale's nodes.
     pub async fn redlock(&self) -> Redlock {
-        let config = ServeConfig::read(&Settings(self.settings.clone())).unwrap();
+        let config = self.serve_config();
         let redlock = Redlock::start(&config.sale.lock.nodes).unwrap();
         eventually("the client is connected", async || {
             redlock.connected().0 == config.sale.lock.nodes.nodes.len()

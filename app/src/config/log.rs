@@ -1,0 +1,38 @@
+//! How logs are written.
+
+use clap::Args;
+
+use super::values::value;
+
+/// Settings of the log.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub struct LogConfig {
+    /// Format of log lines: `text` or `json`.
+    #[arg(long = "log-format", env = "LOG_FORMAT", default_value = "text", value_parser = value::<LogFormat>("text or json"))]
+    pub format: LogFormat,
+    /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
+    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info")]
+    pub filter: String,
+}
+
+/// Format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}

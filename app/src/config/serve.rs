@@ -1,0 +1,96 @@
+//! What `flashsale-app serve` reads.
+
+use ::sale::SaleConfig;
+use clap::Args;
+
+use super::arguments::{ParseError, parse_variables};
+use super::auth::{AuthArgs, AuthConfig};
+use super::cors::CorsArgs;
+use super::database::DatabaseConfig;
+use super::error::ConfigError;
+use super::http::{HttpArgs, SocketsConfig};
+use super::listeners::ListenersArgs;
+use super::lock::LockArgs;
+use super::sale::SaleArgs;
+use crate::api::{AllowedOrigins, ListenersConfig};
+use crate::http::HttpConfig;
+
+/// What `serve` needs.
+// No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct ServeConfig {
+    /// See [`DatabaseConfig`].
+    pub database: DatabaseConfig,
+    /// See [`SaleConfig`].
+    pub sale: SaleConfig,
+    /// See [`AuthConfig`].
+    pub auth: AuthConfig,
+    /// See [`HttpConfig`].
+    pub http: HttpConfig,
+    /// See [`ListenersConfig`].
+    pub listeners: ListenersConfig,
+    /// See [`AllowedOrigins`].
+    pub cors: Option<AllowedOrigins>,
+    /// See [`SocketsConfig`].
+    pub sockets: SocketsConfig,
+    /// `HOSTNAME`
+    pub replica: String,
+}
+
+/// Settings of [`ServeConfig`].
+// No `Debug`: it holds secrets.
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    database: DatabaseConfig,
+    #[command(flatten)]
+    lock: LockArgs,
+    #[command(flatten)]
+    sale: SaleArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    sockets: SocketsConfig,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    cors: CorsArgs,
+    #[command(flatten)]
+    listeners: ListenersArgs,
+    /// Name of the replica on the administrators' page: in Kubernetes the name of the pod.
+    #[arg(
+        long,
+        env = "HOSTNAME",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Replica"
+    )]
+    hostname: String,
+}
+
+impl ServeConfig {
+    /// Reads all settings of `serve` from these variables alone, not from the process.
+    ///
+    /// # Errors
+    /// The first setting that is missing or wrong.
+    pub fn from_variables(variables: impl Fn(&str) -> Option<String>) -> Result<Self, ParseError> {
+        Ok(parse_variables::<ServeArgs>(&variables)?.try_into()?)
+    }
+}
+
+impl TryFrom<ServeArgs> for ServeConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
+            sale: args.sale.into_config(args.database.sale_name.clone(), args.lock.try_into()?)?,
+            database: args.database,
+            auth: args.auth.try_into()?,
+            http: args.http.into(),
+            listeners: args.listeners.into(),
+            cors: args.cors.into_config()?,
+            sockets: args.sockets,
+            replica: args.hostname,
+        })
+    }
+}

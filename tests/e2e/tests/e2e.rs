@@ -1,5 +1,5 @@
-//! What must hold on a real cluster. One test at a time (`cargo xtask test e2e`): sales that run side by
-//! side would take the processors from each other.
+//! What must hold on a real cluster (`cargo xtask test e2e`). `.config/nextest.toml` says which tests can run side by
+//! side: sales would take the processors from each other.
 
 use std::time::Duration;
 

@@ -44,13 +44,11 @@ pub fn run(prepared: Prepared, count: &mut Count) {
         let tests = Tests {
             profile: "e2e",
             selection: ["--test", "e2e", "--run-ignored", "all"].map(str::to_owned).to_vec(),
-            // One at a time: the sales would take the processors from each other, and miss their
-            // targets.
-            options: vec!["--no-capture"],
             variables: vec![
                 ("KUBECONFIG", cluster.kubeconfig.clone().into()),
                 ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
             ],
+            ..Tests::default()
         };
         tests.run(count);
     }

@@ -25,6 +25,7 @@ use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
 use crate::flash_sale::{on_error, poll, reconcile};
+use crate::secrets;
 use crate::watched::{self, Watched};
 
 /// Interval between checks for a missing CRD.
@@ -88,8 +89,10 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let counts = poll::changes(reader.clone(), context.app.clone());
+    let secrets = secrets::changes(scope.api(&client), reader.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
+        .reconcile_on(secrets)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
     let controller = owns::<ConfigMap>(controller, scope, &client);
     let controller = owns::<Service>(controller, scope, &client);

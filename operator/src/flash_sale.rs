@@ -52,7 +52,7 @@ use observe::Observed;
 use outcome::Outcome;
 use seed::Seed;
 
-/// Resync interval: Secrets are not watched.
+/// Resync interval, for an operator without the right to watch Secrets.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
 /// Requeue interval of a sale that is not ready: pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
@@ -162,6 +162,7 @@ async fn validate_and_apply(
         autoscaler: references.autoscaler.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
+    let secret_versions = references.secret_versions.clone();
     let valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
@@ -188,7 +189,7 @@ async fn validate_and_apply(
         Some(1..) => context.app.sale_report(namespace, name).await,
         _ => None,
     };
-    let observed = Box::new(Observed { report, ..Observed::default() });
+    let observed = Box::new(Observed { report, secret_versions, ..Observed::default() });
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 

@@ -12,4 +12,5 @@ pub mod http;
 pub mod leader;
 pub mod metrics;
 mod run;
+mod secrets;
 mod watched;

@@ -1,5 +1,6 @@
 //! The status of a `FlashSale`, which the operator writes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -30,6 +31,10 @@ pub struct FlashSaleStatus {
     /// Database in which the stock was seeded. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
+    /// Resource version of each Secret that the parts use, by name. A change of a Secret has reached the sale when its
+    /// new version is listed here and `Ready` is True.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// Counts per product, from the database. They are refreshed every few seconds, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<ProductStatus>,

@@ -77,7 +77,7 @@ pub fn build(
     }
     Ok(KubernetesResources {
         services,
-        redis: redis::stateful_set(sale, &secrets.redis_checksum),
+        redis: redis::stateful_set(sale, &secrets.accepted_checksum),
         database: sale
             .images
             .postgres

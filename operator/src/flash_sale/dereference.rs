@@ -34,6 +34,10 @@ pub struct References {
     pub redis: Option<SecretData>,
     /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
+    /// Secret with the key of the checksums.
+    pub checksums: Option<SecretData>,
+    /// Resource version of each Secret that exists, by name.
+    pub secret_versions: BTreeMap<String, String>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
     pub database_exists: bool,
     /// Current replicas of the app. With an autoscaler, the operator does not change the number.
@@ -67,6 +71,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
     let database =
         from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
+    let checksums = from.get::<Secret>(&names::checksums_secret(&name)).await?;
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
@@ -83,19 +88,25 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database].into_iter().flatten();
+    let secrets = [&auth, &redis, &database, &checksums].into_iter().flatten();
     let of_earlier = secrets
+        .clone()
         .map(|secret| ExistingPart::new(sale, secret))
         .chain(seed_jobs.iter().map(|job| ExistingPart::new(sale, job)))
         .filter(|found| *found.owner() == Owner::EarlierSale);
     parts.0.extend(of_earlier);
 
+    let secret_versions = secrets
+        .filter_map(|secret| Some((secret.name_any(), secret.resource_version()?)))
+        .collect();
     let is_ours = |metadata: &ObjectMeta| Owner::of(sale, metadata) == Owner::ThisSale;
     let data = |secret: Option<Secret>| secret.map(|secret| secret.data.unwrap_or_default());
     Ok(References {
         auth: data(auth),
         redis: data(redis),
         database: data(database),
+        checksums: data(checksums),
+        secret_versions,
         database_exists,
         stateful_sets: sets
             .into_iter()

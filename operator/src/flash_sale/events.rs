@@ -5,6 +5,7 @@ use kube::{Resource, ResourceExt};
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::names;
 use super::outcome::Outcome;
 use super::ownership;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
@@ -20,7 +21,8 @@ pub(super) async fn publish_regenerated_secrets(
     if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
         return;
     }
-    for secret in &resources.missing_secrets {
+    let checksums = names::checksums_secret(&sale.name_any());
+    for secret in resources.missing_secrets.iter().filter(|it| it.name_any() != checksums) {
         let message = format!(
             "Secret {} was missing and has been created again with new values: tokens signed with its \
              old key are invalid, and its passwords have changed",

@@ -77,6 +77,12 @@ pub fn redis_secret(name: &str) -> String {
     redis(name)
 }
 
+/// The Secret with the key of the checksums in pod templates.
+#[must_use]
+pub fn checksums_secret(name: &str) -> String {
+    format!("{name}-checksums")
+}
+
 /// The sale's own database: its Secret, Service and `StatefulSet` share a name.
 #[must_use]
 pub fn database(name: &str) -> String {

@@ -1,6 +1,7 @@
 //! Between steps 4 and 5: observations in addition to the applied objects. The app's report is read in each
 //! reconcile; pods and events are listed only while the sale is not ready, so they need no watch.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub struct Observed {
     pub warnings: Vec<Warning>,
     /// Reasons why running replicas are not ready, in their own words.
     pub unready: Vec<String>,
+    /// Resource versions of the Secrets that were read, by name.
+    pub secret_versions: BTreeMap<String, String>,
 }
 
 /// Pods or events could not be read.

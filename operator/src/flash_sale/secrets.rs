@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::dereference::SecretData;
 use super::not_ready::NotReady;
 
-/// Secrets are not watched, so an invalid one is polled.
+/// An invalid Secret is polled as well as watched: the operator may lack the right to watch.
 const RETRY: Duration = Duration::from_secs(5);
 /// Minimum length of a signing key, as RFC 7518 requires for HS256.
 const KEY_BYTES: usize = 32;

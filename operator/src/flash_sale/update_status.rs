@@ -1,5 +1,7 @@
 //! Step 5: computes the status from applied objects only, and sends it only if it differs from the previous one.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
@@ -41,6 +43,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
             Conditions::only_ready("ChangeRefused", refusals.join("; "), Progress::Blocked)
         }
         Outcome::Applied { resources, seed, observed, refusals } => {
+            status.secrets = secret_versions(resources, observed);
             status.redis = Some(redis_status(&resources.redis));
             status.app = Some(app_status(&resources.app));
             let database = database(sale, resources, seed, observed);
@@ -82,6 +85,17 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     status.conditions =
         conditions.into_conditions(&previous.conditions, status.observed_generation, now);
     status
+}
+
+/// Versions of the Secrets that were read, and of those that were created.
+fn secret_versions(
+    resources: &KubernetesResources<Applied>,
+    observed: &Observed,
+) -> BTreeMap<String, String> {
+    let created = resources.missing_secrets.iter();
+    let created =
+        created.filter_map(|secret| Some((secret.name_any(), secret.resource_version()?)));
+    observed.secret_versions.clone().into_iter().chain(created).collect()
 }
 
 /// Compares the database with the seeded one.

@@ -16,8 +16,11 @@ use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
 
-/// Secrets are not watched (the operator has no right to list them), so a missing one is polled.
+/// A missing or incomplete Secret is polled as well as watched: the operator may lack the right to watch.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
+
+/// Key of the random value in the Secret of the checksums.
+pub const CHECKSUM_KEY: &str = "key";
 
 /// A sale that can be built.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct ValidatedSale {
     pub redis_auth: Credentials,
     /// Connection URI of the database.
     pub database: Credentials,
+    /// Key of the checksums.
+    pub checksums: Credentials,
     /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
@@ -102,6 +107,9 @@ pub fn validate(
     }
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
+    let checksums =
+        Credentials { secret: names::checksums_secret(&name), data: references.checksums };
+    checksums.check(false, &[CHECKSUM_KEY])?;
     let database = Credentials {
         secret: names::database_secret(&name, spec.declared_database_secret()),
         data: references.database,
@@ -130,6 +138,7 @@ pub fn validate(
         auth,
         redis_auth,
         database,
+        checksums,
     })
 }
 

@@ -7,12 +7,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use serde_json::json;
 
 use crate::cluster::{NAME, condition, owned, reconcile_once};
-use crate::support::{Operator, apply, minimal, namespace};
+use crate::support::{Operator, apply, minimal, namespace, wait_for};
 
 #[tokio::test]
 async fn secrets_are_generated_once() {
@@ -40,6 +40,26 @@ async fn secrets_are_generated_once() {
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&sale, "Ready"), ("False", "SecretMissing"));
     assert!(secrets.get_opt("black-friday-db").await.unwrap().is_none());
+}
+
+/// The resync is later than the deadline: only the watch is in time.
+#[tokio::test]
+async fn a_changed_secret_reaches_the_sale_at_once_and_the_status_names_its_version() {
+    let (client, namespace) = namespace("watched-secret").await;
+    let _operator = Operator::start(&namespace).await;
+    apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let version =
+        |sale: &FlashSale| sale.status.as_ref()?.secrets.get("black-friday-redis").cloned();
+    wait_for(&sales, NAME, |sale: Option<&FlashSale>| sale.and_then(version).is_some()).await;
+
+    let second = json!({ "stringData": { "password-accepted": "another" } });
+    let patch = Patch::Merge(second);
+    let changed =
+        secrets.patch("black-friday-redis", &PatchParams::default(), &patch).await.unwrap();
+    let wanted = changed.metadata.resource_version;
+    wait_for(&sales, NAME, |sale: Option<&FlashSale>| sale.and_then(version) == wanted).await;
 }
 
 #[tokio::test]

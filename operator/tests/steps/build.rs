@@ -1,5 +1,7 @@
 //! What a sale consists of.
 
+use std::collections::BTreeMap;
+
 use flashsale_operator::crd::{DatabaseStatus, FlashSale, FlashSaleStatus};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
@@ -8,7 +10,7 @@ use flashsale_operator::flash_sale::dereference::References;
 use flashsale_operator::flash_sale::names::DATABASE_CHECKSUM;
 use flashsale_operator::flash_sale::seed::is_outdated;
 use flashsale_operator::flash_sale::validate::validate;
-use k8s_openapi::api::core::v1::{Container, EnvVar};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodTemplateSpec};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -174,7 +176,7 @@ fn secrets_are_made_only_where_there_is_none() {
     };
     assert_eq!(
         names(built("", References::default())),
-        ["black-friday-auth", "black-friday-redis", "black-friday-db"]
+        ["black-friday-checksums", "black-friday-auth", "black-friday-redis", "black-friday-db"]
     );
     assert!(names(built("", references())).is_empty());
     let password = built("", References { redis: None, ..references() }).missing_secrets;
@@ -225,6 +227,29 @@ fn a_second_key_and_an_identity_provider_reach_the_app() {
         checksum(&trusting(r#"{ "keys": [] }"#)),
         "new keys need no restart"
     );
+}
+
+/// More users can read pod templates than Secrets.
+#[test]
+fn checksums_say_nothing_about_a_weak_password() {
+    let annotations = |key: &str| {
+        let checksums = Some(data(&[("key", key)]));
+        let resources = built("", References { checksums, ..references() });
+        let template = |template: PodTemplateSpec| template.metadata.unwrap().annotations.unwrap();
+        [
+            template(resources.app.spec.unwrap().template),
+            template(resources.redis.spec.unwrap().template),
+            template(resources.database.unwrap().spec.unwrap().template),
+        ]
+        .into_iter()
+        .flatten()
+        .collect::<BTreeMap<_, _>>()
+    };
+    let (one, another) = (annotations("one key"), annotations("another key"));
+    assert_eq!(one.len(), 5);
+    for (name, checksum) in &one {
+        assert_ne!(checksum, &another[name], "{name} can be computed from the value alone");
+    }
 }
 
 #[test]

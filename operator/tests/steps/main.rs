@@ -66,6 +66,7 @@ fn references() -> References {
             ("password", "p"),
             ("database", "d"),
         ])),
+        checksums: Some(data(&[("key", "a random key")])),
         database_exists: true,
         ..References::default()
     }

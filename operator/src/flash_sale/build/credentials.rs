@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::Secret;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
-use super::checksum::hash;
+use super::checksum::{hash, hash_secret};
 use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
 use crate::flash_sale::names::{self, Component};
-use crate::flash_sale::validate::{Credentials, ValidatedSale};
+use crate::flash_sale::validate::{CHECKSUM_KEY, Credentials, ValidatedSale};
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
 pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
@@ -22,6 +22,11 @@ pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
 /// Key of the identity provider's public keys in the same Secret. The app reloads them by itself.
 pub(super) const JWKS: &str = "jwks.json";
 
+/// Key of the password with which the app connects to the Redis nodes.
+pub(super) const REDIS_PASSWORD: &str = "password";
+/// Key of a second password that the nodes accept while the first one is being changed.
+pub(super) const REDIS_ACCEPTED: &str = "password-accepted";
+
 /// Passwords for Secrets that do not exist yet. They are generated outside of `build`, which stays pure.
 #[derive(Clone, Debug)]
 pub struct Passwords {
@@ -29,6 +34,7 @@ pub struct Passwords {
     admin: String,
     redis: String,
     database: String,
+    checksums: String,
 }
 
 impl Passwords {
@@ -41,6 +47,7 @@ impl Passwords {
             admin: random(20).collect(),
             redis: random(32).collect(),
             database: random(32).collect(),
+            checksums: random(48).collect(),
         }
     }
 
@@ -53,6 +60,7 @@ impl Passwords {
             admin: fixed("admin"),
             redis: fixed("redis"),
             database: fixed("database"),
+            checksums: fixed("checksums"),
         }
     }
 }
@@ -63,8 +71,10 @@ pub(super) struct Secrets {
     pub missing: Vec<Secret>,
     /// Checksum of the signing key.
     pub auth_checksum: String,
-    /// Checksum of the Redis password.
+    /// Checksum of the Redis password that the app uses.
     pub redis_checksum: String,
+    /// Checksum of all passwords that the Redis nodes accept, whatever their order.
+    pub accepted_checksum: String,
     /// Checksum of the connection URI, including user and password.
     pub database_checksum: String,
     /// Checksum of the administrator's id and password.
@@ -82,7 +92,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         ("admin-id", "admin"),
         ("admin-password", &passwords.admin),
     ]);
-    let redis = data(&[("password", &passwords.redis)]);
+    let redis = data(&[(REDIS_PASSWORD, &passwords.redis)]);
     let database = data(&[
         ("uri", &uri),
         ("username", "flashsale"),
@@ -96,31 +106,47 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     let database_address = hash(&current_uri.map(|uri| address(&uri.0)));
 
     let mut missing = Vec::new();
-    let mut settle = |component, credentials: &Credentials, fresh: SecretData, key: &str| {
-        if let Some(found) = &credentials.data {
-            return hash(&found.get(key));
+    let mut create_missing = |component, credentials: &Credentials, fresh: &SecretData| {
+        if credentials.data.is_none() {
+            missing.push(Secret {
+                metadata: metadata(sale, credentials.secret.clone(), component),
+                data: Some(fresh.clone()),
+                ..Secret::default()
+            });
         }
-        let checksum = hash(&fresh.get(key));
-        missing.push(Secret {
-            metadata: metadata(sale, credentials.secret.clone(), component),
-            data: Some(fresh),
-            ..Secret::default()
-        });
-        checksum
     };
-    let mut auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");
+    let checksums = data(&[(CHECKSUM_KEY, &passwords.checksums)]);
+    create_missing(Component::App, &sale.checksums, &checksums);
+    create_missing(Component::App, &sale.auth, &auth);
+    create_missing(Component::Redis, &sale.redis_auth, &redis);
+    create_missing(Component::Database, &sale.database, &database);
+
+    let checksums = sale.checksums.data.as_ref().unwrap_or(&checksums);
+    let checksum_key = checksums.get(CHECKSUM_KEY).map_or(&[][..], |key| &key.0);
+    let checksum = |credentials: &Credentials, fresh: &SecretData, key: &str| {
+        hash_secret(checksum_key, &credentials.data.as_ref().unwrap_or(fresh).get(key))
+    };
+    let mut auth_checksum = checksum(&sale.auth, &auth, "jwt-secret");
     let more: Vec<_> = AUTH_SETTINGS.iter().filter(|(_, key)| sale.auth.has(key)).collect();
     if let Some(found) = sale.auth.data.as_ref().filter(|_| !more.is_empty()) {
-        // Without these settings the checksum stays as in earlier versions, or an upgrade would restart the app.
         let values: Vec<_> = more.iter().map(|(name, key)| (name, found.get(*key))).collect();
-        auth_checksum = hash(&(auth_checksum, values));
+        auth_checksum = hash_secret(checksum_key, &(auth_checksum, values));
     }
-    let redis_checksum = settle(Component::Redis, &sale.redis_auth, redis, "password");
-    let database_checksum = settle(Component::Database, &sale.database, database, uri_key);
+    let redis_checksum = checksum(&sale.redis_auth, &redis, REDIS_PASSWORD);
+    let mut accepted: Vec<_> = [REDIS_PASSWORD, REDIS_ACCEPTED]
+        .iter()
+        .filter_map(|key| sale.redis_auth.data.as_ref().unwrap_or(&redis).get(*key))
+        .filter(|password| !password.0.is_empty())
+        .collect();
+    accepted.sort();
+    accepted.dedup();
+    let accepted_checksum = hash_secret(checksum_key, &accepted);
+    let database_checksum = checksum(&sale.database, &database, uri_key);
     Secrets {
         missing,
         auth_checksum,
         redis_checksum,
+        accepted_checksum,
         database_checksum,
         admin_checksum,
         database_address,

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
 
 use super::catalog::whole_millis;
+use super::credentials::{REDIS_ACCEPTED, REDIS_PASSWORD};
 use super::metadata::metadata;
 use super::pods;
 use crate::crd::Strategy;
@@ -35,6 +36,16 @@ fn arguments(strategy: Strategy) -> Vec<String> {
     ];
     arguments.concat().into_iter().map(str::to_owned).collect()
 }
+
+/// Starts the server with the password, and with the second one while it is set. Redis gets their hashes, so they are
+/// not in the list of processes.
+const SERVE: &str = concat!(
+    r##"hash() { printf %s "$1" | sha256sum | cut -d' ' -f1; }; "##,
+    r##"set -- "$@" --user default on "#$(hash "$p")"; "##,
+    r##"q=$(printf %s "$REDIS_PASSWORD_ACCEPTED"); q=${q%"$(printf '\r')"}; "##,
+    r##"if [ -n "$q" ]; then set -- "$@" "#$(hash "$q")"; fi; "##,
+    r##"exec redis-server "$@" '~*' '&*' +@all"##,
+);
 
 /// A shell command with the password in `$p`, without trailing line ends, as in the app.
 fn with_password(command: &str) -> String {
@@ -117,14 +128,15 @@ fn container(sale: &ValidatedSale) -> Container {
         command: Some(vec![
             "sh".to_owned(),
             "-c".to_owned(),
-            with_password(r#"exec redis-server "$@" --requirepass "$p""#),
+            with_password(SERVE),
             "redis-server".to_owned(),
         ]),
         args: Some(arguments(sale.spec.strategy)),
         env: Some(vec![
-            pods::secret_env("REDIS_PASSWORD", secret, "password", false),
+            pods::secret_env("REDIS_PASSWORD", secret, REDIS_PASSWORD, false),
+            pods::secret_env("REDIS_PASSWORD_ACCEPTED", secret, REDIS_ACCEPTED, true),
             // For `kubectl exec POD -- redis-cli GET stock:1`.
-            pods::secret_env("REDISCLI_AUTH", secret, "password", false),
+            pods::secret_env("REDISCLI_AUTH", secret, REDIS_PASSWORD, false),
         ]),
         ports: Some(vec![ContainerPort {
             name: Some("redis".to_owned()),

@@ -1,0 +1,61 @@
+//! Watches Secrets, by their metadata only, and tells which sales use them.
+
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use tracing::warn;
+
+use crate::crd::FlashSale;
+use crate::error_chain::error_chain;
+use crate::flash_sale::names;
+
+type Sale = DeserializeGuard<FlashSale>;
+
+/// Stream of sales with a Secret that has changed. Without the right to watch Secrets the stream has no items, and the
+/// resync finds the changes.
+pub fn changes(
+    secrets: Api<PartialObjectMeta<Secret>>,
+    sales: Store<Sale>,
+) -> impl Stream<Item = ObjectRef<Sale>> {
+    let warned = AtomicBool::new(false);
+    watcher(secrets, watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .filter_map(move |secret| {
+            let failed = secret.as_ref().err();
+            if let Some(error) = failed.filter(|_| !warned.swap(true, Ordering::Relaxed)) {
+                warn!(
+                    error = error_chain(error),
+                    "cannot watch Secrets; sales read them once a minute"
+                );
+            }
+            ready(secret.ok())
+        })
+        .flat_map(move |secret| stream::iter(users(&secret, &sales.state())))
+}
+
+fn users(secret: &PartialObjectMeta<Secret>, sales: &[Arc<Sale>]) -> Vec<ObjectRef<Sale>> {
+    let name = secret.name_any();
+    let uses = |sale: &&Arc<Sale>| {
+        sale.namespace() == secret.namespace() && secrets_of(sale).contains(&name)
+    };
+    sales.iter().filter(uses).map(|sale| ObjectRef::from_obj(&**sale)).collect()
+}
+
+fn secrets_of(sale: &Sale) -> Vec<String> {
+    let name = sale.name_any();
+    let Ok(FlashSale { spec, .. }) = &sale.0 else { return Vec::new() };
+    vec![
+        names::auth_secret(&name, spec.declared_auth_secret()),
+        names::redis_secret(&name),
+        names::database_secret(&name, spec.declared_database_secret()),
+        names::checksums_secret(&name),
+    ]
+}

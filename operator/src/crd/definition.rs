@@ -3,7 +3,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schema::rules;
 use super::spec::FlashSale;
@@ -11,7 +11,10 @@ use super::spec::FlashSale;
 /// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
 
-/// The `CustomResourceDefinition`: the derived one, plus the rules on the object's name and storage, minus `nullable`.
+/// The version before the current one. It is still served.
+const OLD_VERSION: &str = "v1alpha1";
+
+/// The `CustomResourceDefinition`: the derived one, plus the old version and the rules on the object's name and storage, minus `nullable`.
 /// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
 ///
 /// # Errors
@@ -22,7 +25,24 @@ pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_js
     if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         schema["x-kubernetes-validations"] = object_rules();
     }
+    serve_old_version(&mut crd);
     serde_json::from_value(crd)
+}
+
+/// Serves the old version with the schema of the current one, so the API server converts objects by their `apiVersion`
+/// alone and loses nothing.
+fn serve_old_version(crd: &mut Value) {
+    let Some(versions) = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut) else {
+        return;
+    };
+    let Some(mut old) = versions.first().cloned() else { return };
+    old["name"] = json!(OLD_VERSION);
+    old["storage"] = json!(false);
+    old["deprecated"] = json!(true);
+    old["deprecationWarning"] = json!(format!(
+        "flashsale.dev/{OLD_VERSION} FlashSale is deprecated; write flashsale.dev/v1beta1, which has the same fields"
+    ));
+    versions.push(old);
 }
 
 fn remove_nullable(value: &mut Value) {

@@ -18,7 +18,7 @@ use super::status::FlashSaleStatus;
 #[derive(CustomResource, JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "flashsale.dev",
-    version = "v1alpha1",
+    version = "v1beta1",
     kind = "FlashSale",
     plural = "flashsales",
     shortname = "fsale",

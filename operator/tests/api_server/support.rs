@@ -239,7 +239,7 @@ pub async fn create_namespace(client: &Client, name: &str) {
 /// The smallest sale that is valid.
 pub fn minimal(name: &str) -> Value {
     json!({
-        "apiVersion": "flashsale.dev/v1alpha1",
+        "apiVersion": "flashsale.dev/v1beta1",
         "kind": "FlashSale",
         "metadata": { "name": name },
         "spec": { "products": [{ "id": "1", "stock": 100 }] },

@@ -76,7 +76,7 @@ impl Shop {
     /// The sales of this namespace.
     #[must_use]
     pub fn sales(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("flashsale.dev", "v1alpha1", "FlashSale");
+        let kind = GroupVersionKind::gvk("flashsale.dev", "v1beta1", "FlashSale");
         let resource = ApiResource::from_gvk(&kind);
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }

@@ -83,6 +83,10 @@ mod tests {
     #[test]
     fn errors_name_the_setting() {
         assert!(message("JWT_SECRET", "short").starts_with("JWT_SECRET: "));
+        assert!(message("OPERATOR_TOKEN", "short").starts_with("OPERATOR_TOKEN: "));
+        assert!(
+            message("EVENT_KEEP_ALIVE_SECONDS", "0.5").starts_with("EVENT_KEEP_ALIVE_SECONDS: ")
+        );
         assert!(message("JWT_ACCEPTED_SECRET", "short").starts_with("JWT_ACCEPTED_SECRET: "));
         assert!(message("JWKS_ISSUER", "shop").starts_with("JWKS_ISSUER: "));
         assert!(message("SALE_NAME", "black friday").starts_with("SALE_NAME: must be 1 to 320"));
@@ -160,7 +164,7 @@ mod tests {
             let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
             assert_eq!(flag, name);
             assert!(argument.get_help().is_some(), "{name}");
-            let secret = name.contains("SECRET") || name.contains("PASSWORD");
+            let secret = ["SECRET", "PASSWORD", "TOKEN"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
                 secret || name == "DATABASE_URL",

@@ -17,7 +17,7 @@ use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
 use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
-use crate::auth::{Passwords, Provider, Tokens};
+use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::http::HttpConfig;
 use crate::http::server;
@@ -65,6 +65,7 @@ pub async fn run(
         sale: Arc::clone(&sale),
         ledger: ledger.clone(),
         metrics: Arc::clone(&metrics),
+        operator_token: config.auth.operator_token.as_deref().map(OperatorToken::new),
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),

@@ -1,5 +1,6 @@
 //! Settings from flags and the environment. No other file reads either.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use clap::Args;
@@ -29,6 +30,10 @@ pub struct Config {
     /// Name of the operator's pod: the holder of the Lease and the reporter of events.
     #[arg(long, env = "POD_NAME", default_value = "flashsale-operator")]
     pub pod_name: String,
+    /// Labels of the operator's pods, such as `a=b,c=d`: network policies of sales admit pods with these labels in the
+    /// operator's namespace. Absent: all pods of that namespace.
+    #[arg(long, env = "POD_LABELS", default_value = "", value_parser = labels)]
+    pub pod_labels: Labels,
     /// Log format: `text` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -46,6 +51,18 @@ pub struct DefaultImages {
     /// Image of a sale's own database.
     #[arg(long = "default-postgres-image", env = "DEFAULT_POSTGRES_IMAGE")]
     pub postgres: Option<String>,
+}
+
+/// Labels of a pod.
+pub type Labels = BTreeMap<String, String>;
+
+fn labels(text: &str) -> Result<Labels, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let label = |pair: &str| {
+        let (key, value) = pair.split_once('=').ok_or(format!("{pair:?} is not key=value"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    pairs.map(label).collect()
 }
 
 /// Log format.

@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
@@ -25,6 +26,7 @@ use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
 use crate::flash_sale::{on_error, poll, reconcile};
+use crate::gateway_api::{HttpRoute, is_not_served};
 use crate::watched::{self, Watched};
 
 /// Interval between checks for a missing CRD.
@@ -87,7 +89,7 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let counts = poll::changes(reader.clone(), context.app.clone());
+    let counts = poll::changes(reader.clone(), context.app.clone(), context.report_tokens.clone());
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
@@ -98,6 +100,9 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
     let controller = owns::<Deployment>(controller, scope, &client);
     let controller = owns::<HorizontalPodAutoscaler>(controller, scope, &client);
     let controller = owns::<PodDisruptionBudget>(controller, scope, &client);
+    let controller = owns::<NetworkPolicy>(controller, scope, &client);
+    let controller = owns::<Ingress>(controller, scope, &client);
+    let controller = owns::<HttpRoute>(controller, scope, &client);
     info!(namespace = scope.0.as_deref().unwrap_or("(all)"), "reconciling sales");
     controller
         .graceful_shutdown_on(shutdown.cancelled_owned())
@@ -130,6 +135,20 @@ where
 {
     let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
     let config = watcher::Config::default().labels(&ours);
-    let children = watcher(scope.api::<Watched<K>>(client), config).default_backoff();
-    controller.owns_stream(children.touched_objects())
+    let children = watcher(scope.api::<Watched<K>>(client), config)
+        .default_backoff()
+        .touched_objects()
+        .filter(|child| std::future::ready(!child.as_ref().is_err_and(kind_is_missing)));
+    controller.owns_stream(children)
+}
+
+/// Whether the cluster does not serve the kind, such as `HTTPRoute` without the Gateway API. The watch is retried with a
+/// backoff, so it begins when the definition appears.
+fn kind_is_missing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) =
+        error
+    else {
+        return false;
+    };
+    matches!(source, kube::Error::Api(status) if is_not_served(status))
 }

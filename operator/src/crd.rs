@@ -7,7 +7,9 @@ mod app;
 mod common;
 pub mod condition;
 mod definition;
+mod exposure;
 mod lock;
+mod network;
 mod schema;
 mod spec;
 mod status;
@@ -15,7 +17,9 @@ mod status;
 pub use app::{App, Autoscaling, Cors};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
+pub use exposure::{AppHttpRoute, AppIngress, AppService, ParentRef, ServiceType, TrafficPolicy};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
+pub use network::{IpBlock, Labels, NetworkPolicies, Peer};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,

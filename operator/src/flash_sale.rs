@@ -19,13 +19,17 @@ pub mod context;
 pub mod database;
 pub mod dereference;
 mod events;
+pub mod exposure;
 pub mod names;
+pub mod network;
 pub mod not_ready;
 pub mod observe;
+pub mod operator_pods;
 pub mod outcome;
 pub mod ownership;
 pub mod phase;
 pub mod poll;
+pub mod report_tokens;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -58,6 +62,8 @@ const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
 /// A sale that is not ready for this long is requeued at the resync interval.
 const UNREADY_BACKOFF_AFTER: Duration = Duration::from_mins(10);
+/// Requeue interval of a sale whose route waits for the Gateway API: its definition is not watched.
+const GATEWAY_API_INTERVAL: Duration = Duration::from_secs(15);
 /// Delay of the retry after a failed reconcile.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -125,7 +131,8 @@ pub async fn reconcile(
 
 async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
     // Step 1.
-    let references = dereference::dereference(&context.client, sale).await?;
+    let mut references = dereference::dereference(&context.client, sale).await?;
+    references.operator_pods.clone_from(&context.operator_pods);
     // Steps 2 to 4.
     let mut outcome = Box::pin(validate_and_apply(sale, references, context)).await?;
 
@@ -144,6 +151,7 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
         events::publish_phase_change(sale, &status, context).await;
+        events::publish_exposure_change(sale, &status, context).await;
     }
     let action = requeue(sale, &outcome, &status, now);
     Ok((outcome, action))
@@ -160,6 +168,7 @@ async fn validate_and_apply(
         sale,
         parts: references.parts.clone(),
         autoscaler: references.autoscaler.clone(),
+        undeclared: references.undeclared.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
     let valid = match validate::validate(sale, references, &context.images) {
@@ -168,6 +177,10 @@ async fn validate_and_apply(
     };
     let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
+    // A Secret created in this reconcile is read by the next one; no replica has its token yet.
+    if let Some(token) = valid.operator_auth.data.as_ref().and_then(secrets::operator_token) {
+        context.report_tokens.set(namespace, name, &token);
+    }
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
         return Ok(Outcome::Waiting(waiting));
     }
@@ -185,7 +198,10 @@ async fn validate_and_apply(
     apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
-        Some(1..) => context.app.sale_report(namespace, name).await,
+        Some(1..) => {
+            let token = context.report_tokens.get(namespace, name);
+            context.app.sale_report(namespace, name, token.as_deref()).await
+        }
         _ => None,
     };
     let observed = Box::new(Observed { report, ..Observed::default() });
@@ -207,7 +223,14 @@ fn requeue(
         Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
-        Outcome::Applied { refusals, .. } if refusals.is_empty() => unready_interval(status, now),
+        Outcome::Applied { refusals, resources, .. } if refusals.is_empty() => {
+            let pause = unready_interval(status, now);
+            if resources.network.gateway_api_missing {
+                pause.min(GATEWAY_API_INTERVAL)
+            } else {
+                pause
+            }
+        }
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
     let by_clock = phase::until_next_change(&sale.spec, now);

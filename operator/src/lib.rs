@@ -8,6 +8,7 @@ pub mod controller;
 pub mod crd;
 mod error_chain;
 pub mod flash_sale;
+pub mod gateway_api;
 pub mod http;
 pub mod leader;
 pub mod metrics;

@@ -43,6 +43,8 @@ pub const PROCESSES: &[&str] = &[
     "redis-tools",
     "wrk",
 ];
+/// For the network policies of a sale where an agent enforces them.
+pub const POLICIES: &[&str] = &["etcd-server", "iproute2", "iptables", "ipset", "socat", "openssl"];
 /// For `cargo xtask local`.
 pub const LOCAL: &[&str] = &["redis-server"];
 /// For `cargo xtask bench`.

@@ -1,9 +1,11 @@
 //! The part of the spec that configures the purchase API.
 
+use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::Resources;
+use super::exposure::{AppHttpRoute, AppIngress, AppService};
 use super::schema;
 
 /// Replicas of the purchase API.
@@ -48,6 +50,25 @@ pub struct App {
     /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Interval of keep-alive events on a live-stock stream without changes. It must be shorter than the idle timeout
+    /// of every proxy. Absent: 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::event_keep_alive")]
+    pub event_keep_alive: Option<Duration>,
+    /// Time after which a connection without a request is closed. It must be longer than proxies keep idle
+    /// connections to the replicas. Absent: 75s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::idle_timeout")]
+    pub idle_timeout: Option<Duration>,
+    /// Service of the API. Absent: a `ClusterIP` Service on port 8080.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<AppService>,
+    /// Route through a Gateway of the Gateway API. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<AppHttpRoute>,
+    /// Ingress, for clusters without the Gateway API. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<AppIngress>,
 }
 
 /// Cross-origin resource sharing.
@@ -81,6 +102,11 @@ impl Default for App {
             max_event_listeners: None,
             max_event_listeners_per_address: None,
             cors: None,
+            event_keep_alive: None,
+            idle_timeout: None,
+            service: None,
+            http_route: None,
+            ingress: None,
         }
     }
 }

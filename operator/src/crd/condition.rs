@@ -8,7 +8,9 @@ pub const DATABASE_READY: &str = "DatabaseReady";
 pub const STOCK_SEEDED: &str = "StockSeeded";
 /// The declared number of replicas accepts purchases.
 pub const APP_AVAILABLE: &str = "AppAvailable";
-/// All other conditions are True.
+/// The declared route, Ingress and Service have addresses. Absent: none is declared. It is no part of `Ready`.
+pub const EXPOSED: &str = "Exposed";
+/// The conditions of all parts are True.
 pub const READY: &str = "Ready";
 
 /// Conditions of the parts in order of dependency: the first one that is False is the cause of the others.

@@ -96,6 +96,91 @@ pub(super) fn database_rules() -> Value {
     ])
 }
 
+/// A peer is a range of addresses, or pods.
+pub(super) fn peer_rules() -> Value {
+    rules(&[(
+        "has(self.ipBlock) != (has(self.namespaceSelector) || has(self.podSelector))",
+        "a peer needs namespaceSelector, podSelector or both, or else ipBlock alone",
+        None,
+    )])
+}
+
+pub(super) fn service_rules() -> Value {
+    rules(&[
+        (
+            "!has(self.port) || self.port != 9090",
+            "app.service.port must not be 9090: that is the metrics port",
+            Some(".port"),
+        ),
+        (
+            "self.type != 'ClusterIP' || !has(self.nodePort)",
+            "app.service.nodePort needs app.service.type NodePort or LoadBalancer",
+            Some(".nodePort"),
+        ),
+        (
+            "self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)",
+            "app.service.externalTrafficPolicy needs app.service.type NodePort or LoadBalancer",
+            Some(".externalTrafficPolicy"),
+        ),
+        (
+            "self.type == 'LoadBalancer' || !has(self.loadBalancerClass)",
+            "app.service.loadBalancerClass needs app.service.type LoadBalancer",
+            Some(".loadBalancerClass"),
+        ),
+        (
+            "self.type == 'LoadBalancer' || !has(self.loadBalancerSourceRanges)",
+            "app.service.loadBalancerSourceRanges needs app.service.type LoadBalancer",
+            Some(".loadBalancerSourceRanges"),
+        ),
+        (
+            "self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer' || \
+             (has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && \
+              (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass))",
+            "app.service.loadBalancerClass can't be changed while the type is LoadBalancer: change the type to \
+             ClusterIP first",
+            Some(".loadBalancerClass"),
+        ),
+    ])
+}
+
+/// A range of addresses.
+pub(super) fn cidr(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 49,
+        "x-kubernetes-validations": rules(&[(
+            "isCIDR(self)",
+            "must be a range of addresses such as 10.0.0.0/8 or 2001:db8::/32",
+            None,
+        )]),
+    })
+}
+
+pub(super) fn source_ranges(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "maxItems": 32, "items": cidr(generator) })
+}
+
+/// Labels of a selector.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        },
+    })
+}
+
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": { "type": "string", "maxLength": 16384 },
+    })
+}
+
 pub(super) fn app_rules() -> Value {
     rules(&[(
         "!has(self.autoscaling) || self.autoscaling.maxReplicas >= self.replicas",
@@ -106,14 +191,18 @@ pub(super) fn app_rules() -> Value {
 
 /// A duration such as `2s` or `500ms`: at least 1ms, which is the app's minimum, and at most `max`.
 fn bounded_duration(field: &str, max: &str) -> Schema {
+    duration_between(field, "1ms", max)
+}
+
+fn duration_between(field: &str, min: &str, max: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 16,
         // Whole nanoseconds: Go and Rust round what is finer in different ways.
         "pattern": r"^([0-9]+(\.[0-9]{1,6})?ms|[0-9]+(\.[0-9]{1,9})?(s|m))+$",
         "x-kubernetes-validations": rules(&[(
-            &format!("duration(self) >= duration('1ms') && duration(self) <= duration('{max}')"),
-            &format!("{field} must be from 1ms to {max}, such as 2s or 500ms"),
+            &format!("duration(self) >= duration('{min}') && duration(self) <= duration('{max}')"),
+            &format!("{field} must be from {min} to {max}, such as 2s or 500ms"),
             None,
         )]),
     })
@@ -137,6 +226,14 @@ pub(super) fn compare_every(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("loadEvery", "60m")
+}
+
+pub(super) fn event_keep_alive(_: &mut SchemaGenerator) -> Schema {
+    duration_between("eventKeepAlive", "1s", "60m")
+}
+
+pub(super) fn idle_timeout(_: &mut SchemaGenerator) -> Schema {
+    duration_between("idleTimeout", "1s", "60m")
 }
 
 /// An RFC 3339 time within the range of the operator and the app. Without `format: date-time`, which would hide

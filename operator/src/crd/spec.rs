@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
 use super::lock::{Lock, ProductLock};
+use super::network::NetworkPolicies;
 use super::schema;
 use super::status::FlashSaleStatus;
 
@@ -75,6 +76,9 @@ pub struct FlashSaleSpec {
     /// Intervals at which the stock in Redis is reconciled with the database.
     #[serde(default)]
     pub stores: Stores,
+    /// Network policies of the sale's pods.
+    #[serde(default)]
+    pub network_policy: NetworkPolicies,
     /// Signing key and administrator account. Absent: the operator generates both into the Secret
     /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,8 @@ pub struct FlashSaleStatus {
     /// Lifecycle phase of the sale.
     pub phase: Phase,
     /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
-    /// four are.
+    /// four are. `Exposed`, if the sale declares a route, an Ingress or another type of Service: whether they have
+    /// addresses.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -39,6 +40,9 @@ pub struct FlashSaleStatus {
     /// URL of the purchase API inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// URLs of the purchase API outside of the cluster: of the load balancer, the Ingress and the route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
 }
 
 /// Lifecycle phase of a sale.

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::build::{Applied, KubernetesResources};
 use super::cause::Cause;
 use super::database::{ACCEPT_LOSS, DatabaseIdentity};
+use super::exposure::Exposure;
 use super::names::Component;
 use super::observe::Observed;
 use super::phase::Progress;
@@ -51,6 +52,8 @@ pub(super) struct Inputs<'a> {
     pub seed: &'a Seed,
     /// Identity of the database.
     pub database: &'a DatabaseIdentity,
+    /// How the API is reached from outside.
+    pub exposure: &'a Exposure,
     /// Pods and events.
     pub observed: &'a Observed,
     /// Declared replicas.
@@ -64,13 +67,15 @@ pub(super) struct Inputs<'a> {
 /// Conditions by type. An absent type was not evaluated.
 pub(super) struct Conditions {
     states: BTreeMap<&'static str, ConditionState>,
+    /// Types that no longer apply, whatever their previous state.
+    dropped: Vec<&'static str>,
     progress: Progress,
 }
 
 impl Conditions {
     pub(super) fn only_ready(reason: &'static str, message: String, progress: Progress) -> Self {
         let states = BTreeMap::from([(condition::READY, ConditionState::unmet(reason, message))]);
-        Self { states, progress }
+        Self { states, dropped: Vec::new(), progress }
     }
 
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
@@ -88,7 +93,10 @@ impl Conditions {
             Some((reason, message)) => ConditionState::unmet(reason, message.to_owned()),
         };
         states.insert(condition::READY, ready);
-        Self { states, progress }
+        let exposed = exposed(inputs.exposure);
+        let dropped = exposed.is_none().then_some(condition::EXPOSED).into_iter().collect();
+        states.extend(exposed.map(|exposed| (condition::EXPOSED, exposed)));
+        Self { states, dropped, progress }
     }
 
     /// `Ready` reports refused changes first, even if the sale works as before.
@@ -114,7 +122,8 @@ impl Conditions {
         generation: i64,
         now: Timestamp,
     ) -> Vec<Condition> {
-        let types = condition::PARTS.into_iter().chain([condition::READY]);
+        let types = condition::PARTS.into_iter().chain([condition::EXPOSED, condition::READY]);
+        let types = types.filter(|type_| !self.dropped.contains(type_));
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let conditions = types.filter_map(|type_| {
             let before = previous.iter().find(|condition| condition.type_ == type_);
@@ -160,6 +169,18 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     } else {
         Progress::RollingOut
     }
+}
+
+/// `None`: nothing is declared that would make the API reachable from outside.
+fn exposed(exposure: &Exposure) -> Option<ConditionState> {
+    if !exposure.declared {
+        return None;
+    }
+    let Some((reason, _)) = exposure.problems.first() else {
+        return Some(ConditionState::met("Reachable", "the declared addresses exist"));
+    };
+    let messages = exposure.problems.iter().map(|(_, message)| message.as_str());
+    Some(ConditionState::unmet(reason, messages.collect::<Vec<_>>().join("; ")))
 }
 
 fn redis(inputs: &Inputs<'_>) -> ConditionState {

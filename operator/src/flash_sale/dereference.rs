@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
@@ -19,8 +20,10 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::names;
+use super::operator_pods::OperatorPods;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use crate::crd::FlashSale;
+use crate::gateway_api::{HttpRoute, is_not_served};
 
 /// Keys and values of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
@@ -34,6 +37,8 @@ pub struct References {
     pub redis: Option<SecretData>,
     /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
+    /// Secret with the token that the app requires of the operator.
+    pub operator: Option<SecretData>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
     pub database_exists: bool,
     /// Current replicas of the app. With an autoscaler, the operator does not change the number.
@@ -46,6 +51,10 @@ pub struct References {
     pub seed_jobs: Vec<Job>,
     /// Existing objects with the names of the sale's parts.
     pub parts: ExistingParts,
+    /// Network parts of the sale that it no longer declares.
+    pub undeclared: ExistingParts,
+    /// The operator's own pods. They are no object of the sale's namespace; the driver adds them.
+    pub operator_pods: Option<OperatorPods>,
 }
 
 /// An object could not be read.
@@ -67,6 +76,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
     let database =
         from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
+    let operator = from.get::<Secret>(&names::operator_secret(&name)).await?;
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
@@ -81,9 +91,11 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
     parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
+    let (network, undeclared) = from.network_parts(sale).await?;
+    parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database].into_iter().flatten();
+    let secrets = [&auth, &redis, &database, &operator].into_iter().flatten();
     let of_earlier = secrets
         .map(|secret| ExistingPart::new(sale, secret))
         .chain(seed_jobs.iter().map(|job| ExistingPart::new(sale, job)))
@@ -96,6 +108,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         auth: data(auth),
         redis: data(redis),
         database: data(database),
+        operator: data(operator),
         database_exists,
         stateful_sets: sets
             .into_iter()
@@ -106,6 +119,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         autoscaler: autoscaler.filter(|it| is_ours(&it.metadata)).and_then(|it| it.uid()),
         seed_jobs: seed_jobs.into_iter().filter(|job| is_ours(&job.metadata)).collect(),
         parts,
+        undeclared,
+        operator_pods: None,
     })
 }
 
@@ -136,7 +151,10 @@ impl Namespace<'_> {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let failed = |source| Error { what: format!("{} {name}", K::kind(&())), source };
-        api.get_metadata_opt(name).await.map_err(failed)
+        match api.get_metadata_opt(name).await {
+            Err(kube::Error::Api(status)) if is_not_served(&status) => Ok(None),
+            found => found.map_err(failed),
+        }
     }
 
     /// Metadata of the other parts with fixed names.
@@ -161,6 +179,37 @@ impl Namespace<'_> {
             try_join_all(sets),
         )?;
         Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
+    }
+
+    /// Existing network parts: those with the name of a declared part, and the sale's own that are no longer declared.
+    /// An undeclared part of another owner does not matter.
+    async fn network_parts(
+        &self,
+        sale: &FlashSale,
+    ) -> Result<(ExistingParts, ExistingParts), Error> {
+        let (name, spec) = (sale.name_any(), &sale.spec);
+        let finder = PartFinder { from: self, sale };
+        let policies = [names::app_policy(&name), names::redis(&name)];
+        let database = [names::database(&name)];
+        let (policies, database, ingress, route) = try_join!(
+            finder.all::<NetworkPolicy>(&policies),
+            finder.all::<NetworkPolicy>(&database),
+            finder.all::<Ingress>(std::slice::from_ref(&name)),
+            finder.all::<HttpRoute>(std::slice::from_ref(&name)),
+        )?;
+        let enabled = spec.network_policy.enabled;
+        let (mut declared, mut undeclared) = (Vec::new(), Vec::new());
+        for (found, is_declared) in [
+            (policies, enabled),
+            (database, enabled && spec.database.secret_ref.is_none()),
+            (ingress, spec.app.ingress.is_some()),
+            (route, spec.app.http_route.is_some()),
+        ] {
+            let parts = if is_declared { &mut declared } else { &mut undeclared };
+            let is_ours = |it: &ExistingPart| *it.owner() == Owner::ThisSale;
+            parts.extend(found.into_iter().filter(|it| is_declared || is_ours(it)));
+        }
+        Ok((ExistingParts(declared), ExistingParts(undeclared)))
     }
 
     /// StatefulSets that the sale declares.

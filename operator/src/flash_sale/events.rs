@@ -5,6 +5,8 @@ use kube::{Resource, ResourceExt};
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::exposure::{GATEWAY_API_MISSING, ROUTE_REFUSED};
+use super::names;
 use super::outcome::Outcome;
 use super::ownership;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
@@ -20,7 +22,9 @@ pub(super) async fn publish_regenerated_secrets(
     if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
         return;
     }
-    for secret in &resources.missing_secrets {
+    // Only the operator itself uses the token of this Secret.
+    let own = names::operator_secret(&sale.name_any());
+    for secret in resources.missing_secrets.iter().filter(|secret| secret.name_any() != own) {
         let message = format!(
             "Secret {} was missing and has been created again with new values: tokens signed with its \
              old key are invalid, and its passwords have changed",
@@ -32,6 +36,29 @@ pub(super) async fn publish_regenerated_secrets(
         if let Err(error) = context.publish("SecretMadeAgain", type_, message, &reference).await {
             warn!(error = error_chain(&error), "cannot record the event");
         }
+    }
+}
+
+/// Publishes an event when the route of a sale is refused or has no definition.
+pub(super) async fn publish_exposure_change(
+    sale: &FlashSale,
+    status: &FlashSaleStatus,
+    context: &Context,
+) {
+    let exposed = |status: &FlashSaleStatus| {
+        let exposed = status.conditions.iter().find(|it| it.type_ == condition::EXPOSED);
+        exposed.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let (reason, message) = exposed(status);
+    let is_new = sale.status.as_ref().is_none_or(|before| exposed(before).0 != reason);
+    if !is_new || ![GATEWAY_API_MISSING, ROUTE_REFUSED].contains(&reason.as_str()) {
+        return;
+    }
+    let (namespace, name) = (sale.namespace(), sale.name_any());
+    warn!(namespace, name, reason, "{message}");
+    let reference = sale.object_ref(&());
+    if let Err(error) = context.publish(&reason, EventType::Warning, message, &reference).await {
+        warn!(error = error_chain(&error), "cannot record the event");
     }
 }
 

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
+use crate::crd::App;
+
 /// Value of `app.kubernetes.io/managed-by`; the watches of children select it.
 pub const MANAGED_BY: &str = "flashsale-operator";
 /// Name of the volume claim template of every `StatefulSet`.
@@ -95,6 +97,24 @@ pub fn volume_claim(stateful_set: &str, pod: i32) -> String {
     format!("{VOLUME}-{stateful_set}-{pod}")
 }
 
+/// The Secret with the token that the app requires of the operator.
+#[must_use]
+pub fn operator_secret(name: &str) -> String {
+    format!("{name}-operator")
+}
+
+/// The network policy of the app. Those of Redis and of the database are named as these parts.
+#[must_use]
+pub fn app_policy(name: &str) -> String {
+    name.to_owned()
+}
+
+/// Port of the app's Service.
+#[must_use]
+pub fn service_port(app: &App) -> i32 {
+    app.service.as_ref().and_then(|service| service.port).unwrap_or(HTTP_PORT)
+}
+
 /// The `ConfigMap` with the products.
 #[must_use]
 pub fn catalog(name: &str) -> String {
@@ -105,6 +125,12 @@ pub fn catalog(name: &str) -> String {
 #[must_use]
 pub fn pods(name: &str) -> String {
     format!("{name}-pods")
+}
+
+/// The replicas inside the cluster, with their metrics port.
+#[must_use]
+pub fn pods_host(namespace: &str, name: &str) -> String {
+    format!("{}.{namespace}.svc", pods(name))
 }
 
 /// The Service of the app inside the cluster.

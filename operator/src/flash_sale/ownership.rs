@@ -96,6 +96,18 @@ impl ExistingPart {
         }
     }
 
+    /// The object's uid.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The owner of the object.
     #[must_use]
     pub const fn owner(&self) -> &Owner {
@@ -113,6 +125,11 @@ impl ExistingParts {
     pub fn uid<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|found| found.kind == K::kind(&()) && found.name == name);
         found.map(|found| found.uid.as_str())
+    }
+
+    /// The objects of one kind.
+    pub fn of_kind<K: Resource<DynamicType = ()>>(&self) -> impl Iterator<Item = &ExistingPart> {
+        self.0.iter().filter(|found| found.kind == K::kind(&()))
     }
 
     /// Checks that the sale owns every object.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::dereference::SecretData;
 use super::not_ready::NotReady;
 
+/// Key of the token that the app requires of the operator.
+pub const OPERATOR_TOKEN: &str = "token";
 /// Secrets are not watched, so an invalid one is polled.
 const RETRY: Duration = Duration::from_secs(5);
 /// Minimum length of a signing key, as RFC 7518 requires for HS256.
@@ -51,6 +53,18 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     }
 }
 
+/// Checks the token that the app requires of the operator.
+///
+/// # Errors
+/// When it is too short for the app.
+pub fn check_operator(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    if value(data, OPERATOR_TOKEN).is_some_and(|value| value.len() < KEY_BYTES) {
+        let rule = "must have at least 32 bytes; delete the Secret, and the operator generates it";
+        return Err(invalid(secret, OPERATOR_TOKEN, rule));
+    }
+    Ok(())
+}
+
 /// Checks the connection URI of a database.
 ///
 /// # Errors
@@ -61,6 +75,13 @@ pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotRe
         return Ok(());
     }
     Err(invalid(secret, key, "must be postgres://user:password@host:port/database"))
+}
+
+/// The token that the app requires of the operator, as the app reads it.
+#[must_use]
+pub fn operator_token(data: &SecretData) -> Option<String> {
+    let token = std::str::from_utf8(&data.get(OPERATOR_TOKEN)?.0).ok()?;
+    Some(token.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.

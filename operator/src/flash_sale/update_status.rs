@@ -10,6 +10,7 @@ use super::app_client::sorted_by_id;
 use super::build::{Applied, KubernetesResources};
 use super::conditions::{self, Conditions};
 use super::database::{self, DatabaseIdentity};
+use super::exposure::{self, Exposure};
 use super::names::{self, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
 use super::outcome::Outcome;
@@ -29,7 +30,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         url: Some(format!(
             "http://{}:{}",
             names::app_host(&namespace, &sale.name_any()),
-            names::HTTP_PORT
+            names::service_port(&sale.spec.app)
         )),
         ..previous.clone()
     };
@@ -43,6 +44,8 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.redis = Some(redis_status(&resources.redis));
             status.app = Some(app_status(&resources.app));
+            let exposure = exposure(sale, resources);
+            status.urls.clone_from(&exposure.urls);
             let database = database(sale, resources, seed, observed);
             match (&database, &observed.report) {
                 // The last counts before the loss stay in the status.
@@ -60,6 +63,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 resources,
                 seed,
                 database: &database,
+                exposure: &exposure,
                 observed,
                 replicas: sale.spec.app.replicas,
                 previous: if same_generation { &previous.conditions } else { &[] },
@@ -82,6 +86,13 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     status.conditions =
         conditions.into_conditions(&previous.conditions, status.observed_generation, now);
     status
+}
+
+/// How the API is reached from outside.
+fn exposure(sale: &FlashSale, resources: &KubernetesResources<Applied>) -> Exposure {
+    let name = sale.name_any();
+    let service = resources.services.iter().find(|service| service.name_any() == name);
+    exposure::of(&sale.spec.app, service, &resources.network)
 }
 
 /// Compares the database with the seeded one.

@@ -12,6 +12,7 @@ use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
 use super::names;
 use super::not_ready::NotReady;
+use super::operator_pods::OperatorPods;
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
@@ -38,6 +39,10 @@ pub struct ValidatedSale {
     pub redis_auth: Credentials,
     /// Connection URI of the database.
     pub database: Credentials,
+    /// Token that the app requires of the operator.
+    pub operator_auth: Credentials,
+    /// The operator's own pods; absent: it runs outside of the cluster.
+    pub operator_pods: Option<OperatorPods>,
     /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
@@ -118,6 +123,13 @@ pub fn validate(
             .check(references.database_exists, &["uri", "username", "password", "database"])?,
     }
 
+    let operator_auth =
+        Credentials { secret: names::operator_secret(&name), data: references.operator };
+    operator_auth.check(false, &[secrets::OPERATOR_TOKEN])?;
+    if let Some(data) = &operator_auth.data {
+        secrets::check_operator(&operator_auth.secret, data)?;
+    }
+
     Ok(ValidatedSale {
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
@@ -130,6 +142,8 @@ pub fn validate(
         auth,
         redis_auth,
         database,
+        operator_auth,
+        operator_pods: references.operator_pods,
     })
 }
 

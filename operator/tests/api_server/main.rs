@@ -16,6 +16,7 @@ mod evictions;
 mod leader;
 mod lifecycle;
 mod names;
+mod network;
 mod reconcile;
 mod secrets;
 mod storage;

@@ -11,6 +11,7 @@ use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
 use flashsale_operator::flash_sale::app_client::{AppClient, DatabaseReport, SaleReport};
 use flashsale_operator::flash_sale::context::Context;
+use flashsale_operator::flash_sale::operator_pods::OperatorPods;
 use flashsale_operator::metrics::Metrics;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -88,7 +89,7 @@ impl Server {
     }
 
     /// One with the resource definition, and with the chart's rights for the operator.
-    async fn with_chart() -> Self {
+    pub async fn with_chart() -> Self {
         let server = Self::bare().await;
         let client = server.admin();
         install_crd(&client, custom_resource_definition().unwrap()).await;
@@ -121,6 +122,11 @@ impl Server {
         self.client(ADMIN)
     }
 
+    /// A client with the rights of the chart's service account.
+    pub fn operator(&self) -> Client {
+        self.client(OPERATOR)
+    }
+
     /// The same, and it hands on that the server wants to be asked later.
     pub fn admin_without_retries(&self) -> Client {
         let mut config = self.config(ADMIN);
@@ -149,11 +155,10 @@ pub fn bin() -> PathBuf {
 /// Installs the definition and waits until the API server serves it.
 pub async fn install_crd(client: &Client, crd: CustomResourceDefinition) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let applied = crds
-        .patch("flashsales.flashsale.dev", &PatchParams::apply("test"), &Patch::Apply(crd))
-        .await;
+    let name = crd.name_any();
+    let applied = crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(crd)).await;
     applied.expect("the API server takes the resource definition");
-    wait_for(&crds, "flashsales.flashsale.dev", conditions::is_crd_established()).await;
+    wait_for(&crds, &name, conditions::is_crd_established()).await;
 }
 
 /// The chart.
@@ -290,16 +295,22 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// A fake app whose counts and database the test sets.
+/// A fake app whose counts and database the test sets, and the last token that it was sent.
 #[derive(Default)]
-pub struct FakeApp(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
+pub struct FakeApp(
+    pub Mutex<Option<Vec<ProductStatus>>>,
+    pub Mutex<Option<DatabaseReport>>,
+    pub Mutex<Option<String>>,
+);
 
 impl AppClient for FakeApp {
     fn sale_report<'a>(
         &'a self,
         _namespace: &'a str,
         _sale: &'a str,
+        token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>> {
+        *self.2.lock().unwrap() = token.map(str::to_owned);
         let database = self.1.lock().unwrap().clone();
         let products = self.0.lock().unwrap().clone();
         let report =
@@ -325,13 +336,12 @@ impl Operator {
     fn new(client: Client) -> Self {
         let metrics = Metrics::new().unwrap();
         let app = Arc::new(FakeApp::default());
-        let context = Arc::new(Context::new(
-            client,
-            images(),
-            app.clone(),
-            metrics.clone(),
-            "test".to_owned(),
-        ));
+        let context =
+            Context::new(client, images(), app.clone(), metrics.clone(), "test".to_owned());
+        let context = Arc::new(context.with_operator_pods(Some(OperatorPods {
+            namespace: SYSTEM.to_owned(),
+            labels: [("app".to_owned(), "operator".to_owned())].into(),
+        })));
         Self { metrics, app, context, shutdown: CancellationToken::new() }
     }
 

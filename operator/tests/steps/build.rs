@@ -66,6 +66,7 @@ fn all_parts_belong_to_the_sale_and_fit_the_restricted_standard() {
     assert!(resources.services.iter().all(|it| owned(it.owner_references())));
     assert!(resources.disruption_budgets.iter().all(|it| owned(it.owner_references())));
     assert!(owned(resources.catalog.owner_references()));
+    assert!(resources.network.policies.iter().all(|it| owned(it.owner_references())));
     assert!(owned(resources.seed.owner_references()));
 
     let templates = [
@@ -125,6 +126,8 @@ fn bounds_reach_the_app_where_they_are_declared() {
         "HTTP_MAX_CONNECTIONS",
         "EVENT_LISTENERS",
         "EVENT_LISTENERS_PER_ADDRESS",
+        "EVENT_KEEP_ALIVE_SECONDS",
+        "HTTP_IDLE_TIMEOUT_SECONDS",
         "CORS_ALLOWED_ORIGINS",
         "COMPARE_SECONDS",
         "LOAD_SECONDS",
@@ -133,13 +136,13 @@ fn bounds_reach_the_app_where_they_are_declared() {
         let env = container(&built(changes, references())).env.unwrap();
         names.map(|name| value(&env, name))
     };
-    assert_eq!(values(""), [""; 7], "the app has defaults of its own");
+    assert_eq!(values(""), [""; 9], "the app has defaults of its own");
     let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0, \
-                    maxEventListenersPerAddress: 7, \
+                    maxEventListenersPerAddress: 7, eventKeepAlive: 20s, idleTimeout: 2m, \
                     cors: {allowedOrigins: [\"https://shop.example\", \"http://localhost:3000\"]}}\n\
                     stores: {compareEvery: 500ms, loadEvery: 2m}";
     let origins = "https://shop.example,http://localhost:3000";
-    assert_eq!(values(declared), ["1", "20000", "0", "7", origins, "0.5", "120"]);
+    assert_eq!(values(declared), ["1", "20000", "0", "7", "20", "120", origins, "0.5", "120"]);
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn secrets_are_made_only_where_there_is_none() {
     };
     assert_eq!(
         names(built("", References::default())),
-        ["black-friday-auth", "black-friday-redis", "black-friday-db"]
+        ["black-friday-auth", "black-friday-redis", "black-friday-db", "black-friday-operator"]
     );
     assert!(names(built("", references())).is_empty());
     let password = built("", References { redis: None, ..references() }).missing_secrets;

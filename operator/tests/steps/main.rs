@@ -4,6 +4,8 @@
 
 mod build;
 mod cause;
+mod exposure;
+mod network;
 mod phase;
 mod redis;
 mod status;
@@ -60,6 +62,7 @@ fn references() -> References {
     References {
         auth: Some(data(&auth)),
         redis: Some(data(&[("password", "r")])),
+        operator: Some(data(&[("token", "the operator's token, thirty-two bytes or more")])),
         database: Some(data(&[
             ("uri", "postgres://u:p@h/d"),
             ("username", "u"),

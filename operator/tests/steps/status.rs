@@ -43,6 +43,7 @@ fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<Appli
         missing_secrets: built.missing_secrets,
         catalog: built.catalog,
         services: built.services,
+        network: built.network,
         redis: built.redis,
         database: built.database,
         seed: built.seed,

@@ -21,6 +21,7 @@ use super::metadata::metadata;
 use super::{pods, redis};
 use crate::crd::{App, QueueDiscipline, Resources, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
+use crate::flash_sale::secrets::OPERATOR_TOKEN;
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
@@ -58,6 +59,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                     &[
                         ("auth", &secrets.auth_checksum),
                         ("database", &secrets.database_checksum),
+                        ("operator", &secrets.operator_checksum),
                         ("redis", &secrets.redis_checksum),
                     ],
                 )),
@@ -106,6 +108,9 @@ fn container(sale: &ValidatedSale) -> Container {
     };
     let mut env = environment(sale);
     env.push(pods::secret_env("JWT_SECRET", &sale.auth.secret, "jwt-secret", false));
+    let token =
+        pods::secret_env("OPERATOR_TOKEN", &sale.operator_auth.secret, OPERATOR_TOKEN, false);
+    env.push(token);
     env.extend(
         AUTH_SETTINGS
             .into_iter()
@@ -189,6 +194,8 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("HTTP_MAX_CONNECTIONS", number(app.max_connections)),
         ("EVENT_LISTENERS", number(app.max_event_listeners)),
         ("EVENT_LISTENERS_PER_ADDRESS", number(app.max_event_listeners_per_address)),
+        ("EVENT_KEEP_ALIVE_SECONDS", app.event_keep_alive.map(seconds)),
+        ("HTTP_IDLE_TIMEOUT_SECONDS", app.idle_timeout.map(seconds)),
         ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),

@@ -11,6 +11,7 @@ use super::checksum::hash;
 use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
 use crate::flash_sale::names::{self, Component};
+use crate::flash_sale::secrets::OPERATOR_TOKEN;
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
@@ -29,6 +30,7 @@ pub struct Passwords {
     admin: String,
     redis: String,
     database: String,
+    operator: String,
 }
 
 impl Passwords {
@@ -41,6 +43,7 @@ impl Passwords {
             admin: random(20).collect(),
             redis: random(32).collect(),
             database: random(32).collect(),
+            operator: random(48).collect(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Passwords {
             admin: fixed("admin"),
             redis: fixed("redis"),
             database: fixed("database"),
+            operator: fixed("operator"),
         }
     }
 }
@@ -67,6 +71,8 @@ pub(super) struct Secrets {
     pub redis_checksum: String,
     /// Checksum of the connection URI, including user and password.
     pub database_checksum: String,
+    /// Checksum of the token that the app requires of the operator.
+    pub operator_checksum: String,
     /// Checksum of the administrator's id and password.
     pub admin_checksum: String,
     /// Checksum of the database's address: another password is still the same database.
@@ -83,6 +89,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         ("admin-password", &passwords.admin),
     ]);
     let redis = data(&[("password", &passwords.redis)]);
+    let operator = data(&[(OPERATOR_TOKEN, &passwords.operator)]);
     let database = data(&[
         ("uri", &uri),
         ("username", "flashsale"),
@@ -117,11 +124,13 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     }
     let redis_checksum = settle(Component::Redis, &sale.redis_auth, redis, "password");
     let database_checksum = settle(Component::Database, &sale.database, database, uri_key);
+    let operator_checksum = settle(Component::App, &sale.operator_auth, operator, OPERATOR_TOKEN);
     Secrets {
         missing,
         auth_checksum,
         redis_checksum,
         database_checksum,
+        operator_checksum,
         admin_checksum,
         database_address,
     }

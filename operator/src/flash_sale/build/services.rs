@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::exposure::declare_service;
 use super::metadata::metadata;
 use crate::flash_sale::names::{
     self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT,
@@ -28,7 +29,11 @@ pub(super) fn database(sale: &ValidatedSale) -> Service {
 const APP_PORTS: [(&str, i32); 2] = [("http", HTTP_PORT), ("metrics", METRICS_PORT)];
 
 pub(super) fn app(sale: &ValidatedSale) -> Service {
-    service(sale, sale.name.clone(), Component::App, &APP_PORTS)
+    let mut service = service(sale, sale.name.clone(), Component::App, &APP_PORTS);
+    if let Some(declared) = &sale.spec.app.service {
+        declare_service(&mut service, declared);
+    }
+    service
 }
 
 /// Resolves to every replica, so that the metrics of each can be scraped.

@@ -8,14 +8,19 @@ mod common;
 pub mod condition;
 mod definition;
 mod lock;
+mod pod_schema;
+mod pod_template;
+pub mod reserved;
 mod schema;
 mod spec;
 mod status;
+mod strict;
 
 pub use app::{App, Autoscaling, Cors};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
+pub use pod_template::{PodTemplate, PodUser, SeedJob, Spread, SpreadMode};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::common::Resources;
-use super::schema;
+use super::pod_template::PodTemplate;
+use super::{pod_schema, schema};
 
 /// Replicas of the purchase API.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -19,7 +20,7 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of each replica.
+    /// Requests and limits of each replica. CPU without either requests 100m, memory 64Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Autoscaling on CPU. Absent: the number of replicas is fixed.
@@ -48,6 +49,10 @@ pub struct App {
     /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Changes to the pods of the replicas. A change restarts them, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::app_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
 }
 
 /// Cross-origin resource sharing.
@@ -81,6 +86,7 @@ impl Default for App {
             max_event_listeners: None,
             max_event_listeners_per_address: None,
             cors: None,
+            pod_template: None,
         }
     }
 }

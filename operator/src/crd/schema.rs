@@ -84,8 +84,8 @@ pub(super) fn nodes_rules() -> Value {
 pub(super) fn database_rules() -> Value {
     rules(&[
         (
-            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage))",
-            "database.secretRef names an external database: image, resources and storage must be absent",
+            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage) && !has(self.podTemplate))",
+            "database.secretRef names an external database: image, resources, storage and podTemplate must be absent",
             None,
         ),
         (

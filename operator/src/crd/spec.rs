@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
 use super::lock::{Lock, ProductLock};
-use super::schema;
+use super::pod_template::{PodTemplate, PodUser, SeedJob, Spread};
 use super::status::FlashSaleStatus;
+use super::{pod_schema, schema};
 
 /// The desired state of a sale.
 #[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type_ of its own")]
@@ -79,6 +80,16 @@ pub struct FlashSaleSpec {
     /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// Job that puts the declared stock in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<SeedJob>,
+    /// Secrets for pulling the images of all parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<SecretName>,
+    /// User and group ids of all pods.
+    #[serde(default)]
+    pub pod_user: PodUser,
 }
 
 impl FlashSaleSpec {
@@ -137,6 +148,7 @@ pub enum Strategy {
 /// Redis nodes that grant the lock.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = pod_schema::redis_rules()))]
 pub struct Redis {
     /// Number of independent nodes: 1, or 5 with a quorum of 3. Immutable.
     #[serde(default = "Redis::default_nodes")]
@@ -146,12 +158,19 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of each node.
+    /// Requests and limits of each node. CPU without either requests 20m, memory 32Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Volume of each node. Immutable once a node is ready.
     #[serde(default)]
     pub storage: Storage,
+    /// Spread of the nodes over machines and zones. Absent: machines `Preferred`, zones `Disabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
+    /// Changes to the pods of the nodes. A change restarts them, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::redis_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
 }
 
 impl Redis {
@@ -167,6 +186,8 @@ impl Default for Redis {
             image: None,
             resources: None,
             storage: Storage::default(),
+            spread: None,
+            pod_template: None,
         }
     }
 }
@@ -184,13 +205,17 @@ pub struct Database {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of the sale's own database.
+    /// Requests and limits of the sale's own database. CPU without either requests 100m, memory 128Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Volume of the sale's own database. Absent: 1Gi of the default storage class. Immutable once the database is
     /// ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// Changes to the pod of the sale's own database. A change restarts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::database_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
 }
 
 /// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores

@@ -6,10 +6,14 @@ mod checksum;
 pub mod credentials;
 mod database;
 mod metadata;
+mod pod_template;
 mod pods;
+mod probes;
 mod redis;
+mod requests;
 mod seed;
 mod services;
+mod spread;
 
 use std::marker::PhantomData;
 

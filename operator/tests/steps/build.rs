@@ -326,11 +326,8 @@ fn with_an_autoscaler_each_replica_requests_cpu() {
     let autoscaling = "autoscaling: {maxReplicas: 8, targetCpuPercent: 70}";
     let with =
         |resources: &str| request(&format!("app: {{{autoscaling}, resources: {resources}}}"));
-    assert_eq!(request(""), None);
     assert_eq!(request(&format!("app: {{{autoscaling}}}")).as_deref(), Some("100m"));
     assert_eq!(with("{requests: {memory: 32Mi}}").as_deref(), Some("100m"));
     assert_eq!(with("{requests: {cpu: 0.5}}").as_deref(), Some("0.5"));
     assert_eq!(with("{limits: {cpu: 2}}"), None, "Kubernetes requests as much as the limit");
-    let seed = built(&format!("app: {{{autoscaling}}}"), references()).seed.spec.unwrap();
-    assert!(seed.template.spec.unwrap().containers[0].resources.is_none());
 }

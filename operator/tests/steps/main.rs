@@ -5,6 +5,8 @@
 mod build;
 mod cause;
 mod phase;
+mod pods;
+mod probes;
 mod redis;
 mod status;
 mod validate;

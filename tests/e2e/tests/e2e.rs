@@ -155,6 +155,29 @@ async fn evictions_wait_until_the_last_node_votes() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_frozen_redis_node_is_named_and_recovers() -> Result<()> {
+    Shop::open("frozen", async |shop| {
+        shop.open_sale(&black_friday()?).await?;
+        // It still accepts connections.
+        shop.signal(2, "STOP").await?;
+        shop.await_status("the frozen node to be named", SOON, |status| {
+            let conditions = status["conditions"].as_array();
+            let redis = conditions.into_iter().flatten().find(|it| it["type"] == "RedisReady");
+            let pod = format!("pod {SALE}-redis-2");
+            redis.is_some_and(|redis| {
+                redis["reason"] == "Unresponsive"
+                    && redis["message"].as_str().is_some_and(|it| it.contains(&pod))
+            })
+        })
+        .await?;
+        shop.signal(2, "CONT").await?;
+        shop.await_ready().await
+    })
+    .await
+}
+
 /// Runs a sale of 6000 items, does the harm once the first is sold, and wants all the rest as ever.
 async fn sale_with_a_fault(shop: &Shop, harm: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
     const STOCK: i64 = 6000;

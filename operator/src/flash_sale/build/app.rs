@@ -13,13 +13,12 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler,
     PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pods, redis};
-use crate::crd::{App, QueueDiscipline, Resources, Strategy};
+use super::{pod_template, pods, redis, requests, spread};
+use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -27,8 +26,6 @@ use crate::flash_sale::validate::ValidatedSale;
 pub(super) const USER: i64 = 65532;
 /// The pod's status then contains the end of a failed container's log.
 pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
-/// CPU request of a replica if an autoscaler but no CPU is declared, as `crd/app.rs` documents.
-const AUTOSCALED_CPU_REQUEST: &str = "100m";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
@@ -51,30 +48,31 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(pods::template_metadata(
-                    &sale.name,
-                    Component::App,
-                    &[
-                        ("auth", &secrets.auth_checksum),
-                        ("database", &secrets.database_checksum),
-                        ("redis", &secrets.redis_checksum),
-                    ],
-                )),
-                spec: Some(PodSpec {
-                    containers: vec![container(sale)],
-                    volumes: sale.auth.has(JWKS).then(|| vec![jwks_volume(sale)]),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    security_context: Some(pods::pod_security(USER)),
-                    termination_grace_period_seconds: Some(30),
-                    topology_spread_constraints: Some(pods::prefer_spread(
+            template: pod_template::customized(
+                sale,
+                Component::App,
+                PodTemplateSpec {
+                    metadata: Some(pods::template_metadata(
                         &sale.name,
                         Component::App,
+                        &[
+                            ("auth", &secrets.auth_checksum),
+                            ("database", &secrets.database_checksum),
+                            ("redis", &secrets.redis_checksum),
+                        ],
                     )),
-                    ..PodSpec::default()
-                }),
-            },
+                    spec: Some(PodSpec {
+                        containers: vec![container(sale)],
+                        volumes: sale.auth.has(JWKS).then(|| vec![jwks_volume(sale)]),
+                        automount_service_account_token: Some(false),
+                        enable_service_links: Some(false),
+                        security_context: Some(pods::pod_security(USER)),
+                        termination_grace_period_seconds: Some(30),
+                        topology_spread_constraints: Some(spread::replicas(&sale.name)),
+                        ..PodSpec::default()
+                    }),
+                },
+            ),
             ..DeploymentSpec::default()
         }),
         status: None,
@@ -121,6 +119,7 @@ fn container(sale: &ValidatedSale) -> Container {
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
     ]);
     env.extend(bounds(sale));
+    let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
     Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
@@ -146,24 +145,8 @@ fn container(sale: &ValidatedSale) -> Container {
                 ..VolumeMount::default()
             }]
         }),
-        ..pods::container("app", &sale.images.app, resources(&sale.spec.app).as_ref())
+        ..pods::container("app", &sale.images.app, &resources)
     }
-}
-
-/// The declared resources, plus a CPU request if an autoscaler needs one: utilization is relative to the request. In
-/// Kubernetes, a limit without a request is also the request.
-fn resources(app: &App) -> Option<Resources> {
-    let declares_cpu = app.resources.as_ref().is_some_and(|resources| {
-        let amounts = [&resources.requests, &resources.limits];
-        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
-    });
-    if app.autoscaling.is_none() || declares_cpu {
-        return app.resources.clone();
-    }
-    let mut resources = app.resources.clone().unwrap_or_default();
-    let requests = resources.requests.get_or_insert_default();
-    requests.cpu = Some(Quantity(AUTOSCALED_CPU_REQUEST.to_owned()));
-    Some(resources)
 }
 
 fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {

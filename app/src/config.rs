@@ -15,6 +15,7 @@ mod log;
 mod sale;
 mod seed;
 mod serve;
+mod tls;
 mod values;
 
 pub use self::arguments::{ParseError, parse_process};
@@ -99,6 +100,8 @@ mod tests {
         assert!(message("LOAD_SECONDS", "often").starts_with("LOAD_SECONDS: "));
         assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
         assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
+        assert_eq!(message("TLS_CERT_FILE", "a"), "TLS_KEY_FILE: is needed with TLS_CERT_FILE");
+        assert_eq!(message("TLS_KEY_FILE", "a"), "TLS_CERT_FILE: is needed with TLS_KEY_FILE");
         let error = read(&HashMap::new()).err().unwrap().to_string();
         assert!(error.contains("is not set"), "{error}");
     }

@@ -12,7 +12,7 @@ mod schema;
 mod spec;
 mod status;
 
-pub use app::{App, Autoscaling, Cors};
+pub use app::{App, AppTls, Autoscaling, Cors};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
 pub use lock::{Lock, ProductLock, QueueDiscipline};

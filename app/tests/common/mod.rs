@@ -2,6 +2,7 @@
 //! ports, and a client.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
+pub mod certificates;
 pub mod documented;
 pub mod process;
 

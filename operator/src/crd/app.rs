@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::Resources;
+use super::common::{Resources, SecretName};
 use super::schema;
 
 /// Replicas of the purchase API.
@@ -48,6 +48,18 @@ pub struct App {
     /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// TLS on port 8080 of the API. Absent: plain HTTP. Port 9090 (metrics and probes) is always plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<AppTls>,
+}
+
+/// Certificate of the API.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AppTls {
+    /// Secret of type `kubernetes.io/tls`, as cert-manager makes it: `tls.crt` is the certificate with its intermediates,
+    /// `tls.key` the private key. A renewed certificate is used within about two minutes, without a restart.
+    pub secret_ref: SecretName,
 }
 
 /// Cross-origin resource sharing.
@@ -81,6 +93,7 @@ impl Default for App {
             max_event_listeners: None,
             max_event_listeners_per_address: None,
             cors: None,
+            tls: None,
         }
     }
 }

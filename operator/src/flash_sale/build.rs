@@ -10,6 +10,7 @@ mod pods;
 mod redis;
 mod seed;
 mod services;
+mod tls;
 
 use std::marker::PhantomData;
 

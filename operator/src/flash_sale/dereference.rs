@@ -34,6 +34,8 @@ pub struct References {
     pub redis: Option<SecretData>,
     /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
+    /// Secret with the certificate of the app.
+    pub tls: Option<SecretData>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
     pub database_exists: bool,
     /// Current replicas of the app. With an autoscaler, the operator does not change the number.
@@ -67,6 +69,10 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
     let database =
         from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
+    let tls = match &spec.app.tls {
+        Some(tls) => from.get::<Secret>(&tls.secret_ref.name).await?,
+        None => None,
+    };
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
@@ -96,6 +102,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         auth: data(auth),
         redis: data(redis),
         database: data(database),
+        tls: data(tls),
         database_exists,
         stateful_sets: sets
             .into_iter()

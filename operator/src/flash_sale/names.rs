@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
+use crate::crd::App;
+
 /// Value of `app.kubernetes.io/managed-by`; the watches of children select it.
 pub const MANAGED_BY: &str = "flashsale-operator";
 /// Name of the volume claim template of every `StatefulSet`.
@@ -26,8 +28,15 @@ pub const REDIS_PORT: i32 = 6379;
 pub const DATABASE_PORT: i32 = 5432;
 /// Port of the purchase API.
 pub const HTTP_PORT: i32 = 8080;
+/// Scheme of the purchase API with TLS.
+pub const HTTPS: &str = "https";
 /// Port of metrics, probes and counts.
 pub const METRICS_PORT: i32 = 9090;
+
+/// Key of the certificate in a Secret of type `kubernetes.io/tls`.
+pub const TLS_CERTIFICATE: &str = "tls.crt";
+/// Key of the private key in the same Secret.
+pub const TLS_KEY: &str = "tls.key";
 
 /// A part of a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +120,12 @@ pub fn pods(name: &str) -> String {
 #[must_use]
 pub fn app_host(namespace: &str, name: &str) -> String {
     format!("{name}.{namespace}.svc")
+}
+
+/// Scheme of the app's URL, and name of its port.
+#[must_use]
+pub fn scheme(app: &App) -> &'static str {
+    if app.tls.is_some() { HTTPS } else { "http" }
 }
 
 /// Addresses of all Redis nodes, in order, comma separated.

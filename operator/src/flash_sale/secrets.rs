@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::dereference::SecretData;
+use super::names::{TLS_CERTIFICATE, TLS_KEY};
 use super::not_ready::NotReady;
 
 /// Secrets are not watched, so an invalid one is polled.
@@ -61,6 +62,24 @@ pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotRe
         return Ok(());
     }
     Err(invalid(secret, key, "must be postgres://user:password@host:port/database"))
+}
+
+/// Checks that certificate and key are PEM. The app checks that they belong together.
+///
+/// # Errors
+/// When one of them is something else, or the key is encrypted.
+pub fn check_tls(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    let has = |key: &str, mark: &str| {
+        String::from_utf8_lossy(value(data, key).unwrap_or_default()).contains(mark)
+    };
+    if !has(TLS_CERTIFICATE, "-----BEGIN CERTIFICATE-----") {
+        let rule = "must be a certificate in PEM, followed by its intermediates";
+        return Err(invalid(secret, TLS_CERTIFICATE, rule));
+    }
+    if !has(TLS_KEY, "PRIVATE KEY-----") || has(TLS_KEY, "ENCRYPTED") {
+        return Err(invalid(secret, TLS_KEY, "must be an unencrypted private key in PEM"));
+    }
+    Ok(())
 }
 
 /// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.

@@ -27,7 +27,8 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     let mut status = FlashSaleStatus {
         observed_generation: sale.metadata.generation.unwrap_or_default(),
         url: Some(format!(
-            "http://{}:{}",
+            "{}://{}:{}",
+            names::scheme(&sale.spec.app),
             names::app_host(&namespace, &sale.name_any()),
             names::HTTP_PORT
         )),

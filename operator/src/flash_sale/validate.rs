@@ -117,6 +117,13 @@ pub fn validate(
         None => database
             .check(references.database_exists, &["uri", "username", "password", "database"])?,
     }
+    if let Some(declared) = &spec.app.tls {
+        let tls = Credentials { secret: declared.secret_ref.name.clone(), data: references.tls };
+        tls.check(true, &[names::TLS_CERTIFICATE, names::TLS_KEY])?;
+        if let Some(data) = &tls.data {
+            secrets::check_tls(&tls.secret, data)?;
+        }
+    }
 
     Ok(ValidatedSale {
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),

@@ -125,6 +125,11 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             with("app", json!({ "cors": { "allowedOrigins": ["https://shop.example/"] } })),
             &["spec.app.cors.allowedOrigins[0]", "should match"],
         ),
+        (with("app", json!({ "tls": {} })), &["spec.app.tls.secretRef", "Required"]),
+        (
+            with("app", json!({ "tls": { "secretRef": { "name": "Shop" } } })),
+            &["spec.app.tls.secretRef.name", "should match"],
+        ),
         (
             with("stores", json!({ "compareEvery": "0.5ms" })),
             &["spec.stores.compareEvery", "compareEvery must be from 1ms to 60m"],

@@ -20,4 +20,5 @@ mod reconcile;
 mod secrets;
 mod storage;
 mod support;
+mod tls;
 mod values;

@@ -7,6 +7,7 @@ mod cause;
 mod phase;
 mod redis;
 mod status;
+mod tls;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,10 @@ fn references() -> References {
             ("username", "u"),
             ("password", "p"),
             ("database", "d"),
+        ])),
+        tls: Some(data(&[
+            ("tls.crt", "-----BEGIN CERTIFICATE-----\n"),
+            ("tls.key", "-----BEGIN PRIVATE KEY-----\n"),
         ])),
         database_exists: true,
         ..References::default()

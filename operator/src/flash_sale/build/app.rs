@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pods, redis};
+use super::{pods, redis, tls};
 use crate::crd::{App, QueueDiscipline, Resources, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::validate::ValidatedSale;
@@ -63,7 +63,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                 )),
                 spec: Some(PodSpec {
                     containers: vec![container(sale)],
-                    volumes: sale.auth.has(JWKS).then(|| vec![jwks_volume(sale)]),
+                    volumes: volumes(sale),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
                     security_context: Some(pods::pod_security(USER)),
@@ -79,6 +79,12 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
         }),
         status: None,
     }
+}
+
+fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
+    let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
+    let volumes: Vec<_> = jwks.into_iter().chain(tls::volume(&sale.spec.app)).collect();
+    (!volumes.is_empty()).then_some(volumes)
 }
 
 /// Mounts the public keys only, not the rest of the Secret.
@@ -112,19 +118,30 @@ fn container(sale: &ValidatedSale) -> Container {
             .filter(|(_, key)| sale.auth.has(key))
             .map(|(name, key)| pods::secret_env(name, &sale.auth.secret, key, false)),
     );
-    let jwks = sale.auth.has(JWKS);
-    if jwks {
+    let mut mounts = Vec::new();
+    if sale.auth.has(JWKS) {
+        mounts.push(VolumeMount {
+            name: "jwks".to_owned(),
+            mount_path: JWKS_FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
         env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
     }
+    mounts.extend(tls::mount(&sale.spec.app));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
     ]);
     env.extend(bounds(sale));
+    env.extend(tls::environment(&sale.spec.app));
     Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
-        ports: Some(vec![port("http", HTTP_PORT), port("metrics", METRICS_PORT)]),
+        ports: Some(vec![
+            port(names::scheme(&sale.spec.app), HTTP_PORT),
+            port("metrics", METRICS_PORT),
+        ]),
         // A replica that became ready without nodes or database would refuse every purchase.
         readiness_probe: Some(http_probe("/readyz", 2, 2)),
         // Slow to act: a restart does not restore an unavailable node, and it drops the queue.
@@ -138,14 +155,7 @@ fn container(sale: &ValidatedSale) -> Container {
             ..Lifecycle::default()
         }),
         termination_message_policy: Some(TERMINATION_MESSAGE.to_owned()),
-        volume_mounts: jwks.then(|| {
-            vec![VolumeMount {
-                name: "jwks".to_owned(),
-                mount_path: JWKS_FOLDER.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            }]
-        }),
+        volume_mounts: (!mounts.is_empty()).then_some(mounts),
         ..pods::container("app", &sale.images.app, resources(&sale.spec.app).as_ref())
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
@@ -17,6 +17,7 @@ use kube::runtime::controller::{self, Controller};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -24,7 +25,7 @@ use crate::crd::FlashSale;
 use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
-use crate::flash_sale::{on_error, poll, reconcile};
+use crate::flash_sale::{leftovers, on_error, poll, reconcile};
 use crate::watched::{self, Watched};
 
 /// Interval between checks for a missing CRD.
@@ -77,17 +78,30 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
     let client = context.client.clone();
     let (reader, writer) = reflector::store();
     let (known, metrics) = (reader.clone(), context.metrics.clone());
+    let deletions = Arc::new(Notify::new());
+    let deleted = deletions.clone();
     // A status update does not change the generation, so it triggers no reconcile.
     let sales = watcher(scope.api::<Watched<FlashSale>>(&client), watcher::Config::default())
         .default_backoff()
         .map_ok(watched::read)
         .reflect(writer)
-        .inspect(move |_| {
+        .inspect(move |event| {
+            // At the start, sales may have been deleted before.
+            if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
+                deleted.notify_one();
+            }
             metrics.set_unreadable(known.state().iter().filter(|sale| sale.0.is_err()).count());
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let counts = poll::changes(reader.clone(), context.app.clone());
+    let claims = scope.api::<PersistentVolumeClaim>(&client);
+    let (labelling, stopped) = (client.clone(), shutdown.clone());
+    let known = reader.clone();
+    tokio::spawn(async move {
+        let labels = leftovers::label_after(&deletions, &labelling, &claims, &known);
+        stopped.run_until_cancelled(labels).await
+    });
     let controller = Controller::for_stream(sales, reader)
         .reconcile_on(counts)
         .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));

@@ -7,6 +7,7 @@ mod app;
 mod common;
 pub mod condition;
 mod definition;
+mod lifetime;
 mod lock;
 mod schema;
 mod spec;
@@ -15,6 +16,7 @@ mod status;
 pub use app::{App, Autoscaling, Cors};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
+pub use lifetime::{DeletionPolicy, Hibernation, HibernationMode};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{

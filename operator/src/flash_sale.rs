@@ -3,7 +3,7 @@
 //! 1. [`dereference`]: read referenced objects and existing parts
 //! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
-//! 4. [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
+//! 4. [`retention`], [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
 //! [`unreadable`] handles a sale that cannot be read.
@@ -14,11 +14,14 @@ pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+pub mod claimed;
 mod conditions;
 pub mod context;
 pub mod database;
 pub mod dereference;
 mod events;
+pub mod hibernation;
+pub mod leftovers;
 pub mod names;
 pub mod not_ready;
 pub mod observe;
@@ -26,6 +29,8 @@ pub mod outcome;
 pub mod ownership;
 pub mod phase;
 pub mod poll;
+pub mod retained;
+mod retention;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -70,6 +75,9 @@ pub enum Error {
     /// Step 3.
     #[error("build failed")]
     Build(#[from] build::Error),
+    /// At the start of step 4.
+    #[error("retention failed")]
+    Retention(#[from] retention::Error),
     /// Before step 4.
     #[error("replacement of volumes failed")]
     Volumes(#[from] volumes::Error),
@@ -91,6 +99,7 @@ impl Error {
         match self {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
+            Self::Retention(_) => "retention",
             Self::Volumes(_) => "volumes",
             Self::Apply(_) => "apply",
             Self::Observe(_) => "observe",
@@ -162,10 +171,14 @@ async fn validate_and_apply(
         autoscaler: references.autoscaler.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
-    let valid = match validate::validate(sale, references, &context.images) {
+    let retained = references.retained.clone();
+    let mut valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
+    let phase = sale.status.as_ref().map(|status| status.phase);
+    valid.hibernates = hibernation::is_due(&sale.spec, phase, Timestamp::now());
+    retention::settle(client, &valid, &retained).await?;
     let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
@@ -182,7 +195,12 @@ async fn validate_and_apply(
         return Ok(Outcome::Refused(applied.refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
-    apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
+    if valid.hibernates {
+        apply::delete_jobs(client, namespace, seed::unfinished(&jobs)).await?;
+    } else {
+        let obsolete = seed::obsolete(&jobs, &resources.seed, &seed);
+        apply::delete_jobs(client, namespace, obsolete).await?;
+    }
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
         Some(1..) => context.app.sale_report(namespace, name).await,

@@ -11,6 +11,10 @@ use super::spec::FlashSale;
 /// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
 
+/// The sale that the database is named after.
+const ADOPTED: &str =
+    "(has(self.spec.database.adopt) ? self.spec.database.adopt : self.metadata.name)";
+
 /// The `CustomResourceDefinition`: the derived one, plus the rules on the object's name and storage, minus `nullable`.
 /// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
 ///
@@ -53,7 +57,8 @@ fn object_rules() -> Value {
         // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`.
         (
             "self.spec.redis.storage == oldSelf.spec.redis.storage || \
-             !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
+             !has(self.status) || !has(self.status.redis) || \
+             (self.status.redis.ready == 0 && self.status.phase != 'Hibernated')",
             "redis.storage can no longer be changed: nodes use the volumes",
             Some(".spec.redis.storage"),
         ),
@@ -62,9 +67,21 @@ fn object_rules() -> Value {
               (!has(self.spec.database.storage) || \
                self.spec.database.storage == oldSelf.spec.database.storage)) || \
              !has(self.status) || !has(self.status.conditions) || \
-             !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
+             (self.status.phase != 'Hibernated' && \
+              !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True'))",
             "database.storage can no longer be changed: the database uses the volume",
             Some(".spec.database.storage"),
+        ),
+        // The database's objects are named after the adopted sale: `flash_sale/retained.rs`.
+        (
+            &format!("{ADOPTED} == {} || !has(self.status) || !has(self.status.redis)", ADOPTED.replace("self", "oldSelf")),
+            "database.adopt can't be changed: this sale has a database already",
+            Some(".spec.database"),
+        ),
+        (
+            &format!("self.spec.strategy != 'Atomic' || {ADOPTED} == self.metadata.name"),
+            "database.adopt must be the sale's own name with strategy Atomic: its Redis volume holds orders too",
+            Some(".spec.database.adopt"),
         ),
     ])
 }

@@ -41,6 +41,16 @@ pub(super) fn sale_rules() -> Value {
             Some(".strategy"),
         ),
         (
+            "!has(self.hibernation) || self.hibernation.mode != 'AfterEnd' || has(self.endsAt)",
+            "hibernation.mode AfterEnd needs endsAt; to end the pods at once, use mode: Now",
+            Some(".hibernation"),
+        ),
+        (
+            "!has(self.database.adopt) || !has(self.database.secretRef) || self.strategy == 'Atomic'",
+            "database.adopt is for a sale's own database; an external one is used again under the same sale name",
+            Some(".database"),
+        ),
+        (
             "self.strategy == oldSelf.strategy",
             "strategy can't be changed: the stores may not have the same orders yet",
             Some(".strategy"),
@@ -94,6 +104,28 @@ pub(super) fn database_rules() -> Value {
             None,
         ),
     ])
+}
+
+pub(super) fn hibernation_rules() -> Value {
+    rules(&[(
+        "!has(self.delay) || self.mode == 'AfterEnd'",
+        "hibernation.delay needs hibernation.mode: AfterEnd",
+        Some(".delay"),
+    )])
+}
+
+/// A delay such as `30m` or `24h`, at most 30 days.
+pub(super) fn hibernation_delay(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": "^([0-9]+(s|m|h))+$",
+        "x-kubernetes-validations": rules(&[(
+            "duration(self) <= duration('720h')",
+            "delay must be from 0s to 720h, such as 30m or 24h",
+            None,
+        )]),
+    })
 }
 
 pub(super) fn app_rules() -> Value {

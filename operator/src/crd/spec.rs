@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
+use super::lifetime::{DeletionPolicy, Hibernation};
 use super::lock::{Lock, ProductLock};
 use super::schema;
 use super::status::FlashSaleStatus;
@@ -75,6 +76,9 @@ pub struct FlashSaleSpec {
     /// Intervals at which the stock in Redis is reconciled with the database.
     #[serde(default)]
     pub stores: Stores,
+    /// When the sale has no pods, so that it costs no more than its volumes. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation: Option<Hibernation>,
     /// Signing key and administrator account. Absent: the operator generates both into the Secret
     /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,6 +195,15 @@ pub struct Database {
     /// ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// What becomes of the orders of the sale's own database when the sale is deleted. With strategy `Atomic` this
+    /// includes the Redis volume, which can hold orders too.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// Name of a deleted sale in this namespace whose retained orders this sale continues. Immutable once the database
+    /// exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub adopt: Option<String>,
 }
 
 /// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores

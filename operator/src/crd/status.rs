@@ -17,7 +17,7 @@ pub struct FlashSaleStatus {
     /// Lifecycle phase of the sale.
     pub phase: Phase,
     /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
-    /// four are.
+    /// four are, or if the sale hibernates.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -57,6 +57,8 @@ pub enum Phase {
     SoldOut,
     /// `endsAt` has passed.
     Ended,
+    /// No pods run, as declared. The orders are kept.
+    Hibernated,
     /// The sale was ready, and a part is unavailable now.
     Degraded,
     /// The API server refused a part, or the seed failed. The conditions have the reason.
@@ -74,6 +76,7 @@ impl Phase {
             Self::Open => "Open",
             Self::SoldOut => "SoldOut",
             Self::Ended => "Ended",
+            Self::Hibernated => "Hibernated",
             Self::Degraded => "Degraded",
             Self::Failed => "Failed",
         }

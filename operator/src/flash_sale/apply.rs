@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
+use super::hibernation;
 use super::names::FIELD_MANAGER;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::seed;
@@ -80,6 +81,7 @@ pub async fn apply(
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
 ) -> Result<ApplyResult, Error> {
+    let hibernates = hibernation::is_applied(&resources);
     // No `..`: a forgotten child does not compile.
     let KubernetesResources {
         missing_secrets,
@@ -106,7 +108,10 @@ pub async fn apply(
         Some(database) => applier.apply(database).await?.map(Some),
         None => Some(None),
     };
-    let seed = if catalog_applied {
+    let seed = if hibernates {
+        // Without pods nothing can be seeded. The Job is created when the sale wakes.
+        applier.current(&seed).await?.or(Some(seed))
+    } else if catalog_applied {
         Box::pin(applier.ensure_job(seed)).await?
     } else {
         applier.current(&seed).await?

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::{Applied, KubernetesResources};
 use super::cause::Cause;
+use super::claimed;
 use super::database::{ACCEPT_LOSS, DatabaseIdentity};
+use super::hibernation;
 use super::names::Component;
 use super::observe::Observed;
 use super::phase::Progress;
@@ -74,6 +76,9 @@ impl Conditions {
     }
 
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
+        if hibernation::is_applied(inputs.resources) {
+            return Self::of_hibernating(inputs);
+        }
         let mut states = BTreeMap::from([
             (condition::REDIS_READY, redis(inputs)),
             (condition::DATABASE_READY, database(inputs)),
@@ -89,6 +94,27 @@ impl Conditions {
         };
         states.insert(condition::READY, ready);
         Self { states, progress }
+    }
+
+    /// `Ready` means that the sale is as declared. `StockSeeded` keeps its state.
+    fn of_hibernating(inputs: &Inputs<'_>) -> Self {
+        let asleep = || ConditionState::unmet("Hibernated", "no pods run, as declared");
+        let mut states = BTreeMap::from([
+            (condition::REDIS_READY, asleep()),
+            (condition::APP_AVAILABLE, asleep()),
+        ]);
+        if inputs.resources.database.is_some() {
+            states.insert(condition::DATABASE_READY, asleep());
+        }
+        let ready = match hibernation::remaining(inputs.resources, &inputs.observed.pods) {
+            Some(remaining) => ConditionState::unmet("Hibernating", remaining),
+            None => ConditionState::met(
+                "Hibernated",
+                "no pods run, as declared; the orders are kept. To wake the sale, set hibernation.mode: Never",
+            ),
+        };
+        states.insert(condition::READY, ready);
+        Self { states, progress: Progress::Hibernated }
     }
 
     /// `Ready` reports refused changes first, even if the sale works as before.
@@ -144,7 +170,7 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     let database_unavailable =
         own.is_some_and(|own| ready_pods(own) == 0) || reports_unavailable(inputs);
     let stock = states.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
-    if matches!(inputs.database, DatabaseIdentity::Lost { .. }) {
+    if matches!(inputs.database, DatabaseIdentity::Lost { .. }) || claimed_by(inputs).is_some() {
         Progress::Blocked
     } else if redis.ready < redis.nodes
         || database_unavailable
@@ -193,6 +219,9 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
     if let DatabaseIdentity::Lost { seeded, found } = inputs.database {
         return data_lost(seeded.as_ref().map(|seeded| seeded.id.as_str()), found.as_deref());
     }
+    if let Some(owner) = claimed_by(inputs) {
+        return ConditionState::unmet("DatabaseClaimed", claimed::message(&owner));
+    }
     let refused = inputs.observed.unready.iter().find(|reason| reason.starts_with("database:"));
     let state = match &inputs.resources.database {
         Some(own) if ready_pods(own) == 0 => {
@@ -211,6 +240,16 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
         Some(_) => ConditionState::met("Serving", "the database is ready"),
     };
     state.with_cause(inputs.observed.cause(Component::Database, inputs.now))
+}
+
+/// The sale that has the external database, if it is another one.
+fn claimed_by(inputs: &Inputs<'_>) -> Option<String> {
+    if inputs.resources.database.is_some() {
+        return None;
+    }
+    let seed = inputs.observed.cause(Component::Seed, inputs.now);
+    let messages = inputs.observed.unready.iter().chain(seed.as_ref().map(|cause| &cause.message));
+    claimed::owner(messages.map(String::as_str)).map(str::to_owned)
 }
 
 /// Whether ready replicas report that the database is unavailable.

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::names;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
+use super::retained::{RetainedData, adopted_name};
 use crate::crd::FlashSale;
 
 /// Keys and values of a Secret.
@@ -42,6 +43,8 @@ pub struct References {
     pub autoscaler: Option<String>,
     /// Existing StatefulSets of this sale: Redis nodes and its own database.
     pub stateful_sets: Vec<StatefulSet>,
+    /// Data under the names of this sale.
+    pub retained: RetainedData,
     /// All seed Jobs of the sale, including those of earlier stock.
     pub seed_jobs: Vec<Job>,
     /// Existing objects with the names of the sale's parts.
@@ -65,18 +68,24 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let auth = from.get::<Secret>(&names::auth_secret(&name, spec.declared_auth_secret())).await?;
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
-    let database =
-        from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
+    let adopted = adopted_name(sale);
+    let database_secret = names::database_secret(&adopted, spec.declared_database_secret());
+    let database = from.get::<Secret>(&database_secret).await?;
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
 
     let sets = from.stateful_sets(sale).await?;
-    let mut parts = Box::pin(from.parts(sale, &sets)).await?;
-    let own_database = names::database(&name);
+    let (mut parts, claims) = Box::pin(from.parts(sale, &sets)).await?;
+    let own_database = names::database(&adopted);
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
+    let retained = RetainedData {
+        secret: database.as_ref().map(|secret| secret.metadata.clone()).filter(|_| spec.database.secret_ref.is_none()),
+        claims,
+        database_exists: parts.uid::<StatefulSet>(&own_database).is_some(),
+    };
     parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
     // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
@@ -97,6 +106,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         redis: data(redis),
         database: data(database),
         database_exists,
+        retained,
         stateful_sets: sets
             .into_iter()
             .filter_map(|set| set.found)
@@ -139,14 +149,14 @@ impl Namespace<'_> {
         api.get_metadata_opt(name).await.map_err(failed)
     }
 
-    /// Metadata of the other parts with fixed names.
+    /// Metadata of the other parts with fixed names, and of the volume claims among them.
     async fn parts(
         &self,
         sale: &FlashSale,
         sets: &[DeclaredStatefulSet],
-    ) -> Result<ExistingParts, Error> {
+    ) -> Result<(ExistingParts, Vec<ObjectMeta>), Error> {
         let name = sale.name_any();
-        let (redis, database) = (names::redis(&name), names::database(&name));
+        let (redis, database) = (names::redis(&name), names::database(&adopted_name(sale)));
         let finder = PartFinder { from: self, sale };
         let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
         if sale.spec.database.secret_ref.is_none() {
@@ -154,13 +164,15 @@ impl Namespace<'_> {
         }
         let sets = sets.iter().map(|set| finder.stateful_set(set));
         let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
-        let (catalog, services, budgets, sets) = try_join!(
+        let (catalog, services, budgets, sets): (_, _, _, Vec<_>) = try_join!(
             finder.all::<ConfigMap>(&catalog),
             finder.all::<Service>(&services),
             finder.all::<PodDisruptionBudget>(&budgets),
             try_join_all(sets),
         )?;
-        Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
+        let (sets, claims): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
+        let parts = ExistingParts([catalog, services, budgets, sets.concat()].concat());
+        Ok((parts, claims.concat()))
     }
 
     /// StatefulSets that the sale declares.
@@ -168,7 +180,7 @@ impl Namespace<'_> {
         let name = sale.name_any();
         let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
         if sale.spec.database.secret_ref.is_none() {
-            wanted.push((names::database(&name), 1));
+            wanted.push((names::database(&adopted_name(sale)), 1));
         }
         let find = async |(name, pods): (String, i32)| {
             Ok(DeclaredStatefulSet { found: self.get(&name).await?, name, pods })
@@ -211,18 +223,19 @@ impl PartFinder<'_> {
     }
 
     /// The `StatefulSet`; without one, the volume claims that a new one would adopt and delete with the sale.
-    async fn stateful_set(self, set: &DeclaredStatefulSet) -> Result<Vec<ExistingPart>, Error> {
+    async fn stateful_set(
+        self,
+        set: &DeclaredStatefulSet,
+    ) -> Result<(Vec<ExistingPart>, Vec<ObjectMeta>), Error> {
         if let Some(found) = &set.found {
-            return Ok(vec![ExistingPart::new(self.sale, found)]);
+            return Ok((vec![ExistingPart::new(self.sale, found)], Vec::new()));
         }
         let claims: Vec<String> =
             (0..set.pods).map(|pod| names::volume_claim(&set.name, pod)).collect();
         let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
-        let claims = try_join_all(claims).await?;
-        Ok(claims
-            .iter()
-            .flatten()
-            .map(|it| ExistingPart::volume(self.sale, &it.metadata))
-            .collect())
+        let claims = try_join_all(claims).await?.into_iter().flatten();
+        let claims: Vec<ObjectMeta> = claims.map(|claim| claim.metadata).collect();
+        let parts = claims.iter().map(|claim| ExistingPart::volume(self.sale, claim)).collect();
+        Ok((parts, claims))
     }
 }

@@ -18,8 +18,13 @@ pub const FIELD_MANAGER: &str = "flashsale-operator";
 pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
 /// Annotation of the seed Job: checksum of the database's address, without user and password.
 pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
+/// Label of data whose sale was deleted, with the name of the sale that made them.
+pub const RETAINED: &str = "flashsale.dev/retained";
+/// Annotation of a sale's data: uid of the sale.
+pub const SALE_UID: &str = "flashsale.dev/sale-uid";
 const INSTANCE: &str = "app.kubernetes.io/instance";
-const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label of a part and of its pods and volumes.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of a Redis node.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of the sale's own database.
@@ -43,7 +48,9 @@ pub enum Component {
 }
 
 impl Component {
-    const fn as_str(self) -> &'static str {
+    /// The value of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Database => "database",

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 
 use super::names;
 use super::not_ready::NotReady;
+use super::retained::adopted_name;
 use crate::crd::FlashSale;
 
 /// Reason of the condition when another object has the name of a part.
@@ -82,11 +83,15 @@ impl ExistingPart {
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
         let is_ours = label("app.kubernetes.io/managed-by")
             .is_some_and(|it| it == names::MANAGED_BY)
-            && label("app.kubernetes.io/instance") == sale.metadata.name.as_ref();
+            && label("app.kubernetes.io/instance").is_some_and(|instance| {
+                Some(instance) == sale.metadata.name.as_ref() || *instance == adopted_name(sale)
+            });
+        // Without its `StatefulSet`, an owned claim is about to be deleted.
+        let is_owned = metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
         let owner = match metadata.deletion_timestamp {
             _ if !is_ours => Owner::Other(None),
-            Some(_) => Owner::EarlierSale,
-            None => Owner::ThisSale,
+            None if !is_owned => Owner::ThisSale,
+            _ => Owner::EarlierSale,
         };
         Self {
             kind: PersistentVolumeClaim::kind(&()),

@@ -12,6 +12,7 @@ use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
 use super::names;
 use super::not_ready::NotReady;
+use super::retained::{self, adopted_name};
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
@@ -38,6 +39,10 @@ pub struct ValidatedSale {
     pub redis_auth: Credentials,
     /// Connection URI of the database.
     pub database: Credentials,
+    /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
+    pub own_database: String,
+    /// Whether the sale has no pods. The clock decides it after the validation.
+    pub hibernates: bool,
     /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
@@ -83,6 +88,8 @@ pub fn validate(
         requeue_after: None,
     })?;
     references.parts.check()?;
+    retained::check(sale, &references.retained)?;
+    let adopted = adopted_name(sale);
     let own_database = spec.database.secret_ref.is_none();
     let images = Images {
         app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,
@@ -103,7 +110,7 @@ pub fn validate(
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
     let database = Credentials {
-        secret: names::database_secret(&name, spec.declared_database_secret()),
+        secret: names::database_secret(&adopted, spec.declared_database_secret()),
         data: references.database,
     };
     match &spec.database.secret_ref {
@@ -120,6 +127,8 @@ pub fn validate(
 
     Ok(ValidatedSale {
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
+        own_database: names::database(&adopted),
+        hibernates: false,
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
         autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),
         namespace: sale.namespace().unwrap_or_default(),

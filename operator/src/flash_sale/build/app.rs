@@ -38,6 +38,8 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
         (Some(autoscaling), Some(now)) => now.clamp(app.replicas, autoscaling.max_replicas),
         _ => app.replicas,
     };
+    // An autoscaler leaves a Deployment without replicas alone.
+    let replicas = if sale.hibernates { 0 } else { replicas };
     Deployment {
         metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(DeploymentSpec {

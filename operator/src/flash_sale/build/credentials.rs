@@ -10,7 +10,8 @@ use rand::distr::Alphanumeric;
 use super::checksum::hash;
 use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
-use crate::flash_sale::names::{self, Component};
+use crate::flash_sale::names::{self, Component, SALE_UID};
+use crate::flash_sale::retained;
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
@@ -74,7 +75,7 @@ pub(super) struct Secrets {
 }
 
 pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
-    let host = format!("{}.{}.svc", names::database(&sale.name), sale.namespace);
+    let host = format!("{}.{}.svc", sale.own_database, sale.namespace);
     let password = &passwords.database;
     let uri = format!("postgres://flashsale:{password}@{host}:{}/flashsale", names::DATABASE_PORT);
     let auth = data(&[
@@ -101,8 +102,14 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
             return hash(&found.get(key));
         }
         let checksum = hash(&fresh.get(key));
+        let mut metadata = metadata(sale, credentials.secret.clone(), component);
+        if component == Component::Database {
+            let policy = sale.spec.database.deletion_policy;
+            metadata.owner_references = Some(retained::owners(&[], &sale.owner, policy));
+            metadata.annotations = Some([(SALE_UID.to_owned(), sale.owner.uid.clone())].into());
+        }
         missing.push(Secret {
-            metadata: metadata(sale, credentials.secret.clone(), component),
+            metadata,
             data: Some(fresh),
             ..Secret::default()
         });

@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::metadata::metadata;
-use super::pods;
+use super::pods::{self, when_deleted};
+use crate::crd::DeletionPolicy;
 use crate::flash_sale::names::{self, Component, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -20,12 +21,13 @@ const USER: i64 = 999;
 const MAX_CONNECTIONS: &str = "max_connections=400";
 
 pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) -> StatefulSet {
-    let name = names::database(&sale.name);
+    let name = sale.own_database.clone();
+    let retained = sale.spec.database.deletion_policy == DeletionPolicy::Retain;
     let storage = sale.spec.database.storage.clone().unwrap_or_default();
     StatefulSet {
         metadata: metadata(sale, name.clone(), Component::Database),
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            replicas: Some(if sale.hibernates { 0 } else { 1 }),
             selector: names::label_selector(&sale.name, Component::Database),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -35,7 +37,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) ->
             }),
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some("Delete".to_owned()),
+                    when_deleted: Some(when_deleted(retained).to_owned()),
                     when_scaled: Some("Retain".to_owned()),
                 },
             ),

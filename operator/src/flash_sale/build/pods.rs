@@ -163,6 +163,11 @@ pub(super) fn volume_claim(
     }
 }
 
+/// What becomes of the volume claims of a deleted `StatefulSet`.
+pub(super) const fn when_deleted(retained: bool) -> &'static str {
+    if retained { "Retain" } else { "Delete" }
+}
+
 /// Prefers different nodes; all pods still fit on one node.
 pub(super) fn prefer_apart(name: &str, component: Component) -> Affinity {
     Affinity {

@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateS
 
 use super::catalog::whole_millis;
 use super::metadata::metadata;
-use super::pods;
+use super::pods::{self, when_deleted};
 use crate::crd::Strategy;
 use crate::flash_sale::names::{self, Component, REDIS_PORT};
+use crate::flash_sale::retained::retains_redis;
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual Redis images.
@@ -63,7 +64,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
     StatefulSet {
         metadata: metadata(sale, name.clone(), Component::Redis),
         spec: Some(StatefulSetSpec {
-            replicas: Some(sale.spec.redis.nodes),
+            replicas: Some(if sale.hibernates { 0 } else { sale.spec.redis.nodes }),
             selector: names::label_selector(&sale.name, Component::Redis),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -74,7 +75,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
             }),
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some("Delete".to_owned()),
+                    when_deleted: Some(when_deleted(retains_redis(&sale.spec)).to_owned()),
                     when_scaled: Some("Retain".to_owned()),
                 },
             ),

@@ -68,6 +68,9 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
         pods::secret_env("ADMIN_ID", &sale.auth.secret, "admin-id", optional),
         pods::secret_env("ADMIN_PASSWORD", &sale.auth.secret, "admin-password", optional),
     ]);
+    if sale.spec.database.adopt.as_ref().is_some_and(|adopted| *adopted != sale.name) {
+        env.push(pods::env("TAKE_OVER_DATABASE", "true"));
+    }
     // Absent for the first seed, which accepts any database.
     let accepted = sale.accepted_loss.as_deref();
     let expected = database::expected(sale.seeded.as_ref(), &secrets.database_address, accepted);

@@ -22,7 +22,7 @@ pub(super) fn redis(sale: &ValidatedSale) -> Service {
 }
 
 pub(super) fn database(sale: &ValidatedSale) -> Service {
-    service(sale, names::database(&sale.name), Component::Database, &[("postgres", DATABASE_PORT)])
+    service(sale, sale.own_database.clone(), Component::Database, &[("postgres", DATABASE_PORT)])
 }
 
 const APP_PORTS: [(&str, i32); 2] = [("http", HTTP_PORT), ("metrics", METRICS_PORT)];

@@ -74,7 +74,10 @@ fn object_rules() -> Value {
         ),
         // The database's objects are named after the adopted sale: `flash_sale/retained.rs`.
         (
-            &format!("{ADOPTED} == {} || !has(self.status) || !has(self.status.redis)", ADOPTED.replace("self", "oldSelf")),
+            &format!(
+                "{ADOPTED} == {} || !has(self.status) || !has(self.status.redis)",
+                ADOPTED.replace("self", "oldSelf")
+            ),
             "database.adopt can't be changed: this sale has a database already",
             Some(".spec.database"),
         ),

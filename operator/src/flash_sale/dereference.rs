@@ -82,7 +82,10 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
     let retained = RetainedData {
-        secret: database.as_ref().map(|secret| secret.metadata.clone()).filter(|_| spec.database.secret_ref.is_none()),
+        secret: database
+            .as_ref()
+            .map(|secret| secret.metadata.clone())
+            .filter(|_| spec.database.secret_ref.is_none()),
         claims,
         database_exists: parts.uid::<StatefulSet>(&own_database).is_some(),
     };

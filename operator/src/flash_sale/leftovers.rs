@@ -51,7 +51,8 @@ pub async fn label_all(
     for claim in found.items {
         let namespace = claim.namespace().unwrap_or_default();
         // An owned claim is deleted with its owner.
-        let stays = claim.owner_references().is_empty() && claim.metadata.deletion_timestamp.is_none();
+        let stays =
+            claim.owner_references().is_empty() && claim.metadata.deletion_timestamp.is_none();
         let Some(sale) = sale_of(&claim.metadata).filter(|_| stays) else { continue };
         // After the list: a claim that a new sale takes over now has another version than the listed one.
         if sales.state().iter().any(|other| uses(other, &namespace, &sale)) {
@@ -90,8 +91,14 @@ fn uses(other: &DeserializeGuard<FlashSale>, namespace: &str, sale: &str) -> boo
 }
 
 /// Labels the Secret first: a claim with the label is done.
-async fn label(client: &Client, namespace: &str, sale: &str, claim: &ObjectMeta) -> kube::Result<()> {
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+async fn label(
+    client: &Client,
+    namespace: &str,
+    sale: &str,
+    claim: &ObjectMeta,
+) -> kube::Result<()> {
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = |found: &ObjectMeta| {
         Patch::Merge(json!({ "metadata": {
             "uid": found.uid,
@@ -101,8 +108,11 @@ async fn label(client: &Client, namespace: &str, sale: &str, claim: &ObjectMeta)
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get_metadata_opt(&names::database(sale)).await?;
-    if let Some(secret) = secret.filter(|it| is_managed(&it.metadata) && it.owner_references().is_empty()) {
-        let labelled = secrets.patch_metadata(&secret.name_any(), &params, &patch(&secret.metadata)).await;
+    if let Some(secret) =
+        secret.filter(|it| is_managed(&it.metadata) && it.owner_references().is_empty())
+    {
+        let labelled =
+            secrets.patch_metadata(&secret.name_any(), &params, &patch(&secret.metadata)).await;
         unless_changed(labelled.map(drop))?;
     }
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);

@@ -81,6 +81,9 @@ fn by_clock(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
 /// Time until `startsAt`, `endsAt` or a hibernation changes the phase.
 #[must_use]
 pub fn until_next_change(spec: &FlashSaleSpec, now: Timestamp) -> Option<Duration> {
-    let ahead = [spec.starts_at, spec.ends_at, hibernation::due_at(spec)].into_iter().flatten().filter(|&at| at > now);
+    let ahead = [spec.starts_at, spec.ends_at, hibernation::due_at(spec)]
+        .into_iter()
+        .flatten()
+        .filter(|&at| at > now);
     ahead.min().and_then(|at| Duration::try_from(at.duration_since(now)).ok())
 }

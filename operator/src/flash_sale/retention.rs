@@ -41,7 +41,8 @@ pub async fn settle(
     }
     for claim in &found.claims {
         // Changed even without the label: the version differs then from the one that `leftovers` read.
-        let change = json!({ "labels": { RETAINED: null }, "annotations": { SALE_UID: sale.owner.uid } });
+        let change =
+            json!({ "labels": { RETAINED: null }, "annotations": { SALE_UID: sale.owner.uid } });
         patch::<PersistentVolumeClaim>(client, sale, claim, change).await?;
     }
     Ok(())
@@ -73,13 +74,17 @@ async fn patch<K>(
     mut change: Value,
 ) -> Result<(), Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &sale.namespace);
     let name = found.name.as_deref().unwrap_or_default();
     change["uid"] = json!(found.uid);
     change["resourceVersion"] = json!(found.resource_version);
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({ "metadata": change }));
     let failed = |source| Error { object: format!("{} {name}", K::kind(&())), source };
     api.patch_metadata(name, &params, &patch).await.map(drop).map_err(failed)

@@ -9,14 +9,17 @@
 
 mod bounds;
 mod chart;
+mod claimed;
 mod cluster;
 mod crd;
 mod definition;
 mod evictions;
+mod hibernation;
 mod leader;
 mod lifecycle;
 mod names;
 mod reconcile;
+mod retained;
 mod secrets;
 mod storage;
 mod support;

@@ -75,7 +75,6 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
         "PodDisruptionBudget black-friday",
         "PodDisruptionBudget black-friday-redis",
         "Secret black-friday-auth",
-        "Secret black-friday-db",
         "Secret black-friday-redis",
         "Service black-friday",
         "Service black-friday-db",

@@ -62,7 +62,13 @@ fn all_parts_belong_to_the_sale_and_fit_the_restricted_standard() {
     let owned = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
         owners.len() == 1 && owners[0].name == "black-friday" && owners[0].controller == Some(true)
     };
-    assert!(resources.missing_secrets.iter().all(|it| owned(it.owner_references())));
+    // The database's Secret outlives the sale, as its volume does.
+    let (database, secrets): (Vec<_>, Vec<_>) =
+        resources.missing_secrets.iter().partition(|it| it.name_any() == "black-friday-db");
+    assert!(secrets.iter().all(|it| owned(it.owner_references())));
+    assert!(database[0].owner_references().is_empty());
+    let deleted = built("database: {deletionPolicy: Delete}", References::default());
+    assert!(deleted.missing_secrets.iter().all(|it| owned(it.owner_references())));
     assert!(resources.services.iter().all(|it| owned(it.owner_references())));
     assert!(resources.disruption_budgets.iter().all(|it| owned(it.owner_references())));
     assert!(owned(resources.catalog.owner_references()));

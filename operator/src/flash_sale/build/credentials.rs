@@ -108,11 +108,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
             metadata.owner_references = Some(retained::owners(&[], &sale.owner, policy));
             metadata.annotations = Some([(SALE_UID.to_owned(), sale.owner.uid.clone())].into());
         }
-        missing.push(Secret {
-            metadata,
-            data: Some(fresh),
-            ..Secret::default()
-        });
+        missing.push(Secret { metadata, data: Some(fresh), ..Secret::default() });
         checksum
     };
     let mut auth_checksum = settle(Component::App, &sale.auth, auth, "jwt-secret");

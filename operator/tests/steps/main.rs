@@ -4,6 +4,8 @@
 
 mod build;
 mod cause;
+mod claimed;
+mod hibernation;
 mod phase;
 mod redis;
 mod status;

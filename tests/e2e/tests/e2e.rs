@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{GONE, SALE, SOON, Shop, objects, reconciliations, unbroken, within};
+use flashsale_tests::{GONE, SALE, SOON, Shop, holds, objects, reconciliations, unbroken, within};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -38,6 +38,8 @@ async fn a_sale_sells_exactly_its_stock_and_leaves_nothing_behind() -> Result<()
         .await?;
 
         raised_stock_adds_the_difference(shop).await?;
+        it_hibernates_and_wakes(shop).await?;
+        its_orders_outlive_it(shop).await?;
         deleting_it_removes_its_children(shop).await
     })
     .await
@@ -71,7 +73,63 @@ async fn raised_stock_adds_the_difference(shop: &Shop) -> Result<()> {
     Ok(())
 }
 
+fn is_as_before(status: &Value) -> bool {
+    status["totals"] == json!({"stock": 110, "sold": 100, "remaining": 10})
+}
+
+async fn it_hibernates_and_wakes(shop: &Shop) -> Result<()> {
+    shop.change_spec(json!({ "hibernation": { "mode": "Now" } })).await?;
+    shop.await_status("the sale to hibernate", GONE, |status| {
+        status["phase"] == "Hibernated" && holds(status, "Ready") && is_as_before(status)
+    })
+    .await?;
+    for component in ["app", "redis", "database"] {
+        let pods = shop.pods(component).await?;
+        ensure!(pods.is_empty(), "{pods:?} run in a sale that hibernates");
+    }
+    shop.change_spec(json!({ "hibernation": { "mode": "Never" } })).await?;
+    shop.await_status("the sale to be back within a minute", SOON, |status| {
+        status["phase"] == "Open" && holds(status, "Ready") && is_as_before(status)
+    })
+    .await?;
+    for node in 0..NODES {
+        let stock = shop.stock_on_node(node).await?;
+        ensure!(stock == 10, "node {node} says {stock} are left, not 10");
+    }
+    Ok(())
+}
+
+async fn its_orders_outlive_it(shop: &Shop) -> Result<()> {
+    shop.sales().delete(SALE, &DeleteParams::default()).await?;
+    gone::<StatefulSet>(shop).await?;
+    gone::<Pod>(shop).await?;
+    let retained = ListParams::default().labels(&format!("flashsale.dev/retained={SALE}"));
+    within(SOON, "the claim and the Secret to be listed", async {
+        let left = async || -> Result<_> {
+            let claims = shop.api::<PersistentVolumeClaim>().list(&retained).await?;
+            let secrets = shop.api::<Secret>().list(&retained).await?;
+            Ok((claims.items.len(), secrets.items.len()))
+        };
+        while left().await? != (1, 1) {}
+        Ok(())
+    })
+    .await?;
+
+    let mut next = black_friday()?;
+    next.data["spec"]["products"][0]["stock"] = 110.into();
+    shop.sales().create(&PostParams::default(), &next).await?;
+    shop.await_status("the sale to wait for a decision", SOON, |status| {
+        status["conditions"][0]["reason"] == "DataRetained"
+    })
+    .await?;
+    shop.change_spec(json!({ "database": { "adopt": SALE } })).await?;
+    shop.await_ready().await?;
+    shop.await_status("the orders to be there", SOON, is_as_before).await
+}
+
 async fn deleting_it_removes_its_children(shop: &Shop) -> Result<()> {
+    shop.change_spec(json!({ "database": { "deletionPolicy": "Delete" } })).await?;
+    shop.await_ready().await?;
     shop.sales().delete(SALE, &DeleteParams::default()).await?;
     gone::<StatefulSet>(shop).await?;
     gone::<Deployment>(shop).await?;

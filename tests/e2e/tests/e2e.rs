@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{GONE, SALE, SOON, Shop, holds, objects, reconciliations, unbroken, within};
+use flashsale_tests::{
+    GONE, READY, SALE, SOON, Shop, holds, objects, reconciliations, unbroken, within,
+};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::{self, watch_object, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -125,6 +127,60 @@ async fn its_orders_outlive_it(shop: &Shop) -> Result<()> {
     shop.change_spec(json!({ "database": { "adopt": SALE } })).await?;
     shop.await_ready().await?;
     shop.await_status("the orders to be there", SOON, is_as_before).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_database_has_one_sale_and_the_next_one_only_by_name() -> Result<()> {
+    Shop::open("owner", async |shop| {
+        let mut sale = black_friday()?;
+        merge(&mut sale.data["spec"], &json!({"redis": {"nodes": 1}, "app": {"replicas": 1}}));
+        shop.open_sale(&sale).await?;
+        let named = |name: &str, database: Value| {
+            let mut other = sale.clone();
+            other.metadata.name = Some(name.to_owned());
+            other.data["spec"]["database"] = database;
+            other
+        };
+        let create = async |sale: DynamicObject| {
+            shop.sales().create(&PostParams::default(), &sale).await.map(drop)
+        };
+        create(named("second", json!({"secretRef": {"name": format!("{SALE}-db")}}))).await?;
+        await_ready_is(shop, "second", "False", "DatabaseClaimed").await?;
+        let second = shop.sales().get("second").await?;
+        let owner = format!("/{SALE}: give this sale a database of its own");
+        let conditions = second.data["status"]["conditions"].to_string();
+        ensure!(conditions.contains(&owner), "no {owner:?} in {conditions}");
+        shop.sales().delete("second", &DeleteParams::default()).await?;
+
+        shop.sales().delete(SALE, &DeleteParams::default()).await?;
+        gone::<StatefulSet>(shop).await?;
+        create(named("winter", json!({"adopt": SALE}))).await?;
+        await_ready_is(shop, "winter", "True", "AllReady").await?;
+        let winter = shop.sales().get("winter").await?;
+        let totals = &winter.data["status"]["totals"];
+        ensure!(*totals == json!({"stock": 100, "sold": 0, "remaining": 100}), "{totals}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the condition `Ready` of a sale has this status and reason.
+async fn await_ready_is(shop: &Shop, sale: &str, status: &str, reason: &str) -> Result<()> {
+    let wanted = json!([status, reason]);
+    within(READY, &format!("{sale} to be {reason}"), async {
+        let mut changes = unbroken(watch_object(shop.sales(), sale));
+        while let Some(sale) = changes.next().await {
+            let status = sale.map(|sale| sale.data["status"]["conditions"].clone());
+            let conditions = status.as_ref().and_then(Value::as_array).into_iter().flatten();
+            let mut ready = conditions.filter(|it| it["type"] == "Ready");
+            if ready.any(|it| json!([it["status"], it["reason"]]) == wanted) {
+                break;
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn deleting_it_removes_its_children(shop: &Shop) -> Result<()> {

@@ -27,7 +27,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) ->
     StatefulSet {
         metadata: metadata(sale, name.clone(), Component::Database),
         spec: Some(StatefulSetSpec {
-            replicas: Some(if sale.hibernates { 0 } else { 1 }),
+            replicas: Some(i32::from(!sale.hibernates)),
             selector: names::label_selector(&sale.name, Component::Database),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),

@@ -20,6 +20,8 @@ pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
 pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 /// Label of data whose sale was deleted, with the name of the sale that made them.
 pub const RETAINED: &str = "flashsale.dev/retained";
+/// Annotation of the database's Secret: id of the database that has the sale's orders.
+pub const DATABASE_ID: &str = "flashsale.dev/database-id";
 /// Annotation of a sale's data: uid of the sale.
 pub const SALE_UID: &str = "flashsale.dev/sale-uid";
 const INSTANCE: &str = "app.kubernetes.io/instance";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
 
-use super::names::{self, Component, MANAGED_BY, SALE_UID};
+use super::names::{self, Component, DATABASE_ID, MANAGED_BY, SALE_UID};
 use super::not_ready::NotReady;
 use crate::crd::{DeletionPolicy, FlashSale, FlashSaleSpec, Strategy};
 
@@ -51,6 +51,13 @@ fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 
 fn is_claim_of(component: Component, metadata: &ObjectMeta) -> bool {
     label(metadata, names::COMPONENT) == Some(component.as_str())
+}
+
+/// Id of the database that has the retained orders, so that another one is not filled.
+#[must_use]
+pub fn database_id(found: &RetainedData) -> Option<String> {
+    let secret = found.secret.as_ref().filter(|secret| is_managed(secret))?;
+    secret.annotations.as_ref()?.get(DATABASE_ID).cloned()
 }
 
 /// The owner references that the Secret of the sale's own database should have: a retained one does not belong to the

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::names::{self, Component, FIELD_MANAGER, RETAINED, SALE_UID};
+use super::names::{self, Component, DATABASE_ID, FIELD_MANAGER, RETAINED, SALE_UID};
 use super::retained::{self, RetainedData};
 use super::validate::ValidatedSale;
 
@@ -55,7 +55,9 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
     let labels = names::labels(&sale.name, Component::Database);
     let annotations = secret.annotations.as_ref();
     let is_ours = annotations.and_then(|it| it.get(SALE_UID)) == Some(&sale.owner.uid);
-    if found == owners && is_ours && secret.labels.as_ref() == Some(&labels) {
+    let id = sale.seeded.as_ref().map(|database| &database.id).or(sale.adopted_id.as_ref());
+    let is_known = annotations.and_then(|it| it.get(DATABASE_ID)) == id;
+    if found == owners && is_ours && is_known && secret.labels.as_ref() == Some(&labels) {
         return None;
     }
     let mut labels = json!(labels);
@@ -63,7 +65,7 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
     Some(json!({
         "ownerReferences": owners,
         "labels": labels,
-        "annotations": { SALE_UID: sale.owner.uid },
+        "annotations": { SALE_UID: sale.owner.uid, DATABASE_ID: id },
     }))
 }
 

@@ -47,6 +47,8 @@ pub struct ValidatedSale {
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
     pub seeded: Option<DatabaseStatus>,
+    /// Id of the database that has the orders of the adopted sale.
+    pub adopted_id: Option<String>,
     /// Id of the database whose loss is accepted.
     pub accepted_loss: Option<String>,
 }
@@ -129,6 +131,7 @@ pub fn validate(
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
         own_database: names::database(&adopted),
         hibernates: false,
+        adopted_id: retained::database_id(&references.retained),
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
         autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),
         namespace: sale.namespace().unwrap_or_default(),

@@ -1,6 +1,8 @@
 //! Data that outlive their sale.
 
 use flashsale_operator::crd::{FlashSale, Phase};
+use flashsale_operator::flash_sale::app_client::DatabaseReport;
+use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -10,7 +12,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, in_phase, pods_are_ready, reconcile_once};
+use crate::cluster::{NAME, condition, everything_runs, in_phase, pods_are_ready, reconcile_once};
 use crate::support::{Operator, apply, eventually, minimal, namespace, wait_for};
 
 const DATABASE: &str = "black-friday-db";
@@ -213,7 +215,6 @@ async fn only_data_without_a_sale_are_labelled() {
         let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
         wait_for(&sales, "spring", in_phase(Phase::Provisioning)).await;
         claim(&client, &namespace, "spring-db").await;
-        // A claim that leaves with its set, and one that is no sale's.
         claim(&client, &namespace, "spring-redis").await;
     }
     // Another operator starts, and finds what happened before.
@@ -301,6 +302,38 @@ async fn redis_keeps_its_volume_where_it_holds_orders() {
     apply(&client, &namespace, &atomic).await.unwrap();
     wait_for(&sales, NAME, in_phase(Phase::Provisioning)).await;
     assert!(listed(&client, &namespace, RETAINED).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_adopted_database_that_lost_its_orders_is_not_filled() {
+    let (client, namespace) = namespace("retain-id").await;
+    let operator = Operator::idle().await;
+    apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    everything_runs(&client, &namespace).await;
+    *operator.app.0.lock().unwrap() = Some(Vec::new());
+    *operator.app.1.lock().unwrap() = Some(DatabaseReport { id: Some("first".to_owned()) });
+    reconcile_once(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    claim(&client, &namespace, DATABASE).await;
+    delete(&client, &namespace, NAME).await;
+
+    *operator.app.0.lock().unwrap() = None;
+    apply(&client, &namespace, &adopting(NAME, NAME)).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
+    let expected = async || {
+        let jobs = jobs.list(&ListParams::default()).await.unwrap().items;
+        seed_env(&jobs[0], "DATABASE_ID")
+    };
+    assert_eq!(expected().await.as_deref(), Some("first"));
+    let accepted = json!({ "metadata": { "annotations": { ACCEPT_LOSS: "first" } } });
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    sales.patch(NAME, &PatchParams::default(), &Patch::Merge(accepted)).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(expected().await, None, "a person said so");
 }
 
 /// A lost volume is never an empty sale: neither a running one nor one that adopts.

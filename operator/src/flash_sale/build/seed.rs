@@ -74,7 +74,11 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
     // Absent for the first seed, which accepts any database.
     let accepted = sale.accepted_loss.as_deref();
     let expected = database::expected(sale.seeded.as_ref(), &secrets.database_address, accepted);
-    env.extend(expected.map(|seeded| pods::env("DATABASE_ID", seeded.id.clone())));
+    let expected = expected.map(|seeded| &seeded.id).or_else(|| {
+        let first = sale.adopted_id.as_ref().filter(|_| sale.seeded.is_none());
+        first.filter(|id| accepted != Some(id.as_str()))
+    });
+    env.extend(expected.map(|id| pods::env("DATABASE_ID", id.clone())));
     Container {
         args: Some(vec!["seed".to_owned()]),
         env: Some(env),

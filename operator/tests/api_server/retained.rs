@@ -57,7 +57,7 @@ async fn collect(client: &Client, namespace: &str) {
 async fn delete(client: &Client, namespace: &str, sale: &str) {
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
     sales.delete(sale, &DeleteParams::default()).await.unwrap();
-    collect(client, namespace).await;
+    Box::pin(collect(client, namespace)).await;
 }
 
 /// What `kubectl get pvc,secret -l flashsale.dev/retained=...` lists.
@@ -90,8 +90,8 @@ fn adopting(name: &str, adopted: &str) -> Value {
 async fn deleted_sale(client: &Client, namespace: &str) {
     apply(client, namespace, &minimal(NAME)).await.unwrap();
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
-    wait_for(&sales, NAME, in_phase(Phase::Provisioning)).await;
-    claim(client, namespace, DATABASE).await;
+    Box::pin(wait_for(&sales, NAME, in_phase(Phase::Provisioning))).await;
+    Box::pin(claim(client, namespace, DATABASE)).await;
     delete(client, namespace, NAME).await;
 }
 

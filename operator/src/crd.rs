@@ -12,11 +12,12 @@ mod schema;
 mod spec;
 mod status;
 
-pub use app::{App, Autoscaling, Cors};
+pub use app::{App, Autoscaling, Cors, Prewarm};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
-pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
+pub use definition::{MAX_NAME_LENGTH, UNOBSERVED, custom_resource_definition};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
+    WaitingFor,
 };

@@ -4,7 +4,7 @@
 //! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
 //! 4. [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
-//! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
+//! 5. [`update_status`]: conditions, [`kstatus`] and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
 //! [`unreadable`] handles a sale that cannot be read.
 //!
@@ -15,10 +15,13 @@ pub mod apply;
 pub mod build;
 pub mod cause;
 mod conditions;
+pub mod configuration;
 pub mod context;
+pub mod counts;
 pub mod database;
 pub mod dereference;
 mod events;
+mod kstatus;
 pub mod names;
 pub mod not_ready;
 pub mod observe;
@@ -26,6 +29,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod phase;
 pub mod poll;
+pub mod prewarm;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -44,7 +48,7 @@ use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::error;
 
-use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use crate::crd::{FlashSale, FlashSaleStatus};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
@@ -124,13 +128,13 @@ pub async fn reconcile(
 }
 
 async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
+    let now = Timestamp::now();
     // Step 1.
     let references = dereference::dereference(&context.client, sale).await?;
     // Steps 2 to 4.
-    let mut outcome = Box::pin(validate_and_apply(sale, references, context)).await?;
+    let mut outcome = Box::pin(validate_and_apply(sale, references, context, now)).await?;
 
     // Step 5.
-    let now = Timestamp::now();
     let mut status = update_status::status(sale, &outcome, now);
     if let Outcome::Applied { resources, observed, .. } = &mut outcome
         && !update_status::is_settled(sale, &status)
@@ -153,6 +157,7 @@ async fn validate_and_apply(
     sale: &FlashSale,
     references: dereference::References,
     context: &Context,
+    now: Timestamp,
 ) -> Result<Outcome, Error> {
     let client = &context.client;
     let jobs = references.seed_jobs.clone();
@@ -162,10 +167,12 @@ async fn validate_and_apply(
         autoscaler: references.autoscaler.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
-    let valid = match validate::validate(sale, references, &context.images) {
+    let mut valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
+    let configuration = configuration::warnings(&valid);
+    valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
     let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
@@ -188,7 +195,7 @@ async fn validate_and_apply(
         Some(1..) => context.app.sale_report(namespace, name).await,
         _ => None,
     };
-    let observed = Box::new(Observed { report, ..Observed::default() });
+    let observed = Box::new(Observed { report, configuration, ..Observed::default() });
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 
@@ -215,8 +222,7 @@ fn requeue(
 }
 
 fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {
-    let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
-    let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
+    let since = status.waiting_for.as_ref().map(|waiting| waiting.since.0);
     let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     match elapsed {
         Some(elapsed) if elapsed < UNREADY_BACKOFF_AFTER => UNREADY_INTERVAL,

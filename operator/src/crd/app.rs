@@ -1,5 +1,6 @@
 //! The part of the spec that configures the purchase API.
 
+use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::app_rules()))]
 pub struct App {
-    /// Number of replicas; with `autoscaling`, the minimum.
+    /// Number of replicas; with `autoscaling`, the minimum. `kubectl scale` and autoscalers of the sale write it.
     #[serde(default = "App::default_replicas")]
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
@@ -25,6 +26,9 @@ pub struct App {
     /// Autoscaling on CPU. Absent: the number of replicas is fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// More replicas around `startsAt`. Absent: the number does not follow the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prewarm: Option<Prewarm>,
     /// Number of trusted proxies, such as an ingress, in front of each replica. The client address used to limit
     /// log-ins, sign-ups and live-stock streams is that many entries from the right of `X-Forwarded-For` or
     /// `Forwarded`. 0 or absent: the headers are ignored.
@@ -76,6 +80,7 @@ impl Default for App {
             image: None,
             resources: None,
             autoscaling: None,
+            prewarm: None,
             trusted_proxies: None,
             max_connections: None,
             max_event_listeners: None,
@@ -102,5 +107,29 @@ pub struct Autoscaling {
 impl Autoscaling {
     fn default_target() -> i32 {
         70
+    }
+}
+
+/// Replicas that are ready before the first buyers come. An autoscaler would notice them too late.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Prewarm {
+    /// Minimum number of replicas from `before` ahead of `startsAt` until `after` it. A larger `app.replicas`, or an
+    /// autoscaler, can still add some.
+    #[schemars(range(min = 1, max = 40))]
+    pub replicas: i32,
+    /// Time before `startsAt` at which the replicas are started, such as `10m`.
+    #[serde(default = "Prewarm::default_time")]
+    #[schemars(schema_with = "schema::prewarm_before")]
+    pub before: Duration,
+    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`.
+    #[serde(default = "Prewarm::default_time")]
+    #[schemars(schema_with = "schema::prewarm_after")]
+    pub after: Duration,
+}
+
+impl Prewarm {
+    fn default_time() -> Duration {
+        std::time::Duration::from_mins(10).into()
     }
 }

@@ -3,13 +3,17 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::condition;
 use super::schema::rules;
 use super::spec::FlashSale;
 
 /// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
+
+/// `status.observedGeneration` of a sale that no operator has seen.
+pub const UNOBSERVED: i64 = -1;
 
 /// The `CustomResourceDefinition`: the derived one, plus the rules on the object's name and storage, minus `nullable`.
 /// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
@@ -21,8 +25,25 @@ pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_js
     remove_nullable(&mut crd);
     if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         schema["x-kubernetes-validations"] = object_rules();
+        schema["properties"]["status"]["default"] = unobserved();
     }
     serde_json::from_value(crd)
+}
+
+/// The status of a sale that no operator has seen. Clients compare `observedGeneration` with the generation; without a
+/// status, kstatus would take the sale for ready.
+fn unobserved() -> Value {
+    json!({
+        "observedGeneration": UNOBSERVED,
+        "phase": "Pending",
+        "conditions": [{
+            "type": condition::READY,
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "waiting for the operator",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    })
 }
 
 fn remove_nullable(value: &mut Value) {

@@ -36,6 +36,11 @@ pub(super) fn sale_rules() -> Value {
             Some(".products"),
         ),
         (
+            "!has(self.app.prewarm) || has(self.startsAt)",
+            "app.prewarm needs startsAt: replicas are started before that time",
+            Some(".app.prewarm"),
+        ),
+        (
             "self.strategy != 'Atomic' || self.redis.nodes == 1",
             "strategy Atomic needs redis.nodes: 1, the one node that decides",
             Some(".strategy"),
@@ -97,11 +102,19 @@ pub(super) fn database_rules() -> Value {
 }
 
 pub(super) fn app_rules() -> Value {
-    rules(&[(
-        "!has(self.autoscaling) || self.autoscaling.maxReplicas >= self.replicas",
-        "app.autoscaling.maxReplicas must be at least app.replicas",
-        Some(".autoscaling"),
-    )])
+    rules(&[
+        (
+            "!has(self.autoscaling) || self.autoscaling.maxReplicas >= self.replicas",
+            "app.autoscaling.maxReplicas must be at least app.replicas",
+            Some(".autoscaling"),
+        ),
+        (
+            "!has(self.autoscaling) || !has(self.prewarm) || \
+             self.autoscaling.maxReplicas >= self.prewarm.replicas",
+            "app.autoscaling.maxReplicas must be at least app.prewarm.replicas",
+            Some(".autoscaling"),
+        ),
+    ])
 }
 
 /// A duration such as `2s` or `500ms`: at least 1ms, which is the app's minimum, and at most `max`.
@@ -137,6 +150,28 @@ pub(super) fn compare_every(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("loadEvery", "60m")
+}
+
+/// A time of `app.prewarm`, such as `10m`. Pods take seconds to start, and idle ones cost money.
+fn prewarm_time(field: &str, min: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": r"^([0-9]+(s|m|h))+$",
+        "x-kubernetes-validations": rules(&[(
+            &format!("duration(self) >= duration('{min}') && duration(self) <= duration('24h')"),
+            &format!("app.prewarm.{field} must be from {min} to 24h, such as 10m"),
+            None,
+        )]),
+    })
+}
+
+pub(super) fn prewarm_before(_: &mut SchemaGenerator) -> Schema {
+    prewarm_time("before", "30s")
+}
+
+pub(super) fn prewarm_after(_: &mut SchemaGenerator) -> Schema {
+    prewarm_time("after", "0s")
 }
 
 /// An RFC 3339 time within the range of the operator and the app. Without `format: date-time`, which would hide

@@ -31,7 +31,24 @@ use super::status::FlashSaleStatus;
     printcolumn(name = "App", type_ = "string", json_path = ".status.app.summary"),
     printcolumn(name = "Stock", type_ = "integer", json_path = ".status.totals.stock"),
     printcolumn(name = "Sold", type_ = "integer", json_path = ".status.totals.sold"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    ),
+    scale(
+        spec_replicas_path = ".spec.app.replicas",
+        status_replicas_path = ".status.app.replicas",
+        label_selector_path = ".status.app.selector"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::sale_rules()))]

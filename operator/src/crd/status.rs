@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +17,14 @@ pub struct FlashSaleStatus {
     /// Lifecycle phase of the sale.
     pub phase: Phase,
     /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
-    /// four are.
+    /// four are. Present only while True: `Reconciling`, `Stalled` (the sale needs a person; the message has the
+    /// cause), `Degraded` and `ConfigurationWarning`.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What the sale waits for. Absent while it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
     /// Redis nodes. Absent until they exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisStatus>,
@@ -30,15 +34,25 @@ pub struct FlashSaleStatus {
     /// Database in which the stock was seeded. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
-    /// Counts per product, from the database. They are refreshed every few seconds, not with each purchase.
+    /// Counts per product, from the database: the declared products, then others by id, 100 in total. They are
+    /// refreshed every few seconds, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<ProductStatus>,
-    /// Sum of the counts of all products.
+    /// Sum of the counts of all products, listed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
     /// URL of the purchase API inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// What a sale that is not ready waits for.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct WaitingFor {
+    /// Reason of a condition, such as `ImagePullBackOff`.
+    pub reason: String,
+    /// Time since which this generation waits for it. `Stalled` is True when it has lasted too long.
+    pub since: Time,
 }
 
 /// Lifecycle phase of a sale.
@@ -104,10 +118,13 @@ pub struct RedisStatus {
 pub struct AppStatus {
     /// Replicas that accept purchases.
     pub ready: i32,
-    /// Desired replicas.
+    /// Existing replicas.
     pub replicas: i32,
-    /// `ready/replicas`, for `kubectl get`.
+    /// `ready/desired`, for `kubectl get`.
     pub summary: String,
+    /// Label selector of the replicas, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
 }
 
 /// Database in which the stock was seeded.

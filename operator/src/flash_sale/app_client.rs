@@ -62,13 +62,6 @@ pub trait AppClient: Send + Sync {
     }
 }
 
-/// Sorted by id, because another order would change the status.
-#[must_use]
-pub fn sorted_by_id(mut products: Vec<ProductStatus>) -> Vec<ProductStatus> {
-    products.sort_by(|a, b| a.id.cmp(&b.id));
-    products
-}
-
 /// Client of the app's port for metrics and probes.
 #[derive(Clone, Debug)]
 pub struct HttpAppClient {

@@ -276,7 +276,9 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
             None => ConditionState::met("ReplicasAvailable", message),
         };
     }
-    let state = if let Some(stuck) = deployment_condition(app, "Progressing", "False") {
+    let stuck = deployment_condition(app, "Progressing", "False");
+    // Before the Deployment's controller has seen a change, its condition is that of the previous template.
+    let state = if let Some(stuck) = stuck.filter(|_| rollout.seen) {
         let why = stuck.message.clone().unwrap_or_default();
         ConditionState::unmet("RolloutStuck", format!("{message}: {why}"))
     } else if available < declared {

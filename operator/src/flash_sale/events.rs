@@ -1,4 +1,4 @@
-//! Events on a sale: changes of phase, refused changes, regenerated Secrets.
+//! Events on a sale: changes of phase, stalled sales, regenerated Secrets.
 
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -6,7 +6,6 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::outcome::Outcome;
-use super::ownership;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
 use crate::error_chain::error_chain;
 
@@ -35,28 +34,31 @@ pub(super) async fn publish_regenerated_secrets(
     }
 }
 
-/// Publishes an event for each change of phase, and for a refused change or a taken name.
+/// Publishes an event for each change of phase, and for a sale that is newly stalled.
 pub(super) async fn publish_phase_change(
     sale: &FlashSale,
     status: &FlashSaleStatus,
     context: &Context,
 ) {
-    let ready = |status: &FlashSaleStatus| {
-        let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
-        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    let find = |status: &FlashSaleStatus, type_| {
+        let found = status.conditions.iter().find(|it| it.type_ == type_);
+        found.map(|it| (it.reason.clone(), it.message.clone()))
     };
     let before = sale.status.as_ref();
-    let (reason, message) = ready(status);
+    let stalled = find(status, condition::STALLED);
+    let ready = find(status, condition::READY).unwrap_or_default();
     let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let needs_user = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
-    let newly_refused = needs_user && before.is_none_or(|before| ready(before).0 != reason);
-    if phase_changed || newly_refused {
+    let stalled_before = before.and_then(|before| find(before, condition::STALLED));
+    let newly_stalled = stalled.as_ref().map(|it| &it.0) != stalled_before.as_ref().map(|it| &it.0)
+        && stalled.is_some();
+    let (reason, message) = stalled.unwrap_or(ready);
+    if phase_changed || newly_stalled {
         let (namespace, name) = (sale.namespace(), sale.name_any());
         info!(namespace, name, phase = %status.phase, reason, "{message}");
         let reference = sale.object_ref(&());
-        let event = if newly_refused { &reason } else { status.phase.as_str() };
+        let event = if newly_stalled { &reason } else { status.phase.as_str() };
         let type_ = match status.phase {
-            _ if newly_refused => EventType::Warning,
+            _ if newly_stalled => EventType::Warning,
             Phase::Degraded | Phase::Failed => EventType::Warning,
             _ => EventType::Normal,
         };

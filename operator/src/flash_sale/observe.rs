@@ -29,6 +29,8 @@ pub struct Observed {
     pub warnings: Vec<Warning>,
     /// Reasons why running replicas are not ready, in their own words.
     pub unready: Vec<String>,
+    /// Warnings about the spec.
+    pub configuration: Vec<String>,
 }
 
 /// Pods or events could not be read.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::prewarm;
 use crate::crd::{FlashSaleSpec, Phase, Totals};
 
 /// Inputs of [`phase`].
@@ -70,9 +71,13 @@ fn by_clock(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
     }
 }
 
-/// Time until `startsAt` or `endsAt` changes the phase.
+/// Time until `startsAt` or `endsAt` changes the phase, or `app.prewarm` the number of replicas.
 #[must_use]
 pub fn until_next_change(spec: &FlashSaleSpec, now: Timestamp) -> Option<Duration> {
-    let ahead = [spec.starts_at, spec.ends_at].into_iter().flatten().filter(|&at| at > now);
-    ahead.min().and_then(|at| Duration::try_from(at.duration_since(now)).ok())
+    let moments = [spec.starts_at, spec.ends_at].into_iter().flatten();
+    let moments = moments.chain(prewarm::window(spec).into_iter().flatten());
+    moments
+        .filter(|&at| at > now)
+        .min()
+        .and_then(|at| Duration::try_from(at.duration_since(now)).ok())
 }

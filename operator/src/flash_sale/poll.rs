@@ -11,8 +11,9 @@ use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::app_client::{AppClient, SaleReport, sorted_by_id};
-use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use super::app_client::{AppClient, SaleReport};
+use super::counts;
+use crate::crd::{FlashSale, FlashSaleSpec, FlashSaleStatus, condition};
 
 /// Interval between reads of the counts.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -45,15 +46,18 @@ async fn counts_changed(sale: &DeserializeGuard<FlashSale>, app: &dyn AppClient)
         return false;
     }
     let now = app.sale_report(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
-    now.is_some_and(|now| has_changed(now, status))
+    now.is_some_and(|now| has_changed(now, &sale.spec, status))
 }
 
-fn has_changed(report: SaleReport, status: &FlashSaleStatus) -> bool {
+fn has_changed(report: SaleReport, spec: &FlashSaleSpec, status: &FlashSaleStatus) -> bool {
     if report.database_unavailable {
         let mut conditions = status.conditions.iter();
         return conditions.any(|it| it.type_ == condition::DATABASE_READY && it.status == "True");
     }
     let known = status.database.as_ref().map(|database| &database.id);
     let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
-    other_database || sorted_by_id(report.products) != status.products
+    let totals = counts::total(&report.products);
+    other_database
+        || status.totals.is_some_and(|before| before != totals)
+        || counts::listed(spec, report.products) != status.products
 }

@@ -113,6 +113,17 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             &["spec.app.autoscaling", "must be at least app.replicas"],
         ),
         (
+            with("app", json!({ "prewarm": { "replicas": 5 } })),
+            &["spec.app.prewarm", "app.prewarm needs startsAt: replicas are started before"],
+        ),
+        (
+            with(
+                "app",
+                json!({ "autoscaling": { "maxReplicas": 4 }, "prewarm": { "replicas": 5 } }),
+            ),
+            &["spec.app.autoscaling", "must be at least app.prewarm.replicas"],
+        ),
+        (
             with("app", json!({ "trustedProxies": -1 })),
             &["spec.app.trustedProxies", "greater than"],
         ),

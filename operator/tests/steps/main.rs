@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod argocd;
 mod build;
 mod cause;
+mod configuration;
+mod counts;
+mod kstatus;
 mod phase;
+mod prewarm;
 mod redis;
 mod status;
 mod validate;

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::crd::FlashSale;
+use crate::crd::{FlashSale, condition};
 use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
@@ -83,7 +83,9 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         .map_ok(watched::read)
         .reflect(writer)
         .inspect(move |_| {
-            metrics.set_unreadable(known.state().iter().filter(|sale| sale.0.is_err()).count());
+            let sales = known.state();
+            metrics.set_unreadable(sales.iter().filter(|sale| sale.0.is_err()).count());
+            metrics.set_stalled(sales.iter().filter(|sale| is_stalled(sale)).count());
         })
         .applied_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
@@ -113,6 +115,11 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
             }
         })
         .await;
+}
+
+fn is_stalled(sale: &DeserializeGuard<FlashSale>) -> bool {
+    let status = sale.0.as_ref().ok().and_then(|sale| sale.status.as_ref());
+    status.is_some_and(|status| status.is_true(condition::STALLED))
 }
 
 type SaleController = Controller<DeserializeGuard<FlashSale>>;

@@ -46,6 +46,14 @@ pub struct FlashSaleStatus {
     pub url: Option<String>,
 }
 
+impl FlashSaleStatus {
+    /// Whether the condition of this type is True.
+    #[must_use]
+    pub fn is_true(&self, type_: &str) -> bool {
+        self.conditions.iter().any(|it| it.type_ == type_ && it.status == "True")
+    }
+}
+
 /// What a sale that is not ready waits for.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct WaitingFor {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, Phase, UNOBSERVED};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::PostParams;
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use serde_json::{Value, json};
@@ -83,13 +83,21 @@ async fn table(client: &Client, namespace: &str) -> Vec<(String, i64, String)> {
     columns.iter().zip(cells).map(column).collect()
 }
 
-/// A chart with one FlashSale in it.
+/// A chart with one FlashSale, and with an object that helm creates when it has waited for it.
 fn chart(folder: &Path) {
-    std::fs::create_dir_all(folder.join("templates")).unwrap();
+    let after = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": WAITED, "annotations": { "helm.sh/hook": "post-install" },
+        },
+    });
     let about = json!({ "apiVersion": "v2", "name": "shop", "version": "1.0.0" });
+    std::fs::create_dir_all(folder.join("templates")).unwrap();
     std::fs::write(folder.join("Chart.yaml"), about.to_string()).unwrap();
     std::fs::write(folder.join("templates/sale.yaml"), minimal(NAME).to_string()).unwrap();
+    std::fs::write(folder.join("templates/after.yaml"), after.to_string()).unwrap();
 }
+
+const WAITED: &str = "waited";
 
 /// `helm install --wait` of that chart, in the background.
 async fn install(
@@ -127,14 +135,18 @@ async fn helm_waits_until_the_sale_is_ready() {
     wait_for(&sales, NAME, unseen).await;
     let operator = Operator::idle().await;
     reconcile_once(&operator, &client, &namespace).await;
-    // Time in which helm would return, if it took the sale for ready.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!helm.is_finished(), "{:?}", helm.await);
     everything_runs(&client, &namespace).await;
     reconcile_once(&operator, &client, &namespace).await;
     let sale = sales.get(NAME).await.unwrap();
     assert_eq!(condition(&sale, "Ready"), ("True", "AllReady"));
     helm.await.unwrap().unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let version = |version: Option<String>| version.unwrap().parse::<u64>().unwrap();
+    let waited = version(maps.get(WAITED).await.unwrap().resource_version());
+    assert!(
+        waited > version(sale.resource_version()),
+        "helm did not wait until the sale was ready"
+    );
 }
 
 #[tokio::test]

@@ -128,6 +128,9 @@ pub struct AppStatus {
     pub ready: i32,
     /// Existing replicas.
     pub replicas: i32,
+    /// Desired replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<i32>,
     /// `ready/desired`, for `kubectl get`.
     pub summary: String,
     /// Label selector of the replicas, for autoscalers.

@@ -57,6 +57,8 @@ pub(super) struct Inputs<'a> {
     pub replicas: i32,
     /// The previous conditions, if they describe this generation.
     pub previous: &'a [Condition],
+    /// Whether replicas were added, and none of the others was lost.
+    pub scaling_up: bool,
     /// Time of the observation.
     pub now: Timestamp,
 }
@@ -148,7 +150,7 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
         Progress::Blocked
     } else if redis.ready < redis.nodes
         || database_unavailable
-        || available(&inputs.resources.app) < inputs.replicas
+        || (available(&inputs.resources.app) < inputs.replicas && !inputs.scaling_up)
     {
         Progress::PartsUnavailable
     } else if stock == Some("SeedFailed") {
@@ -281,6 +283,8 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
     let state = if let Some(stuck) = stuck.filter(|_| rollout.seen) {
         let why = stuck.message.clone().unwrap_or_default();
         ConditionState::unmet("RolloutStuck", format!("{message}: {why}"))
+    } else if available < declared && inputs.scaling_up {
+        ConditionState::unmet(rollout::SCALING_UP, message)
     } else if available < declared {
         ConditionState::unmet("ReplicasAway", message)
     } else {

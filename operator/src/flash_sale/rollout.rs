@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::build::{Applied, KubernetesResources};
 use super::names::Component;
-use crate::crd::RedisStatus;
+use crate::crd::{FlashSaleStatus, RedisStatus, condition};
 
 /// Progress of a rolling update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,22 @@ pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
 
 fn generation<K: kube::Resource>(workload: &K) -> i64 {
     workload.meta().generation.unwrap_or_default()
+}
+
+/// Reason of `AppAvailable` while replicas are added.
+pub const SCALING_UP: &str = "ScalingUp";
+
+/// Whether the number of desired replicas was raised, and no replica was lost since. The sale goes on meanwhile.
+#[must_use]
+pub fn is_scaling_up(previous: &FlashSaleStatus, app: &Deployment) -> bool {
+    let Some(before) = &previous.app else { return false };
+    let available = previous.conditions.iter().find(|it| it.type_ == condition::APP_AVAILABLE);
+    let desired = app.spec.as_ref().and_then(|spec| spec.replicas);
+    let ready = app.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+    let raised = available.is_some_and(|it| {
+        it.reason == SCALING_UP || (it.status == "True" && desired > before.desired)
+    });
+    raised && ready >= before.ready
 }
 
 /// A terminating replica, which may still have requests in flight and open connections.

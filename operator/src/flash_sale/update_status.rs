@@ -65,6 +65,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 observed,
                 replicas: prewarm::replicas(&sale.spec, now),
                 previous: if same_generation { &previous.conditions } else { &[] },
+                scaling_up: rollout::is_scaling_up(&previous, &resources.app),
                 now,
             };
             Conditions::of(&inputs).with_refusals(refusals)
@@ -142,6 +143,7 @@ fn app_status(name: &str, app: &Deployment) -> AppStatus {
     AppStatus {
         ready,
         replicas: status.and_then(|status| status.replicas).unwrap_or_default(),
+        desired: Some(desired),
         summary: format!("{ready}/{desired}"),
         selector: Some(names::selector(name, Component::App)),
     }

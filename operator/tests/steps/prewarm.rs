@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase};
 use flashsale_operator::flash_sale::build::build;
 use flashsale_operator::flash_sale::build::credentials::Passwords;
+use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::phase::until_next_change;
 use flashsale_operator::flash_sale::prewarm::replicas;
+use flashsale_operator::flash_sale::seed::Seed;
+use flashsale_operator::flash_sale::update_status::status;
 use flashsale_operator::flash_sale::validate::validate;
 
-use crate::status::at;
+use crate::kstatus::kstatus;
+use crate::status::{after, applied, at, condition, outcome};
 use crate::{images, references, sale};
 
 const WARM: &str = "{app: {prewarm: {replicas: 10, before: 10m, after: 5m}}}";
@@ -51,6 +56,40 @@ fn extreme_times_are_no_panic() {
     };
     assert_eq!(extreme("0001-01-01T00:00:00Z"), (9, true));
     assert_eq!(extreme("9999-12-30T21:59:59Z"), (9, true));
+}
+
+#[test]
+fn added_replicas_are_no_outage_and_a_lost_one_is() {
+    let step = |previous: FlashSaleStatus, wanted: i32, ready: i32, reason: &'static str| {
+        let mut resources = applied(5, 1, ready);
+        resources.app.spec.as_mut().unwrap().replicas = Some(wanted);
+        if reason != "ReplicasAvailable" {
+            // All pods exist, and some are starting.
+            let app = resources.app.status.as_mut().unwrap();
+            (app.replicas, app.updated_replicas) = (Some(wanted), Some(wanted));
+        }
+        let observed = Box::default();
+        let outcome =
+            Outcome::Applied { resources, seed: Seed::Done, observed, refusals: Vec::new() };
+        let sale = FlashSale { status: Some(previous), ..sale(WARM) };
+        let status = status(&sale, &outcome, at("2026-11-26T23:55:00Z"));
+        assert_eq!(condition(&status, "AppAvailable").1, reason);
+        status
+    };
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), "2026-11-26T23:49:59Z");
+    assert_eq!(ready.phase, Phase::Scheduled);
+    let scaling = step(ready.clone(), 10, 3, "ScalingUp");
+    assert_eq!(scaling.phase, Phase::Scheduled, "no part is lost");
+    assert_eq!(kstatus(3, Some(&scaling)), "InProgress");
+    assert_eq!(scaling.app.as_ref().unwrap().summary, "3/10");
+    let more = step(scaling, 10, 7, "ScalingUp");
+    assert_eq!(more.phase, Phase::Scheduled);
+    let fewer = step(more.clone(), 10, 6, "ReplicasAway");
+    assert_eq!(fewer.phase, Phase::Degraded);
+    let all = step(more, 10, 10, "ReplicasAvailable");
+    assert_eq!((all.phase, kstatus(3, Some(&all))), (Phase::Scheduled, "Current"));
+    assert_eq!(step(all, 10, 9, "ReplicasAway").phase, Phase::Degraded);
+    assert_eq!(step(ready, 3, 2, "ReplicasAway").phase, Phase::Degraded);
 }
 
 /// The driver puts the number of this moment into the spec that is built.

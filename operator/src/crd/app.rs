@@ -114,15 +114,14 @@ impl Autoscaling {
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Prewarm {
-    /// Minimum number of replicas from `before` ahead of `startsAt` until `after` it. A larger `app.replicas`, or an
-    /// autoscaler, can still add some.
+    /// Minimum number of replicas in that time. A larger `app.replicas` and autoscalers are not limited by it.
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
-    /// Time before `startsAt` at which the replicas are started, such as `10m`.
+    /// Time before `startsAt` at which the replicas are started. Default: 10m.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_before")]
     pub before: Duration,
-    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`.
+    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`. Default: 10m.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_after")]
     pub after: Duration,

@@ -113,17 +113,6 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             &["spec.app.autoscaling", "must be at least app.replicas"],
         ),
         (
-            with("app", json!({ "prewarm": { "replicas": 5 } })),
-            &["spec.app.prewarm", "app.prewarm needs startsAt: replicas are started before"],
-        ),
-        (
-            with(
-                "app",
-                json!({ "autoscaling": { "maxReplicas": 4 }, "prewarm": { "replicas": 5 } }),
-            ),
-            &["spec.app.autoscaling", "must be at least app.prewarm.replicas"],
-        ),
-        (
             with("app", json!({ "trustedProxies": -1 })),
             &["spec.app.trustedProxies", "greater than"],
         ),
@@ -174,6 +163,17 @@ async fn the_rule_stands_in_the_message_where_a_pattern_says_little() {
         (
             with("products/0/name", json!("Console\n")),
             &["spec.products[0].name", "no control characters such as tabs and line ends"],
+        ),
+        (
+            with("app", json!({ "prewarm": { "replicas": 5 } })),
+            &["spec.app.prewarm", "app.prewarm needs startsAt: replicas are started before"],
+        ),
+        (
+            with(
+                "app",
+                json!({ "autoscaling": { "maxReplicas": 4 }, "prewarm": { "replicas": 5 } }),
+            ),
+            &["spec.app.autoscaling", "must be at least app.prewarm.replicas"],
         ),
     ];
     assert_refused(&client, &namespace, cases).await;

@@ -85,6 +85,9 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
         ["Ready", "False", "Unreadable"]
     );
     assert!(ready["message"].as_str().unwrap().starts_with("spec.products: "), "{ready}");
+    let stalled = &status["conditions"][1];
+    assert_eq!([&stalled["type"], &stalled["status"]], ["Stalled", "True"]);
+    assert_eq!(stalled["message"], ready["message"]);
     let events: Api<Event> = Api::namespaced(client, "default");
     eventually("an event", async || {
         let events = events.list(&ListParams::default()).await.unwrap().items;

@@ -4,13 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, Phase, UNOBSERVED};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::PostParams;
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, everything_runs, in_phase, reconcile_once};
-use crate::support::{Operator, admin_kubeconfig, apply, minimal, namespace, run_helm, wait_for};
+use crate::cluster::{NAME, condition, everything_runs, in_phase, reconcile_once, report};
+use crate::lifecycle::pod;
+use crate::support::{
+    Operator, admin_kubeconfig, apply, eventually, minimal, namespace, run_helm, wait_for,
+};
 
 #[tokio::test]
 async fn a_sale_that_no_operator_has_seen_has_a_status_that_says_so() {
@@ -46,6 +50,47 @@ async fn a_sale_that_no_operator_has_seen_has_a_status_that_says_so() {
     assert_eq!(sale.status.as_ref().unwrap().waiting_for, None);
     reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(sale.resource_version(), sales.get(NAME).await.unwrap().resource_version());
+}
+
+#[tokio::test]
+async fn an_image_that_can_t_be_pulled_stalls_the_sale_until_it_is_corrected() {
+    let (client, namespace) = namespace("status-stalled").await;
+    let operator = Operator::idle().await;
+    let mut declared = minimal(NAME);
+    declared["spec"]["app"] = json!({ "image": "app:typo" });
+    apply(&client, &namespace, &declared).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "not found" } });
+    let status = json!({ "phase": "Pending", "containerStatuses": [{
+        "name": "app", "image": "app:typo", "imageID": "", "ready": false, "restartCount": 0,
+        "state": waiting,
+    }] });
+    pod(&client, &namespace, "app", &json!([]), status).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "Reconciling"), ("True", "NodesAway"));
+    assert_eq!(condition(&sale, "Stalled"), ("", ""));
+    assert_eq!(sale.status.unwrap().waiting_for.unwrap().reason, "ImagePullBackOff");
+
+    // The clock of the operator is the machine's, so its record is set back.
+    let since = Timestamp::now() - SignedDuration::from_mins(2);
+    report(&sales, NAME, json!({ "waitingFor": { "since": since.to_string() } })).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "Stalled"), ("True", "ImagePullBackOff"));
+    assert_eq!(condition(&sale, "Reconciling"), ("", ""));
+    let status = sale.status.unwrap();
+    let stalled = status.conditions.iter().find(|it| it.type_ == "Stalled").unwrap();
+    assert!(stalled.message.contains("image app:typo can't be pulled: not found"), "{stalled:?}");
+
+    // The pod of before is still there.
+    declared["spec"]["app"] = json!({ "image": "app:right" });
+    apply(&client, &namespace, &declared).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "Stalled"), ("", ""));
+    assert_eq!(condition(&sale, "Reconciling").0, "True");
 }
 
 #[tokio::test]
@@ -158,12 +203,17 @@ async fn helm_fails_at_once_when_nothing_will_happen_any_more() {
     }))
     .unwrap();
     services.create(&PostParams::default(), &taken).await.unwrap();
-    let _operator = Operator::start(&namespace).await;
+    let operator = Operator::start(&namespace).await;
     let helm = install(&namespace, "10m").await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     wait_for(&sales, NAME, in_phase(Phase::Pending)).await;
-    let error = tokio::time::timeout(Duration::from_secs(60), helm).await;
+    let error = tokio::time::timeout(Duration::from_mins(1), helm).await;
     let error = error.expect("long before its timeout").unwrap().unwrap_err();
     assert!(error.contains("another object has the name of a part of this sale"), "{error}");
     assert!(error.contains("status: Failed"), "{error}");
+    eventually("the metric", async || {
+        let metrics = operator.metrics.render().unwrap();
+        metrics.contains("flashsale_operator_stalled_sales 1\n").then_some(())
+    })
+    .await;
 }

@@ -94,7 +94,7 @@ fn a_sale_is_in_progress_until_it_is_ready() {
     let parts = ["RedisReady", "DatabaseReady", "StockSeeded", "AppAvailable", "Ready"];
     assert_eq!((types.as_slice(), ready.waiting_for.as_ref()), (&parts[..], None));
 
-    let degraded = later(&ready, &outcome(4, 1, 3, Seed::Done), Duration::from_secs(60));
+    let degraded = later(&ready, &outcome(4, 1, 3, Seed::Done), Duration::from_mins(1));
     assert_eq!(verdict(&degraded), "InProgress", "the node may come back");
     assert_eq!(condition(&degraded, "Degraded").1, "NodesAway");
     let away = later(&degraded, &outcome(4, 1, 3, Seed::Done), Duration::from_mins(16));
@@ -156,7 +156,7 @@ fn what_may_still_succeed_fails_after_a_grace() {
     for (outcome, minutes, message) in cases {
         let status = after(None, &outcome, NOON);
         let grace = Duration::from_mins(minutes);
-        let before = later(&status, &outcome, grace - Duration::from_secs(1));
+        let before = later(&status, &outcome, Duration::from_secs(60 * minutes - 1));
         assert_eq!(verdict(&before), "InProgress", "{before:#?}");
         let failed = later(&before, &outcome, grace);
         assert_eq!(verdict(&failed), "Failed", "{failed:#?}");

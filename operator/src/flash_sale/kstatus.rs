@@ -25,15 +25,19 @@ pub(super) struct Inputs<'a> {
     pub now: Timestamp,
 }
 
+const SEED_FAILED: &str = "SeedFailed";
+
 /// Time after which a person must act on a reason. Until then the kubelet, the scheduler or another controller may
 /// still succeed.
 fn grace(reason: &str) -> Duration {
     match reason {
         // Decided: a retry changes nothing.
-        "ChangeRefused" | "NameTaken" | "NoImage" | "SecretInvalid" | "DataLost" | "SeedFailed"
+        "ChangeRefused" | "NameTaken" | "NoImage" | "SecretInvalid" | "DataLost"
         | "RolloutStuck" => Duration::ZERO,
-        // Retried by the kubelet or by a controller several times a minute.
-        "ImagePullBackOff"
+        // Retried by the kubelet or by a controller several times a minute. The seed: by the operator once a minute,
+        // so a corrected sale is not judged by the Job of before.
+        SEED_FAILED
+        | "ImagePullBackOff"
         | "CreateContainerConfigError"
         | "RunContainerError"
         | "CrashLoopBackOff"
@@ -59,7 +63,8 @@ pub(super) fn complete(inputs: &Inputs<'_>) -> (Vec<Condition>, Option<WaitingFo
         return (conditions, None);
     };
     let unmet = candidate(inputs, &ready);
-    let since = waiting_since(inputs, &unmet.reason);
+    let reason = waited_for(&unmet).to_owned();
+    let since = waiting_since(inputs, &reason);
     let elapsed = Duration::try_from(inputs.now.duration_since(since.0)).unwrap_or_default();
     conditions.push(if elapsed >= grace(&unmet.reason) {
         raised(inputs, condition::STALLED, &unmet.reason, &unmet.message)
@@ -70,7 +75,7 @@ pub(super) fn complete(inputs: &Inputs<'_>) -> (Vec<Condition>, Option<WaitingFo
         conditions.push(raised(inputs, condition::DEGRADED, &ready.reason, &ready.message));
     }
     conditions.extend(warning(inputs));
-    (conditions, Some(WaitingFor { reason: unmet.reason, since }))
+    (conditions, Some(WaitingFor { reason, since }))
 }
 
 /// The unmet condition that a person must act on first.
@@ -81,8 +86,14 @@ fn candidate(inputs: &Inputs<'_>, ready: &Condition) -> Condition {
         let is_consequence = it.type_ == condition::STOCK_SEEDED && !inputs.stores_up;
         inputs.parts_evaluated && is_part && it.status != "True" && !is_consequence
     });
-    let all = [ready].into_iter().chain(parts);
+    let all = parts.chain([ready]);
     all.min_by_key(|it| grace(&it.reason)).unwrap_or(ready).clone()
+}
+
+/// The reason that the sale waits for. The crashes of the seed lead to the failure of its Job: one reason.
+fn waited_for(unmet: &Condition) -> &str {
+    let crashes = unmet.type_ == condition::STOCK_SEEDED && unmet.reason == "CrashLoopBackOff";
+    if crashes { SEED_FAILED } else { &unmet.reason }
 }
 
 /// Since when the sale waits for this reason. A new generation starts anew, because its pods have just been created.

@@ -105,17 +105,11 @@ fn a_sale_is_in_progress_until_it_is_ready() {
 
 #[test]
 fn what_is_decided_fails_at_once() {
-    let no_key = "Secret black-friday-auth: jwks.json must be a JSON Web Key Set";
     let failures = [
         waiting("SecretInvalid"),
         waiting("NameTaken"),
         waiting("NoImage"),
         Outcome::Refused(vec!["exceeded quota: services=1".to_owned()]),
-        seen(
-            [5, 1, 0],
-            Seed::Failed { message: no_key.to_owned(), retry_after: Duration::ZERO },
-            Vec::new(),
-        ),
     ];
     for failure in failures {
         let status = after(None, &failure, NOON);
@@ -190,6 +184,34 @@ fn a_new_generation_and_another_cause_have_a_grace_of_their_own() {
 
 fn status_at(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleStatus {
     status(sale, outcome, now)
+}
+
+#[test]
+fn a_seed_that_crashes_and_then_fails_is_one_failure_and_a_correction_has_time_for_another() {
+    let mut seed_pod = pod("seed", &json!({}));
+    let state =
+        json!({ "terminated": { "exitCode": 1, "message": "flashsale-app: no such user" } });
+    let container = &mut seed_pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    container.state = serde_json::from_value(state).unwrap();
+    let crashing = seen([5, 1, 0], Seed::Running, vec![seed_pod.clone()]);
+    let status = after(None, &crashing, NOON);
+    assert_eq!(verdict(&status), "InProgress");
+    let status = later(&status, &crashing, Duration::from_mins(2));
+    assert_eq!(verdict(&status), "Failed");
+    assert!(condition(&status, "Stalled").2.contains("no such user"));
+    let failure = Seed::Failed { message: "backoff limit".to_owned(), retry_after: Duration::ZERO };
+    let failed = seen([5, 1, 0], failure, vec![seed_pod]);
+    let status = later(&status, &failed, Duration::from_mins(5));
+    assert_eq!(verdict(&status), "Failed", "all the while");
+    assert_eq!(condition(&status, "Stalled").1, "SeedFailed");
+    let retried = later(&status, &outcome(5, 1, 0, Seed::Running), Duration::from_mins(6));
+    assert_eq!(verdict(&retried), "Failed", "until it succeeds");
+
+    let mut corrected = FlashSale { status: Some(status), ..sale("") };
+    corrected.metadata.generation = Some(4);
+    let now: Timestamp = "2026-11-27T12:07:00Z".parse().unwrap();
+    let again = status_at(&corrected, &failed, now);
+    assert_eq!(kstatus(4, Some(&again)), "InProgress", "the operator runs it again");
 }
 
 #[test]

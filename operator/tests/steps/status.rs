@@ -268,7 +268,8 @@ fn a_seed_that_failed_does_not_flap_while_it_is_tried_again() {
     let before = after(None, &outcome(5, 1, 3, failed), NOON);
     assert_eq!(before.phase, Phase::Failed);
     assert_eq!(condition(&before, "StockSeeded").1, "SeedFailed");
-    let again = after(Some(before.clone()), &outcome(5, 1, 3, Seed::Running), LATER);
+    let soon = "2026-11-27T12:01:00Z";
+    let again = after(Some(before.clone()), &outcome(5, 1, 3, Seed::Running), soon);
     assert_eq!(again, before);
     let done = after(Some(again), &outcome(5, 1, 3, Seed::Done), LATER);
     assert_eq!(done.phase, Phase::Open);

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`flash_sale`]: a reconcile is five steps, one file each.
 
+mod check;
 pub mod cli;
 pub mod config;
 pub mod controller;
@@ -12,4 +13,5 @@ pub mod http;
 pub mod leader;
 pub mod metrics;
 mod run;
+mod tls;
 mod watched;

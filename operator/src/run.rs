@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,7 @@ use crate::flash_sale::context::Context;
 use crate::http::{self, Readiness};
 use crate::leader::{self, Leadership, LeaseName};
 use crate::metrics::Metrics;
+use crate::tls::{Certificate, TlsListener};
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -30,11 +32,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let metrics = Metrics::new()?;
     let (readiness, answer) =
         watch::channel(Readiness::Unready("the FlashSale CRD is not installed"));
-    let listener = http::listen(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let server = http::serve(listener, metrics.clone(), answer, shutdown.clone());
-    let server = tokio::spawn(server);
+    let server = serve(&config, metrics.clone(), answer, shutdown.clone()).await?;
 
     let reconciled = reconcile(config, client, metrics, readiness, &shutdown).await;
     shutdown.cancel();
@@ -42,6 +40,23 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     reconciled?;
     info!("stopped");
     Ok(())
+}
+
+/// Serves metrics and probes in a task, over TLS with a certificate.
+async fn serve(
+    config: &Config,
+    metrics: Metrics,
+    readiness: watch::Receiver<Readiness>,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<std::io::Result<()>>> {
+    let listener = http::listen(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let Some(folder) = &config.tls_cert_dir else {
+        return Ok(tokio::spawn(http::serve(listener, metrics, readiness, shutdown)));
+    };
+    let listener = TlsListener::new(listener, Certificate::in_folder(folder)).await?;
+    Ok(tokio::spawn(http::serve(listener, metrics, readiness, shutdown)))
 }
 
 /// Reconciles until `shutdown`; with leader election, only while the Lease is held.
@@ -52,7 +67,7 @@ async fn reconcile(
     readiness: watch::Sender<Readiness>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let scope = Scope(config.watch_namespace);
+    let scope = Scope::of(config.watch.namespaces);
     let app = Arc::new(HttpAppClient::new()?);
     let identity = config.pod_name.clone();
     let context =

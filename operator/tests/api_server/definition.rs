@@ -23,7 +23,7 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
     let server = Server::bare().await;
     let client = server.admin();
     let (asking, never) = (client.clone(), CancellationToken::new());
-    let waiting = tokio::spawn(async move { wait_for_crd(&asking, &Scope(None), &never).await });
+    let waiting = tokio::spawn(async move { wait_for_crd(&asking, &Scope::all(), &never).await });
 
     // One that lets anything through, as an older or newer one might.
     let mut lax = custom_resource_definition().unwrap();
@@ -64,7 +64,7 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
         assert!(patched.is_err(), "its answer can't be read: {patched:?}");
     }
 
-    let operator = Operator::run(client.clone(), Scope(None));
+    let operator = Operator::run(client.clone(), Scope::all());
     let readable: Api<FlashSale> = Api::namespaced(client.clone(), "default");
     wait_for(&readable, "readable", in_phase(Phase::Provisioning)).await;
     // Its parts are watched: the operator brings back what is deleted.

@@ -337,7 +337,7 @@ impl Operator {
 
     /// A running operator.
     pub async fn start(namespace: &str) -> Self {
-        Self::run(operator_client().await, Scope(Some(namespace.to_owned())))
+        Self::run(operator_client().await, Scope::of([namespace]))
     }
 
     /// A running operator on another server.

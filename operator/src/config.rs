@@ -60,7 +60,9 @@ fn namespace(text: &str) -> Result<String, String> {
     let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
     let bytes = name.as_bytes();
     if bytes.is_empty() {
-        return Err("the name of a namespace is empty; to watch all namespaces, set none".to_owned());
+        return Err(
+            "the name of a namespace is empty; to watch all namespaces, set none".to_owned()
+        );
     }
     if bytes.len() > 63
         || !bytes.iter().copied().all(allowed)

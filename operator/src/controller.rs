@@ -136,12 +136,11 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         watches.iter().map(|_| reflector::store()).unzip();
     let turns = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
     let all: Arc<[Sales]> = readers.clone().into();
-    let controllers = watches.into_iter().zip(readers).zip(writers).map(
-        |((namespace, reader), writer)| {
+    let controllers =
+        watches.into_iter().zip(readers).zip(writers).map(|((namespace, reader), writer)| {
             let watch = Watch { namespace, reader, writer, all: all.clone() };
             watch.run(context.clone(), turns.clone(), shutdown.clone())
-        },
-    );
+        });
     join_all(controllers).await;
 }
 
@@ -161,13 +160,14 @@ impl Watch<'_> {
         let client = context.client.clone();
         let metrics = context.metrics.clone();
         // A status update does not change the generation, so it triggers no reconcile.
-        let sales = watcher(api::<Watched<FlashSale>>(&client, namespace), watcher::Config::default())
-            .default_backoff()
-            .map_ok(watched::read)
-            .reflect(writer)
-            .inspect(move |_| metrics.set_unreadable(unreadable(&all)))
-            .applied_objects()
-            .predicate_filter(predicates::generation, PredicateConfig::default());
+        let sales =
+            watcher(api::<Watched<FlashSale>>(&client, namespace), watcher::Config::default())
+                .default_backoff()
+                .map_ok(watched::read)
+                .reflect(writer)
+                .inspect(move |_| metrics.set_unreadable(unreadable(&all)))
+                .applied_objects()
+                .predicate_filter(predicates::generation, PredicateConfig::default());
         let counts = poll::changes(reader.clone(), context.app.clone());
         let controller = Controller::for_stream(sales, reader)
             .reconcile_on(counts)

@@ -9,14 +9,18 @@
 
 mod bounds;
 mod chart;
+mod check;
 mod cluster;
 mod crd;
 mod definition;
 mod evictions;
+mod helm;
 mod leader;
 mod lifecycle;
 mod names;
+mod namespaces;
 mod reconcile;
+mod rights;
 mod secrets;
 mod storage;
 mod support;

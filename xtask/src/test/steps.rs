@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::count::Count;
 use super::unit;
 use crate::shell::{self, cargo, command, output};
-use crate::{deny, fuzz, generate, install, layers};
+use crate::{deny, fuzz, generate, install, layers, tools};
 
 /// A part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -26,7 +26,7 @@ pub enum Step {
     Unit,
     /// the API by requests made from its OpenAPI document
     Fuzz,
-    /// the chart: lint and template
+    /// the chart: lint, template and its unit tests
     Chart,
     /// end-to-end tests on a cluster
     E2e,
@@ -58,10 +58,16 @@ impl Step {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
                 count.check(template(None).map(drop));
                 count.check(template(Some("monitoring.enabled=true")).map(drop));
+                count.check(unit_tests_of_the_chart());
             }
             Self::E2e => {}
         }
     }
+}
+
+fn unit_tests_of_the_chart() -> Result<()> {
+    tools::ensure_helm_unittest()?;
+    shell::run(command("helm-unittest").arg(install::CHART))
 }
 
 /// The chart's objects.

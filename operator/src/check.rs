@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::http::{Request, Uri};
 use clap::Args;
 use kube::{Client, Config};
 
 use crate::config::WatchedNamespaces;
 use crate::controller::{Scope, can_list};
+use crate::error_chain::error_chain;
 
 /// Interval between attempts.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ pub async fn check(options: Options) -> Result<()> {
     let api_server = Client::try_default().await.context("cannot connect to an API server")?;
     let mut endpoint = Config::new(options.operator.clone());
     endpoint.accept_invalid_certs = true;
+    // Without a list, the system's roots are loaded, and the image has none.
+    endpoint.root_cert = Some(Vec::new());
     let operator = Client::try_from(endpoint).context("cannot connect to the operator")?;
     let scope = Scope::of(options.watch.namespaces);
 
@@ -59,7 +62,10 @@ pub async fn check(options: Options) -> Result<()> {
 /// What the readiness probe says, if sales can be listed as well.
 async fn attempt(operator: &Client, api_server: &Client, scope: &Scope) -> Result<String> {
     let request = Request::get("/readyz").body(Vec::new())?;
-    let readiness = operator.request_text(request).await.context("the operator is not ready")?;
-    can_list(api_server, scope).await.context("cannot list FlashSale objects")?;
+    let readiness = operator.request_text(request).await;
+    let readiness =
+        readiness.map_err(|error| anyhow!("the operator is not ready: {}", error_chain(&error)))?;
+    let listed = can_list(api_server, scope).await;
+    listed.map_err(|error| anyhow!("cannot list FlashSale objects: {}", error_chain(&error)))?;
     Ok(readiness)
 }

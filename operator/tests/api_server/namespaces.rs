@@ -70,8 +70,8 @@ async fn a_namespace_without_permissions_does_not_stop_the_others() {
     let scope = Scope::of(["a", "b"]);
     let never = CancellationToken::new();
     let operator = server.operator();
-    let served = tokio::time::timeout(DEADLINE, wait_for_crd(&operator, &scope, &never));
-    served.await.expect("one namespace is enough");
+    let waiting = tokio::time::timeout(DEADLINE, wait_for_crd(&operator, &scope, &never));
+    waiting.await.expect("one namespace is enough");
     let _operator = Operator::run(operator, scope);
     wait_for(&sales(&client, "b"), NAME, in_phase(Phase::Provisioning)).await;
     assert!(owned(&client, "a").await.is_empty());

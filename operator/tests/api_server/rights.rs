@@ -134,7 +134,7 @@ async fn a_leadership(client: Client) {
     leadership.release().await.unwrap();
 }
 
-/// The ClusterRole for sales, and the Role for the Lease.
+/// The `ClusterRole` for sales, and the Role for the Lease.
 async fn granted(client: &Client) -> BTreeSet<String> {
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
     let roles: Api<Role> = Api::namespaced(client.clone(), SYSTEM);
@@ -152,7 +152,7 @@ async fn each_permission_is_used_and_no_other_is_needed() {
     create_namespace(&client, SHOP).await;
     {
         let operator = Operator::run(server.operator(), Scope::all());
-        a_life(&client, &operator).await;
+        Box::pin(a_life(&client, &operator)).await;
         an_unreadable_sale(&client, &operator).await;
     }
     a_leadership(server.operator()).await;

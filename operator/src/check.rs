@@ -40,7 +40,7 @@ pub async fn check(options: Options) -> Result<()> {
     let operator = Client::try_from(endpoint).context("cannot connect to the operator")?;
     let scope = Scope::of(options.watch.namespaces);
 
-    let mut reason = String::new();
+    let mut reason = "no answer".to_owned();
     let attempts = async {
         loop {
             match attempt(&operator, &api_server, &scope).await {

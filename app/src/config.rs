@@ -15,6 +15,7 @@ mod log;
 mod sale;
 mod seed;
 mod serve;
+mod tls;
 mod values;
 
 pub use self::arguments::{ParseError, parse_process};
@@ -83,6 +84,10 @@ mod tests {
     #[test]
     fn errors_name_the_setting() {
         assert!(message("JWT_SECRET", "short").starts_with("JWT_SECRET: "));
+        assert!(message("OPERATOR_TOKEN", "short").starts_with("OPERATOR_TOKEN: "));
+        assert!(
+            message("EVENT_KEEP_ALIVE_SECONDS", "0.5").starts_with("EVENT_KEEP_ALIVE_SECONDS: ")
+        );
         assert!(message("JWT_ACCEPTED_SECRET", "short").starts_with("JWT_ACCEPTED_SECRET: "));
         assert!(message("JWKS_ISSUER", "shop").starts_with("JWKS_ISSUER: "));
         assert!(message("SALE_NAME", "black friday").starts_with("SALE_NAME: must be 1 to 320"));
@@ -99,6 +104,8 @@ mod tests {
         assert!(message("LOAD_SECONDS", "often").starts_with("LOAD_SECONDS: "));
         assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
         assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
+        assert_eq!(message("TLS_CERT_FILE", "a"), "TLS_KEY_FILE: is needed with TLS_CERT_FILE");
+        assert_eq!(message("TLS_KEY_FILE", "a"), "TLS_CERT_FILE: is needed with TLS_KEY_FILE");
         let error = read(&HashMap::new()).err().unwrap().to_string();
         assert!(error.contains("is not set"), "{error}");
     }
@@ -160,7 +167,7 @@ mod tests {
             let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
             assert_eq!(flag, name);
             assert!(argument.get_help().is_some(), "{name}");
-            let secret = name.contains("SECRET") || name.contains("PASSWORD");
+            let secret = ["SECRET", "PASSWORD", "TOKEN"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
                 secret || name == "DATABASE_URL",

@@ -7,8 +7,11 @@ pub(crate) mod json;
 mod listen;
 pub(crate) mod problem;
 mod refusal;
+mod rejection;
 pub(crate) mod server;
 pub(crate) mod threads;
+pub(crate) mod tls;
 
 pub use config::HttpConfig;
 pub use listen::listen;
+pub use tls::config::TlsConfig;

@@ -4,6 +4,7 @@ mod buckets;
 mod clients;
 mod lock;
 mod stores;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use self::buckets::histogram;
 pub use clients::{ClientMetrics, LogIn, SignUp};
 pub use lock::{LockMetrics, LockWait};
 use stores::StoreMetrics;
+pub use tls::{HandshakeFailure, TlsMetrics};
 
 /// All metrics of a replica.
 #[derive(Debug)]
@@ -156,6 +158,14 @@ impl Metrics {
     #[must_use]
     pub fn clients(&self) -> &Arc<ClientMetrics> {
         &self.clients
+    }
+
+    /// Registers the metrics of TLS. Without TLS they are absent: a certificate that expires at 0 would raise an alert.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn with_tls(&self) -> prometheus::Result<Arc<TlsMetrics>> {
+        Ok(Arc::new(TlsMetrics::registered(&self.registry)?))
     }
 
     /// Counts an HTTP request; `route` is the pattern, not the path.

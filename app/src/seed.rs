@@ -51,6 +51,9 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         let found = until(deadline, || ledger.database_id()).await?;
         is_expected(found.as_deref(), expected)?;
     }
+    if config.take_over_database {
+        take_over(&ledger, &config.database.sale_name, deadline).await?;
+    }
     until(deadline, || ledger.prepare(&config.database.sale_name)).await?;
     if let Some((id, password)) = &config.admin {
         put_admin(&ledger, id, password).await?;
@@ -58,6 +61,14 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     all_connected(&redlock, Instant::now() + ALL_NODES).await;
     for product in &products {
         declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
+    }
+    Ok(())
+}
+
+async fn take_over(ledger: &Ledger, sale: &str, deadline: Instant) -> Result<()> {
+    until(deadline, || ledger.migrate()).await?;
+    if let Some(previous) = ledger.take_over(sale).await? {
+        info!(previous, "the database has been taken over");
     }
     Ok(())
 }

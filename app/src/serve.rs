@@ -17,11 +17,12 @@ use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
 use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
-use crate::auth::{Passwords, Provider, Tokens};
+use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
-use crate::http::HttpConfig;
 use crate::http::server;
 use crate::http::threads::Threads;
+use crate::http::tls::Tls;
+use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::upkeep::restart_on_panic;
 
@@ -58,6 +59,7 @@ pub async fn run(
         Arc::clone(&metrics) as _,
     );
     let (tokens, provider) = trusted(&config.auth)?;
+    let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
 
     let probes = ProbeState {
@@ -65,6 +67,7 @@ pub async fn run(
         sale: Arc::clone(&sale),
         ledger: ledger.clone(),
         metrics: Arc::clone(&metrics),
+        operator_token: config.auth.operator_token.as_deref().map(OperatorToken::new),
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
@@ -102,8 +105,15 @@ pub async fn run(
             shutdown.run_until_cancelled(following).await
         });
     }
+    if let Some(tls) = tls.clone() {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let following = restart_on_panic("reading the TLS certificate", || tls.watch());
+            shutdown.run_until_cancelled(following).await
+        });
+    }
     let clients = Arc::clone(state.metrics.clients());
-    let servers = Servers { config: config.http, clients };
+    let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
         (router::api(state, config.cors.as_ref()), router::internal(probes));
     servers
@@ -126,6 +136,15 @@ fn trusted(config: &AuthConfig) -> Result<(Tokens, Option<Arc<Provider>>)> {
         .map_err(|error| ConfigError::unusable("JWKS_FILE", &error))?;
     let provider = Arc::new(provider);
     Ok((tokens.trusting(Arc::clone(&provider)), Some(provider)))
+}
+
+/// TLS of the API's port, if it is configured.
+async fn tls(config: Option<TlsConfig>, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
+    let Some(config) = config else { return Ok(None) };
+    let metrics = metrics.with_tls().context("metrics")?;
+    let tls = Tls::read(config, metrics).await;
+    let tls = tls.map_err(|error| ConfigError::unusable(error.setting(), &error))?;
+    Ok(Some(Arc::new(tls)))
 }
 
 /// Migrates, claims the database, reads the catalog and waits for a quorum, saying in the readiness what is missing.
@@ -191,6 +210,8 @@ async fn keep_fresh(sale: &Sale, readiness: &Readiness) {
 /// Both sockets.
 struct Servers {
     config: HttpConfig,
+    /// Of the API only: probes and metrics stay plain.
+    tls: Option<Arc<Tls>>,
     clients: Arc<ClientMetrics>,
 }
 
@@ -203,15 +224,15 @@ impl Servers {
         internal_router: axum::Router,
         shutdown: &CancellationToken,
     ) -> std::io::Result<()> {
-        let serve = |listener, router, shutdown| {
-            server::serve(listener, router, self.config, Arc::clone(&self.clients), shutdown)
+        let serve = |listener, router, tls, shutdown| {
+            server::serve(listener, router, self.config, tls, Arc::clone(&self.clients), shutdown)
         };
         let threads = Threads::start()?;
-        let api = serve(threads.take_over(api)?, api_router, shutdown.clone());
+        let api = serve(threads.take_over(api)?, api_router, self.tls.clone(), shutdown.clone());
         let api = threads.spawn(api);
         // The probes answer as long as requests are under way.
         let drained = CancellationToken::new();
-        let internal = tokio::spawn(serve(internal, internal_router, drained.clone()));
+        let internal = tokio::spawn(serve(internal, internal_router, None, drained.clone()));
 
         let deadline = async {
             shutdown.cancelled().await;

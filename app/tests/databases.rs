@@ -176,6 +176,34 @@ async fn a_sale_goes_on_under_another_name() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_is_told_to_takes_a_database_over_with_its_orders() {
+    for database in BOTH {
+        let last = TestSale::start(named(database, LAST)).await;
+        assert_eq!(last.buyer("ann").buy("1", 1, None).await.status, 201);
+        let stock = |stock: i64| json!([{"id": "1", "name": "Console", "stock": stock}]);
+
+        let refused = TestSale::start(on_the_database_of(&last, NEXT)).await;
+        assert!(refused.seed(&stock(120)).await.is_err(), "nobody said so");
+        let mut spec = on_the_database_of(&last, NEXT);
+        spec.settings.push(("TAKE_OVER_DATABASE", "true".to_owned()));
+        let mut next = TestSale::start(spec).await;
+        let lowered = format!("{:#}", next.seed(&stock(1)).await.unwrap_err());
+        assert!(lowered.contains("100 already and cannot be lowered to 1"), "{lowered}");
+        next.seed(&stock(120)).await.unwrap();
+        next.seed(&stock(120)).await.unwrap();
+        next.add_replica().await;
+        next.await_ready(0).await;
+        let counts = next.sold().await[0].clone();
+        assert_eq!(counts["sold"], 1, "orders are kept");
+        assert_eq!(counts["stock"], 120, "and the declaration adds what it has more");
+        eventually("the previous sale sells no more", async || {
+            last.readiness(0).await.0 != StatusCode::OK
+        })
+        .await;
+    }
+}
+
 /// What a later version of the app might add: it expands.
 const LATER: i64 = 1_000;
 

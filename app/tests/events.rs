@@ -206,3 +206,18 @@ async fn hundreds_of_listeners_get_events_while_others_buy() {
     let ((), told) = tokio::join!(buying, told);
     assert!(told.iter().all(|event| event["state"] == "sold_out"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_changes_is_kept_alive_at_the_interval() {
+    let settings = vec![("EVENT_KEEP_ALIVE_SECONDS", "1".to_owned())];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let mut listener = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    let first = listener.next().await.unwrap();
+    let started = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(listener.next().await.unwrap(), first, "the same again");
+    }
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(10), "not after the default of 15 s: {elapsed:?}");
+}

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale};
+use common::{Answer, BOTH, Database, JWT_SECRET, OPERATOR_TOKEN, SaleSpec, TestSale};
 
 /// Ids with a meaning in shells, SQL, Redis, paths or logs.
 fn hostile() -> Vec<String> {
@@ -273,7 +273,15 @@ async fn no_secret_is_in_any_log() {
         let of = |what: &str| log.iter().any(|line| line.contains(what));
         assert!(of("sqlx::query") && of("INSERT INTO accounts"), "all that can be is logged");
         let signature = token.rsplit_once('.').unwrap().1;
-        let secrets = [PASSWORD, "wrong-horse", "$argon2id$", signature, JWT_SECRET, ACCEPTED];
+        let secrets = [
+            PASSWORD,
+            "wrong-horse",
+            "$argon2id$",
+            signature,
+            JWT_SECRET,
+            ACCEPTED,
+            OPERATOR_TOKEN,
+        ];
         for line in &log {
             for secret in secrets {
                 assert!(!line.contains(secret), "{secret} is in the log: {line}");
@@ -341,4 +349,44 @@ async fn purchases_go_on_while_two_hundred_log_in() {
     };
     tokio::join!(join_all((0..200).map(storm)), buy);
     assert_eq!(sale.sold().await[0]["sold"], 50);
+}
+
+/// Whoever reaches the port of metrics must not read the report. Without a token configured, nobody may.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_of_the_sale_needs_the_operator_s_token() {
+    let mut sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
+    sale.settings.remove("OPERATOR_TOKEN");
+    sale.add_replica().await;
+    sale.await_ready(1).await;
+    let get = async |replica: usize, path: &str, token: Option<&str>| {
+        let request = sale.client.get(format!("{}{path}", sale.replicas[replica].internal));
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.unwrap()
+    };
+    assert_eq!(get(0, "/sale", Some(OPERATOR_TOKEN)).await.status(), 200);
+    let (administrator, _) = Tokens::new(JWT_SECRET).sign("boss", Role::Admin).unwrap();
+    let beginning = &OPERATOR_TOKEN[..OPERATOR_TOKEN.len() - 1];
+    let refused = [
+        (0, None),
+        (0, Some("")),
+        (0, Some(beginning)),
+        (0, Some(JWT_SECRET)),
+        (0, Some(administrator.as_str())),
+        (1, None),
+        (1, Some("")),
+        (1, Some(OPERATOR_TOKEN)),
+    ];
+    for (replica, token) in refused {
+        let answer = Answer::of(get(replica, "/sale", token).await).await;
+        assert_eq!(answer.problem(), (401, "unauthenticated"), "{replica} {token:?}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    for path in ["/metrics", "/readyz", "/livez"] {
+        for replica in [0, 1] {
+            assert_eq!(get(replica, path, None).await.status(), 200, "{replica} {path}");
+        }
+    }
 }

@@ -57,9 +57,7 @@ async fn a_buyer_s_account_never_becomes_the_administrator_s() {
 
 /// What `/sale` says of the database.
 async fn database_id(sale: &TestSale) -> Value {
-    let url = format!("{}/sale", sale.replicas[0].internal);
-    let view: Value = sale.client.get(url).send().await.unwrap().json().await.unwrap();
-    view["database"]["id"].clone()
+    sale.report().await["database"]["id"].clone()
 }
 
 async fn drop_tables(sale: &TestSale) {

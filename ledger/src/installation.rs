@@ -140,6 +140,19 @@ impl Ledger {
         either!(self, ledger => ledger.release(sale, force))
     }
 
+    /// Gives the database to this sale, whoever has it, and returns the name of the previous owner. The sale goes on
+    /// where the previous one stopped.
+    ///
+    /// # Errors
+    /// See [`ReleaseError`].
+    pub async fn take_over(&self, sale: &str) -> Result<Option<String>, ReleaseError> {
+        let Installation { sale: owner, .. } =
+            bounded(async { either!(self, ledger => ledger.installation()) }).await?;
+        let Some(owner) = owner.filter(|owner| owner != sale) else { return Ok(None) };
+        self.rename_sale(&owner, sale).await?;
+        Ok(Some(owner))
+    }
+
     /// Gives the database, with all that is in it, another owner: the sale goes on under the new
     /// name.
     ///

@@ -1,11 +1,12 @@
-//! The command line: `flashsale-operator run` reconciles sales; `flashsale-operator crd` prints the resource
-//! definition.
+//! The command line: `flashsale-operator run` reconciles sales, `check` tests a running operator, and `crd`
+//! prints the resource definition.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::check::{self, check};
 use crate::config::Config;
 use crate::crd::custom_resource_definition;
 use crate::run::run;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Reconcile until SIGTERM or SIGINT.
     Run(Box<Config>),
+    /// Test that a running operator is ready and that the API server serves its sales.
+    Check(check::Options),
     /// Print the `CustomResourceDefinition` as YAML.
     Crd,
 }
@@ -29,6 +32,7 @@ enum Command {
 pub async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(config) => run(*config).await,
+        Command::Check(options) => check(options).await,
         Command::Crd => print_crd(),
     };
     match result {

@@ -1,15 +1,17 @@
 //! Settings from flags and the environment. No other file reads either.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 
 /// Settings of `flashsale-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct Config {
-    /// Namespace to reconcile; absent: all namespaces.
-    #[arg(long, env = "WATCH_NAMESPACE")]
-    pub watch_namespace: Option<String>,
+    /// Namespaces with the sales to reconcile.
+    #[command(flatten)]
+    pub watch: WatchedNamespaces,
     /// Images of sales that do not set their own.
     #[command(flatten)]
     pub images: DefaultImages,
@@ -17,6 +19,10 @@ pub struct Config {
     /// IPv6.
     #[arg(long, env = "LISTEN", default_value = "[::]:8081")]
     pub listen: SocketAddr,
+    /// Folder with `tls.crt` and `tls.key`, such as a mounted Secret of cert-manager: metrics and probes are
+    /// served over TLS. Absent: over HTTP. Changed files take effect without a restart.
+    #[arg(long, env = "TLS_CERT_DIR")]
+    pub tls_cert_dir: Option<PathBuf>,
     /// Reconcile only while holding a Lease, so that several replicas can run.
     #[arg(long, env = "LEADER_ELECTION", requires = "pod_namespace")]
     pub leader_election: bool,
@@ -29,9 +35,48 @@ pub struct Config {
     /// Name of the operator's pod: the holder of the Lease and the reporter of events.
     #[arg(long, env = "POD_NAME", default_value = "flashsale-operator")]
     pub pod_name: String,
+    /// Labels of the operator's pods, such as `a=b,c=d`: network policies of sales admit pods with these labels in the
+    /// operator's namespace. Absent: all pods of that namespace.
+    #[arg(long, env = "POD_LABELS", default_value = "", value_parser = labels)]
+    pub pod_labels: Labels,
     /// Log format: `text` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Namespaces with the sales to reconcile.
+#[derive(Args, Clone, Debug, Default)]
+pub struct WatchedNamespaces {
+    /// Namespaces to reconcile, separated by commas; the flag can be repeated. Absent: all namespaces.
+    #[arg(
+        long = "watch-namespace",
+        env = "WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
+    pub namespaces: Vec<String>,
+}
+
+/// A namespace's name without surrounding blanks.
+fn namespace(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
+    let bytes = name.as_bytes();
+    if bytes.is_empty() {
+        return Err(
+            "the name of a namespace is empty; to watch all namespaces, set none".to_owned()
+        );
+    }
+    if bytes.len() > 63
+        || !bytes.iter().copied().all(allowed)
+        || !edge(bytes.first())
+        || !edge(bytes.last())
+    {
+        return Err("not the name of a namespace: a-z, 0-9 and `-`, at most 63".to_owned());
+    }
+    Ok(name.to_owned())
 }
 
 /// Images of sales that do not set their own.
@@ -48,6 +93,18 @@ pub struct DefaultImages {
     pub postgres: Option<String>,
 }
 
+/// Labels of a pod.
+pub type Labels = BTreeMap<String, String>;
+
+fn labels(text: &str) -> Result<Labels, String> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let label = |pair: &str| {
+        let (key, value) = pair.split_once('=').ok_or(format!("{pair:?} is not key=value"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    pairs.map(label).collect()
+}
+
 /// Log format.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -55,4 +112,39 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line, for log collectors.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        watch: WatchedNamespaces,
+    }
+
+    fn namespaces(arguments: &[&str]) -> Result<Vec<String>, String> {
+        let arguments = std::iter::once(&"operator").chain(arguments);
+        let parsed = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        Ok(parsed.watch.namespaces)
+    }
+
+    #[test]
+    fn namespaces_are_separated_by_commas_or_flags() {
+        assert_eq!(namespaces(&[]).unwrap(), Vec::<String>::new());
+        assert_eq!(namespaces(&["--watch-namespace", "a, b"]).unwrap(), ["a", "b"]);
+        let repeated = ["--watch-namespace=a,b", "--watch-namespace=c"];
+        assert_eq!(namespaces(&repeated).unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn what_no_namespace_is_called_is_refused() {
+        for wrong in ["", "a,,b", "A", "-a", "a-", "a.b", "a b"] {
+            let error = namespaces(&[&format!("--watch-namespace={wrong}")]).unwrap_err();
+            assert!(error.contains("name of a namespace"), "{wrong:?}: {error}");
+        }
+    }
 }

@@ -7,16 +7,29 @@ mod app;
 mod common;
 pub mod condition;
 mod definition;
+mod exposure;
+mod lifetime;
 mod lock;
+mod network;
+mod network_schema;
+mod pod_schema;
+mod pod_template;
+pub mod reserved;
 mod schema;
 mod spec;
 mod status;
+mod strict;
 
-pub use app::{App, Autoscaling, Cors};
+pub use app::{App, AppTls, Autoscaling, Cors, Prewarm};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
-pub use definition::{MAX_NAME_LENGTH, custom_resource_definition};
+pub use definition::{MAX_NAME_LENGTH, UNOBSERVED, custom_resource_definition};
+pub use exposure::{AppHttpRoute, AppIngress, AppService, ParentRef, ServiceType, TrafficPolicy};
+pub use lifetime::{DeletionPolicy, Hibernation, HibernationMode};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
+pub use network::{IpBlock, Labels, NetworkPolicies, Peer};
+pub use pod_template::{PodTemplate, PodUser, SeedJob, Spread, SpreadMode};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
+    WaitingFor,
 };

@@ -3,7 +3,7 @@
 //! 1. [`dereference`]: read referenced objects and existing parts
 //! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
-//! 4. [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
+//! 4. [`retention`], [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
 //! [`unreadable`] handles a sale that cannot be read.
@@ -14,18 +14,31 @@ pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+pub mod claimed;
 mod conditions;
+pub mod configuration;
 pub mod context;
+pub mod counts;
 pub mod database;
 pub mod dereference;
 mod events;
+pub mod exposure;
+pub mod hibernation;
+mod kstatus;
+pub mod leftovers;
 pub mod names;
+pub mod network;
 pub mod not_ready;
 pub mod observe;
+pub mod operator_pods;
 pub mod outcome;
 pub mod ownership;
 pub mod phase;
 pub mod poll;
+pub mod prewarm;
+pub mod report_tokens;
+pub mod retained;
+mod retention;
 pub mod rollout;
 mod secrets;
 pub mod seed;
@@ -44,7 +57,7 @@ use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::error;
 
-use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use crate::crd::{FlashSale, FlashSaleStatus};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
@@ -58,6 +71,8 @@ const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
 /// A sale that is not ready for this long is requeued at the resync interval.
 const UNREADY_BACKOFF_AFTER: Duration = Duration::from_mins(10);
+/// Requeue interval of a sale whose route waits for the Gateway API: its definition is not watched.
+const GATEWAY_API_INTERVAL: Duration = Duration::from_secs(15);
 /// Delay of the retry after a failed reconcile.
 const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -70,6 +85,9 @@ pub enum Error {
     /// Step 3.
     #[error("build failed")]
     Build(#[from] build::Error),
+    /// At the start of step 4.
+    #[error("retention failed")]
+    Retention(#[from] retention::Error),
     /// Before step 4.
     #[error("replacement of volumes failed")]
     Volumes(#[from] volumes::Error),
@@ -91,6 +109,7 @@ impl Error {
         match self {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
+            Self::Retention(_) => "retention",
             Self::Volumes(_) => "volumes",
             Self::Apply(_) => "apply",
             Self::Observe(_) => "observe",
@@ -124,13 +143,14 @@ pub async fn reconcile(
 }
 
 async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
+    let now = Timestamp::now();
     // Step 1.
-    let references = dereference::dereference(&context.client, sale).await?;
+    let mut references = dereference::dereference(&context.client, sale).await?;
+    references.operator_pods.clone_from(&context.operator_pods);
     // Steps 2 to 4.
-    let mut outcome = Box::pin(validate_and_apply(sale, references, context)).await?;
+    let mut outcome = Box::pin(validate_and_apply(sale, references, context, now)).await?;
 
     // Step 5.
-    let now = Timestamp::now();
     let mut status = update_status::status(sale, &outcome, now);
     if let Outcome::Applied { resources, observed, .. } = &mut outcome
         && !update_status::is_settled(sale, &status)
@@ -144,6 +164,7 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
         events::publish_phase_change(sale, &status, context).await;
+        events::publish_exposure_change(sale, &status, context).await;
     }
     let action = requeue(sale, &outcome, &status, now);
     Ok((outcome, action))
@@ -153,6 +174,7 @@ async fn validate_and_apply(
     sale: &FlashSale,
     references: dereference::References,
     context: &Context,
+    now: Timestamp,
 ) -> Result<Outcome, Error> {
     let client = &context.client;
     let jobs = references.seed_jobs.clone();
@@ -160,15 +182,26 @@ async fn validate_and_apply(
         sale,
         parts: references.parts.clone(),
         autoscaler: references.autoscaler.clone(),
+        undeclared: references.undeclared.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
     let secret_versions = references.secret_versions.clone();
-    let valid = match validate::validate(sale, references, &context.images) {
+    let retained = references.retained.clone();
+    let mut valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
+    let configuration = configuration::warnings(&valid);
+    valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
+    let phase = sale.status.as_ref().map(|status| status.phase);
+    valid.hibernates = hibernation::is_due(&sale.spec, phase, now);
+    retention::settle(client, &valid, &retained).await?;
     let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
+    // A Secret created in this reconcile is read by the next one; no replica has its token yet.
+    if let Some(token) = valid.operator_auth.data.as_ref().and_then(secrets::operator_token) {
+        context.report_tokens.set(namespace, name, &token);
+    }
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
         return Ok(Outcome::Waiting(waiting));
     }
@@ -183,13 +216,22 @@ async fn validate_and_apply(
         return Ok(Outcome::Refused(applied.refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
-    apply::delete_jobs(client, namespace, seed::obsolete(&jobs, &resources.seed, &seed)).await?;
+    if valid.hibernates {
+        apply::delete_jobs(client, namespace, seed::unfinished(&jobs)).await?;
+    } else {
+        let obsolete = seed::obsolete(&jobs, &resources.seed, &seed);
+        apply::delete_jobs(client, namespace, obsolete).await?;
+    }
     let app = resources.app.status.as_ref().and_then(|status| status.ready_replicas);
     let report = match app {
-        Some(1..) => context.app.sale_report(namespace, name).await,
+        Some(1..) => {
+            let token = context.report_tokens.get(namespace, name);
+            context.app.sale_report(namespace, name, token.as_deref()).await
+        }
         _ => None,
     };
-    let observed = Box::new(Observed { report, secret_versions, ..Observed::default() });
+    let observed = Observed { report, secret_versions, configuration, ..Observed::default() };
+    let observed = Box::new(observed);
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
 }
 
@@ -208,7 +250,14 @@ fn requeue(
         Outcome::Applied { seed: Seed::Failed { retry_after, .. }, .. } => {
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
-        Outcome::Applied { refusals, .. } if refusals.is_empty() => unready_interval(status, now),
+        Outcome::Applied { refusals, resources, .. } if refusals.is_empty() => {
+            let pause = unready_interval(status, now);
+            if resources.network.gateway_api_missing {
+                pause.min(GATEWAY_API_INTERVAL)
+            } else {
+                pause
+            }
+        }
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
     let by_clock = phase::until_next_change(&sale.spec, now);
@@ -216,8 +265,7 @@ fn requeue(
 }
 
 fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {
-    let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
-    let since = ready.filter(|it| it.status != "True").map(|it| it.last_transition_time.0);
+    let since = status.waiting_for.as_ref().map(|waiting| waiting.since.0);
     let elapsed = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     match elapsed {
         Some(elapsed) if elapsed < UNREADY_BACKOFF_AFTER => UNREADY_INTERVAL,

@@ -2,15 +2,18 @@
 //!
 //! Start reading at [`flash_sale`]: a reconcile is five steps, one file each.
 
+mod check;
 pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod crd;
 mod error_chain;
 pub mod flash_sale;
+pub mod gateway_api;
 pub mod http;
 pub mod leader;
 pub mod metrics;
 mod run;
-mod secrets;
+mod secret_watch;
+mod tls;
 mod watched;

@@ -13,6 +13,7 @@ pub struct Metrics {
     seconds: Histogram,
     leader: IntGauge,
     unreadable: IntGauge,
+    stalled: IntGauge,
 }
 
 impl Metrics {
@@ -49,12 +50,17 @@ impl Metrics {
                 "flashsale_operator_unreadable_sales",
                 "FlashSale objects that this version of the operator cannot read. Their parts stay unchanged.",
             )?,
+            stalled: IntGauge::new(
+                "flashsale_operator_stalled_sales",
+                "FlashSale objects whose condition Stalled is True: a person must act.",
+            )?,
         };
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
         metrics.registry.register(Box::new(metrics.leader.clone()))?;
         metrics.registry.register(Box::new(metrics.unreadable.clone()))?;
+        metrics.registry.register(Box::new(metrics.stalled.clone()))?;
         Ok(metrics)
     }
 
@@ -77,6 +83,11 @@ impl Metrics {
     /// Sets the number of sales that cannot be read.
     pub fn set_unreadable(&self, sales: usize) {
         self.unreadable.set(i64::try_from(sales).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the number of sales that are stalled.
+    pub fn set_stalled(&self, sales: usize) {
+        self.stalled.set(i64::try_from(sales).unwrap_or(i64::MAX));
     }
 
     /// Number of reconciles with this `outcome`.

@@ -7,17 +7,23 @@ use anyhow::{Context as _, Result};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Labels, LogFormat};
 use crate::controller::{self, Scope};
 use crate::flash_sale::app_client::HttpAppClient;
 use crate::flash_sale::context::Context;
+use crate::flash_sale::operator_pods::OperatorPods;
 use crate::http::{self, Readiness};
 use crate::leader::{self, Leadership, LeaseName};
 use crate::metrics::Metrics;
+use crate::tls::{Certificate, TlsListener};
+
+/// The namespace of a pod, mounted with its service account.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -30,11 +36,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let metrics = Metrics::new()?;
     let (readiness, answer) =
         watch::channel(Readiness::Unready("the FlashSale CRD is not installed"));
-    let listener = http::listen(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let server = http::serve(listener, metrics.clone(), answer, shutdown.clone());
-    let server = tokio::spawn(server);
+    let server = serve(&config, metrics.clone(), answer, shutdown.clone()).await?;
 
     let reconciled = reconcile(config, client, metrics, readiness, &shutdown).await;
     shutdown.cancel();
@@ -42,6 +44,23 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     reconciled?;
     info!("stopped");
     Ok(())
+}
+
+/// Serves metrics and probes in a task, over TLS with a certificate.
+async fn serve(
+    config: &Config,
+    metrics: Metrics,
+    readiness: watch::Receiver<Readiness>,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<std::io::Result<()>>> {
+    let listener = http::listen(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let Some(folder) = &config.tls_cert_dir else {
+        return Ok(tokio::spawn(http::serve(listener, metrics, readiness, shutdown)));
+    };
+    let listener = TlsListener::new(listener, Certificate::in_folder(folder)).await?;
+    Ok(tokio::spawn(http::serve(listener, metrics, readiness, shutdown)))
 }
 
 /// Reconciles until `shutdown`; with leader election, only while the Lease is held.
@@ -52,11 +71,13 @@ async fn reconcile(
     readiness: watch::Sender<Readiness>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let scope = Scope(config.watch_namespace);
+    let scope = Scope::of(config.watch.namespaces);
     let app = Arc::new(HttpAppClient::new()?);
     let identity = config.pod_name.clone();
+    let pods = own_pods(config.pod_namespace.as_deref(), config.pod_labels);
     let context =
-        Context::new(client.clone(), config.images, app, metrics.clone(), config.pod_name);
+        Context::new(client.clone(), config.images, app, metrics.clone(), config.pod_name)
+            .with_operator_pods(pods);
     controller::wait_for_crd(&client, &scope, shutdown).await;
 
     let on_leading = || {
@@ -75,6 +96,21 @@ async fn reconcile(
         Some(leadership) => leader::run(leadership?, shutdown, on_leading, work).await,
         None => Ok(()),
     }
+}
+
+/// The operator's own pods; `None` outside of a cluster.
+fn own_pods(declared: Option<&str>, labels: Labels) -> Option<OperatorPods> {
+    let mounted = || std::fs::read_to_string(NAMESPACE_FILE).ok();
+    let namespace = declared.map(str::to_owned).or_else(mounted);
+    let namespace = namespace.map(|namespace| namespace.trim().to_owned());
+    let Some(namespace) = namespace.filter(|namespace| !namespace.is_empty()) else {
+        warn!(
+            "the operator runs outside of the cluster: network policies do not admit it to port 9090 of sales, \
+             so their counts are not read where policies are enforced"
+        );
+        return None;
+    };
+    Some(OperatorPods { namespace, labels })
 }
 
 fn cancel_on_signal() -> Result<CancellationToken> {

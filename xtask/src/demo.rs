@@ -123,12 +123,15 @@ fn await_ready(cluster: &Cluster, sale: &str) -> Result<()> {
         if condition(&status, "Ready") == Some("True") {
             return Ok(());
         }
+        if condition(&status, "Stalled") == Some("True") {
+            break;
+        }
         std::thread::sleep(POLL);
     }
     for arguments in [["describe", sale], ["get", "pods"], ["get", "events"]] {
         shell::run(kubectl(cluster).args(arguments).stdout(std::io::stderr()))?;
     }
-    bail!("{sale} is not Ready after {READY_TIMEOUT:?}")
+    bail!("{sale} is stalled, or not Ready after {READY_TIMEOUT:?}")
 }
 
 fn progress(status: &Value) -> String {
@@ -145,7 +148,7 @@ fn progress(status: &Value) -> String {
     format!(
         "{phase}: redis {}, app {}, true: [{}]",
         count("redis", "nodes"),
-        count("app", "replicas"),
+        count("app", "desired"),
         conditions.join(" ")
     )
 }

@@ -1,4 +1,4 @@
-//! The generated files: written by the binaries that know their content, checked for drift by the tests.
+//! The generated files: written by the programs that know their content, checked for drift by the tests.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 
 use crate::images::target_folder;
+use crate::install;
 use crate::shell::{self, cargo, command, output, repository, say};
+use crate::tools;
 
 /// Options of `cargo xtask generate`.
 #[derive(clap::Args)]
@@ -59,7 +61,37 @@ fn files() -> Result<Vec<(&'static str, String)>> {
         ("crds/flashsale.yaml", with_head(&crd)),
         ("charts/flashsale-operator/templates/crd.yaml", chart_template(&crd)?),
         ("docs/openapi.json", openapi_with_head(&openapi)?),
+        (CHART_README, chart_readme()?),
     ])
+}
+
+const CHART_README: &str = "charts/flashsale-operator/README.md";
+
+/// The chart's README: its template with a table of all values and their comments.
+fn chart_readme() -> Result<String> {
+    tools::ensure_helm_docs()?;
+    let readme = output(command("helm-docs").args([
+        "--dry-run",
+        "--chart-search-root",
+        install::CHART,
+        "--sort-values-order",
+        "file",
+        "--log-level",
+        "warning",
+    ]))?;
+    let undocumented = undocumented(&readme);
+    ensure!(
+        undocumented.is_empty(),
+        "values without a `# --` comment in values.yaml: {}",
+        undocumented.join(", ")
+    );
+    Ok(format!("{}\n", readme.trim()))
+}
+
+/// The values whose description is empty.
+fn undocumented(readme: &str) -> Vec<&str> {
+    let rows = readme.lines().filter_map(|line| line.strip_suffix("|  |"));
+    rows.filter_map(|row| row.split('|').nth(1)).map(str::trim).collect()
 }
 
 /// What a binary of the project prints.
@@ -115,6 +147,12 @@ mod tests {
         assert_eq!(lines[6], "    helm.sh/resource-policy: keep");
         assert!(template.contains(r#"text: '{{ "{{" }} braces }}'"#), "{template}");
         assert_eq!(lines.last(), Some(&"{{- end }}"));
+    }
+
+    #[test]
+    fn a_value_without_a_comment_is_found() {
+        let readme = "| Key | Type |\n| a.b | bool | `true` | Text. |\n| c | list | `[]` |  |\n";
+        assert_eq!(undocumented(readme), ["c"]);
     }
 
     #[test]

@@ -32,6 +32,14 @@ pub fn operator(cluster: &Cluster, images: &Images) -> Result<()> {
         .stdout(Stdio::null()))
 }
 
+/// Runs the test of the release, as its users do.
+pub fn test(cluster: &Cluster) -> Result<()> {
+    run(cluster
+        .helm()
+        .args(["test", RELEASE, "--namespace", NAMESPACE, "--timeout", "2m"])
+        .stdout(Stdio::null()))
+}
+
 /// Whether an operator is installed already.
 pub fn is_installed(cluster: &Cluster) -> bool {
     succeeds(cluster.helm().args(["status", RELEASE, "--namespace", NAMESPACE]))

@@ -52,6 +52,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } else {
         tools::ensure_kubernetes()?;
         tools::ensure_helm()?;
+        tools::ensure_helm3()?;
         let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
         let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
         run_steps(&steps, &mut count)?;

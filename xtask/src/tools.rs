@@ -43,6 +43,8 @@ pub const PROCESSES: &[&str] = &[
     "redis-tools",
     "wrk",
 ];
+/// For the network policies of a sale where an agent enforces them.
+pub const POLICIES: &[&str] = &["etcd-server", "iproute2", "iptables", "ipset", "socat", "openssl"];
 /// For `cargo xtask local`.
 pub const LOCAL: &[&str] = &["redis-server"];
 /// For `cargo xtask bench`.
@@ -86,6 +88,55 @@ pub fn ensure_helm() -> Result<()> {
 /// kind, for machines with a container engine.
 pub fn ensure_kind() -> Result<()> {
     ensure_go_tool("kind", "sigs.k8s.io/kind@v0.33.0", "about half a minute")
+}
+
+/// Helm 3, beside Helm 4: releases of it are upgraded.
+pub fn ensure_helm3() -> Result<()> {
+    let source = Source { module: "helm.sh/helm/v3@v3.22.0", package: "./cmd/helm" };
+    ensure_go_program("helm3", &source, "about 2 minutes on 2 cores")
+}
+
+/// helm-unittest, which runs the chart's unit tests.
+pub fn ensure_helm_unittest() -> Result<()> {
+    let module = "github.com/helm-unittest/helm-unittest@v1.1.2";
+    let source = Source { module, package: "./cmd/helm-unittest" };
+    ensure_go_program("helm-unittest", &source, "about a minute and a half on 2 cores")
+}
+
+/// helm-docs, which writes the chart's README.
+pub fn ensure_helm_docs() -> Result<()> {
+    let module = "github.com/norwoodj/helm-docs@v1.14.2";
+    let source = Source { module, package: "./cmd/helm-docs" };
+    ensure_go_program("helm-docs", &source, "about half a minute")
+}
+
+/// A Go program: a module with its version, and a package of it.
+struct Source {
+    module: &'static str,
+    package: &'static str,
+}
+
+/// Builds a program in the folder of its module. `go install` refuses a module that replaces others,
+/// and knows one name for each program.
+fn ensure_go_program(name: &str, source: &Source, time: &str) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Download {
+        dir: PathBuf,
+    }
+    if is_in_path(name) {
+        return Ok(());
+    }
+    ensure_go()?;
+    say(&format!("building {name} from {} ({time}, once)", source.module));
+    let downloaded = output(command("go").args(["mod", "download", "-json", source.module]))?;
+    let module: Download = serde_json::from_str(&downloaded)
+        .with_context(|| format!("go did not say where {} is", source.module))?;
+    run(command("go")
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(binaries_folder().join(name))
+        .arg(source.package)
+        .current_dir(module.dir))
 }
 
 fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {

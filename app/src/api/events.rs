@@ -38,7 +38,7 @@ pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiE
 /// Follows the whole sale by server-sent events `sale`, each with the body of `/v1/sale` except `now`.
 /// The first event comes at once, further ones after a change, at most ten a second. Needs no token.
 #[utoipa::path(get, path = "/v1/sale/events", tag = "sale", responses(
-    (status = 200, description = "Events `sale`; after 15 s without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events `sale`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
     Problems<Events>,
 ))]
 pub(crate) async fn follow_sale(
@@ -55,7 +55,7 @@ pub(crate) async fn follow_sale(
 #[utoipa::path(get, path = "/v1/products/{id}/events", tag = "products",
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
-        (status = 200, description = "Events `stock`; after 15 s without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events `stock`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
         Problems<(ProductPath, Events)>,
     )
 )]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::AUTHORIZATION;
-use axum::http::request;
+use axum::http::{HeaderMap, request};
 
 use super::state::AppState;
 use crate::auth::{Claims, Role};
@@ -23,17 +23,22 @@ impl FromRequestParts<AppState> for Authenticated {
         parts: &mut request::Parts,
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).ok_or(ApiError::MissingToken)?;
-        let (scheme, token) = header
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .ok_or(ApiError::MissingToken)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::MissingToken);
-        }
-        Ok(Self(state.tokens.verify(token.trim())?))
+        Ok(Self(state.tokens.verify(bearer_token(&parts.headers)?)?))
     }
+}
+
+/// The token of the header `Authorization: Bearer <token>`.
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let header = headers.get(AUTHORIZATION).ok_or(ApiError::MissingToken)?;
+    let (scheme, token) = header
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .ok_or(ApiError::MissingToken)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(ApiError::MissingToken);
+    }
+    Ok(token.trim())
 }
 
 /// The claims of an administrator's token.

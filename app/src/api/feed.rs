@@ -31,14 +31,14 @@ pub struct ListenersConfig {
     pub total: usize,
     /// `EVENT_LISTENERS_PER_ADDRESS`
     pub per_address: usize,
+    /// `EVENT_KEEP_ALIVE_SECONDS`: proxies drop connections that are silent for longer than their idle timeout.
+    pub keep_alive: Duration,
 }
 
 /// The minimum time between two events.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// Added to the interval for each listener, so that listeners leave the processor to buyers.
 const INTERVAL_PER_LISTENER: Duration = Duration::from_micros(50);
-/// Load balancers and proxies drop connections that are silent for longer.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The subject of an event stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -117,6 +117,7 @@ struct Shared {
     /// Limits the listeners of all topics together.
     listener_limit: Arc<ConcurrencyLimit>,
     listener_joined: Notify,
+    keep_alive: Duration,
     shutdown: CancellationToken,
 }
 
@@ -171,6 +172,7 @@ impl Feed {
             topics: Mutex::default(),
             listener_limit: ConcurrencyLimit::new(listeners.total, listeners.per_address),
             listener_joined: Notify::new(),
+            keep_alive: listeners.keep_alive,
             shutdown,
         });
         let publisher = Arc::clone(&shared);
@@ -277,7 +279,7 @@ impl Shared {
                 channel.event.send_replace(event.clone());
                 channel.state = event;
                 channel.sent_at = Instant::now();
-            } else if channel.sent_at.elapsed() >= KEEP_ALIVE {
+            } else if channel.sent_at.elapsed() >= self.keep_alive {
                 // Repeats the state: this event replaces the last one for a slow reader.
                 channel.event.send_replace([b": keep-alive\n\n", &event[..]].concat().into());
                 channel.sent_at = Instant::now();

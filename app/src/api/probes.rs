@@ -1,15 +1,17 @@
-//! The internal routes: metrics, probes, and the stock for the operator.
+//! The internal routes: metrics, probes, and the stock for the operator, which needs a token.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use ledger::{Ledger, Product};
 use sale::{Listing, Sale};
 use serde::Serialize;
 
+use crate::api::extract::bearer_token;
 use crate::api::state::Readiness;
+use crate::auth::{OperatorToken, TokenError};
 use crate::http::problem::ApiError;
 use crate::metrics::Metrics;
 
@@ -24,6 +26,8 @@ pub struct ProbeState {
     pub ledger: Ledger,
     /// The metrics to export.
     pub metrics: Arc<Metrics>,
+    /// What the operator must send; `None`: the report is refused.
+    pub operator_token: Option<OperatorToken>,
 }
 
 /// Whether the replica accepts requests, and why not.
@@ -73,7 +77,14 @@ pub(crate) async fn readyz(State(state): State<ProbeState>) -> (StatusCode, Json
     (status, Json(ReadinessView { ready, reasons }))
 }
 
-pub(crate) async fn sale(State(state): State<ProbeState>) -> Result<Json<SaleView>, ApiError> {
+pub(crate) async fn sale(
+    State(state): State<ProbeState>,
+    headers: HeaderMap,
+) -> Result<Json<SaleView>, ApiError> {
+    let sent = bearer_token(&headers)?;
+    if !state.operator_token.is_some_and(|token| token.matches(sent)) {
+        return Err(TokenError::Invalid.into());
+    }
     let database = DatabaseView { id: state.ledger.database_id().await? };
     if database.id.is_none() {
         return Ok(Json(SaleView { database, products: Vec::new() }));

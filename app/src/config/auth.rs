@@ -20,6 +20,8 @@ pub struct AuthConfig {
     pub provider: Option<ProviderConfig>,
     /// `TRUSTED_PROXIES`
     pub trusted_proxies: usize,
+    /// `OPERATOR_TOKEN`
+    pub operator_token: Option<String>,
 }
 
 /// Settings of [`AuthConfig`].
@@ -53,6 +55,10 @@ pub struct AuthArgs {
         value_parser = number::<usize>(0..=10)
     )]
     trusted_proxies: usize,
+    /// Token that the operator sends to read `/sale` on the port of metrics, at least 32 bytes. Default: none,
+    /// `/sale` is refused.
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true, value_parser = secret)]
+    operator_token: Option<String>,
 }
 
 impl TryFrom<AuthArgs> for AuthConfig {
@@ -72,6 +78,7 @@ impl TryFrom<AuthArgs> for AuthConfig {
             accepted_secret: args.jwt_accepted_secret,
             provider,
             trusted_proxies: args.trusted_proxies,
+            operator_token: args.operator_token,
         })
     }
 }

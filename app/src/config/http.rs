@@ -45,7 +45,7 @@ pub struct HttpArgs {
         value_parser = number::<usize>(1..=1_000_000)
     )]
     http_max_connections: usize,
-    /// Maximum time for the whole header of a request, from its first byte, in seconds.
+    /// Maximum time for the whole header of a request, from its first byte, and for a TLS handshake, in seconds.
     #[arg(
         long,
         env = "HTTP_HEADER_TIMEOUT_SECONDS",

@@ -1,12 +1,19 @@
 //! Event streams of live stock.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use clap::Args;
 
-use super::values::number;
+use super::values::{number, seconds};
 use crate::api::ListenersConfig;
+
+/// Bounds of `EVENT_KEEP_ALIVE_SECONDS`: a shorter interval would cost more than the events themselves.
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
 /// Settings of [`ListenersConfig`].
 #[derive(Args, Debug)]
+#[expect(clippy::struct_field_names, reason = "each field is named as its setting")]
 #[command(next_help_heading = "Event streams")]
 pub struct ListenersArgs {
     /// Maximum number of clients that follow the stock by events at a time.
@@ -25,6 +32,15 @@ pub struct ListenersArgs {
         value_parser = number::<usize>(0..=1_000_000)
     )]
     event_listeners_per_address: Option<usize>,
+    /// Interval of keep-alive events on a stream without changes, in seconds: less than the idle timeout of every
+    /// proxy.
+    #[arg(
+        long,
+        env = "EVENT_KEEP_ALIVE_SECONDS",
+        default_value = "15",
+        value_parser = seconds(KEEP_ALIVE)
+    )]
+    event_keep_alive_seconds: Duration,
 }
 
 impl From<ListenersArgs> for ListenersConfig {
@@ -32,7 +48,11 @@ impl From<ListenersArgs> for ListenersConfig {
         let total = args.event_listeners;
         // An office may be behind an address, and a browser may have the page open twice.
         let tenth = (total / 10).max(2);
-        Self { total, per_address: args.event_listeners_per_address.unwrap_or(tenth) }
+        Self {
+            total,
+            per_address: args.event_listeners_per_address.unwrap_or(tenth),
+            keep_alive: args.event_keep_alive_seconds,
+        }
     }
 }
 
@@ -55,6 +75,8 @@ mod tests {
         assert_eq!(limits("EVENT_LISTENERS", "100"), (100, 10));
         assert_eq!(limits("EVENT_LISTENERS", "2"), (2, 2));
         assert_eq!(limits("EVENT_LISTENERS_PER_ADDRESS", "7"), (5_000, 7));
+        let keep_alive = |value| read("EVENT_KEEP_ALIVE_SECONDS", value).unwrap().keep_alive;
+        assert_eq!((keep_alive("").as_secs(), keep_alive("55").as_secs()), (15, 55));
         let wrong = read("EVENT_LISTENERS_PER_ADDRESS", "-1");
         assert!(wrong.unwrap_err().to_string().starts_with("EVENT_LISTENERS_PER_ADDRESS: "));
     }

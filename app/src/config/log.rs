@@ -12,7 +12,8 @@ pub struct LogConfig {
     #[arg(long = "log-format", env = "LOG_FORMAT", default_value = "text", value_parser = value::<LogFormat>("text or json"))]
     pub format: LogFormat,
     /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
-    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info")]
+    // rustls warns of what any client can send, such as an address for a host name.
+    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,rustls=error")]
     pub filter: String,
 }
 

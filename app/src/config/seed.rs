@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::sale::LockConfig;
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::arguments::{ParseError, parse_variables};
 use super::database::DatabaseConfig;
 use super::error::ConfigError;
 use super::lock::LockArgs;
-use super::values::{TIME, seconds};
+use super::values::{TIME, seconds, value};
 use crate::auth::check_credentials;
 
 /// What `seed` needs.
@@ -27,6 +27,8 @@ pub struct SeedConfig {
     pub admin: Option<(String, String)>,
     /// `DATABASE_ID`
     pub database_id: Option<String>,
+    /// `TAKE_OVER_DATABASE`
+    pub take_over_database: bool,
     /// `SEED_TIMEOUT_SECONDS`
     pub timeout: Duration,
 }
@@ -61,6 +63,15 @@ struct CatalogArgs {
     /// Identity of the database, as `/sale` shows it. Another database is refused. Default: any.
     #[arg(long, env = "DATABASE_ID")]
     database_id: Option<String>,
+    /// Take the database over from the sale that has it, with its orders, instead of being refused.
+    #[arg(
+        long,
+        env = "TAKE_OVER_DATABASE",
+        default_value = "false",
+        action = ArgAction::Set,
+        value_parser = value::<bool>("true or false")
+    )]
+    take_over_database: bool,
     /// Maximum time to wait for the database and a quorum of the nodes, in seconds.
     #[arg(long, env = "SEED_TIMEOUT_SECONDS", default_value = "120", value_parser = seconds(TIME))]
     seed_timeout_seconds: Duration,
@@ -87,6 +98,7 @@ impl TryFrom<SeedArgs> for SeedConfig {
             catalog_file: catalog.catalog_file,
             admin: admin(catalog.admin_id, catalog.admin_password)?,
             database_id: catalog.database_id,
+            take_over_database: catalog.take_over_database,
             timeout: catalog.seed_timeout_seconds,
         })
     }

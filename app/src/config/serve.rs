@@ -12,8 +12,9 @@ use super::http::{HttpArgs, SocketsConfig};
 use super::listeners::ListenersArgs;
 use super::lock::LockArgs;
 use super::sale::SaleArgs;
+use super::tls::TlsArgs;
 use crate::api::{AllowedOrigins, ListenersConfig};
-use crate::http::HttpConfig;
+use crate::http::{HttpConfig, TlsConfig};
 
 /// What `serve` needs.
 // No `Debug`: it holds secrets.
@@ -27,6 +28,8 @@ pub struct ServeConfig {
     pub auth: AuthConfig,
     /// See [`HttpConfig`].
     pub http: HttpConfig,
+    /// See [`TlsConfig`].
+    pub tls: Option<TlsConfig>,
     /// See [`ListenersConfig`].
     pub listeners: ListenersConfig,
     /// See [`AllowedOrigins`].
@@ -53,6 +56,8 @@ pub struct ServeArgs {
     sockets: SocketsConfig,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     cors: CorsArgs,
     #[command(flatten)]
@@ -87,6 +92,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             database: args.database,
             auth: args.auth.try_into()?,
             http: args.http.into(),
+            tls: args.tls.into_config()?,
             listeners: args.listeners.into(),
             cors: args.cors.into_config()?,
             sockets: args.sockets,

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::config::HttpConfig;
 
@@ -77,15 +76,16 @@ impl Activity {
     }
 }
 
-/// A stream that records when bytes are received and sent.
+/// A stream that records when bytes are received and sent. With TLS, these are the bytes of HTTP: a handshake does not
+/// begin a request.
 #[derive(Debug)]
-pub(super) struct TrackedStream {
-    stream: TcpStream,
+pub(super) struct TrackedStream<S> {
+    stream: S,
     activity: Arc<Activity>,
 }
 
-impl TrackedStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+impl<S> TrackedStream<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 
@@ -97,7 +97,7 @@ impl TrackedStream {
     }
 }
 
-impl AsyncRead for TrackedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for TrackedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl AsyncRead for TrackedStream {
     }
 }
 
-impl AsyncWrite for TrackedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

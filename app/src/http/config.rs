@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct HttpConfig {
     /// `HTTP_MAX_CONNECTIONS`
     pub max_connections: usize,
-    /// `HTTP_HEADER_TIMEOUT_SECONDS`
+    /// `HTTP_HEADER_TIMEOUT_SECONDS`: also limits a TLS handshake.
     pub header_timeout: Duration,
     /// `HTTP_BODY_TIMEOUT_SECONDS`
     pub body_timeout: Duration,

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -25,7 +25,9 @@ use tracing::{debug, warn};
 use super::activity::{Activity, TrackedStream};
 use super::body;
 use super::config::HttpConfig;
-use crate::metrics::ClientMetrics;
+use super::rejection::{self, Rejection};
+use super::tls::{self, Protocol, Tls};
+use crate::metrics::{ClientMetrics, HandshakeFailure};
 
 /// Bytes of a whole header. hyper answers a longer one, or one of more than 100 lines, with 431.
 const MAX_HEADER: usize = 16 * 1024;
@@ -33,10 +35,6 @@ const MAX_HEADER: usize = 16 * 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Refused connections that receive an answer at the same time; others are closed without one.
 const MAX_REFUSALS: usize = 256;
-/// Time for the client to read that answer.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-
-const FULL: &str = r#"{"type":"urn:flashsale:problem:overloaded","title":"Service Unavailable","status":503,"detail":"too many connections are open","code":"overloaded"}"#;
 
 /// The address at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +44,8 @@ struct Server {
     router: Router,
     http: http1::Builder,
     config: HttpConfig,
+    /// `None`: plain HTTP.
+    tls: Option<Arc<Tls>>,
     metrics: Arc<ClientMetrics>,
     shutdown: CancellationToken,
 }
@@ -55,6 +55,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     config: HttpConfig,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<ClientMetrics>,
     shutdown: CancellationToken,
 ) {
@@ -64,7 +65,7 @@ pub(crate) async fn serve(
     http.header_read_timeout(None).max_header_size(MAX_HEADER);
     // Prepares the router once instead of for each call.
     let router = router.with_state(());
-    let server = Arc::new(Server { router, http, config, metrics, shutdown });
+    let server = Arc::new(Server { router, http, config, tls, metrics, shutdown });
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let refusing = Arc::new(Semaphore::new(MAX_REFUSALS));
     let connections = TaskTracker::new();
@@ -74,15 +75,21 @@ pub(crate) async fn serve(
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
             let server = Arc::clone(&server);
             connections.spawn(async move {
-                server.connection(stream, peer).await;
-                drop(slot);
+                let open = server.metrics.connected();
+                match &server.tls {
+                    None => server.connection(stream, peer).await,
+                    // Boxed, so that connections without TLS do not need its memory.
+                    Some(tls) => Box::pin(server.tls_connection(tls, stream, peer)).await,
+                }
+                drop((open, slot));
             });
             continue;
         }
         server.metrics.refused();
         if let Ok(slot) = Arc::clone(&refusing).try_acquire_owned() {
+            let server = Arc::clone(&server);
             connections.spawn(async move {
-                let _ = timeout(REFUSAL_TIMEOUT, refuse(stream)).await;
+                Box::pin(server.refuse(stream)).await;
                 drop(slot);
             });
         }
@@ -112,24 +119,50 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Sends the reason, and reads until the client closes: a close with unread bytes would reset the
-/// connection and discard the answer.
-async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-         retry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{FULL}",
-        FULL.len()
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut discarded = [0; 1024];
-    while stream.read(&mut discarded).await? > 0 {}
-    Ok(())
-}
-
 impl Server {
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
-        let _open = self.metrics.connected();
+    async fn refuse(&self, stream: TcpStream) {
+        let Some(tls) = &self.tls else { return Rejection::Full.send(stream).await };
+        if let Ok(Ok(stream)) = timeout(rejection::TIMEOUT, tls.accept(stream)).await {
+            Rejection::Full.send(stream).await;
+        }
+    }
+
+    /// A handshake, within the time of a header, then a connection like any other.
+    async fn tls_connection(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) {
+        let shutdown = self.shutdown.child_token();
+        let handshake = async {
+            match tls::protocol(&stream).await? {
+                None => Ok(None),
+                Some(Protocol::Tls) => tls.accept(stream).await.map(Some),
+                Some(Protocol::PlainHttp) => {
+                    tls.metrics.handshake_failed(HandshakeFailure::PlainHttp);
+                    Rejection::PlainHttp.send(stream).await;
+                    Ok(None)
+                }
+            }
+        };
+        let handshake = timeout(self.config.header_timeout, handshake);
+        // `None`: shut down. No request is in progress.
+        let Some(handshake) = shutdown.run_until_cancelled(handshake).await else { return };
+        match handshake {
+            Ok(Ok(Some(stream))) => self.connection(stream, peer).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                debug!(%peer, %error, "TLS handshake failed");
+                tls.metrics.handshake_failed(HandshakeFailure::Failed);
+            }
+            Err(_) => {
+                debug!(%peer, "connection dropped: the TLS handshake takes too long");
+                tls.metrics.handshake_failed(HandshakeFailure::Timeout);
+                self.metrics.dropped();
+            }
+        }
+    }
+
+    async fn connection<S>(&self, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let activity = Arc::new(Activity::new());
         let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: Request<Incoming>| {

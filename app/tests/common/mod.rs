@@ -2,6 +2,7 @@
 //! ports, and a client.
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
+pub mod certificates;
 pub mod documented;
 pub mod process;
 
@@ -20,6 +21,9 @@ use testkit::{Fsync, Postgres, RedisServer};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// What the operator sends to read the report of the sale.
+pub const OPERATOR_TOKEN: &str = "the operator's token, thirty-two bytes or more";
 
 pub const JWT_SECRET: &str = "a key of the tests, thirty-two bytes or more";
 
@@ -97,6 +101,7 @@ impl TestSale {
             ("DATABASE_URL", database_url),
             ("REDIS_NODES", addresses.join(",")),
             ("JWT_SECRET", JWT_SECRET.to_owned()),
+            ("OPERATOR_TOKEN", OPERATOR_TOKEN.to_owned()),
             ("CATALOG_FILE", folder.path().join("catalog.json").display().to_string()),
             ("LOCK_WAIT_SECONDS", "10".to_owned()),
             ("LOCK_NODE_TIMEOUT_SECONDS", "0.3".to_owned()),
@@ -193,10 +198,15 @@ impl TestSale {
         redlock
     }
 
-    pub async fn sold(&self) -> Value {
+    /// What `/sale` tells the operator.
+    pub async fn report(&self) -> Value {
         let url = format!("{}/sale", self.replicas[0].internal);
-        let sale: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
-        sale["products"].clone()
+        let request = self.client.get(url).bearer_auth(OPERATOR_TOKEN);
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    pub async fn sold(&self) -> Value {
+        self.report().await["products"].clone()
     }
 
     pub async fn metrics(&self) -> String {

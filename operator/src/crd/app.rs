@@ -1,17 +1,20 @@
 //! The part of the spec that configures the purchase API.
 
+use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::Resources;
-use super::schema;
+use super::common::{Resources, SecretName};
+use super::exposure::{AppHttpRoute, AppIngress, AppService};
+use super::pod_template::PodTemplate;
+use super::{pod_schema, schema};
 
 /// Replicas of the purchase API.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::app_rules()))]
 pub struct App {
-    /// Number of replicas; with `autoscaling`, the minimum.
+    /// Number of replicas; with `autoscaling`, the minimum. `kubectl scale` and autoscalers of the sale write it.
     #[serde(default = "App::default_replicas")]
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
@@ -19,12 +22,15 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of each replica.
+    /// Requests and limits of each replica. CPU without either requests 100m, memory 64Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Autoscaling on CPU. Absent: the number of replicas is fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
+    /// More replicas around `startsAt`. Absent: the number does not follow the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prewarm: Option<Prewarm>,
     /// Number of trusted proxies, such as an ingress, in front of each replica. The client address used to limit
     /// log-ins, sign-ups and live-stock streams is that many entries from the right of `X-Forwarded-For` or
     /// `Forwarded`. 0 or absent: the headers are ignored.
@@ -48,6 +54,41 @@ pub struct App {
     /// Cross-origin access to the API. Absent: pages of other origins cannot call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Interval of keep-alive events on a live-stock stream without changes. It must be shorter than the idle timeout
+    /// of every proxy. Absent: 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::event_keep_alive")]
+    pub event_keep_alive: Option<Duration>,
+    /// Time after which a connection without a request is closed. It must be longer than proxies keep idle
+    /// connections to the replicas. Absent: 75s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::idle_timeout")]
+    pub idle_timeout: Option<Duration>,
+    /// Service of the API. Absent: a `ClusterIP` Service on port 8080.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<AppService>,
+    /// Route through a Gateway of the Gateway API. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<AppHttpRoute>,
+    /// Ingress, for clusters without the Gateway API. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<AppIngress>,
+    /// Changes to the pods of the replicas. A change restarts them, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::app_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
+    /// TLS on port 8080 of the API. Absent: plain HTTP. Port 9090 (metrics and probes) is always plain HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<AppTls>,
+}
+
+/// Certificate of the API.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AppTls {
+    /// Secret of type `kubernetes.io/tls`, as cert-manager makes it: `tls.crt` is the certificate with its intermediates,
+    /// `tls.key` the private key. A renewed certificate is used within about two minutes, without a restart.
+    pub secret_ref: SecretName,
 }
 
 /// Cross-origin resource sharing.
@@ -76,11 +117,19 @@ impl Default for App {
             image: None,
             resources: None,
             autoscaling: None,
+            prewarm: None,
             trusted_proxies: None,
             max_connections: None,
             max_event_listeners: None,
             max_event_listeners_per_address: None,
             cors: None,
+            event_keep_alive: None,
+            idle_timeout: None,
+            service: None,
+            http_route: None,
+            ingress: None,
+            pod_template: None,
+            tls: None,
         }
     }
 }
@@ -102,5 +151,28 @@ pub struct Autoscaling {
 impl Autoscaling {
     fn default_target() -> i32 {
         70
+    }
+}
+
+/// Replicas that are ready before the first buyers come. An autoscaler would notice them too late.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Prewarm {
+    /// Minimum number of replicas in that time. A larger `app.replicas` and autoscalers are not limited by it.
+    #[schemars(range(min = 1, max = 40))]
+    pub replicas: i32,
+    /// Time before `startsAt` at which the replicas are started. Default: 10m.
+    #[serde(default = "Prewarm::default_time")]
+    #[schemars(schema_with = "schema::prewarm_before")]
+    pub before: Duration,
+    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`. Default: 10m.
+    #[serde(default = "Prewarm::default_time")]
+    #[schemars(schema_with = "schema::prewarm_after")]
+    pub after: Duration,
+}
+
+impl Prewarm {
+    fn default_time() -> Duration {
+        std::time::Duration::from_mins(10).into()
     }
 }

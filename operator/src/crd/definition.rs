@@ -5,16 +5,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+use super::condition;
 use super::schema::rules;
 use super::spec::FlashSale;
 
 /// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
 
+/// The sale that the database is named after.
+const ADOPTED: &str =
+    "(has(self.spec.database.adopt) ? self.spec.database.adopt : self.metadata.name)";
 /// The version before the current one. It is still served.
 const OLD_VERSION: &str = "v1alpha1";
+/// `status.observedGeneration` of a sale that no operator has seen.
+pub const UNOBSERVED: i64 = -1;
 
-/// The `CustomResourceDefinition`: the derived one, plus the old version and the rules on the object's name and storage, minus `nullable`.
+/// The `CustomResourceDefinition`: the derived one, plus the old version, the status of a new sale and the rules on the
+/// object's name and storage, minus `nullable`.
 /// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
 ///
 /// # Errors
@@ -24,6 +31,7 @@ pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_js
     remove_nullable(&mut crd);
     if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         schema["x-kubernetes-validations"] = object_rules();
+        schema["properties"]["status"]["default"] = unobserved();
     }
     serve_old_version(&mut crd);
     serde_json::from_value(crd)
@@ -43,6 +51,22 @@ fn serve_old_version(crd: &mut Value) {
         "flashsale.dev/{OLD_VERSION} FlashSale is deprecated; write flashsale.dev/v1beta1, which has the same fields"
     ));
     versions.push(old);
+}
+
+/// The status of a sale that no operator has seen. Clients compare `observedGeneration` with the generation; without a
+/// status, kstatus would take the sale for ready.
+fn unobserved() -> Value {
+    json!({
+        "observedGeneration": UNOBSERVED,
+        "phase": "Pending",
+        "conditions": [{
+            "type": condition::READY,
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "waiting for the operator",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    })
 }
 
 fn remove_nullable(value: &mut Value) {
@@ -73,7 +97,8 @@ fn object_rules() -> Value {
         // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`.
         (
             "self.spec.redis.storage == oldSelf.spec.redis.storage || \
-             !has(self.status) || !has(self.status.redis) || self.status.redis.ready == 0",
+             !has(self.status) || !has(self.status.redis) || \
+             (self.status.redis.ready == 0 && self.status.phase != 'Hibernated')",
             "redis.storage can no longer be changed: nodes use the volumes",
             Some(".spec.redis.storage"),
         ),
@@ -82,9 +107,24 @@ fn object_rules() -> Value {
               (!has(self.spec.database.storage) || \
                self.spec.database.storage == oldSelf.spec.database.storage)) || \
              !has(self.status) || !has(self.status.conditions) || \
-             !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')",
+             (self.status.phase != 'Hibernated' && \
+              !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True'))",
             "database.storage can no longer be changed: the database uses the volume",
             Some(".spec.database.storage"),
+        ),
+        // The database's objects are named after the adopted sale: `flash_sale/retained.rs`.
+        (
+            &format!(
+                "{ADOPTED} == {} || !has(self.status) || !has(self.status.redis)",
+                ADOPTED.replace("self", "oldSelf")
+            ),
+            "database.adopt can't be changed: this sale has a database already",
+            Some(".spec.database"),
+        ),
+        (
+            &format!("self.spec.strategy != 'Atomic' || {ADOPTED} == self.metadata.name"),
+            "database.adopt must be the sale's own name with strategy Atomic: its Redis volume holds orders too",
+            Some(".spec.database.adopt"),
         ),
     ])
 }

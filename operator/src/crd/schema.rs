@@ -36,9 +36,24 @@ pub(super) fn sale_rules() -> Value {
             Some(".products"),
         ),
         (
+            "!has(self.app.prewarm) || has(self.startsAt)",
+            "app.prewarm needs startsAt: replicas are started before that time",
+            Some(".app.prewarm"),
+        ),
+        (
             "self.strategy != 'Atomic' || self.redis.nodes == 1",
             "strategy Atomic needs redis.nodes: 1, the one node that decides",
             Some(".strategy"),
+        ),
+        (
+            "!has(self.hibernation) || self.hibernation.mode != 'AfterEnd' || has(self.endsAt)",
+            "hibernation.mode AfterEnd needs endsAt; to end the pods at once, use mode: Now",
+            Some(".hibernation"),
+        ),
+        (
+            "!has(self.database.adopt) || !has(self.database.secretRef) || self.strategy == 'Atomic'",
+            "database.adopt is for a sale's own database; an external one is used again under the same sale name",
+            Some(".database"),
         ),
         (
             "self.strategy == oldSelf.strategy",
@@ -84,8 +99,8 @@ pub(super) fn nodes_rules() -> Value {
 pub(super) fn database_rules() -> Value {
     rules(&[
         (
-            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage))",
-            "database.secretRef names an external database: image, resources and storage must be absent",
+            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage) && !has(self.podTemplate))",
+            "database.secretRef names an external database: image, resources, storage and podTemplate must be absent",
             None,
         ),
         (
@@ -96,24 +111,58 @@ pub(super) fn database_rules() -> Value {
     ])
 }
 
-pub(super) fn app_rules() -> Value {
+pub(super) fn hibernation_rules() -> Value {
     rules(&[(
-        "!has(self.autoscaling) || self.autoscaling.maxReplicas >= self.replicas",
-        "app.autoscaling.maxReplicas must be at least app.replicas",
-        Some(".autoscaling"),
+        "!has(self.delay) || self.mode == 'AfterEnd'",
+        "hibernation.delay needs hibernation.mode: AfterEnd",
+        Some(".delay"),
     )])
+}
+
+/// A delay such as `30m` or `24h`, at most 30 days.
+pub(super) fn hibernation_delay(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": "^([0-9]+(s|m|h))+$",
+        "x-kubernetes-validations": rules(&[(
+            "duration(self) <= duration('720h')",
+            "delay must be from 0s to 720h, such as 30m or 24h",
+            None,
+        )]),
+    })
+}
+
+pub(super) fn app_rules() -> Value {
+    rules(&[
+        (
+            "!has(self.autoscaling) || self.autoscaling.maxReplicas >= self.replicas",
+            "app.autoscaling.maxReplicas must be at least app.replicas",
+            Some(".autoscaling"),
+        ),
+        (
+            "!has(self.autoscaling) || !has(self.prewarm) || \
+             self.autoscaling.maxReplicas >= self.prewarm.replicas",
+            "app.autoscaling.maxReplicas must be at least app.prewarm.replicas",
+            Some(".autoscaling"),
+        ),
+    ])
 }
 
 /// A duration such as `2s` or `500ms`: at least 1ms, which is the app's minimum, and at most `max`.
 fn bounded_duration(field: &str, max: &str) -> Schema {
+    duration_between(field, "1ms", max)
+}
+
+fn duration_between(field: &str, min: &str, max: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 16,
         // Whole nanoseconds: Go and Rust round what is finer in different ways.
         "pattern": r"^([0-9]+(\.[0-9]{1,6})?ms|[0-9]+(\.[0-9]{1,9})?(s|m))+$",
         "x-kubernetes-validations": rules(&[(
-            &format!("duration(self) >= duration('1ms') && duration(self) <= duration('{max}')"),
-            &format!("{field} must be from 1ms to {max}, such as 2s or 500ms"),
+            &format!("duration(self) >= duration('{min}') && duration(self) <= duration('{max}')"),
+            &format!("{field} must be from {min} to {max}, such as 2s or 500ms"),
             None,
         )]),
     })
@@ -137,6 +186,36 @@ pub(super) fn compare_every(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn load_every(_: &mut SchemaGenerator) -> Schema {
     bounded_duration("loadEvery", "60m")
+}
+
+pub(super) fn event_keep_alive(_: &mut SchemaGenerator) -> Schema {
+    duration_between("eventKeepAlive", "1s", "60m")
+}
+
+pub(super) fn idle_timeout(_: &mut SchemaGenerator) -> Schema {
+    duration_between("idleTimeout", "1s", "60m")
+}
+
+/// A time of `app.prewarm`, such as `10m`. Pods take seconds to start, and idle ones cost money.
+fn prewarm_time(field: &str, min: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": r"^([0-9]+(s|m|h))+$",
+        "x-kubernetes-validations": rules(&[(
+            &format!("duration(self) >= duration('{min}') && duration(self) <= duration('24h')"),
+            &format!("app.prewarm.{field} must be from {min} to 24h, such as 10m"),
+            None,
+        )]),
+    })
+}
+
+pub(super) fn prewarm_before(_: &mut SchemaGenerator) -> Schema {
+    prewarm_time("before", "30s")
+}
+
+pub(super) fn prewarm_after(_: &mut SchemaGenerator) -> Schema {
+    prewarm_time("after", "0s")
 }
 
 /// An RFC 3339 time within the range of the operator and the app. Without `format: date-time`, which would hide

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
+use super::lifetime::{DeletionPolicy, Hibernation};
 use super::lock::{Lock, ProductLock};
-use super::schema;
+use super::network::NetworkPolicies;
+use super::pod_template::{PodTemplate, PodUser, SeedJob, Spread};
 use super::status::FlashSaleStatus;
+use super::{pod_schema, schema};
 
 /// The desired state of a sale.
 #[expect(clippy::duplicated_attributes, reason = "each printcolumn has a type_ of its own")]
@@ -31,7 +34,24 @@ use super::status::FlashSaleStatus;
     printcolumn(name = "App", type_ = "string", json_path = ".status.app.summary"),
     printcolumn(name = "Stock", type_ = "integer", json_path = ".status.totals.stock"),
     printcolumn(name = "Sold", type_ = "integer", json_path = ".status.totals.sold"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    ),
+    scale(
+        spec_replicas_path = ".spec.app.replicas",
+        status_replicas_path = ".status.app.replicas",
+        label_selector_path = ".status.app.selector"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = schema::sale_rules()))]
@@ -75,10 +95,26 @@ pub struct FlashSaleSpec {
     /// Intervals at which the stock in Redis is reconciled with the database.
     #[serde(default)]
     pub stores: Stores,
+    /// When the sale has no pods, so that it costs no more than its volumes. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation: Option<Hibernation>,
+    /// Network policies of the sale's pods.
+    #[serde(default)]
+    pub network_policy: NetworkPolicies,
     /// Signing key and administrator account. Absent: the operator generates both into the Secret
     /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// Job that puts the declared stock in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<SeedJob>,
+    /// Secrets for pulling the images of all parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<SecretName>,
+    /// User and group ids of all pods.
+    #[serde(default)]
+    pub pod_user: PodUser,
 }
 
 impl FlashSaleSpec {
@@ -137,6 +173,7 @@ pub enum Strategy {
 /// Redis nodes that grant the lock.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = pod_schema::redis_rules()))]
 pub struct Redis {
     /// Number of independent nodes: 1, or 5 with a quorum of 3. Immutable.
     #[serde(default = "Redis::default_nodes")]
@@ -146,12 +183,19 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of each node.
+    /// Requests and limits of each node. CPU without either requests 20m, memory 32Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Volume of each node. Immutable once a node is ready.
     #[serde(default)]
     pub storage: Storage,
+    /// Spread of the nodes over machines and zones. Absent: machines `Preferred`, zones `Disabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<Spread>,
+    /// Changes to the pods of the nodes. A change restarts them, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::redis_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
 }
 
 impl Redis {
@@ -167,6 +211,8 @@ impl Default for Redis {
             image: None,
             resources: None,
             storage: Storage::default(),
+            spread: None,
+            pod_template: None,
         }
     }
 }
@@ -184,13 +230,26 @@ pub struct Database {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
-    /// Requests and limits of the sale's own database.
+    /// Requests and limits of the sale's own database. CPU without either requests 100m, memory 128Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Volume of the sale's own database. Absent: 1Gi of the default storage class. Immutable once the database is
     /// ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// Changes to the pod of the sale's own database. A change restarts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pod_schema::database_template::<PodTemplate>")]
+    pub pod_template: Option<Box<PodTemplate>>,
+    /// What becomes of the orders of the sale's own database when the sale is deleted. With strategy `Atomic` this
+    /// includes the Redis volume, which can hold orders too.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// Name of a deleted sale in this namespace whose retained orders this sale continues. Immutable once the database
+    /// exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub adopt: Option<String>,
 }
 
 /// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores

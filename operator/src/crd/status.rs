@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,15 @@ pub struct FlashSaleStatus {
     /// Lifecycle phase of the sale.
     pub phase: Phase,
     /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
-    /// four are.
+    /// four are, or if the sale hibernates. `Exposed`, if the sale declares a route, an Ingress or another type of Service:
+    /// whether they have addresses. Present only while True: `Reconciling`, `Stalled` (the sale needs a person; the message
+    /// has the cause), `Degraded` and `ConfigurationWarning`.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What the sale waits for. Absent while it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
     /// Redis nodes. Absent until they exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisStatus>,
@@ -35,15 +40,36 @@ pub struct FlashSaleStatus {
     /// new version is listed here and `Ready` is True.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
-    /// Counts per product, from the database. They are refreshed every few seconds, not with each purchase.
+    /// Counts per product, from the database: the declared products, then others by id, 100 in total. They are
+    /// refreshed every few seconds, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub products: Vec<ProductStatus>,
-    /// Sum of the counts of all products.
+    /// Sum of the counts of all products, listed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
     /// URL of the purchase API inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// URLs of the purchase API outside of the cluster: of the load balancer, the Ingress and the route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+}
+
+impl FlashSaleStatus {
+    /// Whether the condition of this type is True.
+    #[must_use]
+    pub fn is_true(&self, type_: &str) -> bool {
+        self.conditions.iter().any(|it| it.type_ == type_ && it.status == "True")
+    }
+}
+
+/// What a sale that is not ready waits for.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct WaitingFor {
+    /// Reason of a condition, such as `ImagePullBackOff`.
+    pub reason: String,
+    /// Time since which this generation waits for it. `Stalled` is True when it has lasted too long.
+    pub since: Time,
 }
 
 /// Lifecycle phase of a sale.
@@ -62,6 +88,8 @@ pub enum Phase {
     SoldOut,
     /// `endsAt` has passed.
     Ended,
+    /// No pods run, as declared. The orders are kept.
+    Hibernated,
     /// The sale was ready, and a part is unavailable now.
     Degraded,
     /// The API server refused a part, or the seed failed. The conditions have the reason.
@@ -79,6 +107,7 @@ impl Phase {
             Self::Open => "Open",
             Self::SoldOut => "SoldOut",
             Self::Ended => "Ended",
+            Self::Hibernated => "Hibernated",
             Self::Degraded => "Degraded",
             Self::Failed => "Failed",
         }
@@ -109,10 +138,16 @@ pub struct RedisStatus {
 pub struct AppStatus {
     /// Replicas that accept purchases.
     pub ready: i32,
-    /// Desired replicas.
+    /// Existing replicas.
     pub replicas: i32,
-    /// `ready/replicas`, for `kubectl get`.
+    /// Desired replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<i32>,
+    /// `ready/desired`, for `kubectl get`.
     pub summary: String,
+    /// Label selector of the replicas, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
 }
 
 /// Database in which the stock was seeded.

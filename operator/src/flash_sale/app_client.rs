@@ -49,24 +49,19 @@ pub struct DatabaseReport {
 
 /// Client of the app of a sale.
 pub trait AppClient: Send + Sync {
-    /// The app's report; absent without a response. That is no error: the previous counts stay.
+    /// The app's report; absent without a response, or if the app refuses the token, as during a rollout with a new one.
+    /// That is no error: the previous counts stay.
     fn sale_report<'a>(
         &'a self,
         namespace: &'a str,
         sale: &'a str,
+        token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>>;
 
     /// The reasons why the replica at this address is not ready, in its own words; empty without a response.
     fn unready_reasons<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
         std::future::ready(Vec::new()).boxed()
     }
-}
-
-/// Sorted by id, because another order would change the status.
-#[must_use]
-pub fn sorted_by_id(mut products: Vec<ProductStatus>) -> Vec<ProductStatus> {
-    products.sort_by(|a, b| a.id.cmp(&b.id));
-    products
 }
 
 /// Client of the app's port for metrics and probes.
@@ -77,6 +72,8 @@ pub struct HttpAppClient {
 
 /// Longer than the app waits for a database connection, so that the app can report a missing one.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// Divided among the addresses of the replicas, one of which may be gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl HttpAppClient {
     /// A client with a timeout of four seconds.
@@ -85,14 +82,29 @@ impl HttpAppClient {
     /// When the HTTP client cannot be created.
     pub fn new() -> reqwest::Result<Self> {
         // The app is in the same cluster, so no proxy applies.
-        let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()?;
         Ok(Self { client })
     }
 
-    async fn fetch_sale(&self, namespace: &str, sale: &str) -> reqwest::Result<Option<SaleReport>> {
-        let host = names::app_host(namespace, sale);
+    /// The token is sent to every version of the app; one that requires none ignores it.
+    async fn fetch_sale(
+        &self,
+        namespace: &str,
+        sale: &str,
+        token: Option<&str>,
+    ) -> reqwest::Result<Option<SaleReport>> {
+        // Any type of the public Service: the replicas' own has the metrics port.
+        let host = names::pods_host(namespace, sale);
         let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
-        let answer = self.client.get(url).send().await?;
+        let mut request = self.client.get(url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
         let http_status = answer.status().as_u16();
         Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
     }
@@ -114,9 +126,10 @@ impl AppClient for HttpAppClient {
         &'a self,
         namespace: &'a str,
         sale: &'a str,
+        token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>> {
         async move {
-            match self.fetch_sale(namespace, sale).await {
+            match self.fetch_sale(namespace, sale, token).await {
                 Ok(report) => report,
                 Err(error) => {
                     tracing::debug!(namespace, sale, %error, "cannot read the counts of the app");
@@ -135,5 +148,53 @@ impl AppClient for HttpAppClient {
             })
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const REPORT: &str = r#"{"database": {"id": "2026-11-27T00:00:00Z"}, "products": []}"#;
+    const REFUSED: &str = r#"{"code": "unauthenticated", "status": 401}"#;
+
+    /// A client of an app that listens at `address`, which no other test uses.
+    async fn client(address: &str, app: Router) -> HttpAppClient {
+        let listener = TcpListener::bind((address, 9090)).await.unwrap();
+        let replicas = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.resolve("black-friday-pods.shop.svc", replicas);
+        HttpAppClient { client: client.build().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn the_replicas_are_asked_with_the_token() {
+        let sale = get(async |headers: HeaderMap| match headers.get("authorization") {
+            Some(sent) if sent == "Bearer right" => (StatusCode::OK, REPORT),
+            _ => (StatusCode::UNAUTHORIZED, REFUSED),
+        });
+        let client = client("127.90.90.1", Router::new().route("/sale", sale)).await;
+        let report = client.sale_report("shop", "black-friday", Some("right")).await.unwrap();
+        assert_eq!(report.database.unwrap().id.as_deref(), Some("2026-11-27T00:00:00Z"));
+        // A refusal is no report, and no outage of the database: the status stays.
+        for token in [None, Some("wrong")] {
+            assert_eq!(client.sale_report("shop", "black-friday", token).await, None, "{token:?}");
+        }
+    }
+
+    /// An app from before the token, next to a newer operator.
+    #[tokio::test]
+    async fn an_app_that_requires_no_token_is_read_too() {
+        let app = Router::new().route("/sale", get(async || REPORT));
+        let client = client("127.90.90.2", app).await;
+        for token in [None, Some("any")] {
+            assert!(client.sale_report("shop", "black-friday", token).await.is_some());
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -14,10 +15,13 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::build::{Applied, KubernetesResources, Prepared};
+use super::hibernation;
 use super::names::FIELD_MANAGER;
+use super::network::NetworkParts;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::seed;
 use crate::crd::FlashSale;
+use crate::gateway_api::{HttpRoute, is_not_served};
 
 /// A resource version that no object has. An apply with it can create an object, but cannot change one that
 /// was created in the meantime. After a plain `create`, fields that a later apply omits would stay.
@@ -56,6 +60,8 @@ pub struct Existing<'a> {
     pub parts: ExistingParts,
     /// Uid of the sale's autoscaler.
     pub autoscaler: Option<String>,
+    /// Network parts of the sale that are no longer declared.
+    pub undeclared: ExistingParts,
 }
 
 /// Result of applying the objects.
@@ -80,11 +86,13 @@ pub async fn apply(
     resources: KubernetesResources<Prepared>,
     existing: &Existing<'_>,
 ) -> Result<ApplyResult, Error> {
+    let hibernates = hibernation::is_applied(&resources);
     // No `..`: a forgotten child does not compile.
     let KubernetesResources {
         missing_secrets,
         catalog,
         services,
+        network,
         redis,
         database,
         seed,
@@ -101,12 +109,16 @@ pub async fn apply(
     // A Job that reads an old catalog would record stock that it did not seed.
     let catalog_applied = applier.all_accepted();
     let services = applier.apply_all(services).await?;
+    let network = Box::pin(applier.apply_network(network)).await?;
     let redis = applier.apply(redis).await?;
     let database = match database {
         Some(database) => applier.apply(database).await?.map(Some),
         None => Some(None),
     };
-    let seed = if catalog_applied {
+    let seed = if hibernates {
+        // Without pods nothing can be seeded. The Job is created when the sale wakes.
+        applier.current(&seed).await?.or(Some(seed))
+    } else if catalog_applied {
         Box::pin(applier.ensure_job(seed)).await?
     } else {
         applier.current(&seed).await?
@@ -131,6 +143,7 @@ pub async fn apply(
         missing_secrets,
         catalog,
         services,
+        network,
         redis,
         database,
         seed,
@@ -200,6 +213,41 @@ impl Applier<'_> {
             created.extend(self.create(object).await?);
         }
         Ok(created)
+    }
+
+    /// Applies the declared network parts and deletes the others.
+    async fn apply_network(&mut self, parts: NetworkParts) -> Result<NetworkParts, Error> {
+        let NetworkParts { policies, ingress, http_route, gateway_api_missing: _ } = parts;
+        self.delete_undeclared::<NetworkPolicy>().await?;
+        self.delete_undeclared::<Ingress>().await?;
+        self.delete_undeclared::<HttpRoute>().await?;
+        let policies = self.apply_all(policies).await?;
+        let ingress = match ingress {
+            Some(ingress) => self.apply(ingress).await?,
+            None => None,
+        };
+        let (http_route, gateway_api_missing) = match http_route {
+            Some(route) => self.apply_route(route).await?,
+            None => (None, false),
+        };
+        Ok(NetworkParts { policies, ingress, http_route, gateway_api_missing })
+    }
+
+    /// Applies the route. The second value: the cluster has no such definition.
+    async fn apply_route(&mut self, route: HttpRoute) -> Result<(Option<HttpRoute>, bool), Error> {
+        let routes = self.api::<HttpRoute>();
+        match routes.list_metadata(&ListParams::default().limit(1)).await {
+            Err(kube::Error::Api(status)) if is_not_served(&status) => Ok((None, true)),
+            // Other errors are those of the apply itself.
+            _ => Ok((self.apply(route).await?, false)),
+        }
+    }
+
+    async fn delete_undeclared<K: Child>(&self) -> Result<(), Error> {
+        for part in self.existing.undeclared.of_kind::<K>() {
+            delete::<K>(self.client, self.namespace, part.name(), part.uid()).await?;
+        }
+        Ok(())
     }
 
     /// Changes the existing object, or creates an absent one. Never changes an object that replaced it in

@@ -5,11 +5,18 @@ mod catalog;
 mod checksum;
 pub mod credentials;
 mod database;
+mod exposure;
 mod metadata;
+mod network_policies;
+mod pod_template;
 mod pods;
+mod probes;
 mod redis;
+mod requests;
 mod seed;
 mod services;
+mod spread;
+mod tls;
 
 use std::marker::PhantomData;
 
@@ -21,6 +28,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use thiserror::Error;
 
 use super::names::{self, Component};
+use super::network::NetworkParts;
 use super::validate::ValidatedSale;
 use credentials::Passwords;
 
@@ -40,6 +48,8 @@ pub struct KubernetesResources<State> {
     pub catalog: ConfigMap,
     /// Services of all parts.
     pub services: Vec<Service>,
+    /// Network policies, Ingress and route.
+    pub network: NetworkParts,
     /// Redis nodes.
     pub redis: StatefulSet,
     /// The sale's own database; absent if it is external.
@@ -77,6 +87,12 @@ pub fn build(
     }
     Ok(KubernetesResources {
         services,
+        network: NetworkParts {
+            policies: network_policies::policies(sale),
+            ingress: exposure::ingress(sale),
+            http_route: exposure::http_route(sale),
+            gateway_api_missing: false,
+        },
         redis: redis::stateful_set(sale, &secrets.accepted_checksum),
         database: sale
             .images

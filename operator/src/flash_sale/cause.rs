@@ -43,7 +43,8 @@ pub fn find(
 ) -> Option<Cause> {
     let mut pods: Vec<&Pod> = pods.iter().filter(|pod| component.has(pod)).collect();
     pods.sort_by_key(|pod| (std::cmp::Reverse(pod.creation_timestamp()), pod.name_any()));
-    pods.into_iter().find_map(|pod| from_pod(pod, now)).or_else(|| {
+    let from_pod = |pod| from_pod(pod, now).or_else(|| unresponsive(component, pod));
+    pods.into_iter().find_map(from_pod).or_else(|| {
         let about = warnings.iter().filter(|warning| warning.component == component);
         about.rev().find_map(from_warning)
     })
@@ -72,6 +73,25 @@ fn from_pod(pod: &Pod, now: Timestamp) -> Option<Cause> {
         .or_else(|| unschedulable(pod))
         .or_else(|| evicted(pod))?;
     Some(Cause { message: format!("pod {}: {}", pod.name_any(), cause.message), ..cause })
+}
+
+/// A server that runs and has started, but is not ready. Replicas of the app report their own reasons.
+fn unresponsive(component: Component, pod: &Pod) -> Option<Cause> {
+    let server = matches!(component, Component::Redis | Component::Database);
+    if !server || pod.metadata.deletion_timestamp.is_some() || is_ready(pod) {
+        return None;
+    }
+    let containers = pod.status.as_ref()?.container_statuses.as_deref()?;
+    let silent = containers.iter().find(|container| {
+        let running = container.state.as_ref().is_some_and(|state| state.running.is_some());
+        running && container.started == Some(true) && !container.ready
+    })?;
+    let message = format!(
+        "pod {}: container {} runs, but does not answer its readiness probe",
+        pod.name_any(),
+        silent.name
+    );
+    Some(Cause { reason: "Unresponsive", message })
 }
 
 /// Whether a pod is ready.

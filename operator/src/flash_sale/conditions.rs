@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::{Applied, KubernetesResources};
 use super::cause::Cause;
+use super::claimed;
 use super::database::{ACCEPT_LOSS, DatabaseIdentity};
+use super::exposure::Exposure;
+use super::hibernation;
 use super::names::Component;
 use super::observe::Observed;
 use super::phase::Progress;
@@ -51,12 +54,16 @@ pub(super) struct Inputs<'a> {
     pub seed: &'a Seed,
     /// Identity of the database.
     pub database: &'a DatabaseIdentity,
+    /// How the API is reached from outside.
+    pub exposure: &'a Exposure,
     /// Pods and events.
     pub observed: &'a Observed,
     /// Declared replicas.
     pub replicas: i32,
     /// The previous conditions, if they describe this generation.
     pub previous: &'a [Condition],
+    /// Whether replicas were added, and none of the others was lost.
+    pub scaling_up: bool,
     /// Time of the observation.
     pub now: Timestamp,
 }
@@ -64,16 +71,21 @@ pub(super) struct Inputs<'a> {
 /// Conditions by type. An absent type was not evaluated.
 pub(super) struct Conditions {
     states: BTreeMap<&'static str, ConditionState>,
+    /// Types that no longer apply, whatever their previous state.
+    dropped: Vec<&'static str>,
     progress: Progress,
 }
 
 impl Conditions {
     pub(super) fn only_ready(reason: &'static str, message: String, progress: Progress) -> Self {
         let states = BTreeMap::from([(condition::READY, ConditionState::unmet(reason, message))]);
-        Self { states, progress }
+        Self { states, dropped: Vec::new(), progress }
     }
 
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
+        if hibernation::is_applied(inputs.resources) {
+            return Self::of_hibernating(inputs);
+        }
         let mut states = BTreeMap::from([
             (condition::REDIS_READY, redis(inputs)),
             (condition::DATABASE_READY, database(inputs)),
@@ -88,7 +100,31 @@ impl Conditions {
             Some((reason, message)) => ConditionState::unmet(reason, message.to_owned()),
         };
         states.insert(condition::READY, ready);
-        Self { states, progress }
+        let exposed = exposed(inputs.exposure);
+        let dropped = exposed.is_none().then_some(condition::EXPOSED).into_iter().collect();
+        states.extend(exposed.map(|exposed| (condition::EXPOSED, exposed)));
+        Self { states, dropped, progress }
+    }
+
+    /// `Ready` means that the sale is as declared. `StockSeeded` keeps its state.
+    fn of_hibernating(inputs: &Inputs<'_>) -> Self {
+        let asleep = || ConditionState::unmet("Hibernated", "no pods run, as declared");
+        let mut states = BTreeMap::from([
+            (condition::REDIS_READY, asleep()),
+            (condition::APP_AVAILABLE, asleep()),
+        ]);
+        if inputs.resources.database.is_some() {
+            states.insert(condition::DATABASE_READY, asleep());
+        }
+        let ready = match hibernation::remaining(inputs.resources, &inputs.observed.pods) {
+            Some(remaining) => ConditionState::unmet("Hibernating", remaining),
+            None => ConditionState::met(
+                "Hibernated",
+                "no pods run, as declared; the orders are kept. To wake the sale, set hibernation.mode: Never",
+            ),
+        };
+        states.insert(condition::READY, ready);
+        Self { states, dropped: Vec::new(), progress: Progress::Hibernated }
     }
 
     /// `Ready` reports refused changes first, even if the sale works as before.
@@ -114,7 +150,8 @@ impl Conditions {
         generation: i64,
         now: Timestamp,
     ) -> Vec<Condition> {
-        let types = condition::PARTS.into_iter().chain([condition::READY]);
+        let types = condition::PARTS.into_iter().chain([condition::EXPOSED, condition::READY]);
+        let types = types.filter(|type_| !self.dropped.contains(type_));
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let conditions = types.filter_map(|type_| {
             let before = previous.iter().find(|condition| condition.type_ == type_);
@@ -144,11 +181,11 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     let database_unavailable =
         own.is_some_and(|own| ready_pods(own) == 0) || reports_unavailable(inputs);
     let stock = states.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
-    if matches!(inputs.database, DatabaseIdentity::Lost { .. }) {
+    if matches!(inputs.database, DatabaseIdentity::Lost { .. }) || claimed_by(inputs).is_some() {
         Progress::Blocked
     } else if redis.ready < redis.nodes
         || database_unavailable
-        || available(&inputs.resources.app) < inputs.replicas
+        || (available(&inputs.resources.app) < inputs.replicas && !inputs.scaling_up)
     {
         Progress::PartsUnavailable
     } else if stock == Some("SeedFailed") {
@@ -160,6 +197,18 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     } else {
         Progress::RollingOut
     }
+}
+
+/// `None`: nothing is declared that would make the API reachable from outside.
+fn exposed(exposure: &Exposure) -> Option<ConditionState> {
+    if !exposure.declared {
+        return None;
+    }
+    let Some((reason, _)) = exposure.problems.first() else {
+        return Some(ConditionState::met("Reachable", "the declared addresses exist"));
+    };
+    let messages = exposure.problems.iter().map(|(_, message)| message.as_str());
+    Some(ConditionState::unmet(reason, messages.collect::<Vec<_>>().join("; ")))
 }
 
 fn redis(inputs: &Inputs<'_>) -> ConditionState {
@@ -193,6 +242,9 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
     if let DatabaseIdentity::Lost { seeded, found } = inputs.database {
         return data_lost(seeded.as_ref().map(|seeded| seeded.id.as_str()), found.as_deref());
     }
+    if let Some(owner) = claimed_by(inputs) {
+        return ConditionState::unmet("DatabaseClaimed", claimed::message(&owner));
+    }
     let refused = inputs.observed.unready.iter().find(|reason| reason.starts_with("database:"));
     let state = match &inputs.resources.database {
         Some(own) if ready_pods(own) == 0 => {
@@ -211,6 +263,16 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
         Some(_) => ConditionState::met("Serving", "the database is ready"),
     };
     state.with_cause(inputs.observed.cause(Component::Database, inputs.now))
+}
+
+/// The sale that has the external database, if it is another one.
+fn claimed_by(inputs: &Inputs<'_>) -> Option<String> {
+    if inputs.resources.database.is_some() {
+        return None;
+    }
+    let seed = inputs.observed.cause(Component::Seed, inputs.now);
+    let messages = inputs.observed.unready.iter().chain(seed.as_ref().map(|cause| &cause.message));
+    claimed::owner(messages.map(String::as_str)).map(str::to_owned)
 }
 
 /// Whether ready replicas report that the database is unavailable.
@@ -276,9 +338,13 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
             None => ConditionState::met("ReplicasAvailable", message),
         };
     }
-    let state = if let Some(stuck) = deployment_condition(app, "Progressing", "False") {
+    let stuck = deployment_condition(app, "Progressing", "False");
+    // Before the Deployment's controller has seen a change, its condition is that of the previous template.
+    let state = if let Some(stuck) = stuck.filter(|_| rollout.seen) {
         let why = stuck.message.clone().unwrap_or_default();
         ConditionState::unmet("RolloutStuck", format!("{message}: {why}"))
+    } else if available < declared && inputs.scaling_up {
+        ConditionState::unmet(rollout::SCALING_UP, message)
     } else if available < declared {
         ConditionState::unmet("ReplicasAway", message)
     } else {

@@ -7,6 +7,8 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use super::app_client::AppClient;
+use super::operator_pods::OperatorPods;
+use super::report_tokens::ReportTokens;
 use crate::config::DefaultImages;
 use crate::metrics::Metrics;
 
@@ -18,6 +20,10 @@ pub struct Context {
     pub images: DefaultImages,
     /// Client of the app.
     pub app: Arc<dyn AppClient>,
+    /// Tokens for the reports of the app.
+    pub report_tokens: ReportTokens,
+    /// The operator's own pods; absent: it runs outside of the cluster.
+    pub operator_pods: Option<OperatorPods>,
     /// Metrics of the operator.
     pub metrics: Metrics,
     recorder: Recorder,
@@ -36,7 +42,22 @@ impl Context {
         let reporter =
             Reporter { controller: "flashsale-operator".to_owned(), instance: Some(pod) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, images, app, metrics, recorder }
+        Self {
+            client,
+            images,
+            app,
+            report_tokens: ReportTokens::default(),
+            operator_pods: None,
+            metrics,
+            recorder,
+        }
+    }
+
+    /// Lets the network policies of sales admit the operator's pods.
+    #[must_use]
+    pub fn with_operator_pods(mut self, pods: Option<OperatorPods>) -> Self {
+        self.operator_pods = pods;
+        self
     }
 
     /// Records an event on a sale.

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ByteString, NamespaceResourceScope};
@@ -19,8 +20,11 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::names;
+use super::operator_pods::OperatorPods;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
+use super::retained::{RetainedData, adopted_name};
 use crate::crd::FlashSale;
+use crate::gateway_api::{HttpRoute, is_not_served};
 
 /// Keys and values of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
@@ -34,8 +38,10 @@ pub struct References {
     pub redis: Option<SecretData>,
     /// Secret with the connection URI of the database.
     pub database: Option<SecretData>,
-    /// Secret with the key of the checksums.
-    pub checksums: Option<SecretData>,
+    /// Secret of the operator: its token for the app, and the key of the checksums.
+    pub operator: Option<SecretData>,
+    /// Secret with the certificate of the app.
+    pub tls: Option<SecretData>,
     /// Resource version of each Secret that exists, by name.
     pub secret_versions: BTreeMap<String, String>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
@@ -46,10 +52,16 @@ pub struct References {
     pub autoscaler: Option<String>,
     /// Existing StatefulSets of this sale: Redis nodes and its own database.
     pub stateful_sets: Vec<StatefulSet>,
+    /// Data under the names of this sale.
+    pub retained: RetainedData,
     /// All seed Jobs of the sale, including those of earlier stock.
     pub seed_jobs: Vec<Job>,
     /// Existing objects with the names of the sale's parts.
     pub parts: ExistingParts,
+    /// Network parts of the sale that it no longer declares.
+    pub undeclared: ExistingParts,
+    /// The operator's own pods. They are no object of the sale's namespace; the driver adds them.
+    pub operator_pods: Option<OperatorPods>,
 }
 
 /// An object could not be read.
@@ -69,26 +81,41 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let auth = from.get::<Secret>(&names::auth_secret(&name, spec.declared_auth_secret())).await?;
     let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
-    let database =
-        from.get::<Secret>(&names::database_secret(&name, spec.declared_database_secret())).await?;
-    let checksums = from.get::<Secret>(&names::checksums_secret(&name)).await?;
+    let adopted = adopted_name(sale);
+    let database_secret = names::database_secret(&adopted, spec.declared_database_secret());
+    let database = from.get::<Secret>(&database_secret).await?;
+    let operator = from.get::<Secret>(&names::operator_secret(&name)).await?;
+    let tls = match &spec.app.tls {
+        Some(tls) => from.get::<Secret>(&tls.secret_ref.name).await?,
+        None => None,
+    };
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
 
     let sets = from.stateful_sets(sale).await?;
-    let mut parts = Box::pin(from.parts(sale, &sets)).await?;
-    let own_database = names::database(&name);
+    let (mut parts, claims) = Box::pin(from.parts(sale, &sets)).await?;
+    let own_database = names::database(&adopted);
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();
+    let retained = RetainedData {
+        secret: database
+            .as_ref()
+            .map(|secret| secret.metadata.clone())
+            .filter(|_| spec.database.secret_ref.is_none()),
+        claims,
+        database_exists: parts.uid::<StatefulSet>(&own_database).is_some(),
+    };
     parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
     // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
     parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
+    let (network, undeclared) = from.network_parts(sale).await?;
+    parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database, &checksums].into_iter().flatten();
+    let secrets = [&auth, &redis, &database, &operator, &tls].into_iter().flatten();
     let of_earlier = secrets
         .clone()
         .map(|secret| ExistingPart::new(sale, secret))
@@ -105,9 +132,11 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         auth: data(auth),
         redis: data(redis),
         database: data(database),
-        checksums: data(checksums),
+        operator: data(operator),
+        tls: data(tls),
         secret_versions,
         database_exists,
+        retained,
         stateful_sets: sets
             .into_iter()
             .filter_map(|set| set.found)
@@ -117,6 +146,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         autoscaler: autoscaler.filter(|it| is_ours(&it.metadata)).and_then(|it| it.uid()),
         seed_jobs: seed_jobs.into_iter().filter(|job| is_ours(&job.metadata)).collect(),
         parts,
+        undeclared,
+        operator_pods: None,
     })
 }
 
@@ -147,17 +178,20 @@ impl Namespace<'_> {
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let failed = |source| Error { what: format!("{} {name}", K::kind(&())), source };
-        api.get_metadata_opt(name).await.map_err(failed)
+        match api.get_metadata_opt(name).await {
+            Err(kube::Error::Api(status)) if is_not_served(&status) => Ok(None),
+            found => found.map_err(failed),
+        }
     }
 
-    /// Metadata of the other parts with fixed names.
+    /// Metadata of the other parts with fixed names, and of the volume claims among them.
     async fn parts(
         &self,
         sale: &FlashSale,
         sets: &[DeclaredStatefulSet],
-    ) -> Result<ExistingParts, Error> {
+    ) -> Result<(ExistingParts, Vec<ObjectMeta>), Error> {
         let name = sale.name_any();
-        let (redis, database) = (names::redis(&name), names::database(&name));
+        let (redis, database) = (names::redis(&name), names::database(&adopted_name(sale)));
         let finder = PartFinder { from: self, sale };
         let mut services = vec![name.clone(), names::pods(&name), redis.clone()];
         if sale.spec.database.secret_ref.is_none() {
@@ -165,13 +199,46 @@ impl Namespace<'_> {
         }
         let sets = sets.iter().map(|set| finder.stateful_set(set));
         let (catalog, budgets) = ([names::catalog(&name)], [name, redis]);
-        let (catalog, services, budgets, sets) = try_join!(
+        let (catalog, services, budgets, sets): (_, _, _, Vec<_>) = try_join!(
             finder.all::<ConfigMap>(&catalog),
             finder.all::<Service>(&services),
             finder.all::<PodDisruptionBudget>(&budgets),
             try_join_all(sets),
         )?;
-        Ok(ExistingParts([catalog, services, budgets, sets.concat()].concat()))
+        let (sets, claims): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
+        let parts = ExistingParts([catalog, services, budgets, sets.concat()].concat());
+        Ok((parts, claims.concat()))
+    }
+
+    /// Existing network parts: those with the name of a declared part, and the sale's own that are no longer declared.
+    /// An undeclared part of another owner does not matter.
+    async fn network_parts(
+        &self,
+        sale: &FlashSale,
+    ) -> Result<(ExistingParts, ExistingParts), Error> {
+        let (name, spec) = (sale.name_any(), &sale.spec);
+        let finder = PartFinder { from: self, sale };
+        let policies = [names::app_policy(&name), names::redis(&name)];
+        let database = [names::database(&name)];
+        let (policies, database, ingress, route) = try_join!(
+            finder.all::<NetworkPolicy>(&policies),
+            finder.all::<NetworkPolicy>(&database),
+            finder.all::<Ingress>(std::slice::from_ref(&name)),
+            finder.all::<HttpRoute>(std::slice::from_ref(&name)),
+        )?;
+        let enabled = spec.network_policy.enabled;
+        let (mut declared, mut undeclared) = (Vec::new(), Vec::new());
+        for (found, is_declared) in [
+            (policies, enabled),
+            (database, enabled && spec.database.secret_ref.is_none()),
+            (ingress, spec.app.ingress.is_some()),
+            (route, spec.app.http_route.is_some()),
+        ] {
+            let parts = if is_declared { &mut declared } else { &mut undeclared };
+            let is_ours = |it: &ExistingPart| *it.owner() == Owner::ThisSale;
+            parts.extend(found.into_iter().filter(|it| is_declared || is_ours(it)));
+        }
+        Ok((ExistingParts(declared), ExistingParts(undeclared)))
     }
 
     /// StatefulSets that the sale declares.
@@ -179,7 +246,7 @@ impl Namespace<'_> {
         let name = sale.name_any();
         let mut wanted = vec![(names::redis(&name), sale.spec.redis.nodes)];
         if sale.spec.database.secret_ref.is_none() {
-            wanted.push((names::database(&name), 1));
+            wanted.push((names::database(&adopted_name(sale)), 1));
         }
         let find = async |(name, pods): (String, i32)| {
             Ok(DeclaredStatefulSet { found: self.get(&name).await?, name, pods })
@@ -222,18 +289,19 @@ impl PartFinder<'_> {
     }
 
     /// The `StatefulSet`; without one, the volume claims that a new one would adopt and delete with the sale.
-    async fn stateful_set(self, set: &DeclaredStatefulSet) -> Result<Vec<ExistingPart>, Error> {
+    async fn stateful_set(
+        self,
+        set: &DeclaredStatefulSet,
+    ) -> Result<(Vec<ExistingPart>, Vec<ObjectMeta>), Error> {
         if let Some(found) = &set.found {
-            return Ok(vec![ExistingPart::new(self.sale, found)]);
+            return Ok((vec![ExistingPart::new(self.sale, found)], Vec::new()));
         }
         let claims: Vec<String> =
             (0..set.pods).map(|pod| names::volume_claim(&set.name, pod)).collect();
         let claims = claims.iter().map(|name| self.from.metadata::<PersistentVolumeClaim>(name));
-        let claims = try_join_all(claims).await?;
-        Ok(claims
-            .iter()
-            .flatten()
-            .map(|it| ExistingPart::volume(self.sale, &it.metadata))
-            .collect())
+        let claims = try_join_all(claims).await?.into_iter().flatten();
+        let claims: Vec<ObjectMeta> = claims.map(|claim| claim.metadata).collect();
+        let parts = claims.iter().map(|claim| ExistingPart::volume(self.sale, claim)).collect();
+        Ok((parts, claims))
     }
 }

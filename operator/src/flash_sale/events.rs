@@ -1,13 +1,13 @@
-//! Events on a sale: changes of phase, refused changes, regenerated Secrets.
+//! Events on a sale: changes of phase, stalled sales, regenerated Secrets.
 
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::exposure::{GATEWAY_API_MISSING, ROUTE_REFUSED};
 use super::names;
 use super::outcome::Outcome;
-use super::ownership;
 use crate::crd::{FlashSale, FlashSaleStatus, Phase, condition};
 use crate::error_chain::error_chain;
 
@@ -21,8 +21,9 @@ pub(super) async fn publish_regenerated_secrets(
     if sale.status.as_ref().is_none_or(|status| status.app.is_none()) {
         return;
     }
-    let checksums = names::checksums_secret(&sale.name_any());
-    for secret in resources.missing_secrets.iter().filter(|it| it.name_any() != checksums) {
+    // Only the operator itself uses the values of this Secret.
+    let own = names::operator_secret(&sale.name_any());
+    for secret in resources.missing_secrets.iter().filter(|secret| secret.name_any() != own) {
         let message = format!(
             "Secret {} was missing and has been created again with new values: tokens signed with its \
              old key are invalid, and its passwords have changed",
@@ -37,28 +38,54 @@ pub(super) async fn publish_regenerated_secrets(
     }
 }
 
-/// Publishes an event for each change of phase, and for a refused change or a taken name.
+/// Publishes an event when the route of a sale is refused or has no definition.
+pub(super) async fn publish_exposure_change(
+    sale: &FlashSale,
+    status: &FlashSaleStatus,
+    context: &Context,
+) {
+    let exposed = |status: &FlashSaleStatus| {
+        let exposed = status.conditions.iter().find(|it| it.type_ == condition::EXPOSED);
+        exposed.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    };
+    let (reason, message) = exposed(status);
+    let is_new = sale.status.as_ref().is_none_or(|before| exposed(before).0 != reason);
+    if !is_new || ![GATEWAY_API_MISSING, ROUTE_REFUSED].contains(&reason.as_str()) {
+        return;
+    }
+    let (namespace, name) = (sale.namespace(), sale.name_any());
+    warn!(namespace, name, reason, "{message}");
+    let reference = sale.object_ref(&());
+    if let Err(error) = context.publish(&reason, EventType::Warning, message, &reference).await {
+        warn!(error = error_chain(&error), "cannot record the event");
+    }
+}
+
+/// Publishes an event for each change of phase, and for a sale that is newly stalled.
 pub(super) async fn publish_phase_change(
     sale: &FlashSale,
     status: &FlashSaleStatus,
     context: &Context,
 ) {
-    let ready = |status: &FlashSaleStatus| {
-        let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
-        ready.map(|it| (it.reason.clone(), it.message.clone())).unwrap_or_default()
+    let find = |status: &FlashSaleStatus, type_| {
+        let found = status.conditions.iter().find(|it| it.type_ == type_);
+        found.map(|it| (it.reason.clone(), it.message.clone()))
     };
     let before = sale.status.as_ref();
-    let (reason, message) = ready(status);
+    let stalled = find(status, condition::STALLED);
+    let ready = find(status, condition::READY).unwrap_or_default();
     let phase_changed = before.map(|before| before.phase) != Some(status.phase);
-    let needs_user = ["ChangeRefused", ownership::NAME_TAKEN].contains(&reason.as_str());
-    let newly_refused = needs_user && before.is_none_or(|before| ready(before).0 != reason);
-    if phase_changed || newly_refused {
+    let stalled_before = before.and_then(|before| find(before, condition::STALLED));
+    let newly_stalled = stalled.as_ref().map(|it| &it.0) != stalled_before.as_ref().map(|it| &it.0)
+        && stalled.is_some();
+    let (reason, message) = stalled.unwrap_or(ready);
+    if phase_changed || newly_stalled {
         let (namespace, name) = (sale.namespace(), sale.name_any());
         info!(namespace, name, phase = %status.phase, reason, "{message}");
         let reference = sale.object_ref(&());
-        let event = if newly_refused { &reason } else { status.phase.as_str() };
+        let event = if newly_stalled { &reason } else { status.phase.as_str() };
         let type_ = match status.phase {
-            _ if newly_refused => EventType::Warning,
+            _ if newly_stalled => EventType::Warning,
             Phase::Degraded | Phase::Failed => EventType::Warning,
             _ => EventType::Normal,
         };

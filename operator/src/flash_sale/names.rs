@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
+use crate::crd::App;
+
 /// Value of `app.kubernetes.io/managed-by`; the watches of children select it.
 pub const MANAGED_BY: &str = "flashsale-operator";
 /// Name of the volume claim template of every `StatefulSet`.
@@ -18,16 +20,30 @@ pub const FIELD_MANAGER: &str = "flashsale-operator";
 pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
 /// Annotation of the seed Job: checksum of the database's address, without user and password.
 pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
+/// Label of data whose sale was deleted, with the name of the sale that made them.
+pub const RETAINED: &str = "flashsale.dev/retained";
+/// Annotation of the database's Secret: id of the database that has the sale's orders.
+pub const DATABASE_ID: &str = "flashsale.dev/database-id";
+/// Annotation of a sale's data: uid of the sale.
+pub const SALE_UID: &str = "flashsale.dev/sale-uid";
 const INSTANCE: &str = "app.kubernetes.io/instance";
-const COMPONENT: &str = "app.kubernetes.io/component";
+/// Label of a part and of its pods and volumes.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
 /// Port of a Redis node.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of the sale's own database.
 pub const DATABASE_PORT: i32 = 5432;
 /// Port of the purchase API.
 pub const HTTP_PORT: i32 = 8080;
+/// Scheme of the purchase API with TLS.
+pub const HTTPS: &str = "https";
 /// Port of metrics, probes and counts.
 pub const METRICS_PORT: i32 = 9090;
+
+/// Key of the certificate in a Secret of type `kubernetes.io/tls`.
+pub const TLS_CERTIFICATE: &str = "tls.crt";
+/// Key of the private key in the same Secret.
+pub const TLS_KEY: &str = "tls.key";
 
 /// A part of a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +59,9 @@ pub enum Component {
 }
 
 impl Component {
-    const fn as_str(self) -> &'static str {
+    /// The value of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Database => "database",
@@ -77,12 +95,6 @@ pub fn redis_secret(name: &str) -> String {
     redis(name)
 }
 
-/// The Secret with the key of the checksums in pod templates.
-#[must_use]
-pub fn checksums_secret(name: &str) -> String {
-    format!("{name}-checksums")
-}
-
 /// The sale's own database: its Secret, Service and `StatefulSet` share a name.
 #[must_use]
 pub fn database(name: &str) -> String {
@@ -101,6 +113,24 @@ pub fn volume_claim(stateful_set: &str, pod: i32) -> String {
     format!("{VOLUME}-{stateful_set}-{pod}")
 }
 
+/// The Secret with the token that the app requires of the operator.
+#[must_use]
+pub fn operator_secret(name: &str) -> String {
+    format!("{name}-operator")
+}
+
+/// The network policy of the app. Those of Redis and of the database are named as these parts.
+#[must_use]
+pub fn app_policy(name: &str) -> String {
+    name.to_owned()
+}
+
+/// Port of the app's Service.
+#[must_use]
+pub fn service_port(app: &App) -> i32 {
+    app.service.as_ref().and_then(|service| service.port).unwrap_or(HTTP_PORT)
+}
+
 /// The `ConfigMap` with the products.
 #[must_use]
 pub fn catalog(name: &str) -> String {
@@ -113,10 +143,22 @@ pub fn pods(name: &str) -> String {
     format!("{name}-pods")
 }
 
+/// The replicas inside the cluster, with their metrics port.
+#[must_use]
+pub fn pods_host(namespace: &str, name: &str) -> String {
+    format!("{}.{namespace}.svc", pods(name))
+}
+
 /// The Service of the app inside the cluster.
 #[must_use]
 pub fn app_host(namespace: &str, name: &str) -> String {
     format!("{name}.{namespace}.svc")
+}
+
+/// Scheme of the app's URL, and name of its port.
+#[must_use]
+pub fn scheme(app: &App) -> &'static str {
+    if app.tls.is_some() { HTTPS } else { "http" }
 }
 
 /// Addresses of all Redis nodes, in order, comma separated.

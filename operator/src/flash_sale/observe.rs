@@ -32,6 +32,8 @@ pub struct Observed {
     pub unready: Vec<String>,
     /// Resource versions of the Secrets that were read, by name.
     pub secret_versions: BTreeMap<String, String>,
+    /// Warnings about the spec.
+    pub configuration: Vec<String>,
 }
 
 /// Pods or events could not be read.

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 
 use super::names;
 use super::not_ready::NotReady;
+use super::retained::adopted_name;
 use crate::crd::FlashSale;
 
 /// Reason of the condition when another object has the name of a part.
@@ -82,11 +83,15 @@ impl ExistingPart {
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
         let is_ours = label("app.kubernetes.io/managed-by")
             .is_some_and(|it| it == names::MANAGED_BY)
-            && label("app.kubernetes.io/instance") == sale.metadata.name.as_ref();
+            && label("app.kubernetes.io/instance").is_some_and(|instance| {
+                Some(instance) == sale.metadata.name.as_ref() || *instance == adopted_name(sale)
+            });
+        // Without its `StatefulSet`, an owned claim is about to be deleted.
+        let is_owned = metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
         let owner = match metadata.deletion_timestamp {
             _ if !is_ours => Owner::Other(None),
-            Some(_) => Owner::EarlierSale,
-            None => Owner::ThisSale,
+            None if !is_owned => Owner::ThisSale,
+            _ => Owner::EarlierSale,
         };
         Self {
             kind: PersistentVolumeClaim::kind(&()),
@@ -94,6 +99,18 @@ impl ExistingPart {
             uid: metadata.uid.clone().unwrap_or_default(),
             owner,
         }
+    }
+
+    /// The object's uid.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The owner of the object.
@@ -113,6 +130,11 @@ impl ExistingParts {
     pub fn uid<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|found| found.kind == K::kind(&()) && found.name == name);
         found.map(|found| found.uid.as_str())
+    }
+
+    /// The objects of one kind.
+    pub fn of_kind<K: Resource<DynamicType = ()>>(&self) -> impl Iterator<Item = &ExistingPart> {
+        self.0.iter().filter(|found| found.kind == K::kind(&()))
     }
 
     /// Checks that the sale owns every object.

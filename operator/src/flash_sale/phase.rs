@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{hibernation, prewarm};
 use crate::crd::{FlashSaleSpec, Phase, Totals};
 
 /// Inputs of [`phase`].
@@ -34,15 +35,20 @@ pub enum Progress {
     RollingOut,
     /// All parts are ready.
     Ready,
+    /// The sale has no pods, as declared.
+    Hibernated,
 }
 
 /// The phase at `now`.
 #[must_use]
 pub fn phase(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
     let was_ready = inputs.previous.is_some_and(|phase| match phase {
-        Phase::Pending | Phase::Provisioning | Phase::Failed => false,
+        Phase::Pending | Phase::Provisioning | Phase::Failed | Phase::Hibernated => false,
         Phase::Scheduled | Phase::Open | Phase::SoldOut | Phase::Ended | Phase::Degraded => true,
     });
+    if inputs.progress == Progress::Hibernated {
+        return Phase::Hibernated;
+    }
     if was_ready && !inputs.selling && spec.ends_at.is_some_and(|end| now >= end) {
         return Phase::Ended;
     }
@@ -54,7 +60,9 @@ pub fn phase(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
         }
         Progress::Waiting | Progress::Blocked | Progress::PartsUnavailable => Phase::Degraded,
         // The sale continues while raised stock is seeded and replicas are replaced.
-        Progress::Seeding | Progress::RollingOut | Progress::Ready => by_clock(spec, inputs, now),
+        Progress::Seeding | Progress::RollingOut | Progress::Ready | Progress::Hibernated => {
+            by_clock(spec, inputs, now)
+        }
     }
 }
 
@@ -70,9 +78,13 @@ fn by_clock(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
     }
 }
 
-/// Time until `startsAt` or `endsAt` changes the phase.
+/// Time until `startsAt`, `endsAt` or a hibernation changes the phase, or `app.prewarm` the number of replicas.
 #[must_use]
 pub fn until_next_change(spec: &FlashSaleSpec, now: Timestamp) -> Option<Duration> {
-    let ahead = [spec.starts_at, spec.ends_at].into_iter().flatten().filter(|&at| at > now);
-    ahead.min().and_then(|at| Duration::try_from(at.duration_since(now)).ok())
+    let moments = [spec.starts_at, spec.ends_at, hibernation::due_at(spec)].into_iter().flatten();
+    let moments = moments.chain(prewarm::window(spec).into_iter().flatten());
+    moments
+        .filter(|&at| at > now)
+        .min()
+        .and_then(|at| Duration::try_from(at.duration_since(now)).ok())
 }

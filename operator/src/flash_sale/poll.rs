@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 
-use super::app_client::{AppClient, SaleReport, sorted_by_id};
-use crate::crd::{FlashSale, FlashSaleStatus, condition};
+use super::app_client::{AppClient, SaleReport};
+use super::counts;
+use super::report_tokens::ReportTokens;
+use crate::crd::{FlashSale, FlashSaleSpec, FlashSaleStatus, condition};
 
 /// Interval between reads of the counts.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -23,37 +25,60 @@ const CONCURRENCY: usize = 8;
 pub fn changes(
     sales: Store<DeserializeGuard<FlashSale>>,
     app: Arc<dyn AppClient>,
+    tokens: ReportTokens,
 ) -> impl Stream<Item = ObjectRef<DeserializeGuard<FlashSale>>> {
     let ticks = stream::unfold(tokio::time::interval(INTERVAL), |mut interval| async move {
         interval.tick().await;
         Some(((), interval))
     });
+    let known = tokens.clone();
     ticks
-        .flat_map(move |()| stream::iter(sales.state()))
+        .flat_map(move |()| {
+            let sales = sales.state();
+            known.retain(&sales.iter().map(|sale| key(sale)).collect());
+            stream::iter(sales)
+        })
         .map(move |sale| {
-            let app = app.clone();
-            async move { counts_changed(&sale, &*app).await.then(|| ObjectRef::from_obj(&*sale)) }
+            let (app, tokens) = (app.clone(), tokens.clone());
+            async move {
+                let changed = counts_changed(&sale, &*app, &tokens).await;
+                changed.then(|| ObjectRef::from_obj(&*sale))
+            }
         })
         .buffer_unordered(CONCURRENCY)
         .filter_map(std::future::ready)
 }
 
-async fn counts_changed(sale: &DeserializeGuard<FlashSale>, app: &dyn AppClient) -> bool {
+fn key(sale: &DeserializeGuard<FlashSale>) -> (String, String) {
+    let metadata = sale.meta();
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+async fn counts_changed(
+    sale: &DeserializeGuard<FlashSale>,
+    app: &dyn AppClient,
+    tokens: &ReportTokens,
+) -> bool {
     let Ok(sale) = &sale.0 else { return false };
     let Some(status) = &sale.status else { return false };
     if status.app.as_ref().is_none_or(|app| app.ready == 0) {
         return false;
     }
-    let now = app.sale_report(&sale.namespace().unwrap_or_default(), &sale.name_any()).await;
-    now.is_some_and(|now| has_changed(now, status))
+    let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
+    let token = tokens.get(&namespace, &name);
+    let now = app.sale_report(&namespace, &name, token.as_deref()).await;
+    now.is_some_and(|now| has_changed(now, &sale.spec, status))
 }
 
-fn has_changed(report: SaleReport, status: &FlashSaleStatus) -> bool {
+fn has_changed(report: SaleReport, spec: &FlashSaleSpec, status: &FlashSaleStatus) -> bool {
     if report.database_unavailable {
         let mut conditions = status.conditions.iter();
         return conditions.any(|it| it.type_ == condition::DATABASE_READY && it.status == "True");
     }
     let known = status.database.as_ref().map(|database| &database.id);
     let other_database = report.database.is_some_and(|database| database.id.as_ref() != known);
-    other_database || sorted_by_id(report.products) != status.products
+    let totals = counts::total(&report.products);
+    other_database
+        || status.totals.is_some_and(|before| before != totals)
+        || counts::listed(spec, report.products) != status.products
 }

@@ -5,8 +5,9 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::build::{Applied, KubernetesResources};
 use super::names::Component;
-use crate::crd::RedisStatus;
+use crate::crd::{FlashSaleStatus, RedisStatus, condition};
 
 /// Progress of a rolling update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Rollout {
     pub wanted: i32,
     /// Whether only updated pods remain. Kubernetes does not count terminating pods.
     pub done: bool,
+    /// Whether the status is that of the current template.
+    pub seen: bool,
 }
 
 /// Rolling update of the app.
@@ -27,7 +30,7 @@ pub fn of_app(app: &Deployment) -> Rollout {
     let updated = status.updated_replicas.unwrap_or_default();
     let seen = status.observed_generation.unwrap_or_default() >= generation(app);
     let done = seen && updated == wanted && status.replicas.unwrap_or_default() == updated;
-    Rollout { updated: if seen { updated } else { 0 }, wanted, done }
+    Rollout { updated: if seen { updated } else { 0 }, wanted, done, seen }
 }
 
 /// Rolling update of Redis nodes or of the database.
@@ -37,11 +40,28 @@ pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
     let status = nodes.status.clone().unwrap_or_default();
     let updated = status.updated_replicas.unwrap_or_default();
     let seen = status.observed_generation.unwrap_or_default() >= generation(nodes);
-    Rollout { updated: if seen { updated } else { 0 }, wanted, done: seen && updated == wanted }
+    let done = seen && updated == wanted;
+    Rollout { updated: if seen { updated } else { 0 }, wanted, done, seen }
 }
 
 fn generation<K: kube::Resource>(workload: &K) -> i64 {
     workload.meta().generation.unwrap_or_default()
+}
+
+/// Reason of `AppAvailable` while replicas are added.
+pub const SCALING_UP: &str = "ScalingUp";
+
+/// Whether the number of desired replicas was raised, and no replica was lost since. The sale goes on meanwhile.
+#[must_use]
+pub fn is_scaling_up(previous: &FlashSaleStatus, app: &Deployment) -> bool {
+    let Some(before) = &previous.app else { return false };
+    let available = previous.conditions.iter().find(|it| it.type_ == condition::APP_AVAILABLE);
+    let desired = app.spec.as_ref().and_then(|spec| spec.replicas);
+    let ready = app.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+    let raised = available.is_some_and(|it| {
+        it.reason == SCALING_UP || (it.status == "True" && desired > before.desired)
+    });
+    raised && ready >= before.ready
 }
 
 /// A terminating replica, which may still have requests in flight and open connections.
@@ -71,6 +91,16 @@ fn time(pod: &Pod, name: &str) -> Option<Timestamp> {
     let container = containers.iter().find(|container| container.name == "app")?;
     let variable = container.env.iter().flatten().find(|variable| variable.name == name)?;
     variable.value.as_deref()?.parse().ok()
+}
+
+/// Whether all Redis nodes and the sale's own database are ready.
+#[must_use]
+pub fn stores_are_up(resources: &KubernetesResources<Applied>) -> bool {
+    let sets = [Some(&resources.redis), resources.database.as_ref()];
+    sets.into_iter().flatten().all(|set| {
+        let status = redis_status(set);
+        status.ready >= status.nodes
+    })
 }
 
 /// A pod with its node, for a message.

@@ -6,8 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::dereference::SecretData;
+use super::names::{TLS_CERTIFICATE, TLS_KEY};
 use super::not_ready::NotReady;
 
+/// Key of the token that the app requires of the operator.
+pub const OPERATOR_TOKEN: &str = "token";
+/// Key of the random value that goes into the checksums of Secrets.
+pub const CHECKSUM_KEY: &str = "checksum-key";
 /// An invalid Secret is polled as well as watched: the operator may lack the right to watch.
 const RETRY: Duration = Duration::from_secs(5);
 /// Minimum length of a signing key, as RFC 7518 requires for HS256.
@@ -51,6 +56,18 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     }
 }
 
+/// Checks the token that the app requires of the operator.
+///
+/// # Errors
+/// When it is too short for the app.
+pub fn check_operator(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    if value(data, OPERATOR_TOKEN).is_some_and(|value| value.len() < KEY_BYTES) {
+        let rule = "must have at least 32 bytes; delete the Secret, and the operator generates it";
+        return Err(invalid(secret, OPERATOR_TOKEN, rule));
+    }
+    Ok(())
+}
+
 /// Checks the connection URI of a database.
 ///
 /// # Errors
@@ -61,6 +78,31 @@ pub fn check_uri(secret: &str, key: &str, data: &SecretData) -> Result<(), NotRe
         return Ok(());
     }
     Err(invalid(secret, key, "must be postgres://user:password@host:port/database"))
+}
+
+/// The token that the app requires of the operator, as the app reads it.
+#[must_use]
+pub fn operator_token(data: &SecretData) -> Option<String> {
+    let token = std::str::from_utf8(&data.get(OPERATOR_TOKEN)?.0).ok()?;
+    Some(token.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Checks that certificate and key are PEM. The app checks that they belong together.
+///
+/// # Errors
+/// When one of them is something else, or the key is encrypted.
+pub fn check_tls(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    let has = |key: &str, mark: &str| {
+        String::from_utf8_lossy(value(data, key).unwrap_or_default()).contains(mark)
+    };
+    if !has(TLS_CERTIFICATE, "-----BEGIN CERTIFICATE-----") {
+        let rule = "must be a certificate in PEM, followed by its intermediates";
+        return Err(invalid(secret, TLS_CERTIFICATE, rule));
+    }
+    if !has(TLS_KEY, "PRIVATE KEY-----") || has(TLS_KEY, "ENCRYPTED") {
+        return Err(invalid(secret, TLS_KEY, "must be an unencrypted private key in PEM"));
+    }
+    Ok(())
 }
 
 /// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.

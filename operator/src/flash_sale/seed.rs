@@ -57,6 +57,11 @@ pub fn is_outdated(found: &Job, wanted: &Job) -> bool {
     is_true(found, "Complete").is_none() && template(found) != template(wanted)
 }
 
+/// Jobs whose pods still run or are retried. A hibernating sale has none.
+pub fn unfinished(jobs: &[Job]) -> impl Iterator<Item = &Job> {
+    jobs.iter().filter(|job| is_true(job, "Complete").is_none())
+}
+
 /// Obsolete Jobs: those of earlier stock, and `current` itself if its retry is due.
 pub fn obsolete<'a>(
     jobs: &'a [Job],

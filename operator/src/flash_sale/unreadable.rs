@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::context::Context;
 use super::names::FIELD_MANAGER;
-use crate::crd::condition::READY;
+use crate::crd::condition::{READY, RECONCILING, STALLED};
 use crate::crd::{FlashSale, Phase};
 use crate::error_chain::error_chain;
 use crate::watched::Watched;
@@ -61,26 +61,29 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
     Ok(Action::await_change())
 }
 
-/// The previous status with `Ready` set to False.
+/// The previous status with `Ready` set to False and `Stalled` to True.
 fn status(sale: &Watched<FlashSale>, message: &str, now: Timestamp) -> Value {
     let generation = sale.meta().generation.unwrap_or_default();
     let mut status = sale.object.get("status").cloned().unwrap_or_else(|| json!({}));
     let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let before = conditions.iter().position(|it| it["type"] == READY);
-    let before = before.map(|at| conditions.remove(at));
-    let since = before.filter(|it| it["status"] == "False");
+    let previous = conditions.clone();
+    conditions.retain(|it| ![READY, RECONCILING, STALLED].iter().any(|type_| it["type"] == *type_));
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    conditions.push(json!({
-        "type": READY,
-        "status": "False",
-        "reason": REASON,
-        "message": message,
-        "observedGeneration": generation,
-        "lastTransitionTime": since.map_or(json!(now), |it| it["lastTransitionTime"].clone()),
-    }));
+    for (type_, value) in [(READY, "False"), (STALLED, "True")] {
+        let mut before = previous.iter().filter(|it| it["type"] == type_);
+        let since = before.find(|it| it["status"] == value);
+        conditions.push(json!({
+            "type": type_,
+            "status": value,
+            "reason": REASON,
+            "message": message,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.map_or(json!(now), |it| it["lastTransitionTime"].clone()),
+        }));
+    }
     status["conditions"] = conditions.into();
     status["observedGeneration"] = generation.into();
-    if status["phase"].is_null() {
+    if status["phase"].is_null() || status["phase"] == Phase::Pending.as_str() {
         status["phase"] = Phase::Failed.as_str().into();
     }
     status

@@ -8,18 +8,21 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::app_client::sorted_by_id;
 use super::build::{Applied, KubernetesResources};
 use super::conditions::{self, Conditions};
+use super::counts;
 use super::database::{self, DatabaseIdentity};
-use super::names::{self, DATABASE_CHECKSUM, FIELD_MANAGER};
+use super::exposure::{self, Exposure};
+use super::kstatus;
+use super::names::{self, Component, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
 use super::outcome::Outcome;
 use super::phase::{Inputs, Progress, phase};
+use super::prewarm;
 use super::rollout::{self, redis_status};
 use super::seed::Seed;
 
-use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, ProductStatus, Totals, condition};
+use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, condition};
 
 /// The status after a reconcile with `outcome` at `now`.
 #[must_use]
@@ -29,9 +32,10 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     let mut status = FlashSaleStatus {
         observed_generation: sale.metadata.generation.unwrap_or_default(),
         url: Some(format!(
-            "http://{}:{}",
+            "{}://{}:{}",
+            names::scheme(&sale.spec.app),
             names::app_host(&namespace, &sale.name_any()),
-            names::HTTP_PORT
+            names::service_port(&sale.spec.app)
         )),
         ..previous.clone()
     };
@@ -45,7 +49,9 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.secrets = secret_versions(resources, observed);
             status.redis = Some(redis_status(&resources.redis));
-            status.app = Some(app_status(&resources.app));
+            status.app = Some(app_status(&sale.name_any(), &resources.app));
+            let exposure = exposure(sale, resources);
+            status.urls.clone_from(&exposure.urls);
             let database = database(sale, resources, seed, observed);
             match (&database, &observed.report) {
                 // The last counts before the loss stay in the status.
@@ -53,8 +59,8 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 (DatabaseIdentity::Known(known), report) => {
                     status.database.clone_from(known);
                     if let Some(report) = report.as_ref().filter(|it| !it.database_unavailable) {
-                        status.products = sorted_by_id(report.products.clone());
-                        status.totals = Some(total(&status.products));
+                        status.totals = Some(counts::total(&report.products));
+                        status.products = counts::listed(&sale.spec, report.products.clone());
                     }
                 }
             }
@@ -63,9 +69,11 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 resources,
                 seed,
                 database: &database,
+                exposure: &exposure,
                 observed,
-                replicas: sale.spec.app.replicas,
+                replicas: prewarm::replicas(&sale.spec, now),
                 previous: if same_generation { &previous.conditions } else { &[] },
+                scaling_up: rollout::is_scaling_up(&previous, &resources.app),
                 now,
             };
             Conditions::of(&inputs).with_refusals(refusals)
@@ -84,6 +92,20 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     status.phase = phase(&sale.spec, inputs, now);
     status.conditions =
         conditions.into_conditions(&previous.conditions, status.observed_generation, now);
+    let applied = match outcome {
+        Outcome::Applied { resources, observed, .. } => Some((resources, observed)),
+        Outcome::Waiting(_) | Outcome::Refused(_) => None,
+    };
+    let (conditions, waiting_for) = kstatus::complete(&kstatus::Inputs {
+        status: &status,
+        previous: &previous,
+        parts_evaluated: applied.is_some(),
+        stores_up: applied.is_some_and(|(resources, _)| rollout::stores_are_up(resources)),
+        warnings: applied.map(|(_, observed)| observed.configuration.as_slice()),
+        now,
+    });
+    status.conditions = conditions;
+    status.waiting_for = waiting_for;
     status
 }
 
@@ -96,6 +118,13 @@ fn secret_versions(
     let created =
         created.filter_map(|secret| Some((secret.name_any(), secret.resource_version()?)));
     observed.secret_versions.clone().into_iter().chain(created).collect()
+}
+
+/// How the API is reached from outside.
+fn exposure(sale: &FlashSale, resources: &KubernetesResources<Applied>) -> Exposure {
+    let name = sale.name_any();
+    let service = resources.services.iter().find(|service| service.name_any() == name);
+    exposure::of(&sale.spec.app, service, &resources.network)
 }
 
 /// Compares the database with the seeded one.
@@ -133,18 +162,16 @@ pub fn is_settled(sale: &FlashSale, status: &FlashSaleStatus) -> bool {
     ready(status) && before.is_some_and(|before| ready(before) && before.phase == status.phase)
 }
 
-fn app_status(app: &Deployment) -> AppStatus {
-    let replicas = app.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
-    let ready = app.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
-    AppStatus { ready, replicas, summary: format!("{ready}/{replicas}") }
-}
-
-fn total(products: &[ProductStatus]) -> Totals {
-    let sum = |count: fn(&ProductStatus) -> i64| products.iter().map(count).sum();
-    Totals {
-        stock: sum(|product| product.stock),
-        sold: sum(|product| product.sold),
-        remaining: sum(|product| product.remaining),
+fn app_status(name: &str, app: &Deployment) -> AppStatus {
+    let desired = app.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    let status = app.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas).unwrap_or_default();
+    AppStatus {
+        ready,
+        replicas: status.and_then(|status| status.replicas).unwrap_or_default(),
+        desired: Some(desired),
+        summary: format!("{ready}/{desired}"),
+        selector: Some(names::selector(name, Component::App)),
     }
 }
 

@@ -12,15 +12,14 @@ use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
 use super::names;
 use super::not_ready::NotReady;
+use super::operator_pods::OperatorPods;
+use super::retained::{self, adopted_name};
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
 
 /// A missing or incomplete Secret is polled as well as watched: the operator may lack the right to watch.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
-
-/// Key of the random value in the Secret of the checksums.
-pub const CHECKSUM_KEY: &str = "key";
 
 /// A sale that can be built.
 #[derive(Clone, Debug)]
@@ -41,12 +40,20 @@ pub struct ValidatedSale {
     pub redis_auth: Credentials,
     /// Connection URI of the database.
     pub database: Credentials,
-    /// Key of the checksums.
-    pub checksums: Credentials,
+    /// The operator's own Secret: its token for the app, and the key of the checksums.
+    pub operator_auth: Credentials,
+    /// The operator's own pods; absent: it runs outside of the cluster.
+    pub operator_pods: Option<OperatorPods>,
+    /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
+    pub own_database: String,
+    /// Whether the sale has no pods. The clock decides it after the validation.
+    pub hibernates: bool,
     /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
     pub seeded: Option<DatabaseStatus>,
+    /// Id of the database that has the orders of the adopted sale.
+    pub adopted_id: Option<String>,
     /// Id of the database whose loss is accepted.
     pub accepted_loss: Option<String>,
 }
@@ -88,6 +95,8 @@ pub fn validate(
         requeue_after: None,
     })?;
     references.parts.check()?;
+    retained::check(sale, &references.retained)?;
+    let adopted = adopted_name(sale);
     let own_database = spec.database.secret_ref.is_none();
     let images = Images {
         app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,
@@ -107,11 +116,8 @@ pub fn validate(
     }
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
-    let checksums =
-        Credentials { secret: names::checksums_secret(&name), data: references.checksums };
-    checksums.check(false, &[CHECKSUM_KEY])?;
     let database = Credentials {
-        secret: names::database_secret(&name, spec.declared_database_secret()),
+        secret: names::database_secret(&adopted, spec.declared_database_secret()),
         data: references.database,
     };
     match &spec.database.secret_ref {
@@ -125,9 +131,26 @@ pub fn validate(
         None => database
             .check(references.database_exists, &["uri", "username", "password", "database"])?,
     }
+    if let Some(declared) = &spec.app.tls {
+        let tls = Credentials { secret: declared.secret_ref.name.clone(), data: references.tls };
+        tls.check(true, &[names::TLS_CERTIFICATE, names::TLS_KEY])?;
+        if let Some(data) = &tls.data {
+            secrets::check_tls(&tls.secret, data)?;
+        }
+    }
+
+    let operator_auth =
+        Credentials { secret: names::operator_secret(&name), data: references.operator };
+    operator_auth.check(false, &[secrets::OPERATOR_TOKEN, secrets::CHECKSUM_KEY])?;
+    if let Some(data) = &operator_auth.data {
+        secrets::check_operator(&operator_auth.secret, data)?;
+    }
 
     Ok(ValidatedSale {
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
+        own_database: names::database(&adopted),
+        hibernates: false,
+        adopted_id: retained::database_id(&references.retained),
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
         autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),
         namespace: sale.namespace().unwrap_or_default(),
@@ -138,7 +161,8 @@ pub fn validate(
         auth,
         redis_auth,
         database,
-        checksums,
+        operator_auth,
+        operator_pods: references.operator_pods,
     })
 }
 

@@ -12,6 +12,8 @@ use thiserror::Error;
 use super::build::{KubernetesResources, Prepared};
 use super::not_ready::NotReady;
 
+/// Maximum number of pods of a `StatefulSet`.
+const MOST_PODS: i32 = 5;
 /// The usual duration of a garbage collection.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -71,8 +73,8 @@ async fn any_exists(
     set: &StatefulSet,
 ) -> Result<bool, kube::Error> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let pods = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    for pod in 0..pods {
+    // A hibernating `StatefulSet` has volumes, but no replicas.
+    for pod in 0..MOST_PODS {
         let claim = claims.get_opt(&format!("data-{}-{pod}", set.name_any())).await?;
         let volume = claim.and_then(|claim| claim.spec?.volume_name);
         if volume.is_some_and(|volume| !volume.is_empty()) {

@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -54,6 +55,8 @@ pub async fn owned(client: &Client, namespace: &str) -> BTreeMap<String, String>
     all.extend(list::<Job>(client, namespace).await);
     all.extend(list::<Deployment>(client, namespace).await);
     all.extend(list::<PodDisruptionBudget>(client, namespace).await);
+    all.extend(list::<NetworkPolicy>(client, namespace).await);
+    all.extend(list::<Ingress>(client, namespace).await);
     all
 }
 

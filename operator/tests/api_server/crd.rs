@@ -125,6 +125,11 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
             with("app", json!({ "cors": { "allowedOrigins": ["https://shop.example/"] } })),
             &["spec.app.cors.allowedOrigins[0]", "should match"],
         ),
+        (with("app", json!({ "tls": {} })), &["spec.app.tls.secretRef", "Required"]),
+        (
+            with("app", json!({ "tls": { "secretRef": { "name": "Shop" } } })),
+            &["spec.app.tls.secretRef.name", "should match"],
+        ),
         (
             with("stores", json!({ "compareEvery": "0.5ms" })),
             &["spec.stores.compareEvery", "compareEvery must be from 1ms to 60m"],
@@ -139,7 +144,7 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
         ),
         (
             with("database", json!({ "secretRef": { "name": "db" }, "image": "postgres" })),
-            &["spec.database", "image, resources and storage must be absent"],
+            &["spec.database", "image, resources, storage and podTemplate must be absent"],
         ),
         (with("redis/storage", json!({ "size": "big" })), &["spec.redis.storage.size"]),
         (minimal("black.friday"), &["metadata.name must be at most 40 characters"]),
@@ -163,6 +168,17 @@ async fn the_rule_stands_in_the_message_where_a_pattern_says_little() {
         (
             with("products/0/name", json!("Console\n")),
             &["spec.products[0].name", "no control characters such as tabs and line ends"],
+        ),
+        (
+            with("app", json!({ "prewarm": { "replicas": 5 } })),
+            &["spec.app.prewarm", "app.prewarm needs startsAt: replicas are started before"],
+        ),
+        (
+            with(
+                "app",
+                json!({ "autoscaling": { "maxReplicas": 4 }, "prewarm": { "replicas": 5 } }),
+            ),
+            &["spec.app.autoscaling", "must be at least app.prewarm.replicas"],
         ),
     ];
     assert_refused(&client, &namespace, cases).await;

@@ -24,7 +24,7 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
     let server = Server::bare().await;
     let client = server.admin();
     let (asking, never) = (client.clone(), CancellationToken::new());
-    let waiting = tokio::spawn(async move { wait_for_crd(&asking, &Scope(None), &never).await });
+    let waiting = tokio::spawn(async move { wait_for_crd(&asking, &Scope::all(), &never).await });
 
     // One that lets anything through, as an older or newer one might.
     let mut lax = custom_resource_definition().unwrap();
@@ -66,7 +66,7 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
         assert!(patched.is_err(), "its answer can't be read: {patched:?}");
     }
 
-    let operator = Operator::run(client.clone(), Scope(None));
+    let operator = Operator::run(client.clone(), Scope::all());
     let readable: Api<FlashSale> = Api::namespaced(client.clone(), "default");
     wait_for(&readable, "readable", in_phase(Phase::Provisioning)).await;
     // Its parts are watched: the operator brings back what is deleted.
@@ -87,6 +87,9 @@ async fn a_missing_definition_is_waited_for_and_a_sale_that_can_t_be_read_says_s
         ["Ready", "False", "Unreadable"]
     );
     assert!(ready["message"].as_str().unwrap().starts_with("spec.products: "), "{ready}");
+    let stalled = &status["conditions"][1];
+    assert_eq!([&stalled["type"], &stalled["status"]], ["Stalled", "True"]);
+    assert_eq!(stalled["message"], ready["message"]);
     let events: Api<Event> = Api::namespaced(client, "default");
     eventually("an event", async || {
         let events = events.list(&ListParams::default()).await.unwrap().items;
@@ -126,7 +129,7 @@ async fn sales_of_the_old_version_are_kept_served_and_migrated() {
     // As docs/OPERATIONS.md says.
     let replaced = new.replace("old", &PostParams::default(), &read).await.unwrap();
     assert_ne!(replaced.metadata.resource_version, read.metadata.resource_version, "written anew");
-    let _operator = Operator::run(client.clone(), Scope(None));
+    let _operator = Operator::run(client.clone(), Scope::all());
     let typed: Api<FlashSale> = Api::namespaced(client.clone(), "default");
     let sale = wait_for(&typed, "old", in_phase(Phase::Provisioning)).await;
     assert_eq!(sale.metadata.generation, Some(1), "a conversion is no change");

@@ -31,15 +31,26 @@ async fn the_next_one_takes_over_when_the_lease_is_released() {
 }
 
 /// A process of the operator; it is killed when dropped.
-struct Replica {
+pub struct Replica {
     process: Child,
-    port: u16,
+    pub port: u16,
     http: reqwest::Client,
     _kubeconfig: tempfile::NamedTempFile,
 }
 
 impl Replica {
     fn start(name: &str, lease: &str, watched: &str, kubeconfig: &str) -> Self {
+        Self::start_with(name, lease, watched, kubeconfig, &[])
+    }
+
+    /// The same with more settings.
+    pub fn start_with(
+        name: &str,
+        lease: &str,
+        watched: &str,
+        kubeconfig: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), kubeconfig).unwrap();
         let port = testkit::free_port().unwrap();
@@ -53,6 +64,7 @@ impl Replica {
             .env("WATCH_NAMESPACE", watched)
             .env("LISTEN", format!("127.0.0.1:{port}"))
             .envs(["APP", "REDIS", "POSTGRES"].map(|it| (format!("DEFAULT_{it}_IMAGE"), "a")))
+            .envs(env.iter().copied())
             .spawn()
             .unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -46,7 +46,7 @@ fn image(job: &Job) -> Option<&str> {
 }
 
 /// A pod as its controller and the kubelet would leave it.
-async fn pod(client: &Client, namespace: &str, component: &str, env: &Value, status: Value) {
+pub async fn pod(client: &Client, namespace: &str, component: &str, env: &Value, status: Value) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = format!("{NAME}-{component}-x");
     let pod = serde_json::from_value(json!({
@@ -157,6 +157,7 @@ async fn one_refused_object_stops_no_other() {
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "Ready"), ("False", "ChangeRefused"));
     assert!(message(&said, "Ready").contains("StatefulSet black-friday-redis was refused"));
+    assert_eq!(condition(&said, "Stalled"), ("True", "ChangeRefused"));
     assert_ne!(phase(&said), Phase::Failed);
     let catalogs: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let catalog = catalogs.get("black-friday-catalog").await.unwrap().data.unwrap();
@@ -217,6 +218,8 @@ async fn a_quota_and_a_bad_secret_are_named_at_once() {
     reconcile_once(&operator, &client, &namespace).await;
     let said = sale(&client, &namespace).await;
     assert_eq!(condition(&said, "Ready"), ("False", "SecretInvalid"));
+    assert_eq!(condition(&said, "Stalled"), ("True", "SecretInvalid"));
+    assert_eq!(condition(&said, "Reconciling"), ("", ""));
     assert!(message(&said, "Ready").starts_with("Secret black-friday-auth: jwks.json "));
     assert_eq!(apps.get(NAME).await.unwrap().metadata.generation, before, "no replica is lost");
 }
@@ -286,6 +289,7 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
         let said = sale(&client, &namespace).await;
         assert_eq!(phase(&said), Phase::Degraded);
         assert_eq!(condition(&said, "DatabaseReady"), ("False", "DataLost"));
+        assert_eq!(condition(&said, "Stalled"), ("True", "DataLost"));
         assert!(message(&said, "Ready").contains("flashsale.dev/accept-data-loss=first"));
         assert_eq!(said.status.unwrap().products, counts(40), "what was sold is not forgotten");
     }

@@ -55,6 +55,12 @@ fn of_others() -> Vec<Value> {
             "spec": { "maxUnavailable": 3, "selector": selector },
         })
     };
+    let policy = |name: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": { "name": name }, "spec": { "podSelector": selector },
+        })
+    };
     let stateful_set = |name: &str| {
         json!({
             "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": { "name": name },
@@ -97,6 +103,14 @@ fn of_others() -> Vec<Value> {
         }),
         budget("black-friday"),
         budget("black-friday-redis"),
+        policy("black-friday"),
+        policy("black-friday-redis"),
+        policy("black-friday-db"),
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": { "name": "black-friday" },
+            "spec": { "defaultBackend": { "service": { "name": "other", "port": { "number": 80 } } } },
+        }),
     ]
 }
 
@@ -113,6 +127,7 @@ async fn a_name_that_another_object_has_is_not_taken_over() {
         sale["spec"]["app"] = json!({
             "autoscaling": { "maxReplicas": 6 },
             "resources": { "requests": { "cpu": "1" } },
+            "ingress": { "hosts": ["sale.example"] },
         });
         apply(&client, &namespace, &sale).await.unwrap();
         let action = reconcile_once(&operator, &client, &namespace).await;
@@ -184,7 +199,12 @@ async fn an_object_that_appears_after_the_look_is_not_taken_over() {
     });
     let (catalogs, name) = create(&client, &namespace, catalog).await;
     let before = catalogs.get(&name).await.unwrap();
-    let nothing = Existing { sale: &sale, parts: ExistingParts::default(), autoscaler: None };
+    let nothing = Existing {
+        sale: &sale,
+        parts: ExistingParts::default(),
+        autoscaler: None,
+        undeclared: ExistingParts::default(),
+    };
     let error = stopped(&client, &namespace, resources, &nothing).await;
     assert!(matches!(error, apply::Error::Api { .. }), "{error:?}");
     assert_eq!(catalogs.get(&name).await.unwrap(), before);
@@ -199,7 +219,12 @@ async fn an_object_that_took_the_place_of_a_part_is_not_taken_over() {
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
     let references = dereference(&client, &sale).await.unwrap();
-    let existing = Existing { sale: &sale, parts: references.parts.clone(), autoscaler: None };
+    let existing = Existing {
+        sale: &sale,
+        parts: references.parts.clone(),
+        autoscaler: None,
+        undeclared: ExistingParts::default(),
+    };
     let valid = validate(&sale, references, &operator.context.images).unwrap();
     let resources = build(&valid, &Passwords::fixed()).unwrap();
 

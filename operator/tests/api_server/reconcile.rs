@@ -10,6 +10,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
@@ -72,11 +73,13 @@ async fn a_sale_gets_all_its_parts_and_becomes_open_then_sold_out() {
         "ConfigMap black-friday-catalog",
         "Deployment black-friday",
         seed,
+        "NetworkPolicy black-friday",
+        "NetworkPolicy black-friday-db",
+        "NetworkPolicy black-friday-redis",
         "PodDisruptionBudget black-friday",
         "PodDisruptionBudget black-friday-redis",
         "Secret black-friday-auth",
-        "Secret black-friday-checksums",
-        "Secret black-friday-db",
+        "Secret black-friday-operator",
         "Secret black-friday-redis",
         "Service black-friday",
         "Service black-friday-db",
@@ -147,6 +150,7 @@ async fn a_child_that_is_deleted_comes_back() {
     comes_back::<Deployment>(&client, &namespace, "black-friday").await;
     comes_back::<StatefulSet>(&client, &namespace, "black-friday-redis").await;
     comes_back::<PodDisruptionBudget>(&client, &namespace, "black-friday-redis").await;
+    comes_back::<NetworkPolicy>(&client, &namespace, "black-friday-redis").await;
 }
 
 #[tokio::test]

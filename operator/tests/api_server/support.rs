@@ -11,6 +11,7 @@ use flashsale_operator::controller::{self, Scope};
 use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
 use flashsale_operator::flash_sale::app_client::{AppClient, DatabaseReport, SaleReport};
 use flashsale_operator::flash_sale::context::Context;
+use flashsale_operator::flash_sale::operator_pods::OperatorPods;
 use flashsale_operator::metrics::Metrics;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,7 +41,7 @@ etcd=$!
   --token-auth-file tokens --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/16 \
   --service-account-issuer https://test --service-account-key-file sa.key \
   --service-account-signing-key-file sa.key --disable-admission-plugins ServiceAccount \
-  --profiling=false >apiserver.log 2>&1 &
+  --profiling=false $AUDIT >apiserver.log 2>&1 &
 apiserver=$!
 cat >/dev/null
 kill "$apiserver" "$etcd"
@@ -48,8 +49,13 @@ wait
 rm -rf "$DIR"
 "#;
 
+/// For a log of the operator's requests. The admission plugin is one that strict clusters have.
+const AUDIT: &str = "--audit-policy-file=policy --audit-log-path=audit.log \
+  --enable-admission-plugins=OwnerReferencesPermissionEnforcement";
+
 pub struct Server {
     port: u16,
+    dir: PathBuf,
     _lifeline: Mutex<ChildStdin>,
 }
 
@@ -57,27 +63,42 @@ static SERVER: OnceCell<Server> = OnceCell::const_new();
 
 impl Server {
     /// One that knows nothing of sales.
-    #[expect(clippy::zombie_processes, reason = "it lives as long as the test process")]
     pub async fn bare() -> Self {
+        Self::start("").await
+    }
+
+    /// One with the chart's rights for the operator, and with a log of its requests.
+    pub async fn audited() -> Self {
+        Self::start(AUDIT).await.with_rights(&[]).await
+    }
+
+    #[expect(clippy::zombie_processes, reason = "it lives as long as the test process")]
+    async fn start(audit: &str) -> Self {
         let apiserver = bin().join("kube-apiserver");
         assert!(apiserver.exists(), "no {}: set FLASHSALE_CLUSTER_BIN", apiserver.display());
         let dir = tempfile::tempdir().unwrap().keep();
         let tokens =
             format!("{ADMIN},admin,admin,system:masters\n{OPERATOR},{OPERATOR},operator\n");
         std::fs::write(dir.join("tokens"), tokens).unwrap();
+        let policy = json!({
+            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+            "rules": [{ "level": "Metadata", "users": [OPERATOR] }, { "level": "None" }],
+        });
+        std::fs::write(dir.join("policy"), policy.to_string()).unwrap();
         let key = Command::new("openssl").args(["genrsa", "-out"]).arg(dir.join("sa.key")).output();
         assert!(key.unwrap().status.success(), "openssl made no key");
         let port = testkit::free_port().unwrap();
         let mut supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR])
             .env("DIR", &dir)
+            .env("AUDIT", audit)
             .env("APISERVER", apiserver)
             .env("PORT", port.to_string())
             .env("ETCD", format!("http://127.0.0.1:{}", testkit::free_port().unwrap()))
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let server = Self { port, _lifeline: Mutex::new(supervisor.stdin.take().unwrap()) };
+        let server = Self { port, dir, _lifeline: Mutex::new(supervisor.stdin.take().unwrap()) };
         let client = server.admin();
         eventually("the API server is ready", async || {
             let request = axum::http::Request::get("/readyz").body(Vec::new()).unwrap();
@@ -88,12 +109,23 @@ impl Server {
     }
 
     /// One with the resource definition, and with the chart's rights for the operator.
-    async fn with_chart() -> Self {
-        let server = Self::bare().await;
-        let client = server.admin();
+    pub async fn with_chart() -> Self {
+        Self::bare().await.with_rights(&[]).await
+    }
+
+    /// The same with the resource definition, and with the rights of a release with these values.
+    pub async fn with_rights(self, values: &[&str]) -> Self {
+        let client = self.admin();
         install_crd(&client, custom_resource_definition().unwrap()).await;
-        grant_rights(&client).await;
-        server
+        create_namespace(&client, SYSTEM).await;
+        grant_rights(&client, values).await;
+        self
+    }
+
+    /// The operator's requests, as the API server logged them.
+    pub fn audit_log(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.dir.join("audit.log")).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// A kubeconfig that may do everything, for other programs.
@@ -119,6 +151,11 @@ impl Server {
     /// A client that may do everything.
     pub fn admin(&self) -> Client {
         self.client(ADMIN)
+    }
+
+    /// A client with the rights of the chart's service account.
+    pub fn operator(&self) -> Client {
+        self.client(OPERATOR)
     }
 
     /// The same, and it hands on that the server wants to be asked later.
@@ -149,11 +186,10 @@ pub fn bin() -> PathBuf {
 /// Installs the definition and waits until the API server serves it.
 pub async fn install_crd(client: &Client, crd: CustomResourceDefinition) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let applied = crds
-        .patch("flashsales.flashsale.dev", &PatchParams::apply("test"), &Patch::Apply(crd))
-        .await;
+    let name = crd.name_any();
+    let applied = crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(crd)).await;
     applied.expect("the API server takes the resource definition");
-    wait_for(&crds, "flashsales.flashsale.dev", conditions::is_crd_established()).await;
+    wait_for(&crds, &name, conditions::is_crd_established()).await;
 }
 
 /// The chart.
@@ -166,25 +202,24 @@ pub fn helm(arguments: &[&str]) -> Vec<u8> {
 
 /// Runs helm, which may fail, and returns what it printed.
 pub fn run_helm(arguments: &[&str]) -> Result<Vec<u8>, String> {
-    let own = bin().join("helm");
-    let helm = if own.exists() { own } else { PathBuf::from("helm") };
+    run_program("helm", arguments)
+}
+
+/// Runs helm or helm3, which may fail, and returns what it printed.
+pub fn run_program(name: &str, arguments: &[&str]) -> Result<Vec<u8>, String> {
+    let own = bin().join(name);
+    let helm = if own.exists() { own } else { PathBuf::from(name) };
     let output = Command::new(helm).args(arguments).output().expect("helm runs");
     let error = || String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(output.stdout) } else { Err(error()) }
 }
 
 /// The rights in the chart, as helm renders them.
-async fn grant_rights(client: &Client) {
-    let rendered = helm(&[
-        "template",
-        "flashsale-operator",
-        CHART,
-        "--namespace",
-        SYSTEM,
-        "--show-only",
-        "templates/rbac.yaml",
-    ]);
-    create_namespace(client, SYSTEM).await;
+async fn grant_rights(client: &Client, values: &[&str]) {
+    let template = ["template", "flashsale-operator", CHART, "--namespace", SYSTEM];
+    let rbac = ["--show-only", "templates/rbac.yaml"];
+    let set = values.iter().flat_map(|value| ["--set", value]).collect::<Vec<_>>();
+    let rendered = helm(&[template.as_slice(), &rbac, &set].concat());
     for document in serde_norway::Deserializer::from_slice(&rendered) {
         let object = DynamicObject::deserialize(document).unwrap();
         let types = object.types.clone().unwrap();
@@ -203,7 +238,7 @@ pub const SYSTEM: &str = "flashsale-system";
 
 /// A client with the rights of the chart's service account.
 pub async fn operator_client() -> Client {
-    SERVER.get_or_init(Server::with_chart).await.client(OPERATOR)
+    SERVER.get_or_init(Server::with_chart).await.operator()
 }
 
 /// A kubeconfig with the rights of the chart's service account.
@@ -290,16 +325,22 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }
 
-/// A fake app whose counts and database the test sets.
+/// A fake app whose counts and database the test sets, and the last token that it was sent.
 #[derive(Default)]
-pub struct FakeApp(pub Mutex<Option<Vec<ProductStatus>>>, pub Mutex<Option<DatabaseReport>>);
+pub struct FakeApp(
+    pub Mutex<Option<Vec<ProductStatus>>>,
+    pub Mutex<Option<DatabaseReport>>,
+    pub Mutex<Option<String>>,
+);
 
 impl AppClient for FakeApp {
     fn sale_report<'a>(
         &'a self,
         _namespace: &'a str,
         _sale: &'a str,
+        token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>> {
+        *self.2.lock().unwrap() = token.map(str::to_owned);
         let database = self.1.lock().unwrap().clone();
         let products = self.0.lock().unwrap().clone();
         let report =
@@ -322,22 +363,22 @@ impl Operator {
         Self::new(operator_client().await)
     }
 
-    fn new(client: Client) -> Self {
+    /// An operator that does not run, with these rights.
+    pub fn new(client: Client) -> Self {
         let metrics = Metrics::new().unwrap();
         let app = Arc::new(FakeApp::default());
-        let context = Arc::new(Context::new(
-            client,
-            images(),
-            app.clone(),
-            metrics.clone(),
-            "test".to_owned(),
-        ));
+        let context =
+            Context::new(client, images(), app.clone(), metrics.clone(), "test".to_owned());
+        let context = Arc::new(context.with_operator_pods(Some(OperatorPods {
+            namespace: SYSTEM.to_owned(),
+            labels: [("app".to_owned(), "operator".to_owned())].into(),
+        })));
         Self { metrics, app, context, shutdown: CancellationToken::new() }
     }
 
     /// A running operator.
     pub async fn start(namespace: &str) -> Self {
-        Self::run(operator_client().await, Scope(Some(namespace.to_owned())))
+        Self::run(operator_client().await, Scope::of([namespace]))
     }
 
     /// A running operator on another server.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -81,8 +82,9 @@ fn two_releases_in_one_namespace_share_no_object_and_no_lease() {
 #[test]
 fn the_chart_is_a_dependency_with_the_usual_values() {
     let folder = tempfile::tempdir().unwrap();
-    let parent = folder.path();
-    std::fs::create_dir(parent.join("charts")).unwrap();
+    let parent = folder.path().join("shop");
+    std::fs::create_dir_all(parent.join("charts")).unwrap();
+    std::fs::create_dir(parent.join("templates")).unwrap();
     let chart = "
 apiVersion: v2
 name: shop
@@ -104,6 +106,54 @@ dependencies:
     assert_eq!(deployments(&["flashsale-operator.enabled=false"]), Vec::<Value>::new());
     assert_eq!(deployments(&["flashsale-operator.nameOverride=sales"]), ["rel-sales"]);
     assert_eq!(deployments(&["flashsale-operator.fullnameOverride=sales"]), ["sales"]);
+    helm(&["lint", "--strict", parent.to_str().unwrap()]);
+}
+
+/// `helm upgrade --reuse-values` gives a chart the values of the chart before, and no new ones.
+#[test]
+fn values_that_an_earlier_chart_did_not_have_may_be_absent() {
+    let new = [
+        "extraArgs",
+        "extraEnv",
+        "extraObjects",
+        "extraVolumeMounts",
+        "extraVolumes",
+        "global",
+        "image",
+        "imageRegistry",
+        "metrics",
+        "networkPolicy",
+        "podDisruptionBudget",
+        "podSecurityContext",
+        "rbac",
+        "securityContext",
+        "serviceAccount.create",
+        "serviceAccount.name",
+        "test",
+        "topologySpreadConstraints",
+        "watchNamespaces",
+    ];
+    let absent = new.map(|value| format!("{value}=null"));
+    let all = rendered(CHART, "sales", &["replicas=2"]);
+    let fewer = [&["replicas=2"], absent.each_ref().map(String::as_str).as_slice()].concat();
+    let fewer = rendered(CHART, "sales", &fewer);
+    let names = |objects: &[Value]| objects.iter().map(identity).collect::<BTreeSet<_>>();
+    let missing: Vec<_> = names(&all).difference(&names(&fewer)).cloned().collect();
+    let policies =
+        ["NetworkPolicy", "PodDisruptionBudget"].map(|kind| identity(of_kind(&all, kind)[0]));
+    assert_eq!(missing, policies);
+    assert_eq!(of_kind(&all, "Deployment"), of_kind(&fewer, "Deployment"));
+    assert_eq!(of_kind(&all, "Pod"), of_kind(&fewer, "Pod"));
+}
+
+/// The icon is part of Chart.yaml, because the chart has no address to load it from.
+#[test]
+fn the_icon_is_the_file_beside_the_chart() {
+    let base64 = Command::new("base64").args(["-w0", &format!("{CHART}/icon.svg")]).output();
+    let base64 = String::from_utf8(base64.unwrap().stdout).unwrap();
+    let chart = std::fs::read_to_string(format!("{CHART}/Chart.yaml")).unwrap();
+    let icon = format!("icon: data:image/svg+xml;base64,{base64}\n");
+    assert!(chart.contains(&icon), "Chart.yaml needs this line: {icon}");
 }
 
 /// A user with the rights of the built-in role `admin`, in one namespace. No controller aggregates
@@ -183,6 +233,21 @@ async fn an_administrator_of_one_namespace_installs_and_leaves_nothing_behind() 
     helm(&install, "with").unwrap();
     let leases: Api<Lease> = Api::namespaced(client.clone(), "shop");
     assert!(leases.get_opt("sales-flashsale-operator-leader").await.unwrap().is_some());
+    helm(&["uninstall", "sales"], "with").unwrap();
+
+    // For two namespaces: with the rights in both.
+    create_namespace(&client, "outlet").await;
+    let values = "watchNamespaces={shop,outlet},crds.enabled=false";
+    let both = ["install", "sales", CHART, "--set", values];
+    helm(&both, "with").unwrap_err();
+    helm(&["uninstall", "sales", "--ignore-not-found"], "with").unwrap();
+    administrator(&client, "with", "outlet").await;
+    helm(&both, "with").unwrap();
+    for namespace in ["shop", "outlet"] {
+        let roles: Api<Role> = Api::namespaced(client.clone(), namespace);
+        let role = roles.get_opt("sales-flashsale-operator-sales").await.unwrap();
+        assert!(role.is_some(), "{namespace}");
+    }
     helm(&["uninstall", "sales"], "with").unwrap();
     assert_eq!(leases.list(&ListParams::default()).await.unwrap().items.len(), 0);
 }

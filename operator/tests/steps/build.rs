@@ -64,10 +64,17 @@ fn all_parts_belong_to_the_sale_and_fit_the_restricted_standard() {
     let owned = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
         owners.len() == 1 && owners[0].name == "black-friday" && owners[0].controller == Some(true)
     };
-    assert!(resources.missing_secrets.iter().all(|it| owned(it.owner_references())));
+    // The database's Secret outlives the sale, as its volume does.
+    let (database, secrets): (Vec<_>, Vec<_>) =
+        resources.missing_secrets.iter().partition(|it| it.name_any() == "black-friday-db");
+    assert!(secrets.iter().all(|it| owned(it.owner_references())));
+    assert!(database[0].owner_references().is_empty());
+    let deleted = built("database: {deletionPolicy: Delete}", References::default());
+    assert!(deleted.missing_secrets.iter().all(|it| owned(it.owner_references())));
     assert!(resources.services.iter().all(|it| owned(it.owner_references())));
     assert!(resources.disruption_budgets.iter().all(|it| owned(it.owner_references())));
     assert!(owned(resources.catalog.owner_references()));
+    assert!(resources.network.policies.iter().all(|it| owned(it.owner_references())));
     assert!(owned(resources.seed.owner_references()));
 
     let templates = [
@@ -127,6 +134,8 @@ fn bounds_reach_the_app_where_they_are_declared() {
         "HTTP_MAX_CONNECTIONS",
         "EVENT_LISTENERS",
         "EVENT_LISTENERS_PER_ADDRESS",
+        "EVENT_KEEP_ALIVE_SECONDS",
+        "HTTP_IDLE_TIMEOUT_SECONDS",
         "CORS_ALLOWED_ORIGINS",
         "COMPARE_SECONDS",
         "LOAD_SECONDS",
@@ -135,13 +144,13 @@ fn bounds_reach_the_app_where_they_are_declared() {
         let env = container(&built(changes, references())).env.unwrap();
         names.map(|name| value(&env, name))
     };
-    assert_eq!(values(""), [""; 7], "the app has defaults of its own");
+    assert_eq!(values(""), [""; 9], "the app has defaults of its own");
     let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0, \
-                    maxEventListenersPerAddress: 7, \
+                    maxEventListenersPerAddress: 7, eventKeepAlive: 20s, idleTimeout: 2m, \
                     cors: {allowedOrigins: [\"https://shop.example\", \"http://localhost:3000\"]}}\n\
                     stores: {compareEvery: 500ms, loadEvery: 2m}";
     let origins = "https://shop.example,http://localhost:3000";
-    assert_eq!(values(declared), ["1", "20000", "0", "7", origins, "0.5", "120"]);
+    assert_eq!(values(declared), ["1", "20000", "0", "7", "20", "120", origins, "0.5", "120"]);
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn secrets_are_made_only_where_there_is_none() {
     };
     assert_eq!(
         names(built("", References::default())),
-        ["black-friday-checksums", "black-friday-auth", "black-friday-redis", "black-friday-db"]
+        ["black-friday-auth", "black-friday-redis", "black-friday-db", "black-friday-operator"]
     );
     assert!(names(built("", references())).is_empty());
     let password = built("", References { redis: None, ..references() }).missing_secrets;
@@ -233,8 +242,11 @@ fn a_second_key_and_an_identity_provider_reach_the_app() {
 #[test]
 fn checksums_say_nothing_about_a_weak_password() {
     let annotations = |key: &str| {
-        let checksums = Some(data(&[("key", key)]));
-        let resources = built("", References { checksums, ..references() });
+        let operator = Some(data(&[
+            ("token", "the operator's token, thirty-two bytes or more"),
+            ("checksum-key", key),
+        ]));
+        let resources = built("", References { operator, ..references() });
         let template = |template: PodTemplateSpec| template.metadata.unwrap().annotations.unwrap();
         [
             template(resources.app.spec.unwrap().template),
@@ -246,7 +258,7 @@ fn checksums_say_nothing_about_a_weak_password() {
         .collect::<BTreeMap<_, _>>()
     };
     let (one, another) = (annotations("one key"), annotations("another key"));
-    assert_eq!(one.len(), 5);
+    assert_eq!(one.len(), 6);
     for (name, checksum) in &one {
         assert_ne!(checksum, &another[name], "{name} can be computed from the value alone");
     }
@@ -351,11 +363,8 @@ fn with_an_autoscaler_each_replica_requests_cpu() {
     let autoscaling = "autoscaling: {maxReplicas: 8, targetCpuPercent: 70}";
     let with =
         |resources: &str| request(&format!("app: {{{autoscaling}, resources: {resources}}}"));
-    assert_eq!(request(""), None);
     assert_eq!(request(&format!("app: {{{autoscaling}}}")).as_deref(), Some("100m"));
     assert_eq!(with("{requests: {memory: 32Mi}}").as_deref(), Some("100m"));
     assert_eq!(with("{requests: {cpu: 0.5}}").as_deref(), Some("0.5"));
     assert_eq!(with("{limits: {cpu: 2}}"), None, "Kubernetes requests as much as the limit");
-    let seed = built(&format!("app: {{{autoscaling}}}"), references()).seed.spec.unwrap();
-    assert!(seed.template.spec.unwrap().containers[0].resources.is_none());
 }

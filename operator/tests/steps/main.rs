@@ -2,11 +2,23 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod argocd;
 mod build;
 mod cause;
+mod claimed;
+mod configuration;
+mod counts;
+mod exposure;
+mod hibernation;
+mod kstatus;
+mod network;
 mod phase;
+mod pods;
+mod prewarm;
+mod probes;
 mod redis;
 mod status;
+mod tls;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -60,13 +72,20 @@ fn references() -> References {
     References {
         auth: Some(data(&auth)),
         redis: Some(data(&[("password", "r")])),
+        operator: Some(data(&[
+            ("token", "the operator's token, thirty-two bytes or more"),
+            ("checksum-key", "a random key"),
+        ])),
         database: Some(data(&[
             ("uri", "postgres://u:p@h/d"),
             ("username", "u"),
             ("password", "p"),
             ("database", "d"),
         ])),
-        checksums: Some(data(&[("key", "a random key")])),
+        tls: Some(data(&[
+            ("tls.crt", "-----BEGIN CERTIFICATE-----\n"),
+            ("tls.key", "-----BEGIN PRIVATE KEY-----\n"),
+        ])),
         database_exists: true,
         ..References::default()
     }

@@ -8,6 +8,7 @@ mod load;
 mod manifest;
 mod operator;
 mod shop;
+mod signal;
 mod wait;
 
 pub use load::{Load, Verdict};

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{GONE, SALE, SOON, Shop, objects, reconciliations, unbroken, within};
+use flashsale_tests::{
+    GONE, READY, SALE, SOON, Shop, holds, objects, reconciliations, unbroken, within,
+};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::{self, watch_object, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -38,6 +40,8 @@ async fn a_sale_sells_exactly_its_stock_and_leaves_nothing_behind() -> Result<()
         .await?;
 
         raised_stock_adds_the_difference(shop).await?;
+        it_hibernates_and_wakes(shop).await?;
+        its_orders_outlive_it(shop).await?;
         deleting_it_removes_its_children(shop).await
     })
     .await
@@ -71,7 +75,117 @@ async fn raised_stock_adds_the_difference(shop: &Shop) -> Result<()> {
     Ok(())
 }
 
+fn is_as_before(status: &Value) -> bool {
+    status["totals"] == json!({"stock": 110, "sold": 100, "remaining": 10})
+}
+
+async fn it_hibernates_and_wakes(shop: &Shop) -> Result<()> {
+    shop.change_spec(json!({ "hibernation": { "mode": "Now" } })).await?;
+    shop.await_status("the sale to hibernate", GONE, |status| {
+        status["phase"] == "Hibernated" && holds(status, "Ready") && is_as_before(status)
+    })
+    .await?;
+    for component in ["app", "redis", "database"] {
+        let pods = shop.pods(component).await?;
+        ensure!(pods.is_empty(), "{pods:?} run in a sale that hibernates");
+    }
+    shop.change_spec(json!({ "hibernation": { "mode": "Never" } })).await?;
+    shop.await_status("the sale to be back within a minute", SOON, |status| {
+        status["phase"] == "Open" && holds(status, "Ready") && is_as_before(status)
+    })
+    .await?;
+    for node in 0..NODES {
+        let stock = shop.stock_on_node(node).await?;
+        ensure!(stock == 10, "node {node} says {stock} are left, not 10");
+    }
+    Ok(())
+}
+
+async fn its_orders_outlive_it(shop: &Shop) -> Result<()> {
+    shop.sales().delete(SALE, &DeleteParams::default()).await?;
+    gone::<StatefulSet>(shop).await?;
+    gone::<Pod>(shop).await?;
+    let retained = ListParams::default().labels(&format!("flashsale.dev/retained={SALE}"));
+    within(SOON, "the claim and the Secret to be listed", async {
+        let left = async || -> Result<_> {
+            let claims = shop.api::<PersistentVolumeClaim>().list(&retained).await?;
+            let secrets = shop.api::<Secret>().list(&retained).await?;
+            Ok((claims.items.len(), secrets.items.len()))
+        };
+        while left().await? != (1, 1) {}
+        Ok(())
+    })
+    .await?;
+
+    let mut next = black_friday()?;
+    next.data["spec"]["products"][0]["stock"] = 110.into();
+    shop.sales().create(&PostParams::default(), &next).await?;
+    shop.await_status("the sale to wait for a decision", SOON, |status| {
+        status["conditions"][0]["reason"] == "DataRetained"
+    })
+    .await?;
+    shop.change_spec(json!({ "database": { "adopt": SALE } })).await?;
+    shop.await_ready().await?;
+    shop.await_status("the orders to be there", SOON, is_as_before).await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_database_has_one_sale_and_the_next_one_only_by_name() -> Result<()> {
+    Shop::open("owner", async |shop| {
+        let mut sale = black_friday()?;
+        merge(&mut sale.data["spec"], &json!({"redis": {"nodes": 1}, "app": {"replicas": 1}}));
+        shop.open_sale(&sale).await?;
+        let named = |name: &str, database: Value| {
+            let mut other = sale.clone();
+            other.metadata.name = Some(name.to_owned());
+            other.data["spec"]["database"] = database;
+            other
+        };
+        let create = async |sale: DynamicObject| {
+            shop.sales().create(&PostParams::default(), &sale).await.map(drop)
+        };
+        create(named("second", json!({"secretRef": {"name": format!("{SALE}-db")}}))).await?;
+        await_ready_is(shop, "second", "False", "DatabaseClaimed").await?;
+        let second = shop.sales().get("second").await?;
+        let owner = format!("/{SALE}: give this sale a database of its own");
+        let conditions = second.data["status"]["conditions"].to_string();
+        ensure!(conditions.contains(&owner), "no {owner:?} in {conditions}");
+        shop.sales().delete("second", &DeleteParams::default()).await?;
+
+        shop.sales().delete(SALE, &DeleteParams::default()).await?;
+        gone::<StatefulSet>(shop).await?;
+        create(named("winter", json!({"adopt": SALE}))).await?;
+        await_ready_is(shop, "winter", "True", "AllReady").await?;
+        let winter = shop.sales().get("winter").await?;
+        let totals = &winter.data["status"]["totals"];
+        ensure!(*totals == json!({"stock": 100, "sold": 0, "remaining": 100}), "{totals}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until the condition `Ready` of a sale has this status and reason.
+async fn await_ready_is(shop: &Shop, sale: &str, status: &str, reason: &str) -> Result<()> {
+    let wanted = json!([status, reason]);
+    within(READY, &format!("{sale} to be {reason}"), async {
+        let mut changes = unbroken(watch_object(shop.sales(), sale));
+        while let Some(sale) = changes.next().await {
+            let status = sale.map(|sale| sale.data["status"]["conditions"].clone());
+            let conditions = status.as_ref().and_then(Value::as_array).into_iter().flatten();
+            let mut ready = conditions.filter(|it| it["type"] == "Ready");
+            if ready.any(|it| json!([it["status"], it["reason"]]) == wanted) {
+                break;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 async fn deleting_it_removes_its_children(shop: &Shop) -> Result<()> {
+    shop.change_spec(json!({ "database": { "deletionPolicy": "Delete" } })).await?;
+    shop.await_ready().await?;
     shop.sales().delete(SALE, &DeleteParams::default()).await?;
     gone::<StatefulSet>(shop).await?;
     gone::<Deployment>(shop).await?;
@@ -150,6 +264,29 @@ async fn evictions_wait_until_the_last_node_votes() -> Result<()> {
                 ensure!(votes, "node {node} was evicted while node {other} did not vote");
             }
         }
+        shop.await_ready().await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e"]
+async fn a_frozen_redis_node_is_named_and_recovers() -> Result<()> {
+    Shop::open("frozen", async |shop| {
+        shop.open_sale(&black_friday()?).await?;
+        // It still accepts connections.
+        shop.signal(2, "STOP").await?;
+        shop.await_status("the frozen node to be named", SOON, |status| {
+            let conditions = status["conditions"].as_array();
+            let redis = conditions.into_iter().flatten().find(|it| it["type"] == "RedisReady");
+            let pod = format!("pod {SALE}-redis-2");
+            redis.is_some_and(|redis| {
+                redis["reason"] == "Unresponsive"
+                    && redis["message"].as_str().is_some_and(|it| it.contains(&pod))
+            })
+        })
+        .await?;
+        shop.signal(2, "CONT").await?;
         shop.await_ready().await
     })
     .await

@@ -28,6 +28,7 @@ pub fn prepare() -> Result<Prepared> {
         // A real API server knows the objects' schemas best; strict refuses unknown fields.
         count.check(accepted(&cluster));
         install::operator(&cluster, &images)?;
+        count.check(install::test(&cluster));
         Ok(images)
     });
     let images = installed

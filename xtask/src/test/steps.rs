@@ -4,8 +4,9 @@ use anyhow::Result;
 
 use super::count::Count;
 use super::unit;
+use crate::images::target_folder;
 use crate::shell::{self, cargo, command, output};
-use crate::{deny, fuzz, generate, install, layers};
+use crate::{deny, fuzz, generate, install, layers, tools};
 
 /// A part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -26,8 +27,10 @@ pub enum Step {
     Unit,
     /// the API by requests made from its OpenAPI document
     Fuzz,
-    /// the chart: lint and template
+    /// the chart: lint, template and its unit tests
     Chart,
+    /// the network policies of a sale, enforced by kube-router
+    Policies,
     /// end-to-end tests on a cluster
     E2e,
 }
@@ -58,10 +61,28 @@ impl Step {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
                 count.check(template(None).map(drop));
                 count.check(template(Some("monitoring.enabled=true")).map(drop));
+                count.check(unit_tests_of_the_chart());
             }
+            Self::Policies => count.check(policies()),
             Self::E2e => {}
         }
     }
+}
+
+fn unit_tests_of_the_chart() -> Result<()> {
+    tools::ensure_helm_unittest()?;
+    shell::run(command("helm-unittest").arg(install::CHART))
+}
+
+/// Connections between the pods of sales, with the policies and without them.
+fn policies() -> Result<()> {
+    tools::ensure_packages(tools::POLICIES)?;
+    shell::run(cargo("build").args(["--workspace", "--bin", "flashsale-operator", "--quiet"]))?;
+    let operator = target_folder().join("debug/flashsale-operator");
+    let check = |mode| shell::run(tools::node_script("policies").arg(&operator).arg(mode));
+    check("on")?;
+    // What the policies refuse is open without them, so it is they that refuse.
+    check("off")
 }
 
 /// The chart's objects.

@@ -13,22 +13,20 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler,
     PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pods, redis};
-use crate::crd::{App, QueueDiscipline, Resources, Strategy};
+use super::{pod_template, pods, redis, requests, spread, tls};
+use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
+use crate::flash_sale::secrets::OPERATOR_TOKEN;
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
 /// The pod's status then contains the end of a failed container's log.
 pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
-/// CPU request of a replica if an autoscaler but no CPU is declared, as `crd/app.rs` documents.
-const AUTOSCALED_CPU_REQUEST: &str = "100m";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
@@ -38,6 +36,8 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
         (Some(autoscaling), Some(now)) => now.clamp(app.replicas, autoscaling.max_replicas),
         _ => app.replicas,
     };
+    // An autoscaler leaves a Deployment without replicas alone.
+    let replicas = if sale.hibernates { 0 } else { replicas };
     Deployment {
         metadata: metadata(sale, sale.name.clone(), Component::App),
         spec: Some(DeploymentSpec {
@@ -51,34 +51,42 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(pods::template_metadata(
-                    &sale.name,
-                    Component::App,
-                    &[
-                        ("auth", &secrets.auth_checksum),
-                        ("database", &secrets.database_checksum),
-                        ("redis", &secrets.redis_checksum),
-                    ],
-                )),
-                spec: Some(PodSpec {
-                    containers: vec![container(sale)],
-                    volumes: sale.auth.has(JWKS).then(|| vec![jwks_volume(sale)]),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    security_context: Some(pods::pod_security(USER)),
-                    termination_grace_period_seconds: Some(30),
-                    topology_spread_constraints: Some(pods::prefer_spread(
+            template: pod_template::customized(
+                sale,
+                Component::App,
+                PodTemplateSpec {
+                    metadata: Some(pods::template_metadata(
                         &sale.name,
                         Component::App,
+                        &[
+                            ("auth", &secrets.auth_checksum),
+                            ("database", &secrets.database_checksum),
+                            ("operator", &secrets.operator_checksum),
+                            ("redis", &secrets.redis_checksum),
+                        ],
                     )),
-                    ..PodSpec::default()
-                }),
-            },
+                    spec: Some(PodSpec {
+                        containers: vec![container(sale)],
+                        volumes: volumes(sale),
+                        automount_service_account_token: Some(false),
+                        enable_service_links: Some(false),
+                        security_context: Some(pods::pod_security(USER)),
+                        termination_grace_period_seconds: Some(30),
+                        topology_spread_constraints: Some(spread::replicas(&sale.name)),
+                        ..PodSpec::default()
+                    }),
+                },
+            ),
             ..DeploymentSpec::default()
         }),
         status: None,
     }
+}
+
+fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
+    let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
+    let volumes: Vec<_> = jwks.into_iter().chain(tls::volume(&sale.spec.app)).collect();
+    (!volumes.is_empty()).then_some(volumes)
 }
 
 /// Mounts the public keys only, not the rest of the Secret.
@@ -106,25 +114,40 @@ fn container(sale: &ValidatedSale) -> Container {
     };
     let mut env = environment(sale);
     env.push(pods::secret_env("JWT_SECRET", &sale.auth.secret, "jwt-secret", false));
+    let token =
+        pods::secret_env("OPERATOR_TOKEN", &sale.operator_auth.secret, OPERATOR_TOKEN, false);
+    env.push(token);
     env.extend(
         AUTH_SETTINGS
             .into_iter()
             .filter(|(_, key)| sale.auth.has(key))
             .map(|(name, key)| pods::secret_env(name, &sale.auth.secret, key, false)),
     );
-    let jwks = sale.auth.has(JWKS);
-    if jwks {
+    let mut mounts = Vec::new();
+    if sale.auth.has(JWKS) {
+        mounts.push(VolumeMount {
+            name: "jwks".to_owned(),
+            mount_path: JWKS_FOLDER.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        });
         env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
     }
+    mounts.extend(tls::mount(&sale.spec.app));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
     ]);
     env.extend(bounds(sale));
+    env.extend(tls::environment(&sale.spec.app));
+    let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
     Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
-        ports: Some(vec![port("http", HTTP_PORT), port("metrics", METRICS_PORT)]),
+        ports: Some(vec![
+            port(names::scheme(&sale.spec.app), HTTP_PORT),
+            port("metrics", METRICS_PORT),
+        ]),
         // A replica that became ready without nodes or database would refuse every purchase.
         readiness_probe: Some(http_probe("/readyz", 2, 2)),
         // Slow to act: a restart does not restore an unavailable node, and it drops the queue.
@@ -138,32 +161,9 @@ fn container(sale: &ValidatedSale) -> Container {
             ..Lifecycle::default()
         }),
         termination_message_policy: Some(TERMINATION_MESSAGE.to_owned()),
-        volume_mounts: jwks.then(|| {
-            vec![VolumeMount {
-                name: "jwks".to_owned(),
-                mount_path: JWKS_FOLDER.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            }]
-        }),
-        ..pods::container("app", &sale.images.app, resources(&sale.spec.app).as_ref())
+        volume_mounts: (!mounts.is_empty()).then_some(mounts),
+        ..pods::container("app", &sale.images.app, &resources)
     }
-}
-
-/// The declared resources, plus a CPU request if an autoscaler needs one: utilization is relative to the request. In
-/// Kubernetes, a limit without a request is also the request.
-fn resources(app: &App) -> Option<Resources> {
-    let declares_cpu = app.resources.as_ref().is_some_and(|resources| {
-        let amounts = [&resources.requests, &resources.limits];
-        amounts.into_iter().flatten().any(|amounts| amounts.cpu.is_some())
-    });
-    if app.autoscaling.is_none() || declares_cpu {
-        return app.resources.clone();
-    }
-    let mut resources = app.resources.clone().unwrap_or_default();
-    let requests = resources.requests.get_or_insert_default();
-    requests.cpu = Some(Quantity(AUTOSCALED_CPU_REQUEST.to_owned()));
-    Some(resources)
 }
 
 fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
@@ -189,6 +189,8 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("HTTP_MAX_CONNECTIONS", number(app.max_connections)),
         ("EVENT_LISTENERS", number(app.max_event_listeners)),
         ("EVENT_LISTENERS_PER_ADDRESS", number(app.max_event_listeners_per_address)),
+        ("EVENT_KEEP_ALIVE_SECONDS", app.event_keep_alive.map(seconds)),
+        ("HTTP_IDLE_TIMEOUT_SECONDS", app.idle_timeout.map(seconds)),
         ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),

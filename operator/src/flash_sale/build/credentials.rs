@@ -10,8 +10,10 @@ use rand::distr::Alphanumeric;
 use super::checksum::{hash, hash_secret};
 use super::metadata::metadata;
 use crate::flash_sale::dereference::SecretData;
-use crate::flash_sale::names::{self, Component};
-use crate::flash_sale::validate::{CHECKSUM_KEY, Credentials, ValidatedSale};
+use crate::flash_sale::names::{self, Component, SALE_UID};
+use crate::flash_sale::retained;
+use crate::flash_sale::secrets::{CHECKSUM_KEY, OPERATOR_TOKEN};
+use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
 pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
@@ -35,6 +37,7 @@ pub struct Passwords {
     redis: String,
     database: String,
     checksums: String,
+    operator: String,
 }
 
 impl Passwords {
@@ -48,6 +51,7 @@ impl Passwords {
             redis: random(32).collect(),
             database: random(32).collect(),
             checksums: random(48).collect(),
+            operator: random(48).collect(),
         }
     }
 
@@ -61,6 +65,7 @@ impl Passwords {
             redis: fixed("redis"),
             database: fixed("database"),
             checksums: fixed("checksums"),
+            operator: fixed("operator"),
         }
     }
 }
@@ -77,6 +82,8 @@ pub(super) struct Secrets {
     pub accepted_checksum: String,
     /// Checksum of the connection URI, including user and password.
     pub database_checksum: String,
+    /// Checksum of the token that the app requires of the operator.
+    pub operator_checksum: String,
     /// Checksum of the administrator's id and password.
     pub admin_checksum: String,
     /// Checksum of the database's address: another password is still the same database.
@@ -84,7 +91,7 @@ pub(super) struct Secrets {
 }
 
 pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
-    let host = format!("{}.{}.svc", names::database(&sale.name), sale.namespace);
+    let host = format!("{}.{}.svc", sale.own_database, sale.namespace);
     let password = &passwords.database;
     let uri = format!("postgres://flashsale:{password}@{host}:{}/flashsale", names::DATABASE_PORT);
     let auth = data(&[
@@ -93,6 +100,8 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         ("admin-password", &passwords.admin),
     ]);
     let redis = data(&[(REDIS_PASSWORD, &passwords.redis)]);
+    let operator =
+        data(&[(OPERATOR_TOKEN, &passwords.operator), (CHECKSUM_KEY, &passwords.checksums)]);
     let database = data(&[
         ("uri", &uri),
         ("username", "flashsale"),
@@ -107,22 +116,24 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
 
     let mut missing = Vec::new();
     let mut create_missing = |component, credentials: &Credentials, fresh: &SecretData| {
-        if credentials.data.is_none() {
-            missing.push(Secret {
-                metadata: metadata(sale, credentials.secret.clone(), component),
-                data: Some(fresh.clone()),
-                ..Secret::default()
-            });
+        if credentials.data.is_some() {
+            return;
         }
+        let mut metadata = metadata(sale, credentials.secret.clone(), component);
+        if component == Component::Database {
+            let policy = sale.spec.database.deletion_policy;
+            metadata.owner_references = Some(retained::owners(&[], &sale.owner, policy));
+            metadata.annotations = Some([(SALE_UID.to_owned(), sale.owner.uid.clone())].into());
+        }
+        missing.push(Secret { metadata, data: Some(fresh.clone()), ..Secret::default() });
     };
-    let checksums = data(&[(CHECKSUM_KEY, &passwords.checksums)]);
-    create_missing(Component::App, &sale.checksums, &checksums);
     create_missing(Component::App, &sale.auth, &auth);
     create_missing(Component::Redis, &sale.redis_auth, &redis);
     create_missing(Component::Database, &sale.database, &database);
+    create_missing(Component::App, &sale.operator_auth, &operator);
 
-    let checksums = sale.checksums.data.as_ref().unwrap_or(&checksums);
-    let checksum_key = checksums.get(CHECKSUM_KEY).map_or(&[][..], |key| &key.0);
+    let own = sale.operator_auth.data.as_ref().unwrap_or(&operator);
+    let checksum_key = own.get(CHECKSUM_KEY).map_or(&[][..], |key| &key.0);
     let checksum = |credentials: &Credentials, fresh: &SecretData, key: &str| {
         hash_secret(checksum_key, &credentials.data.as_ref().unwrap_or(fresh).get(key))
     };
@@ -142,12 +153,14 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     accepted.dedup();
     let accepted_checksum = hash_secret(checksum_key, &accepted);
     let database_checksum = checksum(&sale.database, &database, uri_key);
+    let operator_checksum = checksum(&sale.operator_auth, &operator, OPERATOR_TOKEN);
     Secrets {
         missing,
         auth_checksum,
         redis_checksum,
         accepted_checksum,
         database_checksum,
+        operator_checksum,
         admin_checksum,
         database_address,
     }

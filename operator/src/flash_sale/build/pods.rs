@@ -1,16 +1,13 @@
-//! Common fields of all pods: restricted security, probes, environment, volumes.
+//! Common fields of all pods: restricted security, environment, volumes.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction,
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
-    PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecurityContext, TCPSocketAction, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeResourceRequirements, WeightedPodAffinityTerm,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PodSecurityContext, ResourceRequirements, SeccompProfile,
+    SecretKeySelector, SecurityContext, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::crd::{Amounts, Resources, Storage};
 use crate::flash_sale::names::{self, Component};
@@ -45,12 +42,12 @@ pub(super) fn container_security() -> SecurityContext {
 }
 
 /// A container with the fields that all containers share.
-pub(super) fn container(name: &str, image: &str, resources: Option<&Resources>) -> Container {
+pub(super) fn container(name: &str, image: &str, resources: &Resources) -> Container {
     Container {
         name: name.to_owned(),
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        resources: resources.map(resource_requirements),
+        resources: Some(resource_requirements(resources)),
         security_context: Some(container_security()),
         ..Container::default()
     }
@@ -105,28 +102,6 @@ pub(super) fn secret_env(name: &str, secret: &str, key: &str, optional: bool) ->
     }
 }
 
-/// Runs a shell command every second until it succeeds, for at most two minutes.
-pub(super) fn startup_probe(command: &str) -> Probe {
-    Probe {
-        exec: Some(ExecAction { command: Some(["sh", "-c", command].map(str::to_owned).into()) }),
-        period_seconds: Some(1),
-        timeout_seconds: Some(2),
-        failure_threshold: Some(120),
-        ..Probe::default()
-    }
-}
-
-/// Opens a connection, which is cheap even on a busy node.
-pub(super) fn tcp_probe(port: i32, period_seconds: i32, failure_threshold: i32) -> Probe {
-    Probe {
-        tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(port), host: None }),
-        period_seconds: Some(period_seconds),
-        timeout_seconds: Some(2),
-        failure_threshold: Some(failure_threshold),
-        ..Probe::default()
-    }
-}
-
 pub(super) fn mount(volume: &str, path: &str) -> VolumeMount {
     VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), ..VolumeMount::default() }
 }
@@ -163,33 +138,7 @@ pub(super) fn volume_claim(
     }
 }
 
-/// Prefers different nodes; all pods still fit on one node.
-pub(super) fn prefer_apart(name: &str, component: Component) -> Affinity {
-    Affinity {
-        pod_anti_affinity: Some(PodAntiAffinity {
-            preferred_during_scheduling_ignored_during_execution: Some(vec![
-                WeightedPodAffinityTerm {
-                    weight: 100,
-                    pod_affinity_term: PodAffinityTerm {
-                        label_selector: Some(names::label_selector(name, component)),
-                        topology_key: "kubernetes.io/hostname".to_owned(),
-                        ..PodAffinityTerm::default()
-                    },
-                },
-            ]),
-            ..PodAntiAffinity::default()
-        }),
-        ..Affinity::default()
-    }
-}
-
-/// The same preference for replicas whose number changes.
-pub(super) fn prefer_spread(name: &str, component: Component) -> Vec<TopologySpreadConstraint> {
-    vec![TopologySpreadConstraint {
-        max_skew: 1,
-        topology_key: "kubernetes.io/hostname".to_owned(),
-        when_unsatisfiable: "ScheduleAnyway".to_owned(),
-        label_selector: Some(names::label_selector(name, component)),
-        ..TopologySpreadConstraint::default()
-    }]
+/// What becomes of the volume claims of a deleted `StatefulSet`.
+pub(super) const fn when_deleted(retained: bool) -> &'static str {
+    if retained { "Retain" } else { "Delete" }
 }

@@ -11,9 +11,11 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateS
 use super::catalog::whole_millis;
 use super::credentials::{REDIS_ACCEPTED, REDIS_PASSWORD};
 use super::metadata::metadata;
-use super::pods;
+use super::pods::{self, when_deleted};
+use super::{pod_template, probes, requests, spread};
 use crate::crd::Strategy;
 use crate::flash_sale::names::{self, Component, REDIS_PORT};
+use crate::flash_sale::retained::retains_redis;
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual Redis images.
@@ -63,6 +65,10 @@ const STARTED: &str = concat!(
     r"local alone = tonumber(info:match('uptime_in_seconds:(%d+)')) >= 90 ",
     r#"return admitted or alone" 0 | grep -qx 1"#,
 );
+/// Succeeds with a reply that is no error. `-e` turns an error into a failure.
+const RESPONDS: &str = r#"REDISCLI_AUTH="$p"; exec redis-cli -e PING"#;
+/// Succeeds with any reply, such as an error while the node loads its file.
+const LIVES: &str = r#"REDISCLI_AUTH="$p"; exec redis-cli PING"#;
 /// Seconds between the vote of one node and the restart of the next, until all replicas know of the vote. They
 /// check it twice a second.
 const REST_BETWEEN_RESTARTS: i32 = 5;
@@ -71,10 +77,11 @@ const REST_BETWEEN_RESTARTS: i32 = 5;
 /// votes, so the quorum holds.
 pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet {
     let name = names::redis(&sale.name);
+    let spread = sale.spec.redis.spread.clone().unwrap_or_default();
     StatefulSet {
         metadata: metadata(sale, name.clone(), Component::Redis),
         spec: Some(StatefulSetSpec {
-            replicas: Some(sale.spec.redis.nodes),
+            replicas: Some(if sale.hibernates { 0 } else { sale.spec.redis.nodes }),
             selector: names::label_selector(&sale.name, Component::Redis),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -85,26 +92,31 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
             }),
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
-                    when_deleted: Some("Delete".to_owned()),
+                    when_deleted: Some(when_deleted(retains_redis(&sale.spec)).to_owned()),
                     when_scaled: Some("Retain".to_owned()),
                 },
             ),
-            template: PodTemplateSpec {
-                metadata: Some(pods::template_metadata(
-                    &sale.name,
-                    Component::Redis,
-                    &[("password", checksum)],
-                )),
-                spec: Some(PodSpec {
-                    containers: vec![container(sale)],
-                    affinity: Some(pods::prefer_apart(&sale.name, Component::Redis)),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    security_context: Some(pods::pod_security(USER)),
-                    termination_grace_period_seconds: Some(15),
-                    ..PodSpec::default()
-                }),
-            },
+            template: pod_template::customized(
+                sale,
+                Component::Redis,
+                PodTemplateSpec {
+                    metadata: Some(pods::template_metadata(
+                        &sale.name,
+                        Component::Redis,
+                        &[("password", checksum)],
+                    )),
+                    spec: Some(PodSpec {
+                        containers: vec![container(sale)],
+                        affinity: spread::over_hosts(&sale.name, &spread),
+                        topology_spread_constraints: spread::over_zones(&sale.name, &spread),
+                        automount_service_account_token: Some(false),
+                        enable_service_links: Some(false),
+                        security_context: Some(pods::pod_security(USER)),
+                        termination_grace_period_seconds: Some(15),
+                        ..PodSpec::default()
+                    }),
+                },
+            ),
             volume_claim_templates: Some(vec![pods::volume_claim(
                 names::labels(&sale.name, Component::Redis),
                 &sale.spec.redis.storage,
@@ -124,6 +136,8 @@ pub(super) fn longest_lease(sale: &ValidatedSale) -> Duration {
 
 fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
+    let declared = sale.spec.redis.resources.as_ref();
+    let resources = requests::with_defaults(Component::Redis, declared);
     Container {
         command: Some(vec![
             "sh".to_owned(),
@@ -143,10 +157,10 @@ fn container(sale: &ValidatedSale) -> Container {
             container_port: REDIS_PORT,
             ..ContainerPort::default()
         }]),
-        startup_probe: Some(pods::startup_probe(&with_password(STARTED))),
-        readiness_probe: Some(pods::tcp_probe(REDIS_PORT, 5, 2)),
-        liveness_probe: Some(pods::tcp_probe(REDIS_PORT, 10, 6)),
+        startup_probe: Some(probes::startup(&with_password(STARTED))),
+        readiness_probe: Some(probes::readiness(&with_password(RESPONDS))),
+        liveness_probe: Some(probes::liveness(&with_password(LIVES))),
         volume_mounts: Some(vec![pods::mount("data", "/data")]),
-        ..pods::container("redis", &sale.images.redis, sale.spec.redis.resources.as_ref())
+        ..pods::container("redis", &sale.images.redis, &resources)
     }
 }

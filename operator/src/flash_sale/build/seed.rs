@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::checksum::hash;
 use super::credentials::Secrets;
 use super::metadata::metadata;
-use super::{app, catalog, pods};
+use super::{app, catalog, pod_template, pods, requests};
 use crate::flash_sale::database;
 use crate::flash_sale::names::{self, Component, DATABASE_CHECKSUM, TEMPLATE_CHECKSUM};
 use crate::flash_sale::validate::ValidatedSale;
@@ -38,25 +38,29 @@ pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -
 }
 
 fn template(sale: &ValidatedSale, secrets: &Secrets) -> PodTemplateSpec {
-    PodTemplateSpec {
-        metadata: Some(pods::template_metadata(&sale.name, Component::Seed, &[])),
-        spec: Some(PodSpec {
-            containers: vec![container(sale, secrets)],
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            restart_policy: Some("Never".to_owned()),
-            security_context: Some(pods::pod_security(app::USER)),
-            volumes: Some(vec![Volume {
-                name: "catalog".to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: names::catalog(&sale.name),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
-            ..PodSpec::default()
-        }),
-    }
+    pod_template::customized(
+        sale,
+        Component::Seed,
+        PodTemplateSpec {
+            metadata: Some(pods::template_metadata(&sale.name, Component::Seed, &[])),
+            spec: Some(PodSpec {
+                containers: vec![container(sale, secrets)],
+                automount_service_account_token: Some(false),
+                enable_service_links: Some(false),
+                restart_policy: Some("Never".to_owned()),
+                security_context: Some(pods::pod_security(app::USER)),
+                volumes: Some(vec![Volume {
+                    name: "catalog".to_owned(),
+                    config_map: Some(ConfigMapVolumeSource {
+                        name: names::catalog(&sale.name),
+                        ..ConfigMapVolumeSource::default()
+                    }),
+                    ..Volume::default()
+                }]),
+                ..PodSpec::default()
+            }),
+        },
+    )
 }
 
 fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
@@ -68,15 +72,25 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
         pods::secret_env("ADMIN_ID", &sale.auth.secret, "admin-id", optional),
         pods::secret_env("ADMIN_PASSWORD", &sale.auth.secret, "admin-password", optional),
     ]);
+    if sale.spec.database.adopt.as_ref().is_some_and(|adopted| *adopted != sale.name) {
+        env.push(pods::env("TAKE_OVER_DATABASE", "true"));
+    }
     // Absent for the first seed, which accepts any database.
     let accepted = sale.accepted_loss.as_deref();
     let expected = database::expected(sale.seeded.as_ref(), &secrets.database_address, accepted);
-    env.extend(expected.map(|seeded| pods::env("DATABASE_ID", seeded.id.clone())));
+    let expected = expected.map(|seeded| &seeded.id).or_else(|| {
+        let first = sale.adopted_id.as_ref().filter(|_| sale.seeded.is_none());
+        first.filter(|id| accepted != Some(id.as_str()))
+    });
+    env.extend(expected.map(|id| pods::env("DATABASE_ID", id.clone())));
+    let own = sale.spec.seed.as_ref().and_then(|seed| seed.resources.as_ref());
+    let declared = own.or(sale.spec.app.resources.as_ref());
+    let resources = requests::with_defaults(Component::Seed, declared);
     Container {
         args: Some(vec!["seed".to_owned()]),
         env: Some(env),
         volume_mounts: Some(vec![pods::mount("catalog", MOUNT)]),
         termination_message_policy: Some(app::TERMINATION_MESSAGE.to_owned()),
-        ..pods::container("seed", &sale.images.app, sale.spec.app.resources.as_ref())
+        ..pods::container("seed", &sale.images.app, &resources)
     }
 }

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::exposure::declare_service;
 use super::metadata::metadata;
 use crate::flash_sale::names::{
     self, Component, DATABASE_PORT, HTTP_PORT, METRICS_PORT, REDIS_PORT,
@@ -22,24 +23,38 @@ pub(super) fn redis(sale: &ValidatedSale) -> Service {
 }
 
 pub(super) fn database(sale: &ValidatedSale) -> Service {
-    service(sale, names::database(&sale.name), Component::Database, &[("postgres", DATABASE_PORT)])
+    service(sale, sale.own_database.clone(), Component::Database, &[("postgres", DATABASE_PORT)])
 }
 
-const APP_PORTS: [(&str, i32); 2] = [("http", HTTP_PORT), ("metrics", METRICS_PORT)];
-
 pub(super) fn app(sale: &ValidatedSale) -> Service {
-    service(sale, sale.name.clone(), Component::App, &APP_PORTS)
+    let mut service = app_service(sale, sale.name.clone());
+    if let Some(declared) = &sale.spec.app.service {
+        declare_service(&mut service, declared);
+    }
+    service
 }
 
 /// Resolves to every replica, so that the metrics of each can be scraped.
 pub(super) fn app_pods(sale: &ValidatedSale) -> Service {
-    let mut service = service(sale, names::pods(&sale.name), Component::App, &APP_PORTS);
+    let mut service = app_service(sale, names::pods(&sale.name));
     if let Some(spec) = &mut service.spec {
         spec.cluster_ip = Some("None".to_owned());
     }
     // Without this label, a ServiceMonitor would scrape every replica twice.
     let labels = service.metadata.labels.get_or_insert_default();
     labels.insert("flashsale.dev/headless".to_owned(), "true".to_owned());
+    service
+}
+
+/// With TLS, the name and the protocol of the port say so to Ingress controllers and gateways.
+fn app_service(sale: &ValidatedSale, name: String) -> Service {
+    let scheme = names::scheme(&sale.spec.app);
+    let mut service =
+        service(sale, name, Component::App, &[(scheme, HTTP_PORT), ("metrics", METRICS_PORT)]);
+    let ports = service.spec.iter_mut().flat_map(|spec| &mut spec.ports).flatten();
+    for port in ports.filter(|port| port.port == HTTP_PORT && scheme == names::HTTPS) {
+        port.app_protocol = Some(scheme.to_owned());
+    }
     service
 }
 

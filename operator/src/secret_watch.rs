@@ -52,10 +52,12 @@ fn users(secret: &PartialObjectMeta<Secret>, sales: &[Arc<Sale>]) -> Vec<ObjectR
 fn secrets_of(sale: &Sale) -> Vec<String> {
     let name = sale.name_any();
     let Ok(FlashSale { spec, .. }) = &sale.0 else { return Vec::new() };
-    vec![
+    let certificate = spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone());
+    let fixed = [
         names::auth_secret(&name, spec.declared_auth_secret()),
         names::redis_secret(&name),
         names::database_secret(&name, spec.declared_database_secret()),
-        names::checksums_secret(&name),
-    ]
+        names::operator_secret(&name),
+    ];
+    fixed.into_iter().chain(certificate).collect()
 }

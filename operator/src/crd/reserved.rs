@@ -1,0 +1,105 @@
+//! Names in the pods of a sale that belong to the operator. A pod template that declares one of them is refused. A test
+//! compares them with the built pods.
+
+/// Names that belong to the operator in the pods of one part.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserved {
+    /// Environment variables, including those that only some sales have.
+    pub env: &'static [&'static str],
+    /// Volumes.
+    pub volumes: &'static [&'static str],
+    /// Folders that the operator mounts.
+    pub paths: &'static [&'static str],
+}
+
+/// Prefix of the operator's own labels and annotations.
+pub const PREFIX: &str = "flashsale.dev/";
+
+/// Labels that select the pods.
+pub const LABELS: [&str; 4] = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/managed-by",
+];
+
+/// A Redis node.
+pub const REDIS: Reserved = Reserved {
+    env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
+    volumes: &["data"],
+    paths: &["/data"],
+};
+
+/// The sale's own database.
+pub const DATABASE: Reserved = Reserved {
+    env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
+    volumes: &["data", "run", "tmp"],
+    paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp"],
+};
+
+/// The purchase API.
+pub const APP: Reserved = Reserved {
+    env: &[
+        "DATABASE_URL",
+        "SALE_NAME",
+        "USE_REDLOCK",
+        "REDIS_NODES",
+        "REDIS_PASSWORD",
+        "LOCK_TIMEOUT_SECONDS",
+        "LOCK_LONGEST_LEASE_SECONDS",
+        "LOCK_WAIT_SECONDS",
+        "LOCK_NODE_TIMEOUT_SECONDS",
+        "LOCK_ORDER",
+        "LOG_FORMAT",
+        "STRATEGY",
+        "SALE_STARTS_AT",
+        "SALE_ENDS_AT",
+        "JWT_SECRET",
+        "JWT_ACCEPTED_SECRET",
+        "JWKS_ISSUER",
+        "JWKS_AUDIENCE",
+        "JWKS_FILE",
+        "LISTEN",
+        "METRICS_LISTEN",
+        "TRUSTED_PROXIES",
+        "HTTP_MAX_CONNECTIONS",
+        "EVENT_LISTENERS",
+        "EVENT_LISTENERS_PER_ADDRESS",
+        "EVENT_KEEP_ALIVE_SECONDS",
+        "HTTP_IDLE_TIMEOUT_SECONDS",
+        "OPERATOR_TOKEN",
+        "TLS_CERT_FILE",
+        "TLS_KEY_FILE",
+        "CORS_ALLOWED_ORIGINS",
+        "COMPARE_SECONDS",
+        "LOAD_SECONDS",
+    ],
+    volumes: &["jwks", "tls"],
+    paths: &["/etc/flashsale"],
+};
+
+/// The seed Job.
+pub const SEED: Reserved = Reserved {
+    env: &[
+        "DATABASE_URL",
+        "SALE_NAME",
+        "USE_REDLOCK",
+        "REDIS_NODES",
+        "REDIS_PASSWORD",
+        "LOCK_TIMEOUT_SECONDS",
+        "LOCK_LONGEST_LEASE_SECONDS",
+        "LOCK_WAIT_SECONDS",
+        "LOCK_NODE_TIMEOUT_SECONDS",
+        "LOCK_ORDER",
+        "LOG_FORMAT",
+        "STRATEGY",
+        "SALE_STARTS_AT",
+        "SALE_ENDS_AT",
+        "CATALOG_FILE",
+        "ADMIN_ID",
+        "ADMIN_PASSWORD",
+        "DATABASE_ID",
+    ],
+    volumes: &["catalog"],
+    paths: &["/etc/flashsale"],
+};

@@ -1,0 +1,91 @@
+//! Warnings about a sale that is accepted, but risky. Each names its field and the remedy. Takes no client and no clock.
+
+use std::time::Duration;
+
+use super::validate::ValidatedSale;
+use crate::crd::{App, Strategy};
+
+/// A shorter lease can end before the database has committed. A commit takes milliseconds, but a slow disk or a
+/// checkpoint takes hundreds of them.
+const SHORT_LEASE: Duration = Duration::from_secs(1);
+/// Values of `sslmode` with which a connection without TLS fails.
+const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
+
+/// The warnings about `sale`, in the order of its fields.
+#[must_use]
+pub fn warnings(sale: &ValidatedSale) -> Vec<String> {
+    let checks = [
+        short_leases(sale),
+        single_node(sale),
+        single_replica(&sale.spec.app),
+        unknown_utilization(&sale.spec.app),
+        plain_database(sale),
+    ];
+    checks.into_iter().flatten().collect()
+}
+
+fn short_leases(sale: &ValidatedSale) -> Option<String> {
+    if sale.spec.strategy == Strategy::Atomic {
+        // The lock serializes repairs there, no purchases.
+        return None;
+    }
+    let is_short = |lease: kube::core::Duration| Duration::from(lease) < SHORT_LEASE;
+    let of_sale = is_short(sale.spec.lock.lease_time).then(|| "lock.leaseTime".to_owned());
+    let products = sale.spec.products.iter().filter_map(|product| {
+        let lease = product.lock.as_ref()?.lease_time?;
+        is_short(lease).then(|| format!("products[id={}].lock.leaseTime", product.id))
+    });
+    let fields: Vec<String> = of_sale.into_iter().chain(products).collect();
+    (!fields.is_empty()).then(|| {
+        format!(
+            "{}: below 1s, a slow commit of the database outlasts the lease, and its buyers get \
+             database_unavailable",
+            fields.join(", ")
+        )
+    })
+}
+
+fn single_node(sale: &ValidatedSale) -> Option<String> {
+    // `Atomic` has one node by design.
+    let risky = sale.spec.redis.nodes == 1 && sale.spec.strategy == Strategy::Locked;
+    risky.then(|| {
+        "redis.nodes: 1: no purchase is possible while the node is away; with 5, any two can fail"
+            .to_owned()
+    })
+}
+
+fn single_replica(app: &App) -> Option<String> {
+    (app.replicas == 1).then(|| {
+        "app.replicas: 1: no purchase is possible while the replica restarts; use 2 or more"
+            .to_owned()
+    })
+}
+
+fn unknown_utilization(app: &App) -> Option<String> {
+    let amounts = app.resources.iter().flat_map(|it| [&it.requests, &it.limits]);
+    let declares_cpu = amounts.flatten().any(|amounts| amounts.cpu.is_some());
+    (app.autoscaling.is_some() && !declares_cpu).then(|| {
+        "app.autoscaling: utilization is relative to the operator's request of 100m; set \
+         app.resources.requests.cpu to what a replica needs"
+            .to_owned()
+    })
+}
+
+/// An external database whose URI lets the connection fall back to plain text.
+fn plain_database(sale: &ValidatedSale) -> Option<String> {
+    let key = &sale.spec.database.secret_ref.as_ref()?.key;
+    let uri = sale.database.data.as_ref()?.get(key)?;
+    let uri = String::from_utf8_lossy(&uri.0);
+    let parameters = uri.trim_end().split_once('?').map_or("", |(_, parameters)| parameters);
+    let mode = parameters.split('&').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        ["sslmode", "ssl-mode"].contains(&name).then_some(value)
+    });
+    (!mode.is_some_and(|mode| TLS_MODES.contains(&mode))).then(|| {
+        format!(
+            "database.secretRef: the URI in Secret {}, key {key}, does not require TLS; add \
+             sslmode=verify-full, or sslmode=require",
+            sale.database.secret
+        )
+    })
+}

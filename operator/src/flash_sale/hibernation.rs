@@ -1,0 +1,71 @@
+//! Hibernation: a sale without pods, whose data stay. Takes no client and no clock.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::build::{Applied, KubernetesResources};
+use crate::crd::{FlashSaleSpec, HibernationMode, Phase};
+
+/// Default of `hibernation.delay`.
+const DELAY: Duration = Duration::from_hours(1);
+
+/// Whether the sale should have no pods at `now`. `AfterEnd` waits for the phase `Ended`: until then, a replica sells
+/// by former times, or the sale was never ready.
+#[must_use]
+pub fn is_due(spec: &FlashSaleSpec, phase: Option<Phase>, now: Timestamp) -> bool {
+    let ended = matches!(phase, Some(Phase::Ended | Phase::Hibernated));
+    match mode(spec) {
+        HibernationMode::Never => false,
+        HibernationMode::Now => true,
+        HibernationMode::AfterEnd => ended && due_at(spec).is_some_and(|due| now >= due),
+    }
+}
+
+/// Time of the hibernation by the clock.
+#[must_use]
+pub fn due_at(spec: &FlashSaleSpec) -> Option<Timestamp> {
+    if mode(spec) != HibernationMode::AfterEnd {
+        return None;
+    }
+    let delay = spec.hibernation.as_ref().and_then(|hibernation| hibernation.delay);
+    let delay = SignedDuration::try_from(delay.map_or(DELAY, Duration::from)).ok()?;
+    spec.ends_at?.checked_add(delay).ok()
+}
+
+fn mode(spec: &FlashSaleSpec) -> HibernationMode {
+    spec.hibernation.as_ref().map_or(HibernationMode::Never, |hibernation| hibernation.mode)
+}
+
+/// Whether the applied objects are those of a hibernating sale: any other sale has a Redis node.
+#[must_use]
+pub fn is_applied<State>(resources: &KubernetesResources<State>) -> bool {
+    resources.redis.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)
+}
+
+/// A pod that has not ended yet, or a workload whose controller has not seen the change; `None`: all pods are gone.
+#[must_use]
+pub fn remaining(resources: &KubernetesResources<Applied>, pods: &[Pod]) -> Option<String> {
+    let pod = pods.iter().find(|pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        !matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    if let Some(pod) = pod {
+        return Some(format!("pod {} is still terminating", pod.name_any()));
+    }
+    let sets = [Some(&resources.redis), resources.database.as_ref()];
+    let mut pods_of_sets = sets.into_iter().flatten().map(|set| {
+        let status = set.status.clone().unwrap_or_default();
+        (status.observed_generation, set.metadata.generation, Some(status.replicas))
+    });
+    let app = resources.app.status.clone().unwrap_or_default();
+    let of_app = (app.observed_generation, resources.app.metadata.generation, app.replicas);
+    let left = pods_of_sets.any(is_left) || is_left(of_app);
+    left.then(|| "pods are still terminating".to_owned())
+}
+
+fn is_left((observed, generation, pods): (Option<i64>, Option<i64>, Option<i32>)) -> bool {
+    observed.unwrap_or_default() < generation.unwrap_or_default() || pods.unwrap_or_default() > 0
+}

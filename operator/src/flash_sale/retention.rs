@@ -1,0 +1,93 @@
+//! Step 4: gives the data of a sale the owner and the labels that its deletion policy requires, and takes over the data
+//! that it adopts. The `StatefulSet` controller does the same for volume claims, by their retention policy.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::names::{self, Component, DATABASE_ID, FIELD_MANAGER, RETAINED, SALE_UID};
+use super::retained::{self, RetainedData};
+use super::validate::ValidatedSale;
+
+/// A Secret or a volume claim could not be changed.
+#[derive(Debug, Error)]
+#[error("cannot take over {object}")]
+pub struct Error {
+    object: String,
+    source: kube::Error,
+}
+
+/// Changes what differs. An object that was changed in the meantime is left for the next reconcile.
+///
+/// # Errors
+/// When a request to the API server fails.
+pub async fn settle(
+    client: &Client,
+    sale: &ValidatedSale,
+    found: &RetainedData,
+) -> Result<(), Error> {
+    // A Secret that a user made is never changed.
+    if let Some(secret) = found.secret.as_ref().filter(|secret| retained::is_managed(secret))
+        && let Some(change) = secret_change(sale, secret)
+    {
+        patch::<Secret>(client, sale, secret, change).await?;
+    }
+    for claim in &found.claims {
+        // Changed even without the label: the version differs then from the one that `leftovers` read.
+        let change =
+            json!({ "labels": { RETAINED: null }, "annotations": { SALE_UID: sale.owner.uid } });
+        patch::<PersistentVolumeClaim>(client, sale, claim, change).await?;
+    }
+    Ok(())
+}
+
+/// The change of the metadata of the database's Secret; `None`: it is as declared.
+fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
+    let found = secret.owner_references.as_deref().unwrap_or_default();
+    let owners = retained::owners(found, &sale.owner, sale.spec.database.deletion_policy);
+    let labels = names::labels(&sale.name, Component::Database);
+    let annotations = secret.annotations.as_ref();
+    let is_ours = annotations.and_then(|it| it.get(SALE_UID)) == Some(&sale.owner.uid);
+    let id = sale.seeded.as_ref().map(|database| &database.id).or(sale.adopted_id.as_ref());
+    let is_known = annotations.and_then(|it| it.get(DATABASE_ID)) == id;
+    if found == owners && is_ours && is_known && secret.labels.as_ref() == Some(&labels) {
+        return None;
+    }
+    let mut labels = json!(labels);
+    labels[RETAINED] = Value::Null;
+    Some(json!({
+        "ownerReferences": owners,
+        "labels": labels,
+        "annotations": { SALE_UID: sale.owner.uid, DATABASE_ID: id },
+    }))
+}
+
+async fn patch<K>(
+    client: &Client,
+    sale: &ValidatedSale,
+    found: &ObjectMeta,
+    mut change: Value,
+) -> Result<(), Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &sale.namespace);
+    let name = found.name.as_deref().unwrap_or_default();
+    change["uid"] = json!(found.uid);
+    change["resourceVersion"] = json!(found.resource_version);
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(json!({ "metadata": change }));
+    let failed = |source| Error { object: format!("{} {name}", K::kind(&())), source };
+    api.patch_metadata(name, &params, &patch).await.map(drop).map_err(failed)
+}

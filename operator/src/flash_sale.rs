@@ -3,7 +3,7 @@
 //! 1. [`dereference`]: read referenced objects and existing parts
 //! 2. [`validate`]: a sale that can be built, or the reason to wait
 //! 3. [`build`]: all objects of the sale
-//! 4. [`retention`], [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
+//! 4. `retention`, [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
 //! [`unreadable`] handles a sale that cannot be read.

@@ -66,6 +66,8 @@ async fn a_redis_pod_is_ready_when_its_node_votes() {
     let node = |node: &RedisServer| NodeConfig { address: node.address(), password: None };
     let mut config = Config::new(nodes.iter().map(node).collect());
     config.longest_lease = LEASE;
+    // The other tests take the processors from the nodes.
+    config.node_timeout = Duration::from_secs(1);
     let _client = Redlock::start(&config).unwrap();
     eventually("all nodes vote", async || nodes.iter().all(started).then_some(())).await;
 

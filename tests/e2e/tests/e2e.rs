@@ -48,6 +48,20 @@ async fn a_sale_sells_exactly_its_stock_and_leaves_nothing_behind() -> Result<()
 }
 
 async fn idle_sale_is_left_alone(shop: &Shop) -> Result<()> {
+    // Once it knows the database, the operator records its id in the Secret, and the Secret's version in the status.
+    within(SOON, "the database's id to be recorded", async {
+        let name = format!("{SALE}-db");
+        loop {
+            let secret = shop.api::<Secret>().get_metadata(&name).await?;
+            let sale = shop.sales().get(SALE).await?;
+            let version = sale.data["status"]["secrets"][&name].as_str().map(str::to_owned);
+            let is_recorded = secret.annotations().contains_key("flashsale.dev/database-id");
+            if is_recorded && version == secret.resource_version() {
+                return Ok(());
+            }
+        }
+    })
+    .await?;
     let before = reconciliations().await?;
     let ours = watcher::Config::default().fields(&format!("metadata.name={SALE}"));
     let mut changes = unbroken(watcher(shop.sales(), ours));

@@ -51,7 +51,8 @@ fn succeeds(command: &str, node: &RedisServer) -> bool {
     output.status.success()
 }
 
-#[tokio::test]
+// The probe's command blocks its thread: the client needs another one.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_pod_is_ready_when_its_node_votes() {
     const LEASE: Duration = Duration::from_secs(3);
     let command = startup_command();

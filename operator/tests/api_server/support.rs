@@ -313,12 +313,12 @@ where
 /// Asks until there is an answer.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let answer = async {
-        let mut tick = tokio::time::interval(Duration::from_millis(50));
         loop {
-            tick.tick().await;
             if let Some(answer) = ask().await {
                 return answer;
             }
+            // Not an interval: a slow question would leave the other tasks of this thread no time.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let answer = tokio::time::timeout(DEADLINE, answer).await;

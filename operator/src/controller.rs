@@ -91,7 +91,7 @@ pub async fn wait_for_crd(client: &Client, scope: &Scope, shutdown: &Cancellatio
         for namespace in scope.watches() {
             match shutdown.run_until_cancelled(list_one(client, namespace)).await {
                 None | Some(Ok(())) => return,
-                Some(Err(error)) if is_not_found(&error) => {
+                Some(Err(kube::Error::Api(status))) if is_not_served(&status) => {
                     warn!("the FlashSale CRD is not installed; waiting for it");
                 }
                 Some(Err(error)) => {
@@ -120,10 +120,6 @@ pub async fn can_list(client: &Client, scope: &Scope) -> kube::Result<()> {
 async fn list_one(client: &Client, namespace: Option<&str>) -> kube::Result<()> {
     let sales: Api<Watched<FlashSale>> = api(client, namespace);
     sales.list(&ListParams::default().limit(1)).await.map(drop)
-}
-
-fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
 
 /// The sales of one watch.

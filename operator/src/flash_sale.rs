@@ -40,6 +40,7 @@ pub mod report_tokens;
 pub mod retained;
 mod retention;
 pub mod rollout;
+pub mod secret_names;
 mod secrets;
 pub mod seed;
 pub mod unreadable;

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::crd::FlashSale;
 use crate::error_chain::error_chain;
-use crate::flash_sale::names;
+use crate::flash_sale::secret_names::SecretNames;
 
 type Sale = DeserializeGuard<FlashSale>;
 
@@ -44,20 +44,8 @@ pub fn changes(
 fn users(secret: &PartialObjectMeta<Secret>, sales: &[Arc<Sale>]) -> Vec<ObjectRef<Sale>> {
     let name = secret.name_any();
     let uses = |sale: &&Arc<Sale>| {
-        sale.namespace() == secret.namespace() && secrets_of(sale).contains(&name)
+        let secrets = sale.0.as_ref().ok().map(SecretNames::of);
+        sale.namespace() == secret.namespace() && secrets.is_some_and(|it| it.contains(&name))
     };
     sales.iter().filter(uses).map(|sale| ObjectRef::from_obj(&**sale)).collect()
-}
-
-fn secrets_of(sale: &Sale) -> Vec<String> {
-    let name = sale.name_any();
-    let Ok(FlashSale { spec, .. }) = &sale.0 else { return Vec::new() };
-    let certificate = spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone());
-    let fixed = [
-        names::auth_secret(&name, spec.declared_auth_secret()),
-        names::redis_secret(&name),
-        names::database_secret(&name, spec.declared_database_secret()),
-        names::operator_secret(&name),
-    ];
-    fixed.into_iter().chain(certificate).collect()
 }

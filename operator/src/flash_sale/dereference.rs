@@ -23,6 +23,7 @@ use super::names;
 use super::operator_pods::OperatorPods;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::retained::{RetainedData, adopted_name};
+use super::secret_names::SecretNames;
 use crate::crd::FlashSale;
 use crate::gateway_api::{HttpRoute, is_not_served};
 
@@ -79,14 +80,13 @@ pub struct Error {
 pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References, Error> {
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
-    let auth = from.get::<Secret>(&names::auth_secret(&name, spec.declared_auth_secret())).await?;
-    let redis = from.get::<Secret>(&names::redis_secret(&name)).await?;
-    let adopted = adopted_name(sale);
-    let database_secret = names::database_secret(&adopted, spec.declared_database_secret());
-    let database = from.get::<Secret>(&database_secret).await?;
-    let operator = from.get::<Secret>(&names::operator_secret(&name)).await?;
-    let tls = match &spec.app.tls {
-        Some(tls) => from.get::<Secret>(&tls.secret_ref.name).await?,
+    let secrets = SecretNames::of(sale);
+    let auth = from.get::<Secret>(&secrets.auth).await?;
+    let redis = from.get::<Secret>(&secrets.redis).await?;
+    let database = from.get::<Secret>(&secrets.database).await?;
+    let operator = from.get::<Secret>(&secrets.operator).await?;
+    let tls = match &secrets.tls {
+        Some(tls) => from.get::<Secret>(tls).await?,
         None => None,
     };
     let app = from.get::<Deployment>(&name).await?;
@@ -95,7 +95,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
 
     let sets = from.stateful_sets(sale).await?;
     let (mut parts, claims) = Box::pin(from.parts(sale, &sets)).await?;
-    let own_database = names::database(&adopted);
+    let own_database = names::database(&adopted_name(sale));
     let volume = names::volume_claim(&own_database, 0);
     let database_exists = parts.uid::<StatefulSet>(&own_database).is_some()
         || parts.uid::<PersistentVolumeClaim>(&volume).is_some();

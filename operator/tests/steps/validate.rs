@@ -6,6 +6,7 @@ use flashsale_operator::config::DefaultImages;
 use flashsale_operator::flash_sale::dereference::References;
 use flashsale_operator::flash_sale::not_ready::NotReady;
 use flashsale_operator::flash_sale::ownership::{ExistingPart, ExistingParts};
+use flashsale_operator::flash_sale::secret_names::SecretNames;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -163,4 +164,19 @@ fn a_value_that_the_app_would_refuse_is_named_by_its_key() {
         References { database: Some(data(&[("uri", "mysql://a:b@db/shop")])), ..references() };
     let why = refused("database: {secretRef: {name: shop-db}}", url, &images());
     assert!(why.message.starts_with("Secret shop-db: uri must be postgres://"), "{}", why.message);
+}
+
+/// The watch of Secrets finds the sale by these names.
+#[test]
+fn a_sale_uses_the_secrets_that_it_names_and_that_of_the_adopted_database() {
+    let names = SecretNames::of(&sale(
+        "{database: {adopt: spring}, app: {tls: {secretRef: {name: certificate}}}}",
+    ));
+    for name in ["black-friday-auth", "black-friday-redis", "black-friday-operator"] {
+        assert!(names.contains(name), "{name}");
+    }
+    assert!(names.contains("spring-db") && names.contains("certificate"), "{names:?}");
+    assert!(!names.contains("black-friday-db"), "it belongs to another sale");
+    let external = SecretNames::of(&sale("database: {secretRef: {name: shop-db}}"));
+    assert!(external.contains("shop-db") && !external.contains("black-friday-db"));
 }

@@ -1,0 +1,44 @@
+//! The Secrets that a sale uses. The watch of Secrets and the reconcile share this list.
+
+use kube::ResourceExt;
+
+use super::names;
+use super::retained::adopted_name;
+use crate::crd::FlashSale;
+
+/// Names of the Secrets of a sale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretNames {
+    /// Signing key and administrator.
+    pub auth: String,
+    /// Passwords of the Redis nodes.
+    pub redis: String,
+    /// Connection URI of the database. An adopted database keeps the name of the first sale.
+    pub database: String,
+    /// The operator's own values.
+    pub operator: String,
+    /// Certificate of the app, if one is declared.
+    pub tls: Option<String>,
+}
+
+impl SecretNames {
+    /// The Secrets that `sale` uses.
+    #[must_use]
+    pub fn of(sale: &FlashSale) -> Self {
+        let (name, spec) = (sale.name_any(), &sale.spec);
+        Self {
+            auth: names::auth_secret(&name, spec.declared_auth_secret()),
+            redis: names::redis_secret(&name),
+            database: names::database_secret(&adopted_name(sale), spec.declared_database_secret()),
+            operator: names::operator_secret(&name),
+            tls: spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone()),
+        }
+    }
+
+    /// Whether one of them has this name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        let Self { auth, redis, database, operator, tls } = self;
+        [auth, redis, database, operator].into_iter().chain(tls).any(|it| it == name)
+    }
+}

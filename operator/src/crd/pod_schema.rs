@@ -53,7 +53,7 @@ fn template<T: JsonSchema>(generator: &mut SchemaGenerator, reserved: &Reserved)
 fn env_rules(reserved: &Reserved) -> Value {
     json!([
         {
-            "rule": format!("!(self.name in {})", json!(reserved.env)),
+            "rule": format!("!(self.name in {})", json!(reserved.env())),
             "message": "the operator sets this variable",
             "messageExpression": "'the operator sets ' + self.name",
             "fieldPath": ".name",

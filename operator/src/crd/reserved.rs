@@ -4,12 +4,22 @@
 /// Names that belong to the operator in the pods of one part.
 #[derive(Clone, Copy, Debug)]
 pub struct Reserved {
-    /// Environment variables, including those that only some sales have.
-    pub env: &'static [&'static str],
+    /// Environment variables that the part shares with another one.
+    shared_env: &'static [&'static str],
+    /// Its other environment variables, including those that only some sales have.
+    own_env: &'static [&'static str],
     /// Volumes.
     pub volumes: &'static [&'static str],
     /// Folders that the operator mounts.
     pub paths: &'static [&'static str],
+}
+
+impl Reserved {
+    /// All environment variables.
+    #[must_use]
+    pub fn env(&self) -> Vec<&'static str> {
+        [self.shared_env, self.own_env].concat()
+    }
 }
 
 /// Prefix of the operator's own labels and annotations.
@@ -25,35 +35,42 @@ pub const LABELS: [&str; 4] = [
 
 /// A Redis node.
 pub const REDIS: Reserved = Reserved {
-    env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
+    shared_env: &[],
+    own_env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
     volumes: &["data"],
     paths: &["/data"],
 };
 
 /// The sale's own database.
 pub const DATABASE: Reserved = Reserved {
-    env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
+    shared_env: &[],
+    own_env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
     volumes: &["data", "run", "tmp"],
     paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp"],
 };
 
+/// What the purchase API and the seed Job share: the stores, the lock and the times of the sale.
+const STORES_AND_LOCK: &[&str] = &[
+    "DATABASE_URL",
+    "SALE_NAME",
+    "USE_REDLOCK",
+    "REDIS_NODES",
+    "REDIS_PASSWORD",
+    "LOCK_TIMEOUT_SECONDS",
+    "LOCK_LONGEST_LEASE_SECONDS",
+    "LOCK_WAIT_SECONDS",
+    "LOCK_NODE_TIMEOUT_SECONDS",
+    "LOCK_ORDER",
+    "LOG_FORMAT",
+    "STRATEGY",
+    "SALE_STARTS_AT",
+    "SALE_ENDS_AT",
+];
+
 /// The purchase API.
 pub const APP: Reserved = Reserved {
-    env: &[
-        "DATABASE_URL",
-        "SALE_NAME",
-        "USE_REDLOCK",
-        "REDIS_NODES",
-        "REDIS_PASSWORD",
-        "LOCK_TIMEOUT_SECONDS",
-        "LOCK_LONGEST_LEASE_SECONDS",
-        "LOCK_WAIT_SECONDS",
-        "LOCK_NODE_TIMEOUT_SECONDS",
-        "LOCK_ORDER",
-        "LOG_FORMAT",
-        "STRATEGY",
-        "SALE_STARTS_AT",
-        "SALE_ENDS_AT",
+    shared_env: STORES_AND_LOCK,
+    own_env: &[
         "JWT_SECRET",
         "JWT_ACCEPTED_SECRET",
         "JWKS_ISSUER",
@@ -80,26 +97,8 @@ pub const APP: Reserved = Reserved {
 
 /// The seed Job.
 pub const SEED: Reserved = Reserved {
-    env: &[
-        "DATABASE_URL",
-        "SALE_NAME",
-        "USE_REDLOCK",
-        "REDIS_NODES",
-        "REDIS_PASSWORD",
-        "LOCK_TIMEOUT_SECONDS",
-        "LOCK_LONGEST_LEASE_SECONDS",
-        "LOCK_WAIT_SECONDS",
-        "LOCK_NODE_TIMEOUT_SECONDS",
-        "LOCK_ORDER",
-        "LOG_FORMAT",
-        "STRATEGY",
-        "SALE_STARTS_AT",
-        "SALE_ENDS_AT",
-        "CATALOG_FILE",
-        "ADMIN_ID",
-        "ADMIN_PASSWORD",
-        "DATABASE_ID",
-    ],
+    shared_env: STORES_AND_LOCK,
+    own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID"],
     volumes: &["catalog"],
     paths: &["/etc/flashsale"],
 };

@@ -1,7 +1,7 @@
 //! A drain of a cluster's machines evicts pods one after the other; the next Redis node may go when
 //! the last one votes again.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flashsale_operator::config::DefaultImages;
@@ -19,7 +19,8 @@ use redlock::{Config, NodeConfig, Redlock};
 use serde_json::json;
 use testkit::RedisServer;
 
-use crate::support::{Server, bin, create_namespace, eventually, minimal};
+use crate::control_plane::Controller;
+use crate::support::{Server, create_namespace, eventually, minimal};
 
 const NODES: usize = 5;
 
@@ -89,31 +90,6 @@ async fn a_redis_pod_is_ready_when_its_node_votes() {
     assert!(succeeds(&alone, &nodes[4]), "nor is it an error");
 }
 
-/// The controller that keeps the books of disruption budgets; it ends when dropped.
-struct DisruptionController(Child);
-
-impl DisruptionController {
-    fn start(kubeconfig: &std::path::Path) -> Self {
-        let port = testkit::free_port().unwrap();
-        let started = Command::new(bin().join("kube-controller-manager"))
-            .args(["--controllers=disruption", "--leader-elect=false"])
-            .args(["--authentication-skip-lookup", &format!("--secure-port={port}")])
-            .arg(format!("--cert-dir={}", kubeconfig.with_extension("certs").display()))
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .stderr(Stdio::null())
-            .spawn();
-        Self(started.unwrap())
-    }
-}
-
-impl Drop for DisruptionController {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 /// The pods of the `StatefulSet`, which no controller and no kubelet looks after.
 struct Pods {
     api: Api<Pod>,
@@ -180,7 +156,7 @@ async fn the_next_redis_pod_is_evicted_when_the_last_one_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
-    let _controller = DisruptionController::start(&kubeconfig);
+    let _controller = Controller::of_disruptions(&kubeconfig);
     let (pods, budgets) = Box::pin(redis_pods(&client, "shop")).await;
     for ordinal in 0..NODES {
         pods.becomes_ready(ordinal).await;

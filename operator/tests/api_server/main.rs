@@ -12,6 +12,7 @@ mod chart;
 mod check;
 mod claimed;
 mod cluster;
+mod control_plane;
 mod crd;
 mod definition;
 mod evictions;

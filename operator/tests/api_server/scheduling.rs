@@ -1,7 +1,6 @@
 //! Where Kubernetes' own scheduler puts the Redis nodes of a sale: five machines, three of them in one zone.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 
 use flashsale_operator::crd::FlashSale;
 use flashsale_operator::flash_sale::build::build;
@@ -13,36 +12,12 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::support::{Server, bin, create_namespace, eventually, images, minimal};
+use crate::control_plane::Controller;
+use crate::support::{Server, create_namespace, eventually, images, minimal};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const MACHINES: [(&str, &str); 5] =
     [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("c1", "c")];
-
-/// It ends when dropped.
-struct Scheduler(Child);
-
-impl Scheduler {
-    fn start(kubeconfig: &std::path::Path) -> Self {
-        let port = testkit::free_port().unwrap();
-        let started = Command::new(bin().join("kube-scheduler"))
-            .args(["--leader-elect=false", "--authentication-skip-lookup"])
-            .arg(format!("--secure-port={port}"))
-            .arg(format!("--cert-dir={}", kubeconfig.with_extension("certs").display()))
-            .arg("--kubeconfig")
-            .arg(kubeconfig)
-            .stderr(Stdio::null())
-            .spawn();
-        Self(started.unwrap())
-    }
-}
-
-impl Drop for Scheduler {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
 
 async fn add_machines(client: &Client) {
     let nodes: Api<Node> = Api::all(client.clone());
@@ -123,7 +98,7 @@ async fn the_scheduler_spreads_redis_nodes_as_declared() {
     let kubeconfig = folder.path().join("kubeconfig");
     std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
     add_machines(&client).await;
-    let _scheduler = Scheduler::start(&kubeconfig);
+    let _scheduler = Controller::scheduler(&kubeconfig);
 
     // Without the protection the largest zone has three of five, the quorum.
     let machines = scheduled(&client, "hosts", json!({ "spread": { "hosts": "Required" } })).await;

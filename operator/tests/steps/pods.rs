@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flashsale_operator::crd::custom_resource_definition;
-use flashsale_operator::crd::reserved::{self, Reserved};
+use flashsale_operator::crd::reserved;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared};
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Value, json};
@@ -227,19 +227,19 @@ stores: {compareEvery: 1s, loadEvery: 1s}
 ";
     let built = built(changes, references);
     let parts = [&reserved::REDIS, &reserved::DATABASE, &reserved::APP, &reserved::SEED];
-    for (template, Reserved { env, volumes, paths }) in templates(built).into_iter().zip(parts) {
+    for (template, reserved) in templates(built).into_iter().zip(parts) {
         let pod = template.spec.unwrap();
         let container = &pod.containers[0];
         let set: BTreeSet<&str> =
             container.env.iter().flatten().map(|it| it.name.as_str()).collect();
-        let known: BTreeSet<&str> = env.iter().copied().collect();
+        let known: BTreeSet<&str> = reserved.env().into_iter().collect();
         // The id of a database that was seeded before.
         let expected: BTreeSet<&str> =
             known.iter().copied().filter(|it| *it != "DATABASE_ID").collect();
         assert_eq!(set, expected, "{}", container.name);
         let mounts = container.volume_mounts.clone().unwrap();
-        assert!(mounts.iter().all(|it| volumes.contains(&it.name.as_str())), "{mounts:?}");
-        let within = |path: &str| paths.iter().any(|it| path.starts_with(it));
+        assert!(mounts.iter().all(|it| reserved.volumes.contains(&it.name.as_str())), "{mounts:?}");
+        let within = |path: &str| reserved.paths.iter().any(|it| path.starts_with(it));
         assert!(mounts.iter().all(|it| within(&it.mount_path)), "{mounts:?}");
         for label in template.metadata.unwrap().labels.unwrap().keys() {
             assert!(reserved::LABELS.contains(&label.as_str()), "{label}");

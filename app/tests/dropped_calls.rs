@@ -14,6 +14,7 @@ use ledger::{
     DecidedOrder, Demand, Ledger, LedgerError, Outcome, ProductChange, ProductDeclaration, Purchase,
 };
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection};
 use testkit::Postgres;
 use uuid::Uuid;
 
@@ -159,6 +160,17 @@ async fn an_answered_purchase_is_there_whatever_call_was_given_up_before_it() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_connection_can_read_while_writers_wait_for_a_locked_table() {
+    let [store, _] = stores();
+    prepared(&store).await;
+    let mut maintenance = PgConnection::connect(&store.url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut maintenance).await.unwrap();
+    let ledger = Ledger::connect_lazy(&store.url, 1).unwrap();
+    assert!(ledger.placed(Uuid::now_v7()).await.unwrap().is_none());
 }
 
 /// Why the ledger has transactions of its own: if this fails, sqlx's will do.

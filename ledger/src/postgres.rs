@@ -139,7 +139,11 @@ impl PostgresLedger {
 
 async fn made_ready(connection: &mut PgConnection) -> sqlx::Result<()> {
     // A replica that freezes in the middle of a sale would keep its product's row from all others.
-    let limit = sqlx::raw_sql("SET idle_in_transaction_session_timeout = '2s'");
-    limit.execute(&mut *connection).await?;
-    sell::prepare(connection).await
+    // To prepare a statement that writes, PostgreSQL locks its tables: where somebody else has locked
+    // one, the connection must still be there for those who only read.
+    let limits = "SET idle_in_transaction_session_timeout = '2s'; SET lock_timeout = '200ms'";
+    sqlx::raw_sql(limits).execute(&mut *connection).await?;
+    sell::prepare(connection).await?;
+    sqlx::raw_sql("RESET lock_timeout").execute(connection).await?;
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::images::target_folder;
+use crate::binaries::target_folder;
 use crate::shell::{self, cargo, command, line, say};
 use crate::tools;
 

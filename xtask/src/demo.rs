@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::binaries::Build;
 use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
 use crate::install;
@@ -66,7 +67,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs the sale; whether its verdict is PASS.
 fn sell(cluster: &Cluster, scenario: &Scenario) -> Result<bool> {
-    let images = images::build_and_load(cluster)?;
+    let images = images::build_and_load(cluster, Build::Release)?;
     install::operator(cluster, &images)?;
     fresh_namespace(cluster)?;
     say(&format!("kubectl apply -n {NAMESPACE} -f {}", scenario.sale));

@@ -12,8 +12,9 @@ use serde_json::json;
 use testkit::{Postgres, RedisServer, free_port};
 
 use crate::background::Background;
+use crate::binaries::Build;
 use crate::local::{secret, token};
-use crate::shell::{self, cargo, command, nice, say};
+use crate::shell::{self, command, nice, say};
 use crate::tools;
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -57,7 +58,7 @@ pub fn run(check: &mut dyn FnMut(Result<()>)) {
 impl Sale {
     fn start() -> Result<Self> {
         // Not the one package: that would be another choice of features, and another build.
-        shell::run(cargo("build").args(["--quiet", "--workspace", "--bin", "flashsale-app"]))?;
+        Build::Test.run()?;
         let redis = RedisServer::start_many(5)?;
         let postgres = Postgres::start()?;
         let database_url = postgres.create_database("fuzz")?;
@@ -73,7 +74,7 @@ impl Sale {
             [free_port()?, free_port()?].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let jwt_secret = secret()?;
         let app = |subcommand: &str| {
-            let mut app = command(shell::repository().join("target/debug/flashsale-app"));
+            let mut app = command(Build::Test.program("flashsale-app"));
             app.arg(subcommand)
                 .env("DATABASE_URL", &database_url)
                 .env("REDIS_NODES", nodes.join(","))

@@ -1,16 +1,16 @@
 //! The images: built from ordinary Dockerfiles by the engine that runs (else buildah), and brought to
 //! the cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::binaries::{Build, IN_IMAGES, target_folder};
 use crate::cluster::{Cluster, Engine, Kind};
-use crate::shell::{cargo, command, nice, output, repository, run, say};
+use crate::shell::{command, output, run, say};
 use crate::tools;
 
-const BINARIES: [&str; 3] = ["flashsale-app", "flashsale-operator", "flashsale-load"];
 /// Redis and PostgreSQL of Debian: a node without a registry can't pull the usual ones.
 const SERVERS: [&str; 2] = ["redis", "postgres"];
 
@@ -18,6 +18,7 @@ const SERVERS: [&str; 2] = ["redis", "postgres"];
 #[derive(Debug)]
 pub struct Images {
     prefix: String,
+    build: Build,
 }
 
 impl Images {
@@ -25,19 +26,19 @@ impl Images {
     pub fn name(&self, part: &str) -> String {
         format!("{}/flashsale-{part}:dev", self.prefix)
     }
+
+    /// Tells one build of the operator from another.
+    pub fn operator_build(&self) -> Result<String> {
+        let binary = self.build.program("flashsale-operator");
+        let sum = output(command("sha256sum").arg(binary))?;
+        Ok(sum.chars().take(12).collect())
+    }
 }
 
-/// Tells one build of the operator from another.
-pub fn operator_build() -> Result<String> {
-    let binary = target_folder().join("release/flashsale-operator");
-    let sum = output(command("sha256sum").arg(binary))?;
-    Ok(sum.chars().take(12).collect())
-}
-
-/// Builds the binaries (release) and every image, and brings the images to the cluster.
-pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
-    let images = Images { prefix: prefix(cluster)? };
-    build_binaries()?;
+/// Builds the binaries and every image, and brings the images to the cluster.
+pub fn build_and_load(cluster: &Cluster, build: Build) -> Result<Images> {
+    let images = Images { prefix: prefix(cluster)?, build };
+    build.run()?;
 
     let engine = match &cluster.kind {
         Kind::InEngine(engine, _) => Some(*engine),
@@ -49,10 +50,10 @@ pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
     }
     say(&format!("building the images with {}", engine.map_or("buildah", Engine::program)));
     let mut names = Vec::new();
-    for binary in BINARIES {
+    for binary in IN_IMAGES {
         let name = images.name(binary.trim_start_matches("flashsale-"));
-        let context = stage(binary)?;
-        run(build(engine)
+        let context = stage(binary, build)?;
+        run(image_build(engine)
             .args([
                 "-t",
                 &name,
@@ -66,31 +67,12 @@ pub fn build_and_load(cluster: &Cluster) -> Result<Images> {
     }
     for server in SERVERS {
         let name = images.name(server);
-        run(build(engine).args(["-t", &name, &format!("tests/cluster/images/{server}")]))?;
+        run(image_build(engine).args(["-t", &name, &format!("tests/cluster/images/{server}")]))?;
         names.push(name);
     }
     say("bringing the images to the cluster");
     bring(cluster, engine, &names)?;
     Ok(images)
-}
-
-/// Builds the binaries: always all of them, because another choice of packages means other features of
-/// their dependencies, and so a second build.
-pub fn build_binaries() -> Result<()> {
-    say("building the binaries (release)");
-    run(&mut binaries())
-}
-
-/// The same, in the time that other work leaves over.
-pub fn build_binaries_beside_other_work() -> Result<()> {
-    say("building the binaries (release)");
-    run(&mut nice(&binaries()))
-}
-
-fn binaries() -> Command {
-    let mut build = cargo("build");
-    build.arg("--release").args(BINARIES.iter().flat_map(|name| ["--package", name]));
-    build
 }
 
 /// A cluster that is not ours pulls from a registry that the person names.
@@ -105,26 +87,20 @@ fn prefix(cluster: &Cluster) -> Result<String> {
     }
 }
 
-fn build(engine: Option<Engine>) -> Command {
+fn image_build(engine: Option<Engine>) -> Command {
     let mut build = engine.map_or_else(|| tools::node_script("image"), |e| command(e.program()));
     build.args(["build", "-q"]).stdout(std::process::Stdio::null());
     build
 }
 
 /// The build context of a binary: a folder with just that file.
-fn stage(binary: &str) -> Result<PathBuf> {
-    let built = target_folder().join("release").join(binary);
+fn stage(binary: &str, build: Build) -> Result<PathBuf> {
+    let program = build.program(binary);
     let context = target_folder().join("image").join(binary);
     std::fs::create_dir_all(&context)?;
-    std::fs::copy(&built, context.join(binary))
-        .with_context(|| format!("cannot copy {}", built.display()))?;
+    std::fs::copy(&program, context.join(binary))
+        .with_context(|| format!("cannot copy {}", program.display()))?;
     Ok(context)
-}
-
-/// Where cargo builds.
-pub fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository().join("target"), |folder| repository().join(Path::new(&folder)))
 }
 
 fn bring(cluster: &Cluster, engine: Option<Engine>, names: &[String]) -> Result<()> {

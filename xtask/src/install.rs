@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::Result;
 
 use crate::cluster::Cluster;
-use crate::images::{self, Images};
+use crate::images::Images;
 use crate::shell::{run, say, succeeds};
 use crate::tools;
 
@@ -23,7 +23,7 @@ pub fn operator(cluster: &Cluster, images: &Images) -> Result<()> {
     let values = ["operator", "app", "redis", "postgres"]
         .map(|part| format!("images.{part}={}", images.name(part)));
     // The tag is always the same: this makes a pod of an earlier build give way to one of this build.
-    let build = format!("podAnnotations.build={}", images::operator_build()?);
+    let build = format!("podAnnotations.build={}", images.operator_build()?);
     run(cluster
         .helm()
         .args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE])

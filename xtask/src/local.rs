@@ -20,8 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, sleep, timeout};
 
+use crate::binaries::Build;
 use crate::shell::say;
-use crate::{images, tools};
+use crate::tools;
 
 const PRODUCT: &str = "1";
 const ADMIN: &str = "admin";
@@ -137,7 +138,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
     let ports = ports(options)?;
     tools::ensure_packages(tools::LOCAL)?;
-    images::build_binaries()?;
+    Build::Release.run()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(options, &ports))
 }
@@ -208,7 +209,7 @@ impl Sale {
     fn new(options: &Options, redis: &[RedisServer], jwt_secret: &str, database_url: &str) -> Self {
         let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
         Self {
-            binary: images::target_folder().join("release/flashsale-app"),
+            binary: Build::Release.program("flashsale-app"),
             environment: vec![
                 ("DATABASE_URL", database_url.to_owned()),
                 ("SALE_NAME", "local".to_owned()),

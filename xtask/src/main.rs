@@ -6,6 +6,7 @@
 
 mod background;
 mod bench;
+mod binaries;
 mod cluster;
 mod demo;
 mod deny;

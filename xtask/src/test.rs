@@ -13,15 +13,13 @@ mod unit;
 
 use std::process::ExitCode;
 use std::thread;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use self::count::Count;
-use self::steps::Step;
+use self::steps::{Step, run_all, timed};
 use crate::background::Background;
-use crate::shell::say;
 use crate::tools;
 
 /// Options of `cargo xtask test`.
@@ -61,8 +59,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if count.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the steps in their order, except that the cluster of `e2e` is prepared beside all others,
-/// and that `fuzz` runs beside `unit`.
+/// Runs the steps in their order, except those that mostly wait: the cluster of `e2e` is prepared
+/// beside all others, `fuzz` runs beside `unit`, and `api-server` and `policies` beside `e2e`.
 fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
     thread::scope(|scope| {
         let mut cluster = None;
@@ -70,28 +68,28 @@ fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
             cluster = Some(Background::start(scope, end_to_end::prepare)?);
         }
         let mut fuzz = None;
-        for step in steps {
-            let started = Instant::now();
-            say(&format!("{step:?}"));
-            if *step == Step::Unit && steps.contains(&Step::Fuzz) {
-                fuzz = Some(Background::start(scope, fuzz_alone)?);
-            }
+        let mut beside_sales = Vec::new();
+        for &step in steps {
             match step {
+                Step::Unit if steps.contains(&Step::Fuzz) => {
+                    fuzz = Some(Background::start(scope, || run_all(&[Step::Fuzz]))?);
+                    count.add(run_all(&[step]));
+                }
                 Step::Fuzz if let Some(fuzz) = fuzz.take() => count.add(fuzz.join()?),
-                Step::E2e if let Some(cluster) = cluster.take() => match cluster.join()? {
-                    Ok(prepared) => end_to_end::run(prepared, count),
-                    Err(error) => count.check(Err(error)),
-                },
-                step => step.run(count),
+                Step::ApiServer | Step::Policies if cluster.is_some() => beside_sales.push(step),
+                Step::E2e if let Some(cluster) = cluster.take() => {
+                    let cluster = cluster.join()?;
+                    let others = std::mem::take(&mut beside_sales);
+                    let beside = Background::start(scope, move || run_all(&others))?;
+                    count.add(timed(step, |count| match cluster {
+                        Ok(prepared) => end_to_end::run(prepared, count),
+                        Err(error) => count.check(Err(error)),
+                    }));
+                    count.add(beside.join()?);
+                }
+                step => count.add(run_all(&[step])),
             }
-            say(&format!("{step:?}: {} s", started.elapsed().as_secs()));
         }
         Ok(())
     })
-}
-
-fn fuzz_alone() -> Count {
-    let mut count = Count::default();
-    Step::Fuzz.run(&mut count);
-    count
 }

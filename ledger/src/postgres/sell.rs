@@ -72,12 +72,14 @@ const READ: &str = concat!(
 );
 
 /// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
-/// Statements that the database refuses, because its tables are not made yet, are prepared when they
-/// are first used.
+/// Statements that the database refuses, because its tables are not made yet or are locked, are
+/// prepared when they are first used.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
     for statement in [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ] {
         match connection.prepare(statement.into_sql_str()).await {
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Ok(_) => {}
+            // The others would be refused as well, and each would take its time.
+            Err(sqlx::Error::Database(_)) => break,
             Err(error) => return Err(error),
         }
     }

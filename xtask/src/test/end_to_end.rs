@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::count::Count;
 use super::nextest::Tests;
 use super::steps::template;
+use crate::binaries::Build;
 use crate::cluster::Cluster;
 use crate::images::{self, Images};
 use crate::install;
@@ -20,11 +21,11 @@ pub struct Prepared {
 
 /// Builds the images, starts a cluster and installs the operator.
 pub fn prepare() -> Result<Prepared> {
-    images::build_binaries_beside_other_work()?;
+    Build::Test.run_beside_other_work()?;
     let cluster = Cluster::choose().context("no cluster")?;
     let was_installed = install::is_installed(&cluster);
     let mut count = Count::default();
-    let installed = images::build_and_load(&cluster).and_then(|images| {
+    let installed = images::build_and_load(&cluster, Build::Test).and_then(|images| {
         // A real API server knows the objects' schemas best; strict refuses unknown fields.
         count.check(accepted(&cluster));
         install::operator(&cluster, &images)?;

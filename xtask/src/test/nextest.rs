@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::count::Count;
-use crate::images::target_folder;
+use crate::binaries::target_folder;
 use crate::shell::{self, cargo_as_started_by_a_person, output};
 use crate::tools;
 

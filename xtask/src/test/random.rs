@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::images::target_folder;
+use crate::binaries::Build;
 use crate::shell::{self, cargo, command, line};
-
-/// The lock's fault suite; its tests are in the unit step, its random rounds are a binary.
-const FAULTS: &str = "flashsale-faults";
 
 /// Which rounds.
 #[derive(Debug, clap::Args)]
@@ -57,10 +54,10 @@ impl Rounds {
             .then(|| self.packet_faults())
     }
 
-    /// Rounds of the fault suite, counted by itself.
+    /// Rounds of the lock's fault suite, counted by itself. Its tests are part of the `unit` step.
     fn lock_faults(&self) -> Result<ExitCode> {
-        shell::run(cargo("build").args(["--quiet", "--package", FAULTS, "--bins"]))?;
-        let mut rounds = command(target_folder().join("debug/fault-rounds"));
+        Build::Test.run()?;
+        let mut rounds = command(Build::Test.program("fault-rounds"));
         if let Some(time) = self.faults_for {
             rounds.args(["--seconds", &time.as_secs().to_string()]);
         }

@@ -1,11 +1,13 @@
 //! The steps that run one after the other.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::count::Count;
 use super::unit;
-use crate::images::target_folder;
-use crate::shell::{self, cargo, command, output};
+use crate::binaries::Build;
+use crate::shell::{self, cargo, command, output, say};
 use crate::{deny, fuzz, generate, install, layers, tools};
 
 /// A part of `cargo xtask test`.
@@ -23,12 +25,14 @@ pub enum Step {
     Deny,
     /// generated files are up to date
     Generated,
-    /// unit and integration tests: real Redis, PostgreSQL, etcd and API server processes
+    /// unit and integration tests: real Redis, PostgreSQL and browser processes
     Unit,
     /// the API by requests made from its OpenAPI document
     Fuzz,
     /// the chart: lint, template and its unit tests
     Chart,
+    /// the operator on real API servers
+    ApiServer,
     /// the network policies of a sale, enforced by kube-router
     Policies,
     /// end-to-end tests on a cluster
@@ -56,6 +60,7 @@ impl Step {
             Self::Deny => count.check(deny::run()),
             Self::Generated => count.check(generate::check()),
             Self::Unit => unit::run(count),
+            Self::ApiServer => unit::run_on_api_servers(count),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
             Self::Chart => {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
@@ -69,6 +74,25 @@ impl Step {
     }
 }
 
+/// Runs steps one after the other.
+pub fn run_all(steps: &[Step]) -> Count {
+    let mut count = Count::default();
+    for &step in steps {
+        count.add(timed(step, |count| step.run(count)));
+    }
+    count
+}
+
+/// Says when a step begins, and how long it took.
+pub fn timed(step: Step, run: impl FnOnce(&mut Count)) -> Count {
+    let started = Instant::now();
+    say(&format!("{step:?}"));
+    let mut count = Count::default();
+    run(&mut count);
+    say(&format!("{step:?}: {} s", started.elapsed().as_secs()));
+    count
+}
+
 fn unit_tests_of_the_chart() -> Result<()> {
     tools::ensure_helm_unittest()?;
     shell::run(command("helm-unittest").arg(install::CHART))
@@ -77,8 +101,8 @@ fn unit_tests_of_the_chart() -> Result<()> {
 /// Connections between the pods of sales, with the policies and without them.
 fn policies() -> Result<()> {
     tools::ensure_packages(tools::POLICIES)?;
-    shell::run(cargo("build").args(["--workspace", "--bin", "flashsale-operator", "--quiet"]))?;
-    let operator = target_folder().join("debug/flashsale-operator");
+    Build::Test.run()?;
+    let operator = Build::Test.program("flashsale-operator");
     let check = |mode| shell::run(tools::node_script("policies").arg(&operator).arg(mode));
     check("on")?;
     // What the policies refuse is open without them, so it is they that refuse.

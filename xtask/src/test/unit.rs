@@ -1,12 +1,10 @@
-//! The `unit` step: all tests that need no cluster.
+//! The `unit` and `api-server` steps: all tests that need no cluster.
 
 use std::process::Command;
-use std::thread;
 
 use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
-use crate::background::Background;
 use crate::shell::binaries_folder;
 
 /// The end-to-end crate: the only one that needs a cluster.
@@ -17,26 +15,19 @@ const API_SERVER: &str = "api_server";
 const TIMEOUT: &str =
     r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 10m""#;
 
-/// Runs the tests.
+/// Runs the tests that need neither API server nor cluster.
 pub fn run(count: &mut Count) {
     let tests = tests();
     if let Err(error) = tests.build() {
         return count.check(Err(error));
     }
-    // Not beside the API servers: sales miss their times when those take the processors.
     tests.run(count);
-    thread::scope(|scope| {
-        let api_server = Background::start(scope, || {
-            let mut count = Count::default();
-            libtest::run(api_server, &mut count);
-            count
-        });
-        libtest::run(|| libtest::command(&["--doc"]), count);
-        match api_server.and_then(Background::join) {
-            Ok(results) => count.add(results),
-            Err(error) => count.check(Err(error)),
-        }
-    });
+    libtest::run(|| libtest::command(&["--doc"]), count);
+}
+
+/// Runs the operator's tests on API servers.
+pub fn run_on_api_servers(count: &mut Count) {
+    libtest::run(api_server, count);
 }
 
 fn tests() -> Tests {

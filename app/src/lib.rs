@@ -10,6 +10,7 @@ mod concurrency_limit;
 pub mod config;
 pub mod http;
 pub mod metrics;
+mod node_changes;
 pub mod seed;
 pub mod serve;
 mod upkeep;

@@ -24,6 +24,7 @@ use crate::http::threads::Threads;
 use crate::http::tls::Tls;
 use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
+use crate::node_changes::NodeChanges;
 use crate::upkeep::restart_on_panic;
 
 /// How often what is away at start is tried again.
@@ -68,6 +69,12 @@ pub async fn run(
         ledger: ledger.clone(),
         metrics: Arc::clone(&metrics),
         operator_token: config.auth.operator_token.as_deref().map(OperatorToken::new),
+        redlock: redlock.clone(),
+        node_changes: Arc::new(NodeChanges::new(
+            redlock.clone(),
+            config.sale.strategy,
+            config.sale.lock.nodes.longest_lease,
+        )),
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),

@@ -28,6 +28,8 @@ mod kstatus;
 pub mod leftovers;
 pub mod names;
 pub mod network;
+pub mod node_request;
+pub mod nodes;
 pub mod not_ready;
 pub mod observe;
 pub mod operator_pods;
@@ -62,9 +64,11 @@ use crate::crd::{FlashSale, FlashSaleStatus};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
+use nodes::{ChangeAnswer, ExistingNodes, NodePlan};
 use observe::Observed;
 use outcome::Outcome;
 use seed::Seed;
+use validate::ValidatedSale;
 
 /// Resync interval, for an operator without the right to watch Secrets.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
@@ -188,21 +192,25 @@ async fn validate_and_apply(
     let stateful_sets = references.stateful_sets.clone();
     let secret_versions = references.secret_versions.clone();
     let retained = references.retained.clone();
+    let status = sale.status.as_ref();
+    let nodes = references.nodes.reported(status.and_then(|status| status.redis.as_ref()));
     let mut valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),
     };
     let configuration = configuration::warnings(&valid);
     valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
-    let phase = sale.status.as_ref().map(|status| status.phase);
+    let phase = status.map(|status| status.phase);
     valid.hibernates = hibernation::is_due(&sale.spec, phase, now);
     retention::settle(client, &valid, &retained).await?;
-    let prepared = build::build(&valid, &Passwords::generate())?;
-    let (namespace, name) = (&valid.namespace, &valid.name);
     // A Secret created in this reconcile is read by the next one; no replica has its token yet.
     if let Some(token) = valid.operator_auth.data.as_ref().and_then(secrets::operator_token) {
-        context.report_tokens.set(namespace, name, &token);
+        context.report_tokens.set(&valid.namespace, &valid.name, &token);
     }
+    let answer = change_nodes(&valid, nodes, context).await;
+    valid.nodes = NodePlan::next(valid.spec.redis.nodes, nodes, answer.as_ref());
+    let prepared = build::build(&valid, &Passwords::generate())?;
+    let (namespace, name) = (&valid.namespace, &valid.name);
     if let Some(waiting) = volumes::replace(client, namespace, &stateful_sets, &prepared).await? {
         return Ok(Outcome::Waiting(waiting));
     }
@@ -231,9 +239,27 @@ async fn validate_and_apply(
         }
         _ => None,
     };
-    let observed = Observed { report, secret_versions, configuration, ..Observed::default() };
-    let observed = Box::new(observed);
+    let node_change = valid.nodes.change.clone();
+    let observed = Box::new(Observed {
+        report,
+        secret_versions,
+        configuration,
+        node_change,
+        ..Observed::default()
+    });
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
+}
+
+/// Requests the declared Redis nodes from the app, if it uses others.
+async fn change_nodes(
+    sale: &ValidatedSale,
+    existing: ExistingNodes,
+    context: &Context,
+) -> Option<ChangeAnswer> {
+    let nodes = node_request::to_request(sale, existing)?;
+    let (namespace, name) = (&sale.namespace, &sale.name);
+    let token = context.report_tokens.get(namespace, name);
+    Some(context.app.change_nodes(namespace, name, token.as_deref(), nodes).await)
 }
 
 /// The time of the next reconcile without an event.

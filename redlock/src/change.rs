@@ -29,10 +29,30 @@ use crate::lock::Redlock;
 use crate::protocol::Membership;
 use crate::time::after;
 
+/// The nodes of a lock, as one of its clients knows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberNodes {
+    /// `host:port` of each node.
+    pub nodes: Vec<String>,
+    /// `host:port` of each future node while the membership changes; otherwise empty.
+    pub joining: Vec<String>,
+    /// When the client learned of them.
+    pub since: Instant,
+}
+
 /// The lock that guards the membership.
 const RESOURCE: &str = "redlock:membership";
 
 impl Redlock {
+    /// The nodes of the lock. A client knows a change that another one makes half a second later at most,
+    /// while it is connected to a node.
+    #[must_use]
+    pub fn members(&self) -> MemberNodes {
+        let members = self.client.cluster.members();
+        let Membership { epoch: _, nodes, joining } = members.membership.clone();
+        MemberNodes { nodes, joining, since: members.since }
+    }
+
     /// Replaces the set of nodes: adds, replaces and removes nodes in one step. All clients follow by
     /// themselves. Takes a little longer than the longest lease. After a failure, the same call by any
     /// client resumes the change.

@@ -48,6 +48,7 @@ mod time;
 mod values;
 
 pub use acquire::Lease;
+pub use change::MemberNodes;
 pub use combine::{Batch, CombinerConfig, Entry, ResourceBatch, SubmitError};
 pub use combiner::Combiner;
 #[cfg(feature = "ablation")]

@@ -1,4 +1,5 @@
-//! The internal routes: metrics, probes, and the stock for the operator, which needs a token.
+//! The internal routes: metrics and probes, and those of the operator, which needs a token: the stock, and the
+//! nodes of the lock.
 
 use std::sync::Arc;
 
@@ -6,14 +7,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use ledger::{Ledger, Product};
+use redlock::{MemberNodes, Redlock};
 use sale::{Listing, Sale};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::api::extract::bearer_token;
 use crate::api::state::Readiness;
 use crate::auth::{OperatorToken, TokenError};
+use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
 use crate::metrics::Metrics;
+use crate::node_changes::{ChangeState, NodeChanges};
 
 /// The state of the internal routes.
 #[derive(Debug, Clone)]
@@ -28,6 +32,10 @@ pub struct ProbeState {
     pub metrics: Arc<Metrics>,
     /// What the operator must send; `None`: the report is refused.
     pub operator_token: Option<OperatorToken>,
+    /// Knows the nodes of the lock.
+    pub redlock: Redlock,
+    /// Changes them.
+    pub node_changes: Arc<NodeChanges>,
 }
 
 /// Whether the replica accepts requests, and why not.
@@ -41,7 +49,24 @@ pub(crate) struct ReadinessView {
 #[derive(Serialize)]
 pub(crate) struct SaleView {
     database: DatabaseView,
+    redis: NodesView,
     products: Vec<SoldView>,
+}
+
+/// The nodes of the lock, `host:port` each.
+#[derive(Serialize)]
+struct NodesView {
+    nodes: Vec<String>,
+    /// The future nodes while a change is in progress.
+    joining: Vec<String>,
+}
+
+/// The wanted nodes of the lock.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedNodes {
+    /// `host:port` of each node.
+    nodes: Vec<String>,
 }
 
 /// The identity of the database.
@@ -81,13 +106,12 @@ pub(crate) async fn sale(
     State(state): State<ProbeState>,
     headers: HeaderMap,
 ) -> Result<Json<SaleView>, ApiError> {
-    let sent = bearer_token(&headers)?;
-    if !state.operator_token.is_some_and(|token| token.matches(sent)) {
-        return Err(TokenError::Invalid.into());
-    }
+    is_operator(&state, &headers)?;
+    let MemberNodes { nodes, joining, .. } = state.redlock.members();
+    let redis = NodesView { nodes, joining };
     let database = DatabaseView { id: state.ledger.database_id().await? };
     if database.id.is_none() {
-        return Ok(Json(SaleView { database, products: Vec::new() }));
+        return Ok(Json(SaleView { database, redis, products: Vec::new() }));
     }
     state.sale.catalog().refresh().await?;
     let view = |listing: Listing| {
@@ -96,5 +120,21 @@ pub(crate) async fn sale(
         SoldView { id, name, stock: declared, sold: declared - available, remaining: available }
     };
     let products = state.sale.catalog().list().into_iter().map(view).collect();
-    Ok(Json(SaleView { database, products }))
+    Ok(Json(SaleView { database, redis, products }))
+}
+
+/// Works towards these nodes of the lock, and returns how far that is. The operator repeats the request.
+pub(crate) async fn change_nodes(
+    State(state): State<ProbeState>,
+    headers: HeaderMap,
+    JsonBody(WantedNodes { nodes }): JsonBody<WantedNodes>,
+) -> Result<Json<ChangeState>, ApiError> {
+    is_operator(&state, &headers)?;
+    Ok(Json(state.node_changes.change(&nodes).await?))
+}
+
+fn is_operator(state: &ProbeState, headers: &HeaderMap) -> Result<(), ApiError> {
+    let sent = bearer_token(headers)?;
+    let is_known = state.operator_token.as_ref().is_some_and(|token| token.matches(sent));
+    if is_known { Ok(()) } else { Err(TokenError::Invalid.into()) }
 }

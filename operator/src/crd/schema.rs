@@ -88,14 +88,6 @@ pub(super) fn lock_rules() -> Value {
     )])
 }
 
-pub(super) fn nodes_rules() -> Value {
-    rules(&[(
-        "self == oldSelf",
-        "redis.nodes can't be changed: two sizes have no common quorum",
-        None,
-    )])
-}
-
 pub(super) fn database_rules() -> Value {
     rules(&[
         (

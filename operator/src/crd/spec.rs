@@ -175,9 +175,10 @@ pub enum Strategy {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = pod_schema::redis_rules()))]
 pub struct Redis {
-    /// Number of independent nodes: 1, or 5 with a quorum of 3. Immutable.
+    /// Number of independent nodes: 1, or 5 with a quorum of 3. Can be changed while the sale is open, unless
+    /// `strategy` is `Atomic`.
     #[serde(default = "Redis::default_nodes")]
-    #[schemars(extend("enum" = [1, 5], "x-kubernetes-validations" = schema::nodes_rules()))]
+    #[schemars(extend("enum" = [1, 5]))]
     pub nodes: i32,
     /// Image of the nodes. Absent: the operator's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -125,10 +125,13 @@ impl fmt::Display for Phase {
 pub struct RedisStatus {
     /// Nodes that vote.
     pub ready: i32,
-    /// Declared nodes.
+    /// Pods of nodes. During a change: of present and future nodes.
     pub nodes: i32,
     /// Whether a majority votes, so that locks can be acquired.
     pub quorum: bool,
+    /// Nodes of the lock, as the app reports them. Differs from `redis.nodes` of the spec until a change is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<i32>,
     /// `ready/nodes`, for `kubectl get`.
     pub summary: String,
 }

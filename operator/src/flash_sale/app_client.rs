@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use super::names;
+use super::nodes::{ChangeAnswer, LockNodes};
 use crate::crd::ProductStatus;
 
 /// The app's report on its sale.
@@ -19,6 +20,9 @@ pub struct SaleReport {
     /// Identity of the database; absent: the version of the app does not report it.
     #[serde(default)]
     pub database: Option<DatabaseReport>,
+    /// Nodes of the lock; absent: the version of the app does not report them.
+    #[serde(default)]
+    pub redis: Option<LockNodes>,
     /// Counts per product.
     pub products: Vec<ProductStatus>,
 }
@@ -57,6 +61,17 @@ pub trait AppClient: Send + Sync {
         sale: &'a str,
         token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>>;
+
+    /// Requests these nodes for the lock, and returns the progress. A repeated request continues the change.
+    fn change_nodes<'a>(
+        &'a self,
+        _namespace: &'a str,
+        _sale: &'a str,
+        _token: Option<&'a str>,
+        _nodes: Vec<String>,
+    ) -> BoxFuture<'a, ChangeAnswer> {
+        std::future::ready(ChangeAnswer::None).boxed()
+    }
 
     /// The reasons why the replica at this address is not ready, in its own words; empty without a response.
     fn unready_reasons<'a>(&'a self, _pod_ip: &'a str) -> BoxFuture<'a, Vec<String>> {
@@ -109,6 +124,27 @@ impl HttpAppClient {
         Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
     }
 
+    async fn request_nodes(
+        &self,
+        namespace: &str,
+        sale: &str,
+        token: Option<&str>,
+        nodes: Vec<String>,
+    ) -> reqwest::Result<ChangeAnswer> {
+        let host = names::pods_host(namespace, sale);
+        let url = format!("http://{host}:{}/redis-nodes", names::METRICS_PORT);
+        let body = serde_json::json!({ "nodes": nodes });
+        let mut request = self.client.put(url).json(&body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(ChangeAnswer::Unsupported);
+        }
+        Ok(ChangeAnswer::Progress(answer.error_for_status()?.json().await?))
+    }
+
     async fn fetch_readiness(&self, ip: &str) -> reqwest::Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Readiness {
@@ -134,6 +170,25 @@ impl AppClient for HttpAppClient {
                 Err(error) => {
                     tracing::debug!(namespace, sale, %error, "cannot read the counts of the app");
                     None
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn change_nodes<'a>(
+        &'a self,
+        namespace: &'a str,
+        sale: &'a str,
+        token: Option<&'a str>,
+        nodes: Vec<String>,
+    ) -> BoxFuture<'a, ChangeAnswer> {
+        async move {
+            match self.request_nodes(namespace, sale, token, nodes).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::debug!(namespace, sale, %error, "cannot ask the app for other nodes");
+                    ChangeAnswer::None
                 }
             }
         }

@@ -177,13 +177,15 @@ impl Conditions {
 /// Progress of the sale. A rolling update, in which the other pods serve, is no outage.
 fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>) -> Progress {
     let redis = redis_status(&inputs.resources.redis);
+    let change = inputs.observed.node_change.as_ref();
+    let voters = change.map_or(redis.nodes, |change| change.voters.min(redis.nodes));
     let own = inputs.resources.database.as_ref();
     let database_unavailable =
         own.is_some_and(|own| ready_pods(own) == 0) || reports_unavailable(inputs);
     let stock = states.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
     if matches!(inputs.database, DatabaseIdentity::Lost { .. }) || claimed_by(inputs).is_some() {
         Progress::Blocked
-    } else if redis.ready < redis.nodes
+    } else if redis.ready < voters
         || database_unavailable
         || (available(&inputs.resources.app) < inputs.replicas && !inputs.scaling_up)
     {
@@ -216,7 +218,9 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
     let (ready, nodes) = (status.ready, status.nodes);
     let rollout = rollout::of_nodes(&inputs.resources.redis);
     let message = format!("{ready} of {nodes} nodes ready");
-    let state = if ready == nodes && rollout.done {
+    let state = if let Some(change) = &inputs.observed.node_change {
+        ConditionState::unmet(change.reason, format!("{message}; {}", change.message))
+    } else if ready == nodes && rollout.done {
         return ConditionState::met("AllNodesReady", message);
     } else if ready == nodes {
         rolling_out("nodes", rollout)

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::names;
+use super::nodes::ExistingNodes;
 use super::operator_pods::OperatorPods;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::retained::{RetainedData, adopted_name};
@@ -49,6 +50,8 @@ pub struct References {
     pub database_exists: bool,
     /// Current replicas of the app. With an autoscaler, the operator does not change the number.
     pub app_replicas: Option<i32>,
+    /// Redis nodes that exist, and those with which the app starts.
+    pub nodes: ExistingNodes,
     /// Uid of the sale's autoscaler if it exists, declared or not.
     pub autoscaler: Option<String>,
     /// Existing StatefulSets of this sale: Redis nodes and its own database.
@@ -128,7 +131,14 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         .collect();
     let is_ours = |metadata: &ObjectMeta| Owner::of(sale, metadata) == Owner::ThisSale;
     let data = |secret: Option<Secret>| secret.map(|secret| secret.data.unwrap_or_default());
+    let redis_set = sets.iter().find(|set| set.name == names::redis(&name));
+    let redis_set = redis_set.and_then(|set| set.found.as_ref());
+    let nodes = ExistingNodes::of(
+        app.as_ref().filter(|app| is_ours(&app.metadata)),
+        redis_set.filter(|set| is_ours(&set.metadata)),
+    );
     Ok(References {
+        nodes,
         auth: data(auth),
         redis: data(redis),
         database: data(database),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::nodes::NODES_UNSUPPORTED;
 use crate::crd::{FlashSaleStatus, Phase, WaitingFor, condition};
 
 /// Inputs of [`complete`].
@@ -44,6 +45,8 @@ fn grace(reason: &str) -> Duration {
         // Retried by the kubelet or by a controller several times a minute. The seed: by the operator once a minute,
         // so a corrected sale is not judged by the Job of before.
         SEED_FAILED
+        // The same edit may bring the image that can.
+        | NODES_UNSUPPORTED
         | "ImagePullBackOff"
         | "CreateContainerConfigError"
         | "RunContainerError"

@@ -164,9 +164,13 @@ pub fn scheme(app: &App) -> &'static str {
 /// Addresses of all Redis nodes, in order, comma separated.
 #[must_use]
 pub fn redis_nodes(namespace: &str, name: &str, nodes: i32) -> String {
-    let service = redis(name);
-    let node = |i| format!("{service}-{i}.{service}.{namespace}.svc:{REDIS_PORT}");
-    (0..nodes).map(node).collect::<Vec<_>>().join(",")
+    redis_addresses(namespace, name, nodes).collect::<Vec<_>>().join(",")
+}
+
+/// Address of each Redis node, in order.
+pub fn redis_addresses(namespace: &str, name: &str, nodes: i32) -> impl Iterator<Item = String> {
+    let (service, namespace) = (redis(name), namespace.to_owned());
+    (0..nodes).map(move |i| format!("{service}-{i}.{service}.{namespace}.svc:{REDIS_PORT}"))
 }
 
 /// The sale's name in its database, unique in the cluster. A database belongs to one sale.

@@ -18,6 +18,7 @@ use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
 use super::context::Context;
 use super::names::{self, Component};
+use super::nodes::NodeChange;
 
 /// Observations in addition to the applied objects.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +35,8 @@ pub struct Observed {
     pub secret_versions: BTreeMap<String, String>,
     /// Warnings about the spec.
     pub configuration: Vec<String>,
+    /// A change of the Redis nodes in progress.
+    pub node_change: Option<NodeChange>,
 }
 
 /// Pods or events could not be read.

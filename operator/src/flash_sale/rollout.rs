@@ -120,6 +120,7 @@ pub fn redis_status(nodes: &StatefulSet) -> RedisStatus {
         ready,
         nodes: wanted,
         quorum: ready > wanted / 2,
+        members: None,
         summary: format!("{ready}/{wanted}"),
     }
 }

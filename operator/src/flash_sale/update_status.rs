@@ -22,7 +22,7 @@ use super::prewarm;
 use super::rollout::{self, redis_status};
 use super::seed::Seed;
 
-use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, condition};
+use crate::crd::{AppStatus, FlashSale, FlashSaleStatus, RedisStatus, condition};
 
 /// The status after a reconcile with `outcome` at `now`.
 #[must_use]
@@ -48,7 +48,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         }
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.secrets = secret_versions(resources, observed);
-            status.redis = Some(redis_status(&resources.redis));
+            status.redis = Some(redis(sale, resources, observed));
             status.app = Some(app_status(&sale.name_any(), &resources.app));
             let exposure = exposure(sale, resources);
             status.urls.clone_from(&exposure.urls);
@@ -107,6 +107,25 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
     status.conditions = conditions;
     status.waiting_for = waiting_for;
     status
+}
+
+/// The Redis nodes: their pods, and the nodes of the lock.
+fn redis(
+    sale: &FlashSale,
+    resources: &KubernetesResources<Applied>,
+    observed: &Observed,
+) -> RedisStatus {
+    let mut redis = redis_status(&resources.redis);
+    if let Some(change) = &observed.node_change {
+        redis.quorum = redis.ready > change.voters / 2;
+    }
+    let before = sale.status.as_ref().and_then(|status| status.redis.as_ref());
+    let reported = observed.report.as_ref().and_then(|report| report.redis.as_ref());
+    redis.members = match reported {
+        Some(lock) => Some(lock.members(sale.spec.redis.nodes)),
+        None => before.and_then(|redis| redis.members),
+    };
+    redis
 }
 
 /// Versions of the Secrets that were read, and of those that were created.

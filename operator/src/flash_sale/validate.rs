@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
 use super::names;
+use super::nodes::NodePlan;
 use super::not_ready::NotReady;
 use super::operator_pods::OperatorPods;
 use super::retained::{self, adopted_name};
@@ -48,6 +49,8 @@ pub struct ValidatedSale {
     pub own_database: String,
     /// Whether the sale has no pods. The clock decides it after the validation.
     pub hibernates: bool,
+    /// Redis nodes to apply. The driver sets those of a change in progress.
+    pub nodes: NodePlan,
     /// Current replicas of the app, if an autoscaler sets them.
     pub autoscaled_replicas: Option<i32>,
     /// The seeded database.
@@ -150,6 +153,7 @@ pub fn validate(
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
         own_database: names::database(&adopted),
         hibernates: false,
+        nodes: NodePlan::settled(spec.redis.nodes),
         adopted_id: retained::database_id(&references.retained),
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
         autoscaled_replicas: spec.app.autoscaling.as_ref().and(references.app_replicas),

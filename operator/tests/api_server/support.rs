@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
 use flashsale_operator::controller::{self, Scope};
-use flashsale_operator::crd::{FlashSale, ProductStatus, custom_resource_definition};
-use flashsale_operator::flash_sale::app_client::{AppClient, DatabaseReport, SaleReport};
+use flashsale_operator::crd::{FlashSale, custom_resource_definition};
 use flashsale_operator::flash_sale::context::Context;
 use flashsale_operator::flash_sale::operator_pods::OperatorPods;
 use flashsale_operator::metrics::Metrics;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
@@ -24,6 +21,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+
+use crate::fake_app::FakeApp;
 
 /// How long anything may take before a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -323,30 +322,6 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     };
     let answer = tokio::time::timeout(DEADLINE, answer).await;
     answer.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
-}
-
-/// A fake app whose counts and database the test sets, and the last token that it was sent.
-#[derive(Default)]
-pub struct FakeApp(
-    pub Mutex<Option<Vec<ProductStatus>>>,
-    pub Mutex<Option<DatabaseReport>>,
-    pub Mutex<Option<String>>,
-);
-
-impl AppClient for FakeApp {
-    fn sale_report<'a>(
-        &'a self,
-        _namespace: &'a str,
-        _sale: &'a str,
-        token: Option<&'a str>,
-    ) -> BoxFuture<'a, Option<SaleReport>> {
-        *self.2.lock().unwrap() = token.map(str::to_owned);
-        let database = self.1.lock().unwrap().clone();
-        let products = self.0.lock().unwrap().clone();
-        let report =
-            products.map(|products| SaleReport { database, products, ..SaleReport::default() });
-        async move { report }.boxed()
-    }
 }
 
 /// An operator with the permissions of the chart only; it stops when dropped.

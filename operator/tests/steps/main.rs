@@ -12,6 +12,7 @@ mod exposure;
 mod hibernation;
 mod kstatus;
 mod network;
+mod nodes;
 mod phase;
 mod pods;
 mod prewarm;

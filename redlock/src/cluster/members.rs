@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_util::sync::DropGuard;
 
@@ -27,6 +28,8 @@ impl Deref for Member {
 #[derive(Debug)]
 pub(crate) struct Members {
     pub(crate) membership: Membership,
+    /// When this client learned of the epoch.
+    pub(crate) since: Instant,
     /// Every node once, future nodes last.
     pub(crate) nodes: Vec<Arc<Member>>,
     /// Positions in `nodes`: the present set and, while the membership changes, the future set.

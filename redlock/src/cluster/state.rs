@@ -65,7 +65,12 @@ impl Cluster {
         config.validate()?;
         let infos = connection_infos(&config.nodes)?;
         let Some(first) = infos.first() else { return Err(AcquireError::NoNodes) };
-        let members = Members { membership: Membership::default(), nodes: vec![], sets: vec![] };
+        let members = Members {
+            membership: Membership::default(),
+            since: Instant::now(),
+            nodes: vec![],
+            sets: vec![],
+        };
         let cluster = Arc::new(Self {
             scripts,
             registry: ResourceRegistry::new(),
@@ -154,7 +159,7 @@ impl Cluster {
         if !membership.joining.is_empty() {
             sets.push(positions(&membership.joining));
         }
-        Arc::new(Members { membership, nodes, sets })
+        Arc::new(Members { membership, since: Instant::now(), nodes, sets })
     }
 
     fn start_member(

@@ -210,11 +210,12 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
         QueueDiscipline::Unordered => "Unordered",
         QueueDiscipline::Fair => "Fair",
     };
+    let nodes = sale.nodes.configured;
     let mut env = vec![
         pods::secret_env("DATABASE_URL", &sale.database.secret, uri, false),
         pods::env("SALE_NAME", names::sale_name(&sale.namespace, &sale.name)),
-        pods::env("USE_REDLOCK", (spec.redis.nodes > 1).to_string()),
-        pods::env("REDIS_NODES", names::redis_nodes(&sale.namespace, &sale.name, spec.redis.nodes)),
+        pods::env("USE_REDLOCK", (nodes > 1).to_string()),
+        pods::env("REDIS_NODES", names::redis_nodes(&sale.namespace, &sale.name, nodes)),
         pods::secret_env("REDIS_PASSWORD", &sale.redis_auth.secret, "password", false),
         pods::env("LOCK_TIMEOUT_SECONDS", seconds(spec.lock.lease_time)),
         pods::env(

@@ -81,7 +81,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
     StatefulSet {
         metadata: metadata(sale, name.clone(), Component::Redis),
         spec: Some(StatefulSetSpec {
-            replicas: Some(if sale.hibernates { 0 } else { sale.spec.redis.nodes }),
+            replicas: Some(if sale.hibernates { 0 } else { sale.nodes.pods }),
             selector: names::label_selector(&sale.name, Component::Redis),
             service_name: Some(name),
             pod_management_policy: Some("Parallel".to_owned()),
@@ -93,7 +93,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
             persistent_volume_claim_retention_policy: Some(
                 StatefulSetPersistentVolumeClaimRetentionPolicy {
                     when_deleted: Some(when_deleted(retains_redis(&sale.spec)).to_owned()),
-                    when_scaled: Some("Retain".to_owned()),
+                    when_scaled: Some(when_scaled(sale).to_owned()),
                 },
             ),
             template: pod_template::customized(
@@ -125,6 +125,12 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
         }),
         status: None,
     }
+}
+
+/// A hibernating sale keeps its volumes. A node that leaves the lock needs none: if it joins again, it is quicker
+/// without former data, because it need not wait for the end of leases that it may have forgotten.
+fn when_scaled(sale: &ValidatedSale) -> &'static str {
+    if sale.nodes.removes && !sale.hibernates { "Delete" } else { "Retain" }
 }
 
 /// The longest lease of any product, rounded as in the catalog. A restarted node does not vote for this time.

@@ -21,7 +21,7 @@ pub(super) fn job(sale: &ValidatedSale, catalog_json: &str, secrets: &Secrets) -
     let inputs = (
         catalog_json,
         (&sale.database.secret, &secrets.database_address),
-        sale.spec.redis.nodes,
+        sale.nodes.configured,
         &secrets.admin_checksum,
         &sale.accepted_loss,
     );

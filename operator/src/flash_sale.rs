@@ -1,7 +1,7 @@
 //! Reconciles a `FlashSale` in five steps:
 //!
 //! 1. [`dereference`]: read referenced objects and existing parts
-//! 2. [`validate`]: a sale that can be built, or the reason to wait
+//! 2. [`validate`]: a sale that can be built, or the reason to wait; [`certificates`] that are due
 //! 3. [`build`]: all objects of the sale
 //! 4. `retention`, [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
@@ -14,6 +14,7 @@ pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+pub mod certificates;
 pub mod claimed;
 mod conditions;
 pub mod configuration;
@@ -58,13 +59,14 @@ use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::error;
 
-use crate::crd::{FlashSale, FlashSaleStatus};
+use crate::crd::{FlashSale, FlashSaleStatus, StoresTlsMode};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
 use observe::Observed;
 use outcome::Outcome;
 use seed::Seed;
+use validate::ValidatedSale;
 
 /// Resync interval, for an operator without the right to watch Secrets.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
@@ -86,6 +88,9 @@ pub enum Error {
     /// Step 3.
     #[error("build failed")]
     Build(#[from] build::Error),
+    /// Before step 3.
+    #[error("renewal of certificates failed")]
+    Certificates(#[from] certificates::Error),
     /// At the start of step 4.
     #[error("retention failed")]
     Retention(#[from] retention::Error),
@@ -110,6 +115,7 @@ impl Error {
         match self {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
+            Self::Certificates(_) => "certificates",
             Self::Retention(_) => "retention",
             Self::Volumes(_) => "volumes",
             Self::Apply(_) => "apply",
@@ -196,6 +202,7 @@ async fn validate_and_apply(
     valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
     let phase = sale.status.as_ref().map(|status| status.phase);
     valid.hibernates = hibernation::is_due(&sale.spec, phase, now);
+    let renewal = renew_certificates(&mut valid, now)?;
     retention::settle(client, &valid, &retained).await?;
     let prepared = build::build(&valid, &Passwords::generate())?;
     let (namespace, name) = (&valid.namespace, &valid.name);
@@ -231,9 +238,23 @@ async fn validate_and_apply(
         }
         _ => None,
     };
-    let observed = Observed { report, secret_versions, configuration, ..Observed::default() };
+    let observed =
+        Observed { report, secret_versions, configuration, renewal, ..Observed::default() };
     let observed = Box::new(observed);
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
+}
+
+/// Renews the certificates of the stores if the operator makes them. Returns the time of the next renewal.
+fn renew_certificates(
+    sale: &mut ValidatedSale,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, certificates::Error> {
+    let hosts = names::store_hosts(&sale.namespace, &sale.name, &sale.own_database);
+    let managed = sale.spec.stores.tls_mode() == StoresTlsMode::Managed;
+    let Some(secret) = sale.stores_tls.as_mut().filter(|_| managed) else { return Ok(None) };
+    let renewal = certificates::renew(secret.found.as_ref(), &hosts, now)?;
+    secret.changed = renewal.changed;
+    Ok(Some(renewal.next))
 }
 
 /// The time of the next reconcile without an event.
@@ -261,8 +282,13 @@ fn requeue(
         }
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
-    let by_clock = phase::until_next_change(&sale.spec, now);
-    Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
+    let renewal = match outcome {
+        Outcome::Applied { observed, .. } => observed.renewal,
+        Outcome::Waiting(_) | Outcome::Refused(_) => None,
+    };
+    let renewal = renewal.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    let by_clock = phase::until_next_change(&sale.spec, now).into_iter().chain(renewal);
+    Action::requeue(by_clock.fold(pause, Duration::min))
 }
 
 fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {

@@ -34,6 +34,8 @@ pub struct Observed {
     pub secret_versions: BTreeMap<String, String>,
     /// Warnings about the spec.
     pub configuration: Vec<String>,
+    /// When the operator's certificates are to be renewed.
+    pub renewal: Option<Timestamp>,
 }
 
 /// Pods or events could not be read.

@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(provider.audience.as_deref(), Some("sale"));
         let password = config.sale.lock.nodes.nodes[0].password.as_deref();
         assert_eq!(password, Some(" pass word "), "spaces are part of it");
-        assert_eq!(config.database.location.url, "sqlite://sale.db");
+        assert_eq!(config.database.location.url(), "sqlite://sale.db");
         assert_eq!(config.sale.window.ends_at, None);
         let seed = read_seed(&settings(&[
             ("ADMIN_ID", "admin\n"),
@@ -142,6 +142,23 @@ mod tests {
         .unwrap();
         assert_eq!(seed.admin, Some(("admin".to_owned(), "correct horse".to_owned())));
         assert_eq!(seed.catalog_file.to_str(), Some("catalog.json"));
+    }
+
+    #[test]
+    fn a_ca_file_requires_tls_to_its_store() {
+        let nodes = |config: &ServeConfig| config.sale.lock.nodes.ca_file.clone();
+        let plain = read(&settings(&[])).unwrap();
+        assert_eq!(nodes(&plain), None);
+        let files = [("REDIS_CA_FILE", "/tls/ca.crt\n"), ("DATABASE_CA_FILE", "/my tls/ca.crt")];
+        let url = |url: &'static str| {
+            let config = read(&settings(&[&files[..], &[("DATABASE_URL", url)]].concat())).unwrap();
+            assert_eq!(nodes(&config).unwrap().to_str(), Some("/tls/ca.crt"));
+            config.database.location.url()
+        };
+        let verify = "sslmode=verify-full&sslrootcert=/my%20tls/ca.crt";
+        assert_eq!(url("postgres://u:p@db/shop"), format!("postgres://u:p@db/shop?{verify}"));
+        assert_eq!(url("postgres://db/shop?a=b"), format!("postgres://db/shop?a=b&{verify}"));
+        assert_eq!(url("sqlite://sale.db"), "sqlite://sale.db", "a file needs no TLS");
     }
 
     #[test]

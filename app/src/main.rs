@@ -155,7 +155,7 @@ async fn run(command: Command) -> Result<()> {
 
 /// For commands that need nothing but the database.
 fn connect(database: &DatabaseUrl) -> Result<Ledger> {
-    let ledger = Ledger::connect_lazy(&database.url, 1);
+    let ledger = Ledger::connect_lazy(&database.url(), 1);
     Ok(ledger.map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?)
 }
 

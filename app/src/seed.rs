@@ -41,7 +41,7 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
         .with_context(|| format!("CATALOG_FILE: {path}"))?;
 
     // One thing after the other needs one connection.
-    let ledger = Ledger::connect_lazy(&config.database.location.url, 1)
+    let ledger = Ledger::connect_lazy(&config.database.location.url(), 1)
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
     let redlock = Redlock::start(&config.lock.nodes)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;

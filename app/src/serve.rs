@@ -46,7 +46,7 @@ pub async fn run(
 ) -> Result<()> {
     let metrics = Arc::new(Metrics::new().context("metrics")?);
     let database = &config.database;
-    let ledger = Ledger::connect_lazy(&database.location.url, database.max_connections)
+    let ledger = Ledger::connect_lazy(&database.location.url(), database.max_connections)
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
     let redlock = Redlock::start_observed(&config.sale.lock.nodes, Arc::clone(metrics.lock()) as _)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;

@@ -42,9 +42,15 @@ pub struct RunOptions {
     /// The password of every Redis node, if they have one
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
     redis_password: Option<String>,
+    /// The certificates of the authorities of the Redis nodes, a PEM file, if they have TLS
+    #[arg(long, env = "REDIS_CA_FILE")]
+    redis_ca_file: Option<PathBuf>,
     /// The sale's database, `postgres://...` or `sqlite://path`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// The certificates of the authorities of the database, a PEM file, if it has TLS
+    #[arg(long, env = "DATABASE_CA_FILE")]
+    database_ca_file: Option<PathBuf>,
     /// The signing key of the sale (HS256); the users' tokens are signed with it
     #[arg(long, env = "JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
@@ -88,8 +94,12 @@ pub struct Settings {
     pub redis_nodes: Vec<String>,
     /// Their password
     pub redis_password: Option<String>,
+    /// Their authorities; absent: plain text
+    pub redis_ca_file: Option<PathBuf>,
     /// The database
     pub database_url: String,
+    /// Its authorities; absent: the URL decides about TLS
+    pub database_ca_file: Option<PathBuf>,
     /// Signs the users' tokens
     pub jwt_secret: String,
     /// The product to buy
@@ -164,7 +174,9 @@ impl Settings {
             metrics,
             redis_nodes,
             redis_password: given(options.redis_password),
+            redis_ca_file: options.redis_ca_file,
             database_url,
+            database_ca_file: options.database_ca_file,
             jwt_secret,
             product_id: options.product_id,
             timing_targets: options.targets,
@@ -208,6 +220,8 @@ mod tests {
             metrics_urls: None,
             redis_nodes: Some("redis://r:6379".to_owned()),
             redis_password: Some(String::new()),
+            redis_ca_file: None,
+            database_ca_file: None,
             database_url: Some("sqlite://sale.db".to_owned()),
             jwt_secret: Some("0123456789abcdef0123456789abcdef".to_owned()),
             product_id: "1".to_owned(),

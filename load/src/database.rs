@@ -1,9 +1,10 @@
 //! Reads the sale's database. All SQL of the load tool is here.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{PgPool, SqlitePool};
 
@@ -25,8 +26,8 @@ pub enum SaleDatabase {
 }
 
 impl SaleDatabase {
-    /// Connects at the first query.
-    pub fn connect_lazy(url: &str) -> sqlx::Result<Self> {
+    /// Connects at the first query; with a file of authorities over TLS.
+    pub fn connect_lazy(url: &str, ca_file: Option<&Path>) -> sqlx::Result<Self> {
         if url.starts_with("sqlite:") {
             // No `read_only`: SQLite needs to write to its index of the write-ahead log.
             let options = SqliteConnectOptions::from_str(url)?.create_if_missing(false);
@@ -34,7 +35,12 @@ impl SaleDatabase {
             Ok(Self::Sqlite(pool.connect_lazy_with(options)))
         } else {
             let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
-            Ok(Self::Postgres(pool.connect_lazy(url)?))
+            let options = PgConnectOptions::from_str(url)?;
+            let options = match ca_file {
+                Some(file) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
+                None => options,
+            };
+            Ok(Self::Postgres(pool.connect_lazy_with(options)))
         }
     }
 

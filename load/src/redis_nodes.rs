@@ -1,9 +1,12 @@
 //! Reads the stock value of each Redis node.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult, TlsCertificates,
+};
 
 use crate::observed::NodeStock;
 
@@ -15,15 +18,29 @@ pub struct RedisNodes {
 }
 
 impl RedisNodes {
-    /// Connects with the first request.
-    pub fn new(addresses: &[String], password: Option<&str>) -> RedisResult<Self> {
+    /// Connects with the first request; with a file of authorities over TLS.
+    pub fn new(
+        addresses: &[String],
+        password: Option<&str>,
+        ca_file: Option<&Path>,
+    ) -> RedisResult<Self> {
+        let root_cert = ca_file.map(std::fs::read).transpose()?;
+        let scheme = if ca_file.is_some() { "rediss" } else { "redis" };
         let client = |address: &String| {
-            let info: ConnectionInfo = format!("redis://{address}").into_connection_info()?;
+            let info: ConnectionInfo = format!("{scheme}://{address}").into_connection_info()?;
             let mut settings = info.redis_settings().clone();
             if let Some(password) = password {
                 settings = settings.set_password(password);
             }
-            Ok((address.clone(), Client::open(info.set_redis_settings(settings))?))
+            let info = info.set_redis_settings(settings);
+            let client = match &root_cert {
+                Some(root_cert) => {
+                    let root_cert = Some(root_cert.clone());
+                    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+                }
+                None => Client::open(info),
+            };
+            Ok((address.clone(), client?))
         };
         Ok(Self { nodes: addresses.iter().map(client).collect::<RedisResult<_>>()? })
     }

@@ -71,9 +71,14 @@ struct Progress {
 
 impl<'a> Sale<'a> {
     fn new(settings: &'a Settings) -> Result<Self, ConfigError> {
-        let redis = RedisNodes::new(&settings.redis_nodes, settings.redis_password.as_deref())
-            .map_err(|error| ConfigError::new("REDIS_NODES", error.to_string()))?;
-        let database = SaleDatabase::connect_lazy(&settings.database_url)
+        let redis = RedisNodes::new(
+            &settings.redis_nodes,
+            settings.redis_password.as_deref(),
+            settings.redis_ca_file.as_deref(),
+        )
+        .map_err(|error| ConfigError::new("REDIS_NODES", error.to_string()))?;
+        let database = settings.database_ca_file.as_deref();
+        let database = SaleDatabase::connect_lazy(&settings.database_url, database)
             .map_err(|error| ConfigError::new("DATABASE_URL", error.to_string()))?;
         let http = Client::builder().build().map_err(|error| {
             ConfigError::new("SALE_URL", format!("no HTTP client: {}", error_chain(&error)))

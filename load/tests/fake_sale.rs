@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
-use testkit::RedisServer;
+use testkit::{Authority, RedisServer, TlsFolder};
 
 const STOCK: i64 = 10;
 const SCENARIO: &str = "
@@ -191,6 +191,8 @@ impl Sale {
             metrics: MetricsSource::Host(address.to_string()),
             redis_nodes: vec![redis.address()],
             redis_password: None,
+            redis_ca_file: None,
+            database_ca_file: None,
             database_url: format!("sqlite://{}", path.display()),
             jwt_secret: "0123456789abcdef0123456789abcdef".to_owned(),
             product_id: "1".to_owned(),
@@ -227,6 +229,24 @@ async fn an_honest_sale_passes_once() {
         again.contains("needs a fresh sale with 10 units") && again.contains("0 units are left"),
         "{again}"
     );
+}
+
+#[tokio::test]
+async fn nodes_with_tls_are_read_and_a_wrong_authority_is_named() {
+    let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let certificate = authority.issue("localhost", 10).unwrap();
+    let files = TlsFolder::new(&certificate, other.certificate()).unwrap();
+    let mut sale = Sale::start(Behaviour::Honest).await;
+    let port = testkit::free_port().unwrap();
+    sale.redis.use_tls(&files, port).unwrap();
+    sale.settings.redis_nodes = vec![format!("localhost:{port}")];
+    sale.settings.redis_ca_file = Some(files.path("ca.crt"));
+    let error = sale.load().await.unwrap_err().to_string();
+    assert!(error.starts_with("REDIS_NODES: ") && error.contains("UnknownIssuer"), "{error}");
+    files.replace(&certificate, authority.certificate()).unwrap();
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.figures().node_stock[&format!("localhost:{port}")], Some(0));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub mod reserved;
 mod schema;
 mod spec;
 mod status;
+mod stores_tls;
 mod strict;
 
 pub use app::{App, AppTls, Autoscaling, Cors, Prewarm};
@@ -33,3 +34,4 @@ pub use status::{
     AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
     WaitingFor,
 };
+pub use stores_tls::{StoresTls, StoresTlsMode};

@@ -1,7 +1,7 @@
 //! Reconciles a `FlashSale` in five steps:
 //!
 //! 1. [`dereference`]: read referenced objects and existing parts
-//! 2. [`validate`]: a sale that can be built, or the reason to wait
+//! 2. [`validate`]: a sale that can be built, or the reason to wait; [`certificates`] that are due
 //! 3. [`build`]: all objects of the sale
 //! 4. `retention`, [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
@@ -14,6 +14,7 @@ pub mod app_client;
 pub mod apply;
 pub mod build;
 pub mod cause;
+pub mod certificates;
 pub mod claimed;
 mod conditions;
 pub mod configuration;
@@ -60,7 +61,7 @@ use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::error;
 
-use crate::crd::{FlashSale, FlashSaleStatus};
+use crate::crd::{FlashSale, FlashSaleStatus, StoresTlsMode};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
@@ -90,6 +91,9 @@ pub enum Error {
     /// Step 3.
     #[error("build failed")]
     Build(#[from] build::Error),
+    /// Before step 3.
+    #[error("renewal of certificates failed")]
+    Certificates(#[from] certificates::Error),
     /// At the start of step 4.
     #[error("retention failed")]
     Retention(#[from] retention::Error),
@@ -114,6 +118,7 @@ impl Error {
         match self {
             Self::Dereference(_) => "dereference",
             Self::Build(_) => "build",
+            Self::Certificates(_) => "certificates",
             Self::Retention(_) => "retention",
             Self::Volumes(_) => "volumes",
             Self::Apply(_) => "apply",
@@ -202,6 +207,7 @@ async fn validate_and_apply(
     valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
     let phase = status.map(|status| status.phase);
     valid.hibernates = hibernation::is_due(&sale.spec, phase, now);
+    let renewal = renew_certificates(&mut valid, now)?;
     retention::settle(client, &valid, &retained).await?;
     // A Secret created in this reconcile is read by the next one; no replica has its token yet.
     if let Some(token) = valid.operator_auth.data.as_ref().and_then(secrets::operator_token) {
@@ -245,6 +251,7 @@ async fn validate_and_apply(
         secret_versions,
         configuration,
         node_change,
+        renewal,
         ..Observed::default()
     });
     Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
@@ -260,6 +267,19 @@ async fn change_nodes(
     let (namespace, name) = (&sale.namespace, &sale.name);
     let token = context.report_tokens.get(namespace, name);
     Some(context.app.change_nodes(namespace, name, token.as_deref(), nodes).await)
+}
+
+/// Renews the certificates of the stores if the operator makes them. Returns the time of the next renewal.
+fn renew_certificates(
+    sale: &mut ValidatedSale,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, certificates::Error> {
+    let hosts = names::store_hosts(&sale.namespace, &sale.name, &sale.own_database);
+    let managed = sale.spec.stores.tls_mode() == StoresTlsMode::Managed;
+    let Some(secret) = sale.stores_tls.as_mut().filter(|_| managed) else { return Ok(None) };
+    let renewal = certificates::renew(secret.found.as_ref(), &hosts, now)?;
+    secret.changed = renewal.changed;
+    Ok(Some(renewal.next))
 }
 
 /// The time of the next reconcile without an event.
@@ -287,8 +307,13 @@ fn requeue(
         }
         Outcome::Applied { .. } | Outcome::Refused(_) => RESYNC_INTERVAL,
     };
-    let by_clock = phase::until_next_change(&sale.spec, now);
-    Action::requeue(by_clock.map_or(pause, |by_clock| pause.min(by_clock)))
+    let renewal = match outcome {
+        Outcome::Applied { observed, .. } => observed.renewal,
+        Outcome::Waiting(_) | Outcome::Refused(_) => None,
+    };
+    let renewal = renewal.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    let by_clock = phase::until_next_change(&sale.spec, now).into_iter().chain(renewal);
+    Action::requeue(by_clock.fold(pause, Duration::min))
 }
 
 fn unready_interval(status: &FlashSaleStatus, now: Timestamp) -> Duration {

@@ -1,5 +1,6 @@
 //! What a caller configures: the nodes, and the policy of an acquisition.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::AcquireError;
@@ -11,7 +12,7 @@ pub const SHORTEST_LEASE: Duration = Duration::from_millis(1);
 /// One Redis node.
 #[derive(Clone)]
 pub struct NodeConfig {
-    /// `host:port`, or `redis://[:password@]host:port[/db]`.
+    /// `host:port`, or `redis://[:password@]host:port[/db]`; `rediss://` for TLS.
     pub address: String,
     /// Overrides the password in the address.
     pub password: Option<String>,
@@ -34,6 +35,9 @@ pub struct Config {
     /// The upper limit of all leases. A node that restarted or whose clock jumped has no vote for this
     /// long. All clients must use the same value.
     pub longest_lease: Duration,
+    /// A PEM file with the certificates of the authorities that issue the nodes' certificates. With it, all connections
+    /// use TLS. It is read for each connection.
+    pub ca_file: Option<PathBuf>,
     /// The protections that a test turned off.
     #[cfg(feature = "ablation")]
     pub ablation: Ablation,
@@ -57,6 +61,7 @@ impl Config {
             nodes,
             node_timeout: Duration::from_millis(50),
             longest_lease: Duration::from_secs(10),
+            ca_file: None,
             #[cfg(feature = "ablation")]
             ablation: Ablation::default(),
         }

@@ -19,6 +19,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | `error`, `observe`, `config`, `time` | what callers configure, and what they get back |
+//! | `endpoint` | how to connect to a node: address, log-in, TLS |
 //! | `protocol` | the messages between a client and a node |
 //! | `scripts` | the `.lua` files, their keys and their calls |
 //! | `registry` | what this process knows about each resource |
@@ -36,6 +37,7 @@ mod combine;
 mod combiner;
 mod config;
 mod domain;
+mod endpoint;
 mod error;
 mod lock;
 mod node;
@@ -55,6 +57,7 @@ pub use combiner::Combiner;
 pub use config::Ablation;
 pub use config::{Config, NodeConfig, Policy, QueueDiscipline, SHORTEST_LEASE};
 pub use domain::{Domain, LeaseContext};
+pub use endpoint::Endpoint;
 pub use error::{AcquireError, AcquireOutcome, ChangeError, ExtendError};
 pub use lock::Redlock;
 pub use observe::{Exclusion, Observer};

@@ -80,7 +80,7 @@ impl Atomic {
                 discipline: redlock::QueueDiscipline::Unordered,
                 ..lock.policy
             },
-            client: link::client(&lock.nodes)?,
+            endpoint: link::endpoint(&lock.nodes)?,
             catalog,
             observer,
             scripts: Scripts::new(),

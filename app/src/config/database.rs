@@ -1,5 +1,8 @@
 //! The database, where orders are decided.
 
+use std::fmt::Write;
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::values::number;
@@ -11,7 +14,38 @@ use super::values::number;
 pub struct DatabaseUrl {
     /// URL of the database: `postgres://user@host/name` or `sqlite://path`.
     #[arg(long = "database-url", env = "DATABASE_URL", hide_env_values = true)]
-    pub url: String,
+    url: String,
+    /// PEM file with the certificates of the authorities that issue the certificate of the database. With it, all
+    /// connections use TLS and verify the certificate and the host of the URL. It is read again for each connection.
+    /// Default: none, the parameters `sslmode` and `sslrootcert` of the URL decide.
+    #[arg(long, env = "DATABASE_CA_FILE")]
+    database_ca_file: Option<PathBuf>,
+}
+
+impl DatabaseUrl {
+    /// The URL, with the parameters for TLS.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let Some(file) = self.database_ca_file.as_ref().filter(|_| self.is_postgres()) else {
+            return self.url.clone();
+        };
+        let separator = if self.url.contains('?') { '&' } else { '?' };
+        // The last value of a parameter counts.
+        let mut url = format!("{}{separator}sslmode=verify-full&sslrootcert=", self.url);
+        for byte in file.as_os_str().as_encoded_bytes() {
+            if byte.is_ascii_alphanumeric() || b"/.-_".contains(byte) {
+                url.push(char::from(*byte));
+            } else {
+                // Writing to a string does not fail.
+                let _ = write!(url, "%{byte:02X}");
+            }
+        }
+        url
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
 }
 
 /// The database and the sale that it belongs to.

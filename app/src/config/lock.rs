@@ -1,5 +1,6 @@
 //! The Redis nodes and the lock on them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::sale::{LockConfig, bounds};
@@ -20,6 +21,10 @@ pub struct LockArgs {
     /// Password of every Redis node.
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
     redis_password: Option<String>,
+    /// PEM file with the certificates of the authorities that issue the certificates of the Redis nodes. With it, all
+    /// connections to them use TLS. It is read again for each connection. Default: none, plain text.
+    #[arg(long, env = "REDIS_CA_FILE")]
+    redis_ca_file: Option<PathBuf>,
     /// `true`: a quorum of all nodes grants the lock. `false`: the first node alone does.
     #[arg(
         long,
@@ -92,8 +97,12 @@ impl TryFrom<LockArgs> for LockConfig {
             lease_time,
             discipline: args.lock_order,
         };
-        let nodes =
-            redlock::Config { node_timeout, longest_lease, ..redlock::Config::new(nodes(&args)?) };
+        let nodes = redlock::Config {
+            node_timeout,
+            longest_lease,
+            ca_file: args.redis_ca_file.clone(),
+            ..redlock::Config::new(nodes(&args)?)
+        };
         Ok(Self { nodes, policy })
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::condition;
 use super::schema::rules;
 use super::spec::FlashSale;
+use super::stores_tls;
 
 /// Maximum length of a sale's name. The longest derived name, the label of a seed pod, must fit 63 characters.
 pub const MAX_NAME_LENGTH: usize = 40;
@@ -82,6 +83,7 @@ fn remove_nullable(value: &mut Value) {
 
 /// Rules that need the object's name or status.
 fn object_rules() -> Value {
+    let (stores_tls, stores_tls_message) = stores_tls::mode_rule();
     rules(&[
         (
             &format!(
@@ -126,5 +128,6 @@ fn object_rules() -> Value {
             "database.adopt must be the sale's own name with strategy Atomic: its Redis volume holds orders too",
             Some(".spec.database.adopt"),
         ),
+        (&stores_tls, stores_tls_message, Some(".spec.stores.tls")),
     ])
 }

@@ -33,20 +33,23 @@ pub const LABELS: [&str; 4] = [
     "app.kubernetes.io/managed-by",
 ];
 
+/// Folder of the certificates of Redis and of the database.
+const STORES_TLS: &str = "/etc/flashsale-stores";
+
 /// A Redis node.
 pub const REDIS: Reserved = Reserved {
     shared_env: &[],
     own_env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
-    volumes: &["data"],
-    paths: &["/data"],
+    volumes: &["data", "stores-tls"],
+    paths: &["/data", STORES_TLS],
 };
 
 /// The sale's own database.
 pub const DATABASE: Reserved = Reserved {
     shared_env: &[],
     own_env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
-    volumes: &["data", "run", "tmp"],
-    paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp"],
+    volumes: &["data", "run", "tmp", "stores-tls"],
+    paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp", STORES_TLS],
 };
 
 /// What the purchase API and the seed Job share: the stores, the lock and the times of the sale.
@@ -56,6 +59,8 @@ const STORES_AND_LOCK: &[&str] = &[
     "USE_REDLOCK",
     "REDIS_NODES",
     "REDIS_PASSWORD",
+    "REDIS_CA_FILE",
+    "DATABASE_CA_FILE",
     "LOCK_TIMEOUT_SECONDS",
     "LOCK_LONGEST_LEASE_SECONDS",
     "LOCK_WAIT_SECONDS",
@@ -91,14 +96,14 @@ pub const APP: Reserved = Reserved {
         "COMPARE_SECONDS",
         "LOAD_SECONDS",
     ],
-    volumes: &["jwks", "tls"],
-    paths: &["/etc/flashsale"],
+    volumes: &["jwks", "tls", "stores-tls"],
+    paths: &["/etc/flashsale", STORES_TLS],
 };
 
 /// The seed Job.
 pub const SEED: Reserved = Reserved {
     shared_env: STORES_AND_LOCK,
     own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID"],
-    volumes: &["catalog"],
-    paths: &["/etc/flashsale"],
+    volumes: &["catalog", "stores-tls"],
+    paths: &["/etc/flashsale", STORES_TLS],
 };

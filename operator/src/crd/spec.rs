@@ -14,6 +14,7 @@ use super::lock::{Lock, ProductLock};
 use super::network::NetworkPolicies;
 use super::pod_template::{PodTemplate, PodUser, SeedJob, Spread};
 use super::status::FlashSaleStatus;
+use super::stores_tls::{StoresTls, StoresTlsMode};
 use super::{pod_schema, schema};
 
 /// The desired state of a sale.
@@ -92,7 +93,7 @@ pub struct FlashSaleSpec {
     /// `secretRef`.
     #[serde(default)]
     pub database: Database,
-    /// Intervals at which the stock in Redis is reconciled with the database.
+    /// Redis and the database: TLS to them, and the intervals at which their stock is reconciled.
     #[serde(default)]
     pub stores: Stores,
     /// When the sale has no pods, so that it costs no more than its volumes. Absent: never.
@@ -253,7 +254,7 @@ pub struct Database {
     pub adopt: Option<String>,
 }
 
-/// Intervals at which the stock in Redis is reconciled with the database. Strategy `Atomic` ignores
+/// Redis and the database: TLS to them, and the intervals at which their stock is reconciled. Strategy `Atomic` ignores
 /// `compareEvery` and compares once a second.
 #[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -266,6 +267,24 @@ pub struct Stores {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::load_every")]
     pub load_every: Option<Duration>,
+    /// TLS to the Redis nodes and to the sale's own database; the parameters of its URI decide for an external one. Absent:
+    /// `Disabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<StoresTls>,
+}
+
+impl Stores {
+    /// Origin of the certificates.
+    #[must_use]
+    pub fn tls_mode(&self) -> StoresTlsMode {
+        self.tls.as_ref().map_or(StoresTlsMode::Disabled, |tls| tls.mode)
+    }
+
+    /// Name of the declared Secret with the certificates.
+    #[must_use]
+    pub fn declared_tls_secret(&self) -> Option<&str> {
+        Some(self.tls.as_ref()?.secret_ref.as_ref()?.name.as_str())
+    }
 }
 
 /// Signing key and administrator account.

@@ -90,6 +90,7 @@ pub async fn apply(
     // No `..`: a forgotten child does not compile.
     let KubernetesResources {
         missing_secrets,
+        certificates,
         catalog,
         services,
         network,
@@ -105,6 +106,10 @@ pub async fn apply(
     let app_name = app.name_any();
     // Secrets first, and only if absent: pod templates below contain their checksums.
     let missing_secrets = applier.create_all(missing_secrets).await?;
+    let certificates = match certificates {
+        Some(certificates) => applier.apply(certificates).await?,
+        None => None,
+    };
     let catalog = applier.apply(catalog).await?;
     // A Job that reads an old catalog would record stock that it did not seed.
     let catalog_applied = applier.all_accepted();
@@ -141,6 +146,7 @@ pub async fn apply(
     };
     let resources = KubernetesResources {
         missing_secrets,
+        certificates,
         catalog,
         services,
         network,

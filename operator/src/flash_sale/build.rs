@@ -16,6 +16,7 @@ mod requests;
 mod seed;
 mod services;
 mod spread;
+mod stores_tls;
 mod tls;
 
 use std::marker::PhantomData;
@@ -44,6 +45,8 @@ pub struct Applied;
 pub struct KubernetesResources<State> {
     /// Secrets to create. Existing Secrets are never changed.
     pub missing_secrets: Vec<Secret>,
+    /// Certificates of the Redis nodes and of the sale's own database; absent: unchanged, or without TLS.
+    pub certificates: Option<Secret>,
     /// Catalog of the products.
     pub catalog: ConfigMap,
     /// Services of all parts.
@@ -106,6 +109,7 @@ pub fn build(
             services::disruption_budget(sale, names::redis(&sale.name), Component::Redis),
             services::disruption_budget(sale, sale.name.clone(), Component::App),
         ],
+        certificates: stores_tls::secret(sale),
         catalog: catalog::build(sale, &catalog),
         missing_secrets: secrets.missing,
         state: PhantomData,

@@ -25,7 +25,7 @@ use super::operator_pods::OperatorPods;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
 use super::retained::{RetainedData, adopted_name};
 use super::secret_names::SecretNames;
-use crate::crd::FlashSale;
+use crate::crd::{FlashSale, StoresTlsMode};
 use crate::gateway_api::{HttpRoute, is_not_served};
 
 /// Keys and values of a Secret.
@@ -44,6 +44,8 @@ pub struct References {
     pub operator: Option<SecretData>,
     /// Secret with the certificate of the app.
     pub tls: Option<SecretData>,
+    /// Secret with the certificates of the Redis nodes and of the sale's own database.
+    pub stores_tls: Option<Secret>,
     /// Resource version of each Secret that exists, by name.
     pub secret_versions: BTreeMap<String, String>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
@@ -92,6 +94,10 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         Some(tls) => from.get::<Secret>(tls).await?,
         None => None,
     };
+    let stores_tls = match &secrets.stores_tls {
+        Some(stores_tls) => from.get::<Secret>(stores_tls).await?,
+        None => None,
+    };
     let app = from.get::<Deployment>(&name).await?;
     let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
     let seed_jobs = from.seed_jobs(&name).await?;
@@ -118,7 +124,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database, &operator, &tls].into_iter().flatten();
+    let secrets = [&auth, &redis, &database, &operator, &tls, &stores_tls].into_iter().flatten();
     let of_earlier = secrets
         .clone()
         .map(|secret| ExistingPart::new(sale, secret))
@@ -126,6 +132,10 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         .filter(|found| *found.owner() == Owner::EarlierSale);
     parts.0.extend(of_earlier);
 
+    // Except this one, which the operator changes.
+    let managed = spec.stores.tls_mode() == StoresTlsMode::Managed;
+    let managed = stores_tls.iter().filter(|_| managed).map(|it| ExistingPart::new(sale, it));
+    parts.0.extend(managed.filter(|found| *found.owner() != Owner::EarlierSale));
     let secret_versions = secrets
         .filter_map(|secret| Some((secret.name_any(), secret.resource_version()?)))
         .collect();
@@ -144,6 +154,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         database: data(database),
         operator: data(operator),
         tls: data(tls),
+        stores_tls,
         secret_versions,
         database_exists,
         retained,

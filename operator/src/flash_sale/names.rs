@@ -29,6 +29,8 @@ pub const SALE_UID: &str = "flashsale.dev/sale-uid";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 /// Label of a part and of its pods and volumes.
 pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// Maximum number of Redis nodes of a sale.
+const MAX_NODES: i32 = 5;
 /// Port of a Redis node.
 pub const REDIS_PORT: i32 = 6379;
 /// Port of the sale's own database.
@@ -44,6 +46,8 @@ pub const METRICS_PORT: i32 = 9090;
 pub const TLS_CERTIFICATE: &str = "tls.crt";
 /// Key of the private key in the same Secret.
 pub const TLS_KEY: &str = "tls.key";
+/// Key of the authorities' certificates in the same Secret.
+pub const CA_CERTIFICATE: &str = "ca.crt";
 
 /// A part of a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,24 @@ pub fn volume_claim(stateful_set: &str, pod: i32) -> String {
 #[must_use]
 pub fn operator_secret(name: &str) -> String {
     format!("{name}-operator")
+}
+
+/// The Secret with the certificates of the Redis nodes and of the sale's own database.
+#[must_use]
+pub fn stores_tls_secret(name: &str, declared: Option<&str>) -> String {
+    declared.map_or_else(|| format!("{name}-stores-tls"), str::to_owned)
+}
+
+/// Hosts of the Redis nodes and of the sale's own database, as pods of the namespace and of others write them. Those of
+/// the nodes have no wildcard: clients accept none in front of a name with one dot.
+#[must_use]
+pub fn store_hosts(namespace: &str, name: &str, database: &str) -> Vec<String> {
+    let service = redis(name);
+    let nodes = (0..MAX_NODES).map(|node| format!("{service}-{node}.{service}"));
+    let hosts: Vec<String> = nodes.chain([database.to_owned()]).collect();
+    let forms = [String::new(), format!(".{namespace}"), format!(".{namespace}.svc")];
+    let all = forms.iter().flat_map(|form| hosts.iter().map(move |host| format!("{host}{form}")));
+    all.chain(["localhost".to_owned()]).collect()
 }
 
 /// The network policy of the app. Those of Redis and of the database are named as these parts.

@@ -37,6 +37,8 @@ pub struct Observed {
     pub configuration: Vec<String>,
     /// A change of the Redis nodes in progress.
     pub node_change: Option<NodeChange>,
+    /// When the operator's certificates are to be renewed.
+    pub renewal: Option<Timestamp>,
 }
 
 /// Pods or events could not be read.

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::names;
 use super::retained::adopted_name;
-use crate::crd::FlashSale;
+use crate::crd::{FlashSale, StoresTlsMode};
 
 /// Names of the Secrets of a sale.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct SecretNames {
     pub operator: String,
     /// Certificate of the app, if one is declared.
     pub tls: Option<String>,
+    /// Certificates of the Redis nodes and of the sale's own database, if they have TLS.
+    pub stores_tls: Option<String>,
 }
 
 impl SecretNames {
@@ -32,13 +34,16 @@ impl SecretNames {
             database: names::database_secret(&adopted_name(sale), spec.declared_database_secret()),
             operator: names::operator_secret(&name),
             tls: spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone()),
+            stores_tls: (spec.stores.tls_mode() != StoresTlsMode::Disabled)
+                .then(|| names::stores_tls_secret(&name, spec.stores.declared_tls_secret())),
         }
     }
 
     /// Whether one of them has this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        let Self { auth, redis, database, operator, tls } = self;
-        [auth, redis, database, operator].into_iter().chain(tls).any(|it| it == name)
+        let Self { auth, redis, database, operator, tls, stores_tls } = self;
+        let declared = tls.iter().chain(stores_tls);
+        [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

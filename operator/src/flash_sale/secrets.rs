@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::dereference::SecretData;
-use super::names::{TLS_CERTIFICATE, TLS_KEY};
+use super::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_KEY};
 use super::not_ready::NotReady;
 
 /// Key of the token that the app requires of the operator.
@@ -15,6 +15,8 @@ pub const OPERATOR_TOKEN: &str = "token";
 pub const CHECKSUM_KEY: &str = "checksum-key";
 /// An invalid Secret is polled as well as watched: the operator may lack the right to watch.
 const RETRY: Duration = Duration::from_secs(5);
+/// First line of a certificate in PEM.
+const CERTIFICATE_MARK: &str = "-----BEGIN CERTIFICATE-----";
 /// Minimum length of a signing key, as RFC 7518 requires for HS256.
 const KEY_BYTES: usize = 32;
 
@@ -92,10 +94,8 @@ pub fn operator_token(data: &SecretData) -> Option<String> {
 /// # Errors
 /// When one of them is something else, or the key is encrypted.
 pub fn check_tls(secret: &str, data: &SecretData) -> Result<(), NotReady> {
-    let has = |key: &str, mark: &str| {
-        String::from_utf8_lossy(value(data, key).unwrap_or_default()).contains(mark)
-    };
-    if !has(TLS_CERTIFICATE, "-----BEGIN CERTIFICATE-----") {
+    let has = |key: &str, mark: &str| contains(data, key, mark);
+    if !has(TLS_CERTIFICATE, CERTIFICATE_MARK) {
         let rule = "must be a certificate in PEM, followed by its intermediates";
         return Err(invalid(secret, TLS_CERTIFICATE, rule));
     }
@@ -103,6 +103,22 @@ pub fn check_tls(secret: &str, data: &SecretData) -> Result<(), NotReady> {
         return Err(invalid(secret, TLS_KEY, "must be an unencrypted private key in PEM"));
     }
     Ok(())
+}
+
+/// Checks that the authorities' certificates are PEM.
+///
+/// # Errors
+/// When they are something else.
+pub fn check_ca(secret: &str, data: &SecretData) -> Result<(), NotReady> {
+    if contains(data, CA_CERTIFICATE, CERTIFICATE_MARK) {
+        return Ok(());
+    }
+    let rule = "must be the certificates in PEM of the authorities that issue tls.crt";
+    Err(invalid(secret, CA_CERTIFICATE, rule))
+}
+
+fn contains(data: &SecretData, key: &str, mark: &str) -> bool {
+    String::from_utf8_lossy(value(data, key).unwrap_or_default()).contains(mark)
 }
 
 /// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.

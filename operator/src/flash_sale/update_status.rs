@@ -133,7 +133,7 @@ fn secret_versions(
     resources: &KubernetesResources<Applied>,
     observed: &Observed,
 ) -> BTreeMap<String, String> {
-    let created = resources.missing_secrets.iter();
+    let created = resources.missing_secrets.iter().chain(&resources.certificates);
     let created =
         created.filter_map(|secret| Some((secret.name_any(), secret.resource_version()?)));
     observed.secret_versions.clone().into_iter().chain(created).collect()

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
+use super::certificates::Certificates;
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
 use super::names;
@@ -17,7 +19,7 @@ use super::operator_pods::OperatorPods;
 use super::retained::{self, adopted_name};
 use super::secrets;
 use crate::config::DefaultImages;
-use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec};
+use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec, StoresTlsMode};
 
 /// A missing or incomplete Secret is polled as well as watched: the operator may lack the right to watch.
 const SECRET_RETRY: Duration = Duration::from_secs(5);
@@ -45,6 +47,8 @@ pub struct ValidatedSale {
     pub operator_auth: Credentials,
     /// The operator's own pods; absent: it runs outside of the cluster.
     pub operator_pods: Option<OperatorPods>,
+    /// Secret with the certificates of the Redis nodes and of the sale's own database; absent: plain text.
+    pub stores_tls: Option<StoresTlsSecret>,
     /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
     pub own_database: String,
     /// Whether the sale has no pods. The clock decides it after the validation.
@@ -70,6 +74,17 @@ pub struct Images {
     pub redis: String,
     /// Image of the sale's own database; absent if the database is external.
     pub postgres: Option<String>,
+}
+
+/// The Secret with the certificates of the Redis nodes and of the sale's own database.
+#[derive(Clone, Debug)]
+pub struct StoresTlsSecret {
+    /// The Secret.
+    pub name: String,
+    /// The certificates that the operator made, if it makes them.
+    pub found: Option<Certificates>,
+    /// Those that it writes now. The clock decides it after the validation.
+    pub changed: Option<Certificates>,
 }
 
 /// A Secret that the pods use.
@@ -142,6 +157,8 @@ pub fn validate(
         }
     }
 
+    let stores_tls = stores_tls(&name, &spec, references.stores_tls)?;
+
     let operator_auth =
         Credentials { secret: names::operator_secret(&name), data: references.operator };
     operator_auth.check(false, &[secrets::OPERATOR_TOKEN, secrets::CHECKSUM_KEY])?;
@@ -152,6 +169,7 @@ pub fn validate(
     Ok(ValidatedSale {
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
         own_database: names::database(&adopted),
+        stores_tls,
         hibernates: false,
         nodes: NodePlan::settled(spec.redis.nodes),
         adopted_id: retained::database_id(&references.retained),
@@ -168,6 +186,29 @@ pub fn validate(
         operator_auth,
         operator_pods: references.operator_pods,
     })
+}
+
+fn stores_tls(
+    name: &str,
+    spec: &FlashSaleSpec,
+    found: Option<Secret>,
+) -> Result<Option<StoresTlsSecret>, NotReady> {
+    let name = names::stores_tls_secret(name, spec.stores.declared_tls_secret());
+    let found = match spec.stores.tls_mode() {
+        StoresTlsMode::Disabled => return Ok(None),
+        StoresTlsMode::Managed => found.as_ref().map(Certificates::of),
+        StoresTlsMode::Secret => {
+            let data = found.map(|secret| secret.data.unwrap_or_default());
+            let tls = Credentials { secret: name.clone(), data };
+            tls.check(true, &[names::TLS_CERTIFICATE, names::TLS_KEY, names::CA_CERTIFICATE])?;
+            if let Some(data) = &tls.data {
+                secrets::check_tls(&tls.secret, data)?;
+                secrets::check_ca(&tls.secret, data)?;
+            }
+            None
+        }
+    };
+    Ok(Some(StoresTlsSecret { name, found, changed: None }))
 }
 
 fn image(

@@ -34,6 +34,7 @@ mod scheduling;
 mod secrets;
 mod status;
 mod storage;
+mod stores_tls;
 mod support;
 mod tls;
 mod values;

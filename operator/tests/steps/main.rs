@@ -5,6 +5,7 @@
 mod argocd;
 mod build;
 mod cause;
+mod certificates;
 mod claimed;
 mod configuration;
 mod counts;
@@ -19,6 +20,8 @@ mod prewarm;
 mod probes;
 mod redis;
 mod status;
+mod stores_tls;
+mod stores_tls_servers;
 mod tls;
 mod validate;
 

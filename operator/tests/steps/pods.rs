@@ -223,7 +223,7 @@ strategy: Atomic
 app: {trustedProxies: 1, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
       tls: {secretRef: {name: certificate}}}
-stores: {compareEvery: 1s, loadEvery: 1s}
+stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);
     let parts = [&reserved::REDIS, &reserved::DATABASE, &reserved::APP, &reserved::SEED];

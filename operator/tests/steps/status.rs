@@ -41,6 +41,7 @@ pub fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<A
     built.app.status = serde_json::from_value(available).unwrap();
     Box::new(KubernetesResources {
         missing_secrets: built.missing_secrets,
+        certificates: built.certificates,
         catalog: built.catalog,
         services: built.services,
         network: built.network,

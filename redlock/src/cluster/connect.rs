@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, Value};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{info, warn};
 
 use super::state::Cluster;
+use crate::endpoint::Endpoint;
 use crate::node::Node;
 use crate::observe::Exclusion;
 use crate::protocol::Probe;
@@ -23,7 +24,7 @@ pub(super) type Disconnects = UnboundedReceiver<PushInfo>;
 /// Connects to the node and records its state.
 pub(super) async fn connect(
     node: &Node,
-    client: &Client,
+    endpoint: &Endpoint,
     cluster: &Arc<Cluster>,
 ) -> RedisResult<Disconnects> {
     let (sender, disconnects) = unbounded_channel();
@@ -53,6 +54,7 @@ pub(super) async fn connect(
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(CONNECT_TIMEOUT))
         .set_push_sender(on_push);
+    let client = endpoint.client().await?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     connection.subscribe(&[RELEASES, REPAIRED]).await?;
     cluster.scripts.load(&mut connection).await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, Client, RedisResult};
+use redis::{AsyncCommands, RedisResult};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -14,6 +14,7 @@ use super::connect::{CONNECT_TIMEOUT, Disconnects, connect};
 use super::quarantine::{restore_from_client, try_admit};
 use super::repair::repair;
 use super::state::Cluster;
+use crate::endpoint::Endpoint;
 use crate::node::{ClockSample, Node, NodeFault, REFUSAL_POLL, Release};
 use crate::observe::Exclusion;
 use crate::protocol::{Departure, Probe};
@@ -31,18 +32,18 @@ const LAST_RECONNECT: Duration = Duration::from_secs(1);
 /// Watches a node until the future or the cluster is dropped.
 pub(crate) fn monitor(
     node: Arc<Node>,
-    client: Client,
+    endpoint: Endpoint,
     cluster: Weak<Cluster>,
 ) -> BoxFuture<'static, ()> {
-    run(node, client, cluster).boxed()
+    run(node, endpoint, cluster).boxed()
 }
 
-async fn run(node: Arc<Node>, client: Client, cluster: Weak<Cluster>) {
+async fn run(node: Arc<Node>, endpoint: Endpoint, cluster: Weak<Cluster>) {
     let mut pause = FIRST_RECONNECT;
     let mut is_reported = false;
     loop {
         let Some(alive) = cluster.upgrade() else { return };
-        match connect(&node, &client, &alive).await {
+        match connect(&node, &endpoint, &alive).await {
             Ok(disconnects) => {
                 (pause, is_reported) = (FIRST_RECONNECT, false);
                 // After the node counts as connected, so that no release falls between the two.

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::address::connection_infos;
+use super::address::endpoints;
 use super::members::{Member, Members};
 use crate::config::{Config, SHORTEST_LEASE};
+use crate::endpoint::Endpoint;
 use crate::error::AcquireError;
 use crate::node::{ClockSample, Node};
 use crate::observe::{Exclusion, Observer, PanicSafeObserver};
@@ -23,7 +23,7 @@ use crate::time::{after, bounded};
 
 /// The task that watches a node until the cluster is dropped. A parameter, because the monitor uses the
 /// cluster.
-pub(crate) type Monitor = fn(Arc<Node>, Client, Weak<Cluster>) -> BoxFuture<'static, ()>;
+pub(crate) type Monitor = fn(Arc<Node>, Endpoint, Weak<Cluster>) -> BoxFuture<'static, ()>;
 
 /// The nodes of a client, and what all calls to them need.
 pub(crate) struct Cluster {
@@ -35,8 +35,8 @@ pub(crate) struct Cluster {
     /// How long a node is excluded whose data or clock cannot be relied on.
     pub(crate) longest_lease: Duration,
     node_timeout: Duration,
-    /// The user, password and protocol for nodes that a change of the membership adds.
-    login: RedisConnectionInfo,
+    /// The log-in and TLS of nodes that a change of the membership adds.
+    first: Endpoint,
     members: RwLock<Arc<Members>>,
     next_index: AtomicUsize,
     monitor: Monitor,
@@ -63,8 +63,8 @@ impl Cluster {
         monitor: Monitor,
     ) -> Result<Arc<Self>, AcquireError> {
         config.validate()?;
-        let infos = connection_infos(&config.nodes)?;
-        let Some(first) = infos.first() else { return Err(AcquireError::NoNodes) };
+        let endpoints = endpoints(&config.nodes, config.ca_file.as_deref())?;
+        let Some(first) = endpoints.first() else { return Err(AcquireError::NoNodes) };
         let members = Members {
             membership: Membership::default(),
             since: Instant::now(),
@@ -78,7 +78,7 @@ impl Cluster {
             observer: Arc::new(PanicSafeObserver(observer)),
             longest_lease: bounded(config.longest_lease),
             node_timeout: bounded(config.node_timeout),
-            login: first.redis_settings().clone(),
+            first: first.clone(),
             members: RwLock::new(Arc::new(members)),
             next_index: AtomicUsize::new(0),
             monitor,
@@ -87,8 +87,9 @@ impl Cluster {
             #[cfg(feature = "ablation")]
             quarantine_is_off: config.ablation.quarantine_is_off,
         });
-        let nodes = infos.iter().map(|info| info.addr().to_string()).collect();
-        let members = cluster.build(Membership { epoch: 0, nodes, joining: Vec::new() }, &infos);
+        let nodes = endpoints.iter().map(Endpoint::address).collect();
+        let members =
+            cluster.build(Membership { epoch: 0, nodes, joining: Vec::new() }, &endpoints);
         cluster.registry.set_quorum(members.largest_quorum());
         *cluster.members.write().unwrap_or_else(PoisonError::into_inner) = members;
         Ok(cluster)
@@ -136,7 +137,7 @@ impl Cluster {
     pub(crate) fn build(
         self: &Arc<Self>,
         membership: Membership,
-        infos: &[ConnectionInfo],
+        endpoints: &[Endpoint],
     ) -> Arc<Members> {
         let present = self.members();
         let mut nodes: Vec<Arc<Member>> = Vec::new();
@@ -145,10 +146,10 @@ impl Cluster {
                 let there = nodes.iter().position(|node| node.address() == address);
                 there.or_else(|| {
                     let kept = present.nodes.iter().find(|node| node.address() == address);
-                    let info = infos.iter().find(|info| info.addr().to_string() == *address);
+                    let endpoint = endpoints.iter().find(|one| one.address() == *address);
                     nodes.push(match kept {
                         Some(node) => Arc::clone(node),
-                        None => self.start_member(address, info.cloned())?,
+                        None => self.start_member(address, endpoint)?,
                     });
                     Some(nodes.len() - 1)
                 })
@@ -165,19 +166,16 @@ impl Cluster {
     fn start_member(
         self: &Arc<Self>,
         address: &str,
-        info: Option<ConnectionInfo>,
+        endpoint: Option<&Endpoint>,
     ) -> Option<Arc<Member>> {
-        let info = info.or_else(|| {
-            let info = format!("redis://{address}").into_connection_info().ok()?;
-            Some(info.set_redis_settings(self.login.clone()))
-        })?;
-        let client = Client::open(info)
+        let endpoint = endpoint
+            .map_or_else(|| self.first.beside(address), |endpoint| Ok(endpoint.clone()))
             .inspect_err(|error| warn!(address, %error, "lock node cannot be used"))
             .ok()?;
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let node = Arc::new(Node::new(index, address.to_owned(), self.node_timeout));
         let stop = CancellationToken::new();
-        let monitor = (self.monitor)(Arc::clone(&node), client, Arc::downgrade(self));
+        let monitor = (self.monitor)(Arc::clone(&node), endpoint, Arc::downgrade(self));
         tokio::spawn(stop.clone().run_until_cancelled_owned(monitor));
         Some(Arc::new(Member { node, _monitor: stop.drop_guard() }))
     }

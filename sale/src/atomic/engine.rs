@@ -24,7 +24,7 @@ pub(crate) struct AtomicEngine {
     pub(crate) ledger: Ledger,
     pub(crate) redlock: redlock::Redlock,
     pub(crate) policy: redlock::Policy,
-    pub(crate) client: redis::Client,
+    pub(crate) endpoint: redlock::Endpoint,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) scripts: Scripts,
@@ -100,7 +100,7 @@ impl AtomicEngine {
         if let Some(connection) = connection {
             return Ok((connection, generation));
         }
-        let connection = link::connect(&self.client, self.policy.wait_timeout).await?;
+        let connection = link::connect(&self.endpoint, self.policy.wait_timeout).await?;
         let generation = generation + 1;
         self.ready.send_modify(|ready| {
             ready.connection = Some(connection.clone());

@@ -125,7 +125,7 @@ impl AtomicEngine {
         let connection = match connection {
             Some(connection) => connection,
             // A connection of its own: purchases do not wait for a page.
-            None => connection.insert(link::connect(&self.client, CALL_LIMIT).await?),
+            None => connection.insert(link::connect(&self.endpoint, CALL_LIMIT).await?),
         };
         let (keys, partial) = (keys_state(connection).await?, self.partial(connection).await?);
         let keys_missing = matches!(keys, KeysState::Partial { .. });

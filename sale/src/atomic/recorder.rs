@@ -105,7 +105,7 @@ impl AtomicEngine {
         if let Some(connection) = &recorder.connection {
             return Ok(connection.clone());
         }
-        let connection = link::connect(&self.client, CALL_LIMIT).await?;
+        let connection = link::connect(&self.endpoint, CALL_LIMIT).await?;
         Ok(recorder.connection.insert(connection).clone())
     }
 

@@ -12,6 +12,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod tls;
 
 pub use browser::Browser;
 pub use pgbouncer::PgBouncer;
@@ -19,3 +20,4 @@ pub use port::free_port;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, Way};
 pub use redis::{Fsync, RedisServer};
+pub use tls::{Authority, Certificate, TlsFolder};

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::port::free_port;
 use crate::process::{accepts_connections, await_ready, signal, unprivileged};
+use crate::tls::TlsFolder;
 
 /// A running PostgreSQL with one superuser `postgres` that needs no password.
 #[derive(Debug)]
@@ -80,6 +81,27 @@ impl Postgres {
             .status()?;
         ensure!(made.success(), "createdb {name} failed: {made}");
         Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+    }
+
+    /// Accepts TLS too, with the present certificate of the folder. Again after a change of the files: the server then uses
+    /// them for new connections.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub fn use_tls(&self, files: &TlsFolder) -> Result<()> {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        psql.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"]);
+        psql.env("PGSSLMODE", "disable");
+        for (setting, value) in [
+            ("ssl_cert_file", files.path("tls.crt").display().to_string()),
+            ("ssl_key_file", files.path("tls.key").display().to_string()),
+            ("ssl", "on".to_owned()),
+        ] {
+            psql.args(["-c", &format!("ALTER SYSTEM SET {setting} = '{value}'")]);
+        }
+        let done = psql.args(["-c", "SELECT pg_reload_conf()"]).stdout(Stdio::null()).status()?;
+        ensure!(done.success(), "psql failed: {done}");
+        Ok(())
     }
 
     /// The postmaster's process id; each session is a child of it.

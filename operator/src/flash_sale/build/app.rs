@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pod_template, pods, redis, requests, spread, tls};
+use super::{pod_template, pods, redis, requests, spread, stores_tls, tls};
 use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::secrets::OPERATOR_TOKEN;
@@ -85,7 +85,8 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
 
 fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
     let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
-    let volumes: Vec<_> = jwks.into_iter().chain(tls::volume(&sale.spec.app)).collect();
+    let files = tls::volume(&sale.spec.app).into_iter().chain(stores_tls::client_volume(sale));
+    let volumes: Vec<_> = jwks.into_iter().chain(files).collect();
     (!volumes.is_empty()).then_some(volumes)
 }
 
@@ -134,6 +135,7 @@ fn container(sale: &ValidatedSale) -> Container {
         env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
     }
     mounts.extend(tls::mount(&sale.spec.app));
+    mounts.extend(stores_tls::mount(sale));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
@@ -231,6 +233,7 @@ pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     if spec.strategy == Strategy::Atomic {
         env.push(pods::env("STRATEGY", "Atomic"));
     }
+    env.extend(stores_tls::environment(sale));
     let moments = [("SALE_STARTS_AT", spec.starts_at), ("SALE_ENDS_AT", spec.ends_at)];
     env.extend(
         moments.into_iter().filter_map(|(name, moment)| Some(pods::env(name, moment?.to_string()))),

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::metadata::metadata;
 use super::pods::{self, when_deleted};
-use super::{pod_template, probes, requests};
+use super::{pod_template, probes, requests, stores_tls};
 use crate::crd::DeletionPolicy;
 use crate::flash_sale::names::{self, Component, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
@@ -25,6 +25,19 @@ const RESPONDS: &str =
 /// Succeeds with any reply.
 const LIVES: &str =
     r#"pg_isready -q -t 5 -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"; [ $? -le 1 ]"#;
+
+/// Starts the image's own entrypoint with rules that refuse connections without TLS. Inside of the container the Unix
+/// socket needs no password, as in the image's own rules.
+const SERVE_TLS: &str = concat!(
+    r"printf '%s\n' 'local all all trust' 'hostssl all all all scram-sha-256' >/tmp/pg_hba.conf; ",
+    r#"exec docker-entrypoint.sh "$@""#,
+);
+/// Lets the server read a renewed certificate. Connections stay open. The kubelet gives each version of the files a folder
+/// of its own. The first signal after a start changes nothing.
+const RELOAD: &str = concat!(
+    r"t=$(readlink -f /etc/flashsale-stores/tls.crt); ",
+    r#"[ "$t" = "$(cat /tmp/tls-version 2>/dev/null)" ] || { kill -HUP 1 && printf %s "$t" >/tmp/tls-version; }; "#,
+);
 
 /// Enough for 40 replicas, the maximum of a sale, with 8 connections each, and for users.
 const MAX_CONNECTIONS: &str = "max_connections=400";
@@ -65,7 +78,12 @@ pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) ->
                         enable_service_links: Some(false),
                         security_context: Some(pods::pod_security(USER)),
                         termination_grace_period_seconds: Some(60),
-                        volumes: Some(vec![pods::scratch("run"), pods::scratch("tmp")]),
+                        volumes: Some(
+                            [pods::scratch("run"), pods::scratch("tmp")]
+                                .into_iter()
+                                .chain(stores_tls::server_volume(sale))
+                                .collect(),
+                        ),
                         ..PodSpec::default()
                     }),
                 },
@@ -80,12 +98,34 @@ pub(super) fn stateful_set(sale: &ValidatedSale, image: &str, checksum: &str) ->
     }
 }
 
+fn arguments(tls: bool) -> Vec<String> {
+    let mut settings = vec![MAX_CONNECTIONS.to_owned()];
+    if tls {
+        settings.extend([
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", stores_tls::CERTIFICATE_FILE),
+            format!("ssl_key_file={}", stores_tls::KEY_FILE),
+            "hba_file=/tmp/pg_hba.conf".to_owned(),
+        ]);
+    }
+    let settings = settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]);
+    ["postgres".to_owned()].into_iter().chain(settings).collect()
+}
+
 fn container(sale: &ValidatedSale, image: &str) -> Container {
     let secret = &sale.database.secret;
     let declared = sale.spec.database.resources.as_ref();
     let resources = requests::with_defaults(Component::Database, declared);
+    let tls = sale.stores_tls.is_some();
+    let ready = if tls { format!("{RELOAD}{RESPONDS}") } else { RESPONDS.to_owned() };
+    let mounts = [
+        pods::mount("data", "/var/lib/postgresql/data"),
+        pods::mount("run", "/var/run/postgresql"),
+        pods::mount("tmp", "/tmp"),
+    ];
     Container {
-        args: Some(["postgres", "-c", MAX_CONNECTIONS].map(str::to_owned).into()),
+        command: tls.then(|| ["sh", "-c", SERVE_TLS, "sh"].map(str::to_owned).into()),
+        args: Some(arguments(tls)),
         env: Some(vec![
             pods::secret_env("POSTGRES_USER", secret, "username", false),
             pods::secret_env("POSTGRES_PASSWORD", secret, "password", false),
@@ -98,7 +138,7 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             ..ContainerPort::default()
         }]),
         startup_probe: Some(probes::startup(RESPONDS)),
-        readiness_probe: Some(probes::readiness(RESPONDS)),
+        readiness_probe: Some(probes::readiness(&ready)),
         liveness_probe: Some(probes::liveness(LIVES)),
         // SIGINT is the fast shutdown; on SIGTERM the server would wait for all clients to disconnect.
         lifecycle: Some(Lifecycle {
@@ -110,11 +150,7 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             }),
             ..Lifecycle::default()
         }),
-        volume_mounts: Some(vec![
-            pods::mount("data", "/var/lib/postgresql/data"),
-            pods::mount("run", "/var/run/postgresql"),
-            pods::mount("tmp", "/tmp"),
-        ]),
+        volume_mounts: Some(mounts.into_iter().chain(stores_tls::mount(sale)).collect()),
         ..pods::container("postgres", image, &resources)
     }
 }

@@ -12,7 +12,7 @@ use super::catalog::whole_millis;
 use super::credentials::{REDIS_ACCEPTED, REDIS_PASSWORD};
 use super::metadata::metadata;
 use super::pods::{self, when_deleted};
-use super::{pod_template, probes, requests, spread};
+use super::{pod_template, probes, requests, spread, stores_tls};
 use crate::crd::Strategy;
 use crate::flash_sale::names::{self, Component, REDIS_PORT};
 use crate::flash_sale::retained::retains_redis;
@@ -21,22 +21,21 @@ use crate::flash_sale::validate::ValidatedSale;
 /// The user of the usual Redis images.
 const USER: i64 = 999;
 
-fn arguments(strategy: Strategy) -> Vec<String> {
-    let fsync = match strategy {
+fn arguments(sale: &ValidatedSale) -> Vec<String> {
+    let fsync = match sale.spec.strategy {
         // A node that lost its last second does not vote until it has caught up, so no write has to
         // wait for the disk.
         Strategy::Locked => "everysec",
         // A response is a sold unit, so it must be on the disk first.
         Strategy::Atomic => "always",
     };
-    let arguments = [
-        ["--port", "6379"],
-        ["--dir", "/data"],
-        ["--appendonly", "yes"],
-        ["--appendfsync", fsync],
-        ["--save", ""],
-    ];
-    arguments.concat().into_iter().map(str::to_owned).collect()
+    let port: &[[&str; 2]] = match sale.stores_tls {
+        None => &[["--port", "6379"]],
+        Some(_) => &[["--port", "0"], ["--tls-port", "6379"], ["--tls-auth-clients", "no"]],
+    };
+    let arguments =
+        [["--dir", "/data"], ["--appendonly", "yes"], ["--appendfsync", fsync], ["--save", ""]];
+    [port, &arguments].concat().concat().into_iter().map(str::to_owned).collect()
 }
 
 /// Starts the server with the password, and with the second one while it is set. Redis gets their hashes, so they are
@@ -49,8 +48,37 @@ const SERVE: &str = concat!(
     r##"exec redis-server "$@" '~*' '&*' +@all"##,
 );
 
-/// A shell command with the password in `$p`, without trailing line ends, as in the app.
-fn with_password(command: &str) -> String {
+/// Starts the server with the present certificate, by the path of its version: the kubelet gives each version a folder of
+/// its own, so `CONFIG GET tls-cert-file` tells which version the server has read.
+fn serve(tls: bool) -> String {
+    let certificate = if tls {
+        format!(r#"{VERSION} set -- "$@" --tls-cert-file "$t" --tls-key-file "${{t%crt}}key"; "#)
+    } else {
+        String::new()
+    };
+    with_password(&format!("{certificate}{SERVE}"), false)
+}
+
+/// The certificate's version in `$t`.
+const VERSION: &str = "t=$(readlink -f /etc/flashsale-stores/tls.crt);";
+
+/// Lets the server read a renewed certificate, then probes it. Connections stay open. A server that does not reply ends the
+/// command after a second, and then fails the probe.
+fn reload_and(probe: &str) -> String {
+    format!(
+        r#"{VERSION} export REDISCLI_AUTH="$p"; g=$(timeout 1 redis-cli CONFIG GET tls-cert-file | tail -n 1); \
+         [ -z "$g" ] || [ "$g" = "$t" ] || timeout 1 redis-cli CONFIG SET tls-cert-file "$t" tls-key-file "${{t%crt}}key" >/dev/null; {probe}"#
+    )
+}
+
+/// A shell command with the password in `$p`, without trailing line ends, as in the app. With TLS, `redis-cli` does not
+/// verify the certificate: it connects to its own container.
+fn with_password(command: &str, tls: bool) -> String {
+    let command = if tls {
+        command.replace("redis-cli", "redis-cli --tls --insecure")
+    } else {
+        command.to_owned()
+    };
     format!(r#"p=$(printf %s "$REDIS_PASSWORD"); p=${{p%"$(printf '\r')"}}; {command}"#)
 }
 
@@ -113,6 +141,7 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
                         enable_service_links: Some(false),
                         security_context: Some(pods::pod_security(USER)),
                         termination_grace_period_seconds: Some(15),
+                        volumes: stores_tls::server_volume(sale).map(|volume| vec![volume]),
                         ..PodSpec::default()
                     }),
                 },
@@ -144,14 +173,17 @@ fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
     let declared = sale.spec.redis.resources.as_ref();
     let resources = requests::with_defaults(Component::Redis, declared);
+    let tls = sale.stores_tls.is_some();
+    let ready = if tls { reload_and(RESPONDS) } else { RESPONDS.to_owned() };
+    let mounts = [pods::mount("data", "/data")].into_iter().chain(stores_tls::mount(sale));
     Container {
         command: Some(vec![
             "sh".to_owned(),
             "-c".to_owned(),
-            with_password(SERVE),
+            serve(tls),
             "redis-server".to_owned(),
         ]),
-        args: Some(arguments(sale.spec.strategy)),
+        args: Some(arguments(sale)),
         env: Some(vec![
             pods::secret_env("REDIS_PASSWORD", secret, REDIS_PASSWORD, false),
             pods::secret_env("REDIS_PASSWORD_ACCEPTED", secret, REDIS_ACCEPTED, true),
@@ -163,10 +195,10 @@ fn container(sale: &ValidatedSale) -> Container {
             container_port: REDIS_PORT,
             ..ContainerPort::default()
         }]),
-        startup_probe: Some(probes::startup(&with_password(STARTED))),
-        readiness_probe: Some(probes::readiness(&with_password(RESPONDS))),
-        liveness_probe: Some(probes::liveness(&with_password(LIVES))),
-        volume_mounts: Some(vec![pods::mount("data", "/data")]),
+        startup_probe: Some(probes::startup(&with_password(STARTED, tls))),
+        readiness_probe: Some(probes::readiness(&with_password(&ready, tls))),
+        liveness_probe: Some(probes::liveness(&with_password(LIVES, tls))),
+        volume_mounts: Some(mounts.collect()),
         ..pods::container("redis", &sale.images.redis, &resources)
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::checksum::hash;
 use super::credentials::Secrets;
 use super::metadata::metadata;
-use super::{app, catalog, pod_template, pods, requests};
+use super::{app, catalog, pod_template, pods, requests, stores_tls};
 use crate::flash_sale::database;
 use crate::flash_sale::names::{self, Component, DATABASE_CHECKSUM, TEMPLATE_CHECKSUM};
 use crate::flash_sale::validate::ValidatedSale;
@@ -49,18 +49,23 @@ fn template(sale: &ValidatedSale, secrets: &Secrets) -> PodTemplateSpec {
                 enable_service_links: Some(false),
                 restart_policy: Some("Never".to_owned()),
                 security_context: Some(pods::pod_security(app::USER)),
-                volumes: Some(vec![Volume {
-                    name: "catalog".to_owned(),
-                    config_map: Some(ConfigMapVolumeSource {
-                        name: names::catalog(&sale.name),
-                        ..ConfigMapVolumeSource::default()
-                    }),
-                    ..Volume::default()
-                }]),
+                volumes: Some(volumes(sale)),
                 ..PodSpec::default()
             }),
         },
     )
+}
+
+fn volumes(sale: &ValidatedSale) -> Vec<Volume> {
+    let catalog = Volume {
+        name: "catalog".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::catalog(&sale.name),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    [catalog].into_iter().chain(stores_tls::client_volume(sale)).collect()
 }
 
 fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
@@ -86,10 +91,11 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
     let own = sale.spec.seed.as_ref().and_then(|seed| seed.resources.as_ref());
     let declared = own.or(sale.spec.app.resources.as_ref());
     let resources = requests::with_defaults(Component::Seed, declared);
+    let mounts = [pods::mount("catalog", MOUNT)].into_iter().chain(stores_tls::mount(sale));
     Container {
         args: Some(vec!["seed".to_owned()]),
         env: Some(env),
-        volume_mounts: Some(vec![pods::mount("catalog", MOUNT)]),
+        volume_mounts: Some(mounts.collect()),
         termination_message_policy: Some(app::TERMINATION_MESSAGE.to_owned()),
         ..pods::container("seed", &sale.images.app, &resources)
     }

@@ -24,6 +24,7 @@ pub mod dereference;
 mod events;
 pub mod exposure;
 pub mod hibernation;
+mod kept_images;
 mod kstatus;
 pub mod leftovers;
 pub mod names;
@@ -34,6 +35,7 @@ pub mod operator_pods;
 pub mod outcome;
 pub mod ownership;
 pub mod phase;
+pub mod pinned_images;
 pub mod poll;
 pub mod prewarm;
 pub mod report_tokens;
@@ -44,6 +46,7 @@ pub mod secret_names;
 mod secrets;
 pub mod seed;
 pub mod unreadable;
+mod unreadable_volume;
 pub mod update_status;
 pub mod validate;
 pub mod volumes;
@@ -213,8 +216,9 @@ async fn validate_and_apply(
         }
         Err(error) => return Err(error.into()),
     };
+    let refusals = [valid.refusals, applied.refusals].concat();
     let Some(resources) = applied.resources.map(Box::new) else {
-        return Ok(Outcome::Refused(applied.refusals));
+        return Ok(Outcome::Refused(refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
     if valid.hibernates {
@@ -233,7 +237,7 @@ async fn validate_and_apply(
     };
     let observed = Observed { report, secret_versions, configuration, ..Observed::default() };
     let observed = Box::new(observed);
-    Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
+    Ok(Outcome::Applied { resources, seed, observed, refusals })
 }
 
 /// The time of the next reconcile without an event.

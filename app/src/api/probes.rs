@@ -49,6 +49,8 @@ pub(crate) struct SaleView {
 struct DatabaseView {
     /// See [`Ledger::database_id`]; `null`: the database has no tables, so the sale's data is lost.
     id: Option<String>,
+    /// Major version of the server; `null`: not PostgreSQL.
+    version: Option<i32>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +87,9 @@ pub(crate) async fn sale(
     if !state.operator_token.is_some_and(|token| token.matches(sent)) {
         return Err(TokenError::Invalid.into());
     }
-    let database = DatabaseView { id: state.ledger.database_id().await? };
+    let ledger = &state.ledger;
+    let (id, version) = (ledger.database_id().await?, ledger.major_version().await?);
+    let database = DatabaseView { id, version };
     if database.id.is_none() {
         return Ok(Json(SaleView { database, products: Vec::new() }));
     }

@@ -10,6 +10,7 @@ mod configuration;
 mod counts;
 mod exposure;
 mod hibernation;
+mod images;
 mod kstatus;
 mod network;
 mod phase;

@@ -10,6 +10,7 @@ mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
+mod programs;
 mod proxy;
 mod redis;
 
@@ -18,4 +19,4 @@ pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, Way};
-pub use redis::{Fsync, RedisServer};
+pub use redis::{Fsync, RedisServer, User};

@@ -12,7 +12,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests};
 use crate::crd::DeletionPolicy;
-use crate::flash_sale::names::{self, Component, DATABASE_PORT};
+use crate::flash_sale::names::{self, Component, DATABASE_CONTAINER, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual `PostgreSQL` images.
@@ -115,6 +115,7 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             pods::mount("run", "/var/run/postgresql"),
             pods::mount("tmp", "/tmp"),
         ]),
-        ..pods::container("postgres", image, &resources)
+        termination_message_policy: pods::end_of_log(sale.images.postgres_reports_its_end),
+        ..pods::container(DATABASE_CONTAINER, image, &resources)
     }
 }

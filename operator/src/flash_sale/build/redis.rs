@@ -14,7 +14,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests, spread};
 use crate::crd::Strategy;
-use crate::flash_sale::names::{self, Component, REDIS_PORT};
+use crate::flash_sale::names::{self, Component, REDIS_CONTAINER, REDIS_PORT};
 use crate::flash_sale::retained::retains_redis;
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -161,6 +161,7 @@ fn container(sale: &ValidatedSale) -> Container {
         readiness_probe: Some(probes::readiness(&with_password(RESPONDS))),
         liveness_probe: Some(probes::liveness(&with_password(LIVES))),
         volume_mounts: Some(vec![pods::mount("data", "/data")]),
-        ..pods::container("redis", &sale.images.redis, &resources)
+        termination_message_policy: pods::end_of_log(sale.images.redis_reports_its_end),
+        ..pods::container(REDIS_CONTAINER, &sale.images.redis, &resources)
     }
 }

@@ -20,6 +20,17 @@ impl Ledger {
             made => made,
         }
     }
+
+    /// The major version of PostgreSQL; `None`: the database is SQLite. Another major version cannot read its files.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn major_version(&self) -> Result<Option<i32>, LedgerError> {
+        match self {
+            Self::Postgres(ledger) => Ok(Some(bounded(ledger.version_number()).await? / 10_000)),
+            Self::Sqlite(_) => Ok(None),
+        }
+    }
 }
 
 /// In PostgreSQL by its `SQLSTATE`; SQLite has one code for all that is wrong with a statement.

@@ -40,6 +40,8 @@ const ACCOUNT: &str = "SELECT id, password_hash, role FROM accounts \
 const TABLES_MADE_AT: &str = "SELECT to_char(installed_on AT TIME ZONE 'UTC', \
      'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM _sqlx_migrations ORDER BY version LIMIT 1";
 
+const VERSION_NUMBER: &str = "SELECT current_setting('server_version_num')::int";
+
 /// See [`crate::Ledger`].
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {
@@ -102,6 +104,11 @@ impl PostgresLedger {
 
     pub(crate) async fn tables_made_at(&self) -> Result<Option<String>, LedgerError> {
         Ok(sqlx::query_scalar(TABLES_MADE_AT).fetch_optional(&self.pool).await?)
+    }
+
+    /// Such as 180006.
+    pub(crate) async fn version_number(&self) -> Result<i32, LedgerError> {
+        Ok(sqlx::query_scalar(VERSION_NUMBER).fetch_one(&self.pool).await?)
     }
 
     pub(crate) async fn products(&self) -> Result<Vec<Product>, LedgerError> {

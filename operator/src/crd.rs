@@ -31,7 +31,7 @@ pub use network::{IpBlock, Labels, NetworkPolicies, Peer};
 pub use pod_template::{PodTemplate, PodUser, SeedJob, Spread, SpreadMode};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{
-    AppStatus, DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
-    WaitingFor,
+    AppStatus, DatabaseStatus, FlashSaleStatus, ImagesStatus, Phase, ProductStatus, RedisStatus,
+    Totals, WaitingFor,
 };
 pub use stores_tls::{StoresTls, StoresTlsMode};

@@ -25,6 +25,7 @@ pub mod dereference;
 mod events;
 pub mod exposure;
 pub mod hibernation;
+mod kept_images;
 mod kstatus;
 pub mod leftovers;
 pub mod names;
@@ -37,6 +38,7 @@ pub mod operator_pods;
 pub mod outcome;
 pub mod ownership;
 pub mod phase;
+pub mod pinned_images;
 pub mod poll;
 pub mod prewarm;
 pub mod report_tokens;
@@ -47,6 +49,7 @@ pub mod secret_names;
 mod secrets;
 pub mod seed;
 pub mod unreadable;
+mod unreadable_volume;
 pub mod update_status;
 pub mod validate;
 pub mod volumes;
@@ -227,8 +230,9 @@ async fn validate_and_apply(
         }
         Err(error) => return Err(error.into()),
     };
+    let refusals = [valid.refusals, applied.refusals].concat();
     let Some(resources) = applied.resources.map(Box::new) else {
-        return Ok(Outcome::Refused(applied.refusals));
+        return Ok(Outcome::Refused(refusals));
     };
     let seed = seed::state(&resources.seed, Timestamp::now());
     if valid.hibernates {
@@ -254,7 +258,7 @@ async fn validate_and_apply(
         renewal,
         ..Observed::default()
     });
-    Ok(Outcome::Applied { resources, seed, observed, refusals: applied.refusals })
+    Ok(Outcome::Applied { resources, seed, observed, refusals })
 }
 
 /// Requests the declared Redis nodes from the app, if it uses others.

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: every test of the project, counted. A step that fails does not stop the next.
-//! With `--changed` only what a change can break, in about a minute. With `--faults-for` and its
-//! like, rounds of random faults.
+//! With `--changed` only what a change can break, in about a minute. With `--matrix`
+//! on several versions of the servers. With `--faults-for` and its like, rounds of random faults.
 
 mod changed;
 mod count;
 mod end_to_end;
 mod libtest;
+mod matrix;
 mod nextest;
 mod random;
 mod steps;
@@ -34,6 +35,10 @@ pub struct Options {
     #[arg(long, value_name = "REVISION", num_args = 0..=1, require_equals = true,
         default_missing_value = "main", conflicts_with = "steps")]
     changed: Option<String>,
+    /// Instead of the steps: the lock, a sale and restarts on several versions of Redis, Valkey and
+    /// PostgreSQL, unpacked from Debian's suites. Writes the tables of `docs/VERSIONS.md`
+    #[arg(long, conflicts_with_all = ["steps", "changed"])]
+    matrix: bool,
     #[command(flatten)]
     random: random::Rounds,
 }
@@ -43,6 +48,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     tools::ensure_packages(tools::PROCESSES)?;
     if let Some(result) = options.random.run() {
         return result;
+    }
+    if options.matrix {
+        return matrix::run();
     }
     let mut count = Count::default();
     if let Some(revision) = &options.changed {

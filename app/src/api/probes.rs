@@ -74,6 +74,8 @@ pub(crate) struct WantedNodes {
 struct DatabaseView {
     /// See [`Ledger::database_id`]; `null`: the database has no tables, so the sale's data is lost.
     id: Option<String>,
+    /// Major version of the server; `null`: not PostgreSQL.
+    version: Option<i32>,
 }
 
 #[derive(Serialize)]
@@ -109,7 +111,9 @@ pub(crate) async fn sale(
     is_operator(&state, &headers)?;
     let MemberNodes { nodes, joining, .. } = state.redlock.members();
     let redis = NodesView { nodes, joining };
-    let database = DatabaseView { id: state.ledger.database_id().await? };
+    let ledger = &state.ledger;
+    let (id, version) = (ledger.database_id().await?, ledger.major_version().await?);
+    let database = DatabaseView { id, version };
     if database.id.is_none() {
         return Ok(Json(SaleView { database, redis, products: Vec::new() }));
     }

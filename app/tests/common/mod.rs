@@ -17,7 +17,7 @@ use redlock::Redlock;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Fsync, Postgres, RedisServer};
+use testkit::{Fsync, Postgres, RedisServer, User};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -46,12 +46,14 @@ pub struct SaleSpec {
     pub replicas: usize,
     pub products: Value,
     pub settings: Vec<(&'static str, String)>,
+    /// How the app logs in to Redis; without one as the default user.
+    pub user: Option<User>,
 }
 
 impl SaleSpec {
     pub fn on(database: Database) -> Self {
         let products = json!([{"id": "1", "name": "Console", "stock": 100}]);
-        Self { database, nodes: 5, replicas: 1, products, settings: Vec::new() }
+        Self { database, nodes: 5, replicas: 1, products, settings: Vec::new(), user: None }
     }
 }
 
@@ -94,9 +96,16 @@ impl TestSale {
         let atomic = ("STRATEGY", "Atomic".to_owned());
         let fsync =
             if spec.settings.contains(&atomic) { Fsync::Always } else { Fsync::EverySecond };
-        let nodes: Vec<RedisServer> =
-            (0..spec.nodes).map(|_| RedisServer::start_with(fsync).unwrap()).collect();
-        let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
+        let start = |_| match spec.user {
+            Some(user) => RedisServer::start_with_user(fsync, user).unwrap(),
+            None => RedisServer::start_with(fsync).unwrap(),
+        };
+        let nodes: Vec<RedisServer> = (0..spec.nodes).map(start).collect();
+        let address = |node: &RedisServer| match spec.user {
+            Some(user) => format!("redis://{}@{}", user.name, node.address()),
+            None => node.address(),
+        };
+        let addresses: Vec<String> = nodes.iter().map(address).collect();
         let mut settings = HashMap::from([
             ("DATABASE_URL", database_url),
             ("REDIS_NODES", addresses.join(",")),

@@ -181,7 +181,8 @@ pub struct Redis {
     #[serde(default = "Redis::default_nodes")]
     #[schemars(extend("enum" = [1, 5]))]
     pub nodes: i32,
-    /// Image of the nodes. Absent: the operator's default.
+    /// Image of the nodes: Redis 7.0 or later, or Valkey. Absent: the operator's default, which the sale keeps from
+    /// then on. A change restarts the nodes one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,
@@ -228,7 +229,8 @@ pub struct Database {
     /// sale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKey>,
-    /// Image of the sale's own database. Absent: the operator's default.
+    /// Image of the sale's own database. Absent: the operator's default, which the sale keeps from then on. Another
+    /// major version of `PostgreSQL` is refused once the database exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^\S+$"))]
     pub image: Option<String>,

@@ -36,6 +36,10 @@ pub struct FlashSaleStatus {
     /// Database in which the stock was seeded. Absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseStatus>,
+    /// Images that the sale keeps if its spec names none, whatever the operator's defaults are. Absent until the parts
+    /// were ready once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagesStatus>,
     /// Resource version of each Secret that the parts use, by name. A change of a Secret has reached the sale when its
     /// new version is listed here and `Ready` is True.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -161,6 +165,21 @@ pub struct DatabaseStatus {
     /// Identity of the database: the time at which its tables were created. It distinguishes databases at the same
     /// address.
     pub id: String,
+}
+
+/// Images of Redis nodes and of the sale's own database.
+#[derive(JsonSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagesStatus {
+    /// Image with which all Redis nodes were ready last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<String>,
+    /// Image with which the sale's own database was ready last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Major version of `PostgreSQL` on the volume of the sale's own database. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_version: Option<i32>,
 }
 
 /// Counts of one product.

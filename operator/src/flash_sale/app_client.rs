@@ -45,10 +45,13 @@ impl SaleReport {
 }
 
 /// Identity of a database.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct DatabaseReport {
     /// The time at which its tables were created; absent: the database has no tables.
     pub id: Option<String>,
+    /// Major version of `PostgreSQL`; absent: the version of the app does not report it.
+    #[serde(default)]
+    pub version: Option<i32>,
 }
 
 /// Client of the app of a sale.

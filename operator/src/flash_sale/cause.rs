@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use kube::ResourceExt;
 
 use super::names::Component;
+use super::unreadable_volume;
 
 /// Why a part is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +175,9 @@ fn from_exit(container: &str, failed: &ContainerStateTerminated) -> Cause {
     if failed.reason.as_deref() == Some("OOMKilled") {
         let message = format!("container {container} exceeded its memory limit");
         return Cause { reason: "OOMKilled", message };
+    }
+    if let Some(message) = failed.message.as_deref().and_then(unreadable_volume::message) {
+        return Cause { reason: unreadable_volume::REASON, message };
     }
     let code = failed.exit_code;
     let why = failed.message.as_deref().and_then(failure_line).unwrap_or("see its log");

@@ -41,7 +41,8 @@ fn grace(reason: &str) -> Duration {
         | "DataRetained"
         | "RetainedDataMissing"
         | "DatabaseClaimed"
-        | "RolloutStuck" => Duration::ZERO,
+        | "RolloutStuck"
+        | "VolumeUnreadable" => Duration::ZERO,
         // Retried by the kubelet or by a controller several times a minute. The seed: by the operator once a minute,
         // so a corrected sale is not judged by the Job of before.
         SEED_FAILED

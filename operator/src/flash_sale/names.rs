@@ -24,6 +24,16 @@ pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 pub const RETAINED: &str = "flashsale.dev/retained";
 /// Annotation of the database's Secret: id of the database that has the sale's orders.
 pub const DATABASE_ID: &str = "flashsale.dev/database-id";
+/// Policy of a container whose termination message is the end of its log, if it fails without writing one.
+pub const END_OF_LOG: &str = "FallbackToLogsOnError";
+/// Container of a Redis node.
+pub const REDIS_CONTAINER: &str = "redis";
+/// Container of a sale's own database.
+pub const DATABASE_CONTAINER: &str = "postgres";
+/// Annotation of the Secret of a sale's own database: the image that the database runs.
+pub const DATABASE_IMAGE: &str = "flashsale.dev/database-image";
+/// Annotation of the Secret of a sale's own database: the major version of `PostgreSQL` on its volume.
+pub const DATABASE_VERSION: &str = "flashsale.dev/database-version";
 /// Annotation of a sale's data: uid of the sale.
 pub const SALE_UID: &str = "flashsale.dev/sale-uid";
 const INSTANCE: &str = "app.kubernetes.io/instance";

@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::names::{self, Component, DATABASE_ID, FIELD_MANAGER, RETAINED, SALE_UID};
+use super::names::{
+    self, Component, DATABASE_ID, DATABASE_IMAGE, DATABASE_VERSION, FIELD_MANAGER, RETAINED,
+    SALE_UID,
+};
 use super::retained::{self, RetainedData};
 use super::validate::ValidatedSale;
 
@@ -56,7 +59,12 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
     let annotations = secret.annotations.as_ref();
     let is_ours = annotations.and_then(|it| it.get(SALE_UID)) == Some(&sale.owner.uid);
     let id = sale.seeded.as_ref().map(|database| &database.id).or(sale.adopted_id.as_ref());
-    let is_known = annotations.and_then(|it| it.get(DATABASE_ID)) == id;
+    let image = sale.pinned.database.as_ref();
+    let version = sale.pinned.database_version.map(|version| version.to_string());
+    let has = |key, value| annotations.and_then(|it| it.get(key)) == value;
+    let is_known = has(DATABASE_ID, id)
+        && has(DATABASE_IMAGE, image)
+        && has(DATABASE_VERSION, version.as_ref());
     if found == owners && is_ours && is_known && secret.labels.as_ref() == Some(&labels) {
         return None;
     }
@@ -65,7 +73,12 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
     Some(json!({
         "ownerReferences": owners,
         "labels": labels,
-        "annotations": { SALE_UID: sale.owner.uid, DATABASE_ID: id },
+        "annotations": {
+            SALE_UID: sale.owner.uid,
+            DATABASE_ID: id,
+            DATABASE_IMAGE: image,
+            DATABASE_VERSION: version,
+        },
     }))
 }
 

@@ -13,6 +13,7 @@ use super::conditions::{self, Conditions};
 use super::counts;
 use super::database::{self, DatabaseIdentity};
 use super::exposure::{self, Exposure};
+use super::kept_images;
 use super::kstatus;
 use super::names::{self, Component, DATABASE_CHECKSUM, FIELD_MANAGER};
 use super::observe::Observed;
@@ -50,6 +51,8 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
             status.secrets = secret_versions(resources, observed);
             status.redis = Some(redis(sale, resources, observed));
             status.app = Some(app_status(&sale.name_any(), &resources.app));
+            let report = observed.report.as_ref();
+            status.images = kept_images::after(previous.images.as_ref(), resources, report);
             let exposure = exposure(sale, resources);
             status.urls.clone_from(&exposure.urls);
             let database = database(sale, resources, seed, observed);

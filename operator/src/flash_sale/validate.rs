@@ -12,10 +12,11 @@ use kube::{Resource, ResourceExt};
 use super::certificates::Certificates;
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
-use super::names;
+use super::names::{self, DATABASE_CONTAINER, REDIS_CONTAINER};
 use super::nodes::NodePlan;
 use super::not_ready::NotReady;
 use super::operator_pods::OperatorPods;
+use super::pinned_images::{PinnedImages, reports_its_end};
 use super::retained::{self, adopted_name};
 use super::secrets;
 use crate::config::DefaultImages;
@@ -37,6 +38,10 @@ pub struct ValidatedSale {
     pub spec: FlashSaleSpec,
     /// Images after defaulting.
     pub images: Images,
+    /// Images and version that the sale keeps.
+    pub pinned: PinnedImages,
+    /// Changes of the spec that are not applied. Everything else is.
+    pub refusals: Vec<String>,
     /// Signing key and administrator.
     pub auth: Credentials,
     /// Password of the Redis nodes.
@@ -74,6 +79,10 @@ pub struct Images {
     pub redis: String,
     /// Image of the sale's own database; absent if the database is external.
     pub postgres: Option<String>,
+    /// Whether the status of a failed Redis node has the end of its log.
+    pub redis_reports_its_end: bool,
+    /// Whether the status of a failed database has the end of its log.
+    pub postgres_reports_its_end: bool,
 }
 
 /// The Secret with the certificates of the Redis nodes and of the sale's own database.
@@ -115,14 +124,9 @@ pub fn validate(
     references.parts.check()?;
     retained::check(sale, &references.retained)?;
     let adopted = adopted_name(sale);
-    let own_database = spec.database.secret_ref.is_none();
-    let images = Images {
-        app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,
-        redis: image("redis", spec.redis.image.as_ref(), defaults.redis.as_ref())?,
-        postgres: own_database
-            .then(|| image("database", spec.database.image.as_ref(), defaults.postgres.as_ref()))
-            .transpose()?,
-    };
+    let pinned =
+        PinnedImages::of(sale, &references.stateful_sets, references.retained.secret.as_ref());
+    let (images, refusals) = images(&spec, &references, &pinned, defaults)?;
 
     let auth = Credentials {
         secret: names::auth_secret(&name, spec.declared_auth_secret()),
@@ -180,6 +184,8 @@ pub fn validate(
         owner,
         spec,
         images,
+        pinned,
+        refusals,
         auth,
         redis_auth,
         database,
@@ -209,6 +215,38 @@ fn stores_tls(
         }
     };
     Ok(Some(StoresTlsSecret { name, found, changed: None }))
+}
+
+/// The images, and a declared one that is refused.
+fn images(
+    spec: &FlashSaleSpec,
+    references: &References,
+    pinned: &PinnedImages,
+    defaults: &DefaultImages,
+) -> Result<(Images, Vec<String>), NotReady> {
+    let redis = pinned.redis.as_ref().or(defaults.redis.as_ref());
+    let redis = image("redis", spec.redis.image.as_ref(), redis)?;
+    let (mut postgres, mut refusals) = (None, Vec::new());
+    if spec.database.secret_ref.is_none() {
+        let refusal = pinned.refusal_of(spec.database.image.as_deref());
+        let declared = spec.database.image.as_ref().filter(|_| refusal.is_none());
+        refusals.extend(refusal);
+        let default = pinned.database.as_ref().or(defaults.postgres.as_ref());
+        postgres = Some(image("database", declared, default)?);
+    }
+    let sets = &references.stateful_sets;
+    let images = Images {
+        app: image("app", spec.app.image.as_ref(), defaults.app.as_ref())?,
+        redis_reports_its_end: reports_its_end(sets, REDIS_CONTAINER, &redis),
+        postgres_reports_its_end: reports_its_end(
+            sets,
+            DATABASE_CONTAINER,
+            postgres.as_deref().unwrap_or_default(),
+        ),
+        redis,
+        postgres,
+    };
+    Ok((images, refusals))
 }
 
 fn image(

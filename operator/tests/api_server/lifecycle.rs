@@ -265,7 +265,8 @@ async fn a_lost_volume_is_said_and_the_sale_starts_again_only_if_a_person_says_s
     let (client, namespace) = namespace("lost").await;
     let operator = Operator::idle().await;
     let database = |id: Option<&str>| {
-        *operator.app.1.lock().unwrap() = Some(DatabaseReport { id: id.map(str::to_owned) });
+        *operator.app.1.lock().unwrap() =
+            Some(DatabaseReport { id: id.map(str::to_owned), version: None });
     };
     let counts = |sold| {
         let id = "1".to_owned();

@@ -19,6 +19,7 @@ mod evictions;
 mod fake_app;
 mod helm;
 mod hibernation;
+mod images;
 mod leader;
 mod lifecycle;
 mod names;

@@ -314,7 +314,8 @@ async fn an_adopted_database_that_lost_its_orders_is_not_filled() {
     reconcile_once(&operator, &client, &namespace).await;
     everything_runs(&client, &namespace).await;
     *operator.app.0.lock().unwrap() = Some(Vec::new());
-    *operator.app.1.lock().unwrap() = Some(DatabaseReport { id: Some("first".to_owned()) });
+    *operator.app.1.lock().unwrap() =
+        Some(DatabaseReport { id: Some("first".to_owned()), version: None });
     reconcile_once(&operator, &client, &namespace).await;
     reconcile_once(&operator, &client, &namespace).await;
     claim(&client, &namespace, DATABASE).await;

@@ -165,7 +165,7 @@ fn a_database_is_the_one_that_was_seeded_or_it_is_lost() {
             accepted,
             seed,
             rolled_out: true,
-            report: Some(&DatabaseReport { id: id.map(str::to_owned) }),
+            report: Some(&DatabaseReport { id: id.map(str::to_owned), version: None }),
         })
     };
     let known = |address: &str, id: &str| {
@@ -200,7 +200,7 @@ fn a_database_is_the_one_that_was_seeded_or_it_is_lost() {
         accepted: None,
         seed: &done,
         rolled_out: false,
-        report: Some(&DatabaseReport { id: None }),
+        report: Some(&DatabaseReport { id: None, version: None }),
     });
     assert_eq!(unknown, known("a", "first"));
 }

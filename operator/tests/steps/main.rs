@@ -11,6 +11,7 @@ mod configuration;
 mod counts;
 mod exposure;
 mod hibernation;
+mod images;
 mod kstatus;
 mod network;
 mod nodes;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::port::free_port;
 use crate::process::{accepts_connections, await_ready, signal, unprivileged};
 use crate::tls::TlsFolder;
+use crate::programs;
 
 /// A running PostgreSQL with one superuser `postgres` that needs no password.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not come up.
     pub fn start() -> Result<Self> {
-        let binaries = binaries()?;
+        let binaries = programs::postgres()?;
         let data = folder_of_the_server()?;
         let folder = data.path().join("data");
         copy(&initialized(&binaries)?, &folder)?;
@@ -180,14 +181,4 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     let copied = Command::new("cp").arg("--archive").arg(from).arg(to).status()?;
     ensure!(copied.success(), "cannot copy {} to {}", from.display(), to.display());
     Ok(())
-}
-
-fn binaries() -> Result<PathBuf> {
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .context("PostgreSQL is not installed (Debian: apt-get install postgresql)")?
-        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-        .filter(|bin| bin.join("postgres").exists() && bin.join("initdb").exists())
-        .collect();
-    versions.sort();
-    versions.pop().context("no PostgreSQL server under /usr/lib/postgresql")
 }

@@ -1,19 +1,24 @@
 //! One `redis-server` with the settings that the operator gives it.
 
+mod launch;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use self::launch::{Clock, Disk, Settings, spawn};
+pub use self::launch::{Fsync, User};
 use crate::faketime;
 use crate::port::free_port;
 use crate::process::{await_ready, signal};
+use crate::programs;
 
 /// A running (or stopped, see [`RedisServer::kill`]) Redis with a data folder of its own.
 #[derive(Debug)]
@@ -21,45 +26,8 @@ pub struct RedisServer {
     child: Child,
     port: u16,
     data: TempDir,
+    program: PathBuf,
     settings: Settings,
-}
-
-/// How a server runs, the same after each of its restarts.
-#[derive(Debug, Clone, Copy, Default)]
-struct Settings {
-    clock: Clock,
-    fsync: Fsync,
-    disk: Disk,
-}
-
-/// When a server's writes are on its disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fsync {
-    /// At most a second later: for nodes of a lock.
-    #[default]
-    EverySecond,
-    /// Before they are answered: for a node that decides.
-    Always,
-}
-
-/// What a server takes for the time of day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Clock {
-    /// The machine's.
-    #[default]
-    Machine,
-    /// One that [`RedisServer::set_clock`] sets.
-    Own,
-}
-
-/// Where a server's data are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Disk {
-    /// In a temporary folder.
-    #[default]
-    Machine,
-    /// On a file system of a megabyte that only the server sees.
-    Small,
 }
 
 impl RedisServer {
@@ -88,14 +56,26 @@ impl RedisServer {
         Self::start_by(Settings { clock: Clock::Own, ..Settings::default() })
     }
 
+    /// Starts this program.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_program(program: &Path) -> Result<Self> {
+        Self::start_program_by(program.to_owned(), Settings::default())
+    }
+
     fn start_by(settings: Settings) -> Result<Self> {
+        Self::start_program_by(programs::redis_server(), settings)
+    }
+
+    fn start_program_by(program: PathBuf, settings: Settings) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("flashsale-redis-").tempdir()?;
         let port = free_port()?;
         if settings.clock == Clock::Own {
             faketime::set(data.path(), 0)?;
         }
-        let child = spawn(port, &data, settings, &[])?;
-        let mut server = Self { child, port, data, settings };
+        let child = spawn(&program, port, &data, settings, &[])?;
+        let mut server = Self { child, port, data, program, settings };
         server.await_ready()?;
         Ok(server)
     }
@@ -106,6 +86,14 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn start_with(fsync: Fsync) -> Result<Self> {
         Self::start_by(Settings { fsync, ..Settings::default() })
+    }
+
+    /// The same, with one more user.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_with_user(fsync: Fsync, user: User) -> Result<Self> {
+        Self::start_by(Settings { fsync, user: Some(user), ..Settings::default() })
     }
 
     /// Starts several servers.
@@ -154,8 +142,32 @@ impl RedisServer {
     /// As [`RedisServer::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.child = spawn(self.port, &self.data, self.settings, &[])?;
+        self.child = spawn(&self.program, self.port, &self.data, self.settings, &[])?;
         self.await_ready()
+    }
+
+    /// Starts another program on the data and the port of this server.
+    ///
+    /// # Errors
+    /// As [`RedisServer::restart`], and when the program cannot read the data.
+    pub fn restart_with_program(&mut self, program: &Path) -> Result<()> {
+        program.clone_into(&mut self.program);
+        self.restart()
+    }
+
+    /// Writes all data into a new file, in the server's own format.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn rewrite_data(&mut self) -> Result<()> {
+        self.command("BGREWRITEAOF")?;
+        let port = self.port;
+        let rewritten = || {
+            let persistence = command(port, "INFO persistence").unwrap_or_default();
+            persistence.contains("aof_rewrite_in_progress:0")
+                && persistence.contains("aof_rewrite_scheduled:0")
+        };
+        await_ready(&mut self.child, "the rewritten data", rewritten)
     }
 
     /// Starts a server again that loads its data for minutes, and waits until it answers that it
@@ -169,18 +181,12 @@ impl RedisServer {
         self.command(
             "EVAL \"for n = 1, 1000 do redis.call('SET', 'loaded:' .. n, string.rep('.', 2000)) end\" 0",
         )?;
-        self.command("BGREWRITEAOF")?;
+        self.rewrite_data()?;
         let port = self.port;
-        let rewritten = || {
-            let persistence = command(port, "INFO persistence").unwrap_or_default();
-            persistence.contains("aof_rewrite_in_progress:0")
-                && persistence.contains("aof_rewrite_scheduled:0")
-        };
-        await_ready(&mut self.child, "the rewritten data", rewritten)?;
         self.kill()?;
         let slowly =
             ["--key-load-delay", "200000", "--loading-process-events-interval-bytes", "1024"];
-        self.child = spawn(self.port, &self.data, self.settings, &slowly)?;
+        self.child = spawn(&self.program, self.port, &self.data, self.settings, &slowly)?;
         let loads = || command(port, "PING").is_ok_and(|answer| answer.starts_with("-LOADING"));
         await_ready(&mut self.child, &format!("redis-server on port {port} that loads"), loads)
     }
@@ -311,43 +317,6 @@ impl Drop for RedisServer {
         // Nothing can be done about a process that is gone already.
         let _ = self.kill();
     }
-}
-
-fn spawn(port: u16, data: &TempDir, settings: Settings, more: &[&str]) -> Result<Child> {
-    let fsync = match settings.fsync {
-        Fsync::EverySecond => "everysec",
-        Fsync::Always => "always",
-    };
-    let log = File::create(data.path().join("redis.log"))?;
-    let mut redis = match settings.disk {
-        Disk::Machine => Command::new("redis-server"),
-        Disk::Small => on_small_disk(data.path(), "redis-server"),
-    };
-    if settings.clock == Clock::Own {
-        redis.envs(faketime::environment(data.path())?);
-    }
-    redis
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-        .args(["--appendonly", "yes", "--appendfsync", fsync])
-        .arg("--dir")
-        .arg(data.path())
-        .args(more)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start redis-server (Debian: apt-get install redis-server)")
-}
-
-/// The program in a mount namespace of its own, with a small file system at `folder`.
-fn on_small_disk(folder: &Path, program: &str) -> Command {
-    let mount = "mount -t tmpfs -o size=1m none \"$1\" && shift && exec \"$@\"";
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--mount", "sh", "-c", mount, "sh"]).arg(folder).arg(program);
-    command
 }
 
 /// Sends one inline command and reads one short answer.

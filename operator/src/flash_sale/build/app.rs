@@ -25,8 +25,6 @@ use crate::flash_sale::validate::ValidatedSale;
 
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
-/// The pod's status then contains the end of a failed container's log.
-pub(super) const TERMINATION_MESSAGE: &str = "FallbackToLogsOnError";
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
@@ -162,7 +160,7 @@ fn container(sale: &ValidatedSale) -> Container {
             }),
             ..Lifecycle::default()
         }),
-        termination_message_policy: Some(TERMINATION_MESSAGE.to_owned()),
+        termination_message_policy: pods::end_of_log(true),
         volume_mounts: (!mounts.is_empty()).then_some(mounts),
         ..pods::container("app", &sale.images.app, &resources)
     }

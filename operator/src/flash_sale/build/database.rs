@@ -12,7 +12,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests, stores_tls};
 use crate::crd::DeletionPolicy;
-use crate::flash_sale::names::{self, Component, DATABASE_PORT};
+use crate::flash_sale::names::{self, Component, DATABASE_CONTAINER, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual `PostgreSQL` images.
@@ -151,6 +151,7 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             ..Lifecycle::default()
         }),
         volume_mounts: Some(mounts.into_iter().chain(stores_tls::mount(sale)).collect()),
-        ..pods::container("postgres", image, &resources)
+        termination_message_policy: pods::end_of_log(sale.images.postgres_reports_its_end),
+        ..pods::container(DATABASE_CONTAINER, image, &resources)
     }
 }

@@ -53,6 +53,11 @@ pub(super) fn container(name: &str, image: &str, resources: &Resources) -> Conta
     }
 }
 
+/// The policy that gives the end of a failed container's log to the operator, which may not read logs.
+pub(super) fn end_of_log(wanted: bool) -> Option<String> {
+    wanted.then(|| names::END_OF_LOG.to_owned())
+}
+
 fn resource_requirements(resources: &Resources) -> ResourceRequirements {
     let amounts = |amounts: &Amounts| {
         let cpu = amounts.cpu.clone().map(|cpu| ("cpu".to_owned(), cpu));

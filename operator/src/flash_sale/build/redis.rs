@@ -14,7 +14,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests, spread, stores_tls};
 use crate::crd::Strategy;
-use crate::flash_sale::names::{self, Component, REDIS_PORT};
+use crate::flash_sale::names::{self, Component, REDIS_CONTAINER, REDIS_PORT};
 use crate::flash_sale::retained::retains_redis;
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -199,6 +199,7 @@ fn container(sale: &ValidatedSale) -> Container {
         readiness_probe: Some(probes::readiness(&with_password(&ready, tls))),
         liveness_probe: Some(probes::liveness(&with_password(LIVES, tls))),
         volume_mounts: Some(mounts.collect()),
-        ..pods::container("redis", &sale.images.redis, &resources)
+        termination_message_policy: pods::end_of_log(sale.images.redis_reports_its_end),
+        ..pods::container(REDIS_CONTAINER, &sale.images.redis, &resources)
     }
 }

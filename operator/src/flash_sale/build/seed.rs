@@ -96,7 +96,7 @@ fn container(sale: &ValidatedSale, secrets: &Secrets) -> Container {
         args: Some(vec!["seed".to_owned()]),
         env: Some(env),
         volume_mounts: Some(mounts.collect()),
-        termination_message_policy: Some(app::TERMINATION_MESSAGE.to_owned()),
+        termination_message_policy: pods::end_of_log(true),
         ..pods::container("seed", &sale.images.app, &resources)
     }
 }

@@ -7,6 +7,7 @@ mod count;
 mod end_to_end;
 mod libtest;
 mod nextest;
+mod previous;
 mod random;
 mod steps;
 mod unit;
@@ -37,6 +38,8 @@ pub struct Options {
         default_missing_value = "main", conflicts_with = "steps")]
     changed: Option<String>,
     #[command(flatten)]
+    more: end_to_end::More,
+    #[command(flatten)]
     random: random::Rounds,
 }
 
@@ -55,7 +58,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         tools::ensure_helm3()?;
         let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
         let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
-        run_steps(&steps, &mut count)?;
+        run_steps(&steps, &options.more, &mut count)?;
     }
     count.print();
     Ok(if count.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -63,7 +66,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs the steps in their order, except that the cluster of `e2e` is prepared beside all others,
 /// and that `fuzz` runs beside `unit`.
-fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
+fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Result<()> {
     thread::scope(|scope| {
         let mut cluster = None;
         if steps.contains(&Step::E2e) {
@@ -79,7 +82,7 @@ fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
             match step {
                 Step::Fuzz if let Some(fuzz) = fuzz.take() => count.add(fuzz.join()?),
                 Step::E2e if let Some(cluster) = cluster.take() => match cluster.join()? {
-                    Ok(prepared) => end_to_end::run(prepared, count),
+                    Ok(prepared) => end_to_end::run(prepared, more, count),
                     Err(error) => count.check(Err(error)),
                 },
                 step => step.run(count),

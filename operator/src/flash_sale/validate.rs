@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
-use super::names;
+use super::names::{self, CREDENTIALS_CHECKSUM};
 use super::not_ready::NotReady;
 use super::operator_pods::OperatorPods;
 use super::retained::{self, adopted_name};
@@ -46,6 +47,9 @@ pub struct ValidatedSale {
     pub operator_pods: Option<OperatorPods>,
     /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
     pub own_database: String,
+    /// Checksum of the credentials in the pods of that database. It stays what it is: the server takes user and password
+    /// from the Secret only when it creates its data, so a restart for another password would only interrupt the sale.
+    pub database_checksum: Option<String>,
     /// Whether the sale has no pods. The clock decides it after the validation.
     pub hibernates: bool,
     /// Current replicas of the app, if an autoscaler sets them.
@@ -146,9 +150,12 @@ pub fn validate(
         secrets::check_operator(&operator_auth.secret, data)?;
     }
 
+    let own_database_name = names::database(&adopted);
+    let found = references.stateful_sets.iter().find(|set| set.name_any() == own_database_name);
     Ok(ValidatedSale {
+        database_checksum: found.and_then(credentials_checksum),
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
-        own_database: names::database(&adopted),
+        own_database: own_database_name,
         hibernates: false,
         adopted_id: retained::database_id(&references.retained),
         accepted_loss: sale.annotations().get(ACCEPT_LOSS).cloned(),
@@ -164,6 +171,11 @@ pub fn validate(
         operator_auth,
         operator_pods: references.operator_pods,
     })
+}
+
+fn credentials_checksum(database: &StatefulSet) -> Option<String> {
+    let template = &database.spec.as_ref()?.template;
+    template.metadata.as_ref()?.annotations.as_ref()?.get(CREDENTIALS_CHECKSUM).cloned()
 }
 
 fn image(

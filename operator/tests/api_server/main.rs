@@ -18,6 +18,7 @@ mod definition;
 mod evictions;
 mod helm;
 mod hibernation;
+mod killed;
 mod leader;
 mod lifecycle;
 mod names;

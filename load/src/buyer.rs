@@ -1,15 +1,17 @@
 //! One user: repeats a purchase until the answer is final. Knows the API, but no other user.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::observed::{Order, Outcome, Purchase};
+
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Settings that all users of a run share.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct PurchaseOptions {
     pub pause: RangeInclusive<Duration>,
     pub max_tries: u32,
     pub answer_timeout: Duration,
+    /// Whether `Retry-After` extends the pause, as on the sale's page.
+    pub honours_retry_after: bool,
 }
 
 /// A user that has not started yet.
@@ -37,10 +41,18 @@ pub struct Buyer {
 #[derive(Debug)]
 pub struct BuyerResult {
     pub purchase: Purchase,
-    /// Response time of each attempt; for a lost answer, the time until it was given up.
-    pub latencies: Vec<Duration>,
-    /// Number of answers by code.
-    pub answers: BTreeMap<String, u32>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// One request and its answer.
+#[derive(Debug)]
+pub struct Attempt {
+    /// When the answer came, or was given up.
+    pub ended: Instant,
+    /// Response time; for a lost answer, the time until it was given up.
+    pub took: Duration,
+    /// Code of the answer; `sold` is 201.
+    pub code: String,
 }
 
 #[derive(Serialize)]
@@ -82,17 +94,18 @@ impl Buyer {
     pub async fn buy(self, options: &PurchaseOptions, deadline: Instant) -> BuyerResult {
         // One key for all attempts: this user wants one purchase.
         let key = Uuid::new_v4().to_string();
-        let mut latencies = Vec::new();
-        let mut answers = BTreeMap::new();
+        let mut attempts: Vec<Attempt> = Vec::new();
         let mut lost_answers = 0;
         let mut url = self.index;
         let outcome = loop {
             let asked = Instant::now();
             let left = deadline.saturating_duration_since(asked);
             let base = &options.urls[url % options.urls.len()];
-            let answer = self.ask(options, base, &key, left.min(options.answer_timeout)).await;
-            latencies.push(asked.elapsed());
-            *answers.entry(answer.code().to_owned()).or_default() += 1;
+            let (answer, retry_after) =
+                self.ask(options, base, &key, left.min(options.answer_timeout)).await;
+            let ended = Instant::now();
+            let code = answer.code().to_owned();
+            attempts.push(Attempt { ended, took: ended - asked, code });
             let reason = match answer {
                 Reply::Sold { order_id: id, quantity } => {
                     break Outcome::Sold(Order { id, buyer: self.subject.clone(), quantity });
@@ -107,24 +120,28 @@ impl Buyer {
                     code
                 }
             };
-            let pause = rand::random_range(options.pause.clone());
-            let tries = u32::try_from(latencies.len()).unwrap_or(u32::MAX);
+            let mut pause = rand::random_range(options.pause.clone());
+            if options.honours_retry_after {
+                pause += retry_after;
+            }
+            let tries = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
             if tries >= options.max_tries || Instant::now() + pause >= deadline {
                 break Outcome::Unanswered(reason);
             }
             sleep(pause).await;
         };
         let purchase = Purchase { buyer: self.subject, outcome, lost_answers };
-        BuyerResult { purchase, latencies, answers }
+        BuyerResult { purchase, attempts }
     }
 
+    /// The answer, and the time that it asks to wait.
     async fn ask(
         &self,
         options: &PurchaseOptions,
         base: &str,
         key: &str,
         timeout: Duration,
-    ) -> Reply {
+    ) -> (Reply, Duration) {
         let request = options
             .http
             .post(format!("{base}/v1/purchases"))
@@ -133,8 +150,11 @@ impl Buyer {
             .header("Idempotency-Key", key)
             .json(&Request { product_id: &options.product_id, quantity: options.quantity });
         match request.send().await {
-            Ok(response) => read(response).await,
-            Err(error) => Reply::Lost(loss(&error)),
+            Ok(response) => {
+                let retry_after = retry_after(&response);
+                (read(response).await, retry_after)
+            }
+            Err(error) => (Reply::Lost(loss(&error)), Duration::ZERO),
         }
     }
 }
@@ -182,6 +202,12 @@ async fn read(response: Response) -> Reply {
     }
     let problem = serde_json::from_slice(&body).map(|Problem { code }| code);
     Reply::of_problem(status, problem.unwrap_or_else(|_| format!("http_{}", status.as_u16())))
+}
+
+fn retry_after(response: &Response) -> Duration {
+    let value = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let seconds = value.and_then(|value| value.parse().ok()).unwrap_or(0);
+    Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER)
 }
 
 fn loss(error: &reqwest::Error) -> String {

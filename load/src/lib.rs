@@ -4,11 +4,13 @@
 //! rows of the database, the replicas' metrics. The crate shares no code with the app, so it cannot
 //! repeat a mistake of the app.
 
+mod arrivals;
 mod buyer;
 pub mod cli;
 pub mod config;
 mod database;
 mod error;
+mod log_ins;
 pub mod observed;
 mod prometheus;
 mod redis_nodes;
@@ -16,6 +18,7 @@ mod report;
 mod run;
 pub mod scenario;
 mod scrape;
+mod timeline;
 mod token;
 pub mod verdict;
 

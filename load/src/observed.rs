@@ -87,18 +87,36 @@ pub struct NodeStock {
 pub struct DatabaseState {
     /// Units left
     pub available: i64,
-    /// All orders
+    /// Orders that were made during the run
     pub orders: Vec<Order>,
+}
+
+/// How the result of a new token begins that was refused.
+pub(crate) const REFUSED: &str = "refused: ";
+
+/// Answers over time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Number of answers by code, for each second of the run
+    pub seconds: Vec<BTreeMap<String, u32>>,
+    /// The longest time without a successful purchase while users came
+    pub longest_pause: Duration,
 }
 
 /// All observations of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
+    /// Units left at the start
+    pub stock_before: i64,
     /// One per user
     pub purchases: Vec<Purchase>,
     /// Number of answers by code; `sold` is 201
     pub answers: BTreeMap<String, u32>,
-    /// Time from the start of all users to the last answer
+    /// The same answers over time
+    pub timeline: Timeline,
+    /// New tokens by the result of their first use; `ok` is accepted
+    pub new_tokens: BTreeMap<String, u32>,
+    /// Time from the start of the first user to the last answer
     pub elapsed: Duration,
     /// Response times of all requests
     pub latency: Latency,

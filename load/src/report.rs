@@ -55,6 +55,12 @@ pub struct Figures {
     pub failed: BTreeMap<String, u32>,
     /// All answers, by code
     pub answers: BTreeMap<String, u32>,
+    /// The same for each second of the run
+    pub answers_by_second: Vec<BTreeMap<String, u32>>,
+    /// The longest time without a successful purchase while users came
+    pub longest_pause_ms: f64,
+    /// New tokens by the result of their first use
+    pub new_tokens: BTreeMap<String, u32>,
     pub oversold: i64,
     pub success_rate_percent: f64,
     pub unanswered: u32,

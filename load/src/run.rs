@@ -1,30 +1,31 @@
-//! One run: check the sale, start all users at once, observe the result, judge it.
+//! One run: check the sale, let the users buy, observe the result, judge it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::buyer::{Buyer, BuyerResult, PurchaseOptions};
+use crate::arrivals::{Pace, Sold, Stop, at_once, one_by_one};
+use crate::buyer::{Buyer, PurchaseOptions};
 use crate::config::{MetricsSource, Settings};
 use crate::database::SaleDatabase;
 use crate::error::ConfigError;
-use crate::observed::{Latency, Observed, Outcome};
+use crate::log_ins::LogIns;
+use crate::observed::{NodeStock, Observed};
 use crate::redis_nodes::RedisNodes;
 use crate::scrape::{Scrape, error_chain, locks, scrape};
+use crate::timeline::{answers, latency, timeline};
 use crate::token;
 use crate::verdict::{Report, judge};
 
 /// How long the nodes may lag behind the database after the last answer.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The same if users come one after the other: a node may just have restarted.
+const SETTLE_AFTER_CHANGES: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 const PREFLIGHT_POLL: Duration = Duration::from_millis(500);
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,22 +33,50 @@ const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs a scenario.
 ///
 /// # Errors
-/// When the sale is unreachable or not fresh. Nothing was bought then.
+/// When the sale is unreachable or not as the scenario needs it. Nothing was bought then.
 pub async fn run(settings: &Settings) -> Result<Report, ConfigError> {
     let sale = Sale::new(settings)?;
     let run_id = Uuid::new_v4().simple().to_string();
-    let buyers = (0..settings.scenario.users as usize)
-        .map(|index| {
-            let subject = format!("load-{run_id}-{index}");
-            let token = token::sign(&settings.jwt_secret, &subject)?;
-            Ok(Buyer { index, subject, token })
-        })
-        .collect::<Result<Vec<_>, ConfigError>>()?;
+    let scenario = &settings.scenario;
+    let buyer = |index: usize| {
+        let subject = format!("load-{run_id}-{index}");
+        let token = token::sign(&settings.jwt_secret, &subject)?;
+        Ok(Buyer { index, subject, token })
+    };
+    let options = Arc::new(sale.purchase_options());
+    let (before, sold, new_tokens) = if let Some(between) = scenario.between_users() {
+        let stop = Stop::listen()?;
+        let before = sale.wait_until(Sale::check_ready).await?;
+        let log_ins = sale.start_log_ins(&run_id)?;
+        let pace = Pace {
+            between,
+            duration: scenario.duration(),
+            users: scenario.users as usize,
+            deadline: scenario.deadline(),
+        };
+        let sold = one_by_one(buyer, options, &pace, stop).await?;
+        let new_tokens = match log_ins {
+            Some(log_ins) => log_ins.finish().await,
+            None => BTreeMap::new(),
+        };
+        (before, sold, new_tokens)
+    } else {
+        let buyers = (0..scenario.users as usize).map(buyer).collect::<Result<Vec<_>, _>>()?;
+        let before = sale.wait_until(Sale::check_fresh).await?;
+        let sold = at_once(buyers, options, scenario.deadline()).await;
+        (before, sold, BTreeMap::new())
+    };
+    let observed = sale.observe(before, sold, new_tokens).await;
+    Ok(judge(scenario, settings.timing_targets, &observed))
+}
 
-    let before = sale.wait_until_fresh().await?;
-    let (elapsed, results) = sale.sell(buyers).await;
-    let observed = sale.observe(&before, elapsed, results).await;
-    Ok(judge(&settings.scenario, settings.timing_targets, &observed))
+/// The sale before the run.
+struct Before {
+    metrics: Scrape,
+    /// Units left.
+    stock: i64,
+    /// Ids of the orders that exist.
+    orders: HashSet<String>,
 }
 
 /// The sale under test, from outside.
@@ -63,12 +92,6 @@ struct StockAnswer {
     remaining: i64,
 }
 
-#[derive(Default)]
-struct Progress {
-    done: AtomicU32,
-    sold: AtomicU32,
-}
-
 impl<'a> Sale<'a> {
     fn new(settings: &'a Settings) -> Result<Self, ConfigError> {
         let redis = RedisNodes::new(
@@ -80,17 +103,18 @@ impl<'a> Sale<'a> {
         let database = settings.database_ca_file.as_deref();
         let database = SaleDatabase::connect_lazy(&settings.database_url, database)
             .map_err(|error| ConfigError::new("DATABASE_URL", error.to_string()))?;
-        let http = Client::builder().build().map_err(|error| {
-            ConfigError::new("SALE_URL", format!("no HTTP client: {}", error_chain(&error)))
-        })?;
+        let http = client(Client::builder())?;
         Ok(Self { settings, http, redis, database })
     }
 
-    /// Waits until everything is reachable and checks that nothing is sold; returns the metrics before the run.
-    async fn wait_until_fresh(&self) -> Result<Scrape, ConfigError> {
+    /// Waits until everything is reachable and as the scenario needs it.
+    async fn wait_until(
+        &self,
+        check: impl AsyncFn(&Self) -> Result<Before, ConfigError>,
+    ) -> Result<Before, ConfigError> {
         let deadline = Instant::now() + self.settings.wait;
         loop {
-            match self.check_fresh().await {
+            match check(self).await {
                 Err(error) if Instant::now() < deadline => {
                     eprintln!("waiting: {error}");
                     sleep(PREFLIGHT_POLL).await;
@@ -100,31 +124,65 @@ impl<'a> Sale<'a> {
         }
     }
 
-    async fn check_fresh(&self) -> Result<Scrape, ConfigError> {
-        let product = &self.settings.product_id;
+    /// Nothing is sold.
+    async fn check_fresh(&self) -> Result<Before, ConfigError> {
         for url in &self.settings.sale_urls {
             let remaining = self.remaining(url).await?;
             self.require_full(&format!("{url} says that"), remaining)?;
         }
+        let (stock, orders) = self.database_before().await?;
+        self.require_full("the database says that", stock)?;
+        if !orders.is_empty() {
+            return Err(self.not_fresh(&format!("there are {} orders already", orders.len())));
+        }
+        for NodeStock { node, stock } in self.redis.stock(&self.settings.product_id).await {
+            let stock = stock.map_err(|error| unreadable(&node, &error))?;
+            self.require_full(&format!("Redis node {node} says that"), stock)?;
+        }
+        Ok(Before { metrics: self.metrics_before().await?, stock, orders })
+    }
+
+    /// Enough is left, and the API, the database and the nodes agree on it.
+    async fn check_ready(&self) -> Result<Before, ConfigError> {
+        let Settings { scenario, product_id, .. } = self.settings;
+        let (stock, orders) = self.database_before().await?;
+        let wrong = |problem| Err(ConfigError::new("PRODUCT_ID", problem));
+        if stock < scenario.stock {
+            return wrong(format!(
+                "scenario {} needs {} units of product {product_id:?}, but {stock} are left",
+                scenario.name, scenario.stock
+            ));
+        }
+        let differs = |source: &str, units: i64| {
+            wrong(format!("{source} says that {units} units are left, and the database {stock}"))
+        };
+        for url in &self.settings.sale_urls {
+            let remaining = self.remaining(url).await?;
+            if remaining != stock {
+                return differs(url, remaining);
+            }
+        }
+        for NodeStock { node, stock: units } in self.redis.stock(product_id).await {
+            let units = units.map_err(|error| unreadable(&node, &error))?;
+            if units != stock {
+                return differs(&format!("Redis node {node}"), units);
+            }
+        }
+        Ok(Before { metrics: self.metrics_before().await?, stock, orders })
+    }
+
+    async fn database_before(&self) -> Result<(i64, HashSet<String>), ConfigError> {
+        let product = &self.settings.product_id;
         let database = self.database.state(product).await.map_err(|error| match error {
             sqlx::Error::RowNotFound => {
                 ConfigError::new("PRODUCT_ID", format!("the database knows no product {product:?}"))
             }
             error => ConfigError::new("DATABASE_URL", format!("cannot read the orders: {error}")),
         })?;
-        self.require_full("the database says that", database.available)?;
-        if !database.orders.is_empty() {
-            return Err(
-                self.not_fresh(&format!("there are {} orders already", database.orders.len()))
-            );
-        }
-        for node in self.redis.stock(product).await {
-            let stock = node.stock.map_err(|error| {
-                let remedy = "is REDIS_PASSWORD right, and the sale seeded?";
-                ConfigError::new("REDIS_NODES", format!("{}: {error}; {remedy}", node.node))
-            })?;
-            self.require_full(&format!("Redis node {} says that", node.node), stock)?;
-        }
+        Ok((database.available, database.orders.into_iter().map(|order| order.id).collect()))
+    }
+
+    async fn metrics_before(&self) -> Result<Scrape, ConfigError> {
         scrape(&self.http, &self.settings.metrics).await.map_err(|error| {
             let name = match self.settings.metrics {
                 MetricsSource::Host(_) => "METRICS_HOST",
@@ -179,10 +237,9 @@ impl<'a> Sale<'a> {
         Ok(answer.remaining)
     }
 
-    /// Starts all users at once; returns the elapsed time and the results.
-    async fn sell(&self, buyers: Vec<Buyer>) -> (Duration, Vec<BuyerResult>) {
+    fn purchase_options(&self) -> PurchaseOptions {
         let scenario = &self.settings.scenario;
-        let options = Arc::new(PurchaseOptions {
+        PurchaseOptions {
             http: self.http.clone(),
             urls: self.settings.sale_urls.clone(),
             product_id: self.settings.product_id.clone(),
@@ -190,63 +247,50 @@ impl<'a> Sale<'a> {
             pause: scenario.pause(),
             max_tries: scenario.max_tries,
             answer_timeout: scenario.answer_timeout(),
-        });
-        let gate = Arc::new(Barrier::new(buyers.len() + 1));
-        let progress = Arc::new(Progress::default());
-        let mut users = JoinSet::new();
-        for buyer in buyers {
-            let (options, gate, progress) =
-                (Arc::clone(&options), Arc::clone(&gate), Arc::clone(&progress));
-            let limit = scenario.deadline();
-            users.spawn(async move {
-                gate.wait().await;
-                let result = buyer.buy(&options, Instant::now() + limit).await;
-                progress.done.fetch_add(1, Ordering::Relaxed);
-                if matches!(result.purchase.outcome, Outcome::Sold(_)) {
-                    progress.sold.fetch_add(1, Ordering::Relaxed);
-                }
-                result
-            });
-        }
-        let started = Instant::now();
-        gate.wait().await;
-        let total = users.len();
-        let mut results = std::pin::pin!(users.join_all());
-        let mut tick = interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                results = &mut results => {
-                    let elapsed = started.elapsed();
-                    progress.show(total, elapsed);
-                    return (elapsed, results);
-                }
-                _ = tick.tick() => progress.show(total, started.elapsed()),
-            }
+            honours_retry_after: scenario.users_per_second.is_some(),
         }
     }
 
-    /// Observes the sale after the run; waits up to [`SETTLE`] until the database and all nodes agree.
+    fn start_log_ins(&self, run_id: &str) -> Result<Option<LogIns>, ConfigError> {
+        let (Some(between), Some(url)) =
+            (self.settings.scenario.between_log_ins(), self.settings.sale_urls.first())
+        else {
+            return Ok(None);
+        };
+        let http = client(Client::builder().pool_max_idle_per_host(0))?;
+        Ok(Some(LogIns::start(http, url.clone(), format!("load-{run_id}"), between)))
+    }
+
+    /// Observes the sale after the run; waits until the database and all nodes agree, but not for long.
     async fn observe(
         &self,
-        before: &Scrape,
-        elapsed: Duration,
-        results: Vec<BuyerResult>,
+        before: Before,
+        sold: Sold,
+        new_tokens: BTreeMap<String, u32>,
     ) -> Observed {
         let product = &self.settings.product_id;
         let after = scrape(&self.http, &self.settings.metrics).await;
         let mut observed = Observed {
-            latency: latency(&results),
-            answers: answers(&results),
-            purchases: results.into_iter().map(|result| result.purchase).collect(),
-            elapsed,
-            locks: after.and_then(|after| locks(before, &after)),
+            stock_before: before.stock,
+            latency: latency(&sold),
+            answers: answers(&sold),
+            timeline: timeline(&sold),
+            new_tokens,
+            elapsed: sold.ended - sold.started,
+            purchases: sold.results.into_iter().map(|result| result.purchase).collect(),
+            locks: after.and_then(|after| locks(&before.metrics, &after)),
             nodes: Vec::new(),
             database: Err("not read yet".to_owned()),
         };
-        let deadline = Instant::now() + SETTLE;
+        let came_slowly = self.settings.scenario.users_per_second.is_some();
+        let settle = if came_slowly { SETTLE_AFTER_CHANGES } else { SETTLE };
+        let deadline = Instant::now() + settle;
         loop {
             observed.database =
                 self.database.state(product).await.map_err(|error| error.to_string());
+            if let Ok(database) = &mut observed.database {
+                database.orders.retain(|order| !before.orders.contains(&order.id));
+            }
             observed.nodes = self.redis.stock(product).await;
             if observed.stock_agrees() || Instant::now() >= deadline {
                 return observed;
@@ -256,34 +300,13 @@ impl<'a> Sale<'a> {
     }
 }
 
-impl Progress {
-    fn show(&self, total: usize, elapsed: Duration) {
-        let (done, sold) = (self.done.load(Ordering::Relaxed), self.sold.load(Ordering::Relaxed));
-        eprintln!("{:5.1} s  {done}/{total} users done, {sold} sold", elapsed.as_secs_f64());
-    }
+fn client(builder: reqwest::ClientBuilder) -> Result<Client, ConfigError> {
+    builder.build().map_err(|error| {
+        ConfigError::new("SALE_URL", format!("no HTTP client: {}", error_chain(&error)))
+    })
 }
 
-fn answers(results: &[BuyerResult]) -> BTreeMap<String, u32> {
-    let mut all = BTreeMap::new();
-    for (code, count) in results.iter().flat_map(|result| &result.answers) {
-        *all.entry(code.clone()).or_default() += count;
-    }
-    all
-}
-
-fn latency(results: &[BuyerResult]) -> Latency {
-    // Microseconds, up to an hour, three digits.
-    let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3) else {
-        return Latency::default();
-    };
-    for took in results.iter().flat_map(|result| &result.latencies) {
-        histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    }
-    Latency {
-        requests: u32::try_from(histogram.len()).unwrap_or(u32::MAX),
-        p50: Duration::from_micros(histogram.value_at_quantile(0.5)),
-        average: Duration::try_from_secs_f64(histogram.mean() / 1e6).unwrap_or_default(),
-        p99: Duration::from_micros(histogram.value_at_quantile(0.99)),
-        max: Duration::from_micros(histogram.max()),
-    }
+fn unreadable(node: &str, error: &str) -> ConfigError {
+    let remedy = "is REDIS_PASSWORD right, and the sale seeded?";
+    ConfigError::new("REDIS_NODES", format!("{node}: {error}; {remedy}"))
 }

@@ -10,8 +10,14 @@ use serde::Deserialize;
 use crate::error::ConfigError;
 
 /// The files under `load/scenarios`.
-const BUILT_IN: [&str; 2] =
-    [include_str!("../scenarios/v3-redlock.yaml"), include_str!("../scenarios/v1-single.yaml")];
+const BUILT_IN: [&str; 3] = [
+    include_str!("../scenarios/v3-redlock.yaml"),
+    include_str!("../scenarios/v1-single.yaml"),
+    include_str!("../scenarios/sustained.yaml"),
+];
+
+/// Highest rate: the interval between two starts stays above the resolution of the timer.
+const MOST_PER_SECOND: f64 = 1000.0;
 
 /// One load run.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -21,11 +27,20 @@ pub struct Scenario {
     pub name: String,
     /// One line of description
     pub description: String,
-    /// Buyers that start at once
+    /// Buyers that start at once; with `users_per_second`, the maximum
     pub users: u32,
+    /// Buyers that start per second, until the run is told to stop; absent: all start at once
+    #[serde(default)]
+    pub users_per_second: Option<f64>,
+    /// With `users_per_second`: seconds after which no more buyers start
+    #[serde(default)]
+    seconds: Option<f64>,
+    /// Log-ins per second of one account; each new token must be accepted
+    #[serde(default)]
+    pub log_ins_per_second: Option<f64>,
     /// Units that each buyer requests
     pub quantity: u32,
-    /// Units the sale must have, all unsold, at the start
+    /// Units the sale must have at the start: all unsold, or with `users_per_second` at least so many left
     pub stock: i64,
     /// Redis nodes of the sale
     pub nodes: usize,
@@ -35,7 +50,7 @@ pub struct Scenario {
     pub max_tries: u32,
     /// Seconds until an answer counts as lost
     answer_timeout_seconds: f64,
-    /// Seconds until all users give up
+    /// Seconds after which a user gives up
     deadline_seconds: f64,
     /// Timing targets, in addition to correctness
     #[serde(default)]
@@ -61,6 +76,8 @@ pub struct Targets {
     pub average_ms: Option<f64>,
     /// Upper bound of the 99th percentile
     pub p99_ms: Option<f64>,
+    /// Upper bound of the longest time without a successful purchase
+    pub pause_ms: Option<f64>,
     /// Upper bound of the mean time of a lock attempt on the slowest Redis node
     pub lock_node_average_ms: Option<f64>,
     /// Minimum percentage of lock acquisitions that reached a quorum
@@ -92,6 +109,18 @@ impl Scenario {
         if scenario.stock < 0 {
             return Err(wrong("stock must be 0 or more".to_owned()));
         }
+        let rates = [scenario.users_per_second, scenario.log_ins_per_second];
+        if rates.iter().flatten().any(|rate| !(0.001..=MOST_PER_SECOND).contains(rate)) {
+            return Err(wrong(format!(
+                "users_per_second and log_ins_per_second must be 0.001 to {MOST_PER_SECOND}"
+            )));
+        }
+        if scenario.seconds.is_some_and(|value| Duration::try_from_secs_f64(value).is_err()) {
+            return Err(wrong("seconds must be 0 or more".to_owned()));
+        }
+        if scenario.seconds.is_some() && scenario.users_per_second.is_none() {
+            return Err(wrong("seconds requires users_per_second".to_owned()));
+        }
         Ok(scenario)
     }
 
@@ -119,17 +148,29 @@ impl Scenario {
         })
     }
 
-    /// Number of users that must succeed: as many as the stock allows.
+    /// Number of users that must succeed: as many as the units at the start allow.
     #[must_use]
-    pub fn expected_buyers(&self) -> u32 {
-        let purchases = self.stock / i64::from(self.quantity);
-        u32::try_from(purchases).unwrap_or(u32::MAX).min(self.users)
+    pub fn expected_buyers(&self, users: u32, stock: i64) -> u32 {
+        let purchases = stock.max(0) / i64::from(self.quantity);
+        u32::try_from(purchases).unwrap_or(u32::MAX).min(users)
     }
 
-    /// Units that must be sold.
+    /// Time between the starts of two users; absent: all start at once.
     #[must_use]
-    pub fn expected_sold(&self) -> i64 {
-        i64::from(self.expected_buyers()) * i64::from(self.quantity)
+    pub fn between_users(&self) -> Option<Duration> {
+        self.users_per_second.map(|rate| seconds(rate.recip()))
+    }
+
+    /// Time between two log-ins; absent: none.
+    #[must_use]
+    pub fn between_log_ins(&self) -> Option<Duration> {
+        self.log_ins_per_second.map(|rate| seconds(rate.recip()))
+    }
+
+    /// Time after which no more users start.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.seconds.map_or(Duration::MAX, seconds)
     }
 
     /// Pause between two attempts of one user.
@@ -144,7 +185,7 @@ impl Scenario {
         seconds(self.answer_timeout_seconds)
     }
 
-    /// Time until all users give up.
+    /// Time after which a user gives up.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         seconds(self.deadline_seconds)
@@ -158,16 +199,24 @@ impl Scenario {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "    {name:<24}{value}");
         };
-        let success = f64::from(self.expected_buyers()) / f64::from(self.users) * 100.0;
-        target("sold", format!("= {}", self.expected_sold()));
-        target("oversold", "= 0".to_owned());
-        target("success rate", format!("= {success:.2} %"));
+        if self.users_per_second.is_some() {
+            target("sold", "= users that came".to_owned());
+            target("oversold", "= 0".to_owned());
+            target("success rate", "= 100.00 %".to_owned());
+        } else {
+            let buyers = self.expected_buyers(self.users, self.stock);
+            let success = f64::from(buyers) / f64::from(self.users) * 100.0;
+            target("sold", format!("= {}", i64::from(buyers) * i64::from(self.quantity)));
+            target("oversold", "= 0".to_owned());
+            target("success rate", format!("= {success:.2} %"));
+        }
         let targets = &self.targets;
         for (name, bound, value, unit) in [
             ("requests/s", ">=", targets.requests_per_second, ""),
             ("P50", "<", targets.p50_ms, " ms"),
             ("average", "<", targets.average_ms, " ms"),
             ("P99", "<", targets.p99_ms, " ms"),
+            ("longest pause", "<", targets.pause_ms, " ms"),
             ("lock attempt a node", "<", targets.lock_node_average_ms, " ms on average"),
             ("quorum success", ">=", targets.quorum_success_percent, " %"),
         ] {
@@ -199,29 +248,34 @@ mod tests {
     #[test]
     fn built_in_scenarios_are_those_of_the_design() {
         let v3 = Scenario::named("v3-redlock").unwrap();
-        assert_eq!((v3.users, v3.stock, v3.nodes, v3.expected_sold()), (300, 100, 5, 100));
+        assert_eq!((v3.users, v3.stock, v3.nodes, v3.users_per_second), (300, 100, 5, None));
         assert_eq!(v3.pause(), Duration::from_millis(100)..=Duration::from_millis(500));
         let v1 = Scenario::named("v1-single").unwrap();
-        assert_eq!((v1.users, v1.stock, v1.nodes, v1.expected_sold()), (100, 100, 1, 100));
+        assert_eq!((v1.users, v1.stock, v1.nodes, v1.users_per_second), (100, 100, 1, None));
+        let sustained = Scenario::named("sustained").unwrap();
+        assert_eq!(sustained.between_users(), Some(Duration::from_millis(20)));
+        assert!(sustained.summary().contains("= users that came"));
     }
 
     #[test]
     fn expects_whole_purchases_only() {
         let scenario = Scenario { quantity: 3, ..Scenario::named("v3-redlock").unwrap() };
-        assert_eq!(scenario.expected_sold(), 99);
-        assert_eq!(Scenario { users: 4, ..scenario }.expected_sold(), 12);
+        assert_eq!(scenario.expected_buyers(300, 100), 33);
+        assert_eq!(scenario.expected_buyers(4, 100), 4);
     }
 
     #[test]
     fn errors_say_what_to_change() {
         let unknown = Scenario::named("v9").unwrap_err().to_string();
-        assert!(unknown.contains("v3-redlock, v1-single"), "{unknown}");
+        assert!(unknown.contains("v3-redlock, v1-single, sustained"), "{unknown}");
         let text = BUILT_IN[1];
         for (from, to, expected) in [
             ("users: 100", "users: 0", "at least 1"),
             ("users: 100", "userz: 100", "userz"),
             ("min: 0.1", "min: 0.9", "min at most max"),
             ("stock: 100", "stock: -1", "0 or more"),
+            ("stock: 100", "stock: 100\nusers_per_second: 0", "0.001 to 1000"),
+            ("stock: 100", "stock: 100\nseconds: 5", "requires users_per_second"),
         ] {
             let error = Scenario::parse(&text.replace(from, to), "x.yaml").unwrap_err().to_string();
             assert!(

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::TimingTargets;
-use crate::observed::{DatabaseState, Observed, Order, Outcome};
+use crate::observed::{DatabaseState, Observed, Order, Outcome, REFUSED};
 use crate::report::{Bound, Rows};
 pub use crate::report::{Figures, Report, Row, Status};
 use crate::scenario::Scenario;
@@ -20,13 +20,14 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
     let unanswered = count(
         observed.purchases.iter().filter(|p| matches!(p.outcome, Outcome::Unanswered(_))).count(),
     );
-    let oversold = (sales.most_units - scenario.stock).max(0);
-    let left = scenario.stock - sales.units;
+    let oversold = (sales.most_units - observed.stock_before).max(0);
+    let left = observed.stock_before - sales.units;
     let success = percent(sales.buyers, users);
-    let expected_buyers = scenario.expected_buyers();
+    let expected_buyers = scenario.expected_buyers(users, observed.stock_before);
+    let expected_sold = i64::from(expected_buyers) * i64::from(scenario.quantity);
 
     let mut rows = Rows::new(timing);
-    rows.must_equal("sold", sales.units, scenario.expected_sold());
+    rows.must_equal("sold", sales.units, expected_sold);
     for (code, users) in &sales.failed {
         rows.info(&format!("failed: {code}"), users.to_string());
     }
@@ -40,10 +41,11 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
     );
     rows.must_equal("users without a final answer", i64::from(unanswered), 0);
     agreement(&mut rows, observed, &sales, left);
+    new_tokens(&mut rows, observed);
     let figures = Figures {
         scenario: scenario.name.clone(),
         users,
-        stock: scenario.stock,
+        stock: observed.stock_before,
         sold: sales.units,
         failed: sales.failed,
         answers: observed.answers.clone(),
@@ -51,6 +53,9 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
         success_rate_percent: success,
         unanswered,
         lost_answers: sales.lost_answers,
+        longest_pause_ms: milliseconds(observed.timeline.longest_pause.as_secs_f64()),
+        answers_by_second: observed.timeline.seconds.clone(),
+        new_tokens: observed.new_tokens.clone(),
         ..Figures::default()
     };
     let figures = timing_rows(&mut rows, scenario, observed, figures);
@@ -93,6 +98,19 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
     }
 }
 
+/// A refused token is wrong; a token that could not be made or tried says nothing.
+fn new_tokens(rows: &mut Rows, observed: &Observed) {
+    if observed.new_tokens.is_empty() {
+        return;
+    }
+    for (result, number) in &observed.new_tokens {
+        rows.info(&format!("new tokens: {result}"), number.to_string());
+    }
+    let refused = observed.new_tokens.iter().filter(|(result, _)| result.starts_with(REFUSED));
+    let refused = refused.map(|(_, number)| i64::from(*number)).sum();
+    rows.must_equal("new tokens refused", refused, 0);
+}
+
 /// Rows on speed and the lock.
 fn timing_rows(
     rows: &mut Rows,
@@ -107,6 +125,10 @@ fn timing_rows(
     let rate = if seconds > 0.0 { f64::from(answered) / seconds } else { 0.0 };
     let ms = |duration: Duration| milliseconds(duration.as_secs_f64());
 
+    if scenario.users_per_second.is_some() {
+        let pause = ms(observed.timeline.longest_pause);
+        rows.timing("longest pause", Some(pause), " ms", Bound::Below(targets.pause_ms));
+    }
     rows.info("requests", latency.requests.to_string());
     rows.timing("requests/s", Some(rate), "", Bound::AtLeast(targets.requests_per_second));
     rows.timing("P50", Some(ms(latency.p50)), " ms", Bound::Below(targets.p50_ms));

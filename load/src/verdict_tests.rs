@@ -1,7 +1,7 @@
 //! Cases of the verdict; most of them must fail.
 
 use super::*;
-use crate::observed::{Latency, LockMetrics, NodeAttempts, NodeStock, Purchase};
+use crate::observed::{Latency, LockMetrics, NodeAttempts, NodeStock, Purchase, Timeline};
 
 fn scenario() -> Scenario {
     Scenario::named("v3-redlock").unwrap()
@@ -26,8 +26,11 @@ fn good() -> Observed {
     let attempts = NodeAttempts { average: 0.002, p99: 0.01 };
     let ms = Duration::from_millis;
     Observed {
+        stock_before: 100,
         purchases: (0..300).map(purchase).collect(),
         answers: BTreeMap::new(),
+        timeline: Timeline::default(),
+        new_tokens: BTreeMap::new(),
         elapsed: ms(500),
         latency: Latency {
             requests: 300,
@@ -244,6 +247,36 @@ fn missing_metrics_fail_where_a_target_needs_them() {
         judge(&single, TimingTargets::Judge, &observed).passed(),
         "v1-single has no such target"
     );
+}
+
+#[test]
+fn users_that_come_one_after_the_other_all_buy() {
+    let sustained = Scenario::named("sustained").unwrap();
+    let judged = |change: fn(&mut Observed)| {
+        let mut observed = good();
+        observed.stock_before = 1000;
+        observed.purchases.truncate(100);
+        observed.nodes.iter_mut().for_each(|node| node.stock = Ok(900));
+        observed.database.as_mut().unwrap().available = 900;
+        change(&mut observed);
+        judge(&sustained, TimingTargets::Report, &observed)
+    };
+    let report = judged(|_| {});
+    assert!(report.passed(), "{report}");
+    assert_eq!((report.figures().stock, report.figures().sold), (1000, 100));
+    // `sold_out` with units left.
+    let undersold = judged(|seen| {
+        seen.purchases[99].outcome = Outcome::Declined("sold_out".to_owned());
+        orders(seen).pop();
+        seen.nodes.iter_mut().for_each(|node| node.stock = Ok(901));
+        seen.database.as_mut().unwrap().available = 901;
+    });
+    assert_eq!(undersold.wrong(), ["sold", "success rate"], "{undersold}");
+    let refused = judged(|seen| {
+        seen.new_tokens.insert(format!("{REFUSED}token_invalid"), 1);
+        seen.new_tokens.insert("no log-in: connection_lost".to_owned(), 3);
+    });
+    assert_eq!(refused.wrong(), ["new tokens refused"], "{refused}");
 }
 
 #[test]

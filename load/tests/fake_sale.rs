@@ -272,6 +272,97 @@ async fn cheating_is_found() {
     assert!(is_wrong(&forgotten, "stock on 127.0.0.1"), "{forgotten}");
 }
 
+/// Another scenario for a fake sale.
+fn scenario(change: impl Fn(&str) -> String) -> (tempfile::NamedTempFile, Scenario) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(change(SCENARIO).as_bytes()).unwrap();
+    let scenario = Scenario::from_file(file.path()).unwrap();
+    (file, scenario)
+}
+
+fn one_by_one(users: u32, stock: u32) -> impl Fn(&str) -> String {
+    move |text| {
+        let rate = format!("users: {users}\nusers_per_second: 100");
+        text.replace("users: 30\n", &format!("{rate}\n"))
+            .replace("stock: 10", &format!("stock: {stock}"))
+    }
+}
+
+#[tokio::test]
+async fn users_who_come_one_after_the_other_need_no_fresh_sale() {
+    let mut sale = Sale::start(Behaviour::LosesAnswers).await;
+    sale.settings.scenario = scenario(one_by_one(4, 10)).1;
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+    let figures = report.figures();
+    assert_eq!((figures.sold, figures.answers["sold"], figures.answers["internal"]), (4, 4, 4));
+    assert!(figures.longest_pause_ms > 0.0);
+    let of_seconds = figures.answers_by_second.iter().flat_map(|second| second.values());
+    assert_eq!(of_seconds.sum::<u32>(), 8);
+
+    let again = sale.load().await.unwrap_err().to_string();
+    assert!(again.contains("needs 10 units") && again.contains("6 are left"), "{again}");
+    sale.settings.scenario = scenario(one_by_one(8, 1)).1;
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+    assert_eq!((report.figures().sold, report.figures().failed["sold_out"]), (6, 2));
+}
+
+#[tokio::test]
+async fn cheating_is_found_while_users_come_one_after_the_other() {
+    let run = async |behaviour| {
+        let mut sale = Sale::start(behaviour).await;
+        sale.settings.scenario = scenario(one_by_one(15, 10)).1;
+        sale.load().await.unwrap()
+    };
+    let (oversold, unrecorded, twice) = tokio::join!(
+        run(Behaviour::SellsOneTooMany),
+        run(Behaviour::AnswersWithoutRecording),
+        run(Behaviour::RecordsTwice),
+    );
+    assert!(is_wrong(&oversold, "oversold"), "{oversold}");
+    assert!(unrecorded.problems()[0].contains("is not in the database"), "{unrecorded}");
+    assert!(twice.problems()[0].contains("without an answer 201"), "{twice}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
+    let sale = Sale::start(Behaviour::Honest).await;
+    let (file, _) = scenario(one_by_one(100_000, 10));
+    let Settings { sale_urls, redis_nodes, database_url, jwt_secret, metrics, .. } = &sale.settings;
+    let MetricsSource::Host(metrics) = metrics else { panic!("a host") };
+    let load = tokio::process::Command::new(env!("CARGO_BIN_EXE_flashsale-load"))
+        .args(["run", "--targets", "report", "--scenario-file"])
+        .arg(file.path())
+        .env("SALE_URL", &sale_urls[0])
+        .env("REDIS_NODES", &redis_nodes[0])
+        .env("DATABASE_URL", database_url)
+        .env("JWT_SECRET", jwt_secret)
+        .env("METRICS_HOST", metrics)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let client = redis::Client::open(format!("redis://{}", sale.redis.address())).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        let get = redis::cmd("GET").arg("stock:1").to_owned();
+        while get.query_async::<i64>(&mut redis).await.unwrap() == STOCK {}
+    })
+    .await
+    .unwrap();
+    let process = load.id().unwrap().to_string();
+    let told = tokio::process::Command::new("kill").args(["-TERM", &process]).status().await;
+    assert!(told.unwrap().success());
+    let ended = load.wait_with_output().await.unwrap();
+    let output = String::from_utf8(ended.stdout).unwrap();
+    assert!(ended.status.success(), "{output}");
+    let verdict: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    assert_eq!(verdict["verdict"], "PASS");
+    let users = verdict["users"].as_u64().unwrap();
+    assert!((1..100_000).contains(&users), "{users} users came");
+}
+
 #[tokio::test]
 async fn what_cannot_be_reached_is_named() {
     let sale = Sale::start(Behaviour::Honest).await;

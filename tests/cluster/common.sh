@@ -9,16 +9,22 @@ dir=${CLUSTER_DIR:-/var/tmp/flashsale-cluster}
 port=${CLUSTER_PORT:-6443}
 netns=flashsale
 state=/run/flashsale-containerd
-k8s=1.34.4
+# The oldest version of Kubernetes that the tests know, or the newest.
+kubernetes=${FLASHSALE_KUBERNETES_VERSION:-1.34}
+case $kubernetes in
+  1.34) k8s=1.34.4 bin=$dir/bin modules=go.mod ;;
+  1.37) k8s=1.37.2 bin=$dir/bin-1.37 modules=1.37.mod ;;
+  *) echo "tests/cluster: FLASHSALE_KUBERNETES_VERSION=$kubernetes: choose 1.34 or 1.37" >&2; exit 1 ;;
+esac
 components=(containerd etcd kube-apiserver api-inside api-outside kube-controller-manager kube-scheduler kubelet kube-proxy coredns)
-export PATH="$dir/bin:$PATH" KUBECONFIG="$dir/pki/admin.kubeconfig"
+export PATH="$bin:$dir/bin:$PATH" KUBECONFIG="$dir/pki/admin.kubeconfig"
 
 fail() { echo "tests/cluster: $*" >&2; exit 1; }
 
 need_root() { [ "$(id -u)" = 0 ] || fail "a node needs root (network namespace, mounts, cgroups)"; }
 
 # One of these scripts at a time: the second waits for the first. What they start does not inherit the lock.
-mkdir -p "$dir"/{bin,log}
+mkdir -p "$bin" "$dir"/{bin,log}
 exec 9>"$dir/lock"
 flock -w 1800 9 || fail "another of these scripts has held $dir/lock for half an hour"
 
@@ -29,18 +35,45 @@ alive() { # component
   pid=$(cat "$dir/run/$1.pid" 2>/dev/null) && grep -qsxz "FLASHSALE_NODE=$1" "/proc/$pid/environ"
 }
 
+start() { # component command...: in the node's network, in the session's mount namespace
+  local name=$1; shift
+  FLASHSALE_NODE=$name setsid nsenter --net=/run/netns/$netns "$@" >"$dir/log/$name.log" 2>&1 </dev/null 9>&- &
+  echo $! >"$dir/run/$name.pid"
+}
+
+await() { # component seconds command...: until the command succeeds, as long as the component lives
+  local name=$1 end=$((SECONDS + $2)); shift 2
+  until "$@" >/dev/null 2>&1; do
+    alive "$name" || { tail -5 "$dir/log/$name.log" >&2; fail "$name ended; its log is $dir/log/$name.log"; }
+    [ $SECONDS -lt $end ] || fail "$name is not ready ($*); its log is $dir/log/$name.log"
+    sleep 0.1
+  done
+}
+
+start_api() {
+  local p=$dir/pki
+  start kube-apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 --advertise-address 10.88.0.2 \
+    --tls-cert-file "$p/apiserver.crt" --tls-private-key-file "$p/apiserver.key" --client-ca-file "$p/ca.crt" \
+    --service-account-issuer https://kubernetes.default.svc.cluster.local \
+    --service-account-key-file "$p/sa.key" --service-account-signing-key-file "$p/sa.key" \
+    --kubelet-client-certificate "$p/kubelet-client.crt" --kubelet-client-key "$p/kubelet-client.key" \
+    --kubelet-preferred-address-types InternalIP `# for exec and logs: the node's name is in no DNS` \
+    --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
+    --service-cluster-ip-range 10.96.0.0/16 --allow-privileged --profiling=false
+}
+
 # Kubernetes and CoreDNS from their Go modules, once: some minutes on 2 cores.
 build_binaries() {
   local node v=k8s.io/component-base/version c=k8s.io/client-go/pkg/version
-  node=node-$k8s-$(cat "$here"/node/{main.go,go.mod} | sha256sum | cut -c1-8)
-  if [ ! -x "$dir/bin/$node" ]; then
+  node=node-$k8s-$(cat "$here/node/main.go" "$here/node/$modules" | sha256sum | cut -c1-8)
+  if [ ! -x "$bin/$node" ]; then
     echo "building Kubernetes $k8s (about 4 minutes on 2 cores; once)" >&2
-    (cd "$here/node" && go build -trimpath -o "$dir/bin/$node.new" \
-      -ldflags "-s -w -X $v.gitVersion=v$k8s -X $v.gitMajor=1 -X $v.gitMinor=34 -X $c.gitVersion=v$k8s" . 9>&-)
-    mv "$dir/bin/$node.new" "$dir/bin/$node"
+    (cd "$here/node" && go build -modfile "$modules" -trimpath -o "$bin/$node.new" \
+      -ldflags "-s -w -X $v.gitVersion=v$k8s -X $v.gitMajor=1 -X $v.gitMinor=${kubernetes#1.} -X $c.gitVersion=v$k8s" . 9>&-)
+    mv "$bin/$node.new" "$bin/$node"
   fi
   for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
-    ln -sfn "$node" "$dir/bin/$name"
+    ln -sfn "$node" "$bin/$name"
   done
   if [ ! -x "$dir/bin/coredns" ]; then
     echo "building CoreDNS (about 90 seconds on 2 cores; once)" >&2

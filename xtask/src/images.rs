@@ -1,7 +1,7 @@
 //! The images: built from ordinary Dockerfiles by the engine that runs (else buildah), and brought to
 //! the cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,8 @@ use crate::cluster::{Cluster, Engine, Kind};
 use crate::shell::{command, output, run, say};
 use crate::tools;
 
+/// Parts whose image is changed while a sale runs.
+const CHANGED: [&str; 2] = ["app", "redis"];
 /// Redis and PostgreSQL of Debian: a node without a registry can't pull the usual ones.
 const SERVERS: [&str; 2] = ["redis", "postgres"];
 
@@ -33,6 +35,28 @@ impl Images {
         let sum = output(command("sha256sum").arg(binary))?;
         Ok(sum.chars().take(12).collect())
     }
+
+    /// The operator of an earlier revision.
+    pub fn previous_operator(&self) -> String {
+        format!("{}/flashsale-operator:previous", self.prefix)
+    }
+
+    /// Another name of the same image: a roll-out to it changes nothing but the pods.
+    pub fn next(&self, part: &str) -> String {
+        format!("{}/flashsale-{part}:next", self.prefix)
+    }
+}
+
+/// Builds the image of an operator from its binary, and brings it to the cluster.
+pub fn build_operator(cluster: &Cluster, binary: &Path, name: &str) -> Result<()> {
+    let engine = engine(cluster);
+    let context = target_folder().join("image/previous-operator");
+    std::fs::create_dir_all(&context)?;
+    std::fs::copy(binary, context.join("flashsale-operator"))?;
+    run(image_build(engine)
+        .args(["-t", name, "--build-arg", "BINARY=flashsale-operator", "-f", "Dockerfile.prebuilt"])
+        .arg(context))?;
+    bring(cluster, engine, &[name.to_owned()])
 }
 
 /// Builds the binaries and every image, and brings the images to the cluster.
@@ -40,39 +64,42 @@ pub fn build_and_load(cluster: &Cluster, build: Build) -> Result<Images> {
     let images = Images { prefix: prefix(cluster)?, build };
     build.run()?;
 
-    let engine = match &cluster.kind {
-        Kind::InEngine(engine, _) => Some(*engine),
-        Kind::Given => Engine::running(),
-        Kind::OwnNode => None,
-    };
+    let engine = engine(cluster);
     if engine.is_none() {
         tools::ensure_packages(tools::NODE)?;
     }
     say(&format!("building the images with {}", engine.map_or("buildah", Engine::program)));
     let mut names = Vec::new();
+    let mut build_image = |part: &str, arguments: &[&str]| {
+        let mut tags = vec![images.name(part)];
+        tags.extend(CHANGED.contains(&part).then(|| images.next(part)));
+        let options = tags.iter().flat_map(|tag| ["-t", tag]);
+        run(image_build(engine).args(options).args(arguments))?;
+        names.extend(tags);
+        anyhow::Ok(())
+    };
     for binary in IN_IMAGES {
-        let name = images.name(binary.trim_start_matches("flashsale-"));
         let context = stage(binary, build)?;
-        run(image_build(engine)
-            .args([
-                "-t",
-                &name,
-                "--build-arg",
-                &format!("BINARY={binary}"),
-                "-f",
-                "Dockerfile.prebuilt",
-            ])
-            .arg(context))?;
-        names.push(name);
+        let context = context.to_string_lossy();
+        let argument = format!("BINARY={binary}");
+        let arguments = ["--build-arg", &argument, "-f", "Dockerfile.prebuilt", &context];
+        build_image(binary.trim_start_matches("flashsale-"), &arguments)?;
     }
     for server in SERVERS {
-        let name = images.name(server);
-        run(image_build(engine).args(["-t", &name, &format!("tests/cluster/images/{server}")]))?;
-        names.push(name);
+        build_image(server, &[&format!("tests/cluster/images/{server}")])?;
     }
     say("bringing the images to the cluster");
     bring(cluster, engine, &names)?;
     Ok(images)
+}
+
+/// What builds the images; absent: buildah.
+fn engine(cluster: &Cluster) -> Option<Engine> {
+    match &cluster.kind {
+        Kind::InEngine(engine, _) => Some(*engine),
+        Kind::Given => Engine::running(),
+        Kind::OwnNode => None,
+    }
 }
 
 /// A cluster that is not ours pulls from a registry that the person names.

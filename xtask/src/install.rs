@@ -1,5 +1,6 @@
 //! The operator on a cluster: installed with helm, as its users do it.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Result;
@@ -18,17 +19,32 @@ pub const CHART: &str = "charts/flashsale-operator";
 
 /// Installs the operator, or upgrades the one that is there, and waits until it runs.
 pub fn operator(cluster: &Cluster, images: &Images) -> Result<()> {
+    release(cluster, images, Path::new(CHART), &images.name("operator"), &images.operator_build()?)
+}
+
+/// The same with any chart and operator. `build` tells one build of the operator from another.
+pub fn release(
+    cluster: &Cluster,
+    images: &Images,
+    chart: &Path,
+    operator: &str,
+    build: &str,
+) -> Result<()> {
     tools::ensure_helm()?;
-    say(&format!("helm: installing {CHART} in namespace {NAMESPACE}"));
-    let values = ["operator", "app", "redis", "postgres"]
-        .map(|part| format!("images.{part}={}", images.name(part)));
+    say(&format!("helm: installing {} in namespace {NAMESPACE}", chart.display()));
+    let mut values = ["app", "redis", "postgres"]
+        .map(|part| format!("images.{part}={}", images.name(part)))
+        .to_vec();
+    values.push(format!("images.operator={operator}"));
     // The tag is always the same: this makes a pod of an earlier build give way to one of this build.
-    let build = format!("podAnnotations.build={}", images.operator_build()?);
+    values.push(format!("podAnnotations.build={build}"));
     run(cluster
         .helm()
-        .args(["upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE])
+        .args(["upgrade", "--install", RELEASE])
+        .arg(chart)
+        .args(["--namespace", NAMESPACE])
         .args(["--create-namespace", "--wait", "--timeout", "3m"])
-        .args(values.iter().chain([&build]).flat_map(|value| ["--set-string", value]))
+        .args(values.iter().flat_map(|value| ["--set-string", value]))
         .stdout(Stdio::null()))
 }
 

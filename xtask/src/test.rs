@@ -8,6 +8,7 @@ mod end_to_end;
 mod libtest;
 mod matrix;
 mod nextest;
+mod previous;
 mod random;
 mod steps;
 mod unit;
@@ -40,6 +41,8 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["steps", "changed"])]
     matrix: bool,
     #[command(flatten)]
+    more: end_to_end::More,
+    #[command(flatten)]
     random: random::Rounds,
 }
 
@@ -61,7 +64,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         tools::ensure_helm3()?;
         let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
         let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
-        run_steps(&steps, &mut count)?;
+        run_steps(&steps, &options.more, &mut count)?;
     }
     count.print();
     Ok(if count.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -69,7 +72,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Runs the steps in their order, except those that mostly wait: the cluster of `e2e` is prepared
 /// beside all others, `fuzz` runs beside `unit`, and `api-server` and `policies` beside `e2e`.
-fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
+fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Result<()> {
     thread::scope(|scope| {
         let mut cluster = None;
         if steps.contains(&Step::E2e) {
@@ -90,7 +93,7 @@ fn run_steps(steps: &[Step], count: &mut Count) -> Result<()> {
                     let others = std::mem::take(&mut beside_sales);
                     let beside = Background::start(scope, move || run_all(&others))?;
                     count.add(timed(step, |count| match cluster {
-                        Ok(prepared) => end_to_end::run(prepared, count),
+                        Ok(prepared) => end_to_end::run(prepared, more, count),
                         Err(error) => count.check(Err(error)),
                     }));
                     count.add(beside.join()?);

@@ -97,11 +97,10 @@ pub fn build(
             gateway_api_missing: false,
         },
         redis: redis::stateful_set(sale, &secrets.accepted_checksum),
-        database: sale
-            .images
-            .postgres
-            .as_ref()
-            .map(|image| database::stateful_set(sale, image, &secrets.database_checksum)),
+        database: sale.images.postgres.as_ref().map(|image| {
+            let checksum = sale.database_checksum.as_ref().unwrap_or(&secrets.database_checksum);
+            database::stateful_set(sale, image, checksum)
+        }),
         seed: seed::job(sale, &catalog, &secrets),
         app: app::deployment(sale, &secrets),
         autoscaler: app::autoscaler(sale),

@@ -18,6 +18,8 @@ pub const FIELD_MANAGER: &str = "flashsale-operator";
 /// Annotation of a Job: checksum of its pod template. A Job is immutable; an unfinished one is recreated when
 /// the checksum differs.
 pub const TEMPLATE_CHECKSUM: &str = "flashsale.dev/template-checksum";
+/// Annotation of the pods of the sale's own database: checksum of the URI that it was created with.
+pub const CREDENTIALS_CHECKSUM: &str = "flashsale.dev/credentials-checksum";
 /// Annotation of the seed Job: checksum of the database's address, without user and password.
 pub const DATABASE_CHECKSUM: &str = "flashsale.dev/database-checksum";
 /// Label of data whose sale was deleted, with the name of the sale that made them.

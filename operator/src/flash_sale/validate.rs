@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -12,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use super::certificates::Certificates;
 use super::database::ACCEPT_LOSS;
 use super::dereference::{References, SecretData};
-use super::names::{self, DATABASE_CONTAINER, REDIS_CONTAINER};
+use super::names::{self, CREDENTIALS_CHECKSUM, DATABASE_CONTAINER, REDIS_CONTAINER};
 use super::nodes::NodePlan;
 use super::not_ready::NotReady;
 use super::operator_pods::OperatorPods;
@@ -56,6 +57,9 @@ pub struct ValidatedSale {
     pub stores_tls: Option<StoresTlsSecret>,
     /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
     pub own_database: String,
+    /// Checksum of the credentials in the pods of that database. It stays what it is: the server takes user and password
+    /// from the Secret only when it creates its data, so a restart for another password would only interrupt the sale.
+    pub database_checksum: Option<String>,
     /// Whether the sale has no pods. The clock decides it after the validation.
     pub hibernates: bool,
     /// Redis nodes to apply. The driver sets those of a change in progress.
@@ -170,9 +174,12 @@ pub fn validate(
         secrets::check_operator(&operator_auth.secret, data)?;
     }
 
+    let own_database_name = names::database(&adopted);
+    let found = references.stateful_sets.iter().find(|set| set.name_any() == own_database_name);
     Ok(ValidatedSale {
+        database_checksum: found.and_then(credentials_checksum),
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
-        own_database: names::database(&adopted),
+        own_database: own_database_name,
         stores_tls,
         hibernates: false,
         nodes: NodePlan::settled(spec.redis.nodes),
@@ -247,6 +254,11 @@ fn images(
         postgres,
     };
     Ok((images, refusals))
+}
+
+fn credentials_checksum(database: &StatefulSet) -> Option<String> {
+    let template = &database.spec.as_ref()?.template;
+    template.metadata.as_ref()?.annotations.as_ref()?.get(CREDENTIALS_CHECKSUM).cloned()
 }
 
 fn image(

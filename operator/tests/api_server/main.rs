@@ -20,6 +20,7 @@ mod fake_app;
 mod helm;
 mod hibernation;
 mod images;
+mod killed;
 mod leader;
 mod lifecycle;
 mod names;

@@ -109,6 +109,25 @@ fn nodes_do_not_restart_for_another_lease() {
     assert_eq!(set(""), set("lock: {leaseTime: 60s}"));
 }
 
+/// The server takes its password from the Secret only when it creates its data.
+#[test]
+fn a_database_does_not_restart_for_another_password() {
+    let first = built("", references());
+    let rotated = References {
+        database: Some(data(&[
+            ("uri", "postgres://u:another@h/d"),
+            ("username", "u"),
+            ("password", "another"),
+            ("database", "d"),
+        ])),
+        stateful_sets: first.database.iter().cloned().collect(),
+        ..references()
+    };
+    let second = built("", rotated);
+    assert_eq!(first.database, second.database);
+    assert_ne!(first.app.spec.unwrap().template, second.app.spec.unwrap().template);
+}
+
 #[test]
 fn the_app_is_told_everything_by_environment() {
     let env = container(&built("", references())).env.unwrap();

@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use kube::api::{LogParams, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
@@ -22,13 +22,13 @@ const RUN: Duration = Duration::from_mins(3);
 
 /// A load Job that was started.
 pub struct Load<'a> {
-    shop: &'a Shop,
+    pub(crate) shop: &'a Shop,
     job: String,
 }
 
 /// The last line of the Job's output.
 #[derive(Clone, Debug)]
-pub struct Verdict(Value);
+pub struct Verdict(pub(crate) Value);
 
 impl Verdict {
     /// The verdict must be PASS.
@@ -48,22 +48,31 @@ impl Shop {
     /// # Errors
     /// When the manifest is refused or the pod does not start.
     pub async fn start_load(&self, manifest: &str, scenario: Option<&str>) -> Result<Load<'_>> {
-        let mut job = objects(manifest)?.pop().context("an empty manifest")?;
+        let mut job = read_job(manifest)?;
         let pod = &mut job.data["spec"]["template"]["spec"];
-        if let Ok(image) = std::env::var("FLASHSALE_LOAD_IMAGE") {
-            pod["containers"][0]["image"] = image.into();
-        }
         if let Some(scenario) = scenario {
             self.give_scenario(scenario).await?;
             pod["volumes"] = json!([{"name": "scenario", "configMap": {"name": SCENARIO}}]);
             let container = &mut pod["containers"][0];
             container["volumeMounts"] = json!([{"name": "scenario", "mountPath": "/scenario"}]);
             let file = "/scenario/scenario.yaml";
-            container["args"] = json!(["run", "--scenario-file", file, "--wait-seconds", "30"]);
+            let args = ["run", "--scenario-file", file, "--wait-seconds", "30"];
+            container["args"] = json!([&args[..], &["--targets", "report"]].concat());
         }
-        // A test judges what was sold; how fast, it only reports: machines differ.
-        let args = pod["containers"][0]["args"].as_array_mut().context("the load has no args")?;
-        args.extend(["--targets".into(), "report".into()]);
+        self.run_job(&job).await
+    }
+
+    /// Starts the load Job of a manifest under a name of its own.
+    ///
+    /// # Errors
+    /// When the manifest is refused or the pod does not start.
+    pub(crate) async fn start_load_as(&self, name: &str, manifest: &str) -> Result<Load<'_>> {
+        let mut job = read_job(manifest)?;
+        job.metadata.name = Some(name.to_owned());
+        self.run_job(&job).await
+    }
+
+    async fn run_job(&self, job: &DynamicObject) -> Result<Load<'_>> {
         let name = job.name_any();
         let parameters = PatchParams::apply("flashsale-tests").force();
         self.api::<Job>().patch(&name, &parameters, &Patch::Apply(&job)).await?;
@@ -83,8 +92,21 @@ impl Shop {
     }
 }
 
+/// The Job of a manifest, with the image of this run.
+fn read_job(manifest: &str) -> Result<DynamicObject> {
+    let mut job = objects(manifest)?.pop().context("an empty manifest")?;
+    let container = &mut job.data["spec"]["template"]["spec"]["containers"][0];
+    if let Ok(image) = std::env::var("FLASHSALE_LOAD_IMAGE") {
+        container["image"] = image.into();
+    }
+    // A test judges what was sold; how fast, it only reports: machines differ.
+    let args = container["args"].as_array_mut().context("the load has no args")?;
+    args.extend(["--targets".into(), "report".into()]);
+    Ok(job)
+}
+
 impl Load<'_> {
-    async fn started_pod(&self) -> Result<String> {
+    pub(crate) async fn started_pod(&self) -> Result<String> {
         let ours = watcher::Config::default().labels(&format!("job-name={}", self.job));
         let mut pods = unbroken(watcher(self.shop.api::<Pod>(), ours).applied_objects());
         while let Some(pod) = pods.next().await {

@@ -5,9 +5,30 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-const NAMESPACE: &str = "flashsale-system";
-const LABELS: &str = "app.kubernetes.io/name=flashsale-operator";
+use crate::shop::Shop;
+
+pub(crate) const NAMESPACE: &str = "flashsale-system";
+pub(crate) const LABELS: &str = "app.kubernetes.io/name=flashsale-operator";
 const METRICS_PORT: u16 = 8081;
+
+impl Shop {
+    /// A gauge without labels, as each replica of the app reports it now.
+    ///
+    /// # Errors
+    /// When a replica can't be asked or has no such metric.
+    pub async fn app_metric(&self, name: &str) -> Result<Vec<f64>> {
+        let mut values = Vec::new();
+        for pod in self.pods("app").await? {
+            let namespace = &self.namespace;
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:9090/proxy/metrics");
+            let request = http::Request::get(path).body(Vec::new())?;
+            let text = self.client.request_text(request).await?;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            values.push(line.with_context(|| format!("{pod} has no {name}"))?.parse()?);
+        }
+        Ok(values)
+    }
+}
 
 /// Passes over sales since the operator started, of all replicas together.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{
     ApiResource, AttachParams, DeleteParams, DynamicObject, EvictParams, GroupVersionKind,
@@ -26,8 +26,8 @@ pub const GONE: Duration = Duration::from_mins(3);
 /// A namespace with a sale.
 #[derive(Clone)]
 pub struct Shop {
-    client: Client,
-    namespace: String,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
 }
 
 impl Shop {
@@ -123,7 +123,15 @@ impl Shop {
     /// # Errors
     /// When that takes longer than [`READY`].
     pub async fn await_ready(&self) -> Result<()> {
-        self.await_status("the sale to be ready", READY, |status| holds(status, "Ready")).await
+        self.await_ready_within(READY).await
+    }
+
+    /// The same after a roll-out that takes longer.
+    ///
+    /// # Errors
+    /// When it takes longer than `deadline`.
+    pub async fn await_ready_within(&self, deadline: Duration) -> Result<()> {
+        self.await_status("the sale to be ready", deadline, |status| holds(status, "Ready")).await
     }
 
     /// `GET stock:1`, asked by `redis-cli` in the pod of a Redis node.
@@ -168,12 +176,27 @@ impl Shop {
         .await
     }
 
-    async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
+    /// Runs a command in the first container of a pod, and returns what it printed.
+    ///
+    /// # Errors
+    /// When the pod does not run, or the command fails.
+    pub async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
         let parameters = AttachParams::default().stderr(false);
         let mut process = self.api::<Pod>().exec(pod, command.iter().copied(), &parameters).await?;
         let mut output = String::new();
         process.stdout().context("exec without stdout")?.read_to_string(&mut output).await?;
+        let status = process.take_status();
         process.join().await?;
+        if let Some(status) = status
+            && let Some(status) = status.await
+        {
+            let failed = status.status.as_deref() == Some("Failure");
+            ensure!(
+                !failed,
+                "{command:?} in {pod}: {output}{}",
+                status.message.unwrap_or_default()
+            );
+        }
         Ok(output)
     }
 

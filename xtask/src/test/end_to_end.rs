@@ -4,12 +4,13 @@ use anyhow::{Context, Result};
 
 use super::count::Count;
 use super::nextest::Tests;
+use super::previous::{Previous, upgrade_command};
 use super::steps::template;
 use crate::binaries::Build;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
 use crate::install;
-use crate::shell::output;
+use crate::shell::{output, repository};
 
 /// A cluster, and the images on it if the operator is installed.
 pub struct Prepared {
@@ -17,6 +18,17 @@ pub struct Prepared {
     images: Option<Images>,
     was_installed: bool,
     count: Count,
+}
+
+/// What runs only on request.
+#[derive(Debug, Default, clap::Args)]
+pub struct More {
+    /// With `e2e`: also the failures and changes of a running sale that take long
+    #[arg(long)]
+    all_failures: bool,
+    /// With `e2e`: also an upgrade from the chart and the operator of this revision, with a running sale
+    #[arg(long, value_name = "REVISION")]
+    upgrade_from: Option<String>,
 }
 
 /// Builds the images, starts a cluster and installs the operator.
@@ -39,20 +51,32 @@ pub fn prepare() -> Result<Prepared> {
 }
 
 /// Runs the tests and removes what [`prepare`] added.
-pub fn run(prepared: Prepared, count: &mut Count) {
+pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
     let Prepared { cluster, images, was_installed, count: before } = prepared;
     count.add(before);
     if let Some(images) = images {
-        let tests = Tests {
-            profile: "e2e",
-            selection: ["--test", "e2e", "--run-ignored", "all"].map(str::to_owned).to_vec(),
-            variables: vec![
-                ("KUBECONFIG", cluster.kubeconfig.clone().into()),
-                ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
-            ],
-            ..Tests::default()
-        };
+        let mut selection = vec!["--test", "e2e", "--test", "failures", "--run-ignored", "all"];
+        if !more.all_failures {
+            selection.extend(["--filterset", "not test(/^all::/)"]);
+        }
+        let mut variables = vec![
+            ("KUBECONFIG", cluster.kubeconfig.clone().into()),
+            ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
+            ("FLASHSALE_NEXT_APP_IMAGE", images.next("app").into()),
+            ("FLASHSALE_NEXT_REDIS_IMAGE", images.next("redis").into()),
+        ];
+        if cluster.kind == Kind::OwnNode {
+            let scripts = repository().join("tests/cluster");
+            variables.push(("FLASHSALE_NODE_SCRIPTS", scripts.into()));
+        }
+        let selection = selection.into_iter().map(str::to_owned).collect();
+        let tests = Tests { profile: "e2e", selection, variables, ..Tests::default() };
         tests.run(count);
+        if let Some(revision) = &more.upgrade_from
+            && let Err(error) = upgrade(&cluster, &images, revision, count)
+        {
+            count.check(Err(error.context("the upgrade was not tried")));
+        }
     }
     // On a cluster that stays, what was there stays as well.
     let removed = if cluster.was_running && !was_installed && install::is_installed(&cluster) {
@@ -63,6 +87,24 @@ pub fn run(prepared: Prepared, count: &mut Count) {
     if let Err(error) = removed.and_then(|()| cluster.stop()) {
         count.check(Err(error.context("cannot clean up")));
     }
+}
+
+/// Installs the operator of another revision, and runs the test that upgrades it.
+fn upgrade(cluster: &Cluster, images: &Images, revision: &str, count: &mut Count) -> Result<()> {
+    let previous = Previous::build(revision)?;
+    previous.install(cluster, images)?;
+    let tests = Tests {
+        profile: "e2e",
+        selection: ["--test", "upgrade", "--run-ignored", "all"].map(str::to_owned).to_vec(),
+        variables: vec![
+            ("KUBECONFIG", cluster.kubeconfig.clone().into()),
+            ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
+            ("FLASHSALE_UPGRADE", upgrade_command(images)?.into()),
+        ],
+        ..Tests::default()
+    };
+    tests.run(count);
+    previous.remove()
 }
 
 /// Whether the API server would take every object of the chart.

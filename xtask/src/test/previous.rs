@@ -1,0 +1,78 @@
+//! The operator and its chart of an earlier revision, for the upgrade from it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::binaries::target_folder;
+use crate::cluster::Cluster;
+use crate::images::{self, Images};
+use crate::install::{self, CHART};
+use crate::shell::{cargo_as_started_by_a_person, command, output, repository, run, say};
+
+/// A checkout of the revision.
+pub struct Previous {
+    checkout: PathBuf,
+}
+
+impl Previous {
+    /// Checks a revision out and builds its operator (release). The build has a folder of its own, because its
+    /// binary has the same name.
+    pub fn build(revision: &str) -> Result<Self> {
+        let checkout = target_folder().join("previous/checkout");
+        let git = || {
+            let mut git = command("git");
+            git.arg("-C").arg(repository());
+            git
+        };
+        if checkout.exists() {
+            run(git().args(["worktree", "remove", "--force"]).arg(&checkout))?;
+        }
+        let commit =
+            output(git().args(["rev-parse", "--verify", &format!("{revision}^{{commit}}")]))
+                .with_context(|| format!("there is no revision {revision}"))?;
+        say(&format!("building the operator of {revision} ({})", commit.trim()));
+        run(git()
+            .args(["worktree", "add", "--quiet", "--detach"])
+            .arg(&checkout)
+            .arg(commit.trim()))?;
+        run(cargo_as_started_by_a_person()
+            .args(["build", "--release", "--locked", "--quiet", "--package", "flashsale-operator"])
+            .env("CARGO_TARGET_DIR", target_folder().join("previous/target"))
+            .current_dir(&checkout))?;
+        Ok(Self { checkout })
+    }
+
+    /// Puts its release in the place of the one that is installed.
+    pub fn install(&self, cluster: &Cluster, images: &Images) -> Result<()> {
+        let binary = target_folder().join("previous/target/release/flashsale-operator");
+        let image = images.previous_operator();
+        images::build_operator(cluster, &binary, &image)?;
+        if install::is_installed(cluster) {
+            install::remove(cluster)?;
+        }
+        install::release(cluster, images, &self.checkout.join(CHART), &image, "previous")
+    }
+
+    /// Removes the checkout; the build stays for the next time.
+    pub fn remove(self) -> Result<()> {
+        run(command("git")
+            .arg("-C")
+            .arg(repository())
+            .args(["worktree", "remove", "--force"])
+            .arg(self.checkout))
+    }
+}
+
+/// The command that upgrades to the operator and the chart of this checkout, as a user would type it.
+pub fn upgrade_command(images: &Images) -> Result<String> {
+    let chart = repository().join(CHART);
+    let (release, namespace) = (install::RELEASE, install::NAMESPACE);
+    Ok(format!(
+        "helm upgrade {release} {} --namespace {namespace} --reset-then-reuse-values --wait --timeout 3m \
+         --set-string images.operator={} --set-string podAnnotations.build={}",
+        chart.display(),
+        images.name("operator"),
+        images.operator_build()?,
+    ))
+}

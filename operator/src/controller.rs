@@ -33,7 +33,7 @@ use crate::flash_sale::names::MANAGED_BY;
 use crate::flash_sale::{leftovers, on_error, poll, reconcile};
 use crate::gateway_api::{HttpRoute, is_not_served};
 use crate::secret_watch;
-use crate::watched::{self, Watched};
+use crate::watched::{self, Owned, Watched};
 
 /// Interval between checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
@@ -159,32 +159,33 @@ impl Watch<'_> {
         let client = context.client.clone();
         let metrics = context.metrics.clone();
         let deletions = Arc::new(Notify::new());
-        let deleted = deletions.clone();
+        let (deleted, counted) = (deletions.clone(), all.clone());
+        let config = watcher::Config::default().page_size(watched::PAGE);
         // A status update does not change the generation, so it triggers no reconcile.
-        let sales =
-            watcher(api::<Watched<FlashSale>>(&client, namespace), watcher::Config::default())
-                .default_backoff()
-                .map_ok(watched::read)
-                .reflect(writer)
-                .inspect(move |event| {
-                    // At the start, sales may have been deleted before.
-                    if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
-                        deleted.notify_one();
-                    }
-                    metrics.set_unreadable(count(&all, |sale| sale.0.is_err()));
-                    metrics.set_stalled(count(&all, is_stalled));
-                })
-                .applied_objects()
-                .predicate_filter(predicates::generation, PredicateConfig::default());
-        let counts =
-            poll::changes(reader.clone(), context.app.clone(), context.report_tokens.clone());
+        let sales = watcher(api::<Watched<FlashSale>>(&client, namespace), config)
+            .default_backoff()
+            .map_ok(watched::read)
+            .reflect(writer)
+            .inspect(move |event| {
+                // At the start, sales may have been deleted before.
+                if matches!(event, Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)) {
+                    deleted.notify_one();
+                }
+                metrics.set_unreadable(count(&counted, |sale| sale.0.is_err()));
+                metrics.set_stalled(count(&counted, is_stalled));
+            })
+            .applied_objects()
+            .predicate_filter(predicates::generation, PredicateConfig::default());
+        let counts = poll::changes(reader.clone(), all.clone(), &context);
         let claims = api::<PersistentVolumeClaim>(&client, namespace);
         let (labelling, stopped, known) = (client.clone(), shutdown.clone(), reader.clone());
         tokio::spawn(async move {
             let labels = leftovers::label_after(&deletions, &labelling, &claims, &known);
             stopped.run_until_cancelled(labels).await
         });
-        let secrets = secret_watch::changes(api(&client, namespace), reader.clone());
+        let watches = context.secret_watches.clone();
+        let secrets =
+            secret_watch::changes(api(&client, namespace), reader.clone(), watches, namespace);
         let controller = Controller::for_stream(sales, reader)
             .reconcile_on(counts)
             .reconcile_on(secrets)
@@ -246,10 +247,11 @@ where
         + 'static,
 {
     let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
-    let config = watcher::Config::default().labels(&ours);
-    let children = watcher(api::<Watched<K>>(client, namespace), config)
-        .default_backoff()
+    let config = watcher::Config::default().labels(&ours).page_size(watched::PAGE);
+    // The backoff comes after the decoding: a list begins with an event, which would reset it before the list fails.
+    let children = watcher(api::<Owned<K>>(client, namespace), config)
         .touched_objects()
+        .default_backoff()
         .filter(|child| std::future::ready(!child.as_ref().is_err_and(kind_is_missing)));
     controller.owns_stream(children)
 }

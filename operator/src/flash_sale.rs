@@ -11,10 +11,13 @@
 //! This file only calls the steps in order. No other file knows both the clock and the client.
 
 pub mod app_client;
+pub mod applied_versions;
 pub mod apply;
+mod apply_error;
 pub mod build;
 pub mod cause;
 pub mod certificates;
+mod child;
 pub mod claimed;
 mod conditions;
 pub mod configuration;
@@ -46,6 +49,7 @@ pub mod retained;
 mod retention;
 pub mod rollout;
 pub mod secret_names;
+pub mod secret_watches;
 mod secrets;
 pub mod seed;
 pub mod unreadable;
@@ -54,6 +58,7 @@ pub mod update_status;
 pub mod validate;
 pub mod volumes;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +79,11 @@ use outcome::Outcome;
 use seed::Seed;
 use validate::ValidatedSale;
 
-/// Resync interval, for an operator without the right to watch Secrets.
+/// Requeue interval after a change of the status, and of a sale whose Secrets are not watched.
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
+/// Requeue interval of a sale that is at rest: everything that can change it is watched or has a time of its own. It is
+/// a random time between the two, so that the sales of a fleet do not come at the same moment.
+const REST_INTERVAL: RangeInclusive<Duration> = Duration::from_mins(30)..=Duration::from_mins(60);
 /// Requeue interval of a sale that is not ready: pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
 /// A sale that is not ready for this long is requeued at the resync interval.
@@ -179,7 +187,10 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
         events::publish_phase_change(sale, &status, context).await;
         events::publish_exposure_change(sale, &status, context).await;
     }
-    let action = requeue(sale, &outcome, &status, now);
+    let namespace = sale.namespace().unwrap_or_default();
+    // What a changed status leads to, such as a hibernation, is done by the next reconcile.
+    let rests = !changed && context.secret_watches.cover(&namespace);
+    let action = requeue(sale, &outcome, &status, now, rests);
     Ok((outcome, action))
 }
 
@@ -196,6 +207,7 @@ async fn validate_and_apply(
         parts: references.parts.clone(),
         autoscaler: references.autoscaler.clone(),
         undeclared: references.undeclared.clone(),
+        applied: context.applied.clone(),
     };
     let stateful_sets = references.stateful_sets.clone();
     let secret_versions = references.secret_versions.clone();
@@ -292,6 +304,7 @@ fn requeue(
     outcome: &Outcome,
     status: &FlashSaleStatus,
     now: Timestamp,
+    rests: bool,
 ) -> Action {
     let pause = match outcome {
         Outcome::Waiting(not_ready) => match not_ready.requeue_after {
@@ -302,7 +315,10 @@ fn requeue(
             (*retry_after).clamp(Duration::from_secs(1), RESYNC_INTERVAL)
         }
         Outcome::Applied { refusals, resources, .. } if refusals.is_empty() => {
-            let pause = unready_interval(status, now);
+            let pause = match &status.waiting_for {
+                None if rests => rand::random_range(REST_INTERVAL),
+                _ => unready_interval(status, now),
+            };
             if resources.network.gateway_api_missing {
                 pause.min(GATEWAY_API_INTERVAL)
             } else {

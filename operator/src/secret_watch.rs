@@ -15,6 +15,8 @@ use tracing::warn;
 use crate::crd::FlashSale;
 use crate::error_chain::error_chain;
 use crate::flash_sale::secret_names::SecretNames;
+use crate::flash_sale::secret_watches::SecretWatches;
+use crate::watched;
 
 type Sale = DeserializeGuard<FlashSale>;
 
@@ -23,11 +25,19 @@ type Sale = DeserializeGuard<FlashSale>;
 pub fn changes(
     secrets: Api<PartialObjectMeta<Secret>>,
     sales: Store<Sale>,
-) -> impl Stream<Item = ObjectRef<Sale>> {
+    watches: SecretWatches,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<Sale>> + use<> {
     let warned = AtomicBool::new(false);
-    watcher(secrets, watcher::Config::default())
-        .default_backoff()
+    let namespace = namespace.map(str::to_owned);
+    watcher(secrets, watcher::Config::default().page_size(watched::PAGE))
+        .inspect(move |event| match event {
+            // Only says that a list begins.
+            Ok(watcher::Event::Init) => {}
+            event => watches.set(namespace.as_deref(), event.is_ok()),
+        })
         .touched_objects()
+        .default_backoff()
         .filter_map(move |secret| {
             let failed = secret.as_ref().err();
             if let Some(error) = failed.filter(|_| !warned.swap(true, Ordering::Relaxed)) {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
@@ -101,6 +101,80 @@ impl<K: Resource> Resource for Watched<K> {
     }
 }
 
+/// Objects in one page of a list. A page of the API server's default size would be the operator's largest allocation.
+pub const PAGE: u32 = 100;
+
+/// A child, as far as its owner needs it: the rest of the object is not kept.
+#[derive(Clone, Debug)]
+pub struct Owned<K> {
+    metadata: ObjectMeta,
+    kind: PhantomData<K>,
+}
+
+impl<'de, K> Deserialize<'de> for Owned<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Without the times, which may not be readable.
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Metadata {
+            name: Option<String>,
+            namespace: Option<String>,
+            uid: Option<String>,
+            resource_version: Option<String>,
+            owner_references: Option<Vec<OwnerReference>>,
+        }
+        #[derive(Deserialize)]
+        struct Object {
+            #[serde(default)]
+            metadata: Metadata,
+        }
+        let Metadata { name, namespace, uid, resource_version, owner_references } =
+            Object::deserialize(deserializer)?.metadata;
+        let metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            owner_references,
+            ..ObjectMeta::default()
+        };
+        Ok(Self { metadata, kind: PhantomData })
+    }
+}
+
+impl<K: Resource> Resource for Owned<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn api_version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::api_version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
@@ -109,6 +183,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_child_is_read_with_its_owner_whatever_is_in_it() {
+        let sent = json!({
+            "metadata": {
+                "name": "redis", "namespace": "shop", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "9999-12-31T23:59:59Z",
+                "managedFields": [{ "time": "9999-12-31T23:59:59Z" }],
+                "ownerReferences": [{
+                    "apiVersion": "flashsale.dev/v1beta1", "kind": "FlashSale", "name": "sale",
+                    "uid": "s", "controller": true,
+                }],
+            },
+            "data": { "a": 1 },
+        });
+        let child: Owned<ConfigMap> = serde_json::from_value(sent).unwrap();
+        assert_eq!(
+            (child.name_any().as_str(), child.namespace()),
+            ("redis", Some("shop".to_owned()))
+        );
+        assert_eq!(
+            (child.uid(), child.resource_version()),
+            (Some("u".to_owned()), Some("7".to_owned()))
+        );
+        assert_eq!(child.owner_references()[0].uid, "s");
+    }
 
     #[test]
     fn a_list_is_read_whatever_is_in_it() {

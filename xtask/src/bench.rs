@@ -21,6 +21,9 @@ pub struct Options {
 
 /// `cargo xtask bench`.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.arguments.first().is_some_and(|word| word == "operator") {
+        return operator(&options.arguments[1..]);
+    }
     tools::ensure_packages(tools::BENCH)?;
     say("building flashsale-app and flashsale-bench (release)");
     // One after the other: together, the app would be built with what only the bench needs.
@@ -34,6 +37,26 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .env("FLASHSALE_APP", folder.join("flashsale-app"))
         // Files are where the person stands, not where the checkout is.
         .current_dir(std::env::current_dir()?);
+    let status = bench.status().with_context(|| format!("cannot start {}", line(&bench)))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `cargo xtask bench operator`: the crate `tests/fleet`, with the operator built as it is released.
+fn operator(arguments: &[OsString]) -> Result<ExitCode> {
+    tools::ensure_packages(tools::FLEET)?;
+    tools::ensure_kubernetes()?;
+    tools::ensure_helm()?;
+    let (manager, definitions) = tools::ensure_cloudnative_pg()?;
+    say("building flashsale-operator (release) and flashsale-fleet");
+    shell::run(cargo("build").args(["--release", "--package", "flashsale-operator"]))?;
+    shell::run(cargo("build").args(["--package", "flashsale-fleet"]))?;
+    let mut bench = command(target_folder().join("debug/flashsale-fleet"));
+    bench
+        .args(arguments)
+        .env("FLASHSALE_OPERATOR", target_folder().join("release/flashsale-operator"))
+        .env("FLASHSALE_CLUSTER_BIN", shell::binaries_folder())
+        .env("CNPG_MANAGER", manager)
+        .env("CNPG_CRDS", definitions);
     let status = bench.status().with_context(|| format!("cannot start {}", line(&bench)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -50,6 +50,9 @@ pub const LOCAL: &[&str] = &["redis-server"];
 /// For `cargo xtask bench`.
 pub const BENCH: &[&str] = &["redis-server", "redis-tools", "postgresql-15", "wrk"];
 
+/// For `cargo xtask bench operator`.
+pub const FLEET: &[&str] = &["etcd-server", "openssl", "util-linux"];
+
 /// Installs those of the Debian packages that are missing.
 pub fn ensure_packages(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|name| !is_installed(name)).collect();
@@ -110,6 +113,15 @@ pub fn ensure_helm_docs() -> Result<()> {
     ensure_go_program("helm-docs", &source, "about half a minute")
 }
 
+/// CloudNativePG's manager, which `cargo xtask bench operator` measures too, and the folder of its definitions.
+pub fn ensure_cloudnative_pg() -> Result<(PathBuf, PathBuf)> {
+    let module = "github.com/cloudnative-pg/cloudnative-pg@v1.29.1";
+    let source = Source { module, package: "./cmd/manager" };
+    ensure_go_program("cnpg-manager", &source, "about 6 minutes on 2 cores")?;
+    let definitions = download(module)?.join("config/crd/bases");
+    Ok((binaries_folder().join("cnpg-manager"), definitions))
+}
+
 /// A Go program: a module with its version, and a package of it.
 struct Source {
     module: &'static str,
@@ -119,24 +131,30 @@ struct Source {
 /// Builds a program in the folder of its module. `go install` refuses a module that replaces others,
 /// and knows one name for each program.
 fn ensure_go_program(name: &str, source: &Source, time: &str) -> Result<()> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Download {
-        dir: PathBuf,
-    }
     if is_in_path(name) {
         return Ok(());
     }
     ensure_go()?;
     say(&format!("building {name} from {} ({time}, once)", source.module));
-    let downloaded = output(command("go").args(["mod", "download", "-json", source.module]))?;
-    let module: Download = serde_json::from_str(&downloaded)
-        .with_context(|| format!("go did not say where {} is", source.module))?;
+    let folder = download(source.module)?;
     run(command("go")
         .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
         .arg(binaries_folder().join(name))
         .arg(source.package)
-        .current_dir(module.dir))
+        .current_dir(folder))
+}
+
+/// The folder of a Go module.
+fn download(module: &str) -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Download {
+        dir: PathBuf,
+    }
+    let downloaded = output(command("go").args(["mod", "download", "-json", module]))?;
+    let module: Download = serde_json::from_str(&downloaded)
+        .with_context(|| format!("go did not say where {module} is"))?;
+    Ok(module.dir)
 }
 
 fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {

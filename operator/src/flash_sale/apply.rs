@@ -1,6 +1,5 @@
 //! Step 4: applies the objects. The only step that changes anything except the status.
 
-use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -8,17 +7,18 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Status;
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use thiserror::Error;
 
+use super::applied_versions::{AppliedVersions, Declared};
+pub use super::apply_error::Error;
+use super::apply_error::{api_error, part};
 use super::build::{Applied, KubernetesResources, Prepared};
+use super::child::Child;
 use super::hibernation;
 use super::names::FIELD_MANAGER;
 use super::network::NetworkParts;
 use super::ownership::{ExistingPart, ExistingParts, Owner};
+use super::report_tokens::SaleKey;
 use super::seed;
 use crate::crd::FlashSale;
 use crate::gateway_api::{HttpRoute, is_not_served};
@@ -26,30 +26,6 @@ use crate::gateway_api::{HttpRoute, is_not_served};
 /// A resource version that no object has. An apply with it can create an object, but cannot change one that
 /// was created in the meantime. After a plain `create`, fields that a later apply omits would stay.
 const NONEXISTENT_VERSION: &str = "1";
-
-/// An object could not be applied.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The API server refuses the object. An immediate retry is useless.
-    #[error("{object} was refused: {message}")]
-    Refused {
-        /// Kind and name.
-        object: String,
-        /// Message of the API server.
-        message: String,
-    },
-    /// Another owner's object has the name.
-    #[error("the name is taken")]
-    NameTaken(ExistingPart),
-    /// A request to the API server failed.
-    #[error("cannot apply {object}")]
-    Api {
-        /// Kind and name.
-        object: String,
-        /// The client error.
-        source: kube::Error,
-    },
-}
 
 /// Existing parts of a sale.
 #[derive(Clone, Debug)]
@@ -62,6 +38,8 @@ pub struct Existing<'a> {
     pub autoscaler: Option<String>,
     /// Network parts of the sale that are no longer declared.
     pub undeclared: ExistingParts,
+    /// What earlier reconciles applied.
+    pub applied: AppliedVersions,
 }
 
 /// Result of applying the objects.
@@ -107,13 +85,15 @@ pub async fn apply(
     // Secrets first, and only if absent: pod templates below contain their checksums.
     let missing_secrets = applier.create_all(missing_secrets).await?;
     let certificates = match certificates {
-        Some(certificates) => applier.apply(certificates).await?,
+        Some(certificates) => applier.apply_declared(certificates).await?,
         None => None,
     };
-    let catalog = applier.apply(catalog).await?;
+    let catalog = applier.apply_declared(catalog).await?;
     // A Job that reads an old catalog would record stock that it did not seed.
     let catalog_applied = applier.all_accepted();
-    let services = applier.apply_all(services).await?;
+    let (exposed, internal) = services.into_iter().partition(|it| it.name_any() == app_name);
+    let exposed = applier.apply_all(exposed).await?;
+    let services = [exposed, applier.apply_all_declared(internal).await?].concat();
     let network = Box::pin(applier.apply_network(network)).await?;
     let redis = applier.apply(redis).await?;
     let database = match database {
@@ -130,14 +110,14 @@ pub async fn apply(
     };
     let app = applier.apply(app).await?;
     let autoscaler = match (autoscaler, &existing.autoscaler) {
-        (Some(autoscaler), _) => applier.apply(autoscaler).await?,
+        (Some(autoscaler), _) => applier.apply_declared(autoscaler).await?,
         (None, Some(uid)) => {
             delete::<HorizontalPodAutoscaler>(client, namespace, &app_name, uid).await?;
             None
         }
         (None, None) => None,
     };
-    let disruption_budgets = applier.apply_all(disruption_budgets).await?;
+    let disruption_budgets = applier.apply_all_declared(disruption_budgets).await?;
     let refusals = applier.refusals()?;
     let (Some(catalog), Some(redis), Some(database), Some(seed), Some(app)) =
         (catalog, redis, database, seed, app)
@@ -213,6 +193,15 @@ impl Applier<'_> {
         Ok(applied)
     }
 
+    /// The same for objects that have no status to read.
+    async fn apply_all_declared<K: Child>(&mut self, objects: Vec<K>) -> Result<Vec<K>, Error> {
+        let mut applied = Vec::with_capacity(objects.len());
+        for object in objects {
+            applied.extend(self.apply_declared(object).await?);
+        }
+        Ok(applied)
+    }
+
     async fn create_all<K: Child>(&mut self, objects: Vec<K>) -> Result<Vec<K>, Error> {
         let mut created = Vec::with_capacity(objects.len());
         for object in objects {
@@ -227,7 +216,7 @@ impl Applier<'_> {
         self.delete_undeclared::<NetworkPolicy>().await?;
         self.delete_undeclared::<Ingress>().await?;
         self.delete_undeclared::<HttpRoute>().await?;
-        let policies = self.apply_all(policies).await?;
+        let policies = self.apply_all_declared(policies).await?;
         let ingress = match ingress {
             Some(ingress) => self.apply(ingress).await?,
             None => None,
@@ -256,17 +245,53 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// The existing object if it is unchanged since the last apply of the same declaration; else applies it.
+    async fn apply<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
+        if self.is_unchanged(&object)
+            && let Some(found) = self.current(&object).await?
+        {
+            return Ok(Some(found));
+        }
+        self.patch(object).await
+    }
+
+    /// The same for an object that has no status to read: it is not read again.
+    async fn apply_declared<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
+        if self.is_unchanged(&object) { Ok(Some(object)) } else { self.patch(object).await }
+    }
+
+    fn is_unchanged<K: Child>(&self, object: &K) -> bool {
+        let name = object.name_any();
+        let (Some(found), Some(declared)) =
+            (self.existing.parts.find::<K>(&name), Declared::of(object))
+        else {
+            return false;
+        };
+        let version = (found.uid(), found.resource_version());
+        self.existing.applied.is_current(&self.sale(), &part::<K>(&name), declared, version)
+    }
+
     /// Changes the existing object, or creates an absent one. Never changes an object that replaced it in
     /// the meantime.
-    async fn apply<K: Child>(&mut self, mut object: K) -> Result<Option<K>, Error> {
-        let name = object.name_any();
+    async fn patch<K: Child>(&mut self, mut object: K) -> Result<Option<K>, Error> {
+        let (name, declared) = (object.name_any(), Declared::of(&object));
         match self.existing.parts.uid::<K>(&name) {
             Some(uid) => object.meta_mut().uid = Some(uid.to_owned()),
             None => object.meta_mut().resource_version = Some(NONEXISTENT_VERSION.to_owned()),
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patched = self.api().patch(&name, &params, &Patch::Apply(&object)).await;
+        let patched = self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await;
+        if let (Ok(patched), Some(declared)) = (&patched, declared)
+            && let (Some(uid), Some(version)) = (patched.uid(), patched.resource_version())
+        {
+            let version = (uid.as_str(), version.as_str());
+            self.existing.applied.set(&self.sale(), part::<K>(&name), declared, version);
+        }
         self.handle_response(&object, patched).await
+    }
+
+    fn sale(&self) -> SaleKey {
+        (self.namespace.to_owned(), self.existing.sale.name_any())
     }
 
     async fn create<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
@@ -342,44 +367,4 @@ async fn delete<K: Child>(
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
         Err(source) => Err(api_error::<K>(name, source)),
     }
-}
-
-/// Bounds that all children share.
-trait Child:
-    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-    + Clone
-    + Debug
-    + Serialize
-    + DeserializeOwned
-{
-}
-
-impl<K> Child for K where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned
-{
-}
-
-/// Invalid, forbidden and bad requests (immutable field, quota, policy) are refusals; other failures are transient.
-fn api_error<K: Child>(name: &str, source: kube::Error) -> Error {
-    let object = format!("{} {name}", K::kind(&()));
-    match source {
-        kube::Error::Api(status)
-            if (status.is_invalid() && !uid_differs(&status))
-                || status.is_forbidden()
-                || status.code == 400 =>
-        {
-            Error::Refused { object, message: status.message.clone() }
-        }
-        source => Error::Api { object, source },
-    }
-}
-
-/// Whether the object was replaced in the meantime. The API server reports a change of the immutable uid then.
-fn uid_differs(status: &Status) -> bool {
-    let causes = status.details.as_ref().map(|details| details.causes.as_slice());
-    causes.unwrap_or_default().iter().any(|cause| cause.field == "metadata.uid")
 }

@@ -7,8 +7,10 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use super::app_client::AppClient;
+use super::applied_versions::AppliedVersions;
 use super::operator_pods::OperatorPods;
 use super::report_tokens::ReportTokens;
+use super::secret_watches::SecretWatches;
 use crate::config::DefaultImages;
 use crate::metrics::Metrics;
 
@@ -22,6 +24,10 @@ pub struct Context {
     pub app: Arc<dyn AppClient>,
     /// Tokens for the reports of the app.
     pub report_tokens: ReportTokens,
+    /// What was applied last.
+    pub applied: AppliedVersions,
+    /// Where Secrets are watched.
+    pub secret_watches: SecretWatches,
     /// The operator's own pods; absent: it runs outside of the cluster.
     pub operator_pods: Option<OperatorPods>,
     /// Metrics of the operator.
@@ -47,6 +53,8 @@ impl Context {
             images,
             app,
             report_tokens: ReportTokens::default(),
+            applied: AppliedVersions::default(),
+            secret_watches: SecretWatches::default(),
             operator_pods: None,
             metrics,
             recorder,

@@ -86,21 +86,19 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let secrets = SecretNames::of(sale);
-    let auth = from.get::<Secret>(&secrets.auth).await?;
-    let redis = from.get::<Secret>(&secrets.redis).await?;
-    let database = from.get::<Secret>(&secrets.database).await?;
-    let operator = from.get::<Secret>(&secrets.operator).await?;
-    let tls = match &secrets.tls {
-        Some(tls) => from.get::<Secret>(tls).await?,
-        None => None,
-    };
-    let stores_tls = match &secrets.stores_tls {
-        Some(stores_tls) => from.get::<Secret>(stores_tls).await?,
-        None => None,
-    };
-    let app = from.get::<Deployment>(&name).await?;
-    let autoscaler = from.metadata::<HorizontalPodAutoscaler>(&name).await?;
-    let seed_jobs = from.seed_jobs(&name).await?;
+    let (auth, redis, database, operator, tls, stores_tls) = try_join!(
+        from.get::<Secret>(&secrets.auth),
+        from.get::<Secret>(&secrets.redis),
+        from.get::<Secret>(&secrets.database),
+        from.get::<Secret>(&secrets.operator),
+        from.get_declared::<Secret>(secrets.tls.as_deref()),
+        from.get_declared::<Secret>(secrets.stores_tls.as_deref()),
+    )?;
+    let (app, autoscaler, seed_jobs) = try_join!(
+        from.get::<Deployment>(&name),
+        from.metadata::<HorizontalPodAutoscaler>(&name),
+        from.seed_jobs(&name),
+    )?;
 
     let sets = from.stateful_sets(sale).await?;
     let (mut parts, claims) = Box::pin(from.parts(sale, &sets)).await?;
@@ -188,6 +186,20 @@ impl Namespace<'_> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let failed = |source| Error { what: format!("{} {name}", K::kind(&())), source };
         api.get_opt(name).await.map_err(failed)
+    }
+
+    /// The object, if the sale names one.
+    async fn get_declared<K>(&self, name: Option<&str>) -> Result<Option<K>, Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        match name {
+            Some(name) => self.get(name).await,
+            None => Ok(None),
+        }
     }
 
     async fn metadata<K>(&self, name: &str) -> Result<Option<PartialObjectMeta<K>>, Error>

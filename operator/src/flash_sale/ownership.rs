@@ -62,6 +62,7 @@ pub struct ExistingPart {
     kind: Cow<'static, str>,
     name: String,
     uid: String,
+    resource_version: String,
     owner: Owner,
 }
 
@@ -72,6 +73,7 @@ impl ExistingPart {
             kind: K::kind(&()),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
             owner: Owner::of(sale, object.meta()),
         }
     }
@@ -97,6 +99,7 @@ impl ExistingPart {
             kind: PersistentVolumeClaim::kind(&()),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
             owner,
         }
     }
@@ -105,6 +108,12 @@ impl ExistingPart {
     #[must_use]
     pub fn uid(&self) -> &str {
         &self.uid
+    }
+
+    /// The object's resource version.
+    #[must_use]
+    pub fn resource_version(&self) -> &str {
+        &self.resource_version
     }
 
     /// The object's name.
@@ -125,11 +134,16 @@ impl ExistingPart {
 pub struct ExistingParts(pub Vec<ExistingPart>);
 
 impl ExistingParts {
+    /// A part; absent: the object does not exist.
+    #[must_use]
+    pub fn find<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&ExistingPart> {
+        self.0.iter().find(|found| found.kind == K::kind(&()) && found.name == name)
+    }
+
     /// The uid of a part; absent: the object does not exist.
     #[must_use]
     pub fn uid<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|found| found.kind == K::kind(&()) && found.name == name);
-        found.map(|found| found.uid.as_str())
+        self.find::<K>(name).map(ExistingPart::uid)
     }
 
     /// The objects of one kind.

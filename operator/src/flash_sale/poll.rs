@@ -12,8 +12,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use super::app_client::{AppClient, SaleReport};
+use super::context::Context;
 use super::counts;
-use super::report_tokens::ReportTokens;
+use super::report_tokens::{ReportTokens, SaleKey};
 use crate::crd::{FlashSale, FlashSaleSpec, FlashSaleStatus, condition};
 
 /// Interval between reads of the counts.
@@ -21,22 +22,28 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Sales whose counts are read concurrently.
 const CONCURRENCY: usize = 8;
 
-/// Stream of sales whose counts have changed.
+/// The sales of one watch.
+type Sales = Store<DeserializeGuard<FlashSale>>;
+
+/// Stream of the sales of one watch whose counts have changed. `all` are the sales of all watches: what is remembered
+/// of any other sale is forgotten.
 pub fn changes(
-    sales: Store<DeserializeGuard<FlashSale>>,
-    app: Arc<dyn AppClient>,
-    tokens: ReportTokens,
-) -> impl Stream<Item = ObjectRef<DeserializeGuard<FlashSale>>> {
+    sales: Sales,
+    all: Arc<[Sales]>,
+    context: &Context,
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<FlashSale>>> + use<> {
     let ticks = stream::unfold(tokio::time::interval(INTERVAL), |mut interval| async move {
         interval.tick().await;
         Some(((), interval))
     });
-    let known = tokens.clone();
+    let (app, tokens) = (context.app.clone(), context.report_tokens.clone());
+    let (known, applied) = (tokens.clone(), context.applied.clone());
     ticks
         .flat_map(move |()| {
-            let sales = sales.state();
-            known.retain(&sales.iter().map(|sale| key(sale)).collect());
-            stream::iter(sales)
+            let existing = all.iter().flat_map(Sales::state).map(|sale| key(&sale)).collect();
+            known.retain(&existing);
+            applied.retain(&existing);
+            stream::iter(sales.state())
         })
         .map(move |sale| {
             let (app, tokens) = (app.clone(), tokens.clone());
@@ -49,7 +56,7 @@ pub fn changes(
         .filter_map(std::future::ready)
 }
 
-fn key(sale: &DeserializeGuard<FlashSale>) -> (String, String) {
+fn key(sale: &DeserializeGuard<FlashSale>) -> SaleKey {
     let metadata = sale.meta();
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Namespace and name of a sale.
-type Sale = (String, String);
+pub type SaleKey = (String, String);
 
 /// Tokens by sale.
 #[derive(Clone, Default)]
-pub struct ReportTokens(Arc<Mutex<HashMap<Sale, Arc<str>>>>);
+pub struct ReportTokens(Arc<Mutex<HashMap<SaleKey, Arc<str>>>>);
 
 impl ReportTokens {
     /// Remembers the token of a sale.
@@ -24,11 +24,11 @@ impl ReportTokens {
     }
 
     /// Forgets the tokens of all other sales.
-    pub fn retain(&self, sales: &HashSet<Sale>) {
+    pub fn retain(&self, sales: &HashSet<SaleKey>) {
         self.lock().retain(|sale, _| sales.contains(sale));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Sale, Arc<str>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SaleKey, Arc<str>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, Phase};
+use flashsale_operator::flash_sale::applied_versions::AppliedVersions;
 use flashsale_operator::flash_sale::apply::{self, Existing};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
@@ -204,6 +205,7 @@ async fn an_object_that_appears_after_the_look_is_not_taken_over() {
         parts: ExistingParts::default(),
         autoscaler: None,
         undeclared: ExistingParts::default(),
+        applied: AppliedVersions::default(),
     };
     let error = stopped(&client, &namespace, resources, &nothing).await;
     assert!(matches!(error, apply::Error::Api { .. }), "{error:?}");
@@ -224,6 +226,7 @@ async fn an_object_that_took_the_place_of_a_part_is_not_taken_over() {
         parts: references.parts.clone(),
         autoscaler: None,
         undeclared: ExistingParts::default(),
+        applied: AppliedVersions::default(),
     };
     let valid = validate(&sale, references, &operator.context.images).unwrap();
     let resources = build(&valid, &Passwords::fixed()).unwrap();

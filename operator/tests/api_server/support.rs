@@ -2,7 +2,7 @@
 //! of Kubernetes' own: what they would do, the tests do.
 
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testkit::{ApiServer, User};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -30,74 +31,27 @@ const ADMIN: &str = "admin";
 /// The service account of the chart, which has the rights that the chart gives it and no other.
 const OPERATOR: &str = "system:serviceaccount:flashsale-system:flashsale-operator";
 
-/// Ends both servers when the test process ends, however it ends: its end of the pipe closes.
-const SUPERVISOR: &str = r#"
-cd "$DIR"
-etcd --data-dir etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD" \
-  --listen-peer-urls http://127.0.0.1:0 --unsafe-no-fsync --log-level error >etcd.log 2>&1 &
-etcd=$!
-"$APISERVER" --etcd-servers "$ETCD" --bind-address 127.0.0.1 --secure-port "$PORT" --cert-dir certs \
-  --token-auth-file tokens --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/16 \
-  --service-account-issuer https://test --service-account-key-file sa.key \
-  --service-account-signing-key-file sa.key --disable-admission-plugins ServiceAccount \
-  --profiling=false $AUDIT >apiserver.log 2>&1 &
-apiserver=$!
-cat >/dev/null
-kill "$apiserver" "$etcd"
-wait
-rm -rf "$DIR"
-"#;
-
-/// For a log of the operator's requests. The admission plugin is one that strict clusters have.
-const AUDIT: &str = "--audit-policy-file=policy --audit-log-path=audit.log \
-  --enable-admission-plugins=OwnerReferencesPermissionEnforcement";
-
-pub struct Server {
-    port: u16,
-    dir: PathBuf,
-    _lifeline: Mutex<ChildStdin>,
-}
+pub struct Server(ApiServer);
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
 
 impl Server {
     /// One that knows nothing of sales.
     pub async fn bare() -> Self {
-        Self::start("").await
+        Self::start(None).await
     }
 
     /// One with the chart's rights for the operator, and with a log of its requests.
     pub async fn audited() -> Self {
-        Self::start(AUDIT).await.with_rights(&[]).await
+        Self::start(Some(OPERATOR)).await.with_rights(&[]).await
     }
 
-    #[expect(clippy::zombie_processes, reason = "it lives as long as the test process")]
-    async fn start(audit: &str) -> Self {
-        let apiserver = bin().join("kube-apiserver");
-        assert!(apiserver.exists(), "no {}: set FLASHSALE_CLUSTER_BIN", apiserver.display());
-        let dir = tempfile::tempdir().unwrap().keep();
-        let tokens =
-            format!("{ADMIN},admin,admin,system:masters\n{OPERATOR},{OPERATOR},operator\n");
-        std::fs::write(dir.join("tokens"), tokens).unwrap();
-        let policy = json!({
-            "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-            "rules": [{ "level": "Metadata", "users": [OPERATOR] }, { "level": "None" }],
-        });
-        std::fs::write(dir.join("policy"), policy.to_string()).unwrap();
-        let key = Command::new("openssl").args(["genrsa", "-out"]).arg(dir.join("sa.key")).output();
-        assert!(key.unwrap().status.success(), "openssl made no key");
-        let port = testkit::free_port().unwrap();
-        let mut supervisor = Command::new("sh")
-            .args(["-c", SUPERVISOR])
-            .env("DIR", &dir)
-            .env("AUDIT", audit)
-            .env("APISERVER", apiserver)
-            .env("PORT", port.to_string())
-            .env("ETCD", format!("http://127.0.0.1:{}", testkit::free_port().unwrap()))
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let server = Self { port, dir, _lifeline: Mutex::new(supervisor.stdin.take().unwrap()) };
+    async fn start(audited: Option<&str>) -> Self {
+        let users = [
+            User { name: ADMIN, group: "system:masters" },
+            User { name: OPERATOR, group: "operators" },
+        ];
+        let server = Self(ApiServer::start(&bin(), &users, audited).unwrap());
         let client = server.admin();
         eventually("the API server is ready", async || {
             let request = axum::http::Request::get("/readyz").body(Vec::new()).unwrap();
@@ -123,7 +77,7 @@ impl Server {
 
     /// The operator's requests, as the API server logged them.
     pub fn audit_log(&self) -> Vec<Value> {
-        let log = std::fs::read_to_string(self.dir.join("audit.log")).unwrap();
+        let log = std::fs::read_to_string(self.0.audit_log()).unwrap();
         log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -133,18 +87,7 @@ impl Server {
     }
 
     fn kubeconfig_of(&self, token: &str) -> String {
-        let server = format!("https://127.0.0.1:{}", self.port);
-        json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
-            "clusters": [
-                { "name": "test", "cluster": { "server": server, "insecure-skip-tls-verify": true } }
-            ],
-            "users": [{ "name": "test", "user": { "token": token } }],
-        })
-        .to_string()
+        self.0.kubeconfig(token)
     }
 
     /// A client that may do everything.
@@ -169,7 +112,7 @@ impl Server {
     }
 
     fn config(&self, token: &str) -> Config {
-        let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse().unwrap());
+        let mut config = Config::new(self.0.url().parse().unwrap());
         config.accept_invalid_certs = true;
         config.auth_info.token = Some(token.to_owned().into());
         config

@@ -1,9 +1,10 @@
 //! Real `redis-server`, `postgres` and `pgbouncer` processes on free loopback ports, for tests and for
 //! `cargo xtask local`. Each lives in a temporary folder and ends when it is dropped. And a proxy
-//! to fail the network between them and their clients, and a browser.
+//! to fail the network between them and their clients, a browser, and a Kubernetes API server.
 //!
 //! Knows processes and bytes only: no client library, no product code.
 
+mod api_server;
 mod browser;
 mod faketime;
 mod pgbouncer;
@@ -15,6 +16,7 @@ mod proxy;
 mod redis;
 mod tls;
 
+pub use api_server::{ApiServer, User};
 pub use browser::Browser;
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;

@@ -1,0 +1,101 @@
+//! The time from a change of a sale to the change of its Deployment.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use kube::Client;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::cluster::{Cluster, Name};
+
+/// Changes at a time: a person, or a pipeline, not the whole fleet at once.
+const AT_ONCE: usize = 4;
+
+/// Sales whose change is awaited.
+#[derive(Default)]
+pub struct Changes(Mutex<HashMap<(String, String), (i32, oneshot::Sender<Instant>)>>);
+
+impl Changes {
+    /// A Deployment has this number of replicas.
+    pub fn saw(&self, namespace: &str, name: &str, replicas: i32) {
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut all = self.lock();
+        if all.get(&key).is_some_and(|(wanted, _)| *wanted == replicas)
+            && let Some((_, sender)) = all.remove(&key)
+        {
+            // Nobody waits any more after the deadline.
+            let _ = sender.send(Instant::now());
+        }
+    }
+
+    fn expect(&self, Name { namespace, name }: &Name, replicas: i32) -> oneshot::Receiver<Instant> {
+        let (sender, receiver) = oneshot::channel();
+        self.lock().insert((namespace.clone(), name.clone()), (replicas, sender));
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (i32, oneshot::Sender<Instant>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Latencies in milliseconds.
+pub struct Latencies(Vec<f64>);
+
+impl Latencies {
+    fn of(mut all: Vec<f64>) -> Self {
+        all.sort_by(f64::total_cmp);
+        Self(all)
+    }
+
+    /// The lowest latency that so many percent do not exceed.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0.get(rank - 1).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Changes the replicas of the sales in turn, and measures each change.
+pub async fn measure(
+    cluster: &Cluster,
+    changes: &Changes,
+    names: &[Name],
+    number: u32,
+) -> Result<Latencies> {
+    let client = cluster.admin()?;
+    let turns = names.iter().cycle().take(usize::try_from(number)?).enumerate();
+    let of_turn = |(turn, name): (usize, &Name)| {
+        let round = i32::try_from(turn / names.len()).unwrap_or_default();
+        one(client.clone(), changes, name.clone(), 4 + round)
+    };
+    let all: Vec<_> = turns.map(of_turn).collect();
+    Ok(Latencies::of(stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await?))
+}
+
+async fn one(client: Client, changes: &Changes, name: Name, replicas: i32) -> Result<f64> {
+    let changed = changes.expect(&name, replicas);
+    let api = Cluster::sales_in(&client, &name.namespace);
+    let patch = Patch::Merge(json!({ "spec": { "app": { "replicas": replicas } } }));
+    let begin = Instant::now();
+    api.patch(&name.name, &PatchParams::default(), &patch).await?;
+    let seen = tokio::time::timeout(Duration::from_mins(1), changed).await;
+    let seen = seen.with_context(|| format!("{name:?}: its Deployment does not change"))??;
+    Ok(seen.duration_since(begin).as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_measured_value() {
+        let all = Latencies::of((1..=200).rev().map(f64::from).collect());
+        assert_eq!((all.percentile(50), all.percentile(99)), (100.0, 198.0));
+        assert_eq!(Latencies::of(vec![7.0]).percentile(99), 7.0);
+    }
+}

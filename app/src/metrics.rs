@@ -1,27 +1,39 @@
 //! What the app measures, for Prometheus. A metric's doc comment is its help text.
 
-mod buckets;
 mod clients;
+mod durations;
+mod exposition;
+mod family;
 mod lock;
+mod protobuf;
+mod stock;
 mod stores;
 mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::proto::MetricFamily;
+use ledger::orders::{OrderState, OrderedUnits};
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use sale::{Drift, Job, Listing, Observer, PurchaseError, Receipt};
+use sale::{CouponError, Drift, Job, Listing, Observer, OrderError, PurchaseError, Receipt};
 
-use self::buckets::histogram;
 pub use clients::{ClientMetrics, LogIn, SignUp};
+use durations::DurationFamily;
+pub use exposition::Exposition;
+use family::Family;
 pub use lock::{LockMetrics, LockWait};
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
+
+/// Outcomes of orders beside errors.
+const PLACED: [&str; 3] = ["placed", "replayed", "unchanged"];
+/// Outcomes of coupons beside errors.
+const ISSUED: [&str; 2] = ["issued", "replayed"];
+/// Requests that match no route.
+const NO_ROUTE: &str = "none";
 
 /// All metrics of a replica.
 #[derive(Debug)]
@@ -37,21 +49,11 @@ pub struct Metrics {
     sold_out: IntCounter,
     orders: IntCounterVec,
     coupons: IntCounterVec,
+    ordered: IntGaugeVec,
+    database: IntGauge,
     batch_size: Histogram,
     http_requests: IntCounterVec,
-    http_seconds: HistogramVec,
-}
-
-/// Units left of each product. Made for each scrape: two at once share nothing, and products that
-/// were deleted are not in it.
-fn stock_remaining(listings: &[Listing]) -> prometheus::Result<Vec<MetricFamily>> {
-    let help = Opts::new("flashsale_stock_remaining", "Units left, by product.");
-    let gauges = IntGaugeVec::new(help, &["product"])?;
-    for listing in listings {
-        gauges.with_label_values(&[&listing.product.id]).set(listing.remaining);
-    }
-    // Without a product there is no family: an empty one cannot be encoded.
-    Ok(if listings.is_empty() { Vec::new() } else { gauges.collect() })
+    http_seconds: DurationFamily,
 }
 
 impl Metrics {
@@ -65,8 +67,6 @@ impl Metrics {
             Opts::new("flashsale_purchases_total", "Purchases, by outcome."),
             &["outcome"],
         )?;
-        // From the start: an alert on the first would miss a series that begins with it.
-        purchases.with_label_values(&[PurchaseError::Internal.code()]);
         let metrics = Self {
             lock: Arc::new(LockMetrics::registered(&registry)?),
             clients: Arc::new(ClientMetrics::registered(&registry)?),
@@ -86,6 +86,17 @@ impl Metrics {
                 Opts::new("flashsale_coupons_total", "Coupons asked for, by outcome."),
                 &["outcome"],
             )?,
+            ordered: IntGaugeVec::new(
+                Opts::new(
+                    "flashsale_order_units",
+                    "Units of the orders in the database, by product and state; counted at each comparison.",
+                ),
+                &["product", "state"],
+            )?,
+            database: IntGauge::new(
+                "flashsale_database_up",
+                "1 if the database answered this replica's last read of the catalog (each second), else 0.",
+            )?,
             batch_size: Histogram::with_opts(
                 HistogramOpts::new(
                     "flashsale_batch_size",
@@ -100,15 +111,14 @@ impl Metrics {
                 ),
                 &["method", "route", "status"],
             )?,
-            http_seconds: HistogramVec::new(
-                histogram(
-                    "flashsale_http_request_seconds",
-                    "Time to answer an HTTP request, by route.",
-                ),
-                &["route"],
-            )?,
+            http_seconds: DurationFamily::by(
+                "route",
+                "flashsale_http_request_seconds",
+                "Time to answer an HTTP request, by route.",
+            ),
         };
         metrics.register()?;
+        metrics.start_series();
         Ok(metrics)
     }
 
@@ -124,28 +134,62 @@ impl Metrics {
             sold_out: _,
             orders,
             coupons,
+            ordered,
+            database,
             batch_size,
             http_requests,
-            http_seconds,
+            http_seconds: _,
         } = self;
+        let build = Opts::new("flashsale_build_info", "1, with the version of the app as a label.");
+        let build = IntGauge::with_opts(build.const_label("version", env!("CARGO_PKG_VERSION")))?;
+        build.set(1);
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         registry.register(Box::new(purchases.clone()))?;
         registry.register(Box::new(orders.clone()))?;
         registry.register(Box::new(coupons.clone()))?;
+        registry.register(Box::new(ordered.clone()))?;
+        registry.register(Box::new(database.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
-        registry.register(Box::new(http_requests.clone()))?;
-        registry.register(Box::new(http_seconds.clone()))
+        registry.register(Box::new(http_requests.clone()))
     }
 
-    /// Everything in Prometheus's text format, with the stock of these products.
+    /// Makes the series of all outcomes. `rate` and `increase` do not see the first event of a series that begins
+    /// with it.
+    fn start_series(&self) {
+        let errors = PurchaseError::CODES.iter();
+        for outcome in errors.clone().chain(&["sold", "replayed"]) {
+            self.purchases.with_label_values(&[*outcome]);
+        }
+        let states = OrderState::ALL.map(OrderState::name);
+        for outcome in errors.clone().chain(&OrderError::CODES).chain(&PLACED).chain(&states) {
+            self.orders.with_label_values(&[*outcome]);
+        }
+        for outcome in errors.chain(&CouponError::CODES).chain(&ISSUED) {
+            self.coupons.with_label_values(&[*outcome]);
+        }
+        self.http_seconds.with(NO_ROUTE);
+    }
+
+    /// Makes the series of these routes.
+    pub fn know_routes<'a>(&self, routes: impl IntoIterator<Item = &'a str>) {
+        for route in routes {
+            self.http_seconds.with(route);
+        }
+    }
+
+    /// Everything in this format, with the stock of these products.
     ///
     /// # Errors
     /// When a metric cannot be encoded.
-    pub fn encode(&self, listings: &[Listing]) -> prometheus::Result<String> {
-        let mut families = self.registry.gather();
-        families.extend(stock_remaining(listings)?);
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&families, &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    pub fn encode(&self, listings: &[Listing], format: Exposition) -> prometheus::Result<Vec<u8>> {
+        let classic = self.registry.gather().into_iter().chain(stock::families(listings)?);
+        let mut families: Vec<_> =
+            classic.map(|classic| Family { classic, native: Vec::new() }).collect();
+        families.extend(self.lock.durations());
+        families.extend(self.clients.durations());
+        families.extend(self.http_seconds.collect());
+        format.encode(families)
     }
 
     /// Is told what the lock does.
@@ -168,10 +212,28 @@ impl Metrics {
         Ok(Arc::new(TlsMetrics::registered(&self.registry)?))
     }
 
-    /// Counts an HTTP request; `route` is the pattern, not the path.
-    pub fn http(&self, method: &str, route: &str, status: &str, took: Duration) {
+    /// Counts an HTTP request; `route` is the pattern, not the path, and absent if none matches.
+    pub fn http(&self, method: &str, route: Option<&str>, status: &str, took: Duration) {
+        let route = route.unwrap_or(NO_ROUTE);
         self.http_requests.with_label_values(&[method, route, status]).inc();
-        self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+        self.http_seconds.with(route).observe(took);
+    }
+
+    /// Sets whether the database answers.
+    pub fn set_database(&self, up: bool) {
+        self.database.set(up.into());
+    }
+
+    /// Sets the units of all orders; a product on sale without orders has 0.
+    pub fn set_ordered(&self, listings: &[Listing], units: &[OrderedUnits]) {
+        let on_sale = listings.iter().map(|listing| &listing.product.id);
+        for product in on_sale.chain(units.iter().map(|units| &units.product_id)) {
+            for state in OrderState::HOLDING {
+                let of = |it: &&OrderedUnits| it.product_id == *product && it.state == state;
+                let units = units.iter().find(of).map_or(0, |it| it.units);
+                self.ordered.with_label_values(&[product, state.name()]).set(units);
+            }
+        }
     }
 }
 

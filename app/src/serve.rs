@@ -11,7 +11,7 @@ use sale::Sale;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
@@ -59,6 +59,7 @@ pub async fn run(
         config.sale.lock.policy,
         Arc::clone(&metrics) as _,
     );
+    let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
@@ -84,7 +85,7 @@ pub async fn run(
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
         rate_limiter: Arc::default(),
         trusted_proxies: config.auth.trusted_proxies,
-        metrics,
+        metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
         replica: config.replica.into(),
     });
@@ -94,10 +95,15 @@ pub async fn run(
         let shutdown = shutdown.clone();
         async move {
             let working = async {
-                become_ready(&ledger, &redlock, &sale, &readiness).await;
+                become_ready(&ledger, &redlock, &sale, &readiness, &metrics).await;
                 tokio::join!(
-                    restart_on_panic("reading the catalog", || keep_fresh(&sale, &readiness)),
+                    restart_on_panic("reading the catalog", || {
+                        keep_fresh(&sale, &readiness, &metrics)
+                    }),
                     restart_on_panic("keeping the stores in agreement", || sale.keep()),
+                    restart_on_panic("counting the orders", || {
+                        count_orders(&ledger, &sale, count_every, &metrics)
+                    }),
                 );
             };
             // None: shut down.
@@ -155,7 +161,13 @@ async fn tls(config: Option<TlsConfig>, metrics: &Metrics) -> Result<Option<Arc<
 }
 
 /// Migrates, claims the database, reads the catalog and waits for a quorum, saying in the readiness what is missing.
-async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness: &Readiness) {
+async fn become_ready(
+    ledger: &Ledger,
+    redlock: &Redlock,
+    sale: &Sale,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) {
     let mut tick = interval(START_RETRY);
     let (mut migrated, mut reported) = (false, None);
     loop {
@@ -170,6 +182,7 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
         if migrated && let Err(error) = sale.catalog().refresh().await {
             reasons.push(format!("database: {error}"));
         }
+        metrics.set_database(reasons.is_empty());
         if !redlock.has_quorum() {
             let (connected, nodes) = redlock.connected();
             reasons.push(format!("redis: {connected} of {nodes} nodes connected, no quorum"));
@@ -190,13 +203,15 @@ async fn become_ready(ledger: &Ledger, redlock: &Redlock, sale: &Sale, readiness
 
 /// Reads the catalog again and again. A database that may not be used any more makes the replica
 /// unready; one that is away does not.
-async fn keep_fresh(sale: &Sale, readiness: &Readiness) {
+async fn keep_fresh(sale: &Sale, readiness: &Readiness, metrics: &Metrics) {
     let mut tick = interval(REFRESH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         tick.tick().await;
-        match sale.catalog().refresh().await {
+        let refreshed = sale.catalog().refresh().await;
+        metrics.set_database(refreshed.is_ok());
+        match refreshed {
             Ok(()) => {
                 failing = false;
                 readiness.set_ready();
@@ -210,6 +225,20 @@ async fn keep_fresh(sale: &Sale, readiness: &Readiness) {
                     readiness.set_unready(vec![format!("database: {error}")]);
                 }
             }
+        }
+    }
+}
+
+/// Counts the units of all orders again and again, independently of the stock rows: an alert compares the two.
+async fn count_orders(ledger: &Ledger, sale: &Sale, every: Duration, metrics: &Metrics) {
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match ledger.ordered_units().await {
+            Ok(units) => metrics.set_ordered(&sale.catalog().list(), &units),
+            // `keep_fresh` has said so.
+            Err(error) => debug!(%error, "cannot count the orders"),
         }
     }
 }

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub use self::types::{
-    Change, NewOrder, OrderLine, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
+    Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,
+    Standing, Task,
 };
 use crate::calls::bounded;
 use crate::error::LedgerError;
@@ -63,6 +64,18 @@ impl Ledger {
             Ok(Settled::of_unchanged(order, &change))
         })
         .await
+    }
+
+    /// The units of orders that hold them, by product and state. It reads all orders, so call it rarely.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ordered_units(&self) -> Result<Vec<OrderedUnits>, LedgerError> {
+        let rows = bounded(async { either!(self, ledger => ledger.ordered_units()) }).await?;
+        let known = |(product_id, state, units): (String, String, i64)| {
+            Some(OrderedUnits { product_id, state: OrderState::of(&state)?, units })
+        };
+        Ok(rows.into_iter().filter_map(known).collect())
     }
 
     /// The order with this id.

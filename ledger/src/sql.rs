@@ -23,6 +23,13 @@ pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_m
 pub(crate) const DELETED_PRODUCTS: &str =
     "SELECT product_id, fence FROM stock WHERE deleted_at IS NOT NULL";
 
+/// Units of orders, by product and state.
+pub(crate) const ORDERED_UNITS: &str = concat!(
+    "SELECT product_id, state, CAST(SUM(quantity) AS BIGINT) FROM orders WHERE ",
+    kept!(),
+    " GROUP BY product_id, state"
+);
+
 pub(crate) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, idempotency_key, \
      (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
      FROM orders o WHERE buyer = $1 AND idempotency_key = $2 AND line = 0";

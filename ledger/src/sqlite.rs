@@ -153,6 +153,10 @@ impl SqliteLedger {
         Ok(sqlx::query_as(sql::DELETED_PRODUCTS).fetch_all(&self.readers).await?)
     }
 
+    pub(crate) async fn ordered_units(&self) -> Result<Vec<(String, String, i64)>, LedgerError> {
+        Ok(sqlx::query_as(sql::ORDERED_UNITS).fetch_all(&self.readers).await?)
+    }
+
     pub(crate) async fn change(
         &self,
         change: &ProductChange,

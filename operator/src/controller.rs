@@ -30,8 +30,10 @@ use crate::crd::{FlashSale, condition};
 use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
-use crate::flash_sale::{leftovers, on_error, poll, reconcile};
+use crate::flash_sale::outcome::Outcome;
+use crate::flash_sale::{Error, leftovers, on_error, poll, reconcile};
 use crate::gateway_api::{HttpRoute, is_not_served};
+use crate::sale_metrics::SaleMetrics;
 use crate::secret_watch;
 use crate::watched::{self, Owned, Watched};
 
@@ -135,6 +137,8 @@ pub async fn run(context: Arc<Context>, scope: &Scope, shutdown: CancellationTok
         watches.iter().map(|_| reflector::store()).unzip();
     let turns = Arc::new(Semaphore::new(usize::from(CONCURRENCY)));
     let all: Arc<[Sales]> = readers.clone().into();
+    context.metrics.start_series(&Outcome::LABELS, &Error::STEPS);
+    context.metrics.add_sales(Box::new(SaleMetrics(all.clone())));
     let controllers =
         watches.into_iter().zip(readers).zip(writers).map(|((namespace, reader), writer)| {
             let watch = Watch { namespace, reader, writer, all: all.clone() };

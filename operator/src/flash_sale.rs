@@ -123,6 +123,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// All steps.
+    pub const STEPS: [&'static str; 7] =
+        ["dereference", "build", "retention", "volumes", "apply", "observe", "update_status"];
+
     /// The step as a metric label.
     #[must_use]
     pub const fn step(&self) -> &'static str {

@@ -14,6 +14,7 @@ pub mod http;
 pub mod leader;
 pub mod metrics;
 mod run;
+pub mod sale_metrics;
 mod secret_watch;
 mod tls;
 mod watched;

@@ -1,13 +1,28 @@
-//! Metrics of the operator itself. They take labels only.
+//! Metrics of the operator. They take labels only; `sale_metrics` makes those of sales.
 
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// Makes metrics for each scrape.
+pub trait Source: Debug + Send + Sync {
+    /// The metrics now.
+    ///
+    /// # Errors
+    /// When one has an invalid name.
+    fn collect(&self) -> prometheus::Result<Vec<MetricFamily>>;
+}
 
 /// Metrics of the reconcile loop.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Of the sales, once this replica reconciles them.
+    sales: Arc<OnceLock<Box<dyn Source>>>,
     reconciliations: IntCounterVec,
     errors: IntCounterVec,
     seconds: Histogram,
@@ -24,6 +39,7 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let metrics = Self {
             registry: Registry::new(),
+            sales: Arc::default(),
             reconciliations: IntCounterVec::new(
                 Opts::new(
                     "flashsale_operator_reconciliations_total",
@@ -55,6 +71,12 @@ impl Metrics {
                 "FlashSale objects whose condition Stalled is True: a person must act.",
             )?,
         };
+        let build = "1, with the version of the operator as a label.";
+        let build = Opts::new("flashsale_operator_build_info", build);
+        let build = IntGauge::with_opts(build.const_label("version", env!("CARGO_PKG_VERSION")))?;
+        build.set(1);
+        metrics.registry.register(Box::new(build))?;
+        metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;
@@ -62,6 +84,23 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.unreadable.clone()))?;
         metrics.registry.register(Box::new(metrics.stalled.clone()))?;
         Ok(metrics)
+    }
+
+    /// Makes the series of these outcomes and steps. `rate` does not see the first event of a series that begins with
+    /// it.
+    pub fn start_series(&self, outcomes: &[&str], steps: &[&str]) {
+        for outcome in outcomes.iter().chain(&["error"]) {
+            self.reconciliations.with_label_values(&[*outcome]);
+        }
+        for step in steps {
+            self.errors.with_label_values(&[*step]);
+        }
+    }
+
+    /// Adds the metrics of the sales. Only the first call counts.
+    pub fn add_sales(&self, sales: Box<dyn Source>) {
+        // A second reconcile loop in this process watches the same sales.
+        let _ = self.sales.set(sales);
     }
 
     /// Starts to time a reconcile.
@@ -101,7 +140,11 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded.
     pub fn render(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut families = self.registry.gather();
+        if let Some(sales) = self.sales.get() {
+            families.extend(sales.collect()?);
+        }
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 

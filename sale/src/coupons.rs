@@ -74,6 +74,10 @@ pub enum CouponError {
 }
 
 impl CouponError {
+    /// Codes beside those of [`PurchaseError`].
+    pub const CODES: [&'static str; 4] =
+        ["unknown_coupon", "coupon_exists", "coupon_exhausted", "coupon_not_open"];
+
     /// The stable code, in answers and in metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {

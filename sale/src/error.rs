@@ -64,6 +64,23 @@ pub enum PurchaseError {
 }
 
 impl PurchaseError {
+    /// All codes.
+    pub const CODES: [&'static str; 13] = [
+        "sale_not_open",
+        "unknown_product",
+        "sold_out",
+        "limit_reached",
+        "idempotency_key_reused",
+        "lock_timeout",
+        "quorum_unavailable",
+        "overloaded",
+        "database_unavailable",
+        "stock_unavailable",
+        "not_with_atomic",
+        "interrupted",
+        "internal",
+    ];
+
     /// The stable code, in answers and in metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -137,6 +154,30 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn every_code_is_listed() {
+        let now = Timestamp::UNIX_EPOCH;
+        let errors = [
+            PurchaseError::NotStarted(now),
+            PurchaseError::Ended(now),
+            PurchaseError::UnknownProduct(String::new()),
+            PurchaseError::SoldOut,
+            PurchaseError::LimitReached,
+            PurchaseError::KeyReused,
+            PurchaseError::LockTimeout,
+            PurchaseError::QuorumUnavailable,
+            PurchaseError::Overloaded { retry_after: Duration::ZERO },
+            PurchaseError::DatabaseUnavailable,
+            PurchaseError::StockUnavailable,
+            PurchaseError::NotWithAtomic,
+            PurchaseError::Interrupted,
+            PurchaseError::Internal,
+        ];
+        let mut codes: Vec<_> = errors.iter().map(PurchaseError::code).collect();
+        codes.dedup();
+        assert_eq!(codes, PurchaseError::CODES);
+    }
 
     #[test]
     fn only_a_loss_of_the_quorum_is_reported_as_one() {

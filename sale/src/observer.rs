@@ -15,6 +15,9 @@ pub enum Job {
 }
 
 impl Job {
+    /// All jobs.
+    pub const ALL: [Self; 2] = [Self::Compare, Self::Load];
+
     /// The label in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {

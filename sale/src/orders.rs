@@ -57,6 +57,9 @@ pub enum OrderError {
 }
 
 impl OrderError {
+    /// Codes beside those of [`PurchaseError`].
+    pub const CODES: [&'static str; 3] = ["unknown_order", "order_not_recorded_yet", "order_state"];
+
     /// The stable code, in answers and in metrics.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
 use ledger::{Ledger, Product};
 use redlock::{MemberNodes, Redlock};
 use sale::{Listing, Sale};
@@ -16,7 +17,7 @@ use crate::api::state::Readiness;
 use crate::auth::{OperatorToken, TokenError};
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
 use crate::node_changes::{ChangeState, NodeChanges};
 
 /// The state of the internal routes.
@@ -87,9 +88,15 @@ struct SoldView {
     remaining: i64,
 }
 
-pub(crate) async fn metrics(State(state): State<ProbeState>) -> Result<String, ApiError> {
+pub(crate) async fn metrics(
+    State(state): State<ProbeState>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Exposition::accepted(accept.unwrap_or_default());
     let listings = state.sale.catalog().list();
-    state.metrics.encode(&listings).map_err(|error| anyhow::Error::from(error).into())
+    let encoded = state.metrics.encode(&listings, format).map_err(anyhow::Error::from)?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], encoded))
 }
 
 pub(crate) async fn livez() -> &'static str {

@@ -75,7 +75,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The API on port 8080. Pages of the given origins may call it too.
 pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
-    let (routes, _) = documented().split_for_parts();
+    let (routes, document) = documented().split_for_parts();
+    state.metrics.know_routes(document.paths.paths.keys().map(String::as_str));
     let routes = routes
         .merge(page::routes())
         .fallback(async || ApiError::NotFound)
@@ -108,7 +109,7 @@ async fn measure(State(metrics): State<Arc<Metrics>>, request: Request, next: Ne
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let route = route.as_ref().map(MatchedPath::as_str);
     metrics.http(method, route, response.status().as_str(), started.elapsed());
     response
 }

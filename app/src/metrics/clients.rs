@@ -1,12 +1,12 @@
 //! What clients do before they buy: connect and log in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result};
 
-use super::buckets::SECONDS;
+use super::durations::{DurationFamily, DurationHistogram};
+use super::family::Family;
 
 /// Metrics of connections and log-ins.
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub struct ClientMetrics {
     dropped: IntCounter,
     log_ins: IntCounterVec,
     sign_ups: IntCounterVec,
-    password_seconds: Histogram,
+    password_seconds: DurationFamily,
+    hashes: Arc<DurationHistogram>,
 }
 
 /// How a log-in ended.
@@ -33,6 +34,8 @@ pub enum LogIn {
 }
 
 impl LogIn {
+    const ALL: [Self; 4] = [Self::Succeeded, Self::Wrong, Self::TooMany, Self::Overloaded];
+
     fn label(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -59,6 +62,9 @@ pub enum SignUp {
 }
 
 impl SignUp {
+    const ALL: [Self; 5] =
+        [Self::Succeeded, Self::Exists, Self::TooMany, Self::Overloaded, Self::Failed];
+
     fn label(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -72,6 +78,10 @@ impl SignUp {
 
 impl ClientMetrics {
     pub(super) fn registered(registry: &Registry) -> Result<Self> {
+        let (password_seconds, hashes) = DurationFamily::single(
+            "flashsale_password_hash_seconds",
+            "Time to hash a password, once it was its turn.",
+        );
         let metrics = Self {
             connections: IntGauge::new("flashsale_http_connections", "Open connections.")?,
             refused: IntCounter::new(
@@ -90,23 +100,36 @@ impl ClientMetrics {
                 Opts::new("flashsale_sign_ups_total", "Sign-ups, by outcome."),
                 &["outcome"],
             )?,
-            password_seconds: Histogram::with_opts(
-                HistogramOpts::new(
-                    "flashsale_password_hash_seconds",
-                    "Time to hash a password, once it was its turn.",
-                )
-                .buckets(SECONDS.to_vec()),
-            )?,
+            password_seconds,
+            hashes,
         };
+        for outcome in LogIn::ALL {
+            metrics.log_ins.with_label_values(&[outcome.label()]);
+        }
+        for outcome in SignUp::ALL {
+            metrics.sign_ups.with_label_values(&[outcome.label()]);
+        }
         // Without `..`: a metric that is not registered does not compile.
-        let Self { connections, refused, dropped, log_ins, sign_ups, password_seconds } = &metrics;
+        let Self {
+            connections,
+            refused,
+            dropped,
+            log_ins,
+            sign_ups,
+            password_seconds: _,
+            hashes: _,
+        } = &metrics;
         registry.register(Box::new(connections.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(log_ins.clone()))?;
         registry.register(Box::new(sign_ups.clone()))?;
-        registry.register(Box::new(password_seconds.clone()))?;
         Ok(metrics)
+    }
+
+    /// The histograms.
+    pub(super) fn durations(&self) -> Option<Family> {
+        self.password_seconds.collect()
     }
 
     /// Counts a connection until what is returned is dropped.
@@ -138,7 +161,7 @@ impl ClientMetrics {
 
     /// Counts a hash.
     pub fn hashed(&self, took: Duration) {
-        self.password_seconds.observe(took.as_secs_f64());
+        self.hashes.observe(took);
     }
 }
 

@@ -1,22 +1,37 @@
 //! What is measured of the lock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::core::Metric;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use redlock::{AcquireOutcome, Exclusion, Observer};
 
-use super::buckets::histogram;
+use super::durations::{DurationFamily, DurationHistogram};
+use super::family::Family;
+
+/// Outcomes of an acquisition, in the order of [`outcome_index`].
+const OUTCOMES: [&str; 5] = ["acquired", "timeout", "quorum_unavailable", "interrupted", "invalid"];
+/// Reasons of an exclusion.
+const EXCLUSIONS: [Exclusion; 4] =
+    [Exclusion::Restarted, Exclusion::ClockJumped, Exclusion::RefusesWrites, Exclusion::Damaged];
 
 /// A metric's help text is its documentation.
 #[derive(Debug)]
 pub struct LockMetrics {
-    wait: HistogramVec,
-    hold: Histogram,
+    wait: DurationFamily,
+    /// Of `wait`, by outcome: what is counted most is not looked up each time.
+    waits: [Arc<DurationHistogram>; OUTCOMES.len()],
+    hold: DurationFamily,
+    holds: Arc<DurationHistogram>,
     acquisitions: IntCounterVec,
+    /// Of `acquisitions`, by outcome.
+    acquired: [IntCounter; OUTCOMES.len()],
     retries: IntCounter,
     leases_lost: IntCounter,
-    node_seconds: HistogramVec,
+    node_seconds: DurationFamily,
+    /// Number of nodes whose series exist.
+    known_nodes: AtomicUsize,
     node_failures: IntCounterVec,
     node_exclusions: IntCounterVec,
     node_admissions: IntCounterVec,
@@ -26,25 +41,29 @@ pub struct LockMetrics {
 
 impl LockMetrics {
     pub(super) fn registered(registry: &Registry) -> prometheus::Result<Self> {
+        let wait = DurationFamily::by(
+            "outcome",
+            "flashsale_lock_wait_seconds",
+            "Time until the lock was acquired or given up, by outcome.",
+        );
+        let (hold, holds) = DurationFamily::single(
+            "flashsale_lock_hold_seconds",
+            "Time from the acquisition of the lock to its release.",
+        );
+        let acquisitions = IntCounterVec::new(
+            Opts::new(
+                "flashsale_lock_acquisitions_total",
+                "Attempts to acquire the lock, by outcome.",
+            ),
+            &["outcome"],
+        )?;
         let metrics = Self {
-            wait: HistogramVec::new(
-                histogram(
-                    "flashsale_lock_wait_seconds",
-                    "Time until the lock was acquired or given up, by outcome.",
-                ),
-                &["outcome"],
-            )?,
-            hold: Histogram::with_opts(histogram(
-                "flashsale_lock_hold_seconds",
-                "Time from the acquisition of the lock to its release.",
-            ))?,
-            acquisitions: IntCounterVec::new(
-                Opts::new(
-                    "flashsale_lock_acquisitions_total",
-                    "Attempts to acquire the lock, by outcome.",
-                ),
-                &["outcome"],
-            )?,
+            waits: OUTCOMES.map(|outcome| wait.with(outcome)),
+            wait,
+            hold,
+            holds,
+            acquired: OUTCOMES.map(|outcome| acquisitions.with_label_values(&[outcome])),
+            acquisitions,
             retries: IntCounter::new(
                 "flashsale_lock_retries_total",
                 "Rounds of votes after the first of an acquisition.",
@@ -53,13 +72,12 @@ impl LockMetrics {
                 "flashsale_lock_leases_lost_total",
                 "Leases that ended before what was done under them.",
             )?,
-            node_seconds: HistogramVec::new(
-                histogram(
-                    "flashsale_lock_node_seconds",
-                    "Time one Redis node took to vote, by node; one that did not vote in time counts with its timeout.",
-                ),
-                &["node"],
-            )?,
+            node_seconds: DurationFamily::by(
+                "node",
+                "flashsale_lock_node_seconds",
+                "Time one Redis node took to vote, by node; one that did not vote in time counts with its timeout.",
+            ),
+            known_nodes: AtomicUsize::new(0),
             node_failures: IntCounterVec::new(
                 Opts::new(
                     "flashsale_lock_node_failures_total",
@@ -94,38 +112,55 @@ impl LockMetrics {
     /// The waits of acquisitions that were granted, since the replica started.
     #[must_use]
     pub fn waited(&self) -> LockWait {
-        let wait = self.wait.with_label_values(&["acquired"]);
-        let metric = wait.metric();
-        let histogram = metric.get_histogram();
-        let buckets = histogram.get_bucket().iter();
+        let waits = self.waits[outcome_index(AcquireOutcome::Acquired)].snapshot();
         LockWait {
-            count: histogram.get_sample_count(),
-            seconds: histogram.get_sample_sum(),
-            buckets: buckets.map(|b| (b.upper_bound(), b.cumulative_count())).collect(),
+            count: waits.count(),
+            seconds: waits.seconds,
+            buckets: waits.classic().collect(),
+        }
+    }
+
+    /// The histograms.
+    pub(super) fn durations(&self) -> impl Iterator<Item = Family> {
+        [&self.wait, &self.hold, &self.node_seconds].into_iter().filter_map(DurationFamily::collect)
+    }
+
+    /// Makes the series of the nodes up to this number. `rate` does not see the first event of a series that begins
+    /// with it.
+    fn know_nodes(&self, nodes: usize) {
+        let known = self.known_nodes.fetch_max(nodes, Ordering::Relaxed);
+        for node in (known..nodes).map(node_label) {
+            self.node_seconds.with(node);
+            self.node_failures.with_label_values(&[node]);
+            self.node_admissions.with_label_values(&[node]);
+            for reason in EXCLUSIONS.map(exclusion_label) {
+                self.node_exclusions.with_label_values(&[node, reason]);
+            }
         }
     }
 
     fn register(&self, registry: &Registry) -> prometheus::Result<()> {
         // Without `..`: a metric that is not registered does not compile.
         let Self {
-            wait,
-            hold,
+            wait: _,
+            waits: _,
+            hold: _,
+            holds: _,
             acquisitions,
+            acquired: _,
             retries,
             leases_lost,
-            node_seconds,
+            node_seconds: _,
+            known_nodes: _,
             node_failures,
             node_exclusions,
             node_admissions,
             nodes,
             nodes_voting,
         } = self;
-        registry.register(Box::new(wait.clone()))?;
-        registry.register(Box::new(hold.clone()))?;
         registry.register(Box::new(acquisitions.clone()))?;
         registry.register(Box::new(retries.clone()))?;
         registry.register(Box::new(leases_lost.clone()))?;
-        registry.register(Box::new(node_seconds.clone()))?;
         registry.register(Box::new(node_failures.clone()))?;
         registry.register(Box::new(node_exclusions.clone()))?;
         registry.register(Box::new(node_admissions.clone()))?;
@@ -151,20 +186,14 @@ pub struct LockWait {
 
 impl Observer for LockMetrics {
     fn acquired(&self, outcome: AcquireOutcome, waited: Duration, rounds: u32) {
-        let outcome = match outcome {
-            AcquireOutcome::Acquired => "acquired",
-            AcquireOutcome::Timeout => "timeout",
-            AcquireOutcome::QuorumUnavailable => "quorum_unavailable",
-            AcquireOutcome::Interrupted => "interrupted",
-            AcquireOutcome::Invalid => "invalid",
-        };
-        self.wait.with_label_values(&[outcome]).observe(waited.as_secs_f64());
-        self.acquisitions.with_label_values(&[outcome]).inc();
+        let outcome = outcome_index(outcome);
+        self.waits[outcome].observe(waited);
+        self.acquired[outcome].inc();
         self.retries.inc_by(u64::from(rounds.saturating_sub(1)));
     }
 
     fn released(&self, held: Duration) {
-        self.hold.observe(held.as_secs_f64());
+        self.holds.observe(held);
     }
 
     fn lease_lost(&self) {
@@ -173,29 +202,43 @@ impl Observer for LockMetrics {
 
     fn node_voted(&self, node: usize, took: Duration, answered: bool) {
         let node = node_label(node);
-        self.node_seconds.with_label_values(&[node]).observe(took.as_secs_f64());
+        self.node_seconds.with(node).observe(took);
         if !answered {
             self.node_failures.with_label_values(&[node]).inc();
         }
     }
 
     fn quorum(&self, voting: usize, nodes: usize) {
+        self.know_nodes(nodes);
         self.nodes_voting.set(i64::try_from(voting).unwrap_or(i64::MAX));
         self.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
     }
 
     fn node_excluded(&self, node: usize, why: Exclusion) {
-        let reason = match why {
-            Exclusion::Restarted => "restarted",
-            Exclusion::ClockJumped => "clock_jumped",
-            Exclusion::RefusesWrites => "refuses_writes",
-            Exclusion::Damaged => "damaged",
-        };
-        self.node_exclusions.with_label_values(&[node_label(node), reason]).inc();
+        self.node_exclusions.with_label_values(&[node_label(node), exclusion_label(why)]).inc();
     }
 
     fn node_admitted(&self, node: usize) {
         self.node_admissions.with_label_values(&[node_label(node)]).inc();
+    }
+}
+
+fn outcome_index(outcome: AcquireOutcome) -> usize {
+    match outcome {
+        AcquireOutcome::Acquired => 0,
+        AcquireOutcome::Timeout => 1,
+        AcquireOutcome::QuorumUnavailable => 2,
+        AcquireOutcome::Interrupted => 3,
+        AcquireOutcome::Invalid => 4,
+    }
+}
+
+fn exclusion_label(why: Exclusion) -> &'static str {
+    match why {
+        Exclusion::Restarted => "restarted",
+        Exclusion::ClockJumped => "clock_jumped",
+        Exclusion::RefusesWrites => "refuses_writes",
+        Exclusion::Damaged => "damaged",
     }
 }
 

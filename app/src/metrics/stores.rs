@@ -73,6 +73,9 @@ impl StoreMetrics {
         registry.register(Box::new(unrecorded.clone()))?;
         registry.register(Box::new(recorded.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        for job in Job::ALL {
+            runs.with_label_values(&[job.label()]);
+        }
         // So that an alert sees the first one rise from zero.
         for kind in Drift::ALL {
             drift.with_label_values(&[kind.label()]);

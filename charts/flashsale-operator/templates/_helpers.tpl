@@ -120,3 +120,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $restricted := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
 {{- toYaml (.Values.securityContext | default $restricted) -}}
 {{- end -}}
+
+{{/* Seconds of a Prometheus duration, rounded up. */}}
+{{- define "operator.seconds" -}}
+{{- if hasSuffix "ms" . -}}
+{{- div (add (trimSuffix "ms" . | int) 999) 1000 -}}
+{{- else if hasSuffix "m" . -}}
+{{- mul (trimSuffix "m" . | int) 60 -}}
+{{- else -}}
+{{- trimSuffix "s" . | int -}}
+{{- end -}}
+{{- end -}}

@@ -30,8 +30,11 @@ pub enum OrderState {
 }
 
 impl OrderState {
-    const ALL: [Self; 5] =
+    /// All states.
+    pub const ALL: [Self; 5] =
         [Self::Pending, Self::Confirmed, Self::Paid, Self::Cancelled, Self::PaymentFailed];
+    /// Those in which an order holds its units; `kept!` in `sql.rs` says the same.
+    pub const HOLDING: [Self; 3] = [Self::Pending, Self::Confirmed, Self::Paid];
 
     /// As the database and the API have it.
     #[must_use]
@@ -54,6 +57,17 @@ impl OrderState {
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Confirmed)
     }
+}
+
+/// Units of the orders of a product in one state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderedUnits {
+    /// The product.
+    pub product_id: String,
+    /// The state, one in which an order holds its units.
+    pub state: OrderState,
+    /// Their number.
+    pub units: i64,
 }
 
 /// An order as it is written down.

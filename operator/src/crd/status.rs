@@ -101,6 +101,19 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Provisioning,
+        Self::Scheduled,
+        Self::Open,
+        Self::SoldOut,
+        Self::Ended,
+        Self::Hibernated,
+        Self::Degraded,
+        Self::Failed,
+    ];
+
     /// The phase as the status spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -26,6 +26,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All labels.
+    pub const LABELS: [&'static str; 3] = ["applied", "waiting", "refused"];
+
     /// The outcome as a metric label.
     #[must_use]
     pub fn label(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::count::Count;
-use super::unit;
+use super::{neighbours, unit};
 use crate::images::target_folder;
 use crate::shell::{self, cargo, command, output};
 use crate::{deny, fuzz, generate, install, layers, tools};
@@ -33,9 +33,16 @@ pub enum Step {
     Policies,
     /// end-to-end tests on a cluster
     E2e,
+    /// beside cert-manager and the Prometheus operator; only if named, because it builds them
+    Neighbours,
 }
 
 impl Step {
+    /// Whether it runs when no step is named.
+    pub fn is_default(self) -> bool {
+        self != Self::Neighbours
+    }
+
     /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
     pub fn run(self, count: &mut Count) {
         match self {
@@ -64,6 +71,7 @@ impl Step {
                 count.check(unit_tests_of_the_chart());
             }
             Self::Policies => count.check(policies()),
+            Self::Neighbours => count.check(neighbours::judge()),
             Self::E2e => {}
         }
     }

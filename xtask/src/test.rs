@@ -7,6 +7,7 @@ mod count;
 mod end_to_end;
 mod libtest;
 mod matrix;
+mod neighbours;
 mod nextest;
 mod previous;
 mod random;
@@ -27,7 +28,7 @@ use crate::tools;
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these steps (default: all).
+    /// Only these steps (default: all but `neighbours`).
     #[arg(value_enum)]
     steps: Vec<Step>,
     /// Instead of the steps: format, layers, clippy and the quick tests of the crates that differ from
@@ -62,7 +63,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         tools::ensure_kubernetes()?;
         tools::ensure_helm()?;
         tools::ensure_helm3()?;
-        let wanted = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
+        let wanted = |step: &Step| {
+            options.steps.contains(step) || (options.steps.is_empty() && step.is_default())
+        };
         let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
         run_steps(&steps, &options.more, &mut count)?;
     }

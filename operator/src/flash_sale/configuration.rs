@@ -71,7 +71,7 @@ fn unknown_utilization(app: &App) -> Option<String> {
     })
 }
 
-/// An external database whose URI lets the connection fall back to plain text.
+/// An external database to which neither the URI nor the app's environment requires TLS.
 fn plain_database(sale: &ValidatedSale) -> Option<String> {
     let key = &sale.spec.database.secret_ref.as_ref()?.key;
     let uri = sale.database.data.as_ref()?.get(key)?;
@@ -81,11 +81,19 @@ fn plain_database(sale: &ValidatedSale) -> Option<String> {
         let (name, value) = parameter.split_once('=')?;
         ["sslmode", "ssl-mode"].contains(&name).then_some(value)
     });
+    let mode = mode.or_else(|| ssl_mode(&sale.spec.app));
     (!mode.is_some_and(|mode| TLS_MODES.contains(&mode))).then(|| {
         format!(
             "database.secretRef: the URI in Secret {}, key {key}, does not require TLS; add \
-             sslmode=verify-full, or sslmode=require",
+             sslmode=verify-full, or sslmode=require; if the URI cannot be changed, set PGSSLMODE in \
+             app.podTemplate.env and seed.podTemplate.env",
             sale.database.secret
         )
     })
+}
+
+/// The default of `sslmode` that the app's pod template sets, for a URI without it.
+fn ssl_mode(app: &App) -> Option<&str> {
+    let env = &app.pod_template.as_ref()?.env;
+    env.iter().find(|variable| variable.name == "PGSSLMODE")?.value.as_deref()
 }

@@ -14,9 +14,16 @@ fn of(changes: &str) -> Vec<String> {
 }
 
 fn with_uri(uri: &str) -> Vec<String> {
+    with_uri_and_ssl_mode(uri, "")
+}
+
+fn with_uri_and_ssl_mode(uri: &str, mode: &str) -> Vec<String> {
     let mut references = references();
     references.database = Some(data(&[("uri", uri)]));
-    let sale = sale("{database: {secretRef: {name: shop-db, key: uri}}}");
+    let sale = sale(&format!(
+        "{{database: {{secretRef: {{name: shop-db, key: uri}}}}, \
+         app: {{podTemplate: {{env: [{{name: PGSSLMODE, value: '{mode}'}}]}}}}}}"
+    ));
     warnings(&validate(&sale, references, &images()).unwrap())
 }
 
@@ -61,6 +68,17 @@ fn an_external_database_without_tls_is_named_and_its_password_is_not() {
         let uri = format!("postgres://u:p@db/shop?application_name=x&sslmode={mode}\n");
         assert_eq!(with_uri(&uri), Vec::<String>::new());
     }
+}
+
+/// The Secret of another operator, such as `CloudNativePG`, has a URI that users cannot change.
+#[test]
+fn the_environment_of_the_app_can_require_tls_where_the_uri_says_nothing() {
+    let plain = "postgresql://app:hunter2@orders-rw.shop:5432/app";
+    assert_eq!(with_uri_and_ssl_mode(plain, "verify-full"), Vec::<String>::new());
+    let found = with_uri_and_ssl_mode(plain, "prefer");
+    assert!(found[0].contains("set PGSSLMODE in app.podTemplate.env"), "{found:?}");
+    let uri = "postgres://u:p@db/shop?sslmode=disable";
+    assert_eq!(with_uri_and_ssl_mode(uri, "verify-full").len(), 1, "the URI is stronger");
 }
 
 #[test]

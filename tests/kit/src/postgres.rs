@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::port::free_port;
 use crate::process::{accepts_connections, await_ready, signal, unprivileged};
-use crate::tls::TlsFolder;
 use crate::programs;
+use crate::tls::TlsFolder;
 
 /// A running PostgreSQL with one superuser `postgres` that needs no password.
 #[derive(Debug)]

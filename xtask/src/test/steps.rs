@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::count::Count;
-use super::unit;
+use super::{neighbours, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
 use crate::{deny, fuzz, generate, install, layers, tools};
@@ -37,9 +37,16 @@ pub enum Step {
     Policies,
     /// end-to-end tests on a cluster
     E2e,
+    /// beside cert-manager and the Prometheus operator; only if named, because it builds them
+    Neighbours,
 }
 
 impl Step {
+    /// Whether it runs when no step is named.
+    pub fn is_default(self) -> bool {
+        self != Self::Neighbours
+    }
+
     /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
     pub fn run(self, count: &mut Count) {
         match self {
@@ -69,6 +76,7 @@ impl Step {
                 count.check(unit_tests_of_the_chart());
             }
             Self::Policies => count.check(policies()),
+            Self::Neighbours => count.check(neighbours::judge()),
             Self::E2e => {}
         }
     }

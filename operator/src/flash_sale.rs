@@ -83,7 +83,7 @@ use validate::ValidatedSale;
 const RESYNC_INTERVAL: Duration = Duration::from_mins(1);
 /// Requeue interval of a sale that is at rest: everything that can change it is watched or has a time of its own. It is
 /// a random time between the two, so that the sales of a fleet do not come at the same moment.
-const REST_INTERVAL: RangeInclusive<Duration> = Duration::from_mins(30)..=Duration::from_mins(60);
+const REST_INTERVAL: RangeInclusive<Duration> = Duration::from_mins(30)..=Duration::from_hours(1);
 /// Requeue interval of a sale that is not ready: pods are not watched.
 const UNREADY_INTERVAL: Duration = Duration::from_secs(5);
 /// A sale that is not ready for this long is requeued at the resync interval.
@@ -162,7 +162,7 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     }
     let timer = context.metrics.reconcile_timer();
-    let result = run_steps(sale, &context).await;
+    let result = Box::pin(run_steps(sale, &context)).await;
     timer.observe(result.as_ref().map_or("error", |(outcome, _)| outcome.label()));
     result.map(|(_, action)| action)
 }
@@ -170,7 +170,7 @@ pub async fn reconcile(
 async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Action), Error> {
     let now = Timestamp::now();
     // Step 1.
-    let mut references = dereference::dereference(&context.client, sale).await?;
+    let mut references = Box::pin(dereference::dereference(&context.client, sale)).await?;
     references.operator_pods.clone_from(&context.operator_pods);
     // Steps 2 to 4.
     let mut outcome = Box::pin(validate_and_apply(sale, references, context, now)).await?;

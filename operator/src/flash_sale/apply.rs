@@ -252,12 +252,16 @@ impl Applier<'_> {
         {
             return Ok(Some(found));
         }
-        self.patch(object).await
+        Box::pin(self.patch(object)).await
     }
 
     /// The same for an object that has no status to read: it is not read again.
     async fn apply_declared<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
-        if self.is_unchanged(&object) { Ok(Some(object)) } else { self.patch(object).await }
+        if self.is_unchanged(&object) {
+            Ok(Some(object))
+        } else {
+            Box::pin(self.patch(object)).await
+        }
     }
 
     fn is_unchanged<K: Child>(&self, object: &K) -> bool {

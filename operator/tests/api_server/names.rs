@@ -174,7 +174,7 @@ async fn a_taken_name_is_reported_once_and_the_sale_goes_on_when_it_is_free() {
 async fn prepared(client: &Client, namespace: &str) -> (FlashSale, KubernetesResources<Prepared>) {
     let operator = Operator::idle().await;
     let sale = apply(client, namespace, &minimal(NAME)).await.unwrap();
-    let references = dereference(client, &sale).await.unwrap();
+    let references = Box::pin(dereference(client, &sale)).await.unwrap();
     let valid = validate(&sale, references, &operator.context.images).unwrap();
     (sale, build(&valid, &Passwords::fixed()).unwrap())
 }
@@ -193,7 +193,7 @@ async fn stopped(
 #[tokio::test]
 async fn an_object_that_appears_after_the_look_is_not_taken_over() {
     let (client, namespace) = namespace("appears").await;
-    let (sale, resources) = prepared(&client, &namespace).await;
+    let (sale, resources) = Box::pin(prepared(&client, &namespace)).await;
     let catalog = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "black-friday-catalog" }, "data": { "other": "text" },
@@ -220,7 +220,7 @@ async fn an_object_that_took_the_place_of_a_part_is_not_taken_over() {
     reconcile_once(&operator, &client, &namespace).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let sale = sales.get(NAME).await.unwrap();
-    let references = dereference(&client, &sale).await.unwrap();
+    let references = Box::pin(dereference(&client, &sale)).await.unwrap();
     let existing = Existing {
         sale: &sale,
         parts: references.parts.clone(),

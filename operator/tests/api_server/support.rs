@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flashsale_operator::config::DefaultImages;
@@ -19,7 +19,7 @@ use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testkit::{ApiServer, User};
+use testkit::{ApiServer, ApiUser};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +48,8 @@ impl Server {
 
     async fn start(audited: Option<&str>) -> Self {
         let users = [
-            User { name: ADMIN, group: "system:masters" },
-            User { name: OPERATOR, group: "operators" },
+            ApiUser { name: ADMIN, group: "system:masters" },
+            ApiUser { name: OPERATOR, group: "operators" },
         ];
         let server = Self(ApiServer::start(&bin(), &users, audited).unwrap());
         let client = server.admin();

@@ -16,9 +16,12 @@ use crate::cluster::{Cluster, Name};
 /// Changes at a time: a person, or a pipeline, not the whole fleet at once.
 const AT_ONCE: usize = 4;
 
+/// By namespace and name: the awaited number of replicas, and who awaits it.
+type Awaited = HashMap<(String, String), (i32, oneshot::Sender<Instant>)>;
+
 /// Sales whose change is awaited.
 #[derive(Default)]
-pub struct Changes(Mutex<HashMap<(String, String), (i32, oneshot::Sender<Instant>)>>);
+pub struct Changes(Mutex<Awaited>);
 
 impl Changes {
     /// A Deployment has this number of replicas.
@@ -39,7 +42,7 @@ impl Changes {
         receiver
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (i32, oneshot::Sender<Instant>)>> {
+    fn lock(&self) -> MutexGuard<'_, Awaited> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,12 +81,12 @@ pub async fn measure(
 }
 
 async fn one(client: Client, changes: &Changes, name: Name, replicas: i32) -> Result<f64> {
-    let changed = changes.expect(&name, replicas);
+    let change = changes.expect(&name, replicas);
     let api = Cluster::sales_in(&client, &name.namespace);
     let patch = Patch::Merge(json!({ "spec": { "app": { "replicas": replicas } } }));
     let begin = Instant::now();
     api.patch(&name.name, &PatchParams::default(), &patch).await?;
-    let seen = tokio::time::timeout(Duration::from_mins(1), changed).await;
+    let seen = tokio::time::timeout(Duration::from_mins(1), change).await;
     let seen = seen.with_context(|| format!("{name:?}: its Deployment does not change"))??;
     Ok(seen.duration_since(begin).as_secs_f64() * 1000.0)
 }
@@ -96,6 +99,7 @@ mod tests {
     fn a_percentile_is_a_measured_value() {
         let all = Latencies::of((1..=200).rev().map(f64::from).collect());
         assert_eq!((all.percentile(50), all.percentile(99)), (100.0, 198.0));
-        assert_eq!(Latencies::of(vec![7.0]).percentile(99), 7.0);
+        let one = Latencies::of(vec![7.0]);
+        assert_eq!((one.percentile(1), one.percentile(99)), (7.0, 7.0));
     }
 }

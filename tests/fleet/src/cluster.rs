@@ -10,7 +10,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch,
 use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testkit::{ApiServer, User};
+use testkit::{ApiServer, ApiUser};
 
 use crate::audit::AuditLog;
 use crate::process::Operator;
@@ -153,9 +153,9 @@ impl Cluster {
 
 /// A server that is ready; users beside the administrator have the rights that they are given.
 pub async fn started(bin: &Path, users: &[&str], audited: Option<&str>) -> Result<ApiServer> {
-    let admin = User { name: ADMIN, group: "system:masters" };
-    let others = users.iter().map(|name| User { name, group: "operators" });
-    let users: Vec<User<'_>> = std::iter::once(admin).chain(others).collect();
+    let admin = ApiUser { name: ADMIN, group: "system:masters" };
+    let others = users.iter().map(|name| ApiUser { name, group: "operators" });
+    let users: Vec<ApiUser<'_>> = std::iter::once(admin).chain(others).collect();
     let server = ApiServer::start(bin, &users, audited)?;
     let client = client(&server)?;
     let deadline = Instant::now() + Duration::from_mins(2);
@@ -194,7 +194,7 @@ pub async fn apply_all(client: &Client, yaml: &[u8]) -> Result<()> {
             None => Api::all_with(client.clone(), &kind),
         };
         let name = object.name_any();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let params = PatchParams::apply("fleet").force();
             match api.patch(&name, &params, &Patch::Apply(&object)).await {

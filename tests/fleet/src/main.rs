@@ -70,7 +70,7 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     match measure(&options).await {
-        Ok(missed) if missed == 0 => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
         Ok(missed) => {
             println!("\n{missed} of the targets missed");
             ExitCode::FAILURE

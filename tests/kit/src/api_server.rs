@@ -32,7 +32,7 @@ const AUDIT: &str = "--audit-policy-file=policy --audit-log-path=audit.log \
 
 /// A user; the name is the token too.
 #[derive(Debug, Clone, Copy)]
-pub struct User<'a> {
+pub struct ApiUser<'a> {
     /// Name and token.
     pub name: &'a str,
     /// Group, such as `system:masters`.
@@ -53,12 +53,11 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the program or openssl is missing.
-    #[expect(clippy::zombie_processes, reason = "it lives as long as this process")]
-    pub fn start(bin: &Path, users: &[User<'_>], audited: Option<&str>) -> Result<Self> {
+    pub fn start(bin: &Path, users: &[ApiUser<'_>], audited: Option<&str>) -> Result<Self> {
         let apiserver = bin.join("kube-apiserver");
         ensure!(apiserver.exists(), "no {}: set FLASHSALE_CLUSTER_BIN", apiserver.display());
         let dir = tempfile::tempdir()?.keep();
-        let token = |user: &User<'_>| format!("{0},{0},{0},{1}\n", user.name, user.group);
+        let token = |user: &ApiUser<'_>| format!("{0},{0},{0},{1}\n", user.name, user.group);
         std::fs::write(dir.join("tokens"), users.iter().map(token).collect::<String>())?;
         let audit = match audited {
             Some(user) => {

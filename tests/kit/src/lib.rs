@@ -16,7 +16,7 @@ mod proxy;
 mod redis;
 mod tls;
 
-pub use api_server::{ApiServer, User};
+pub use api_server::{ApiServer, ApiUser};
 pub use browser::Browser;
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::Name;
+use crate::names::Name;
 
 /// The address of all replicas, and the port of their reports.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 90, 92, 1);

@@ -11,7 +11,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::cluster::{Cluster, Name};
+use crate::cluster::Cluster;
+use crate::names::Name;
 
 /// Changes at a time: a person, or a pipeline, not the whole fleet at once.
 const AT_ONCE: usize = 4;

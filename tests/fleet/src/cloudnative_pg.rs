@@ -12,7 +12,8 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::cluster::{self, Name, apply_all};
+use crate::cluster::{self, apply_all};
+use crate::names::{self, Name};
 use crate::process::memory;
 
 const SYSTEM: &str = "cnpg-system";
@@ -44,7 +45,7 @@ pub async fn memory_of(bin: &Path, program: &Path, crds: &Path, clusters: u32) -
             .stderr(File::create(&log)?)
             .spawn()?,
     );
-    let names = cluster::names(clusters);
+    let names = names::of(clusters);
     create(&client, &names).await?;
     let reached = settled(&client, &mut manager, clusters).await;
     reached.with_context(|| {

@@ -13,14 +13,13 @@ use serde_json::{Value, json};
 use testkit::{ApiServer, ApiUser};
 
 use crate::audit::AuditLog;
+use crate::names::Name;
 use crate::process::Operator;
 
 const ADMIN: &str = "admin";
 /// The service account of the chart.
 pub const OPERATOR: &str = "system:serviceaccount:flashsale-system:flashsale-operator";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/flashsale-operator");
-/// Sales in one namespace.
-const PER_NAMESPACE: u32 = 50;
 /// Objects of one sale by kind: what the operator makes for a sale with defaults.
 const KINDS: [(&str, &str, &str, f64); 8] = [
     ("", "v1", "ConfigMap", 1.0),
@@ -34,24 +33,6 @@ const KINDS: [(&str, &str, &str, f64); 8] = [
 ];
 /// Objects of one sale.
 pub const CHILDREN: f64 = 18.0;
-
-/// A sale.
-#[derive(Clone, Debug)]
-pub struct Name {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-/// The names of all sales.
-pub fn names(sales: u32) -> Vec<Name> {
-    let name = |number: u32| Name {
-        namespace: format!("fleet-{}", number / PER_NAMESPACE),
-        name: format!("sale-{number}"),
-    };
-    (0..sales).map(name).collect()
-}
 
 /// The API server.
 pub struct Cluster {

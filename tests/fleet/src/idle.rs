@@ -9,10 +9,11 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::Options;
 use crate::audit::AuditLog;
-use crate::cluster::{Cluster, Name};
+use crate::cluster::Cluster;
 use crate::figures::Figures;
+use crate::names::Name;
+use crate::options::Options;
 
 /// Sales whose reconcile is counted.
 const RECONCILED: usize = 20;

@@ -11,9 +11,10 @@ mod cluster;
 mod controllers;
 mod figures;
 mod idle;
+mod names;
+mod options;
 mod process;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,47 +25,8 @@ use clap::Parser;
 use changes::Changes;
 use cluster::Cluster;
 use figures::Figures;
+use options::Options;
 use process::Operator;
-
-/// Measures the operator with a fleet of sales: requests of idle sales, latency of a change, memory.
-#[derive(Parser)]
-#[command(name = "cargo xtask bench operator", bin_name = "cargo xtask bench operator")]
-struct Options {
-    /// Number of sales.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10000))]
-    sales: u32,
-    /// How long the idle fleet is observed, in seconds.
-    #[arg(long, default_value_t = 300)]
-    idle: u64,
-    /// Number of changes of a sale.
-    #[arg(long, default_value_t = 500)]
-    changes: u32,
-    /// CloudNativePG's manager, measured with as many Clusters; `cargo xtask` builds it.
-    #[arg(long, env = "CNPG_MANAGER", hide = true)]
-    cnpg: Option<PathBuf>,
-    /// The folder of its resource definitions.
-    #[arg(long, env = "CNPG_CRDS", hide = true, requires = "cnpg")]
-    cnpg_crds: Option<PathBuf>,
-    /// Writes the table into docs/PERFORMANCE.md.
-    #[arg(long)]
-    write_docs: bool,
-    /// The operator's program.
-    #[arg(
-        long,
-        env = "FLASHSALE_OPERATOR",
-        default_value = "target/release/flashsale-operator",
-        hide = true
-    )]
-    operator: PathBuf,
-    /// The folder of kube-apiserver and helm.
-    #[arg(
-        long,
-        env = "FLASHSALE_CLUSTER_BIN",
-        default_value = "/var/tmp/flashsale-cluster/bin",
-        hide = true
-    )]
-    bin: PathBuf,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -104,11 +66,11 @@ async fn measure(options: &Options) -> Result<usize> {
 async fn of_the_operator(options: &Options, figures: &mut Figures) -> Result<f64> {
     say("starting an API server");
     let cluster = Cluster::start(&options.bin, &options.operator).await?;
-    let names = cluster::names(options.sales);
+    let names = names::of(options.sales);
     let changes = Arc::new(Changes::default());
     app::start().await?;
     let controllers = controllers::start(cluster.admin()?, changes.clone());
-    let operator = Operator::start(&options.operator, &cluster, &names)?;
+    let operator = Operator::start(&options.operator, &cluster.kubeconfig(), &names)?;
 
     say(&format!("{} sales", options.sales));
     let begin = Instant::now();

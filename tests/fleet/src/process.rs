@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::app;
-use crate::cluster::{Cluster, Name};
+use crate::names::Name;
 
 /// The operator's names for replicas lead to `app`: it has an `/etc/hosts` of its own.
 const IN_NAMESPACE: &str = r#"mount --bind "$HOSTS" /etc/hosts && exec "$OPERATOR" run"#;
@@ -24,10 +24,10 @@ pub struct Operator {
 
 impl Operator {
     /// Starts it with the defaults of the chart, apart from leader election.
-    pub fn start(program: &Path, cluster: &Cluster, names: &[Name]) -> Result<Self> {
+    pub fn start(program: &Path, kubeconfig: &str, names: &[Name]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (config, hosts) = (folder.path().join("kubeconfig"), folder.path().join("hosts"));
-        std::fs::write(&config, cluster.kubeconfig())?;
+        std::fs::write(&config, kubeconfig)?;
         std::fs::write(&hosts, app::hosts(names))?;
         let log = folder.path().join("log");
         let child = Command::new("unshare")

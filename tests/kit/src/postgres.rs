@@ -47,12 +47,15 @@ impl Postgres {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        await_ready(&mut child, "postgres", || {
+        let started = await_ready(&mut child, "postgres", || {
             accepts_connections(port)
                 && Command::new(binaries.join("pg_isready"))
                     .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
                     .status()
                     .is_ok_and(|status| status.success())
+        });
+        started.with_context(|| {
+            std::fs::read_to_string(data.path().join("postgres.log")).unwrap_or_default()
         })?;
         Ok(Self { child, port, binaries, _data: data })
     }

@@ -19,7 +19,7 @@ const SERVER_PORTS: Range<u16> = 11_000..30_000;
 const KEPT: usize = 200;
 
 /// A loopback port that was free a moment ago. It is given to nobody else, in this process or another, until
-/// this process ends or has been given [`KEPT`] more: a server may restart, or start late.
+/// this process ends or has been given 200 more: a server may restart, or start late.
 ///
 /// # Errors
 /// When no port can be bound.

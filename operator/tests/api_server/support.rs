@@ -313,3 +313,27 @@ impl Drop for Operator {
         self.shutdown.cancel();
     }
 }
+
+/// The seed Job, without the end of its name.
+pub const SEED: &str = "Job black-friday-seed";
+
+/// Everything that a sale with its own database consists of, by kind and name.
+pub const PARTS: [&str; 17] = [
+    "ConfigMap black-friday-catalog",
+    "Deployment black-friday",
+    SEED,
+    "NetworkPolicy black-friday",
+    "NetworkPolicy black-friday-db",
+    "NetworkPolicy black-friday-redis",
+    "PodDisruptionBudget black-friday",
+    "PodDisruptionBudget black-friday-redis",
+    "Secret black-friday-auth",
+    "Secret black-friday-operator",
+    "Secret black-friday-redis",
+    "Service black-friday",
+    "Service black-friday-db",
+    "Service black-friday-pods",
+    "Service black-friday-redis",
+    "StatefulSet black-friday-db",
+    "StatefulSet black-friday-redis",
+];

@@ -122,6 +122,18 @@ pub fn ensure_cloudnative_pg() -> Result<(PathBuf, PathBuf)> {
     Ok((binaries_folder().join("cnpg-manager"), definitions))
 }
 
+/// The library that tells Flux and Helm whether a resource is ready, as a program for the operator's tests.
+/// Go builds it again only if it changed.
+pub fn ensure_kstatus() -> Result<()> {
+    ensure_go()?;
+    run(command("go")
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(binaries_folder().join("flashsale-kstatus"))
+        .arg(".")
+        .current_dir(repository().join("operator/tests/kstatus")))
+    .context("cannot build operator/tests/kstatus")
+}
+
 /// A Go program: a module with its version, and a package of it.
 struct Source {
     module: &'static str,

@@ -46,6 +46,7 @@ impl Tests {
     /// Compiles the tests.
     pub fn build(&self) -> Result<()> {
         tools::ensure_cargo_nextest()?;
+        tools::ensure_kstatus()?;
         shell::run(self.command("run").arg("--no-run"))
     }
 

@@ -42,6 +42,7 @@ pub mod outcome;
 pub mod ownership;
 pub mod phase;
 pub mod pinned_images;
+pub mod placement;
 pub mod poll;
 pub mod prewarm;
 pub mod report_tokens;
@@ -176,12 +177,18 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
     let mut outcome = Box::pin(validate_and_apply(sale, references, context, now)).await?;
 
     // Step 5.
+    let namespace = sale.namespace().unwrap_or_default();
+    let mut pods = Vec::new();
+    if let Outcome::Applied { observed, .. } = &mut outcome {
+        pods = observe::pods(context, &namespace, &sale.name_any()).await?;
+        observed.configuration.extend(placement::warnings(&sale.spec, &pods));
+    }
     let mut status = update_status::status(sale, &outcome, now);
     if let Outcome::Applied { resources, observed, .. } = &mut outcome
         && !update_status::is_settled(sale, &status)
     {
-        let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
-        observe::observe_causes(context, &namespace, &name, resources, observed).await?;
+        observed.pods = pods;
+        observe::observe_causes(context, &namespace, resources, observed).await?;
         status = update_status::status(sale, &outcome, now);
     }
     events::publish_regenerated_secrets(sale, &outcome, context).await;
@@ -191,7 +198,6 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
         events::publish_phase_change(sale, &status, context).await;
         events::publish_exposure_change(sale, &status, context).await;
     }
-    let namespace = sale.namespace().unwrap_or_default();
     // What a changed status leads to, such as a hibernation, is done by the next reconcile.
     let rests = !changed && context.secret_watches.cover(&namespace);
     let action = requeue(sale, &outcome, &status, now, rests);

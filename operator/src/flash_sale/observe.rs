@@ -1,5 +1,5 @@
 //! Between steps 4 and 5: observations in addition to the applied objects. The app's report is read in each
-//! reconcile; pods and events are listed only while the sale is not ready, so they need no watch.
+//! reconcile; events are listed only while the sale is not ready, so they need no watch.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -57,19 +57,25 @@ impl Observed {
     }
 }
 
-/// Observes the causes: pods, events, and readiness reasons of replicas.
+/// All pods of a sale.
+///
+/// # Errors
+/// When the request to the API server fails.
+pub async fn pods(context: &Context, namespace: &str, name: &str) -> Result<Vec<Pod>, Error> {
+    let of_sale = ListParams::default().labels(&names::sale_selector(name));
+    list::<Pod>(context, namespace, &of_sale).await
+}
+
+/// Observes the causes beside the pods: events, and readiness reasons of replicas.
 ///
 /// # Errors
 /// When a request to the API server fails.
 pub async fn observe_causes(
     context: &Context,
     namespace: &str,
-    name: &str,
     resources: &KubernetesResources<Applied>,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let of_sale = ListParams::default().labels(&names::sale_selector(name));
-    observed.pods = list::<Pod>(context, namespace, &of_sale).await?;
     observed.warnings.clear();
     for (component, kind, object) in without_status(resources, &observed.pods) {
         let about = format!("regarding.kind={kind},regarding.name={object},type=Warning");

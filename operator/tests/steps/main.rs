@@ -16,6 +16,7 @@ mod kstatus;
 mod network;
 mod nodes;
 mod phase;
+mod placement;
 mod pods;
 mod prewarm;
 mod probes;

@@ -30,9 +30,11 @@ pub async fn memory_of(bin: &Path, program: &Path, crds: &Path, clusters: u32) -
     let config = folder.path().join("kubeconfig");
     std::fs::write(&config, cluster::admin_kubeconfig(&server))?;
     certificate(folder.path())?;
+    instance_manager(folder.path(), program)?;
     let log = folder.path().join("log");
     let mut manager = Manager(
-        Command::new(program)
+        Command::new(std::path::absolute(program)?)
+            .current_dir(folder.path())
             .args(["controller", "--max-concurrent-reconciles=10"])
             .args(["--metrics-bind-address=127.0.0.1:0"])
             .arg(format!("--webhook-port={}", testkit::free_port()?))
@@ -84,6 +86,16 @@ fn certificate(folder: &Path) -> Result<()> {
         .arg(folder.join("apiserver.crt"))
         .output()?;
     ensure!(made.status.success(), "openssl made no certificate");
+    Ok(())
+}
+
+/// The manager gives itself to the instances. It looks for that program in `operator` below its working folder, by the
+/// architecture's name in Go, and makes nothing of a Cluster without it.
+fn instance_manager(folder: &Path, program: &Path) -> Result<()> {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    std::fs::create_dir(folder.join("operator"))?;
+    let link = folder.join("operator").join(format!("manager_{architecture}"));
+    std::os::unix::fs::symlink(std::path::absolute(program)?, link)?;
     Ok(())
 }
 

@@ -50,7 +50,14 @@ async fn measure(options: &Options) -> Result<usize> {
     if let (Some(manager), Some(crds)) = (&options.cnpg, &options.cnpg_crds) {
         say("CloudNativePG's manager");
         let theirs = cloudnative_pg::memory_of(&options.bin, manager, crds, options.sales).await;
-        let theirs = theirs.context("CloudNativePG's manager")?;
+        let theirs = match theirs.context("CloudNativePG's manager") {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                // The figures before it took a quarter of an hour.
+                print!("{}", figures.table());
+                return Err(error);
+            }
+        };
         figures.figure("cloudnativepg_memory", theirs, "MiB");
         figures.judged("memory_at_rest / cloudnativepg_memory", ours / theirs, "", 0.5);
     }

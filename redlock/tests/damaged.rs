@@ -131,7 +131,7 @@ async fn a_resource_is_usable_again_after_any_damage_on_a_majority_of_the_nodes(
             until(&format!("{resource} has its value on {}", node.address()), good).await;
         }
     }
-    assert_eq!((redlock.connected().0, other.connected().0), (5, 5));
+    until("all vote", || redlock.connected().0 == 5 && other.connected().0 == 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -172,17 +172,18 @@ async fn a_node_that_starts_without_room_votes_when_it_has_some() {
 #[tokio::test]
 async fn a_node_that_was_made_the_replica_of_another_has_forgotten_its_own_votes() {
     let nodes = RedisServer::start_many(5).unwrap();
+    // In a mixed set the first one is the oldest, and the later ones read its format.
     let (redlock, excluded) = observed_client(&nodes).await;
-    nodes[1].command("CONFIG SET repl-diskless-sync-delay 0").unwrap();
-    let copied = nodes[1].get("redlock:admitted").unwrap();
-    let port = nodes[1].address().rsplit_once(':').unwrap().1.to_owned();
-    nodes[0].command(&format!("REPLICAOF 127.0.0.1 {port}")).unwrap();
+    nodes[0].command("CONFIG SET repl-diskless-sync-delay 0").unwrap();
+    let copied = nodes[0].get("redlock:admitted").unwrap();
+    let port = nodes[0].address().rsplit_once(':').unwrap().1.to_owned();
+    nodes[1].command(&format!("REPLICAOF 127.0.0.1 {port}")).unwrap();
     until("it has the other's data", || {
-        nodes[0].get("redlock:admitted").is_ok_and(|admitted| admitted == copied)
+        nodes[1].get("redlock:admitted").is_ok_and(|admitted| admitted == copied)
     })
     .await;
-    nodes[0].command("REPLICAOF NO ONE").unwrap();
-    until("it is excluded", || excluded.count(0, "Restarted") == 2).await;
+    nodes[1].command("REPLICAOF NO ONE").unwrap();
+    until("it is excluded", || excluded.count(1, "Restarted") == 2).await;
     until("it votes again", || redlock.connected().0 == 5).await;
     redlock.acquire("x", patient()).await.unwrap().release().await;
 }

@@ -100,7 +100,7 @@ fn a_probe_that_is_killed_leaves_no_process_behind() {
         let mut process = Command::new("sh").args(["-c", &command]).spawn().unwrap();
         let clients = || {
             // Programs of another Debian suite run by its loader (`cargo xtask test --matrix`).
-            let client = format!("^(redis-cli|[^ ]*ld-linux.*redis-cli\\.real) -p {port}");
+            let client = format!("^(redis-cli|[^ ]*ld-linux.*(redis|valkey)-cli\\.real) -p {port}");
             let listed = Command::new("pgrep").args(["-f", &client]).output();
             String::from_utf8(listed.unwrap().stdout).unwrap()
         };

@@ -169,7 +169,7 @@ impl Verdict {
             let left = units("stock")? - units("sold")? + allowed.raised;
             let stock = units("database_stock")?;
             ensure!(stock == left, "the database says {stock} are left, and not {left}");
-            for node in 0..5 {
+            for node in 0..shop.stores.nodes {
                 let stock = shop.stock_on_node(node).await?;
                 ensure!(stock == left, "node {node} says {stock} are left, and not {left}");
             }

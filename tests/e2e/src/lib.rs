@@ -19,5 +19,5 @@ pub use faults::{Api, Operator, TEMPORARY, operator_pods};
 pub use load::{Load, Verdict};
 pub use manifest::objects;
 pub use operator::reconciliations;
-pub use shop::{GONE, READY, SALE, SOON, Shop, holds};
+pub use shop::{GONE, READY, SALE, SOON, Shop, Stores, holds};
 pub use wait::{unbroken, within};

@@ -23,11 +23,21 @@ pub const SOON: Duration = Duration::from_mins(1);
 /// How long something with pods may take to be gone: longer than the database has to end, a minute.
 pub const GONE: Duration = Duration::from_mins(3);
 
+/// How Redis nodes and database of the sale are reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Stores {
+    /// The nodes that the load reads, from the first one on.
+    pub nodes: usize,
+    /// Whether `stores.tls` is on.
+    pub tls: bool,
+}
+
 /// A namespace with a sale.
 #[derive(Clone)]
 pub struct Shop {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    pub(crate) stores: Stores,
 }
 
 impl Shop {
@@ -42,7 +52,8 @@ impl Shop {
         let wanted = json!({"metadata": {"generateName": format!("e2e-{name}-")}});
         let made =
             namespaces.create(&PostParams::default(), &serde_json::from_value(wanted)?).await?;
-        let shop = Self { client, namespace: made.name_any() };
+        let stores = Stores { nodes: 5, tls: false };
+        let shop = Self { client, namespace: made.name_any(), stores };
         let result = test(&shop).await;
         if result.is_err()
             && let Err(error) = shop.explain().await
@@ -51,6 +62,12 @@ impl Shop {
         }
         let removed = shop.remove().await;
         result.and(removed)
+    }
+
+    /// The same namespace, with a sale whose stores are reached in another way.
+    #[must_use]
+    pub fn with_stores(&self, stores: Stores) -> Self {
+        Self { stores, ..self.clone() }
     }
 
     /// Removes the namespace and waits until all of it is gone: otherwise its removal would keep the
@@ -139,8 +156,7 @@ impl Shop {
     /// # Errors
     /// When the pod does not run or has no such key.
     pub async fn stock_on_node(&self, node: usize) -> Result<i64> {
-        let answer =
-            self.exec(&format!("{SALE}-redis-{node}"), &["redis-cli", "GET", "stock:1"]).await?;
+        let answer = self.redis_cli(node, &["GET", "stock:1"]).await?;
         answer.trim().parse().with_context(|| format!("node {node}: GET stock:1 says {answer:?}"))
     }
 
@@ -149,11 +165,16 @@ impl Shop {
     /// # Errors
     /// When the pod does not run.
     pub async fn votes(&self, node: usize) -> Result<bool> {
-        let pod = format!("{SALE}-redis-{node}");
-        let admitted = self.exec(&pod, &["redis-cli", "GET", "redlock:admitted"]).await?;
-        let server = self.exec(&pod, &["redis-cli", "INFO", "server"]).await?;
+        let admitted = self.redis_cli(node, &["GET", "redlock:admitted"]).await?;
+        let server = self.redis_cli(node, &["INFO", "server"]).await?;
         let run_id = server.lines().find_map(|line| line.trim().strip_prefix("run_id:"));
         Ok(run_id == Some(admitted.trim()))
+    }
+
+    async fn redis_cli(&self, node: usize, command: &[&str]) -> Result<String> {
+        let tls: &[&str] = if self.stores.tls { &["--tls", "--insecure"] } else { &[] };
+        let command = [&["redis-cli"], tls, command].concat();
+        self.exec(&format!("{SALE}-redis-{node}"), &command).await
     }
 
     /// Evicts a pod as a drain does: asks again until the disruption budget lets it go.

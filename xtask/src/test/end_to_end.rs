@@ -57,7 +57,7 @@ pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
     if let Some(images) = images {
         let mut selection = vec!["--test", "e2e", "--test", "failures", "--run-ignored", "all"];
         if !more.all_failures {
-            selection.extend(["--filterset", "not test(/^all::/)"]);
+            selection.extend(["--filterset", "not test(/^(all|stores)::/)"]);
         }
         let mut variables = vec![
             ("KUBECONFIG", cluster.kubeconfig.clone().into()),

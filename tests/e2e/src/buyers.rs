@@ -26,8 +26,8 @@ pub struct Allowed<'a> {
     pub refusals: &'a [&'a str],
     /// How long nobody may have bought anything.
     pub pause: Duration,
-    /// Whether the Redis nodes need not be readable with the password that the load started with.
-    pub new_redis_password: bool,
+    /// Whether the Redis nodes need not be readable with the password or the authorities that the load read at its start.
+    pub new_redis_credentials: bool,
     /// Units by which the stock is raised meanwhile, which the load cannot know.
     pub raised: i64,
 }
@@ -36,7 +36,7 @@ impl Allowed<'_> {
     /// Nothing: each attempt succeeds, and no pause is longer than this.
     #[must_use]
     pub const fn nothing(pause: Duration) -> Self {
-        Self { refusals: &[], pause, new_redis_password: false, raised: 0 }
+        Self { refusals: &[], pause, new_redis_credentials: false, raised: 0 }
     }
 }
 
@@ -159,7 +159,7 @@ impl Verdict {
             let (on_node, in_database) = ("stock on ", "stock in the database");
             let raised = allowed.raised != 0;
             name.as_str().is_some_and(|name| {
-                name.starts_with(on_node) && (raised || allowed.new_redis_password)
+                name.starts_with(on_node) && (raised || allowed.new_redis_credentials)
                     || name == in_database && raised
             })
         };

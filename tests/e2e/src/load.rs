@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use kube::api::{DynamicObject, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, LogParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
@@ -17,6 +17,9 @@ use crate::shop::{SALE, Shop, Stores};
 use crate::wait::{unbroken, within};
 
 const SCENARIO: &str = "scenario";
+const SUSTAINED: &str = "load/scenarios/sustained.yaml";
+/// Of the samples.
+const NODES: usize = 5;
 const START: Duration = Duration::from_mins(1);
 const RUN: Duration = Duration::from_mins(3);
 
@@ -49,15 +52,8 @@ impl Shop {
     /// When the manifest is refused or the pod does not start.
     pub async fn start_load(&self, manifest: &str, scenario: Option<&str>) -> Result<Load<'_>> {
         let mut job = read_job(manifest)?;
-        let pod = &mut job.data["spec"]["template"]["spec"];
         if let Some(scenario) = scenario {
-            self.give_scenario(scenario).await?;
-            pod["volumes"] = json!([{"name": "scenario", "configMap": {"name": SCENARIO}}]);
-            let container = &mut pod["containers"][0];
-            container["volumeMounts"] = json!([{"name": "scenario", "mountPath": "/scenario"}]);
-            let file = "/scenario/scenario.yaml";
-            let args = ["run", "--scenario-file", file, "--wait-seconds", "30"];
-            container["args"] = json!([&args[..], &["--targets", "report"]].concat());
+            self.give_scenario(&mut job, read(scenario)?).await?;
         }
         self.run_job(&job).await
     }
@@ -69,6 +65,11 @@ impl Shop {
     pub(crate) async fn start_load_as(&self, name: &str, manifest: &str) -> Result<Load<'_>> {
         let mut job = read_job(manifest)?;
         job.metadata.name = Some(name.to_owned());
+        if self.stores.nodes != NODES {
+            let nodes = format!("\nnodes: {}", self.stores.nodes);
+            let scenario = read(SUSTAINED)?.replace(&format!("\nnodes: {NODES}"), &nodes);
+            self.give_scenario(&mut job, scenario).await?;
+        }
         reach(&mut job, self.stores)?;
         self.run_job(&job).await
     }
@@ -82,13 +83,21 @@ impl Shop {
         Ok(load)
     }
 
-    async fn give_scenario(&self, file: &str) -> Result<()> {
+    async fn give_scenario(&self, job: &mut DynamicObject, scenario: String) -> Result<()> {
         let map = ConfigMap {
             metadata: ObjectMeta { name: Some(SCENARIO.to_owned()), ..ObjectMeta::default() },
-            data: Some([("scenario.yaml".to_owned(), read(file)?)].into()),
+            data: Some([("scenario.yaml".to_owned(), scenario)].into()),
             ..ConfigMap::default()
         };
-        self.api::<ConfigMap>().create(&PostParams::default(), &map).await?;
+        let parameters = PatchParams::apply("flashsale-tests").force();
+        self.api::<ConfigMap>().patch(SCENARIO, &parameters, &Patch::Apply(&map)).await?;
+        let pod = &mut job.data["spec"]["template"]["spec"];
+        pod["volumes"] = json!([{"name": "scenario", "configMap": {"name": SCENARIO}}]);
+        let container = &mut pod["containers"][0];
+        container["volumeMounts"] = json!([{"name": "scenario", "mountPath": "/scenario"}]);
+        let file = "/scenario/scenario.yaml";
+        let args = ["run", "--scenario-file", file, "--wait-seconds", "30", "--targets", "report"];
+        container["args"] = json!(args);
         Ok(())
     }
 }

@@ -152,7 +152,7 @@ async fn a_lost_redis_secret(shop: &Shop) -> Result<()> {
     let allowed = Allowed {
         refusals: TEMPORARY,
         pause: Duration::from_mins(2),
-        new_redis_password: true,
+        new_redis_credentials: true,
         ..NO_REFUSAL
     };
     shop.step("Secret of the Redis nodes deleted", allowed, async || {

@@ -60,7 +60,7 @@ async fn the_database_password(shop: &Shop) -> Result<()> {
 /// The nodes accept both while the replicas change from one to the other.
 async fn the_redis_password(shop: &Shop) -> Result<()> {
     let secret = format!("{SALE}-redis");
-    let allowed = Allowed { new_redis_password: true, ..NO_REFUSAL };
+    let allowed = Allowed { new_redis_credentials: true, ..NO_REFUSAL };
     shop.step("redis password rotated", allowed, async || {
         let old = shop.secret_value(&secret, "password").await?;
         let set = |values: Value| json!({ "stringData": values });

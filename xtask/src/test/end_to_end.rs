@@ -26,6 +26,9 @@ pub struct More {
     /// With `e2e`: also the failures and changes of a running sale that take long
     #[arg(long)]
     all_failures: bool,
+    /// With `e2e`: only the tests that this filter of cargo-nextest selects, such as `test(nodes)`
+    #[arg(long, value_name = "FILTER", conflicts_with = "all_failures")]
+    only: Option<String>,
     /// With `e2e`: also an upgrade from the chart and the operator of this revision, with a running sale
     #[arg(long, value_name = "REVISION")]
     upgrade_from: Option<String>,
@@ -56,8 +59,10 @@ pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
     count.add(before);
     if let Some(images) = images {
         let mut selection = vec!["--test", "e2e", "--test", "failures", "--run-ignored", "all"];
-        if !more.all_failures {
-            selection.extend(["--filterset", "not test(/^(all|stores)::/)"]);
+        match &more.only {
+            Some(filter) => selection.extend(["--filterset", filter]),
+            None if more.all_failures => {}
+            None => selection.extend(["--filterset", "not test(/^(all|stores)::/)"]),
         }
         let mut variables = vec![
             ("KUBECONFIG", cluster.kubeconfig.clone().into()),

@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod cors;
 mod coupons;
+mod document;
 mod events;
 mod extract;
 pub(crate) mod feed;

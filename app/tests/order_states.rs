@@ -156,11 +156,9 @@ async fn a_buyers_orders_are_listed_newest_first_in_pages() {
         assert_eq!(listed, made, "{database:?}");
         let all = get(&ann, "/v1/orders").await.body;
         assert_eq!((all["orders"].as_array().unwrap().len(), &all["next"]), (5, &Value::Null));
-        for (query, status) in
-            [("limit=0", 422), ("limit=101", 422), ("limit=x", 400), ("after=x", 400), ("a=b", 400)]
-        {
+        for query in ["limit=0", "limit=101", "limit=x", "after=x", "a=b"] {
             let answer = get(&ann, &format!("/v1/orders?{query}")).await;
-            assert_eq!(answer.problem(), (status, "invalid_request"), "{query}");
+            assert_eq!(answer.problem(), (422, "invalid_request"), "{query}");
         }
     }
 }

@@ -178,7 +178,7 @@ async fn pages_of_the_configured_origins_may_call_the_api_and_no_others() {
         let answer = preflight(&sale, other).await;
         assert!(!answer.headers.contains_key("access-control-allow-origin"), "{other}");
     }
-    // The call itself, and one that is refused: the page may read when to try again.
+    // The call itself, and one that is refused: the page may read when to try again, and whether it was repeated.
     let url = format!("{}/v1/sale", sale.replicas[0].api);
     let answer = sale.client.get(url).header("origin", SHOP).send().await.unwrap();
     assert_eq!(answer.headers()["access-control-allow-origin"], SHOP);
@@ -187,7 +187,9 @@ async fn pages_of_the_configured_origins_may_call_the_api_and_no_others() {
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.headers()["access-control-allow-origin"], SHOP);
     let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap();
-    assert!(exposed.contains("retry-after"), "{exposed}");
+    for header in ["retry-after", "idempotent-replayed"] {
+        assert!(exposed.contains(header), "{exposed}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,7 +209,7 @@ async fn bad_purchases_are_refused_with_a_stable_code_and_sell_nothing() {
     let typed = typed.body(r#"{"product_id": "2"}"#).send().await.unwrap();
     assert_eq!(Answer::of(typed).await.problem(), (404, "unknown_product"));
     let path = buyer.request(0, "GET", "/v1/products/%FF/stock").send().await.unwrap();
-    assert_eq!(Answer::of(path).await.problem(), (400, "invalid_request"));
+    assert_eq!(Answer::of(path).await.problem(), (422, "invalid_request"));
     assert_eq!(sale.sold().await[0]["sold"], 0);
 }
 

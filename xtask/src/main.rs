@@ -16,6 +16,8 @@ mod images;
 mod install;
 mod layers;
 mod local;
+mod packages;
+mod sale;
 mod shell;
 mod test;
 mod tools;

@@ -3,12 +3,15 @@
 //! on several versions of the servers. With `--faults-for` and its like, rounds of random faults.
 
 mod changed;
+mod clients;
 mod count;
 mod end_to_end;
 mod libtest;
+mod load_tools;
 mod matrix;
 mod neighbours;
 mod nextest;
+mod openapi;
 mod previous;
 mod random;
 mod steps;
@@ -28,7 +31,7 @@ use crate::tools;
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these steps (default: all but `neighbours`).
+    /// Only these steps (default: all but `load-tools` and `neighbours`).
     #[arg(value_enum)]
     steps: Vec<Step>,
     /// Instead of the steps: format, layers, clippy and the quick tests of the crates that differ from

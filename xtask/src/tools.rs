@@ -1,7 +1,8 @@
 //! What must be on the machine: Debian packages, and tools built from their Go modules.
 //! Whatever is missing gets installed, and is named before.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -214,15 +215,20 @@ pub fn ensure_schemathesis() -> Result<PathBuf> {
     if succeeds(command(&program).arg("--version")) {
         return Ok(program);
     }
+    say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
+    make_virtual_environment(&folder, &[format!("schemathesis=={VERSION}").as_ref()])?;
+    Ok(program)
+}
+
+/// Makes a virtual environment of Python, and installs packages in it.
+pub fn make_virtual_environment(folder: &Path, packages: &[&OsStr]) -> Result<()> {
     if !succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
         ensure_packages(&["python3-venv"])?;
     }
-    say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
-    run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
     run(command(folder.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check"])
-        .arg(format!("schemathesis=={VERSION}")))?;
-    Ok(program)
+        .args(packages))
 }
 
 /// kubectl; without one, the node's Kubernetes is built, which has it.

@@ -97,10 +97,13 @@ pub(crate) struct ManagedProduct {
     #[schema(example = 42)]
     remaining: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     wait_timeout_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     lease_time_ms: Option<i64>,
 }
 
@@ -147,12 +150,14 @@ impl From<Product> for ManagedProduct {
     }
 }
 
-/// Creates a product. A deleted product can be created again; its sold units stay sold. After a 503
-/// the product may exist: list the products before a retry.
-#[utoipa::path(post, path = "/v1/products", tag = "administration", security(("bearer" = [])),
+/// Creates a product
+///
+/// A deleted product can be created again; its sold units stay sold. After a 503 the product may
+/// exist: list the products before a retry.
+#[utoipa::path(post, path = "/v1/products", operation_id = "create_product", tag = "administration", security(("bearer" = [])),
     request_body = NewProduct,
     responses(
-        (status = 201, body = ManagedProduct),
+        (status = 201, description = "Created, and on sale", body = ManagedProduct),
         Problems<(Administrator, JsonInput, NewProducts, Locks)>,
     )
 )]
@@ -169,13 +174,15 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(product)))
 }
 
-/// Replaces all settings of a product except its stock. In Kubernetes, the next change of the
-/// `FlashSale` object overwrites them.
-#[utoipa::path(put, path = "/v1/products/{id}", tag = "administration", security(("bearer" = [])),
+/// Replaces the settings of a product
+///
+/// All of them except its stock. In Kubernetes, the next change of the `FlashSale` object overwrites
+/// them.
+#[utoipa::path(put, path = "/v1/products/{id}", operation_id = "revise_product", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     request_body = NewTerms,
     responses(
-        (status = 200, body = ManagedProduct),
+        (status = 200, description = "The product with its new settings", body = ManagedProduct),
         Problems<(Administrator, ProductPath, JsonInput, Locks)>,
     )
 )]
@@ -192,12 +199,14 @@ pub(crate) async fn revise(
     Ok(Json(change(sale, ProductChange::Revise(terms)).await?))
 }
 
-/// Adds units to a product. With `from` the request can be repeated safely.
-#[utoipa::path(post, path = "/v1/products/{id}/restock", tag = "administration", security(("bearer" = [])),
+/// Adds units to a product
+///
+/// With `from` the request can be repeated safely.
+#[utoipa::path(post, path = "/v1/products/{id}/restock", operation_id = "restock_product", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     request_body = Restock,
     responses(
-        (status = 200, body = ManagedProduct),
+        (status = 200, description = "The product with its new stock", body = ManagedProduct),
         Problems<(Administrator, ProductPath, JsonInput, Restocks, Locks)>,
     )
 )]
@@ -212,8 +221,10 @@ pub(crate) async fn restock(
     Ok(Json(change(sale, ProductChange::Restock { id, add, from }).await?))
 }
 
-/// Deletes a product. Its orders stay.
-#[utoipa::path(delete, path = "/v1/products/{id}", tag = "administration", security(("bearer" = [])),
+/// Deletes a product
+///
+/// Its orders stay.
+#[utoipa::path(delete, path = "/v1/products/{id}", operation_id = "delete_product", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
         (status = 204, description = "Deleted; it can no longer be bought"),
@@ -230,9 +241,11 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Returns the products of the sale, and the counts of the replica that answers.
-#[utoipa::path(get, path = "/v1/admin/overview", tag = "administration", security(("bearer" = [])), responses(
-    (status = 200, body = Overview),
+/// Returns the state of the sale, for administrators
+///
+/// The products of the sale, and the counts of the replica that answers.
+#[utoipa::path(get, path = "/v1/admin/overview", operation_id = "get_overview", tag = "administration", security(("bearer" = [])), responses(
+    (status = 200, description = "The present state", body = Overview),
     Problems<(Administrator, Database)>,
 ))]
 pub(crate) async fn overview(

@@ -25,10 +25,10 @@ use crate::metrics::{LogIn, Metrics, SignUp};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Credentials {
     /// 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `@`. The id is not case-sensitive.
-    #[schema(example = "ann")]
+    #[schema(example = "ann", min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._@-]+$")]
     id: String,
     /// 8 to 128 characters.
-    #[schema(example = "correct horse battery")]
+    #[schema(example = "correct horse battery", min_length = 8, max_length = 128, format = Password)]
     password: String,
 }
 
@@ -44,8 +44,10 @@ pub(crate) struct SignedUp {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LoggedIn {
     access_token: String,
+    #[schema(example = "Bearer")]
     token_type: &'static str,
     /// Seconds.
+    #[schema(example = 3600)]
     expires_in: i64,
 }
 
@@ -56,9 +58,11 @@ pub(crate) struct Me {
     role: Role,
 }
 
-/// Creates an account for a buyer.
+/// Creates an account
+///
+/// The account is a buyer's. Needs no token.
 #[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = Credentials, responses(
-    (status = 201, body = SignedUp),
+    (status = 201, description = "Created", body = SignedUp),
     Problems<(JsonInput, SignUps)>,
 ))]
 pub(crate) async fn sign_up(
@@ -73,9 +77,11 @@ pub(crate) async fn sign_up(
     Ok((StatusCode::CREATED, Json(SignedUp { id: account.id, role: Role::Buyer })))
 }
 
-/// Returns a token for an account.
+/// Logs in
+///
+/// Returns a token for an account. Needs no token.
 #[utoipa::path(post, path = "/v1/auth/login", tag = "auth", request_body = Credentials, responses(
-    (status = 200, body = LoggedIn),
+    (status = 200, description = "The token", body = LoggedIn),
     Problems<(JsonInput, LogIns)>,
 ))]
 pub(crate) async fn log_in(
@@ -188,9 +194,11 @@ impl LoginService {
     }
 }
 
-/// Returns the account of the token.
-#[utoipa::path(get, path = "/v1/auth/me", tag = "auth", security(("bearer" = [])), responses(
-    (status = 200, body = Me),
+/// Returns the owner of the token
+///
+/// Its account and role, as the token has them.
+#[utoipa::path(get, path = "/v1/auth/me", operation_id = "get_account", tag = "auth", security(("bearer" = [])), responses(
+    (status = 200, description = "The owner", body = Me),
     Problems<Login>,
 ))]
 pub(crate) async fn me(Authenticated(claims): Authenticated) -> Json<Me> {

@@ -6,7 +6,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTIC
 use axum::http::{HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::purchases::IDEMPOTENCY_KEY;
+use super::purchases::{IDEMPOTENCY_KEY, REPLAYED};
 
 /// How long a browser may cache the answer. Browsers cap this at two hours or less.
 const CORS_MAX_AGE: Duration = Duration::from_hours(2);
@@ -31,6 +31,6 @@ pub(super) fn cors(origins: &AllowedOrigins) -> CorsLayer {
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IDEMPOTENCY_KEY])
-        .expose_headers([RETRY_AFTER, WWW_AUTHENTICATE])
+        .expose_headers([REPLAYED, RETRY_AFTER, WWW_AUTHENTICATE])
         .max_age(CORS_MAX_AGE)
 }

@@ -52,10 +52,10 @@ pub(crate) struct CouponView {
     #[schema(example = 99)]
     remaining: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2026-11-27T00:00:00Z")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00Z")]
     starts_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2026-11-28T00:00:00Z")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-28T00:00:00Z")]
     ends_at: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct CouponView {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct IssueView {
     /// The id of this issue.
-    #[schema(example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
+    #[schema(value_type = String, format = "uuid", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     issue_id: String,
     #[schema(example = "ten-percent")]
     coupon_id: String,
@@ -102,11 +102,13 @@ fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, 
     moment.map(Some).ok_or(ApiError::Field { field, rule: sale::bounds::MOMENT_RULE })
 }
 
-/// Creates a coupon; for administrators.
-#[utoipa::path(post, path = "/v1/coupons", tag = "coupons", security(("bearer" = [])),
+/// Creates a coupon
+///
+/// For administrators.
+#[utoipa::path(post, path = "/v1/coupons", operation_id = "create_coupon", tag = "coupons", security(("bearer" = [])),
     request_body = CouponRequest,
     responses(
-        (status = 201, body = CouponView),
+        (status = 201, description = "Created", body = CouponView),
         Problems<(Administrator, JsonInput, NewCoupons, Database)>,
     )
 )]
@@ -142,11 +144,13 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(coupon.into())))
 }
 
-/// Returns a coupon.
-#[utoipa::path(get, path = "/v1/coupons/{id}", tag = "coupons", security(("bearer" = [])),
+/// Returns a coupon
+///
+/// With the number that is left.
+#[utoipa::path(get, path = "/v1/coupons/{id}", operation_id = "get_coupon", tag = "coupons", security(("bearer" = [])),
     params(("id" = String, Path, description = "The coupon", example = "ten-percent")),
     responses(
-        (status = 200, body = CouponView),
+        (status = 200, description = "The coupon", body = CouponView),
         Problems<(Login, CouponPath, Database)>,
     )
 )]
@@ -158,12 +162,15 @@ pub(crate) async fn show(
     Ok(Json(coupons.coupon(checked(&id)?).await?.into()))
 }
 
-/// Issues a coupon to the caller, one for each buyer. A repeated request returns the same one.
-#[utoipa::path(post, path = "/v1/coupons/{id}/issue", tag = "coupons", security(("bearer" = [])),
+/// Issues a coupon to the caller
+///
+/// One for each buyer. A repeated request returns the same one.
+#[utoipa::path(post, path = "/v1/coupons/{id}/issue", operation_id = "issue_coupon", tag = "coupons", security(("bearer" = [])),
     params(("id" = String, Path, description = "The coupon", example = "ten-percent")),
     responses(
-        (status = 200, description = "Issued to the caller before; with `Idempotent-Replayed: true`.", body = IssueView),
-        (status = 201, description = "Issued and committed.", body = IssueView),
+        (status = 200, description = "Issued to the caller before", body = IssueView,
+            headers(("Idempotent-Replayed" = bool, description = "`true`"))),
+        (status = 201, description = "Issued and committed", body = IssueView),
         Problems<(Login, CouponPath, CouponIssues)>,
     )
 )]

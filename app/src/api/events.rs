@@ -24,9 +24,12 @@ use crate::http::problem::ApiError;
 /// `no` makes nginx forward each event immediately.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Returns the products, their remaining stock and the times of the sale. Needs no token.
-#[utoipa::path(get, path = "/v1/sale", tag = "sale", responses(
-    (status = 200, body = SaleView),
+/// Returns the state of the sale
+///
+/// The products, their remaining stock and the times of the sale. Needs no token.
+#[utoipa::path(get, path = "/v1/sale", operation_id = "get_sale", tag = "sale", responses(
+    (status = 200, description = "The present state", body = SaleView,
+        headers(("Cache-Control", description = "`no-store`"))),
     Problems<Database>,
 ))]
 pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiError> {
@@ -35,10 +38,13 @@ pub(crate) async fn sale(State(sale): State<Arc<Sale>>) -> Result<Response, ApiE
     Ok(([(CACHE_CONTROL, "no-store")], Json(view)).into_response())
 }
 
-/// Follows the whole sale by server-sent events `sale`, each with the body of `/v1/sale` except `now`.
-/// The first event comes at once, further ones after a change, at most ten a second. Needs no token.
+/// Follows the sale by server-sent events
+///
+/// Events `sale`, each with the body of `/v1/sale` except `now`. The first event comes at once, further
+/// ones after a change, at most ten a second. Needs no token.
 #[utoipa::path(get, path = "/v1/sale/events", tag = "sale", responses(
-    (status = 200, description = "Events `sale`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "Events `sale`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream",
+        headers(("Cache-Control", description = "`no-store`"), ("X-Accel-Buffering", description = "`no`: nginx forwards each event at once"))),
     Problems<Events>,
 ))]
 pub(crate) async fn follow_sale(
@@ -48,14 +54,16 @@ pub(crate) async fn follow_sale(
     follow(&feed, Topic::Sale, address)
 }
 
-/// Follows the stock of a product by server-sent events `stock` with `product_id`, `remaining` and
-/// `state` (`scheduled`, `open`, `sold_out`, `ended`). The first event comes at once, further ones
-/// after a change, at most ten a second. The event `gone` ends the stream: the product was deleted.
-/// Needs no token.
+/// Follows the stock of a product by server-sent events
+///
+/// Events `stock` with `product_id`, `remaining` and `state` (`scheduled`, `open`, `sold_out`,
+/// `ended`). The first event comes at once, further ones after a change, at most ten a second. The
+/// event `gone` ends the stream: the product was deleted. Needs no token.
 #[utoipa::path(get, path = "/v1/products/{id}/events", tag = "products",
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
-        (status = 200, description = "Events `stock`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events `stock`; after 15 s (`app.eventKeepAlive`) without a change, a comment and the last event again", body = String, content_type = "text/event-stream",
+            headers(("Cache-Control", description = "`no-store`"), ("X-Accel-Buffering", description = "`no`: nginx forwards each event at once"))),
         Problems<(ProductPath, Events)>,
     )
 )]

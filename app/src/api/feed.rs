@@ -68,12 +68,14 @@ pub enum SaleState {
 pub struct SaleView {
     /// The time of the server; absent in events, which are the same for all listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     now: Option<Timestamp>,
     state: SaleState,
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// `null`: the sale is open from the beginning.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     starts_at: Option<Timestamp>,
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// `null`: the sale does not end by time.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
     ends_at: Option<Timestamp>,
     products: Vec<OfferView>,
 }
@@ -93,6 +95,7 @@ struct OfferView {
     remaining: i64,
     /// Units that one buyer may have in total.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
 }
 

@@ -8,7 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use ledger::orders::{Change, NewOrder, OrderLine, OrderState, PlacedOrder};
+use ledger::orders::{self, Change, NewOrder, OrderLine, PlacedOrder};
 use sale::{OrderError, OrderReceipt, Sale};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -24,6 +24,7 @@ use crate::api::problems::{
 };
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
+use crate::order_state::OrderState;
 
 /// Each item is a lock. Real baskets have fewer.
 const MAX_ITEMS: usize = 20;
@@ -80,30 +81,28 @@ pub(crate) enum PaymentResult {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// Maximum number of orders on the page, 1 to 100.
-    #[param(example = 20, minimum = 1, maximum = 100, default = 20)]
+    #[param(nullable = false, example = 20, minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
     /// The page starts after this order: the `next` of the previous page.
-    #[param(value_type = Option<String>, example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
+    #[param(value_type = Option<String>, format = "uuid", nullable = false, example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     after: Option<Uuid>,
 }
 
 /// A committed order.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PlacedOrderView {
-    #[schema(example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
+    #[schema(value_type = String, format = "uuid", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     order_id: String,
     #[schema(example = "ann")]
     buyer: String,
-    /// `pending`, `confirmed`, `paid`, `cancelled` or `payment_failed`.
-    #[schema(example = "pending")]
-    state: &'static str,
+    state: OrderState,
     items: Vec<ItemView>,
     /// RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "2026-11-27T00:00:00.123Z")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00.123Z")]
     created_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "pay-4711")]
+    #[schema(nullable = false, example = "pay-4711")]
     payment_reference: Option<String>,
 }
 
@@ -122,11 +121,12 @@ pub(crate) struct OrdersView {
     orders: Vec<PlacedOrderView>,
     /// The `after` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
+    #[schema(value_type = Option<String>, format = "uuid", nullable = false, example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     next: Option<String>,
     /// `true` while the newest orders may be missing, because Redis decides this sale and the database
     /// is behind; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     incomplete: Option<bool>,
 }
 
@@ -136,7 +136,7 @@ impl From<PlacedOrder> for PlacedOrderView {
         Self {
             order_id: order.id.to_string(),
             buyer: order.buyer,
-            state: order.state.name(),
+            state: order.state.into(),
             items: order.lines.into_iter().map(item).collect(),
             created_at: created_at(order.id).map(|time| time.to_string()),
             payment_reference: order.payment_reference,
@@ -156,7 +156,7 @@ pub(super) fn new_order(
     idempotency_key: Option<String>,
     field: &'static str,
     items: Vec<Item>,
-    state: OrderState,
+    state: orders::OrderState,
 ) -> Result<NewOrder, ApiError> {
     if !(1..=MAX_ITEMS).contains(&items.len()) {
         return Err(ApiError::Field { field, rule: "must have 1 to 20 elements" });
@@ -188,13 +188,16 @@ pub(super) fn answer(
     (status, headers, Json(receipt.order.into()))
 }
 
-/// Orders several products, all or nothing. The order is `pending` until its payment is reported.
-/// With an `Idempotency-Key` the request can be repeated safely: the same key returns the same order.
-#[utoipa::path(post, path = "/v1/orders", tag = "orders", security(("bearer" = [])),
+/// Orders several products
+///
+/// All or nothing. The order is `pending` until its payment is reported. With an `Idempotency-Key` the
+/// request can be repeated safely: the same key returns the same order.
+#[utoipa::path(post, path = "/v1/orders", operation_id = "place_order", tag = "orders", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body(content = OrderRequest, example = json!({"items": [{"product_id": "1", "quantity": 1}, {"product_id": "2", "quantity": 2}]})),
     responses(
-        (status = 201, description = "Ordered and committed; with `Idempotent-Replayed: true` if an earlier request ordered it.", body = PlacedOrderView),
+        (status = 201, description = "Ordered and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Login, JsonInput, Orders)>,
     )
 )]
@@ -204,13 +207,16 @@ pub(crate) async fn place(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     JsonBody(OrderRequest { items }): JsonBody<OrderRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError> {
-    let order = new_order(claims.sub, idempotency_key, "items", items, OrderState::Pending)?;
+    let order =
+        new_order(claims.sub, idempotency_key, "items", items, orders::OrderState::Pending)?;
     Ok(answer(sale.place(order, None).await?, StatusCode::CREATED))
 }
 
-/// Lists the caller's orders, newest first.
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", security(("bearer" = [])), params(Page), responses(
-    (status = 200, body = OrdersView),
+/// Lists the caller's orders
+///
+/// Newest first, page by page.
+#[utoipa::path(get, path = "/v1/orders", operation_id = "list_orders", tag = "orders", security(("bearer" = [])), params(Page), responses(
+    (status = 200, description = "A page of orders", body = OrdersView),
     Problems<(Login, QueryInput, Database)>,
 ))]
 pub(crate) async fn list(
@@ -234,11 +240,13 @@ pub(crate) async fn list(
     Ok(Json(OrdersView { orders, next, incomplete: (!complete).then_some(true) }))
 }
 
-/// Returns an order of the caller; to an administrator, any order.
-#[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
+/// Returns an order
+///
+/// One of the caller; to an administrator, any order.
+#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "get_order", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     responses(
-        (status = 200, body = PlacedOrderView),
+        (status = 200, description = "The order", body = PlacedOrderView),
         Problems<(Login, OrderPath, Database)>,
     )
 )]
@@ -250,12 +258,15 @@ pub(crate) async fn show(
     Ok(Json(sale.order(order_id(&id)?, claims.caller()).await?.into()))
 }
 
-/// Cancels an order of the caller; for an administrator, any order. Its units are on sale again at
-/// once. A repeated request changes nothing.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
+/// Cancels an order
+///
+/// One of the caller; for an administrator, any order. Its units are on sale again at once. A repeated
+/// request changes nothing.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", operation_id = "cancel_order", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     responses(
-        (status = 200, description = "Cancelled and committed; with `Idempotent-Replayed: true` if it was cancelled before.", body = PlacedOrderView),
+        (status = 200, description = "Cancelled and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Login, OrderPath, OrderChanges)>,
     )
 )]
@@ -268,13 +279,16 @@ pub(crate) async fn cancel(
     Ok(answer(receipt, StatusCode::OK))
 }
 
-/// Records the result of an order's payment; for administrators, because the payment service is one.
-/// After a failed payment the units are on sale again at once. A repeated report changes nothing.
-#[utoipa::path(post, path = "/v1/orders/{id}/payment", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
+/// Records the result of an order's payment
+///
+/// For administrators, because the payment service is one. After a failed payment the units are on
+/// sale again at once. A repeated report changes nothing.
+#[utoipa::path(post, path = "/v1/orders/{id}/payment", operation_id = "report_payment", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     request_body(content = PaymentReport, example = json!({"result": "paid", "reference": "pay-4711"})),
     responses(
-        (status = 200, description = "Recorded and committed; with `Idempotent-Replayed: true` if it was recorded before.", body = PlacedOrderView),
+        (status = 200, description = "Recorded and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Administrator, OrderPath, JsonInput, OrderChanges)>,
     )
 )]

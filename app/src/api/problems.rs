@@ -16,6 +16,7 @@ use sale::{CouponError, OrderError, PurchaseError};
 use utoipa::IntoResponses;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
+use super::document::{CHALLENGE, RETRY_AFTER, header};
 use crate::auth::{TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::http::problem::ApiError;
@@ -27,6 +28,8 @@ const RETRY: &str = "try again after `Retry-After`";
 pub(super) struct DocumentedProblem {
     status: StatusCode,
     code: &'static str,
+    /// Whether the answer has `Retry-After`.
+    retry: bool,
     /// What a client should know about it, or do.
     note: String,
 }
@@ -34,9 +37,10 @@ pub(super) struct DocumentedProblem {
 impl DocumentedProblem {
     fn new(error: &ApiError, note: &str) -> Self {
         let (status, code) = error.status_and_code();
-        let retry = error.retry_after().map_or("", |_| RETRY);
-        let separator = if note.is_empty() || retry.is_empty() { "" } else { "; " };
-        Self { status, code, note: format!("{note}{separator}{retry}") }
+        let retry = error.retry_after().is_some();
+        let advice = if retry { RETRY } else { "" };
+        let separator = if note.is_empty() || advice.is_empty() { "" } else { "; " };
+        Self { status, code, retry, note: format!("{note}{separator}{advice}") }
     }
 }
 
@@ -72,19 +76,28 @@ impl<Sets: ProblemSet> IntoResponses for Problems<Sets> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut problems = Vec::new();
         Sets::add_to(&mut problems);
+        Everywhere::add_to(&mut problems);
         let mut by_status = BTreeMap::<_, Vec<DocumentedProblem>>::new();
         for problem in problems {
             by_status.entry(problem.status.as_str().to_owned()).or_default().push(problem);
         }
-        let response = |problems: Vec<DocumentedProblem>| {
-            let schema = Content::new(Some(Ref::from_schema_name("Problem")));
-            ResponseBuilder::new()
-                .description(description(&problems))
-                .content("application/problem+json", schema)
-                .build()
-        };
-        by_status.into_iter().map(|(status, all)| (status, response(all).into())).collect()
+        by_status.into_iter().map(|(status, all)| (status, response(&all).into())).collect()
     }
+}
+
+/// The response of one status.
+fn response(problems: &[DocumentedProblem]) -> Response {
+    let schema = Content::new(Some(Ref::from_schema_name("Problem")));
+    let mut response = ResponseBuilder::new()
+        .description(description(problems))
+        .content("application/problem+json", schema);
+    if problems.iter().any(|problem| problem.status == StatusCode::UNAUTHORIZED) {
+        response = response.header_ref(CHALLENGE, header(CHALLENGE));
+    }
+    if problems.iter().any(|problem| problem.retry) {
+        response = response.header_ref(RETRY_AFTER, header(RETRY_AFTER));
+    }
+    response.build()
 }
 
 /// The codes of one status, grouped by their notes: `` `a`, `b`: note; `c` ``.
@@ -126,6 +139,9 @@ macro_rules! problems {
 }
 
 problems! {
+    /// Any operation, when the replica has its maximum of connections.
+    Everywhere { ApiError::Overloaded { retry_after: Duration::ZERO } }
+
     /// The operation needs a token.
     Login { ApiError::MissingToken, TokenError::Expired }
 
@@ -145,8 +161,8 @@ problems! {
 
     /// The operation reads parameters of the query.
     QueryInput {
-        ApiError::Query(String::new()) => "a parameter cannot be parsed",
-        invalid_field() => "a parameter is out of range",
+        ApiError::Query(String::new()),
+        invalid_field(),
     }
 
     /// The operation's path has a parameter.
@@ -177,8 +193,8 @@ problems! {
 
     /// The operation takes units of one product.
     Purchases: Locks {
-        PurchaseError::NotStarted(Timestamp::UNIX_EPOCH),
-        PurchaseError::Ended(Timestamp::UNIX_EPOCH),
+        PurchaseError::NotStarted(Timestamp::MAX) => "before the start",
+        PurchaseError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
         PurchaseError::UnknownProduct(String::new()),
         PurchaseError::SoldOut,
         PurchaseError::LimitReached,
@@ -208,8 +224,8 @@ problems! {
 
     /// The operation issues a coupon.
     CouponIssues: Locks {
-        CouponError::NotStarted(Timestamp::UNIX_EPOCH),
-        CouponError::Ended(Timestamp::UNIX_EPOCH),
+        CouponError::NotStarted(Timestamp::MAX) => "before the start",
+        CouponError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
         CouponError::Exhausted,
     }
 

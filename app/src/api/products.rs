@@ -23,6 +23,7 @@ pub(crate) struct ProductView {
     remaining: i64,
     /// Units that one buyer may have in total.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
 }
 
@@ -33,9 +34,11 @@ pub(crate) struct StockView {
     remaining: i64,
 }
 
-/// Lists the products.
-#[utoipa::path(get, path = "/v1/products", tag = "products", security(("bearer" = [])), responses(
-    (status = 200, body = [ProductView]),
+/// Lists the products
+///
+/// Each with its remaining stock.
+#[utoipa::path(get, path = "/v1/products", operation_id = "list_products", tag = "products", security(("bearer" = [])), responses(
+    (status = 200, description = "The products", body = [ProductView]),
     Problems<(Login, Database)>,
 ))]
 pub(crate) async fn list(
@@ -52,11 +55,13 @@ pub(crate) async fn list(
     Ok(Json(sale.catalog().loaded()?.list().into_iter().map(view).collect()))
 }
 
-/// Returns the remaining stock of a product.
-#[utoipa::path(get, path = "/v1/products/{id}/stock", tag = "products", security(("bearer" = [])),
+/// Returns the stock of a product
+///
+/// The units that are left.
+#[utoipa::path(get, path = "/v1/products/{id}/stock", operation_id = "get_stock", tag = "products", security(("bearer" = [])),
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
-        (status = 200, body = StockView),
+        (status = 200, description = "The remaining stock", body = StockView),
         Problems<(Login, ProductPath, Database)>,
     )
 )]

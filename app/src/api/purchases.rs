@@ -32,7 +32,7 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(crate) struct PurchaseRequest {
     /// The id of the product; a number stands for its decimal string.
     #[serde(deserialize_with = "string_or_number")]
-    #[schema(example = "1")]
+    #[schema(example = "1", max_length = 63)]
     product_id: String,
     /// Units, 1 to 1000000.
     #[serde(default = "one")]
@@ -43,7 +43,7 @@ pub(crate) struct PurchaseRequest {
 /// A committed purchase.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderView {
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = "uuid")]
     order_id: Uuid,
     product_id: String,
     quantity: i64,
@@ -81,13 +81,15 @@ pub(super) fn string_or_number<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(StringOrNumber)
 }
 
-/// Buys units of one product. With an `Idempotency-Key` the request can be repeated safely: the same
-/// key returns the same order.
-#[utoipa::path(post, path = "/v1/purchases", tag = "purchases", security(("bearer" = [])),
+/// Buys units of one product
+///
+/// With an `Idempotency-Key` the request can be repeated safely: the same key returns the same order.
+#[utoipa::path(post, path = "/v1/purchases", operation_id = "create_purchase", tag = "purchases", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body = PurchaseRequest,
     responses(
-        (status = 201, description = "Bought and committed; with `Idempotent-Replayed: true` if an earlier request bought it.", body = OrderView),
+        (status = 201, description = "Bought and committed", body = OrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Login, JsonInput, Purchases, RedisStock)>,
     )
 )]
@@ -124,6 +126,7 @@ pub(crate) async fn purchase(
 #[into_params(names("Idempotency-Key"), parameter_in = Header)]
 pub(crate) struct IdempotencyKey(
     /// 1 to 255 visible ASCII characters, chosen by the buyer
+    #[param(nullable = false, min_length = 1, max_length = 255, pattern = r"^[!-~]+$")]
     pub(super) Option<String>,
 );
 

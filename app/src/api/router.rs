@@ -11,29 +11,19 @@ use axum::response::Response;
 use axum::routing::{get, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::cors::{AllowedOrigins, cors};
+use super::document::{self, ApiDoc};
 use super::{admin, auth, coupons, events, orders, page, probes, products, purchases, stocks};
 use crate::api::state::AppState;
-use crate::http::problem::{ApiError, Problem};
+use crate::http::problem::ApiError;
 use crate::metrics::Metrics;
 
 /// Bytes. No valid request is larger.
 const BODY_LIMIT: usize = 64 * 1024;
-
-#[derive(OpenApi)]
-#[openapi(
-    components(schemas(Problem)),
-    info(
-        title = "Flash sale",
-        description = "Sells exactly the declared stock, in order. Errors are RFC 9457 problem documents with a stable `code`."
-    )
-)]
-struct ApiDoc;
 
 fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
@@ -65,11 +55,7 @@ fn documented() -> OpenApiRouter<AppState> {
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let (_, mut document) = documented().split_for_parts();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    document
-        .components
-        .get_or_insert_default()
-        .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    document::complete(&mut document);
     document
 }
 

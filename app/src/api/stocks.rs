@@ -43,13 +43,15 @@ pub(crate) struct StockOrder {
 
 type Answer = Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError>;
 
-/// Takes units of several products, all or nothing, with the queue discipline of the sale. The new
-/// order is `confirmed`.
-#[utoipa::path(patch, path = "/v1/stocks/locks/distributed", tag = "orders", security(("bearer" = [])),
+/// Takes units of several products
+///
+/// All or nothing, with the queue discipline of the sale. The new order is `confirmed`.
+#[utoipa::path(patch, path = "/v1/stocks/locks/distributed", operation_id = "take_stock", tag = "orders", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body(content = StockRequest, example = json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})),
     responses(
-        (status = 200, description = "Taken and committed; with `Idempotent-Replayed: true` if an earlier request took it.", body = PlacedOrderView),
+        (status = 200, description = "Taken and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Login, JsonInput, Orders)>,
     )
 )]
@@ -62,14 +64,16 @@ pub(crate) async fn distributed(
     take(&sale, claims.sub, idempotency_key, request, None).await
 }
 
-/// Takes units of several products, all or nothing, first come, first served across all replicas:
-/// requests with the same first product (by id) are served in the order of their arrival. The new
-/// order is `confirmed`.
-#[utoipa::path(patch, path = "/v1/stocks/locks/fair", tag = "orders", security(("bearer" = [])),
+/// Takes units of several products, first come, first served
+///
+/// All or nothing. Requests with the same first product (by id) are served in the order of their
+/// arrival, across all replicas. The new order is `confirmed`.
+#[utoipa::path(patch, path = "/v1/stocks/locks/fair", operation_id = "take_stock_in_turn", tag = "orders", security(("bearer" = [])),
     params(IdempotencyKey),
     request_body(content = StockRequest, example = json!({"orders": [{"product": "A", "quantity": 1}, {"product": "B", "quantity": 1}]})),
     responses(
-        (status = 200, description = "Taken and committed; with `Idempotent-Replayed: true` if an earlier request took it.", body = PlacedOrderView),
+        (status = 200, description = "Taken and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
         Problems<(Login, JsonInput, Orders)>,
     )
 )]

@@ -65,7 +65,8 @@ impl BodyFault {
             Self::TooLarge => "body_too_large",
             Self::NotDeclaredJson => "unsupported_media_type",
             Self::InvalidJson => "invalid_json",
-            Self::InvalidField | Self::Unreadable => "invalid_request",
+            Self::InvalidField => "invalid_request",
+            Self::Unreadable => "unreadable_body",
         }
     }
 }

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use super::refusal::Refusal;
 use crate::auth::{CredentialsError, PasswordError, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
+use crate::order_state::OrderState;
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +125,8 @@ pub struct Problem {
     code: &'static str,
     /// With `order_state`: the state of the order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'static str>,
+    #[schema(nullable = false)]
+    state: Option<OrderState>,
 }
 
 impl ApiError {
@@ -150,8 +152,9 @@ impl ApiError {
             Self::StockChanged { .. } => (StatusCode::CONFLICT, "stock_changed"),
             Self::TooManyListeners => (StatusCode::SERVICE_UNAVAILABLE, "too_many_listeners"),
             Self::TooManyListenersHere => (StatusCode::TOO_MANY_REQUESTS, "too_many_listeners"),
-            Self::Field { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
-            Self::Path | Self::Query(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Field { .. } | Self::Path | Self::Query(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request")
+            }
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -171,9 +174,9 @@ impl ApiError {
         }
     }
 
-    fn state(&self) -> Option<&'static str> {
+    fn state(&self) -> Option<OrderState> {
         match self {
-            Self::Order(OrderError::State(state)) => Some(state.name()),
+            Self::Order(OrderError::State(state)) => Some((*state).into()),
             _ => None,
         }
     }

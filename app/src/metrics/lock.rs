@@ -179,8 +179,9 @@ pub struct LockWait {
     /// The sum of their waits.
     #[schema(example = 0.35)]
     seconds: f64,
-    /// Upper bounds in seconds, each with how many waited no longer.
-    #[schema(example = json!([[0.001, 40], [0.0025, 100], [0.005, 120]]))]
+    /// Pairs: an upper bound in seconds, and how many waited no longer.
+    // A tuple's `items: false` is refused by generators of clients.
+    #[schema(value_type = Vec<Vec<f64>>, example = json!([[0.001, 40], [0.0025, 100], [0.005, 120]]))]
     buckets: Vec<(f64, u64)>,
 }
 

@@ -304,7 +304,7 @@ impl Answer {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let path = response.url().path().to_owned();
         let body = response.json().await.unwrap_or(Value::Null);
-        documented::check(&path, status, &body);
+        documented::check(&path, status, &headers, &body);
         Self { status, headers, body }
     }
 

@@ -87,6 +87,20 @@ impl Postgres {
         Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
     }
 
+    /// The answer to a query: unaligned, without a head.
+    ///
+    /// # Errors
+    /// When the query fails or the server is away.
+    pub fn query(&self, database: &str, query: &str) -> Result<String> {
+        let answer = Command::new(self.binaries.join("psql"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres"])
+            .args(["--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", query])
+            .output()?;
+        let said = String::from_utf8_lossy(&answer.stderr);
+        ensure!(answer.status.success(), "psql failed: {}: {}", answer.status, said.trim());
+        Ok(String::from_utf8(answer.stdout)?.trim().to_owned())
+    }
+
     /// Accepts TLS too, with the present certificate of the folder. Again after a change of the files: the server then uses
     /// them for new connections.
     ///

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::count::Count;
-use super::{neighbours, unit};
+use super::{clients, load_tools, neighbours, openapi, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
 use crate::{deny, fuzz, generate, install, layers, tools};
@@ -25,10 +25,14 @@ pub enum Step {
     Deny,
     /// generated files are up to date
     Generated,
+    /// the API's document: the official schema, spectral and redocly
+    Openapi,
     /// unit and integration tests: real Redis, PostgreSQL and browser processes
     Unit,
     /// the API by requests made from its OpenAPI document
     Fuzz,
+    /// clients generated from the API's document, in three languages, buy from a real sale
+    Clients,
     /// the chart: lint, template and its unit tests
     Chart,
     /// the operator on real API servers
@@ -37,6 +41,8 @@ pub enum Step {
     Policies,
     /// end-to-end tests on a cluster
     E2e,
+    /// the examples for other load tools, Locust and `JMeter`, on a real sale; only if named, because it fetches them
+    LoadTools,
     /// beside cert-manager and the Prometheus operator; only if named, because it builds them
     Neighbours,
 }
@@ -44,7 +50,7 @@ pub enum Step {
 impl Step {
     /// Whether it runs when no step is named.
     pub fn is_default(self) -> bool {
-        self != Self::Neighbours
+        !matches!(self, Self::LoadTools | Self::Neighbours)
     }
 
     /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
@@ -66,9 +72,11 @@ impl Step {
             }
             Self::Deny => count.check(deny::run()),
             Self::Generated => count.check(generate::check()),
+            Self::Openapi => openapi::run(count),
             Self::Unit => unit::run(count),
             Self::ApiServer => unit::run_on_api_servers(count),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
+            Self::Clients => clients::run(count),
             Self::Chart => {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
                 count.check(template(None).map(drop));
@@ -76,6 +84,7 @@ impl Step {
                 count.check(unit_tests_of_the_chart());
             }
             Self::Policies => count.check(policies()),
+            Self::LoadTools => load_tools::run(count),
             Self::Neighbours => count.check(neighbours::judge()),
             Self::E2e => {}
         }

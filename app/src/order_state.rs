@@ -1,0 +1,47 @@
+//! The state of an order, as answers show it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// `pending`: waits for its payment. `confirmed`: sold, whenever it is paid for. The others are final:
+/// `paid`; `cancelled` and `payment_failed`, with their units on sale again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OrderState {
+    /// Waits for its payment.
+    Pending,
+    /// Sold, whenever it is paid for.
+    Confirmed,
+    /// Final.
+    Paid,
+    /// Final; the units are on sale again.
+    Cancelled,
+    /// Final; the units are on sale again.
+    PaymentFailed,
+}
+
+impl From<ledger::orders::OrderState> for OrderState {
+    fn from(state: ledger::orders::OrderState) -> Self {
+        use ledger::orders::OrderState as Stored;
+        match state {
+            Stored::Pending => Self::Pending,
+            Stored::Confirmed => Self::Confirmed,
+            Stored::Paid => Self::Paid,
+            Stored::Cancelled => Self::Cancelled,
+            Stored::PaymentFailed => Self::PaymentFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_the_names_of_the_database() {
+        for stored in ledger::orders::OrderState::ALL {
+            let shown = serde_json::to_value(OrderState::from(stored)).unwrap();
+            assert_eq!(shown, stored.name());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Programs from npm, `PyPI` and Maven, at pinned versions: they check the API's document, make clients from it, and
+//! put load on a sale.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell::{command, output, repository, run, say, state_folder, succeeds};
+use crate::tools::{ensure_packages, make_virtual_environment};
+
+const GENERATOR: &str = "openapi-generator-cli";
+const GENERATOR_VERSION: &str = "7.25.0";
+/// What brings it.
+const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+
+/// Where the npm packages are named, with the scripts that import them.
+pub fn openapi_tests() -> PathBuf {
+    repository().join("tests/openapi")
+}
+
+/// Installed npm packages, with a Node.js of their own: Debian's is too old for them.
+pub struct NodePackages {
+    folder: PathBuf,
+}
+
+impl NodePackages {
+    /// Installs what the lock file names, unless it was installed before.
+    pub fn ensure() -> Result<Self> {
+        let lock = openapi_tests().join("package-lock.json");
+        let folder = versioned("openapi-npm", &lock)?;
+        let packages = Self { folder };
+        if packages.installed().exists() {
+            return Ok(packages);
+        }
+        if !succeeds(command("npm").arg("--version")) {
+            ensure_packages(&["nodejs", "npm"])?;
+        }
+        say("installing npm packages that check the API's document (about a minute, once)");
+        std::fs::create_dir_all(&packages.folder)?;
+        for file in ["package.json", "package-lock.json"] {
+            copy(&openapi_tests().join(file), &packages.folder.join(file))?;
+        }
+        // Without their scripts: none is needed, and some report to their makers.
+        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+        run(command("npm").args(arguments).current_dir(&packages.folder))?;
+        std::fs::write(packages.installed(), "")?;
+        Ok(packages)
+    }
+
+    /// Node.js.
+    pub fn node(&self) -> Command {
+        let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+        command(self.folder.join(format!("node_modules/node-linux-{machine}/bin/node")))
+    }
+
+    /// A program of one of the packages.
+    pub fn program(&self, name: &str) -> Command {
+        let mut node = self.node();
+        node.arg(self.folder.join("node_modules/.bin").join(name));
+        node
+    }
+
+    /// A script of `tests/openapi` that imports the packages.
+    pub fn script(&self, name: &str) -> Result<Command> {
+        // Node.js looks for packages beside the script.
+        let script = self.folder.join(name);
+        copy(&openapi_tests().join(name), &script)?;
+        let mut node = self.node();
+        node.arg(script);
+        Ok(node)
+    }
+
+    /// Exists once the installation is complete.
+    fn installed(&self) -> PathBuf {
+        self.folder.join("installed")
+    }
+}
+
+/// The Python of an environment with these requirements.
+pub fn ensure_python(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let folder = versioned(&format!("python-{name}"), requirements)?;
+    let python = folder.join("bin/python");
+    let installed = folder.join("installed");
+    if !installed.exists() {
+        say(&format!("installing Python packages ({name}) with pip (about half a minute, once)"));
+        make_virtual_environment(&folder, &["--requirement".as_ref(), requirements.as_os_str()])?;
+        std::fs::write(installed, "")?;
+    }
+    Ok(python)
+}
+
+/// openapi-generator.
+pub fn ensure_generator() -> Result<Command> {
+    let folder = state_folder();
+    let jar = folder.join(format!("{GENERATOR}-{GENERATOR_VERSION}.jar"));
+    ensure_java()?;
+    if !jar.exists() {
+        say(&format!("fetching {GENERATOR} {GENERATOR_VERSION} with Maven (once)"));
+        output(
+            maven("copy")?
+                .arg(format!("-Dartifact=org.openapitools:{GENERATOR}:{GENERATOR_VERSION}"))
+                .arg(format!("-DoutputDirectory={}", folder.display()))
+                // Not a folder with a project.
+                .current_dir(&folder),
+        )?;
+        ensure!(jar.exists(), "Maven did not bring {}", jar.display());
+    }
+    let mut java = command("java");
+    java.arg("-jar").arg(jar);
+    Ok(java)
+}
+
+/// Java, which runs programs.
+pub fn ensure_java() -> Result<()> {
+    if succeeds(command("java").arg("-version")) {
+        return Ok(());
+    }
+    ensure_packages(&["default-jre-headless"])
+}
+
+/// Maven with a goal of its plugin that copies artifacts.
+pub fn maven(goal: &str) -> Result<Command> {
+    if !succeeds(command("mvn").arg("--version")) {
+        ensure_packages(&["maven"])?;
+    }
+    let mut maven = command("mvn");
+    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:{goal}")]);
+    Ok(maven)
+}
+
+/// The folder for what a file names. Another content is another folder.
+pub fn versioned(name: &str, file: &Path) -> Result<PathBuf> {
+    let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    Ok(state_folder().join(format!("{name}-{:016x}", hasher.finish())))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The `load-tools` step: the examples for Locust and `JMeter` sell out a real sale. The database has as many units sold as
+//! each tool counted.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::count::Count;
+use crate::packages::{ensure_java, ensure_python, maven, versioned};
+use crate::sale::Sale;
+use crate::shell::{command, output, repository, run as show, say};
+
+const STOCK: u64 = 100;
+const USERS: &str = "300";
+/// Far more than a tool needs.
+const SECONDS: &str = "300";
+
+/// A load tool: its name, and what it counted of its product.
+type Tool = (&'static str, fn(&Sale, &str) -> Result<u64>);
+
+const TOOLS: [Tool; 2] = [("locust", locust), ("jmeter", jmeter)];
+
+/// Each tool has a product of its own.
+pub fn run(count: &mut Count) {
+    let product = |(tool, _)| json!({"id": tool, "name": "Console", "stock": STOCK});
+    let sale = match Sale::start(&Value::from_iter(TOOLS.map(product))) {
+        Ok(sale) => sale,
+        Err(error) => return count.check(Err(error.context("the sale did not start"))),
+    };
+    for (tool, drive) in TOOLS {
+        say(&format!("{tool}: {USERS} users on {STOCK} items"));
+        let judged = drive(&sale, tool).and_then(|counted| {
+            let sold = sale.sold(tool)?;
+            ensure!(counted == sold, "it counted {counted} units, the database sold {sold}");
+            ensure!(sold == STOCK, "{sold} of {STOCK} units are sold");
+            Ok(())
+        });
+        count.check(judged.with_context(|| tool.to_owned()));
+    }
+}
+
+fn locust(sale: &Sale, product: &str) -> Result<u64> {
+    let python = ensure_python("locust", &tests().join("requirements.txt"))?;
+    let mut locust = limited(python);
+    locust
+        .args([
+            "-m",
+            "locust",
+            "--headless",
+            "--only-summary",
+            "--users",
+            USERS,
+            "--spawn-rate",
+            USERS,
+        ])
+        .arg("--locustfile")
+        .arg(repository().join("examples/load-tools/locust/locustfile.py"))
+        .env("SALE_URL", sale.url())
+        .env("JWT_SECRET", sale.jwt_secret())
+        .env("PRODUCT", product)
+        .current_dir(sale.folder());
+    let said = output(&mut locust)?;
+    let answers = said.lines().next_back().unwrap_or_default();
+    let answers: Value = serde_json::from_str(answers).with_context(|| said.clone())?;
+    answers["sold"].as_u64().with_context(|| format!("no `sold` in {answers}"))
+}
+
+fn jmeter(sale: &Sale, product: &str) -> Result<u64> {
+    let results = sale.folder().join("jmeter.csv");
+    let url = sale.url();
+    let Some((host, port)) = url.strip_prefix("http://").and_then(|url| url.split_once(':')) else {
+        bail!("no host and port in {url}");
+    };
+    let mut java = limited("java");
+    java.arg("-jar").arg(ensure_jmeter()?.join("bin/ApacheJMeter.jar"));
+    java.args(["-n", "-t"]).arg(repository().join("examples/load-tools/jmeter/purchases.jmx"));
+    java.arg("-l").arg(&results);
+    java.args([format!("-Jhost={host}"), format!("-Jport={port}"), format!("-Jusers={USERS}")]);
+    java.arg(format!("-Jproduct={product}"));
+    java.env("JWT_SECRET", sale.jwt_secret()).current_dir(sale.folder());
+    output(&mut java)?;
+    let results = std::fs::read_to_string(results)?;
+    let mut lines = results.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap_or_default();
+    let code = head.iter().position(|name| *name == "responseCode").context("no responseCode")?;
+    Ok(lines.filter(|line| line.get(code) == Some(&"201")).count() as u64)
+}
+
+/// A program that is ended if it takes too long.
+fn limited(program: impl AsRef<OsStr>) -> Command {
+    let mut limited = command("timeout");
+    limited.args(["--kill-after=10", SECONDS]).arg(program);
+    limited
+}
+
+/// The folder of `JMeter`, with its files where its distribution has them.
+fn ensure_jmeter() -> Result<PathBuf> {
+    ensure_java()?;
+    let project = tests().join("jmeter/pom.xml");
+    let folder = versioned("jmeter", &project)?;
+    let installed = folder.join("installed");
+    if installed.exists() {
+        return Ok(folder);
+    }
+    say("fetching JMeter with Maven (about half a minute, once)");
+    let (bin, lib) = (folder.join("bin"), folder.join("lib"));
+    std::fs::create_dir_all(&bin)?;
+    let mut maven = maven("copy-dependencies")?;
+    output(maven.arg("--file").arg(project).arg(format!("-DoutputDirectory={}", lib.display())))?;
+    let extensions = lib.join("ext");
+    for folder in [&extensions, &lib.join("junit")] {
+        std::fs::create_dir_all(folder)?;
+    }
+    for entry in std::fs::read_dir(&lib)? {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        match name.to_string_lossy().split_once('-').map(|(name, _)| name) {
+            Some("ApacheJMeter") => std::fs::rename(path, bin.join("ApacheJMeter.jar"))?,
+            Some("ApacheJMeter_config") => unpack(&path, &folder)?,
+            Some(of) if of.starts_with("ApacheJMeter_") => {
+                std::fs::rename(path, extensions.join(name))?;
+            }
+            _ => {}
+        }
+    }
+    std::fs::write(installed, "")?;
+    Ok(folder)
+}
+
+/// Unpacks a jar's folder `bin`.
+fn unpack(jar: &Path, into: &Path) -> Result<()> {
+    let program = "import sys, zipfile; jar = zipfile.ZipFile(sys.argv[1]); \
+                   jar.extractall(sys.argv[2], [n for n in jar.namelist() if n.startswith('bin/')])";
+    show(command("python3").args(["-c", program]).arg(jar).arg(into))
+}
+
+fn tests() -> PathBuf {
+    repository().join("tests/load-tools")
+}

@@ -16,6 +16,7 @@ mod images;
 mod install;
 mod layers;
 mod local;
+mod page_judges;
 mod shell;
 mod test;
 mod tools;

@@ -39,12 +39,14 @@ pub enum Step {
     E2e,
     /// beside cert-manager and the Prometheus operator; only if named, because it builds them
     Neighbours,
+    /// the pages' scores of Lighthouse; only if named, because the performance depends on the machine
+    Lighthouse,
 }
 
 impl Step {
     /// Whether it runs when no step is named.
     pub fn is_default(self) -> bool {
-        self != Self::Neighbours
+        !matches!(self, Self::Neighbours | Self::Lighthouse)
     }
 
     /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
@@ -77,6 +79,7 @@ impl Step {
             }
             Self::Policies => count.check(policies()),
             Self::Neighbours => count.check(neighbours::judge()),
+            Self::Lighthouse => unit::run_lighthouse(count),
             Self::E2e => {}
         }
     }

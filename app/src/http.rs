@@ -3,6 +3,7 @@
 mod activity;
 pub(crate) mod body;
 pub(crate) mod config;
+pub(crate) mod gzip;
 pub(crate) mod json;
 mod listen;
 pub(crate) mod problem;

@@ -7,19 +7,10 @@ mod common;
 
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use browser::{Stage, Window};
+use browser::{Stage, Window, in_seconds, of_admin};
 use common::{Database, SaleSpec, eventually};
-
-fn of_admin(products: Value) -> SaleSpec {
-    let settings = vec![
-        ("ADMIN_ID", "root".to_owned()),
-        ("ADMIN_PASSWORD", "correct horse".to_owned()),
-        ("HOSTNAME", "black-friday-app-7c9d8-x2k4q".to_owned()),
-    ];
-    SaleSpec { products, settings, ..SaleSpec::on(Database::Sqlite) }
-}
 
 const BUY: &str = "[data-product='1'] form button";
 const RESULT: &str = "[data-product='1'] .result";
@@ -82,7 +73,7 @@ async fn who_is_not_logged_in_is_asked_and_then_buys_what_was_clicked() {
     window.fill("#account-id", "ann").await;
     window.fill("#account-password", "correct horse").await;
     window.click("#do-log-in").await;
-    window.until_shows("#account-error", "Id or password is wrong.").await;
+    window.until_shows("#account-error", "Name or password is wrong.").await;
     window.click("#do-sign-up").await;
     window.until_shows(RESULT, "Yours! 3 units are bought.").await;
     window.until_shows("#order-list", "3 × Console").await;
@@ -133,7 +124,7 @@ async fn a_purchase_goes_on_by_itself_through_trouble_and_a_reload_and_is_made_o
 
 /// A sale that starts so many seconds from now, and a browser whose clock is a day ahead.
 async fn sale_in(seconds: i64) -> (Stage, Window, jiff::Timestamp) {
-    let starts_at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    let starts_at = in_seconds(seconds);
     let settings = vec![("SALE_STARTS_AT", starts_at.to_string())];
     let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
     let stage = Stage::set(spec).await;

@@ -17,6 +17,7 @@ mod install;
 mod layers;
 mod local;
 mod packages;
+mod page_judges;
 mod sale;
 mod shell;
 mod test;

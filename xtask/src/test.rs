@@ -31,7 +31,7 @@ use crate::tools;
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only these steps (default: all but `load-tools` and `neighbours`).
+    /// Only these steps (default: all but `load-tools`, `neighbours` and `lighthouse`).
     #[arg(value_enum)]
     steps: Vec<Step>,
     /// Instead of the steps: format, layers, clippy and the quick tests of the crates that differ from

@@ -30,7 +30,7 @@ pub const NODE: &[&str] = &[
     "libc6-dev",
 ];
 /// For the tests against real processes: Redis (and a clock of its own for it), PostgreSQL and a
-/// pooler before it, the API server's etcd, and a browser for the sale page (with a font).
+/// pooler before it, the API server's etcd, and a browser for the sale page (with fonts).
 pub const PROCESSES: &[&str] = &[
     "redis-server",
     "libfaketime",
@@ -41,6 +41,7 @@ pub const PROCESSES: &[&str] = &[
     "chromium",
     "chromium-driver",
     "fonts-dejavu-core",
+    "fonts-nanum",
     "redis-tools",
     "wrk",
 ];

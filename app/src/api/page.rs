@@ -1,102 +1,82 @@
 //! The sale page and the administration page: static files in the binary, which call the API.
 //!
 //! The pages have no inline code and no foreign resources, so the content security policy forbids
-//! both.
+//! both. Each page exists once in each language.
+
+mod asset;
+mod texts;
 
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Uri};
 use axum::routing::get;
-use sha2::{Digest, Sha256};
 
+use self::asset::Asset;
+use self::texts::{Language, data_block, escaped, fill};
 use crate::api::state::AppState;
 
-/// The browser loads only files of this server, and text cannot become markup or a script.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-     require-trusted-types-for 'script'; trusted-types 'none'",
-);
-const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
-
-/// Name, media type and content of each file.
+/// Path, media type and content of each file.
 const FILES: [(&str, &str, &str); 5] = [
-    ("app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
-    ("common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
-    ("app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
-    ("admin.js", "text/javascript; charset=utf-8", include_str!("page/admin.js")),
-    ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
+    ("/common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
+    ("/admin.js", "text/javascript; charset=utf-8", include_str!("page/admin.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
-const PAGES: [(&str, &str); 2] =
-    [("/", include_str!("page/index.html")), ("/admin", include_str!("page/admin.html"))];
+const PAGES: [Page; 2] = [
+    Page { path: "/", html: include_str!("page/index.html"), texts: "sale." },
+    Page { path: "/admin", html: include_str!("page/admin.html"), texts: "admin." },
+];
+
+/// A page with `{{names}}` of files and texts.
+struct Page {
+    path: &'static str,
+    html: &'static str,
+    /// What the keys of its own texts begin with.
+    texts: &'static str,
+}
+
+impl Page {
+    fn in_language(&self, language: Language) -> Asset {
+        let texts = language.texts();
+        let value = |name: &str| match name {
+            "lang" => Some(language.tag().to_owned()),
+            "other" => Some(language.other().tag().to_owned()),
+            "texts" => Some(data_block(&texts, &["common.", "error.", "rule.", self.texts])),
+            // `{{app.js}}` becomes the URL of the file with its version.
+            _ => match name.strip_prefix("t:") {
+                Some(key) => texts.get(key).map(|text| escaped(text)),
+                None => ASSETS.iter().find(|asset| asset.path[1..] == *name).map(Asset::url),
+            },
+        };
+        let html = fill(self.html, value);
+        Asset::new(self.path, "text/html; charset=utf-8", html).in_language(language.tag())
+    }
+}
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let mut assets: Vec<Asset> = FILES
-        .iter()
-        .map(|&(name, kind, text)| Asset::new(format!("/{name}"), kind, text.to_owned()))
-        .collect();
-    for (path, text) in PAGES {
-        // `{{app.js}}` becomes the URL of the file with its version.
-        let named = assets.iter().fold(text.to_owned(), |text, asset| {
-            let name = asset.path.trim_start_matches('/');
-            text.replace(&format!("{{{{{name}}}}}"), &format!("{}?v={}", asset.path, asset.version))
-        });
-        assets.push(Asset::new(path.to_owned(), "text/html; charset=utf-8", named));
-    }
-    assets
+    FILES.iter().map(|&(path, kind, text)| Asset::new(path, kind, text.to_owned())).collect()
 });
 
-/// A file and its headers.
-#[derive(Debug)]
-struct Asset {
-    path: String,
-    kind: &'static str,
-    content: Bytes,
-    /// Hash of the content.
-    version: String,
-}
-
-impl Asset {
-    fn new(path: String, kind: &'static str, text: String) -> Self {
-        let digest = Sha256::digest(&text);
-        let start = digest.iter().take(8).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
-        let version = format!("{start:016x}");
-        Self { path, kind, content: text.into(), version }
-    }
-
-    fn answer(&self, headers: &HeaderMap, uri: &Uri) -> Response {
-        let tag = format!("\"{}\"", self.version);
-        let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok());
-        let current = uri.query() == Some(&format!("v={}", self.version));
-        // A URL with a version never changes its content. Without one, browsers revalidate.
-        let cache = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
-        let about = [
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            (OPENER_POLICY, HeaderValue::from_static("same-origin")),
-            (CACHE_CONTROL, HeaderValue::from_static(cache)),
-            (CONTENT_TYPE, HeaderValue::from_static(self.kind)),
-        ];
-        let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
-        let body = if is_known { Bytes::new() } else { self.content.clone() };
-        let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-        (status, about, [(ETAG, tag)], body).into_response()
-    }
-}
+/// Each page in each language, in the order of [`Language::ALL`].
+static TRANSLATED: LazyLock<Vec<[Asset; 2]>> = LazyLock::new(|| {
+    let in_all = |page: &Page| Language::ALL.map(|language| page.in_language(language));
+    PAGES.iter().map(in_all).collect()
+});
 
 /// The pages and their files.
 pub(crate) fn routes() -> Router<AppState> {
-    ASSETS.iter().fold(Router::new(), |router, asset| {
+    let files = ASSETS.iter().fold(Router::new(), |router, asset| {
         let answer = async |headers: HeaderMap, uri: Uri| asset.answer(&headers, &uri);
-        router.route(&asset.path, get(answer))
+        router.route(asset.path, get(answer))
+    });
+    TRANSLATED.iter().fold(files, |router, [english, korean]| {
+        let answer = async |headers: HeaderMap, uri: Uri| match Language::of(&headers) {
+            Language::English => english.answer(&headers, &uri),
+            Language::Korean => korean.answer(&headers, &uri),
+        };
+        router.route(english.path, get(answer))
     })
 }
 
@@ -106,34 +86,21 @@ mod tests {
 
     #[test]
     fn pages_name_their_files_with_their_versions_and_have_nothing_inline() {
-        let pages: Vec<_> =
-            ASSETS.iter().filter(|asset| asset.kind.starts_with("text/html")).collect();
-        assert_eq!(pages.len(), 2);
+        let pages = TRANSLATED.iter().flatten();
         for page in pages {
             let text = std::str::from_utf8(&page.content).unwrap();
-            assert!(!text.contains("{{"), "unknown file: {}", page.path);
+            assert!(!text.contains("{{"), "unknown file or text: {}", page.path);
             let inline = |word: &str| word.starts_with("on") && word.contains('=');
             assert!(!text.contains("<style") && !text.contains(" style="));
             assert!(!text.split_whitespace().any(inline));
+            let scripts = text.split("<script").skip(1);
+            for script in scripts {
+                let data = script.starts_with(" id=\"texts\" type=\"application/json\">");
+                assert!(data || script.starts_with(" src=\"/"), "{script}");
+            }
             for asset in ASSETS.iter().filter(|asset| text.contains(&asset.path[1..])) {
-                if asset.kind.starts_with("text/html") {
-                    continue;
-                }
-                assert!(text.contains(&format!("{}?v={}", asset.path, asset.version)));
+                assert!(text.contains(&asset.url()));
             }
         }
-    }
-
-    #[test]
-    fn a_known_file_is_not_sent_again_and_only_a_versioned_url_is_cached() {
-        let asset = &ASSETS[0];
-        let mut headers = HeaderMap::new();
-        let plain = asset.answer(&headers, &Uri::from_static("/app.css"));
-        assert_eq!(plain.headers()[CACHE_CONTROL], "no-cache");
-        headers.insert(IF_NONE_MATCH, plain.headers()[ETAG].clone());
-        let versioned = format!("/app.css?v={}", asset.version).parse().unwrap();
-        let again = asset.answer(&headers, &versioned);
-        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
-        assert!(again.headers()[CACHE_CONTROL].to_str().unwrap().contains("immutable"));
     }
 }

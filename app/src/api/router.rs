@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::Method;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, put};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -19,6 +19,7 @@ use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
 use super::{admin, auth, coupons, events, orders, page, probes, products, purchases, stocks};
 use crate::api::state::AppState;
+use crate::http::gzip;
 use crate::http::problem::ApiError;
 use crate::metrics::Metrics;
 
@@ -30,25 +31,40 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(auth::sign_up))
         .routes(routes!(auth::log_in))
         .routes(routes!(auth::me))
-        .routes(routes!(products::list))
         .routes(routes!(products::stock))
         .routes(routes!(purchases::purchase))
-        .routes(routes!(events::sale))
         .routes(routes!(events::follow_sale))
         .routes(routes!(events::follow_product))
         .routes(routes!(admin::create))
         .routes(routes!(admin::revise, admin::delete))
         .routes(routes!(admin::restock))
-        .routes(routes!(admin::overview))
         .routes(routes!(stocks::distributed))
         .routes(routes!(stocks::fair))
-        .routes(routes!(orders::place, orders::list))
+        .routes(routes!(orders::place))
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::payment))
         .routes(routes!(coupons::create))
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::issue))
+        .merge(large())
+}
+
+/// Answers that grow with the sale or with the buyer's orders, and have no access token in them.
+fn large() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(products::list))
+        .routes(routes!(events::sale))
+        .routes(routes!(orders::list))
+        .routes(routes!(admin::overview))
+        .layer(from_fn(gzip::compress_json))
+}
+
+/// Swagger UI, whose files are kept compressed, and the document.
+fn docs() -> Router<AppState> {
+    Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .layer(from_fn(gzip::expand_files))
+        .layer(from_fn(gzip::compress_json))
 }
 
 /// The OpenAPI document of the API.
@@ -67,7 +83,7 @@ pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
         .merge(page::routes())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+        .merge(docs())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(|_panic| {
             axum::response::IntoResponse::into_response(ApiError::Internal)

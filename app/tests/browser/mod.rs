@@ -1,4 +1,12 @@
-//! Browsers that look at a sale of their own.
+//! Browsers that look at a sale of their own, and what is tested of the pages beside their work: languages, layout,
+//! axe and Lighthouse.
+
+mod axe;
+mod languages;
+mod layout;
+mod lighthouse;
+
+use std::path::{Path, PathBuf};
 
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -6,7 +14,7 @@ use serde_json::{Value, json};
 use testkit::Browser;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::common::{Answer, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 /// Browsers are heavy: all of a small machine's processors for each test.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -27,6 +35,41 @@ pub struct Window {
     http: reqwest::Client,
 }
 
+/// A screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen {
+    Desktop,
+    Phone,
+}
+
+/// The languages of a browser that prefers English, and of one that prefers Korean.
+pub const ENGLISH: &str = "en-US,en";
+pub const KOREAN: &str = "ko-KR,ko";
+
+/// A sale with an administrator.
+pub fn of_admin(products: Value) -> SaleSpec {
+    let settings = vec![
+        ("ADMIN_ID", "root".to_owned()),
+        ("ADMIN_PASSWORD", "correct horse".to_owned()),
+        ("HOSTNAME", "black-friday-app-7c9d8-x2k4q".to_owned()),
+    ];
+    SaleSpec { products, settings, ..SaleSpec::on(Database::Sqlite) }
+}
+
+/// The time in so many seconds.
+pub fn in_seconds(seconds: i64) -> jiff::Timestamp {
+    jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
+}
+
+/// The modules of axe and Lighthouse, which `cargo xtask test` installs.
+fn node_modules() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/node_modules");
+    let folder = std::env::var_os("FLASHSALE_NODE_MODULES").map_or_else(own, PathBuf::from);
+    let missing = "is missing: run `cargo xtask test unit`, or `npm ci` in app/tests/browser";
+    assert!(folder.is_dir(), "{} {missing}", folder.display());
+    folder
+}
+
 impl Stage {
     pub async fn set(spec: SaleSpec) -> Self {
         let turn = TURN.lock().await;
@@ -34,15 +77,24 @@ impl Stage {
     }
 
     pub async fn window(&self) -> Window {
-        self.window_of(json!({"args": ["--window-size=1280,860"]})).await
+        self.window_of(Screen::Desktop, ENGLISH).await
     }
 
     pub async fn phone(&self) -> Window {
-        let metrics = json!({"width": 360, "height": 740, "pixelRatio": 2.0});
-        self.window_of(json!({"args": [], "mobileEmulation": {"deviceMetrics": metrics}})).await
+        self.window_of(Screen::Phone, ENGLISH).await
     }
 
-    async fn window_of(&self, mut options: Value) -> Window {
+    /// A browser with this screen whose reader prefers these languages.
+    pub async fn window_of(&self, screen: Screen, languages: &str) -> Window {
+        let preferences = json!({"intl.accept_languages": languages});
+        let mut options = match screen {
+            Screen::Desktop => json!({"args": ["--window-size=1280,860"]}),
+            Screen::Phone => {
+                let metrics = json!({"width": 360, "height": 740, "pixelRatio": 2.0});
+                json!({"args": [], "mobileEmulation": {"deviceMetrics": metrics}})
+            }
+        };
+        options["prefs"] = preferences;
         let arguments = options["args"].as_array_mut().unwrap();
         arguments.extend(Browser::arguments().map(Value::from));
         let wanted = json!({
@@ -141,7 +193,11 @@ impl Window {
     }
 
     pub async fn dark(&self) {
-        let features = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        self.colours("dark").await;
+    }
+
+    async fn colours(&self, scheme: &str) {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": features})).await;
     }
 

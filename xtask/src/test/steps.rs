@@ -45,12 +45,14 @@ pub enum Step {
     LoadTools,
     /// beside cert-manager and the Prometheus operator; only if named, because it builds them
     Neighbours,
+    /// the pages' scores of Lighthouse; only if named, because the performance depends on the machine
+    Lighthouse,
 }
 
 impl Step {
     /// Whether it runs when no step is named.
     pub fn is_default(self) -> bool {
-        !matches!(self, Self::LoadTools | Self::Neighbours)
+        !matches!(self, Self::LoadTools | Self::Neighbours | Self::Lighthouse)
     }
 
     /// Runs the step to its end. Not [`Step::E2e`], which has two parts.
@@ -86,6 +88,7 @@ impl Step {
             Self::Policies => count.check(policies()),
             Self::LoadTools => load_tools::run(count),
             Self::Neighbours => count.check(neighbours::judge()),
+            Self::Lighthouse => unit::run_lighthouse(count),
             Self::E2e => {}
         }
     }

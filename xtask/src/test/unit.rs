@@ -2,25 +2,31 @@
 
 use std::process::Command;
 
+use anyhow::Result;
+
 use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
+use crate::page_judges;
 use crate::shell::binaries_folder;
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
 /// Its tests share one API server in one process; nextest would start one for each test.
 const API_SERVER: &str = "api_server";
+/// In percent, of Lighthouse. It depends on the machine, so the `unit` step does not judge it.
+const LEAST_PERFORMANCE: &str = "95";
 /// A file of tests that hangs fails. nextest has a limit of its own.
 const TIMEOUT: &str =
     r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 10m""#;
 
 /// Runs the tests that need neither API server nor cluster.
 pub fn run(count: &mut Count) {
-    let tests = tests();
-    if let Err(error) = tests.build() {
-        return count.check(Err(error));
-    }
+    let filter = format!("not binary(={API_SERVER})");
+    let tests = match tests(&filter).and_then(|tests| tests.build().map(|()| tests)) {
+        Ok(tests) => tests,
+        Err(error) => return count.check(Err(error)),
+    };
     tests.run(count);
     libtest::run(|| libtest::command(&["--doc"]), count);
 }
@@ -30,11 +36,23 @@ pub fn run_on_api_servers(count: &mut Count) {
     libtest::run(api_server, count);
 }
 
-fn tests() -> Tests {
-    let filter = format!("not binary(={API_SERVER})");
-    let selection = ["--exclude", END_TO_END, "--filterset", &filter].map(str::to_owned).to_vec();
-    let variables = vec![nextest::threads()];
-    Tests { profile: "default", selection, variables, ..Tests::default() }
+/// Measures the pages with Lighthouse, its performance score included.
+pub fn run_lighthouse(count: &mut Count) {
+    match tests("binary(=page) & test(/lighthouse/)") {
+        Ok(mut tests) => {
+            tests.variables.push(("LIGHTHOUSE_PERFORMANCE", LEAST_PERFORMANCE.into()));
+            tests.options.extend(["--success-output", "immediate"]);
+            tests.run(count);
+        }
+        Err(error) => count.check(Err(error)),
+    }
+}
+
+fn tests(filter: &str) -> Result<Tests> {
+    let selection = ["--exclude", END_TO_END, "--filterset", filter].map(str::to_owned).to_vec();
+    let judges = ("FLASHSALE_NODE_MODULES", page_judges::ensure()?.into_os_string());
+    let variables = vec![nextest::threads(), judges];
+    Ok(Tests { profile: "default", selection, variables, ..Tests::default() })
 }
 
 fn api_server() -> Command {

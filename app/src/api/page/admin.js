@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, alertIn, session, ask, trouble, number, live } = flash;
+  const { byId, make, say, alertIn, session, ask, trouble, t, number, live } = flash;
   const EVERY = 1000;
   const SPAN = 10000;
   const rows = new Map();
@@ -49,13 +49,13 @@
     clearTimeout(timer);
     const answer = await ask('GET', '/v1/admin/overview');
     if (!session.get()) return;
-    if (answer.status === 401) return leave('Your log-in is over.');
-    if (answer.status === 403) return leave('This account is a buyer’s. Log in as administrator.');
+    if (answer.status === 401) return leave(t('common.log_in_over'));
+    if (answer.status === 403) return leave(trouble(answer));
     if (answer.status === 200) {
-      live('on', 'Live');
+      live('on', t('common.live'));
       take(answer.body);
     } else {
-      live('wait', 'No answer, trying again…');
+      live('wait', t('admin.no_answer'));
     }
     timer = setTimeout(look, document.hidden ? 10 * EVERY : EVERY);
   };
@@ -68,11 +68,11 @@
     const sold = products.reduce((sum, product) => sum + product.stock - product.remaining, 0);
     samples = [...samples.filter((sample) => sample.at > at - 60000 && sample.at < at), { at, sold }];
     say(byId('sold'), number(sold));
-    say(byId('sold-of'), `of ${number(total)}, ${number(total - sold)} left`);
+    say(byId('sold-of'), t('admin.sold_of', { stock: number(total), remaining: number(total - sold) }));
     showRate(at);
     showLock(at, replica);
-    say(byId('nodes'), `${replica.nodes_voting} of ${replica.nodes}`);
-    say(byId('listeners'), `${number(replica.listeners)} watching the stock live`);
+    say(byId('nodes'), t('admin.nodes_of', { voting: number(replica.nodes_voting), nodes: number(replica.nodes) }));
+    say(byId('listeners'), t('admin.listeners', { count: number(replica.listeners) }));
     say(byId('replica'), replica.name || location.host);
     showProducts();
   };
@@ -83,7 +83,7 @@
     const seconds = (last.at - first.at) / 1000;
     // A deletion or a cancelled order is no sale.
     const rate = seconds > 0 ? Math.max(0, last.sold - first.sold) / seconds : 0;
-    say(byId('rate'), rate.toLocaleString(document.documentElement.lang, { maximumFractionDigits: rate < 10 ? 1 : 0 }));
+    say(byId('rate'), number(rate, { maximumFractionDigits: rate < 10 ? 1 : 0 }));
     const rates = samples.slice(1).map((sample, index) => {
       const before = samples[index];
       return { at: sample.at, rate: Math.max(0, sample.sold - before.sold) / ((sample.at - before.at) / 1000) };
@@ -104,13 +104,13 @@
     const count = replica.lock_wait.count - before.count;
     if (count <= 0) {
       say(byId('p99'), '–');
-      say(byId('waits'), 'nobody waited');
+      say(byId('waits'), t('admin.nobody_waited'));
       return;
     }
     const between = replica.lock_wait.buckets.map(([bound, total], index) => [bound, total - before.buckets[index][1]]);
     const average = (replica.lock_wait.seconds - before.seconds) / count;
     say(byId('p99'), time(quantile(between, count, 0.99)));
-    say(byId('waits'), `P50 ${time(quantile(between, count, 0.5))}, average ${time(average)}`);
+    say(byId('waits'), t('admin.lock_waits', { median: time(quantile(between, count, 0.5)), average: time(average) }));
   };
 
   // Interpolated within a bucket, as Prometheus does it.
@@ -122,7 +122,7 @@
     }
     return from;
   };
-  const time = (seconds) => `${(seconds * 1000).toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 2 })} ms`;
+  const time = (seconds) => `${number(seconds * 1000, { maximumSignificantDigits: 2 })} ms`;
 
   // ---- products ----
   const showProducts = () => {
@@ -141,12 +141,12 @@
       }
       const parts = rows.get(product.id);
       say(parts.title, product.name);
-      const facts = [`Id ${product.id}`, product.max_per_buyer ? `${number(product.max_per_buyer)} per buyer` : 'no limit per buyer'];
-      if (product.wait_timeout_ms) facts.push(`lock wait ${number(product.wait_timeout_ms)} ms`);
-      if (product.lease_time_ms) facts.push(`lease ${number(product.lease_time_ms)} ms`);
+      const counts = [['limit', product.max_per_buyer], ['wait', product.wait_timeout_ms], ['lease', product.lease_time_ms]];
+      const facts = [t('admin.fact.id', { id: product.id }), ...counts.filter(([, count]) => count).map(([fact, count]) => t(`admin.fact.${fact}`, { count: number(count) }))];
+      if (!product.max_per_buyer) facts.splice(1, 0, t('admin.fact.no_limit'));
       say(parts.facts, facts.join(' · '));
-      say(parts.left, `${number(product.remaining)} left`);
-      say(parts.sold, `${number(product.stock - product.remaining)} of ${number(product.stock)} sold`);
+      say(parts.left, t('admin.left', { count: number(product.remaining) }));
+      say(parts.sold, t('admin.sold_row', { sold: number(product.stock - product.remaining), stock: number(product.stock) }));
       flash.fill(parts.meter, product.remaining / product.stock);
     }
     byId('empty').hidden = products.length > 0;
@@ -160,8 +160,8 @@
     const meter = flash.meter();
     meter.setAttribute('aria-hidden', 'true');
     const does = make('div', { className: 'does' });
-    for (const [text, kind] of [['Restock', 'restock'], ['Change', 'change'], ['Delete', 'delete']]) {
-      const button = make('button', { type: 'button', className: 'quiet small', textContent: text });
+    for (const kind of ['restock', 'change', 'delete']) {
+      const button = make('button', { type: 'button', className: 'quiet small', textContent: t(`admin.${kind}.title`) });
       button.dataset.does = kind;
       button.setAttribute('aria-describedby', title.id);
       button.addEventListener('click', () => edit(kind, products.find((product) => product.id === id)));
@@ -178,38 +178,41 @@
   const dialog = byId('edit');
   const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease' };
   const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease' };
+  const rules = Object.fromEntries(Object.keys(inputs).map((field) => [field, `rule.${field}`]));
   const terms = ['name', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms'];
+  // The fields of each form.
   const kinds = {
-    create: { title: 'New product', does: 'Put on sale', fields: ['id', 'stock', ...terms], done: 'is on sale' },
-    change: { title: 'Change', does: 'Save', fields: terms, done: 'is changed' },
-    restock: { title: 'Restock', does: 'Add', fields: ['add'], done: 'is restocked' },
-    delete: { title: 'Delete', does: 'Delete', fields: [], done: 'is off the sale' },
+    create: ['id', 'stock', ...terms],
+    change: terms,
+    restock: ['add'],
+    delete: [],
   };
   let editing = null;
 
   const edit = (kind, product) => {
     // What is seen now is what the change goes out from.
     editing = { kind, product };
-    const form = kinds[kind];
-    say(byId('edit-title'), product ? `${form.title}: ${product.name}` : form.title);
-    say(byId('edit-do'), form.does);
-    say(byId('edit-text'), kind === 'delete' ? 'It cannot be bought any more. Its orders stay.' : '');
+    const shown = kinds[kind];
+    const title = t(`admin.${kind}.title`);
+    say(byId('edit-title'), product ? t('admin.edit_of', { title, product: product.name }) : title);
+    say(byId('edit-do'), t(`admin.${kind}.does`));
+    say(byId('edit-text'), kind === 'delete' ? t('admin.delete_text') : '');
     for (const [field, id] of Object.entries(inputs)) {
-      byId(fields[field]).hidden = !form.fields.includes(field);
+      byId(fields[field]).hidden = !shown.includes(field);
       const value = kind === 'change' ? product[field] : undefined;
       byId(id).value = value ?? '';
       byId(id).removeAttribute('aria-invalid');
     }
     alertIn(byId('edit-error'), '');
     dialog.showModal();
-    byId(form.fields.length ? inputs[form.fields.includes('id') ? 'id' : form.fields[0]] : 'edit-close').focus();
+    byId(inputs[shown[0]] || 'edit-close').focus();
   };
 
   const request = () => {
     const { kind, product } = editing;
     const path = product && `/v1/products/${encodeURIComponent(product.id)}`;
     const body = {};
-    for (const field of kinds[kind].fields) {
+    for (const field of kinds[kind]) {
       const text = byId(inputs[field]).value.trim();
       if (field === 'id' || field === 'name') body[field] = text;
       else if (text !== '') body[field] = Number(text);
@@ -229,22 +232,21 @@
     byId('edit-do').disabled = false;
     if (answer.status >= 200 && answer.status < 300) {
       dialog.close();
-      alertIn(byId('notice'), `${name} ${kinds[kind].done}.`);
+      alertIn(byId('notice'), t(`admin.${kind}.done`, { product: name }));
       look();
       return;
     }
     if (answer.status === 401) {
       dialog.close();
-      leave('Your log-in is over.');
+      leave(t('common.log_in_over'));
       return;
     }
-    // Problems name the field first.
-    const wrong = Object.keys(inputs).find((field) => answer.body?.detail?.startsWith(`${field}:`));
+    const wrong = flash.faultyField(answer.body);
     for (const [field, id] of Object.entries(inputs)) {
       if (field === wrong) byId(id).setAttribute('aria-invalid', 'true');
       else byId(id).removeAttribute('aria-invalid');
     }
-    alertIn(byId('edit-error'), trouble(answer));
+    alertIn(byId('edit-error'), trouble(answer, rules));
     if (answer.body?.code === 'stock_changed') {
       editing.product = { ...product, ...products.find((one) => one.id === product.id) };
       look();

@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, number, live } = flash;
+  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, live } = flash;
   // A purchase under way, kept over a reload: its key finds the order if only the answer was lost.
   const pending = stored('pending');
   const bought = stored('bought');
@@ -32,12 +32,12 @@
     clearTimeout(polling);
     events = new EventSource('/v1/sale/events');
     events.addEventListener('sale', (event) => {
-      live('on', 'Live');
+      live('on', t('common.live'));
       if (!sale) alertIn(byId('notice'), '');
       show(JSON.parse(event.data));
     });
     events.addEventListener('error', () => {
-      live('wait', 'Reconnecting…');
+      live('wait', t('sale.reconnecting'));
       if (events?.readyState === EventSource.CLOSED) {
         unfollow();
         poll();
@@ -54,7 +54,7 @@
   const poll = async () => {
     if (document.hidden) return;
     const well = await load();
-    live('wait', well ? 'Updated every few seconds' : 'No connection');
+    live('wait', t(well ? 'sale.polling' : 'sale.no_connection'));
     polling = setTimeout(() => (Math.random() < 0.2 ? follow() : poll()), POLL * (0.75 + Math.random() / 2));
   };
 
@@ -107,7 +107,7 @@
     meter.setAttribute('aria-hidden', 'true');
     const limit = make('p', { className: 'limit' });
     const quantity = make('input', { type: 'number', min: 1, max: 1000000, step: 1, value: 1, inputMode: 'numeric', id: `quantity-${id}` });
-    const amount = make('label', { htmlFor: quantity.id }, 'Units', quantity);
+    const amount = make('label', { htmlFor: quantity.id }, t('sale.units'), quantity);
     const button = make('button', { type: 'submit' });
     const form = make('form', { className: 'order', noValidate: true }, amount, button);
     const result = make('p', { className: 'result', role: 'status', hidden: true });
@@ -131,57 +131,53 @@
       const soldOut = product.remaining <= 0;
       say(parts.title, product.name);
       say(parts.left, number(product.remaining));
-      say(parts.of, `of ${number(product.stock)} left`);
+      say(parts.of, t('sale.left', { stock: number(product.stock) }));
       flash.fill(parts.meter, product.remaining / product.stock);
       const most = product.max_per_buyer;
-      say(parts.limit, most ? `${number(most)} per person` : '');
+      say(parts.limit, most ? t('sale.limit', { count: number(most) }) : '');
       parts.limit.hidden = !most;
       parts.quantity.max = Math.min(most || 1000000, 1000000);
-      parts.amount.hidden = most === 1 || soldOut;
+      parts.amount.hidden = most === 1;
+      // Disabled, not gone: the button beside it stays where it is.
+      parts.quantity.disabled = soldOut;
       parts.root.classList.toggle('sold-out', soldOut);
       parts.button.disabled = parts.busy || now === 'scheduled' || now === 'ended' || soldOut;
-      const label = { scheduled: 'Not open yet', ended: 'Sale ended' }[now] || (soldOut ? 'Sold out' : 'Buy now');
-      say(parts.button, parts.busy ? 'Buying…' : label);
-      name(parts.button, `${parts.button.textContent}: ${product.name}`);
-      name(parts.quantity, `Units of ${product.name}`);
+      const state = now === 'open' && soldOut ? 'sold_out' : now;
+      say(parts.button, t(`sale.button.${parts.busy ? 'busy' : state}`));
+      name(parts.button, t('sale.button_of', { button: parts.button.textContent, product: product.name }));
+      name(parts.quantity, t('sale.units_of', { product: product.name }));
     }
     headline(now);
   };
 
   const headline = (now) => {
-    const words = { scheduled: 'Almost there.', open: 'It’s on.', sold_out: 'Sold out.', ended: 'That was it.' };
-    say(byId('headline'), words[now]);
-    const target = now === 'scheduled' ? sale.starts_at : now === 'open' ? sale.ends_at : null;
-    const text = now === 'scheduled' ? 'Opens' : 'Closes';
-    say(byId('window'), target ? `${text} ${new Date(target).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })}, your time.`
-      : { sold_out: 'Every last one has found a home.', ended: 'The sale is over. Thank you.', open: 'While stocks last.' }[now] || '');
-    countdown(target && parse(target) - clock.now(), now === 'scheduled' ? 'until it opens' : 'until it closes');
+    say(byId('headline'), t(`sale.headline.${now}`));
+    const [target, text, meaning] = { scheduled: [sale.starts_at, 'sale.opens', 'sale.until_open'], open: [sale.ends_at, 'sale.closes', 'sale.until_close'] }[now] || [];
+    say(byId('window'), target ? t(text, { time: flash.when.format(new Date(target)) }) : t(`sale.about.${now}`));
+    countdown(target && parse(target) - clock.now(), meaning);
   };
 
   const countdown = (milliseconds, meaning) => {
     const root = byId('countdown');
-    // More than 99 days away is a date, not a countdown.
-    root.hidden = !(milliseconds > 0 && milliseconds < 8.6e9);
-    if (root.hidden) return;
+    // More than 99 days away is a date, not a countdown. Once shown, it keeps its place: what is below does not jump
+    // at the moment of the start.
+    const shown = milliseconds > 0 && milliseconds < 8.6e9;
+    root.hidden = !shown && !root.firstChild;
+    root.classList.toggle('over', !shown);
+    if (!shown) return;
     const seconds = Math.ceil(milliseconds / 1000);
     const values = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60, seconds % 60];
     if (!root.firstChild) {
-      for (const name of ['days', 'hours', 'minutes', 'seconds']) {
-        root.append(make('div', { className: 'unit' }, make('b'), make('span', { textContent: name })));
+      for (const unit of ['days', 'hours', 'minutes', 'seconds']) {
+        root.append(make('div', { className: 'unit' }, make('b'), make('span', { textContent: t(`sale.unit.${unit}`) })));
       }
     }
-    name(root, meaning);
+    name(root, t(meaning));
     values.forEach((value, index) => say(root.children[index].firstChild, String(value).padStart(2, '0')));
   };
 
   // ---- buying ----
   const ATTEMPTS = 12;
-  const refusals = {
-    sold_out: 'Sold out. Somebody was faster.',
-    limit_reached: 'You have as many as one person may have.',
-    sale_not_open: 'The sale is not open.',
-    unknown_product: 'This product is not on sale any more.',
-  };
   const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 
   const tell = (id, kind, text) => {
@@ -192,13 +188,13 @@
   };
 
   const start = (id, quantity) => {
-    if (!Number.isInteger(quantity) || quantity < 1) return tell(id, 'bad', 'Say how many: 1 or more.');
+    if (!Number.isInteger(quantity) || quantity < 1) return tell(id, 'bad', t('sale.how_many'));
     const last = pending.get();
     // The same wish as one without an answer is that one, under its key.
     const same = last && last.id === id && last.quantity === quantity;
     const wish = same ? last : { id, quantity, key: newKey() };
     pending.set(wish);
-    if (!session.get()) return openAccount('Log in or create an account, and it is bought at once.');
+    if (!session.get()) return openAccount(t('sale.log_in_to_buy'));
     carryOut(wish);
   };
 
@@ -207,37 +203,36 @@
     const buyer = session.get()?.id;
     if (cards.get(id)?.busy) return;
     busy(id, true);
-    tell(id, 'wait', 'One moment…');
+    tell(id, 'wait', t('sale.one_moment'));
     for (let attempt = 1; ; attempt += 1) {
       const answer = await ask('POST', '/v1/purchases', { key, body: { product_id: id, quantity } });
       if (session.get()?.id !== buyer) break;
-      const code = answer.body?.code;
       if (answer.status === 201) {
         pending.set(null);
         bought.set([answer.body, ...(bought.get() || [])].slice(0, 50));
-        tell(id, 'good', `Yours! ${quantity === 1 ? 'One unit is' : `${number(quantity)} units are`} bought.`);
+        tell(id, 'good', counted('sale.bought', quantity));
         showOrders();
         break;
       }
       if (answer.status === 401) {
         session.set(null);
         showAccount();
-        tell(id, 'wait', 'Log in again to go on.');
-        openAccount('Your log-in is over. Log in again and it goes on.');
+        tell(id, 'wait', t('sale.log_in_again'));
+        openAccount(t('sale.log_in_again_reason'));
         break;
       }
       const again = answer.status === 0 || answer.status === 423 || answer.status === 429 || answer.status >= 500;
       if (!again) {
         pending.set(null);
-        tell(id, 'bad', refusals[code] || trouble(answer));
+        tell(id, 'bad', trouble(answer));
         break;
       }
       if (attempt === ATTEMPTS) {
         // It may have been bought: the next click asks under the same key.
-        tell(id, 'bad', 'Still no answer. Click again to ask once more; nothing is bought twice.');
+        tell(id, 'bad', t('sale.still_no_answer'));
         break;
       }
-      tell(id, 'wait', `It is crowded. Trying again by itself (${attempt})…`);
+      tell(id, 'wait', t('sale.trying_again', { attempt }));
       const least = answer.retryAfter ? answer.retryAfter * 1000 : Math.min(8000, 500 * 2 ** attempt);
       await wait(least + Math.random() * 500);
     }
@@ -251,7 +246,7 @@
   };
 
   // ---- orders ----
-  const states = { pending: 'Pending', confirmed: 'Confirmed', paid: 'Paid', cancelled: 'Cancelled', payment_failed: 'Payment failed' };
+  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed'];
   const showOrders = async () => {
     if (!session.get()) {
       byId('orders').hidden = true;
@@ -260,21 +255,22 @@
     const answer = await ask('GET', '/v1/orders');
     const listed = Array.isArray(answer.body) ? answer.body : answer.body?.orders;
     const orders = answer.status === 200 && listed ? listed : bought.get() || [];
-    const title = (id) => sale?.products.find((product) => product.id === id)?.name || `Product ${id}`;
+    const title = (id) => sale?.products.find((product) => product.id === id)?.name || t('sale.product', { id });
     byId('order-list').replaceChildren(...orders.map((order) => {
       const lines = order.lines || order.items || [order];
-      const what = lines.map((line) => `${number(line.quantity)} × ${title(line.product_id)}`).join(', ');
+      const what = lines.map((line) => t('sale.line', { count: number(line.quantity), product: title(line.product_id) })).join(', ');
       const state = order.state || 'confirmed';
       const over = state === 'cancelled' || state === 'payment_failed';
       return make('li', {}, make('b', { textContent: what }),
-        make('span', { textContent: `Order ${order.order_id || order.id}` }),
-        make('span', { className: over ? 'state over' : 'state', textContent: states[state] || state }));
+        make('span', { textContent: t('sale.order', { id: order.order_id || order.id }) }),
+        make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }));
     }));
     byId('orders').hidden = orders.length === 0;
   };
 
   // ---- account ----
   const dialog = byId('account');
+  const rules = { id: 'rule.account_id', password: 'rule.password' };
   const openAccount = (reason) => {
     alertIn(byId('account-reason'), reason);
     alertIn(byId('account-error'), '');
@@ -305,7 +301,7 @@
     if (exists && answer.status === 401) answer = made;
     buttons.forEach((button) => { button.disabled = false; });
     if (answer.status !== 200) {
-      alertIn(byId('account-error'), trouble(answer));
+      alertIn(byId('account-error'), trouble(answer, rules));
       return;
     }
     byId('account-password').value = '';
@@ -334,11 +330,13 @@
   // ---- from here on ----
   const begin = async () => {
     showAccount();
-    live('wait', 'Connecting…');
+    live('wait', t('sale.connecting'));
     const loaded = await load();
     follow();
-    if (!loaded) alertIn(byId('notice'), 'The sale does not answer yet. This page tries again by itself.');
-    showOrders();
+    if (!loaded) alertIn(byId('notice'), t('sale.no_answer_yet'));
+    await showOrders();
+    // What is below the products stayed out of sight until they had their places.
+    document.body.classList.remove('loading');
     const wish = pending.get();
     if (wish && session.get() && loaded) carryOut(wish);
   };

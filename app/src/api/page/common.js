@@ -1,4 +1,4 @@
-// What the sale page and the administration share: requests, the session, the server's clock.
+// What the sale page and the administration share: texts, requests, the session, the server's clock.
 'use strict';
 
 const flash = (() => {
@@ -10,6 +10,19 @@ const flash = (() => {
     element.append(...children);
     return element;
   };
+
+  // ---- texts: the server puts those of the page's language into it ----
+  const lang = document.documentElement.lang;
+  const texts = JSON.parse(byId('texts').textContent);
+  const t = (key, values = {}) => texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const plurals = new Intl.PluralRules(lang);
+  const counted = (key, count) => t(`${key}.${plurals.select(count) === 'one' ? 'one' : 'other'}`, { count: number(count) });
+  // The browser's own kind of the language: en-GB writes dates as en-US does not.
+  const base = (tag) => tag.toLowerCase().split('-')[0];
+  const locale = navigator.languages.find((tag) => base(tag) === lang) || lang;
+  const plain = new Intl.NumberFormat(locale);
+  const number = (value, options) => (options ? new Intl.NumberFormat(locale, options) : plain).format(value);
+  const when = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' });
 
   // Writes only what differs, so that a screen reader is told only of news.
   const say = (element, text) => {
@@ -36,6 +49,23 @@ const flash = (() => {
     },
   });
   const session = stored('session');
+
+  // ---- the language: the reader's choice, else the first that the browser lists ----
+  const other = byId('language').value;
+  const YEAR = 31536000;
+  byId('language').addEventListener('click', () => {
+    document.cookie = `lang=${other}; Path=/; Max-Age=${YEAR}; SameSite=Lax`;
+    location.reload();
+  });
+  // Some browsers tell a server only the first of their languages, and a cache may mix pages up. Asked once.
+  const chosen = /(?:^|; )lang=(\w+)/.exec(document.cookie)?.[1];
+  const wanted = chosen || navigator.languages.map(base).find((tag) => tag === lang || tag === other);
+  const asked = stored('language');
+  if (wanted === other && asked.get() !== wanted) {
+    asked.set(wanted);
+    if (!chosen) document.cookie = `lang=${wanted}; Path=/; SameSite=Lax`;
+    location.reload();
+  }
 
   const ANSWER_WITHIN = 20000;
   // Answers {status, body, retryAfter}; status 0: no answer came, and what became of it is not known.
@@ -79,7 +109,7 @@ const flash = (() => {
       const answer = await ask('POST', path, { body: credentials, signedIn: false });
       const signUps = answer.status === 429 && path.endsWith('/signup');
       if ((answer.status !== 503 && !signUps) || attempt === TRIES) return answer;
-      crowded('It is crowded. Trying again by itself…');
+      crowded(t('common.crowded'));
       await wait((answer.retryAfter || 1) * 1000 + Math.random() * 1000);
     }
   };
@@ -92,13 +122,16 @@ const flash = (() => {
     return answer;
   };
 
-  const trouble = (answer) => {
-    if (answer.status === 0) return 'No answer. Check the connection and try again.';
-    const detail = answer.body?.detail || 'Something went wrong. Try again.';
-    return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? '' : '.');
+  // What is wrong, by the stable code of the problem. `rules` are texts for fields that break one.
+  const trouble = ({ status, body }, rules = {}) => {
+    if (status === 0) return t('error.no_answer');
+    const rule = body?.code === 'invalid_request' && rules[faultyField(body)];
+    if (rule) return t(rule);
+    return texts[`error.${body?.code}`] || t('error.unknown');
   };
+  // Problems of a field name it first.
+  const faultyField = (body) => /^(\w+)(?=: )/.exec(body?.detail || '')?.[0];
 
-  const number = new Intl.NumberFormat(document.documentElement.lang).format;
   const live = (state, text) => {
     const element = byId('live');
     element.dataset.state = state;
@@ -109,5 +142,8 @@ const flash = (() => {
     element.firstChild.style.transform = `scaleX(${Math.min(1, Math.max(0, part || 0))})`;
   };
 
-  return { byId, make, say, name, alertIn, stored, session, ask, clock, signUp, logIn, trouble, wait, number, live, meter, fill };
+  return {
+    byId, make, say, name, alertIn, stored, session, ask, clock, signUp, logIn, trouble, faultyField, wait,
+    t, counted, number, when, live, meter, fill,
+  };
 })();

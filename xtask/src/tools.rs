@@ -1,7 +1,7 @@
 //! What must be on the machine: Debian packages, and tools built from their Go modules.
 //! Whatever is missing gets installed, and is named before.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{
     binaries_folder, command, output, repository, run, say, state_folder, succeeds,
 };
+use crate::suites;
 
 /// For the node of `tests/cluster` and its images.
 pub const NODE: &[&str] = &[
@@ -113,6 +114,31 @@ pub fn ensure_helm_docs() -> Result<()> {
     ensure_go_program("helm-docs", &source, "about half a minute")
 }
 
+/// Prometheus 2 as Debian 12 has it, and Prometheus 3: `prometheus2`, `promtool2` and the same with 3.
+pub fn ensure_prometheus() -> Result<()> {
+    for (suite, number) in [(&["bookworm"], '2'), (&["forky"], '3')] {
+        let names = ["prometheus", "promtool"];
+        if names.iter().all(|name| is_in_path(&format!("{name}{number}"))) {
+            continue;
+        }
+        let source = suites::Source { suites: suite, package: "prometheus" };
+        let programs = suites::install(&source)?.join("usr/bin");
+        let version = output(command(programs.join("prometheus")).arg("--version"))?;
+        if !version.starts_with(&format!("prometheus, version {number}.")) {
+            bail!("{source} is no Prometheus {number}: {version}");
+        }
+        std::fs::create_dir_all(binaries_folder())?;
+        for name in names {
+            let link = binaries_folder().join(format!("{name}{number}"));
+            if link.is_symlink() {
+                std::fs::remove_file(&link)?;
+            }
+            std::os::unix::fs::symlink(programs.join(name), link)?;
+        }
+    }
+    Ok(())
+}
+
 /// CloudNativePG's manager, which `cargo xtask bench operator` measures too, and the folder of its definitions.
 pub fn ensure_cloudnative_pg() -> Result<(PathBuf, PathBuf)> {
     let module = "github.com/cloudnative-pg/cloudnative-pg@v1.29.1";
@@ -202,15 +228,35 @@ pub fn ensure_schemathesis() -> Result<PathBuf> {
     if succeeds(command(&program).arg("--version")) {
         return Ok(program);
     }
+    install_from_pypi(&folder, &format!("schemathesis=={VERSION}"))?;
+    Ok(program)
+}
+
+/// Python with matplotlib in a virtual environment of its own; where it is.
+pub fn ensure_matplotlib() -> Result<PathBuf> {
+    const VERSION: &str = "3.11.2";
+    let folder = state_folder().join(format!("matplotlib-{VERSION}"));
+    let python = folder.join("bin/python");
+    if succeeds(command(&python).args(["-c", "import matplotlib"])) {
+        return Ok(python);
+    }
+    install_from_pypi(&folder, &format!("matplotlib=={VERSION}"))?;
+    Ok(python)
+}
+
+/// Makes a virtual environment with a package.
+fn install_from_pypi(folder: &Path, package: &str) -> Result<()> {
     if !succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
         ensure_packages(&["python3-venv"])?;
     }
-    say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
-    run(command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(command(folder.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check"])
-        .arg(format!("schemathesis=={VERSION}")))?;
-    Ok(program)
+    say(&format!("installing {package} with pip (about half a minute, once)"));
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    run(command(folder.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        package,
+    ]))
 }
 
 /// kubectl; without one, the node's Kubernetes is built, which has it.

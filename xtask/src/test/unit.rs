@@ -1,16 +1,21 @@
-//! The `unit` and `api-server` steps: all tests that need no cluster.
+//! The `unit`, `monitoring` and `api-server` steps: all tests that need no cluster.
 
 use std::process::Command;
 
 use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
+use crate::binaries::Build;
 use crate::shell::binaries_folder;
+use crate::tools;
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
 /// Its tests share one API server in one process; nextest would start one for each test.
 const API_SERVER: &str = "api_server";
+/// Its files of tests need Prometheus, and the programs of the project.
+const MONITORING: &str = "flashsale-monitoring";
+const MONITORING_FILES: [&str; 4] = ["alerts", "panels", "promtool", "served"];
 /// A file of tests that hangs fails. nextest has a limit of its own.
 const TIMEOUT: &str =
     r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 10m""#;
@@ -25,13 +30,25 @@ pub fn run(count: &mut Count) {
     libtest::run(|| libtest::command(&["--doc"]), count);
 }
 
+/// Runs the tests of metrics, dashboards and alerts.
+pub fn run_with_prometheus(count: &mut Count) {
+    if let Err(error) = tools::ensure_prometheus().and_then(|()| Build::Test.run()) {
+        return count.check(Err(error));
+    }
+    let filter = format!("package(={MONITORING})");
+    let files = MONITORING_FILES.iter().flat_map(|file| ["--test", file]);
+    let selection = files.chain(["--filterset", &filter]).map(str::to_owned).collect();
+    let variables = vec![("FLASHSALE_CLUSTER_BIN", binaries_folder().into())];
+    Tests { profile: "monitoring", selection, variables, ..Tests::default() }.run(count);
+}
+
 /// Runs the operator's tests on API servers.
 pub fn run_on_api_servers(count: &mut Count) {
     libtest::run(api_server, count);
 }
 
 fn tests() -> Tests {
-    let filter = format!("not binary(={API_SERVER})");
+    let filter = format!("not (binary(={API_SERVER}) | (package(={MONITORING}) & kind(test)))");
     let selection = ["--exclude", END_TO_END, "--filterset", &filter].map(str::to_owned).to_vec();
     let variables = vec![nextest::threads()];
     Tests { profile: "default", selection, variables, ..Tests::default() }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod http;
 pub mod metrics;
 mod node_changes;
+mod order_count;
 mod order_state;
 pub mod seed;
 pub mod serve;

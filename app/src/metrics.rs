@@ -5,6 +5,7 @@ mod durations;
 mod exposition;
 mod family;
 mod lock;
+mod process;
 mod protobuf;
 mod stock;
 mod stores;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::orders::{OrderState, OrderedUnits};
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -25,6 +25,7 @@ use durations::DurationFamily;
 pub use exposition::Exposition;
 use family::Family;
 pub use lock::{LockMetrics, LockWait};
+use process::ProcessMetrics;
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
 
@@ -144,7 +145,7 @@ impl Metrics {
         let build = IntGauge::with_opts(build.const_label("version", env!("CARGO_PKG_VERSION")))?;
         build.set(1);
         registry.register(Box::new(build))?;
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(ProcessMetrics::of_this_process()))?;
         registry.register(Box::new(purchases.clone()))?;
         registry.register(Box::new(orders.clone()))?;
         registry.register(Box::new(coupons.clone()))?;

@@ -11,7 +11,7 @@ use sale::Sale;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
@@ -25,6 +25,7 @@ use crate::http::tls::Tls;
 use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
+use crate::order_count::count_orders;
 use crate::upkeep::restart_on_panic;
 
 /// How often what is away at start is tried again.
@@ -225,20 +226,6 @@ async fn keep_fresh(sale: &Sale, readiness: &Readiness, metrics: &Metrics) {
                     readiness.set_unready(vec![format!("database: {error}")]);
                 }
             }
-        }
-    }
-}
-
-/// Counts the units of all orders again and again, independently of the stock rows: an alert compares the two.
-async fn count_orders(ledger: &Ledger, sale: &Sale, every: Duration, metrics: &Metrics) {
-    let mut tick = interval(every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        match ledger.ordered_units().await {
-            Ok(units) => metrics.set_ordered(&sale.catalog().list(), &units),
-            // `keep_fresh` has said so.
-            Err(error) => debug!(%error, "cannot count the orders"),
         }
     }
 }

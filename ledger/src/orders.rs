@@ -20,7 +20,7 @@ pub use self::types::{
     Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,
     Standing, Task,
 };
-use crate::calls::bounded;
+use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 
@@ -71,7 +71,8 @@ impl Ledger {
     /// # Errors
     /// When the database fails.
     pub async fn ordered_units(&self) -> Result<Vec<OrderedUnits>, LedgerError> {
-        let rows = bounded(async { either!(self, ledger => ledger.ordered_units()) }).await?;
+        let count = async { either!(self, ledger => ledger.ordered_units()) };
+        let rows = bounded_by(COUNT_TIMEOUT, count).await?;
         let known = |(product_id, state, units): (String, String, i64)| {
             Some(OrderedUnits { product_id, state: OrderState::of(&state)?, units })
         };

@@ -125,8 +125,16 @@ pub enum Error {
 
 impl Error {
     /// All steps.
-    pub const STEPS: [&'static str; 7] =
-        ["dereference", "build", "retention", "volumes", "apply", "observe", "update_status"];
+    pub const STEPS: [&'static str; 8] = [
+        "dereference",
+        "build",
+        "certificates",
+        "retention",
+        "volumes",
+        "apply",
+        "observe",
+        "update_status",
+    ];
 
     /// The step as a metric label.
     #[must_use]

@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::process_metrics::ProcessMetrics;
 
 /// Makes metrics for each scrape.
 pub trait Source: Debug + Send + Sync {
@@ -76,7 +77,7 @@ impl Metrics {
         let build = IntGauge::with_opts(build.const_label("version", env!("CARGO_PKG_VERSION")))?;
         build.set(1);
         metrics.registry.register(Box::new(build))?;
-        metrics.registry.register(Box::new(ProcessCollector::for_self()))?;
+        metrics.registry.register(Box::new(ProcessMetrics::of_this_process()))?;
         metrics.registry.register(Box::new(metrics.reconciliations.clone()))?;
         metrics.registry.register(Box::new(metrics.errors.clone()))?;
         metrics.registry.register(Box::new(metrics.seconds.clone()))?;

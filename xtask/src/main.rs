@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate`.
+//! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate |
+//! dashboards`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
@@ -18,8 +19,10 @@ mod layers;
 mod local;
 mod packages;
 mod page_judges;
+mod pictures;
 mod sale;
 mod shell;
+mod suites;
 mod test;
 mod tools;
 mod workspace;
@@ -48,6 +51,8 @@ enum Command {
     Bench(bench::Options),
     /// Checks that neither modules nor crates depend on each other in a circle.
     Layers(layers::Options),
+    /// Draws the pictures of the dashboards in docs/ from a sale under load.
+    Dashboards,
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Command::Local(options) => local::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Layers(options) => layers::run(&options),
+        Command::Dashboards => pictures::draw(),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),

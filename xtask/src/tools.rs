@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell::{
     binaries_folder, command, output, repository, run, say, state_folder, succeeds,
 };
+use crate::suites;
 
 /// For the node of `tests/cluster` and its images.
 pub const NODE: &[&str] = &[
@@ -113,6 +114,31 @@ pub fn ensure_helm_docs() -> Result<()> {
     let module = "github.com/norwoodj/helm-docs@v1.14.2";
     let source = Source { module, package: "./cmd/helm-docs" };
     ensure_go_program("helm-docs", &source, "about half a minute")
+}
+
+/// Prometheus 2 as Debian 12 has it, and Prometheus 3: `prometheus2`, `promtool2` and the same with 3.
+pub fn ensure_prometheus() -> Result<()> {
+    for (suite, number) in [(&["bookworm"], '2'), (&["forky"], '3')] {
+        let names = ["prometheus", "promtool"];
+        if names.iter().all(|name| is_in_path(&format!("{name}{number}"))) {
+            continue;
+        }
+        let source = suites::Source { suites: suite, package: "prometheus" };
+        let programs = suites::install(&source)?.join("usr/bin");
+        let version = output(command(programs.join("prometheus")).arg("--version"))?;
+        if !version.starts_with(&format!("prometheus, version {number}.")) {
+            bail!("{source} is no Prometheus {number}: {version}");
+        }
+        std::fs::create_dir_all(binaries_folder())?;
+        for name in names {
+            let link = binaries_folder().join(format!("{name}{number}"));
+            if link.is_symlink() {
+                std::fs::remove_file(&link)?;
+            }
+            std::os::unix::fs::symlink(programs.join(name), link)?;
+        }
+    }
+    Ok(())
 }
 
 /// CloudNativePG's manager, which `cargo xtask bench operator` measures too, and the folder of its definitions.
@@ -219,6 +245,19 @@ pub fn ensure_schemathesis() -> Result<PathBuf> {
     say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
     make_virtual_environment(&folder, &[format!("schemathesis=={VERSION}").as_ref()])?;
     Ok(program)
+}
+
+/// Python with matplotlib in a virtual environment of its own; where it is.
+pub fn ensure_matplotlib() -> Result<PathBuf> {
+    const VERSION: &str = "3.11.2";
+    let folder = state_folder().join(format!("matplotlib-{VERSION}"));
+    let python = folder.join("bin/python");
+    if succeeds(command(&python).args(["-c", "import matplotlib"])) {
+        return Ok(python);
+    }
+    say(&format!("installing matplotlib {VERSION} with pip (about half a minute, once)"));
+    make_virtual_environment(&folder, &[format!("matplotlib=={VERSION}").as_ref()])?;
+    Ok(python)
 }
 
 /// Makes a virtual environment of Python, and installs packages in it.

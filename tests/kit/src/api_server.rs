@@ -81,6 +81,9 @@ impl ApiServer {
             .env("PORT", port.to_string())
             .env("ETCD", format!("http://127.0.0.1:{}", free_port()?))
             .stdin(Stdio::piped())
+            // It outlives the test for a moment, and must not hold its output.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()?;
         let lifeline = supervisor.stdin.take().context("the supervisor has no input")?;
         Ok(Self { port, dir, _lifeline: Mutex::new(lifeline) })

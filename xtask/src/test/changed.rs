@@ -17,6 +17,7 @@ const OF_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".c
 const SLOW: &[&str] = &[
     "ablations",
     "admin",
+    "alerts",
     "api_server",
     "atomic",
     "atomic_recovery",
@@ -36,10 +37,13 @@ const SLOW: &[&str] = &[
     "outside",
     "packets",
     "page",
+    "panels",
+    "promtool",
     "purchases",
     "quorum",
     "refusing",
     "security",
+    "served",
     "stores",
 ];
 
@@ -67,7 +71,7 @@ pub fn run(revision: &str, count: &mut Count) -> Result<()> {
     tests(&packages).run(count);
     let slow = packages.iter().flat_map(|package| test_files(package)).filter(|name| is_slow(name));
     say(&format!(
-        "left out: docs deny generated fuzz chart api-server policies e2e; tests: {}",
+        "left out: docs deny generated fuzz chart monitoring api-server policies e2e; tests: {}",
         list(slow.collect())
     ));
     Ok(())

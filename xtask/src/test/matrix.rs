@@ -1,7 +1,6 @@
 //! `cargo xtask test --matrix`: the lock, a sale, restarts and the pods' own commands on several versions of Redis,
 //! Valkey and PostgreSQL, and which volumes a version can read. The table goes into `docs/VERSIONS.md`.
 
-mod install;
 mod servers;
 mod table;
 mod volumes;
@@ -18,6 +17,7 @@ use self::table::Row;
 use super::count::Count;
 use super::nextest::{self, Tests};
 use crate::shell::{binaries_folder, print, say};
+use crate::suites::{self, Source};
 
 /// Part of the tests that run on each set of servers.
 struct Part {
@@ -84,10 +84,10 @@ pub fn run() -> Result<ExitCode> {
     Ok(if count.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn install_all(wanted: &[servers::Source], count: &mut Count) -> Vec<Server> {
+fn install_all(wanted: &[Source], count: &mut Count) -> Vec<Server> {
     let mut installed = Vec::new();
     for source in wanted {
-        match install::install(source).and_then(|root| Server::find(source, &root)) {
+        match suites::install(source).and_then(|root| Server::find(source, &root)) {
             Ok(server) => {
                 say(&format!("{} of Debian {}", server.title, source.suites[0]));
                 installed.push(server);

@@ -35,6 +35,8 @@ pub enum Step {
     Clients,
     /// the chart: lint, template and its unit tests
     Chart,
+    /// metrics, dashboards and alerts with Prometheus 2 and 3
+    Monitoring,
     /// the operator on real API servers
     ApiServer,
     /// the network policies of a sale, enforced by kube-router
@@ -76,6 +78,7 @@ impl Step {
             Self::Generated => count.check(generate::check()),
             Self::Openapi => openapi::run(count),
             Self::Unit => unit::run(count),
+            Self::Monitoring => unit::run_with_prometheus(count),
             Self::ApiServer => unit::run_on_api_servers(count),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
             Self::Clients => clients::run(count),

@@ -1,4 +1,4 @@
-//! The `unit` and `api-server` steps: all tests that need no cluster.
+//! The `unit`, `monitoring` and `api-server` steps: all tests that need no cluster.
 
 use std::process::Command;
 
@@ -7,8 +7,10 @@ use anyhow::Result;
 use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
+use crate::binaries::Build;
 use crate::page_judges;
 use crate::shell::binaries_folder;
+use crate::tools;
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
@@ -16,19 +18,34 @@ const END_TO_END: &str = "flashsale-tests";
 const API_SERVER: &str = "api_server";
 /// In percent, of Lighthouse. It depends on the machine, so the `unit` step does not judge it.
 const LEAST_PERFORMANCE: &str = "95";
+/// Its files of tests need Prometheus, and the programs of the project.
+const MONITORING: &str = "flashsale-monitoring";
+const MONITORING_FILES: [&str; 4] = ["alerts", "panels", "promtool", "served"];
 /// A file of tests that hangs fails. nextest has a limit of its own.
 const TIMEOUT: &str =
     r#"target."cfg(unix)".runner = "timeout --foreground --verbose --signal=KILL 10m""#;
 
 /// Runs the tests that need neither API server nor cluster.
 pub fn run(count: &mut Count) {
-    let filter = format!("not binary(={API_SERVER})");
+    let filter = format!("not (binary(={API_SERVER}) | (package(={MONITORING}) & kind(test)))");
     let tests = match tests(&filter).and_then(|tests| tests.build().map(|()| tests)) {
         Ok(tests) => tests,
         Err(error) => return count.check(Err(error)),
     };
     tests.run(count);
     libtest::run(|| libtest::command(&["--doc"]), count);
+}
+
+/// Runs the tests of metrics, dashboards and alerts.
+pub fn run_with_prometheus(count: &mut Count) {
+    if let Err(error) = tools::ensure_prometheus().and_then(|()| Build::Test.run()) {
+        return count.check(Err(error));
+    }
+    let filter = format!("package(={MONITORING})");
+    let files = MONITORING_FILES.iter().flat_map(|file| ["--test", file]);
+    let selection = files.chain(["--filterset", &filter]).map(str::to_owned).collect();
+    let variables = vec![("FLASHSALE_CLUSTER_BIN", binaries_folder().into())];
+    Tests { profile: "monitoring", selection, variables, ..Tests::default() }.run(count);
 }
 
 /// Runs the operator's tests on API servers.

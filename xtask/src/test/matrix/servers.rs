@@ -1,20 +1,11 @@
 //! The servers of the matrix.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::shell::{command, output};
-
-/// A Debian package of one suite.
-#[derive(Debug)]
-pub(super) struct Source {
-    /// The suite; others complete it (`experimental` is no whole suite).
-    pub suites: &'static [&'static str],
-    /// The package of the server.
-    pub package: &'static str,
-}
+use crate::suites::Source;
 
 /// Redis and Valkey: what Debian's suites have.
 pub(super) const NODES: [Source; 5] = [
@@ -31,12 +22,6 @@ pub(super) const DATABASES: [Source; 3] = [
     Source { suites: &["trixie"], package: "postgresql-17" },
     Source { suites: &["forky"], package: "postgresql-18" },
 ];
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of Debian {}", self.package, self.suites[0])
-    }
-}
 
 /// An installed server.
 #[derive(Debug)]

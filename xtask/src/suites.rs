@@ -1,24 +1,40 @@
 //! Programs of another Debian suite, unpacked into a folder of their own. They run on this machine's kernel with the
 //! libraries of their suite: scripts with the programs' names start them through that suite's loader.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::servers::Source;
 use crate::shell::{command, output, run, say, state_folder};
 
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Packages that the servers start with: themselves and libraries. The others configure a machine.
-const NEEDED: [&str; 5] = ["lib", "zlib", "postgresql-", "redis-", "valkey-"];
-/// Just-in-time compilation is half of PostgreSQL's size and serves long analytic queries.
-const LEFT_OUT: [&str; 3] = ["libllvm", "libperl", "postgresql-common"];
+/// Packages that the programs start with: themselves and libraries. The others configure a machine.
+const NEEDED: [&str; 7] =
+    ["lib", "zlib", "postgresql-", "redis-", "valkey-", "prometheus", "promtool"];
+/// Just-in-time compilation is half of PostgreSQL's size and serves long analytic queries; scripts are those of
+/// Prometheus's pages.
+const LEFT_OUT: [&str; 4] = ["libllvm", "libperl", "postgresql-common", "libjs-"];
+
+/// A Debian package of one suite.
+#[derive(Debug)]
+pub struct Source {
+    /// The suite; others complete it (`experimental` is no whole suite).
+    pub suites: &'static [&'static str],
+    /// The package of the program.
+    pub package: &'static str,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of Debian {}", self.package, self.suites[0])
+    }
+}
 
 /// Unpacks the package and what it needs, unless this version is there already; gives the folder.
-pub(super) fn install(source: &Source) -> Result<PathBuf> {
+pub fn install(source: &Source) -> Result<PathBuf> {
     let apt = Apt::of(source)?;
     let packages = apt.packages(source)?;
     let version = packages.iter().find(|(name, _)| name == source.package);
@@ -148,14 +164,16 @@ fn wrap(root: &Path) -> Result<()> {
         }
         wrapped += 1;
     }
-    ensure!(wrapped > 0, "{} has no server", root.display());
+    ensure!(wrapped > 0, "{} has none of the programs", root.display());
     Ok(())
 }
 
-/// The servers and their clients below `root`.
+/// The servers, their clients and tools below `root`.
 fn programs(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for name in ["redis-server", "redis-cli", "valkey-server", "valkey-cli"] {
+    for name in
+        ["redis-server", "redis-cli", "valkey-server", "valkey-cli", "prometheus", "promtool"]
+    {
         found.push(root.join("usr/bin").join(name));
     }
     for version in entries(&root.join("usr/lib/postgresql"))? {
@@ -211,10 +229,14 @@ mod tests {
 
     #[test]
     fn leaves_out_what_configures_a_machine() {
-        for package in ["libc6", "zlib1g", "redis-tools", "valkey-server", "postgresql-client-18"] {
+        for package in
+            ["libc6", "zlib1g", "redis-tools", "valkey-server", "postgresql-client-18", "promtool"]
+        {
             assert!(is_needed(package), "{package}");
         }
-        for package in ["adduser", "libllvm19", "libperl5.40", "postgresql-common", "systemd"] {
+        for package in
+            ["adduser", "libllvm19", "libperl5.40", "postgresql-common", "systemd", "libjs-moment"]
+        {
             assert!(!is_needed(package), "{package}");
         }
     }

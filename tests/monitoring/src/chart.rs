@@ -1,0 +1,99 @@
+//! The chart's alerts, as helm renders them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::cluster::OPERATOR_NAMESPACE;
+use crate::programs::{repository, tools};
+
+/// Seconds of a minute in [`Rules::in_seconds`].
+const SHORT_MINUTE: u64 = 2;
+/// No range is shorter: it must have several scrapes of the tests.
+const SHORTEST_RANGE: u64 = 4;
+
+/// A rule file of Prometheus.
+#[derive(Debug, Clone)]
+pub struct Rules(Value);
+
+/// An alert.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Alert {
+    /// Its name.
+    pub alert: String,
+    /// Its condition.
+    pub expr: String,
+}
+
+impl Rules {
+    /// The alerts of a release `flashsale-operator` in `flashsale-system`.
+    ///
+    /// # Errors
+    /// When helm fails.
+    pub fn of_chart() -> Result<Self> {
+        let own = tools().join("helm");
+        let mut helm = Command::new(if own.exists() { own } else { PathBuf::from("helm") });
+        helm.args(["template", "flashsale-operator"])
+            .arg(repository().join("charts/flashsale-operator"))
+            .args(["--namespace", OPERATOR_NAMESPACE, "--set", "monitoring.enabled=true"])
+            .args(["--show-only", "templates/monitoring.yaml"]);
+        let output = helm.output().context("cannot start helm")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for document in serde_norway::Deserializer::from_slice(&output.stdout) {
+            let object = Value::deserialize(document)?;
+            if object["kind"] == "PrometheusRule" {
+                return Ok(Self(object["spec"].clone()));
+            }
+        }
+        anyhow::bail!("the chart has no PrometheusRule")
+    }
+
+    /// The same for a sale of seconds: each `for` and each range of minutes is as many times two seconds, so a test sees an
+    /// alert fire and resolve.
+    ///
+    /// # Errors
+    /// When a rule has no condition.
+    pub fn in_seconds(&self) -> Result<Self> {
+        let mut rules = self.0.clone();
+        let list = rules["groups"][0]["rules"].as_array_mut().context("no rules")?;
+        for rule in list {
+            let wait = seconds(rule["for"].as_str().unwrap_or("0s"))?;
+            rule["for"] = json!(format!("{}s", wait * SHORT_MINUTE / 60));
+            let mut expr = rule["expr"].as_str().context("no expression")?.to_owned();
+            for range in [60, 300] {
+                let short = (range * SHORT_MINUTE / 60).max(SHORTEST_RANGE);
+                expr = expr.replace(&format!("[{range}s]"), &format!("[{short}s]"));
+            }
+            rule["expr"] = json!(expr);
+        }
+        Ok(Self(rules))
+    }
+
+    /// The alerts.
+    ///
+    /// # Errors
+    /// When a rule is none.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        Ok(serde_json::from_value(self.0["groups"][0]["rules"].clone())?)
+    }
+
+    /// The file. JSON is YAML.
+    #[must_use]
+    pub fn file(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+fn seconds(duration: &str) -> Result<u64> {
+    let (number, unit) = duration.split_at(duration.len() - 1);
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => anyhow::bail!("{duration}: unknown unit"),
+    };
+    Ok(number.parse::<u64>().with_context(|| duration.to_owned())? * factor)
+}

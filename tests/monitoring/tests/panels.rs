@@ -1,0 +1,175 @@
+//! Every panel of the dashboards, on data of a real sale under load, in Prometheus 2 and 3.
+//!
+//! With `FLASHSALE_DASHBOARD_DATA`, a folder, the data of half a minute are left there for `tests/monitoring/draw.py`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flashsale_monitoring::{
+    Buyers, Dashboard, Live, NAMESPACE, Prometheus, SALE, Shop, Variables, Version, eventually,
+};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_mins(1);
+/// Seconds of data that are left for pictures, and the number of scrapes in them.
+const RECORDED: (u32, u32) = (30, 60);
+/// Queries of the three dashboards: fewer were not read.
+const QUERIES: usize = 60;
+
+#[tokio::test]
+async fn every_panel_has_data_of_its_unit() -> Result<()> {
+    let live = Live::start(Shop::open(2).await?).await?;
+    stalled_sale(&live).await?;
+    let buyers = Buyers::start(&live.shop).await?;
+    let dashboards = Dashboard::all()?;
+    let queries: usize = dashboards.iter().map(|it| it.queries().count()).sum();
+    ensure!(queries >= QUERIES, "{queries} queries");
+    for prometheus in &live.prometheus {
+        for dashboard in &dashboards {
+            let what = format!("{} in Prometheus {}", dashboard.name, prometheus.version);
+            eventually(&what, SOON, async || {
+                let variables = variables(dashboard, prometheus).await?;
+                let faults = dashboard.faults(prometheus, &variables).await?;
+                ensure!(faults.is_empty(), "{faults:#?}");
+                Ok(())
+            })
+            .await?;
+        }
+        println!("Prometheus {}: {queries} queries", prometheus.build().await?);
+        histograms_are_of_the_kind(prometheus).await?;
+    }
+    if let Some(folder) = std::env::var_os("FLASHSALE_DASHBOARD_DATA").map(PathBuf::from) {
+        record(&live, &dashboards, &folder).await?;
+    }
+    buyers.stop().await;
+    let sale = dashboards.iter().find(|it| it.name == "sale").context("no dashboard sale")?;
+    for prometheus in &live.prometheus {
+        numbers_are_true(&live, sale, prometheus).await?;
+    }
+    Ok(())
+}
+
+async fn variables(dashboard: &Dashboard, prometheus: &Prometheus) -> Result<Variables> {
+    dashboard.variables(prometheus, &[NAMESPACE, SALE]).await
+}
+
+/// A second sale, whose Service belongs to somebody else.
+async fn stalled_sale(live: &Live) -> Result<()> {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "namespace": NAMESPACE, "name": "outlet" },
+        "spec": { "ports": [{ "port": 80 }] },
+    });
+    live.cluster.apply(&service).await?;
+    let spec = json!({ "products": [{ "id": "1", "stock": 10 }] });
+    live.cluster.apply_sale("outlet", &spec, "Pending").await
+}
+
+/// Prometheus 2 has classic buckets here and Prometheus 3 native ones, so both halves of the queries are evaluated.
+async fn histograms_are_of_the_kind(prometheus: &Prometheus) -> Result<()> {
+    let classic = prometheus.query("flashsale_lock_wait_seconds_bucket").await?;
+    ensure!(classic.is_empty() == (prometheus.version == Version::Three), "{}", classic.len());
+    Ok(())
+}
+
+async fn record(live: &Live, dashboards: &[Dashboard], folder: &std::path::Path) -> Result<()> {
+    let newest = live.prometheus.last().context("no Prometheus")?;
+    let (seconds, scrapes) = RECORDED;
+    let data =
+        format!("min(count_over_time(flashsale_http_connections[{seconds}s:500ms] offset 1s))");
+    eventually("half a minute of data", SOON, async || {
+        let seen = newest.value(&data).await?;
+        ensure!(seen >= f64::from(scrapes) - 2.0, "{seen} of {scrapes} scrapes");
+        Ok(())
+    })
+    .await?;
+    for dashboard in dashboards {
+        let variables = variables(dashboard, newest).await?;
+        dashboard.record(newest, &variables, seconds, folder).await?;
+    }
+    Ok(())
+}
+
+/// What panels say is what the database and the system say.
+async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus) -> Result<()> {
+    let shop = &live.shop;
+    let variables = variables(sale, prometheus).await?;
+    let query = |title: &str| {
+        let found = sale.queries().find(|(panel, _)| panel.title == title);
+        let (_, target) = found.with_context(|| format!("no panel {title}"))?;
+        anyhow::Ok(variables.fill(&target.expr))
+    };
+    let units = shop.number("SELECT CAST(sum(declared - available) AS BIGINT) FROM stock").await?;
+    ensure!(units > 0, "nothing was sold");
+    let pending = shop
+        .number("SELECT CAST(sum(quantity) AS BIGINT) FROM orders WHERE state = 'pending'")
+        .await?;
+    ensure!(pending > 0, "no order is pending");
+    let by_operator = format!(
+        "flashsale_operator_sale_units{{namespace=\"{NAMESPACE}\",flashsale=\"{SALE}\",count=\"sold\"}}"
+    );
+    for (expression, wanted) in [
+        (query("Sold")?, units),
+        (format!("sum({})", query("Units of orders")?), units),
+        (
+            format!("({})", query("Units of orders")?)
+                + " and on (state) label_replace(vector(1), \"state\", \"pending\", \"\", \"\")",
+            pending,
+        ),
+        (query("Replicas")?, 2),
+        (by_operator, units),
+    ] {
+        eventually(&expression, SOON, async || {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let wanted = wanted as f64;
+            let seen = prometheus.value(&expression).await?;
+            ensure!((seen - wanted).abs() < 0.5, "{seen}, not {wanted}");
+            Ok(())
+        })
+        .await?;
+    }
+    // Between a scrape and a look at the system, a process may still free memory.
+    let memory = query("Memory")?;
+    eventually("memory and processor time are those of the system", SOON, async || {
+        processes_are_true(live, &memory, prometheus).await
+    })
+    .await
+}
+
+/// Memory and processor time are those of the replicas' processes.
+async fn processes_are_true(live: &Live, memory: &str, prometheus: &Prometheus) -> Result<()> {
+    for replica in &live.shop.replicas {
+        let of_replica = async |query: &str| {
+            let samples = prometheus.query(query).await?;
+            let instance = replica.internal();
+            let found = samples.iter().find(|it| it.labels.get("instance") == Some(&instance));
+            anyhow::Ok(found.context("a replica is missing")?.value)
+        };
+        let bytes = of_replica(memory).await?;
+        let resident = resident_bytes(replica.pid())?;
+        ensure!((bytes / resident - 1.0).abs() < 0.2, "{bytes} B, {resident} B by the system");
+        let seconds = of_replica("process_cpu_seconds_total").await?;
+        let spent = processor_seconds(replica.pid())?;
+        ensure!((seconds - spent).abs() < 1.0, "{seconds} s, {spent} s by the system");
+        ensure!(seconds.fract() > 0.0, "whole seconds: {seconds}");
+    }
+    Ok(())
+}
+
+fn resident_bytes(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = field.and_then(|field| field.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? * 1024.0)
+}
+
+fn processor_seconds(pid: u32) -> Result<f64> {
+    /// Of a second, on Linux.
+    const TICKS: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    // User and system time are the fields 14 and 15; the state is the third.
+    let times = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(times.sum::<Result<f64, _>>()? / TICKS)
+}

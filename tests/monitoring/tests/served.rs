@@ -1,0 +1,157 @@
+//! What `/metrics` of a replica and of the operator serves, against the documentation, the dashboards and the alerts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flashsale_monitoring::{
+    Cluster, Dashboard, Exposition, Rules, SALE, Selector, Shop, Version, eventually, promtool,
+    selectors,
+};
+use serde_json::json;
+use testkit::{Authority, TlsFolder};
+
+const SOON: Duration = Duration::from_secs(30);
+/// Prometheus adds these, or their values are those of a sale.
+const NOT_BOUNDED: [&str; 5] = ["namespace", "flashsale", "instance", "job", "product"];
+
+/// What both serve, before anybody buys.
+struct Served {
+    shop: Shop,
+    _cluster: Cluster,
+    /// The text of each.
+    texts: BTreeMap<&'static str, String>,
+    _tls: TlsFolder,
+}
+
+impl Served {
+    /// A replica with TLS, because metrics of TLS are there only with it, and an operator with a sale.
+    async fn start() -> Result<Self> {
+        let mut shop = Shop::open(0).await?;
+        let authority = Authority::new()?;
+        let tls = TlsFolder::new(&authority.issue("localhost", 30)?, authority.certificate())?;
+        let file = |name: &str| tls.path(name).display().to_string();
+        shop.add_replica(&[("TLS_CERT_FILE", file("tls.crt")), ("TLS_KEY_FILE", file("tls.key"))])?;
+        let replica = &shop.replicas[0];
+        let cluster = Cluster::start(replica).await?;
+        shop.await_ready(replica).await?;
+        let spec = json!({ "products": [{ "id": "1", "stock": 1_000_000 }] });
+        cluster.apply_sale(SALE, &spec, "Open").await?;
+        let app = shop.metrics(replica).await?;
+        let operator = eventually("the operator has the counts of the sale", SOON, async || {
+            let url = format!("http://{}/metrics", cluster.metrics);
+            let text = shop.http.get(url).send().await?.error_for_status()?.text().await?;
+            ensure!(text.contains("flashsale_operator_sale_units"), "{}", cluster.log());
+            Ok(text)
+        })
+        .await?;
+        let texts = BTreeMap::from([("replica", app), ("operator", operator)]);
+        Ok(Self { shop, _cluster: cluster, texts, _tls: tls })
+    }
+
+    fn of(&self, who: &str) -> Exposition {
+        Exposition::read(&self.texts[who])
+    }
+
+    fn of_both(&self) -> Exposition {
+        self.of("replica").and(self.of("operator"))
+    }
+}
+
+/// What the dashboards and the alerts read.
+fn named() -> Result<Vec<(String, Selector)>> {
+    let mut named = Vec::new();
+    for dashboard in Dashboard::all()? {
+        for (panel, target) in dashboard.queries() {
+            let place = format!("{}/{}", dashboard.name, panel.title);
+            named.extend(selectors(&target.expr).into_iter().map(|it| (place.clone(), it)));
+        }
+    }
+    for alert in Rules::of_chart()?.alerts()? {
+        named.extend(selectors(&alert.expr).into_iter().map(|it| (alert.alert.clone(), it)));
+    }
+    named.retain(|(_, selector)| selector.name != "up");
+    Ok(named)
+}
+
+fn none<T: std::fmt::Debug>(what: &str, faults: &[T]) -> Result<()> {
+    ensure!(faults.is_empty(), "{what}: {faults:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_table_of_metrics_is_what_is_served() -> Result<()> {
+    let served = Served::start().await?;
+    // These begin with the first request and with the first run of a job.
+    let late = ["flashsale_http_requests_total", "flashsale_store_last_run_timestamp_seconds"];
+    let replica = &served.shop.replicas[0];
+    let all = eventually("the late metrics are served", SOON, async || {
+        // The API speaks TLS only: a request without it is none, so one is made with curl.
+        request_over_tls(&replica.host)?;
+        let all = served.shop.exposition(replica).await?.and(served.of("operator"));
+        let missing: Vec<_> = late.iter().filter(|name| !all.has(name)).collect();
+        none("not yet", &missing)?;
+        Ok(all)
+    })
+    .await?;
+    none("documentation and /metrics differ", &all.differences_from_documentation()?)?;
+    for who in ["replica", "operator"] {
+        let of_the_other = |name: &&String| match who {
+            "replica" => name.starts_with("flashsale_operator_"),
+            _ => name.starts_with("flashsale_") && !name.starts_with("flashsale_operator_"),
+        };
+        let families = served.of(who).families;
+        let strangers: Vec<_> = families.keys().filter(of_the_other).collect();
+        none(who, &strangers)?;
+    }
+    Ok(())
+}
+
+fn request_over_tls(host: &str) -> Result<()> {
+    let url = format!("https://{host}:8080/v1/sale");
+    let mut curl = std::process::Command::new("curl");
+    let answered = curl
+        .args(["--insecure", "--silent", "--noproxy", "*", "--output", "/dev/null", &url])
+        .status();
+    ensure!(answered.context("curl")?.success(), "{url} does not answer");
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_units_and_help_pass_promtool() -> Result<()> {
+    let served = Served::start().await?;
+    for version in Version::ALL {
+        for (who, text) in &served.texts {
+            let said = promtool(version, Path::new("/"), &["check", "metrics"], text);
+            let said = said.with_context(|| format!("of the {who}"))?;
+            ensure!(said.trim().is_empty(), "promtool {version} of the {who}: {said}");
+        }
+    }
+    let bad = promtool(Version::Three, Path::new("/"), &["check", "metrics"], "x_total 1\n");
+    ensure!(bad.is_err(), "promtool accepts a metric without help text");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_label_value_of_dashboards_and_alerts_is_there_before_the_first_purchase()
+-> Result<()> {
+    let served = Served::start().await?;
+    let all = served.of_both();
+    let mut faults = Vec::new();
+    for (place, selector) in named()? {
+        // It has no series before the first request.
+        if !all.has(&selector.name) && selector.name != "flashsale_http_requests_total" {
+            faults.push(format!("{place}: {} does not exist", selector.name));
+        }
+        let missing = all.missing(&selector, &NOT_BOUNDED);
+        faults.extend(missing.into_iter().map(|it| format!("{place}: {it} is not there yet")));
+    }
+    none("read by a dashboard or an alert", &faults)?;
+    let unknown = Selector {
+        name: "flashsale_purchases_total".to_owned(),
+        ..selectors(r#"up{outcome="given_away"}"#).remove(0)
+    };
+    ensure!(!all.missing(&unknown, &NOT_BOUNDED).is_empty(), "an unknown value is found");
+    Ok(())
+}

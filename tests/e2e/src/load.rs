@@ -20,7 +20,8 @@ const SCENARIO: &str = "scenario";
 const SUSTAINED: &str = "load/scenarios/sustained.yaml";
 /// Of the samples.
 const NODES: usize = 5;
-const START: Duration = Duration::from_mins(1);
+/// A kubelet whose API server was away asks for its pods again after up to a minute.
+const START: Duration = Duration::from_mins(3);
 const RUN: Duration = Duration::from_mins(3);
 
 /// A load Job that was started.

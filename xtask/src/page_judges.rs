@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use crate::shell::{command, repository, run, say, state_folder, succeeds};
 use crate::tools;
 
-/// Where their versions are declared and locked.
+/// Where their versions are declared and locked. A part of Lighthouse wants the `latest` of `third-party-web` beside
+/// it; without the override in `package.json`, `npm ci` refuses the lock file once there is a newer one.
 const DECLARED: &str = "app/tests/browser";
 
 /// Installs what the lock file says, unless it is there; returns the folder of the modules.

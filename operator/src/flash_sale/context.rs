@@ -32,7 +32,7 @@ pub struct Context {
     pub operator_pods: Option<OperatorPods>,
     /// Metrics of the operator.
     pub metrics: Metrics,
-    recorder: Recorder,
+    reporter: Reporter,
 }
 
 impl Context {
@@ -47,7 +47,6 @@ impl Context {
     ) -> Self {
         let reporter =
             Reporter { controller: "flashsale-operator".to_owned(), instance: Some(pod) };
-        let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
             images,
@@ -57,7 +56,7 @@ impl Context {
             secret_watches: SecretWatches::default(),
             operator_pods: None,
             metrics,
-            recorder,
+            reporter,
         }
     }
 
@@ -87,6 +86,8 @@ impl Context {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        self.recorder.publish(&event, sale).await
+        // A recorder counts a second event with the same reason as a repetition, and keeps the first one's note.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        recorder.publish(&event, sale).await
     }
 }

@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod log_ins;
 pub mod observed;
+pub mod orders;
 mod prometheus;
 mod redis_nodes;
 mod report;
@@ -21,6 +22,7 @@ mod scrape;
 mod timeline;
 mod token;
 pub mod verdict;
+pub mod verify;
 
 pub use error::ConfigError;
 pub use run::run;

@@ -2,7 +2,7 @@
 //! not what they do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::buyer::{Buyer, BuyerResult, PurchaseOptions};
 use crate::error::ConfigError;
 use crate::observed::Outcome;
+use crate::progress_display::{ProgressDisplay, State};
 
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
 
@@ -32,19 +33,41 @@ pub struct Sold {
 struct Progress {
     done: AtomicU32,
     sold: AtomicU32,
+    unanswered: AtomicU32,
+    slowest_us: AtomicU64,
+    display: ProgressDisplay,
 }
 
 impl Progress {
     fn add(&self, result: &BuyerResult) {
         self.done.fetch_add(1, Ordering::Relaxed);
-        if matches!(result.purchase.outcome, Outcome::Sold(_)) {
-            self.sold.fetch_add(1, Ordering::Relaxed);
+        match result.purchase.outcome {
+            Outcome::Sold(_) => {
+                self.sold.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Declined(_) => {}
+            Outcome::Unanswered(_) => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let slowest = result.attempts.iter().map(|attempt| attempt.took).max().unwrap_or_default();
+        let slowest = u64::try_from(slowest.as_micros()).unwrap_or(u64::MAX);
+        self.slowest_us.fetch_max(slowest, Ordering::Relaxed);
+    }
+
+    fn state(&self, users: usize, more_come: bool) -> State {
+        State {
+            users: u32::try_from(users).unwrap_or(u32::MAX),
+            more_come,
+            done: self.done.load(Ordering::Relaxed),
+            sold: self.sold.load(Ordering::Relaxed),
+            unanswered: self.unanswered.load(Ordering::Relaxed),
+            slowest: Duration::from_micros(self.slowest_us.load(Ordering::Relaxed)),
         }
     }
 
-    fn show(&self, total: usize, elapsed: Duration) {
-        let (done, sold) = (self.done.load(Ordering::Relaxed), self.sold.load(Ordering::Relaxed));
-        eprintln!("{:5.1} s  {done}/{total} users done, {sold} sold", elapsed.as_secs_f64());
+    fn show(&self, users: usize, more_come: bool, elapsed: Duration) {
+        self.display.show(&self.state(users, more_come), elapsed);
     }
 }
 
@@ -143,7 +166,7 @@ pub async fn one_by_one(
                     results.extend(finish(users, &progress, started).await);
                     return Ok(Sold { started, last_start, ended: Instant::now(), results });
                 }
-                _ = shown.tick() => progress.show(index, started.elapsed()),
+                _ = shown.tick() => progress.show(index, true, started.elapsed()),
                 Some(done) = users.join_next() => results.extend(done.ok()),
                 _ = next.tick() => break,
             }
@@ -175,10 +198,10 @@ async fn finish(
     loop {
         tokio::select! {
             results = &mut results => {
-                progress.show(before + total, started.elapsed());
+                progress.display.finish(&progress.state(before + total, false), started.elapsed());
                 return results;
             }
-            _ = tick.tick() => progress.show(before + total, started.elapsed()),
+            _ = tick.tick() => progress.show(before + total, false, started.elapsed()),
         }
     }
 }

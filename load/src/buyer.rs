@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ pub struct PurchaseOptions {
     pub pause: RangeInclusive<Duration>,
     pub max_tries: u32,
     pub answer_timeout: Duration,
+    /// One permit for each connection, if users share them.
+    pub connections: Option<Semaphore>,
     /// Whether `Retry-After` extends the pause, as on the sale's page.
     pub honours_retry_after: bool,
 }
@@ -149,6 +152,11 @@ impl Buyer {
             .bearer_auth(&self.token)
             .header("Idempotency-Key", key)
             .json(&Request { product_id: &options.product_id, quantity: options.quantity });
+        // The wait for a connection is part of the time that the user waits. Nobody closes the semaphore.
+        let _turn = match &options.connections {
+            Some(connections) => connections.acquire().await.ok(),
+            None => None,
+        };
         match request.send().await {
             Ok(response) => {
                 let retry_after = retry_after(&response);

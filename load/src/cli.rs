@@ -1,17 +1,25 @@
-//! The command line. Exit status 0 is PASS, 1 is FAIL, 2 is bad configuration.
+//! The command line. Exit status 0 is PASS, 1 is FAIL, 2 is bad configuration, or no verdict.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{RunOptions, Settings};
 use crate::error::ConfigError;
+use crate::html;
+use crate::orders::{ExportOptions, write_orders};
+use crate::report::Report;
+use crate::report_input;
 use crate::run::run;
 use crate::scenario::{self, Scenario};
+use crate::verify::{Verdict, VerifyOptions, verify};
 
 /// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 PASS, 1 FAIL, 2 bad configuration.")]
+#[command(version, after_help = "Exit status: 0 PASS, 1 FAIL, 2 bad configuration, or no verdict.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,16 +28,50 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a scenario; the report goes to stdout, its last line is one JSON object
-    Run(Box<RunOptions>),
+    Run(Box<RunArguments>),
+    /// Judge a sale by its nodes and its database, without load; the last line is one JSON object
+    Verify(Box<VerifyOptions>),
+    /// Write all orders to stdout, and their number to stderr as one JSON object
+    Orders(Box<ExportOptions>),
+    /// Show the report of a run again, from its log; the exit status is that of the run
+    Report(ReportArguments),
     /// List the built-in scenarios with their targets
     Scenarios,
+    /// Print the JSON Schema of the last line of a run
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    #[command(flatten)]
+    options: RunOptions,
+    /// Also write the report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ReportArguments {
+    /// The log of the run, `-` for the standard input: `kubectl logs job/load-x | flashsale-load report --from -`
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Write the report as one HTML file; without it, the text is printed
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Parses the command line and runs the command.
 pub async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(options) => load(*options).await,
+        Command::Run(arguments) => load(*arguments).await,
+        Command::Verify(options) => judge(&options).await,
+        Command::Orders(options) => export(&options).await,
+        Command::Report(arguments) => show(&arguments),
         Command::Scenarios => list(),
+        Command::Schema => {
+            println!("{:#}", Report::schema());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -37,11 +79,81 @@ pub async fn main() -> ExitCode {
     })
 }
 
-async fn load(options: RunOptions) -> Result<ExitCode, ConfigError> {
-    let report = run(&Settings::read(options)?).await?;
+async fn load(arguments: RunArguments) -> Result<ExitCode, ConfigError> {
+    let settings = Settings::read(arguments.options)?;
+    // A run is not repeated for a file that cannot be written.
+    let page = arguments.html.as_deref().map(Page::create).transpose()?;
+    let report = run(&settings).await?;
     println!("{report}");
     println!("{}", report.json());
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Some(page) = page {
+        page.write(&report)?;
+    }
+    Ok(verdict(&report))
+}
+
+fn show(arguments: &ReportArguments) -> Result<ExitCode, ConfigError> {
+    let report = report_input::read(&arguments.from)?;
+    match &arguments.html {
+        Some(path) => {
+            Page::create(path)?.write(&report)?;
+            println!("{}: wrote {}", report.verdict.word(), path.display());
+        }
+        None => println!("{report}"),
+    }
+    Ok(verdict(&report))
+}
+
+fn verdict(report: &Report) -> ExitCode {
+    if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The file of the page.
+struct Page<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Page<'a> {
+    fn create(path: &'a Path) -> Result<Self, ConfigError> {
+        // What is there stays until there is something to write.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        Ok(Self { path, file: file.map_err(|error| wrong(path, &error))? })
+    }
+
+    fn write(mut self, report: &Report) -> Result<(), ConfigError> {
+        let page = html::page(report).map_err(|error| wrong(self.path, &error))?;
+        self.replace(page.as_bytes()).map_err(|error| wrong(self.path, &error))
+    }
+
+    fn replace(&mut self, content: &[u8]) -> std::io::Result<()> {
+        // Pipes have no length.
+        if self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(content)
+    }
+}
+
+fn wrong(path: &Path, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::new("--html", format!("cannot write {}: {error}", path.display()))
+}
+
+async fn judge(options: &VerifyOptions) -> Result<ExitCode, ConfigError> {
+    let findings = verify(options).await?;
+    println!("{findings}");
+    println!("{}", findings.json());
+    Ok(match findings.verdict() {
+        Verdict::Pass => ExitCode::SUCCESS,
+        Verdict::Fail => ExitCode::FAILURE,
+        Verdict::Unknown => ExitCode::from(2),
+    })
+}
+
+async fn export(options: &ExportOptions) -> Result<ExitCode, ConfigError> {
+    let written = write_orders(options).await?;
+    eprintln!("{}", written.json());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list() -> Result<ExitCode, ConfigError> {

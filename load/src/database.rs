@@ -1,4 +1,7 @@
-//! Reads the sale's database. All SQL of the load tool is here.
+//! Reads the sale's database. All SQL of the load tool is here and in the child modules.
+
+pub mod export;
+pub mod totals;
 
 use std::path::Path;
 use std::str::FromStr;

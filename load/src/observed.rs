@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::series::{Buckets, Series};
+
 /// An order, from a 201 response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -62,6 +64,10 @@ pub struct LockMetrics {
     pub nodes: BTreeMap<String, NodeAttempts>,
     /// Share of acquisitions that reached a quorum, 0 to 1; absent without acquisitions
     pub quorum_success: Option<f64>,
+    /// All waits for the lock
+    pub waits: Buckets,
+    /// All lock attempts on single nodes, by node
+    pub node_attempts: BTreeMap<String, Buckets>,
 }
 
 /// Lock attempts on one node.
@@ -114,6 +120,8 @@ pub struct Observed {
     pub answers: BTreeMap<String, u32>,
     /// The same answers over time
     pub timeline: Timeline,
+    /// The same answers and their times, for plots
+    pub series: Series,
     /// New tokens by the result of their first use; `ok` is accepted
     pub new_tokens: BTreeMap<String, u32>,
     /// Time from the start of the first user to the last answer

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::series::Buckets;
+
 /// A time series: its name and labels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
@@ -119,6 +121,12 @@ impl Histogram {
             (lower, below) = (le, cumulative);
         }
         lower
+    }
+
+    /// The buckets, for plots.
+    pub fn buckets(&self) -> Buckets {
+        let finite = |le: f64| le.is_finite().then_some(le);
+        Buckets(self.buckets.iter().map(|&(le, count)| (finite(le), count)).collect())
     }
 
     /// The mean.

@@ -45,17 +45,26 @@ impl RedisNodes {
         Ok(Self { nodes: addresses.iter().map(client).collect::<RedisResult<_>>()? })
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// `GET stock:<product>` on every node at once.
     pub async fn stock(&self, product: &str) -> Vec<NodeStock> {
+        let value = |(node, value): (String, Result<Option<i64>, String>)| {
+            let missing = || format!("has no key stock:{product}");
+            NodeStock { node, stock: value.and_then(|stock| stock.ok_or_else(missing)) }
+        };
+        self.values(product).await.into_iter().map(value).collect()
+    }
+
+    /// The same; a missing key is no error.
+    pub async fn values(&self, product: &str) -> Vec<(String, Result<Option<i64>, String>)> {
         let key = format!("stock:{product}");
         let key = key.as_str();
         join_all(self.nodes.iter().map(async |(node, client)| {
-            let stock = match get(client, key).await {
-                Ok(Some(stock)) => Ok(stock),
-                Ok(None) => Err(format!("has no key {key}")),
-                Err(error) => Err(error.to_string()),
-            };
-            NodeStock { node: node.clone(), stock }
+            (node.clone(), get(client, key).await.map_err(|error| error.to_string()))
         }))
         .await
     }

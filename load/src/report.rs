@@ -1,19 +1,17 @@
-//! The report: rows for people, one JSON object for tools. It compares single figures with their bounds and
-//! decides nothing else.
+//! The report as data: one JSON object for tools, from which the text and the page are made. It decides nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::config::TimingTargets;
-use crate::scenario::Scenario;
+use crate::series::Series;
 
-/// The report prints this many problems and counts the rest.
-const PROBLEMS_SHOWN: usize = 10;
+/// Version of the JSON object. A reader of one version reads every object of that version: fields are only added.
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// The result of comparing a figure with its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// There is no target
@@ -29,22 +27,26 @@ pub enum Status {
 }
 
 /// One figure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// The name of the figure
     pub name: String,
     /// The value with its unit
     pub measured: String,
     /// The target with its relation, such as `< 100 ms`
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The result of the comparison
     pub status: Status,
+    /// How the figure is computed
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 /// All figures of a run, for tools. The lock's times come from histograms: they are interpolated within a
 /// bucket, as by Prometheus's `histogram_quantile`, and absent without observations.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Figures {
     pub scenario: String,
@@ -67,9 +69,11 @@ pub struct Figures {
     pub lost_answers: u32,
     pub requests: u32,
     pub requests_per_second: f64,
+    /// From the start of the first user to the last answer
     pub elapsed_seconds: f64,
     pub p50_ms: f64,
     pub average_ms: f64,
+    /// The nearest rank: at least 99 % of all response times are at most this long
     pub p99_ms: f64,
     pub max_ms: f64,
     pub lock_wait_p50_ms: Option<f64>,
@@ -80,30 +84,59 @@ pub struct Figures {
     pub node_stock: BTreeMap<String, Option<i64>>,
     pub database_stock: Option<i64>,
     pub database_orders: Option<u32>,
+    /// The run over time
+    pub series: Series,
 }
 
-/// The result of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Whether a run passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// Every correctness rule holds and every timing target that counts was met
+    Pass,
+    /// All other runs
+    Fail,
+}
+
+impl Verdict {
+    /// As in the report.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Fail => "FAIL",
+        }
+    }
+}
+
+/// The result of a load run: the last line of `flashsale-load run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    verdict: &'static str,
+    /// Version of this schema; fields may be added within a version
+    pub(crate) schema_version: u32,
+    /// Version of flashsale-load
+    #[serde(default)]
+    pub(crate) tool_version: String,
+    pub(crate) verdict: Verdict,
     /// Names of the figures that are wrong
-    wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// Names of the timing targets that were missed and count
-    slow: Vec<String>,
+    pub(crate) slow: Vec<String>,
+    /// The scenario in one line
+    #[serde(default)]
+    pub(crate) description: String,
     #[serde(flatten)]
-    figures: Figures,
+    pub(crate) figures: Figures,
     /// Disagreements between answers and database, and read errors
-    problems: Vec<String>,
-    checks: Vec<Row>,
-    #[serde(skip)]
-    title: String,
+    pub(crate) problems: Vec<String>,
+    pub(crate) checks: Vec<Row>,
 }
 
 impl Report {
     /// Whether every correctness rule holds and every timing target that counts was met.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.wrong.is_empty() && self.slow.is_empty()
+        self.verdict == Verdict::Pass
     }
 
     /// Names of the figures that are wrong.
@@ -130,151 +163,24 @@ impl Report {
         &self.problems
     }
 
+    /// The rows of the table.
+    #[must_use]
+    pub fn checks(&self) -> &[Row] {
+        &self.checks
+    }
+
     /// One line for tools.
     #[must_use]
     pub fn json(&self) -> String {
         // Strings, numbers and maps with string keys always serialize; a reader of `{}` sees no verdict.
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.title)?;
-        let width = |column: fn(&Row) -> usize| self.checks.iter().map(column).max().unwrap_or(0);
-        let name = width(|row| row.name.chars().count());
-        let measured = width(|row| row.measured.chars().count());
-        let target = width(|row| row.target.as_ref().map_or(0, |target| target.chars().count()));
-        for row in &self.checks {
-            let status = match row.status {
-                Status::Info => "",
-                Status::Ok => "ok",
-                Status::Wrong => "FAIL (wrong)",
-                Status::Slow => "FAIL (slow)",
-                Status::Missed => "missed (not judged)",
-            };
-            let goal = row.target.as_deref().unwrap_or_default();
-            let line = format!(
-                "  {:<name$}  {:>measured$}  {goal:<target$}  {status}",
-                row.name, row.measured
-            );
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        for problem in self.problems.iter().take(PROBLEMS_SHOWN) {
-            writeln!(f, "  - {problem}")?;
-        }
-        if let Some(more) = self.problems.len().checked_sub(PROBLEMS_SHOWN).filter(|&more| more > 0)
-        {
-            writeln!(f, "  - and {more} more")?;
-        }
-        if self.lock_figures_shown() {
-            writeln!(
-                f,
-                "  Lock times come from the app's histograms; percentiles are interpolated within a bucket, \
-                 as by Prometheus's histogram_quantile."
-            )?;
-        }
-        write!(f, "{}", self.verdict)?;
-        for (word, names) in [("wrong", &self.wrong), ("slow", &self.slow)] {
-            if !names.is_empty() {
-                write!(f, "; {word}: {}", names.join(", "))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn lock_figures_shown(&self) -> bool {
-        self.figures.lock_wait_p50_ms.is_some() || !self.figures.lock_node_p99_ms.is_empty()
-    }
-}
-
-/// The bound of a timing figure.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Bound {
-    None,
-    Below(Option<f64>),
-    AtLeast(Option<f64>),
-}
-
-/// Collects the rows of a report.
-#[derive(Debug)]
-pub(crate) struct Rows {
-    checks: Vec<Row>,
-    problems: Vec<String>,
-    timing: TimingTargets,
-}
-
-impl Rows {
-    pub(crate) fn new(timing: TimingTargets) -> Self {
-        Self { checks: Vec::new(), problems: Vec::new(), timing }
-    }
-
-    fn push(&mut self, name: &str, measured: String, target: Option<String>, status: Status) {
-        self.checks.push(Row { name: name.to_owned(), measured, target, status });
-    }
-
-    /// Adds a problem that does not fit into a row.
-    pub(crate) fn note(&mut self, problem: String) {
-        self.problems.push(problem);
-    }
-
-    /// A figure without a target.
-    pub(crate) fn info(&mut self, name: &str, measured: String) {
-        self.push(name, measured, None, Status::Info);
-    }
-
-    /// A figure whose target always counts.
-    pub(crate) fn must(&mut self, name: &str, measured: String, target: String, met: bool) {
-        let status = if met { Status::Ok } else { Status::Wrong };
-        self.push(name, measured, Some(target), status);
-    }
-
-    /// A count whose target always counts.
-    pub(crate) fn must_equal(&mut self, name: &str, measured: i64, target: i64) {
-        self.must(name, measured.to_string(), format!("= {target}"), measured == target);
-    }
-
-    /// A figure whose target counts only with [`TimingTargets::Judge`]. A figure that could not be measured
-    /// misses its target.
-    pub(crate) fn timing(&mut self, name: &str, measured: Option<f64>, unit: &str, bound: Bound) {
-        let text =
-            measured.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.2}{unit}"));
-        let (target, met) = match bound {
-            Bound::Below(Some(limit)) => {
-                (format!("< {limit}{unit}"), measured.is_some_and(|value| value < limit))
-            }
-            Bound::AtLeast(Some(limit)) => {
-                (format!(">= {limit}{unit}"), measured.is_some_and(|value| value >= limit))
-            }
-            Bound::None | Bound::Below(None) | Bound::AtLeast(None) => {
-                return self.info(name, text);
-            }
-        };
-        let status = match (met, self.timing) {
-            (true, _) => Status::Ok,
-            (false, TimingTargets::Judge) => Status::Slow,
-            (false, TimingTargets::Report) => Status::Missed,
-        };
-        self.push(name, text, Some(target), status);
-    }
-
-    /// Completes the report with its verdict.
-    pub(crate) fn finish(self, scenario: &Scenario, figures: Figures) -> Report {
-        let names = |status| {
-            let rows = self.checks.iter().filter(|row| row.status == status);
-            rows.map(|row| row.name.clone()).collect::<Vec<_>>()
-        };
-        let (wrong, slow) = (names(Status::Wrong), names(Status::Slow));
-        Report {
-            verdict: if wrong.is_empty() && slow.is_empty() { "PASS" } else { "FAIL" },
-            wrong,
-            slow,
-            figures,
-            problems: self.problems,
-            title: format!("{}: {}", scenario.name, scenario.description),
-            checks: self.checks,
-        }
+    /// The JSON Schema of [`Report::json`].
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        let mut schema = schemars::schema_for!(Self);
+        schema.insert("$id".to_owned(), "https://flashsale.dev/load-report.schema.json".into());
+        schema.to_value()
     }
 }

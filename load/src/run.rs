@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use crate::log_ins::LogIns;
 use crate::observed::{NodeStock, Observed};
 use crate::redis_nodes::RedisNodes;
 use crate::scrape::{Scrape, error_chain, locks, scrape};
-use crate::timeline::{answers, latency, timeline};
+use crate::timeline::{answers, latency, series, timeline};
 use crate::token;
 use crate::verdict::{Report, judge};
 
@@ -247,6 +248,7 @@ impl<'a> Sale<'a> {
             pause: scenario.pause(),
             max_tries: scenario.max_tries,
             answer_timeout: scenario.answer_timeout(),
+            connections: scenario.connections.map(|number| Semaphore::new(number as usize)),
             honours_retry_after: scenario.users_per_second.is_some(),
         }
     }
@@ -275,6 +277,7 @@ impl<'a> Sale<'a> {
             latency: latency(&sold),
             answers: answers(&sold),
             timeline: timeline(&sold),
+            series: series(&sold),
             new_tokens,
             elapsed: sold.ended - sold.started,
             purchases: sold.results.into_iter().map(|result| result.purchase).collect(),

@@ -42,6 +42,9 @@ pub struct Scenario {
     pub quantity: u32,
     /// Units the sale must have at the start: all unsold, or with `users_per_second` at least so many left
     pub stock: i64,
+    /// Connections that all users of a pod share; absent: each user opens one, as a crowd does
+    #[serde(default)]
+    pub connections: Option<u32>,
     /// Redis nodes of the sale
     pub nodes: usize,
     /// Pause between two attempts of one user
@@ -105,6 +108,9 @@ impl Scenario {
             return Err(wrong(
                 "users, quantity, max_tries and nodes must be at least 1".to_owned(),
             ));
+        }
+        if scenario.connections == Some(0) {
+            return Err(wrong("connections must be at least 1".to_owned()));
         }
         if scenario.stock < 0 {
             return Err(wrong("stock must be 0 or more".to_owned()));
@@ -274,6 +280,7 @@ mod tests {
             ("users: 100", "userz: 100", "userz"),
             ("min: 0.1", "min: 0.9", "min at most max"),
             ("stock: 100", "stock: -1", "0 or more"),
+            ("stock: 100", "stock: 100\nconnections: 0", "connections must"),
             ("stock: 100", "stock: 100\nusers_per_second: 0", "0.001 to 1000"),
             ("stock: 100", "stock: 100\nseconds: 5", "requires users_per_second"),
         ] {

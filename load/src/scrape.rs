@@ -75,17 +75,19 @@ pub fn locks(before: &Scrape, after: &Scrape) -> Result<LockMetrics, String> {
     let node = |node: String| {
         let histogram = all.histogram(NODE, Some(("node", &node)))?;
         let figures = NodeAttempts { average: histogram.average(), p99: histogram.quantile(0.99) };
-        Some((node, figures))
+        Some((node, (figures, histogram.buckets())))
     };
+    let nodes: BTreeMap<_, _> =
+        all.label_values(&format!("{NODE}_count"), "node").into_iter().filter_map(node).collect();
+    let node_attempts =
+        nodes.iter().map(|(node, (_, buckets))| (node.clone(), buckets.clone())).collect();
     Ok(LockMetrics {
         wait_p50: wait.as_ref().map(|histogram| histogram.quantile(0.5)),
         wait_p99: wait.as_ref().map(|histogram| histogram.quantile(0.99)),
-        nodes: all
-            .label_values(&format!("{NODE}_count"), "node")
-            .into_iter()
-            .filter_map(node)
-            .collect(),
+        nodes: nodes.into_iter().map(|(node, (figures, _))| (node, figures)).collect(),
         quorum_success: (attempts > 0.0).then(|| acquired / attempts),
+        waits: wait.map(|histogram| histogram.buckets()).unwrap_or_default(),
+        node_attempts,
     })
 }
 

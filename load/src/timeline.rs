@@ -1,14 +1,16 @@
-//! Answers over time: counts for each second, and the longest pause between two purchases.
+//! Answers over time: what plots need, counts for each second, and the longest pause between two purchases.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use crate::arrivals::Sold;
-use crate::buyer::Attempt;
+use crate::buyer::{Attempt, BuyerResult};
 use crate::observed::{Latency, Timeline};
+use crate::response_times::ResponseTimes;
+use crate::series::{MOST_POINTS, Point, Series, Slots};
 
 /// Code of a successful purchase.
 const SOLD: &str = "sold";
@@ -63,27 +65,73 @@ fn longest_pause(started: Instant, mut purchases: Vec<Instant>, last_start: Inst
 
 /// Response times of all attempts.
 pub fn latency(sold: &Sold) -> Latency {
-    // Microseconds, up to an hour, three digits.
-    let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3) else {
-        return Latency::default();
+    let times = response_times(sold);
+    Latency {
+        requests: u32::try_from(times.count()).unwrap_or(u32::MAX),
+        p50: times.quantile(0.5),
+        average: times.average(),
+        p99: times.quantile(0.99),
+        max: times.max(),
+    }
+}
+
+fn response_times(sold: &Sold) -> ResponseTimes {
+    let mut times = ResponseTimes::default();
+    attempts(sold).for_each(|attempt| times.record(attempt.took));
+    times
+}
+
+/// The run over time, without the lock.
+pub fn series(sold: &Sold) -> Series {
+    let since = |moment: Instant| micros(moment.saturating_duration_since(sold.started));
+    let asked_at = |attempt: &Attempt| since(attempt.ended).saturating_sub(micros(attempt.took));
+    let first_asked = |result: &BuyerResult| result.attempts.first().map(asked_at);
+    let last_asked = sold.results.iter().filter_map(first_asked).max();
+    let mut series = Series {
+        started_at: started_at(sold.started),
+        response_times: response_times(sold),
+        answered: Slots::lasting(since(sold.ended)),
+        asked: Slots::lasting(last_asked.unwrap_or_default()),
+        ..Series::default()
     };
     for attempt in attempts(sold) {
-        let took = u64::try_from(attempt.took.as_micros()).unwrap_or(u64::MAX);
-        histogram.saturating_record(took);
+        let slot = series.answered.at(since(attempt.ended));
+        slot.count(&attempt.code);
+        slot.count_time(micros(attempt.took));
     }
-    Latency {
-        requests: u32::try_from(histogram.len()).unwrap_or(u32::MAX),
-        p50: Duration::from_micros(histogram.value_at_quantile(0.5)),
-        average: Duration::try_from_secs_f64(histogram.mean() / 1e6).unwrap_or_default(),
-        p99: Duration::from_micros(histogram.value_at_quantile(0.99)),
-        max: Duration::from_micros(histogram.max()),
+    for result in &sold.results {
+        if let (Some(asked), Some(last)) = (first_asked(result), result.attempts.last()) {
+            series.asked.at(asked).count(&last.code);
+        }
     }
+    if attempts(sold).take(MOST_POINTS + 1).count() <= MOST_POINTS {
+        let users = (0..).zip(&sold.results);
+        series.points = users
+            .flat_map(|(user, result)| result.attempts.iter().map(move |attempt| (user, attempt)))
+            .map(|(user, attempt)| Point {
+                user,
+                asked_us: asked_at(attempt),
+                took_us: micros(attempt.took),
+                code: attempt.code.clone(),
+            })
+            .collect();
+    }
+    series
+}
+
+/// An instant of this process by the clock.
+fn started_at(started: Instant) -> Option<Timestamp> {
+    let ago = SignedDuration::try_from(started.elapsed()).ok()?;
+    Timestamp::now().checked_sub(ago).ok()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buyer::BuyerResult;
     use crate::observed::{Outcome, Purchase};
 
     fn seconds(value: f64) -> Duration {
@@ -103,19 +151,30 @@ mod tests {
         assert!((pause(&[1.0, 9.0, 99.0], 6.0) - 8.0).abs() < 1e-6, "the one that ends the pause");
     }
 
-    #[test]
-    fn answers_are_counted_by_code_and_second() {
+    fn sold(results: &[&[(f64, &str)]]) -> Sold {
         let start = Instant::now();
-        let attempt = |at: f64, code: &str| Attempt {
+        let attempt = |&(at, code): &(f64, &str)| Attempt {
             ended: start + seconds(at),
             took: seconds(0.25),
             code: code.to_owned(),
         };
-        let outcome = Outcome::Declined("sold_out".to_owned());
-        let purchase = Purchase { buyer: "a".to_owned(), outcome, lost_answers: 1 };
-        let attempts = vec![attempt(0.2, "overloaded"), attempt(2.9, SOLD), attempt(2.1, SOLD)];
-        let results = vec![BuyerResult { purchase, attempts }];
-        let sold = Sold { started: start, last_start: start, ended: start, results };
+        let result = |attempts: &&[(f64, &str)]| {
+            let outcome = Outcome::Declined("sold_out".to_owned());
+            let purchase = Purchase { buyer: "a".to_owned(), outcome, lost_answers: 1 };
+            BuyerResult { purchase, attempts: attempts.iter().map(attempt).collect() }
+        };
+        let ended = start + seconds(3.0);
+        Sold {
+            started: start,
+            last_start: start,
+            ended,
+            results: results.iter().map(result).collect(),
+        }
+    }
+
+    #[test]
+    fn answers_are_counted_by_code_and_second() {
+        let sold = sold(&[&[(0.25, "overloaded"), (2.9, SOLD), (2.1, SOLD)]]);
         let timeline = timeline(&sold);
         assert_eq!(timeline.seconds.len(), 3);
         assert_eq!(timeline.seconds[0]["overloaded"], 1);
@@ -123,5 +182,22 @@ mod tests {
         assert_eq!(timeline.seconds[2][SOLD], 2);
         assert_eq!(answers(&sold)[SOLD], 2);
         assert_eq!(latency(&sold).requests, 3);
+    }
+
+    #[test]
+    fn an_answer_has_its_slot_and_a_user_the_last_code() {
+        let sold = sold(&[&[(0.25, "overloaded"), (2.9, SOLD)], &[(0.3, "sold_out")]]);
+        let series = series(&sold);
+        assert_eq!(series.answered.width_us, 50_000);
+        assert_eq!(series.answered.slots[58].codes[SOLD], 1);
+        assert_eq!(series.answered.slots[58].slowest_us, 250_000);
+        // The second asked after 50 ms.
+        assert_eq!(series.asked.width_us, 1_000);
+        assert_eq!(series.asked.slots[0].codes[SOLD], 1);
+        assert_eq!(series.asked.slots[50].codes["sold_out"], 1);
+        assert!(series.has_all_points());
+        let points: Vec<_> = series.points.iter().map(|p| (p.user, p.asked_us)).collect();
+        assert_eq!(points, [(0, 0), (0, 2_650_000), (1, 50_000)]);
+        assert!(series.started_at.unwrap() <= Timestamp::now());
     }
 }

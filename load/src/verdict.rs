@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::config::TimingTargets;
 use crate::observed::{DatabaseState, Observed, Order, Outcome, REFUSED};
-use crate::report::{Bound, Rows};
 pub use crate::report::{Figures, Report, Row, Status};
+use crate::report_rows::{Bound, Rows};
 use crate::scenario::Scenario;
+use crate::series::Series;
 
 /// Judges a run.
 #[must_use]
@@ -55,11 +56,22 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
         lost_answers: sales.lost_answers,
         longest_pause_ms: milliseconds(observed.timeline.longest_pause.as_secs_f64()),
         answers_by_second: observed.timeline.seconds.clone(),
+        series: series(observed),
         new_tokens: observed.new_tokens.clone(),
         ..Figures::default()
     };
     let figures = timing_rows(&mut rows, scenario, observed, figures);
     rows.finish(scenario, figures)
+}
+
+/// The run over time, with the lock.
+fn series(observed: &Observed) -> Series {
+    let mut series = observed.series.clone();
+    if let Ok(locks) = &observed.locks {
+        series.lock_wait = locks.waits.clone();
+        series.lock_nodes = locks.node_attempts.clone();
+    }
+    series
 }
 
 /// Rows on the nodes and the database, which must agree with the answers.
@@ -135,6 +147,7 @@ fn timing_rows(
     rows.timing("average", Some(ms(latency.average)), " ms", Bound::Below(targets.average_ms));
     rows.timing("P99", Some(ms(latency.p99)), " ms", Bound::Below(targets.p99_ms));
     rows.timing("max", Some(ms(latency.max)), " ms", Bound::None);
+    rows.timing("last answer", Some(milliseconds(seconds)), " ms", Bound::None);
 
     let locks = observed.locks.clone().unwrap_or_default();
     if let Err(error) = &observed.locks {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::observed::{Latency, LockMetrics, NodeAttempts, NodeStock, Purchase, Timeline};
+use crate::series::Series;
 
 fn scenario() -> Scenario {
     Scenario::named("v3-redlock").unwrap()
@@ -30,6 +31,7 @@ fn good() -> Observed {
         purchases: (0..300).map(purchase).collect(),
         answers: BTreeMap::new(),
         timeline: Timeline::default(),
+        series: Series::default(),
         new_tokens: BTreeMap::new(),
         elapsed: ms(500),
         latency: Latency {
@@ -44,6 +46,7 @@ fn good() -> Observed {
             wait_p99: Some(0.02),
             nodes: (0..5).map(|node: u8| (node.to_string(), attempts)).collect(),
             quorum_success: Some(1.0),
+            ..LockMetrics::default()
         }),
         nodes: (0..5).map(node).collect(),
         database: Ok(DatabaseState { available: 0, orders: (0..100).map(order).collect() }),

@@ -223,6 +223,10 @@ async fn an_honest_sale_passes_once() {
     let figures = report.figures();
     assert_eq!((figures.sold, figures.failed["sold_out"], figures.requests), (10, 20, 30));
     assert_eq!(figures.node_stock[&sale.redis.address()], Some(0));
+    assert_eq!((figures.series.response_times.count(), figures.series.points.len()), (30, 30));
+    for row in report.checks() {
+        assert!(row.rule.is_some(), "{row:?} says how it is computed");
+    }
 
     let again = sale.load().await.unwrap_err().to_string();
     assert!(

@@ -25,9 +25,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         return operator(&options.arguments[1..]);
     }
     tools::ensure_packages(tools::BENCH)?;
-    say("building flashsale-app and flashsale-bench (release)");
+    let mut packages = vec!["flashsale-app", "flashsale-bench"];
+    if options.arguments.first().is_some_and(|word| word == "load") {
+        packages.push("flashsale-load");
+    }
+    say(&format!("building {} (release)", packages.join(", ")));
     // One after the other: together, the app would be built with what only the bench needs.
-    for package in ["flashsale-app", "flashsale-bench"] {
+    for package in packages {
         shell::run(cargo("build").args(["--release", "--package", package]))?;
     }
     let folder = target_folder().join("release");
@@ -35,6 +39,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     bench
         .args(&options.arguments)
         .env("FLASHSALE_APP", folder.join("flashsale-app"))
+        .env("FLASHSALE_LOAD", folder.join("flashsale-load"))
         // Files are where the person stands, not where the checkout is.
         .current_dir(std::env::current_dir()?);
     let status = bench.status().with_context(|| format!("cannot start {}", line(&bench)))?;

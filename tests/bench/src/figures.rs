@@ -39,6 +39,8 @@ pub struct Round {
     pub lasting: Duration,
     /// The program that is measured.
     pub app: PathBuf,
+    /// The load job.
+    pub load: PathBuf,
 }
 
 /// What one round found.
@@ -138,11 +140,14 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Of at least one value. One round that failed, whose value is no number, fails the row.
     ///
     /// # Errors
     /// When there is none.
     pub fn of(mut values: Vec<f64>, name: &str) -> Result<Self> {
+        if values.iter().any(|value| value.is_nan()) {
+            return Ok(Self { median: f64::NAN, minimum: f64::NAN, maximum: f64::NAN });
+        }
         values.sort_unstable_by(f64::total_cmp);
         let (Some(&minimum), Some(&maximum)) = (values.first(), values.last()) else {
             anyhow::bail!("{name} was never measured");
@@ -269,6 +274,7 @@ impl Results {
 /// Three digits at least, and no more behind the point than they need.
 pub fn number(value: f64) -> String {
     match value {
+        _ if value.is_nan() => "failed".to_owned(),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -317,6 +323,15 @@ mod tests {
         assert!(missed_it.table(&[&SECTION]).unwrap().ends_with("<= 1.5  MISS\n"));
         assert_eq!(met.missed(&[&SECTION]).unwrap(), 0);
         assert_eq!(missed_it.missed(&[&SECTION]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_round_that_failed_fails_the_row_and_its_ratios() {
+        for (lock, raw) in [([1.0, f64::NAN, 1.0], [9.0; 3]), ([1.0; 3], [9.0, f64::NAN, 9.0])] {
+            let results = results(&lock, &raw).unwrap();
+            assert_eq!(results.missed(&[&SECTION]).unwrap(), 1);
+            assert!(results.table(&[&SECTION]).unwrap().contains("failed"));
+        }
     }
 
     #[test]

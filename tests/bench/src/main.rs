@@ -2,15 +2,19 @@
 //!
 //! `figures` is the frame: what a bench declares, what its rounds record, and the table and JSON
 //! that come of it. Each bench is a module that declares figures and measures one round of them:
-//! `path` is the whole path of a purchase, `lock` the lock alone. `scaling` makes a model of what
-//! `path` measured. Run it by `cargo xtask bench`.
+//! `path` is the whole path of a purchase, `lock` the lock alone, `load` the load job itself. `scaling`
+//! makes a model of what `path` measured. Run it by `cargo xtask bench`.
 
 mod against;
+mod cores;
 mod figures;
+mod load;
+mod load_program;
 mod lock;
 mod machine;
 mod path;
 mod scaling;
+mod slow_server;
 #[cfg(test)]
 mod smoke;
 
@@ -44,6 +48,8 @@ struct Arguments {
 enum Bench {
     /// The lock, against raw round trips to the same five nodes.
     Lock(Options),
+    /// The load job, against wrk on the same server, and against servers whose response times are known.
+    Load(Options),
     /// A model of the cost of a purchase, fitted to a run of the whole path.
     Scaling(scaling::Options),
     /// One of the two replicas that pass a lock to each other; started by `lock`.
@@ -53,7 +59,7 @@ enum Bench {
 
 #[derive(clap::Args)]
 struct Options {
-    /// How often everything is measured; the median counts [whole path: 3, lock: 5].
+    /// How often everything is measured; the median counts [whole path: 3, lock and load: 5].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// How long each load lasts, in seconds; the lock's are fixed.
@@ -79,6 +85,14 @@ struct Options {
         hide = true
     )]
     app: PathBuf,
+    /// The load job's program, built with optimisation.
+    #[arg(
+        long,
+        env = "FLASHSALE_LOAD",
+        default_value = "target/release/flashsale-load",
+        hide = true
+    )]
+    load: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -87,6 +101,9 @@ fn main() -> ExitCode {
         None => measure(&path, path::SECTIONS, path.rounds.unwrap_or(3), against.as_deref()),
         Some(Bench::Lock(options)) => {
             measure(&options, lock::SECTIONS, options.rounds.unwrap_or(5), None)
+        }
+        Some(Bench::Load(options)) => {
+            measure(&options, load::SECTIONS, options.rounds.unwrap_or(5), None)
         }
         Some(Bench::Scaling(options)) => scaling::run(&options).map(|()| ExitCode::SUCCESS),
         Some(Bench::Replica(options)) => lock::replica(&options).map(|()| ExitCode::SUCCESS),
@@ -112,7 +129,8 @@ fn measure(
         ensure!(other.is_file(), "--against {}: there is no such program", other.display());
         apps.push(std::path::absolute(other)?);
     }
-    let records = rounds_of(&chosen, rounds, lasting, &apps)?;
+    let load = std::path::absolute(&options.load)?;
+    let records = rounds_of(&chosen, rounds, lasting, &apps, &load)?;
     let results = records[0].results(&chosen)?;
     let machine = Machine::since(begin, commit);
     println!("{machine}\n{rounds} rounds\n");
@@ -149,6 +167,7 @@ fn rounds_of(
     rounds: u32,
     lasting: Duration,
     apps: &[PathBuf],
+    load: &Path,
 ) -> Result<Vec<Record>> {
     let mut records: Vec<Record> = apps.iter().map(|_| Record::default()).collect();
     for number in 0..rounds {
@@ -169,7 +188,7 @@ fn rounds_of(
                 }
                 // A runtime of its own, so that nothing is left over from the section before.
                 let runtime = Runtime::new()?;
-                let round = Round { number, lasting, app: app.clone() };
+                let round = Round { number, lasting, app: app.clone(), load: load.to_owned() };
                 let measured = runtime.block_on(runtime.spawn((section.round)(round)))?;
                 record.add(measured.context(section.title)?);
                 eprintln!("  {:.0} s", begin.elapsed().as_secs_f64());
@@ -214,6 +233,7 @@ mod tests {
         };
         assert!(parsed(&["--only", "Fair", "--rounds", "1"]).unwrap().is_none());
         assert!(matches!(parsed(&["lock", "--strict"]), Ok(Some(Bench::Lock(_)))));
+        assert!(matches!(parsed(&["load", "--rounds", "1"]), Ok(Some(Bench::Load(_)))));
         assert!(matches!(parsed(&["scaling", "run.json"]), Ok(Some(Bench::Scaling(_)))));
         assert!(parsed(&["--rounds", "0"]).is_err());
     }
@@ -237,7 +257,7 @@ mod tests {
 
     #[test]
     fn every_ratio_is_of_figures_that_a_section_measures() {
-        for sections in [path::SECTIONS, lock::SECTIONS] {
+        for sections in [path::SECTIONS, lock::SECTIONS, load::SECTIONS] {
             let rows = || sections.iter().flat_map(|section| section.rows);
             let is_measured = |figure: &&str| {
                 rows().any(|row| !matches!(row, Row::Ratio(..)) && row.figures().contains(figure))

@@ -11,6 +11,7 @@ mod http;
 mod large;
 mod ledger;
 mod limits;
+mod load_job;
 mod loads;
 mod run;
 mod several;
@@ -20,6 +21,7 @@ mod wrk;
 
 use crate::figures::Section;
 
+pub use load_job::SECTION as LOAD_JOB;
 pub use loads::{FITTED, Loaded, PREDICTED};
 
 /// All of them, in the order of the table.

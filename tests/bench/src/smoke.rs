@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::figures::Section;
-use crate::{choose, path, rounds_of};
+use crate::{choose, load, path, rounds_of};
 
-/// Built by cargo for the app's own tests, next to this test's folder.
-fn app() -> PathBuf {
+/// Built by cargo for its own tests, next to this test's folder.
+fn program(name: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
-    let app = this.ancestors().nth(2).unwrap().join("flashsale-app");
-    assert!(app.exists(), "first: cargo build --package flashsale-app ({})", app.display());
-    app
+    let program = this.ancestors().nth(2).unwrap().join(name);
+    assert!(program.exists(), "first: cargo build --package {name} ({})", program.display());
+    program
 }
 
-fn measure(only: &str) {
-    let sections: Vec<&Section> = choose(path::SECTIONS, Some(only)).unwrap();
-    let records = rounds_of(&sections, 1, Duration::from_secs(1), &[app()]).unwrap();
+fn measure(all: &'static [Section], only: &str) {
+    let sections: Vec<&Section> = choose(all, Some(only)).unwrap();
+    let (app, load) = (program("flashsale-app"), program("flashsale-load"));
+    let records = rounds_of(&sections, 1, Duration::from_secs(1), &[app], &load).unwrap();
     let results = records[0].results(&sections).unwrap();
     let table = results.table(&sections).unwrap();
     for row in sections.iter().flat_map(|section| section.rows) {
@@ -28,15 +29,25 @@ fn measure(only: &str) {
 
 #[test]
 fn loads_on_postgres_are_measured_and_their_books_agree() {
-    measure("64 connections");
+    measure(path::SECTIONS, "64 connections");
 }
 
 #[test]
 fn a_sale_at_one_moment_is_measured() {
-    measure("300 users");
+    measure(path::SECTIONS, "300 users");
 }
 
 #[test]
 fn several_products_at_one_moment_are_measured() {
-    measure("100 users");
+    measure(path::SECTIONS, "100 users");
+}
+
+#[test]
+fn the_load_job_and_wrk_are_measured_on_one_core() {
+    measure(load::SECTIONS, "by wrk");
+}
+
+#[test]
+fn the_percentiles_of_the_load_job_are_measured() {
+    measure(load::SECTIONS, "answers nothing for a second");
 }

@@ -15,6 +15,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("app", &["sale", "ledger", "redlock"]),
     ("operator", &[]),
     ("load", &[]),
+    ("plugin", &["operator"]),
 ];
 
 /// The folders of the crates that have sources of their own, beside tests.

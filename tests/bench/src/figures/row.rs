@@ -26,6 +26,8 @@ pub enum Unit {
     Megabytes,
     /// So many.
     Count,
+    /// Hundredths.
+    Percent,
 }
 
 /// What a figure or a ratio is to reach.
@@ -40,7 +42,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether this value is good enough.
+    /// Whether this value is good enough. What is no number never is.
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
@@ -68,6 +70,7 @@ impl Unit {
             Self::PerSecond => "/s",
             Self::Megabytes => "MB",
             Self::Count => "",
+            Self::Percent => "%",
         }
     }
 }
@@ -117,5 +120,8 @@ mod tests {
         assert!(!Target::Below(3.0).is_met(3.0));
         assert!(Target::AtLeast(3.0).is_met(3.0));
         assert!(!Target::AtLeast(3.0).is_met(2.99));
+        for target in [Target::AtLeast(0.0), Target::AtMost(1e9), Target::Below(1e9)] {
+            assert!(!target.is_met(f64::NAN));
+        }
     }
 }

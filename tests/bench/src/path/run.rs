@@ -46,7 +46,7 @@ impl Stage {
         let report = self.wrk(connections, lasting, false, "").await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         ensure!(report.refused == 0, "/v1/auth/me was refused {} times", report.refused);
-        let per_second = rate(report.answers, &report);
+        let per_second = report.rate(report.answers);
         eprintln!("  {figure}: {per_second:.0}/s");
         Ok(Answered { per_second, cost: ticks.each(report.answers) })
     }
@@ -70,7 +70,7 @@ impl Stage {
         let answers = warm_up.accepted() + report.accepted();
         audit(orders, answers, 2 * u64::from(connections))?;
         let sold = Sold {
-            per_second: rate(report.accepted(), &report),
+            per_second: report.rate(report.accepted()),
             p99_ms: report.p99_ms(),
             cost: cost(ticks.since(earlier), report.accepted(), work.since(earlier_work))?,
         };
@@ -108,7 +108,7 @@ impl Stage {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let all_conflicts = conflicts >= report.refused as f64;
         ensure!(all_conflicts, "{} refusals, {conflicts} of them 409", report.refused);
-        let per_second = rate(report.refused, &report);
+        let per_second = report.rate(report.refused);
         eprintln!("  {figure}: {per_second:.0}/s, all of them 409");
         Ok(Answered { per_second, cost: ticks.each(report.refused) })
     }
@@ -134,6 +134,7 @@ impl Stage {
             tokens: &tokens,
             products: if buys { &self.products } else { &[] },
             run,
+            core: None,
         };
         load.run(self.folder()).await
     }
@@ -216,11 +217,6 @@ fn audit(orders: u64, answers: u64, closed: u64) -> Result<()> {
         "{unanswered} orders were not answered, and wrk closed only {closed} connections"
     );
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "three digits count")]
-fn rate(answers: u64, report: &Report) -> f64 {
-    answers as f64 / report.seconds()
 }
 
 fn cost(ticks: Ticks, answers: u64, work: Work) -> Result<Cost> {

@@ -71,6 +71,12 @@ impl Ticks {
         }
     }
 
+    /// Microseconds of one core that the driver took for each of so many answers, its start and end included.
+    #[expect(clippy::cast_precision_loss, reason = "three digits count")]
+    pub(super) fn by_the_driver(self, answers: u64) -> f64 {
+        self.wrk * MICROS_A_TICK / answers.max(1) as f64
+    }
+
     /// Microseconds of one core for each of so many answers.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn each(self, answers: u64) -> Cost {

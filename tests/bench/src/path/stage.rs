@@ -70,7 +70,8 @@ pub(super) struct Stage {
     pub(super) postgres: Option<Postgres>,
     pub(super) products: Vec<String>,
     pub(super) tokens: Vec<String>,
-    secret: String,
+    pub(super) secret: String,
+    pub(super) database_url: String,
     app: PathBuf,
     folder: TempDir,
 }
@@ -79,7 +80,7 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) port: u16,
-    metrics: u16,
+    pub(super) metrics: u16,
     child: Child,
     log: PathBuf,
 }
@@ -139,7 +140,18 @@ impl Stage {
         let ledger = Ledger::connect(&url).await?;
         ledger.make_log_files().await?;
         let app = round.app.clone();
-        Ok(Self { replicas, redis, ledger, postgres, products, tokens, secret, app, folder })
+        Ok(Self {
+            replicas,
+            redis,
+            ledger,
+            postgres,
+            products,
+            tokens,
+            secret,
+            database_url: url,
+            app,
+            folder,
+        })
     }
 
     /// A token of a buyer that is none of [`Stage::tokens`].

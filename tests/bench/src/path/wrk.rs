@@ -4,16 +4,17 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::cores::program;
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Deserialize;
-use tokio::process::Command;
 
 const SCRIPT: &str = include_str!("wrk.lua");
 /// What begins the script's last line.
 const MARK: &str = "BENCH ";
-/// The longest wait of a purchase, and time for the answer.
-const TIMEOUT: &str = "10s";
+/// `wrk` leaves answers that come later than its time-out out of its percentiles. With a time-out beyond the end of the
+/// load none does: `wrk` gives up everything at the end.
+const BEYOND_THE_LOAD: Duration = Duration::from_secs(30);
 
 /// Open files of a process besides its connections to buyers: the database, nodes, logs.
 const OTHER_FILES: u64 = 500;
@@ -52,6 +53,8 @@ pub(super) struct Load<'a> {
     pub(super) products: &'a [String],
     /// Begins all idempotency keys.
     pub(super) run: &'a str,
+    /// The one core that it may use, in one thread; otherwise all, in a thread for each replica and at least two.
+    pub(super) core: Option<usize>,
 }
 
 /// What `wrk` saw.
@@ -65,10 +68,11 @@ pub(super) struct Report {
     pub(super) refused: u64,
     /// Connections that failed.
     pub(super) broken: u64,
+    /// Answers that came later than the time-out.
     pub(super) timed_out: u64,
     pub(super) p50_us: u64,
-    /// From the first byte sent to the last received. `wrk` adds what a request that was late kept
-    /// its connection from sending, so this is never better than what buyers saw.
+    /// From the first byte sent to the last received, with estimates for the requests that a late answer kept its
+    /// connection from sending. Requests that have no answer when the load ends are not in it.
     pub(super) p99_us: u64,
 }
 
@@ -81,18 +85,21 @@ impl Load<'_> {
         check_files(self.connections)?;
         let script = folder.join("wrk.lua");
         std::fs::write(&script, SCRIPT)?;
-        let threads = self.ports.len().max(2);
+        let threads = if self.core.is_some() { 1 } else { self.ports.len().max(2) };
         ensure!(
             usize::try_from(self.connections)?.is_multiple_of(threads),
             "{} connections cannot be spread over {threads} threads",
             self.connections
         );
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
-        let output = Command::new("wrk")
+        let lasting = self.lasting.as_secs().max(1);
+        let timeout = lasting + BEYOND_THE_LOAD.as_secs();
+        let output = program("wrk", self.core)
             .arg(format!("-t{threads}"))
             .arg(format!("-c{}", self.connections))
-            .arg(format!("-d{}s", self.lasting.as_secs().max(1)))
-            .args(["--timeout", TIMEOUT, "--script"])
+            .arg(format!("-d{lasting}s"))
+            .arg(format!("--timeout={timeout}s"))
+            .arg("--script")
             .arg(&script)
             .arg(format!("http://127.0.0.1:{}", ports[0]))
             .env("BENCH_PORTS", ports.join(","))
@@ -129,15 +136,28 @@ impl Report {
         self.duration_us as f64 / 1e6
     }
 
+    /// Not a number if an answer came after the time-out: then nobody knows it.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn p99_ms(&self) -> f64 {
-        self.p99_us as f64 / 1e3
+        self.or_failed(self.p99_us as f64 / 1e3)
+    }
+
+    /// So many in a second; not a number if an answer came after the time-out.
+    #[expect(clippy::cast_precision_loss, reason = "three digits count")]
+    pub(super) fn rate(&self, count: u64) -> f64 {
+        self.or_failed(count as f64 / self.seconds())
+    }
+
+    /// A time-out fails the figures of a load.
+    fn or_failed(&self, figure: f64) -> f64 {
+        if self.timed_out == 0 { figure } else { f64::NAN }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slow_server::SlowServer;
 
     #[test]
     fn reads_the_line_of_the_script_among_those_of_wrk() {
@@ -149,6 +169,38 @@ mod tests {
         assert!((report.seconds() - 5.0).abs() < 1e-9);
         assert!((report.p99_ms() - 4.5).abs() < 1e-9);
         assert!(parse("Requests/sec: 12\n").is_err());
+        let late = Report { timed_out: 1, ..report };
+        assert!(late.p99_ms().is_nan() && late.rate(97).is_nan());
+    }
+
+    /// As a sale whose lock is away for 2.6 s: longer than the time-out that `wrk` has by itself.
+    fn stall(_number: u32, since: Duration) -> Duration {
+        let (begin, end) = (Duration::from_secs(1), Duration::from_millis(3_600));
+        if (begin..end).contains(&since) {
+            end.saturating_sub(since)
+        } else {
+            Duration::from_millis(5)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_long_stall_is_in_the_percentiles() {
+        let server = SlowServer::start(stall).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        std::fs::write(&tokens, "a.b.c").unwrap();
+        let load = Load {
+            connections: 64,
+            lasting: Duration::from_secs(5),
+            ports: &[server.port],
+            tokens: &tokens,
+            products: &["1".to_owned()],
+            run: "stall",
+            core: None,
+        };
+        let report = load.run(folder.path()).await.unwrap();
+        assert_eq!(report.timed_out, 0, "{report:?}");
+        assert!(report.p99_ms() > 2_000.0, "{report:?}");
     }
 
     #[test]

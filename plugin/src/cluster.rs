@@ -1,0 +1,116 @@
+//! The API server, and what its errors mean for a person.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Error, Result, anyhow};
+use clap::Args;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Config, Resource};
+
+/// Where the sales are: as for kubectl.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Target {
+    /// Namespace (default: that of the context)
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig (default: the current one)
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    pub context: Option<String>,
+    /// Path of the kubeconfig (default: $KUBECONFIG, then ~/.kube/config)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// A connection to the API server.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace of the command.
+    pub namespace: String,
+    /// The URL, for messages.
+    server: String,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig. Nothing is sent yet.
+    pub async fn of(target: &Target) -> Result<Self> {
+        let options =
+            KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
+        let config = match &target.kubeconfig {
+            Some(file) => {
+                let kubeconfig = Kubeconfig::read_from(file)
+                    .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            None if target.context.is_some() => Config::from_kubeconfig(&options).await?,
+            None => Config::infer()
+                .await
+                .context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?,
+        };
+        let namespace =
+            target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config)
+            .with_context(|| format!("the kubeconfig cannot be used for {server}"))?;
+        Ok(Self { client, namespace, server })
+    }
+
+    /// Objects of the command's namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of all namespaces.
+    pub fn all<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// An error of a request as a person needs it: what is wrong, and what to do.
+    pub fn explain(&self, error: kube::Error) -> Error {
+        match error {
+            // A kind that does not exist is answered with plain text, a missing object is not.
+            kube::Error::Api(status) if status.code == 404 && status.reason != "NotFound" => {
+                anyhow!(
+                    "the cluster {} does not know FlashSale: install the operator's chart (helm install \
+                     flashsale-operator charts/flashsale-operator -n flashsale-system --create-namespace), or \
+                     choose another cluster with --context",
+                    self.server
+                )
+            }
+            kube::Error::Api(status) if status.code == 403 => anyhow!(
+                "{}; docs/OPERATIONS.md lists the rights that each command needs (kubectl flashsale)",
+                status.message
+            ),
+            kube::Error::Api(status) if status.code == 401 => anyhow!(
+                "the API server {} does not accept the credentials of the kubeconfig: {}",
+                self.server,
+                status.message
+            ),
+            kube::Error::Api(status) => anyhow!("{}", status.message),
+            error @ (kube::Error::Service(_) | kube::Error::HyperError(_)) => {
+                Error::new(error).context(format!("cannot reach the API server {}", self.server))
+            }
+            error => Error::new(error),
+        }
+    }
+}
+
+/// Adds the explanation to a request.
+pub trait Explained<T> {
+    /// The result with an error for a person.
+    fn explained(self, cluster: &Cluster) -> Result<T>;
+}
+
+impl<T> Explained<T> for kube::Result<T> {
+    fn explained(self, cluster: &Cluster) -> Result<T> {
+        self.map_err(|error| cluster.explain(error))
+    }
+}

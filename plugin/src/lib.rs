@@ -1,0 +1,17 @@
+//! `kubectl flashsale`: a sale at the terminal. It reads and changes what its user may read and change, and runs the load
+//! tool as a Job where something must be inside the cluster.
+
+mod bundle;
+pub mod cli;
+mod cluster;
+mod export;
+mod hibernate;
+mod jobs;
+mod load;
+mod logs;
+mod report;
+mod retained;
+mod sales;
+mod status;
+mod table;
+mod verify;

@@ -16,6 +16,8 @@ mod images;
 mod install;
 mod layers;
 mod local;
+mod meanwhile;
+mod scenarios;
 mod shell;
 mod test;
 mod tools;
@@ -35,7 +37,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sells 100 items on a real cluster and prints the verdict.
+    /// Runs a load scenario against a sale on a real cluster and prints the verdict.
     Demo(demo::Options),
     /// Runs all tests of the project and counts them.
     Test(test::Options),

@@ -1,21 +1,23 @@
-//! The users of a run: all at once, or one after the other until the run is told to stop. Knows when users start, and
-//! not what they do.
+//! The users of a run: all at once, one after the other whatever happens to the earlier ones, or each as soon as the
+//! earlier one has its ticket. Knows when users start, and not what they do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Barrier;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::buyer::{Buyer, BuyerResult, PurchaseOptions};
 use crate::error::ConfigError;
-use crate::observed::Outcome;
-use crate::progress_display::{ProgressDisplay, State};
+use crate::moments::due_or_now;
+use crate::progress::Progress;
 
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
+/// A user whose ticket is not seen for this long is waited for no longer.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What the users of a run did.
 pub struct Sold {
@@ -25,183 +27,190 @@ pub struct Sold {
     pub last_start: Instant,
     /// When the last user was done.
     pub ended: Instant,
-    /// One per user.
+    /// One per user, in the order in which they started.
     pub results: Vec<BuyerResult>,
 }
 
-#[derive(Default)]
-struct Progress {
-    done: AtomicU32,
-    sold: AtomicU32,
-    unanswered: AtomicU32,
-    slowest_us: AtomicU64,
-    display: ProgressDisplay,
+/// What all users of a pod share.
+pub struct Crowd {
+    pub options: Arc<PurchaseOptions>,
+    pub progress: Arc<Progress>,
+    /// Time after which a user gives up.
+    pub deadline: Duration,
+    /// No more users start once it is cancelled.
+    pub stop: CancellationToken,
 }
 
-impl Progress {
-    fn add(&self, result: &BuyerResult) {
-        self.done.fetch_add(1, Ordering::Relaxed);
-        match result.purchase.outcome {
-            Outcome::Sold(_) => {
-                self.sold.fetch_add(1, Ordering::Relaxed);
-            }
-            Outcome::Declined(_) => {}
-            Outcome::Unanswered(_) => {
-                self.unanswered.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let slowest = result.attempts.iter().map(|attempt| attempt.took).max().unwrap_or_default();
-        let slowest = u64::try_from(slowest.as_micros()).unwrap_or(u64::MAX);
-        self.slowest_us.fetch_max(slowest, Ordering::Relaxed);
-    }
-
-    fn state(&self, users: usize, more_come: bool) -> State {
-        State {
-            users: u32::try_from(users).unwrap_or(u32::MAX),
-            more_come,
-            done: self.done.load(Ordering::Relaxed),
-            sold: self.sold.load(Ordering::Relaxed),
-            unanswered: self.unanswered.load(Ordering::Relaxed),
-            slowest: Duration::from_micros(self.slowest_us.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn show(&self, users: usize, more_come: bool, elapsed: Duration) {
-        self.display.show(&self.state(users, more_come), elapsed);
-    }
+/// Users at work.
+struct Users<'a> {
+    crowd: &'a Crowd,
+    started: Instant,
+    last_start: Instant,
+    tasks: JoinSet<(usize, BuyerResult)>,
+    results: Vec<(usize, BuyerResult)>,
 }
 
-/// Starts all users at once.
-pub async fn at_once(
-    buyers: Vec<Buyer>,
-    options: Arc<PurchaseOptions>,
-    deadline: Duration,
-) -> Sold {
-    let gate = Arc::new(Barrier::new(buyers.len() + 1));
-    let progress = Arc::new(Progress::default());
-    let mut users = JoinSet::new();
-    for buyer in buyers {
-        let (options, gate, progress) =
-            (Arc::clone(&options), Arc::clone(&gate), Arc::clone(&progress));
-        users.spawn(async move {
-            gate.wait().await;
-            let result = buyer.buy(&options, Instant::now() + deadline).await;
-            progress.add(&result);
-            result
+impl<'a> Users<'a> {
+    fn new(crowd: &'a Crowd) -> Self {
+        let started = Instant::now();
+        Self { crowd, started, last_start: started, tasks: JoinSet::new(), results: Vec::new() }
+    }
+
+    /// Starts a user who wanted to buy at this moment.
+    fn start(&mut self, buyer: Buyer, wanted: Instant) {
+        let Crowd { options, progress, deadline, .. } = self.crowd;
+        let (options, progress) = (Arc::clone(options), Arc::clone(progress));
+        let (index, deadline) = (buyer.index, wanted + *deadline);
+        self.last_start = wanted;
+        progress.start();
+        self.tasks.spawn(async move {
+            let result = buyer.buy(&options, wanted, deadline).await;
+            progress.end(&result);
+            (index, result)
         });
     }
-    let started = Instant::now();
-    gate.wait().await;
-    let results = finish(users, &progress, started).await;
-    Sold { started, last_start: started, ended: Instant::now(), results }
+
+    /// Waits for all users, and shows the progress every second.
+    async fn finish(mut self) -> Sold {
+        let mut shown = interval(SHOWN_EVERY);
+        loop {
+            tokio::select! {
+                done = self.tasks.join_next() => match done {
+                    Some(done) => self.results.extend(done.ok()),
+                    None => break,
+                },
+                _ = shown.tick() => self.crowd.progress.show(false, self.started.elapsed()),
+            }
+        }
+        self.crowd.progress.finish(self.started.elapsed());
+        self.results.sort_by_key(|(index, _)| *index);
+        Sold {
+            started: self.started,
+            last_start: self.last_start,
+            ended: Instant::now(),
+            results: self.results.into_iter().map(|(_, result)| result).collect(),
+        }
+    }
+}
+
+/// Starts all users at once. Each of them wants to buy at the same moment.
+pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
+    let (open, gate) = watch::channel(None::<Instant>);
+    let mut users = Users::new(crowd);
+    for buyer in buyers {
+        let Crowd { options, progress, deadline, .. } = crowd;
+        let (options, progress) = (Arc::clone(options), Arc::clone(progress));
+        let (index, deadline, mut gate) = (buyer.index, *deadline, gate.clone());
+        progress.start();
+        users.tasks.spawn(async move {
+            let opened = gate.wait_for(Option::is_some).await.ok().and_then(|moment| *moment);
+            let wanted = opened.unwrap_or_else(Instant::now);
+            let result = buyer.buy(&options, wanted, wanted + deadline).await;
+            progress.end(&result);
+            (index, result)
+        });
+    }
+    drop(gate);
+    users.started = Instant::now();
+    users.last_start = users.started;
+    open.send_replace(Some(users.started));
+    users.finish().await
 }
 
 /// How users come one after the other.
 pub struct Pace {
-    /// Time between two users.
+    /// Time between two users of the whole run.
     pub between: Duration,
     /// Time after which no more users start.
     pub duration: Duration,
-    /// Maximum number of users.
-    pub users: usize,
-    /// Time after which a user gives up.
-    pub deadline: Duration,
 }
 
-/// The signal that ends a run.
-pub struct Stop {
-    terminated: Signal,
-    interrupted: Signal,
-}
-
-impl Stop {
-    /// From now on SIGTERM and SIGINT end the run instead of the process.
-    pub fn listen() -> Result<Self, ConfigError> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                ConfigError::new("--scenario", format!("cannot wait for signals: {error}"))
-            })
-        };
-        Ok(Self {
-            terminated: listen(SignalKind::terminate())?,
-            interrupted: listen(SignalKind::interrupt())?,
+/// From now on SIGTERM and SIGINT end the run instead of the process: no more users start.
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn stop_on_signals() -> Result<CancellationToken, ConfigError> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            ConfigError::new("--scenario", format!("cannot wait for signals: {error}"))
         })
-    }
-
-    async fn wait(&mut self) {
+    };
+    let mut terminated = listen(SignalKind::terminate())?;
+    let mut interrupted = listen(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
         tokio::select! {
-            _ = self.terminated.recv() => {}
-            _ = self.interrupted.recv() => {}
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
         }
-    }
+        eprintln!("told to stop; no more users start");
+        told.cancel();
+    });
+    Ok(stop)
 }
 
-/// Starts one user after the other until `stop`, whatever happens to the earlier ones, and waits for all of them.
+/// Starts the users of these numbers, each at its own moment, until told to stop, and waits for all of them.
 pub async fn one_by_one(
+    indexes: impl Iterator<Item = usize>,
     mut buyers: impl FnMut(usize) -> Result<Buyer, ConfigError>,
-    options: Arc<PurchaseOptions>,
+    crowd: &Crowd,
     pace: &Pace,
-    mut stop: Stop,
 ) -> Result<Sold, ConfigError> {
-    let progress = Arc::new(Progress::default());
-    let mut users = JoinSet::new();
-    let mut results = Vec::new();
-    let started = Instant::now();
-    let mut last_start = started;
-    let mut next = interval(pace.between);
-    // A late start is made up for, so that the rate holds.
-    next.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut users = Users::new(crowd);
     let mut shown = interval(SHOWN_EVERY);
     let mut over = std::pin::pin!(tokio::time::sleep(pace.duration));
-    for index in 0..pace.users {
+    for index in indexes {
+        let due = users.started + pace.between * u32::try_from(index).unwrap_or(u32::MAX);
         loop {
             tokio::select! {
                 biased;
-                () = stop.wait() => {
-                    eprintln!("told to stop; waiting for {} users", users.len());
-                    results.extend(finish(users, &progress, started).await);
-                    return Ok(Sold { started, last_start, ended: Instant::now(), results });
-                }
-                () = &mut over => {
-                    results.extend(finish(users, &progress, started).await);
-                    return Ok(Sold { started, last_start, ended: Instant::now(), results });
-                }
-                _ = shown.tick() => progress.show(index, true, started.elapsed()),
-                Some(done) = users.join_next() => results.extend(done.ok()),
-                _ = next.tick() => break,
+                () = crowd.stop.cancelled() => return Ok(users.finish().await),
+                () = &mut over => return Ok(users.finish().await),
+                _ = shown.tick() => crowd.progress.show(true, users.started.elapsed()),
+                () = sleep_until(due) => break,
+                Some(done) = users.tasks.join_next() => users.results.extend(done.ok()),
             }
         }
-        let buyer = buyers(index)?;
-        last_start = Instant::now();
-        let (options, progress) = (Arc::clone(&options), Arc::clone(&progress));
-        let deadline = last_start + pace.deadline;
-        users.spawn(async move {
-            let result = buyer.buy(&options, deadline).await;
-            progress.add(&result);
-            result
-        });
+        users.start(buyers(index)?, due_or_now(due));
     }
-    results.extend(finish(users, &progress, started).await);
-    Ok(Sold { started, last_start, ended: Instant::now(), results })
+    Ok(users.finish().await)
 }
 
-/// Waits for all users, and shows the progress every second.
-async fn finish(
-    users: JoinSet<BuyerResult>,
-    progress: &Progress,
-    started: Instant,
-) -> Vec<BuyerResult> {
-    let total = users.len();
-    let before = progress.done.load(Ordering::Relaxed) as usize;
-    let mut results = std::pin::pin!(users.join_all());
-    let mut tick = interval(SHOWN_EVERY);
-    loop {
-        tokio::select! {
-            results = &mut results => {
-                progress.display.finish(&progress.state(before + total, false), started.elapsed());
-                return results;
+/// Tells whether another ticket was issued.
+pub trait Tickets {
+    /// Remembers the tickets of this moment.
+    async fn mark(&mut self);
+    /// Whether a majority of the nodes has issued one since then.
+    async fn another(&mut self) -> bool;
+}
+
+/// Starts each user once the earlier one has a ticket, or an answer: so users ask in the order of their numbers, and
+/// still many of them wait at the same time. The second result is the number of users whose ticket was not seen.
+pub async fn in_turn(
+    buyers: Vec<Buyer>,
+    crowd: &Crowd,
+    tickets: &mut impl Tickets,
+) -> (Sold, usize) {
+    let mut users = Users::new(crowd);
+    let mut unseen = 0;
+    for buyer in buyers {
+        tickets.mark().await;
+        let index = buyer.index;
+        let now = Instant::now();
+        users.start(buyer, now);
+        loop {
+            while let Some(done) = users.tasks.try_join_next() {
+                users.results.extend(done.ok());
             }
-            _ = tick.tick() => progress.show(before + total, false, started.elapsed()),
+            if tickets.another().await || users.results.iter().any(|(done, _)| *done == index) {
+                break;
+            }
+            if now.elapsed() > TURN {
+                unseen += 1;
+                break;
+            }
         }
     }
+    (users.finish().await, unseen)
 }

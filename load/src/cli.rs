@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use crate::config::{RunOptions, Settings};
 use crate::error::ConfigError;
 use crate::html;
+use crate::manifest::manifest;
 use crate::orders::{ExportOptions, write_orders};
 use crate::report::Report;
 use crate::report_input;
-use crate::run::run;
+use crate::run::{run, work};
 use crate::scenario::{self, Scenario};
+use crate::scenario_summary::summary;
 use crate::verify::{Verdict, VerifyOptions, verify};
 
 /// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
@@ -36,7 +39,16 @@ enum Command {
     /// Show the report of a run again, from its log; the exit status is that of the run
     Report(ReportArguments),
     /// List the built-in scenarios with their targets
-    Scenarios,
+    Scenarios {
+        /// One JSON object a line: name, description, and how it runs on a cluster
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the Kubernetes manifest of a built-in scenario
+    Manifest {
+        /// The scenario
+        scenario: String,
+    },
     /// Print the JSON Schema of the last line of a run
     Schema,
 }
@@ -67,7 +79,8 @@ pub async fn main() -> ExitCode {
         Command::Verify(options) => judge(&options).await,
         Command::Orders(options) => export(&options).await,
         Command::Report(arguments) => show(&arguments),
-        Command::Scenarios => list(),
+        Command::Scenarios { json } => list(json),
+        Command::Manifest { scenario } => print_manifest(&scenario),
         Command::Schema => {
             println!("{:#}", Report::schema());
             Ok(ExitCode::SUCCESS)
@@ -81,6 +94,11 @@ pub async fn main() -> ExitCode {
 
 async fn load(arguments: RunArguments) -> Result<ExitCode, ConfigError> {
     let settings = Settings::read(arguments.options)?;
+    if settings.pods.index > 0 {
+        let verdict = work(&settings).await?;
+        println!("{verdict}; the log of pod 0 is the report");
+        return Ok(ExitCode::SUCCESS);
+    }
     // A run is not repeated for a file that cannot be written.
     let page = arguments.html.as_deref().map(Page::create).transpose()?;
     let report = run(&settings).await?;
@@ -156,9 +174,19 @@ async fn export(options: &ExportOptions) -> Result<ExitCode, ConfigError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list() -> Result<ExitCode, ConfigError> {
+fn list(json: bool) -> Result<ExitCode, ConfigError> {
     for scenario in scenario::built_in()? {
-        print!("{}", Scenario::summary(&scenario));
+        if json {
+            let Scenario { name, description, job, .. } = scenario;
+            println!("{}", json!({"name": name, "description": description, "job": job}));
+        } else {
+            print!("{}", summary(&scenario));
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_manifest(scenario: &str) -> Result<ExitCode, ConfigError> {
+    print!("{}", manifest(&Scenario::named(scenario)?));
     Ok(ExitCode::SUCCESS)
 }

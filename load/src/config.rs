@@ -1,10 +1,12 @@
 //! Settings of a run, from flags and the environment. No other file reads either.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use hyper::Uri;
 
 use crate::error::ConfigError;
 use crate::scenario::Scenario;
@@ -27,9 +29,15 @@ pub struct RunOptions {
     /// A scenario of your own, a YAML file like those under load/scenarios
     #[arg(long)]
     scenario_file: Option<PathBuf>,
-    /// Base URLs of the API, `http://host:8080`, separated by commas
+    /// Seconds after which no more users start, instead of the scenario's
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Base URLs of the API, `http://host:8080` or `https://host`, separated by commas
     #[arg(long, env = "SALE_URL")]
     sale_url: Option<String>,
+    /// The certificates of the authorities of the API, a PEM file; absent: the public authorities
+    #[arg(long, env = "SALE_CA_FILE")]
+    sale_ca_file: Option<PathBuf>,
     /// The replicas' metrics as host:9090; every address the name resolves to is read
     #[arg(long, env = "METRICS_HOST")]
     metrics_host: Option<String>,
@@ -63,6 +71,66 @@ pub struct RunOptions {
     /// Seconds to wait at the start until the sale, its nodes and its database are reachable
     #[arg(long, default_value_t = 0)]
     wait_seconds: u64,
+    #[command(flatten)]
+    pods: PodOptions,
+}
+
+/// The flags of a run on several pods.
+#[derive(Args)]
+#[command(next_help_heading = "Several pods that share the users")]
+pub struct PodOptions {
+    /// Number of pods
+    #[arg(long, env = "PODS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pods: u32,
+    /// Number of this pod; pod 0 gives the verdict
+    #[arg(long, env = "JOB_COMPLETION_INDEX", default_value_t = 0)]
+    pod: u32,
+    /// Where the other pods find pod 0, host:port
+    #[arg(long, env = "COORDINATOR")]
+    coordinator: Option<String>,
+    /// Where pod 0 waits for the others
+    #[arg(long, env = "LISTEN", default_value = "[::]:7070")]
+    listen: SocketAddr,
+}
+
+/// The pods of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pods {
+    /// How many there are
+    pub number: u32,
+    /// Which one this is; 0 gives the verdict
+    pub index: u32,
+    /// Where pod 0 is; empty if there is one pod
+    pub coordinator: String,
+    /// Where pod 0 waits for the others
+    pub listen: SocketAddr,
+}
+
+impl Pods {
+    /// One pod.
+    #[must_use]
+    pub fn alone() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { number: 1, index: 0, coordinator: String::new(), listen }
+    }
+
+    fn read(options: PodOptions, scenario: &Scenario) -> Result<Self, ConfigError> {
+        let PodOptions { pods, pod, coordinator, listen } = options;
+        if pod >= pods {
+            let problem = format!("{pod} is not the number of one of {pods} pods; set PODS");
+            return Err(ConfigError::new("JOB_COMPLETION_INDEX", problem));
+        }
+        if pods > 1 && scenario.in_turn {
+            let problem = format!("users of scenario {} start in turn, in one pod", scenario.name);
+            return Err(ConfigError::new("PODS", problem));
+        }
+        let coordinator = match given(coordinator) {
+            Some(coordinator) => coordinator,
+            None if pods == 1 => String::new(),
+            None => return Err(missing("COORDINATOR", "--coordinator", "host:7070 of pod 0")),
+        };
+        Ok(Self { number: pods, index: pod, coordinator, listen })
+    }
 }
 
 impl fmt::Debug for RunOptions {
@@ -88,6 +156,8 @@ pub struct Settings {
     pub scenario: Scenario,
     /// Base URLs of the API, without a slash at the end
     pub sale_urls: Vec<String>,
+    /// The authorities of URLs with https; absent: the public ones
+    pub sale_ca_file: Option<PathBuf>,
     /// The replicas' metrics
     pub metrics: MetricsSource,
     /// `host:port` of each Redis node
@@ -108,6 +178,8 @@ pub struct Settings {
     pub timing_targets: TimingTargets,
     /// How long to wait at the start until the sale is reachable
     pub wait: Duration,
+    /// The pods that share the users
+    pub pods: Pods,
 }
 
 impl fmt::Debug for Settings {
@@ -127,16 +199,21 @@ impl Settings {
             (None, Some(name)) => Scenario::named(name)?,
             (None, None) => return Err(ConfigError::new("--scenario", "is not given")),
         };
+        let scenario = match options.seconds.map(Duration::try_from_secs_f64) {
+            None => scenario,
+            Some(Ok(time)) => scenario.lasting(time)?,
+            Some(Err(_)) => return Err(ConfigError::new("--seconds", "must be 0 or more")),
+        };
         let sale_urls = list(options.sale_url.as_deref());
         if sale_urls.is_empty() {
             return Err(missing("SALE_URL", "--sale-url", "http://host:8080"));
         }
         for url in &sale_urls {
-            http("SALE_URL", url)?;
+            check_url("SALE_URL", url, &["http://", "https://"])?;
         }
         let metrics_urls = list(options.metrics_urls.as_deref());
         for url in &metrics_urls {
-            http("METRICS_URLS", url)?;
+            check_url("METRICS_URLS", url, &["http://"])?;
         }
         let metrics = match given(options.metrics_host) {
             _ if !metrics_urls.is_empty() => MetricsSource::Urls(metrics_urls),
@@ -169,7 +246,9 @@ impl Settings {
         let jwt_secret = given(options.jwt_secret)
             .ok_or_else(|| missing("JWT_SECRET", "--jwt-secret", "the key of the sale's tokens"))?;
         Ok(Self {
+            pods: Pods::read(options.pods, &scenario)?,
             scenario,
+            sale_ca_file: options.sale_ca_file,
             sale_urls: sale_urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
             metrics,
             redis_nodes,
@@ -200,10 +279,12 @@ fn missing(name: &'static str, flag: &str, expected: &str) -> ConfigError {
     ConfigError::new(name, format!("is not set; set it, or give {flag}, to {expected}"))
 }
 
-fn http(name: &'static str, url: &str) -> Result<(), ConfigError> {
-    let valid = url.starts_with("http://") && reqwest::Url::parse(url).is_ok();
+fn check_url(name: &'static str, url: &str, schemes: &[&str]) -> Result<(), ConfigError> {
+    let starts = schemes.iter().any(|scheme| url.starts_with(scheme));
+    let valid = starts && url.parse::<Uri>().is_ok_and(|url| url.host().is_some());
     valid.then_some(()).ok_or_else(|| {
-        ConfigError::new(name, format!("{url:?} is not a URL that starts with http://"))
+        let schemes = schemes.join(" or ");
+        ConfigError::new(name, format!("{url:?} is not a URL that starts with {schemes}"))
     })
 }
 
@@ -215,6 +296,8 @@ mod tests {
         RunOptions {
             scenario: Some("v1-single".to_owned()),
             scenario_file: None,
+            seconds: None,
+            sale_ca_file: None,
             sale_url: Some("http://a:8080/, http://b:8080".to_owned()),
             metrics_host: Some("pods:9090".to_owned()),
             metrics_urls: None,
@@ -227,7 +310,13 @@ mod tests {
             product_id: "1".to_owned(),
             targets: TimingTargets::Judge,
             wait_seconds: 0,
+            pods: pods(1, 0, None),
         }
+    }
+
+    fn pods(pods: u32, pod: u32, coordinator: Option<&str>) -> PodOptions {
+        let coordinator = coordinator.map(str::to_owned);
+        PodOptions { pods, pod, coordinator, listen: Pods::alone().listen }
     }
 
     fn error(change: impl FnOnce(&mut RunOptions)) -> String {
@@ -242,6 +331,8 @@ mod tests {
         assert_eq!(settings.sale_urls, ["http://a:8080", "http://b:8080"]);
         assert_eq!(settings.redis_nodes, ["r:6379"]);
         assert_eq!(settings.redis_password, None);
+        let tls = RunOptions { sale_url: Some("https://shop".to_owned()), ..options() };
+        assert_eq!(Settings::read(tls).unwrap().sale_urls, ["https://shop"]);
         assert_eq!(settings.metrics, MetricsSource::Host("pods:9090".to_owned()));
     }
 
@@ -270,5 +361,9 @@ mod tests {
         assert!(error(|o| o.database_url = Some(" ".to_owned())).starts_with("DATABASE_URL: "));
         assert!(error(|o| o.jwt_secret = None).starts_with("JWT_SECRET: "));
         assert!(error(|o| o.scenario = Some("x".to_owned())).starts_with("--scenario: "));
+        assert!(error(|o| o.seconds = Some(1.0)).starts_with("--seconds: all users"));
+        let index = error(|o| o.pods = pods(2, 2, Some("a:7070")));
+        assert!(index.starts_with("JOB_COMPLETION_INDEX: 2 is not the number"), "{index}");
+        assert!(error(|o| o.pods = pods(2, 1, None)).starts_with("COORDINATOR: is not set"));
     }
 }

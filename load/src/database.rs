@@ -14,12 +14,15 @@ use sqlx::{PgPool, SqlitePool};
 use crate::observed::{DatabaseState, Order};
 
 // One text for both databases: PostgreSQL's ids are of type UUID, SQLite's are TEXT.
-const ORDERS: &str = "SELECT CAST(id AS TEXT), buyer, quantity FROM orders WHERE product_id = $1";
-const AVAILABLE: &str = "SELECT available FROM stock WHERE product_id = $1";
+const ORDERS: &str =
+    "SELECT CAST(id AS TEXT), buyer, quantity, state FROM orders WHERE product_id = $1";
+const STOCK: &str = "SELECT declared, available FROM stock WHERE product_id = $1";
+const ISSUES: &str = "SELECT CAST(id AS TEXT), buyer, CAST(1 AS BIGINT), 'issued' FROM coupon_issues WHERE coupon_id = $1";
+const COUPON: &str = "SELECT quantity, quantity - issued FROM coupons WHERE id = $1";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-type OrderRow = (String, String, i64);
+type OrderRow = (String, String, i64, String);
 
 /// The sale's database, read only.
 #[derive(Debug)]
@@ -49,17 +52,31 @@ impl SaleDatabase {
 
     /// The units left of a product and its orders; an error when the product does not exist.
     pub async fn state(&self, product: &str) -> sqlx::Result<DatabaseState> {
-        let (available, rows): (i64, Vec<OrderRow>) = match self {
+        self.read(STOCK, ORDERS, product).await
+    }
+
+    /// The coupons that are left, and those that were issued; an error when the coupon does not exist.
+    pub async fn coupon(&self, id: &str) -> sqlx::Result<DatabaseState> {
+        self.read(COUPON, ISSUES, id).await
+    }
+
+    async fn read(
+        &self,
+        units: &'static str,
+        orders: &'static str,
+        id: &str,
+    ) -> sqlx::Result<DatabaseState> {
+        let ((declared, available), rows): ((i64, i64), Vec<OrderRow>) = match self {
             Self::Postgres(pool) => (
-                sqlx::query_scalar(AVAILABLE).bind(product).fetch_one(pool).await?,
-                sqlx::query_as(ORDERS).bind(product).fetch_all(pool).await?,
+                sqlx::query_as(units).bind(id).fetch_one(pool).await?,
+                sqlx::query_as(orders).bind(id).fetch_all(pool).await?,
             ),
             Self::Sqlite(pool) => (
-                sqlx::query_scalar(AVAILABLE).bind(product).fetch_one(pool).await?,
-                sqlx::query_as(ORDERS).bind(product).fetch_all(pool).await?,
+                sqlx::query_as(units).bind(id).fetch_one(pool).await?,
+                sqlx::query_as(orders).bind(id).fetch_all(pool).await?,
             ),
         };
-        let order = |(id, buyer, quantity)| Order { id, buyer, quantity };
-        Ok(DatabaseState { available, orders: rows.into_iter().map(order).collect() })
+        let order = |(id, buyer, quantity, state)| Order { id, buyer, quantity, state };
+        Ok(DatabaseState { declared, available, orders: rows.into_iter().map(order).collect() })
     }
 }

@@ -2,15 +2,17 @@
 //! a token of one replica must be accepted by all of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, StatusCode};
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{Call, Caller, Server};
 use crate::observed::REFUSED;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,10 +30,10 @@ struct LoggedIn {
 }
 
 impl LogIns {
-    /// Signs up an account and starts to log in. Without keep-alive in `http`, each request takes a connection of its own.
-    pub fn start(http: Client, url: String, id: String, between: Duration) -> Self {
+    /// Signs up an account and starts to log in.
+    pub fn start(server: Arc<Server>, id: String, between: Duration) -> Self {
         let stop = CancellationToken::new();
-        let account = Account { http, url, password: format!("password-of-{id}"), id };
+        let account = Account { server, password: format!("password-of-{id}"), id };
         let task = tokio::spawn(account.go_on(between, stop.clone()));
         Self { stop, task }
     }
@@ -44,8 +46,7 @@ impl LogIns {
 }
 
 struct Account {
-    http: Client,
-    url: String,
+    server: Arc<Server>,
     id: String,
     password: String,
 }
@@ -63,7 +64,7 @@ impl Account {
             }
             if !has_account {
                 // 409: an earlier answer was lost.
-                let signed_up = self.send(self.post("signup")).await;
+                let signed_up = self.send(&self.post("signup"), None).await;
                 let there = [StatusCode::CREATED, StatusCode::CONFLICT];
                 has_account = signed_up.is_ok_and(|(status, _)| there.contains(&status));
                 continue;
@@ -72,22 +73,21 @@ impl Account {
         }
     }
 
-    fn post(&self, call: &str) -> RequestBuilder {
+    fn post(&self, call: &str) -> Call {
         let body = json!({ "id": self.id, "password": self.password });
-        self.http.post(format!("{}/v1/auth/{call}", self.url)).json(&body)
+        Call::post(format!("/v1/auth/{call}"), &body)
     }
 
     /// Logs in and uses the token once.
     async fn log_in(&self) -> String {
-        let (status, body) = match self.send(self.post("login")).await {
+        let (status, body) = match self.send(&self.post("login"), None).await {
             Ok(answer) => answer,
             Err(lost) => return format!("no log-in: {lost}"),
         };
         let Ok(LoggedIn { access_token }) = serde_json::from_value(body.clone()) else {
             return format!("no log-in: {}", code(status, &body));
         };
-        let me = self.http.get(format!("{}/v1/auth/me", self.url)).bearer_auth(access_token);
-        match self.send(me).await {
+        match self.send(&Call::get("/v1/auth/me"), Some(&access_token)).await {
             Ok((StatusCode::OK, _)) => ACCEPTED.to_owned(),
             Ok((status, body)) if status.is_client_error() => {
                 format!("{REFUSED}{}", code(status, &body))
@@ -97,10 +97,16 @@ impl Account {
         }
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Value), &'static str> {
-        let answer = request.timeout(TIMEOUT).send().await.map_err(|_| "connection_lost")?;
-        let status = answer.status();
-        Ok((status, answer.json().await.unwrap_or_default()))
+    /// On a connection of its own.
+    async fn send(
+        &self,
+        call: &Call,
+        token: Option<&str>,
+    ) -> Result<(StatusCode, Value), &'static str> {
+        let caller = Caller { token, idempotency_key: None };
+        let answer = self.server.call(call, caller, TIMEOUT).await;
+        let answer = answer.map_err(|_| "connection_lost")?;
+        Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
     }
 }
 

@@ -3,32 +3,44 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::series::{Buckets, Series};
 
-/// An order, from a 201 response or from the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An order, from a response or from the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Its id
     pub id: String,
     /// The subject of the buyer's token
     pub buyer: String,
-    /// Units
+    /// Units of each product
     pub quantity: i64,
+    /// `pending`, `confirmed`, `paid`, `cancelled` or `payment_failed`; `issued` for a coupon
+    pub state: String,
+}
+
+impl Order {
+    /// Whether its units are sold, and not on sale again.
+    #[must_use]
+    pub fn holds_units(&self) -> bool {
+        !matches!(self.state.as_str(), "cancelled" | "payment_failed")
+    }
 }
 
 /// How a user's attempts ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// 201 response
     Sold(Order),
-    /// Final refusal: `sold_out` or `limit_reached`
+    /// Final refusal: `sold_out`, `limit_reached` or `coupon_exhausted`
     Declined(String),
     /// No final answer; the last reason
     Unanswered(String),
 }
 
 /// One user's purchase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purchase {
     /// The subject of the user's token
     pub buyer: String,
@@ -91,10 +103,34 @@ pub struct NodeStock {
 /// The product in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseState {
+    /// Units ever put on sale
+    pub declared: i64,
     /// Units left
     pub available: i64,
     /// Orders that were made during the run
     pub orders: Vec<Order>,
+}
+
+/// Another product of the same orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherProduct {
+    /// Its id
+    pub id: String,
+    /// Units left at the start
+    pub stock_before: i64,
+    /// In the order of `REDIS_NODES`
+    pub nodes: Vec<NodeStock>,
+    /// The database, or the error of reading it
+    pub database: Result<DatabaseState, String>,
+}
+
+/// Units that were added during the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restocked {
+    /// By the answers
+    pub answered: i64,
+    /// By the database
+    pub recorded: i64,
 }
 
 /// How the result of a new token begins that was refused.
@@ -114,7 +150,7 @@ pub struct Timeline {
 pub struct Observed {
     /// Units left at the start
     pub stock_before: i64,
-    /// One per user
+    /// One per user, in the order in which they started
     pub purchases: Vec<Purchase>,
     /// Number of answers by code; `sold` is 201
     pub answers: BTreeMap<String, u32>,
@@ -134,13 +170,28 @@ pub struct Observed {
     pub nodes: Vec<NodeStock>,
     /// The database, or the error of reading it
     pub database: Result<DatabaseState, String>,
+    /// What the same orders took as well
+    pub others: Vec<OtherProduct>,
+    /// Units added by administrators
+    pub restocked: Restocked,
+    /// Redis nodes that were restarted during the run, or are away
+    pub stopped_nodes: Vec<String>,
+    /// Users whose ticket was not seen before the next one started
+    pub unseen_tickets: usize,
+    /// Pods, and the longest time from the order to start until one of them had started; absent without others
+    pub pods: Option<(u32, Duration)>,
 }
 
 impl Observed {
     /// Whether the database and all nodes have the same stock. A late release may delay that.
     #[must_use]
     pub fn stock_agrees(&self) -> bool {
-        let Ok(database) = &self.database else { return false };
-        self.nodes.iter().all(|node| node.stock == Ok(database.available))
+        agrees(&self.nodes, &self.database)
+            && self.others.iter().all(|other| agrees(&other.nodes, &other.database))
     }
+}
+
+fn agrees(nodes: &[NodeStock], database: &Result<DatabaseState, String>) -> bool {
+    let Ok(database) = database else { return false };
+    nodes.iter().all(|node| node.stock == Ok(database.available))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
+use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult, TlsCertificates,
 };
@@ -68,12 +69,35 @@ impl RedisNodes {
         }))
         .await
     }
+
+    /// The id of each node's process; absent where it cannot be read. It changes with each restart.
+    pub async fn run_ids(&self) -> Vec<(String, Option<String>)> {
+        join_all(self.nodes.iter().map(async |(node, client)| {
+            let info = async {
+                let mut connection = connect(client).await?;
+                redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await
+            };
+            let info = info.await.unwrap_or_default();
+            let id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+            (node.clone(), id.map(|id| id.trim().to_owned()))
+        }))
+        .await
+    }
+
+    /// A connection to each node.
+    pub async fn connect(&self) -> RedisResult<Vec<MultiplexedConnection>> {
+        futures::future::try_join_all(self.nodes.iter().map(|(_, client)| connect(client))).await
+    }
 }
 
-async fn get(client: &Client, key: &str) -> RedisResult<Option<i64>> {
+async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(TIMEOUT))
         .set_response_timeout(Some(TIMEOUT));
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+async fn get(client: &Client, key: &str) -> RedisResult<Option<i64>> {
+    let mut connection = connect(client).await?;
     redis::cmd("GET").arg(key).query_async(&mut connection).await
 }

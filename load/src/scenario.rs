@@ -1,6 +1,5 @@
-//! Scenarios as data: users, quantities, pauses and the expected result.
+//! Scenarios as data: users, what they buy, pauses, and the expected result.
 
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +7,29 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::ConfigError;
+use crate::job::JobSpec;
+use crate::request::{FollowUp, Kind};
 
-/// The files under `load/scenarios`.
-const BUILT_IN: [&str; 3] = [
-    include_str!("../scenarios/v3-redlock.yaml"),
+/// The files under `load/scenarios`, in the order of the list.
+const BUILT_IN: [&str; 14] = [
     include_str!("../scenarios/v1-single.yaml"),
+    include_str!("../scenarios/v3-redlock.yaml"),
+    include_str!("../scenarios/v3-lock-timeout-1s.yaml"),
+    include_str!("../scenarios/v3-one-node-stopped.yaml"),
+    include_str!("../scenarios/v3-two-nodes-stopped.yaml"),
+    include_str!("../scenarios/v3-three-nodes-stopped.yaml"),
+    include_str!("../scenarios/s3-distributed.yaml"),
+    include_str!("../scenarios/s3-fair.yaml"),
+    include_str!("../scenarios/black-friday.yaml"),
+    include_str!("../scenarios/coupon-rush.yaml"),
+    include_str!("../scenarios/checkout.yaml"),
+    include_str!("../scenarios/hundred-thousand.yaml"),
+    include_str!("../scenarios/soak.yaml"),
     include_str!("../scenarios/sustained.yaml"),
 ];
 
-/// Highest rate: the interval between two starts stays above the resolution of the timer.
-const MOST_PER_SECOND: f64 = 1000.0;
+/// Highest rate of a whole run. One pod starts some thousands of users a second.
+const MOST_PER_SECOND: f64 = 100_000.0;
 
 /// One load run.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -38,13 +50,32 @@ pub struct Scenario {
     /// Log-ins per second of one account; each new token must be accepted
     #[serde(default)]
     pub log_ins_per_second: Option<f64>,
-    /// Units that each buyer requests
+    /// The call by which they buy: `purchase` (default), `distributed`, `fair`, `order` or `coupon`
+    #[serde(default)]
+    pub call: Kind,
+    /// Products that each buyer requests together; absent: the one of `PRODUCT_ID`
+    #[serde(default)]
+    pub products: Vec<String>,
+    /// Each user asks once the earlier one has its ticket, or an answer; those who asked first must win
+    #[serde(default)]
+    pub in_turn: bool,
+    /// Units that each buyer requests, of each product
     pub quantity: u32,
-    /// Units the sale must have at the start: all unsold, or with `users_per_second` at least so many left
+    /// Units of each product the sale must have at the start: all unsold, or with `users_per_second` at least so many
+    /// left. With `call: coupon`, the number of coupons
     pub stock: i64,
+    /// Percentage of the orders that are paid, cancelled, or whose payment fails; the others stay as they are
+    #[serde(default)]
+    pub follow_up_percent: FollowUps,
+    /// Units that an administrator adds from time to time
+    #[serde(default)]
+    pub restock: Option<Restock>,
     /// Connections that all users of a pod share; absent: each user opens one, as a crowd does
     #[serde(default)]
     pub connections: Option<u32>,
+    /// Redis nodes that somebody must stop during the run
+    #[serde(default)]
+    pub stopped_nodes: Option<usize>,
     /// Redis nodes of the sale
     pub nodes: usize,
     /// Pause between two attempts of one user
@@ -55,9 +86,51 @@ pub struct Scenario {
     answer_timeout_seconds: f64,
     /// Seconds after which a user gives up
     deadline_seconds: f64,
+    /// What must hold of the answers, in addition to correctness
+    #[serde(default)]
+    pub answers: AnswerRules,
     /// Timing targets, in addition to correctness
     #[serde(default)]
     pub targets: Targets,
+    /// How it runs on a cluster
+    #[serde(default)]
+    pub job: JobSpec,
+}
+
+/// What happens to orders after they were placed, in percent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FollowUps {
+    pay: u32,
+    cancel: u32,
+    fail: u32,
+}
+
+/// Units that an administrator adds.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restock {
+    every_seconds: f64,
+    /// Units each time
+    pub units: u32,
+}
+
+impl Restock {
+    /// Time between two.
+    #[must_use]
+    pub fn every(&self) -> Duration {
+        seconds(self.every_seconds)
+    }
+}
+
+/// What must hold of the answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnswerRules {
+    /// No attempt has another code
+    pub only: Vec<String>,
+    /// At least one attempt has each of these codes
+    pub some: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -109,9 +182,6 @@ impl Scenario {
                 "users, quantity, max_tries and nodes must be at least 1".to_owned(),
             ));
         }
-        if scenario.connections == Some(0) {
-            return Err(wrong("connections must be at least 1".to_owned()));
-        }
         if scenario.stock < 0 {
             return Err(wrong("stock must be 0 or more".to_owned()));
         }
@@ -124,10 +194,48 @@ impl Scenario {
         if scenario.seconds.is_some_and(|value| Duration::try_from_secs_f64(value).is_err()) {
             return Err(wrong("seconds must be 0 or more".to_owned()));
         }
-        if scenario.seconds.is_some() && scenario.users_per_second.is_none() {
-            return Err(wrong("seconds requires users_per_second".to_owned()));
+        if let Some(problem) = scenario.contradiction() {
+            return Err(wrong(problem.to_owned()));
         }
         Ok(scenario)
+    }
+
+    /// Fields that exclude each other.
+    fn contradiction(&self) -> Option<&'static str> {
+        let Self { call, products, follow_up_percent: FollowUps { pay, cancel, fail }, .. } = self;
+        let one_by_one = self.users_per_second.is_some();
+        let back = cancel + fail;
+        let restock = self.restock.as_ref();
+        let scarce = i64::from(self.users) * i64::from(self.quantity) > self.stock;
+        let rules = [
+            (self.seconds.is_some() && !one_by_one, "seconds requires users_per_second"),
+            (restock.is_some() && !one_by_one, "restock requires users_per_second"),
+            (
+                restock.is_some_and(|it| !(0.1..1e6).contains(&it.every_seconds) || it.units == 0),
+                "restock must have every_seconds of 0.1 or more, and units of 1 or more",
+            ),
+            (
+                !products.is_empty() && matches!(call, Kind::Purchase | Kind::Coupon),
+                "products requires call: distributed, fair or order",
+            ),
+            (
+                self.in_turn && (*call != Kind::Fair || one_by_one || self.job.pods > 1),
+                "in_turn requires call: fair and one pod, and excludes users_per_second",
+            ),
+            (pay + back > 100, "follow_up_percent must be at most 100 together"),
+            (
+                pay + back > 0 && *call == Kind::Coupon,
+                "follow_up_percent requires orders, not coupons",
+            ),
+            (
+                back > 0 && scarce && restock.is_none(),
+                "follow_up_percent with cancel or fail requires a stock for all users, or restock: \
+                 nobody knows which users meet units that came back",
+            ),
+            (self.connections == Some(0), "connections must be at least 1"),
+            (self.job.pods == 0, "job.pods must be at least 1"),
+        ];
+        rules.into_iter().find_map(|(broken, rule)| broken.then_some(rule))
     }
 
     /// Reads a scenario from a YAML file.
@@ -152,6 +260,40 @@ impl Scenario {
             let problem = format!("there is no {name:?}; choose one of {}", names.join(", "));
             ConfigError::new("--scenario", problem)
         })
+    }
+
+    /// The same for another time after which no more users start.
+    ///
+    /// # Errors
+    /// When all users start at once.
+    pub fn lasting(mut self, time: Duration) -> Result<Self, ConfigError> {
+        if self.users_per_second.is_none() {
+            let problem = format!("all users of scenario {} start at once", self.name);
+            return Err(ConfigError::new("--seconds", problem));
+        }
+        self.seconds = Some(time.as_secs_f64());
+        Ok(self)
+    }
+
+    /// What happens to the order of the user of this number. Any hundred neighbours have the exact percentages.
+    #[must_use]
+    pub fn follow_up(&self, index: usize) -> Option<FollowUp> {
+        let FollowUps { pay, cancel, fail } = self.follow_up_percent;
+        // 61 and 100 have no common divisor, so the kinds are mixed.
+        let slot = u32::try_from(index % 100 * 61 % 100).unwrap_or_default();
+        [(pay, FollowUp::Pay), (cancel, FollowUp::Cancel), (fail, FollowUp::Fail)]
+            .into_iter()
+            .scan(0, |sum, (share, kind)| {
+                *sum += share;
+                Some((*sum, kind))
+            })
+            .find_map(|(below, kind)| (slot < below).then_some(kind))
+    }
+
+    /// Whether the units of this user's order come back.
+    #[must_use]
+    pub fn gives_back(&self, index: usize) -> bool {
+        matches!(self.follow_up(index), Some(FollowUp::Cancel | FollowUp::Fail))
     }
 
     /// Number of users that must succeed: as many as the units at the start allow.
@@ -196,42 +338,6 @@ impl Scenario {
     pub fn deadline(&self) -> Duration {
         seconds(self.deadline_seconds)
     }
-
-    /// The text that the command `scenarios` prints.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let mut text = format!("{}\n  {}\n", self.name, self.description);
-        let mut target = |name: &str, value: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "    {name:<24}{value}");
-        };
-        if self.users_per_second.is_some() {
-            target("sold", "= users that came".to_owned());
-            target("oversold", "= 0".to_owned());
-            target("success rate", "= 100.00 %".to_owned());
-        } else {
-            let buyers = self.expected_buyers(self.users, self.stock);
-            let success = f64::from(buyers) / f64::from(self.users) * 100.0;
-            target("sold", format!("= {}", i64::from(buyers) * i64::from(self.quantity)));
-            target("oversold", "= 0".to_owned());
-            target("success rate", format!("= {success:.2} %"));
-        }
-        let targets = &self.targets;
-        for (name, bound, value, unit) in [
-            ("requests/s", ">=", targets.requests_per_second, ""),
-            ("P50", "<", targets.p50_ms, " ms"),
-            ("average", "<", targets.average_ms, " ms"),
-            ("P99", "<", targets.p99_ms, " ms"),
-            ("longest pause", "<", targets.pause_ms, " ms"),
-            ("lock attempt a node", "<", targets.lock_node_average_ms, " ms on average"),
-            ("quorum success", ">=", targets.quorum_success_percent, " %"),
-        ] {
-            if let Some(value) = value {
-                target(name, format!("{bound} {value}{unit}"));
-            }
-        }
-        text
-    }
 }
 
 /// All built-in scenarios.
@@ -248,47 +354,5 @@ fn seconds(value: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn built_in_scenarios_are_those_of_the_design() {
-        let v3 = Scenario::named("v3-redlock").unwrap();
-        assert_eq!((v3.users, v3.stock, v3.nodes, v3.users_per_second), (300, 100, 5, None));
-        assert_eq!(v3.pause(), Duration::from_millis(100)..=Duration::from_millis(500));
-        let v1 = Scenario::named("v1-single").unwrap();
-        assert_eq!((v1.users, v1.stock, v1.nodes, v1.users_per_second), (100, 100, 1, None));
-        let sustained = Scenario::named("sustained").unwrap();
-        assert_eq!(sustained.between_users(), Some(Duration::from_millis(20)));
-        assert!(sustained.summary().contains("= users that came"));
-    }
-
-    #[test]
-    fn expects_whole_purchases_only() {
-        let scenario = Scenario { quantity: 3, ..Scenario::named("v3-redlock").unwrap() };
-        assert_eq!(scenario.expected_buyers(300, 100), 33);
-        assert_eq!(scenario.expected_buyers(4, 100), 4);
-    }
-
-    #[test]
-    fn errors_say_what_to_change() {
-        let unknown = Scenario::named("v9").unwrap_err().to_string();
-        assert!(unknown.contains("v3-redlock, v1-single, sustained"), "{unknown}");
-        let text = BUILT_IN[1];
-        for (from, to, expected) in [
-            ("users: 100", "users: 0", "at least 1"),
-            ("users: 100", "userz: 100", "userz"),
-            ("min: 0.1", "min: 0.9", "min at most max"),
-            ("stock: 100", "stock: -1", "0 or more"),
-            ("stock: 100", "stock: 100\nconnections: 0", "connections must"),
-            ("stock: 100", "stock: 100\nusers_per_second: 0", "0.001 to 1000"),
-            ("stock: 100", "stock: 100\nseconds: 5", "requires users_per_second"),
-        ] {
-            let error = Scenario::parse(&text.replace(from, to), "x.yaml").unwrap_err().to_string();
-            assert!(
-                error.starts_with("--scenario-file: x.yaml: ") && error.contains(expected),
-                "{error}"
-            );
-        }
-    }
-}
+#[path = "scenario_tests.rs"]
+mod tests;

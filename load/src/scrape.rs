@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use tokio::net::lookup_host;
 
 use crate::config::MetricsSource;
+use crate::http::{Authorities, Call, Caller, HttpError, Server};
 use crate::observed::{LockMetrics, NodeAttempts};
 use crate::prometheus::Samples;
 
@@ -20,14 +21,15 @@ const ACQUISITIONS: &str = "flashsale_lock_acquisitions_total";
 pub type Scrape = BTreeMap<String, Samples>;
 
 /// Scrapes all replicas.
-pub async fn scrape(http: &reqwest::Client, source: &MetricsSource) -> Result<Scrape, String> {
+pub async fn scrape(authorities: &Authorities, source: &MetricsSource) -> Result<Scrape, String> {
     let urls = match source {
         MetricsSource::Urls(urls) => urls.clone(),
         MetricsSource::Host(host) => addresses(host).await?,
     };
     let replicas = urls.into_iter().map(async |url| {
-        let text =
-            fetch(http, &url).await.map_err(|error| format!("{url}: {}", error_chain(&error)))?;
+        let text = fetch(authorities, &url)
+            .await
+            .map_err(|error| format!("{url}: {}", error_chain(&error)))?;
         let samples =
             Samples::parse(&text).map_err(|line| format!("{url}: cannot read {line:?}"))?;
         Ok::<_, String>((url, samples))
@@ -45,11 +47,16 @@ async fn addresses(host: &str) -> Result<Vec<String>, String> {
     Ok(found.iter().map(|address| format!("http://{address}/metrics")).collect())
 }
 
-async fn fetch(http: &reqwest::Client, url: &str) -> reqwest::Result<String> {
-    http.get(url).timeout(TIMEOUT).send().await?.error_for_status()?.text().await
+async fn fetch(authorities: &Authorities, url: &str) -> Result<String, HttpError> {
+    let server = Server::new(url, authorities)?;
+    let answer = server.call(&Call::get(""), Caller::default(), TIMEOUT).await?;
+    if !answer.status.is_success() {
+        return Err(HttpError::Url(format!("answers {}", answer.status)));
+    }
+    Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
-/// An error with its causes; `reqwest` alone prints only "error sending request".
+/// An error with its causes.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

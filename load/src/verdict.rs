@@ -3,13 +3,14 @@
 //! Correctness is judged by the answers, the nodes and the database alone; the app's own metrics only
 //! contribute figures on the lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::TimingTargets;
-use crate::observed::{DatabaseState, Observed, Order, Outcome, REFUSED};
+use crate::observed::{Observed, Order, OtherProduct, Outcome, Purchase, REFUSED, Restocked};
 pub use crate::report::{Figures, Report, Row, Status};
 use crate::report_rows::{Bound, Rows};
+use crate::sales::{Sales, count, held_units};
 use crate::scenario::Scenario;
 use crate::series::Series;
 
@@ -21,11 +22,13 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
     let unanswered = count(
         observed.purchases.iter().filter(|p| matches!(p.outcome, Outcome::Unanswered(_))).count(),
     );
-    let oversold = (sales.most_units - observed.stock_before).max(0);
-    let left = observed.stock_before - sales.units;
+    let put_on_sale = observed.stock_before + observed.restocked.recorded;
+    let oversold = (sales.most_units - put_on_sale).max(0);
+    let left = put_on_sale - sales.units;
     let success = percent(sales.buyers, users);
-    let expected_buyers = scenario.expected_buyers(users, observed.stock_before);
-    let expected_sold = i64::from(expected_buyers) * i64::from(scenario.quantity);
+    // Units that came back were on sale again.
+    let expected_buyers = scenario.expected_buyers(users, put_on_sale + sales.returned);
+    let expected_sold = i64::from(expected_buyers) * i64::from(scenario.quantity) - sales.returned;
 
     let mut rows = Rows::new(timing);
     rows.must_equal("sold", sales.units, expected_sold);
@@ -42,6 +45,7 @@ pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) ->
     );
     rows.must_equal("users without a final answer", i64::from(unanswered), 0);
     agreement(&mut rows, observed, &sales, left);
+    rules(&mut rows, scenario, observed);
     new_tokens(&mut rows, observed);
     let figures = Figures {
         scenario: scenario.name.clone(),
@@ -74,6 +78,22 @@ fn series(observed: &Observed) -> Series {
     series
 }
 
+/// The verdict on a run that lost a pod, and with it what its users were told.
+pub(crate) fn lost_pod(
+    scenario: &Scenario,
+    timing: TimingTargets,
+    pods: u32,
+    lost: &str,
+) -> Report {
+    let mut rows = Rows::new(timing);
+    rows.must("load pods with a result", "not all".to_owned(), format!("= {pods}"), false);
+    rows.note(format!(
+        "{lost}; what its users were told is unknown, so nothing else was judged. `kubectl describe pods` and its log \
+         may have the reason"
+    ));
+    rows.finish(scenario, Figures { scenario: scenario.name.clone(), ..Figures::default() })
+}
+
 /// Rows on the nodes and the database, which must agree with the answers.
 fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
     for node in &observed.nodes {
@@ -91,7 +111,7 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
             rows.must_equal("stock in the database", database.available, left);
             rows.must_equal(
                 "units of orders in the database",
-                units(&database.orders),
+                held_units(&database.orders),
                 sales.units,
             );
             let orders = i64::from(count(database.orders.len()));
@@ -102,12 +122,101 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
             rows.note(format!("database: {error}"));
         }
     }
+    for other in &observed.others {
+        other_product(rows, observed, other, sales.units);
+    }
     let disagree = i64::from(count(sales.problems.len()));
     rows.must_equal("answers and orders that disagree", disagree, 0);
     sales.problems.iter().for_each(|problem| rows.note(problem.clone()));
     if sales.orders_without_answer > 0 {
         rows.info("orders whose answer was lost", sales.orders_without_answer.to_string());
     }
+}
+
+/// Rows on another product of the same orders: all or nothing.
+fn other_product(rows: &mut Rows, observed: &Observed, other: &OtherProduct, sold: i64) {
+    let OtherProduct { id, stock_before, nodes, database } = other;
+    let left = stock_before - sold;
+    for node in nodes {
+        let name = format!("stock of {id} on {}", node.node);
+        match &node.stock {
+            Ok(stock) => rows.must_equal(&name, *stock, left),
+            Err(error) => {
+                rows.must(&name, "unreadable".to_owned(), format!("= {left}"), false);
+                rows.note(format!("{}: {error}", node.node));
+            }
+        }
+    }
+    match (database, &observed.database) {
+        (Ok(database), Ok(first)) => {
+            let name = format!("stock of {id} in the database");
+            rows.must_equal(&name, database.available, left);
+            let set = |orders: &[Order]| -> BTreeSet<(String, String, i64, String)> {
+                let fields =
+                    |it: &Order| (it.id.clone(), it.buyer.clone(), it.quantity, it.state.clone());
+                orders.iter().map(fields).collect()
+            };
+            let (with, without) = (set(&database.orders), set(&first.orders));
+            let differ = with.symmetric_difference(&without).count();
+            rows.must_equal(&format!("orders with and without {id}"), i64::from(count(differ)), 0);
+        }
+        (Err(error), _) => {
+            let name = format!("{id} in the database");
+            rows.must(&name, "unreadable".to_owned(), "readable".to_owned(), false);
+            rows.note(format!("database: {error}"));
+        }
+        // The other one's row says it.
+        (Ok(_), Err(_)) => {}
+    }
+}
+
+/// Rows on what only some scenarios ask for.
+fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
+    if let Some((pods, apart)) = observed.pods {
+        rows.info("load pods", pods.to_string());
+        rows.info("started within", format!("{:.2} ms", milliseconds(apart.as_secs_f64())));
+    }
+    if scenario.restock.is_some() {
+        let Restocked { answered, recorded } = observed.restocked;
+        rows.must_equal("units restocked, by the database", recorded, answered);
+    }
+    if scenario.in_turn {
+        rows.must_equal("users overtaken", i64::from(count(overtaken(observed))), 0);
+        let unseen = i64::from(count(observed.unseen_tickets));
+        rows.must_equal("tickets not seen", unseen, 0);
+    }
+    if let Some(expected) = scenario.stopped_nodes {
+        let stopped = observed.stopped_nodes.len();
+        let met = stopped == expected;
+        rows.must("Redis nodes stopped", stopped.to_string(), format!("= {expected}"), met);
+        if !met {
+            rows.note(
+                "somebody must stop Redis nodes during the run: `cargo xtask demo` does it, and the head of the \
+                 scenario's manifest has the command"
+                    .to_owned(),
+            );
+        }
+    }
+    let answers = |code: &String| observed.answers.get(code).copied().unwrap_or_default();
+    let only = &scenario.answers.only;
+    if !only.is_empty() {
+        let other = observed.answers.iter().filter(|(code, _)| !only.contains(code));
+        let other: u32 = other.map(|(_, number)| number).sum();
+        let name = format!("answers other than {}", only.join(", "));
+        rows.must_equal(&name, i64::from(other), 0);
+    }
+    for code in &scenario.answers.some {
+        let number = answers(code);
+        let name = format!("answers {code}");
+        rows.must(&name, number.to_string(), ">= 1".to_owned(), number > 0);
+    }
+}
+
+/// Users who got nothing although one who asked later did.
+fn overtaken(observed: &Observed) -> usize {
+    let sold = |purchase: &Purchase| matches!(purchase.outcome, Outcome::Sold(_));
+    let last = observed.purchases.iter().rposition(sold).unwrap_or_default();
+    observed.purchases.iter().take(last).filter(|purchase| !sold(purchase)).count()
 }
 
 /// A refused token is wrong; a token that could not be made or tried says nothing.
@@ -204,110 +313,6 @@ fn timing_rows(
         database_orders: database.map(|database| count(database.orders.len())),
         ..base
     }
-}
-
-/// Sales according to the answers and the database.
-#[derive(Debug, Default)]
-struct Sales {
-    /// Buyers that have an order
-    buyers: u32,
-    /// Units sold: of 201 responses, and of orders whose answer was lost
-    units: i64,
-    /// The larger of the units answered and the units recorded
-    most_units: i64,
-    orders_without_answer: u32,
-    lost_answers: u32,
-    /// Users without a confirmed order, by the last reason
-    failed: BTreeMap<String, u32>,
-    /// Disagreements between answers and database
-    problems: Vec<String>,
-}
-
-impl Sales {
-    fn reconcile(observed: &Observed) -> Self {
-        let mut sales = Self::default();
-        let mut answered: BTreeMap<&str, &Order> = BTreeMap::new();
-        // Users that may have an order they don't know of: an answer was lost, and none was final.
-        let mut in_doubt = BTreeSet::new();
-        for purchase in &observed.purchases {
-            sales.lost_answers += purchase.lost_answers;
-            match &purchase.outcome {
-                Outcome::Sold(order) => {
-                    if let Some(other) = answered.insert(&order.id, order)
-                        && other.buyer != order.buyer
-                    {
-                        let problem = format!(
-                            "order {} was given to {} and {}",
-                            order.id, other.buyer, order.buyer
-                        );
-                        sales.problems.push(problem);
-                    }
-                }
-                Outcome::Declined(code) => *sales.failed.entry(code.clone()).or_default() += 1,
-                Outcome::Unanswered(code) => {
-                    *sales.failed.entry(code.clone()).or_default() += 1;
-                    if purchase.lost_answers > 0 {
-                        in_doubt.insert(purchase.buyer.as_str());
-                    }
-                }
-            }
-        }
-        sales.buyers = count(answered.len());
-        sales.units = answered.values().map(|order| order.quantity).sum();
-        sales.most_units = sales.units;
-        if let Ok(database) = &observed.database {
-            sales.compare(database, &answered, in_doubt);
-        }
-        sales
-    }
-
-    fn compare(
-        &mut self,
-        database: &DatabaseState,
-        answered: &BTreeMap<&str, &Order>,
-        mut in_doubt: BTreeSet<&str>,
-    ) {
-        let recorded: BTreeMap<&str, &Order> =
-            database.orders.iter().map(|order| (order.id.as_str(), order)).collect();
-        for (id, order) in answered {
-            match recorded.get(id) {
-                None => self
-                    .problems
-                    .push(format!("order {id} of {} is not in the database", order.buyer)),
-                Some(found) if found != order => self.problems.push(format!(
-                    "order {id} was answered as {} for {}, but recorded as {} for {}",
-                    order.quantity, order.buyer, found.quantity, found.buyer
-                )),
-                Some(_) => {}
-            }
-        }
-        for order in &database.orders {
-            if answered.contains_key(order.id.as_str()) {
-                continue;
-            }
-            // One order per buyer in doubt, so the buyer is removed.
-            if in_doubt.remove(order.buyer.as_str()) {
-                self.orders_without_answer += 1;
-                self.buyers += 1;
-                self.units += order.quantity;
-            } else {
-                let problem = format!(
-                    "order {} of {} is in the database without an answer 201",
-                    order.id, order.buyer
-                );
-                self.problems.push(problem);
-            }
-        }
-        self.most_units = self.units.max(units(&database.orders));
-    }
-}
-
-fn units(orders: &[Order]) -> i64 {
-    orders.iter().map(|order| order.quantity).sum()
-}
-
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// To the microsecond: more digits are noise.

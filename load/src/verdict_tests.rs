@@ -1,7 +1,11 @@
 //! Cases of the verdict; most of them must fail.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::observed::{Latency, LockMetrics, NodeAttempts, NodeStock, Purchase, Timeline};
+use crate::observed::{
+    DatabaseState, Latency, LockMetrics, NodeAttempts, NodeStock, Purchase, Timeline,
+};
 use crate::series::Series;
 
 fn scenario() -> Scenario {
@@ -9,7 +13,8 @@ fn scenario() -> Scenario {
 }
 
 fn order(number: usize) -> Order {
-    Order { id: format!("order-{number}"), buyer: format!("user-{number}"), quantity: 1 }
+    let state = "confirmed".to_owned();
+    Order { id: format!("order-{number}"), buyer: format!("user-{number}"), quantity: 1, state }
 }
 
 /// 300 users, of whom the first 100 buy.
@@ -49,7 +54,16 @@ fn good() -> Observed {
             ..LockMetrics::default()
         }),
         nodes: (0..5).map(node).collect(),
-        database: Ok(DatabaseState { available: 0, orders: (0..100).map(order).collect() }),
+        database: Ok(DatabaseState {
+            declared: 100,
+            available: 0,
+            orders: (0..100).map(order).collect(),
+        }),
+        others: Vec::new(),
+        restocked: Restocked::default(),
+        stopped_nodes: Vec::new(),
+        unseen_tickets: 0,
+        pods: None,
     }
 }
 
@@ -304,3 +318,6 @@ fn the_table_shows_targets_and_reasons() {
     assert!(last.starts_with("FAIL; wrong: units of orders in the database"), "{last}");
     assert!(last.ends_with("slow: P99"), "{last}");
 }
+
+#[path = "verdict_rules_tests.rs"]
+mod rules;

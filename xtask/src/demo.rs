@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: from nothing to a verdict on a sale that a real cluster ran.
+//! `cargo xtask demo`: from nothing to a verdict on a sale that a real cluster ran. Any scenario of the load tool.
 
 use std::io::{BufRead, BufReader};
 use std::process::{ExitCode, Stdio};
@@ -11,7 +11,9 @@ use crate::binaries::Build;
 use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
 use crate::install;
-use crate::shell::{self, line, output, repository, say, succeeds};
+use crate::meanwhile::Meanwhile;
+use crate::scenarios::{self, Scenario};
+use crate::shell::{self, command, line, output, repository, say, succeeds};
 
 const NAMESPACE: &str = "shop";
 /// Marks the namespace as the demo's own, so that no other one called `shop` is ever deleted.
@@ -24,28 +26,26 @@ const JOB_END_TIMEOUT: Duration = Duration::from_mins(1);
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Redis nodes: 5 (300 users on 100 items) or 1 (100 users on 100 items).
+    /// Scenario of the load tool: `flashsale-load scenarios` lists them, and so does a wrong name.
+    #[arg(long, conflicts_with = "nodes")]
+    scenario: Option<String>,
+    /// Redis nodes: 5 (scenario v3-redlock) or 1 (scenario v1-single).
     #[arg(long, default_value = "5", value_parser = ["1", "5"])]
     nodes: String,
+    /// Seconds after which no more users start, instead of the scenario's.
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Leaves the cluster up and says how to look at it.
     #[arg(long)]
     keep: bool,
 }
 
-struct Scenario {
-    sale: &'static str,
-    load: &'static str,
-}
-
-impl Scenario {
-    fn of(nodes: &str) -> Self {
-        if nodes == "1" {
-            Self { sale: "manifests/samples/single.yaml", load: "manifests/load/v1-single.yaml" }
-        } else {
-            Self {
-                sale: "manifests/samples/black-friday.yaml",
-                load: "manifests/load/v3-redlock.yaml",
-            }
+impl Options {
+    fn scenario(&self) -> &str {
+        match &self.scenario {
+            Some(name) => name,
+            None if self.nodes == "1" => "v1-single",
+            None => "v3-redlock",
         }
     }
 }
@@ -54,7 +54,7 @@ impl Scenario {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     let cluster = Cluster::choose()?;
-    let outcome = sell(&cluster, &Scenario::of(&options.nodes));
+    let outcome = sell(&cluster, options);
     if options.keep {
         explain(&cluster);
     } else {
@@ -66,17 +66,27 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs the sale; whether its verdict is PASS.
-fn sell(cluster: &Cluster, scenario: &Scenario) -> Result<bool> {
+fn sell(cluster: &Cluster, options: &Options) -> Result<bool> {
     let images = images::build_and_load(cluster, Build::Release)?;
+    let scenarios = scenarios::all(&Build::Release.program("flashsale-load"))?;
+    let names = scenarios.iter().map(|it| format!("\n  {:<26}{}", it.name, it.description));
+    let names: String = names.collect();
+    let scenario =
+        scenarios.into_iter().find(|scenario| scenario.name == options.scenario()).with_context(
+            || format!("there is no scenario {:?}; choose one of{names}", options.scenario()),
+        )?;
     install::operator(cluster, &images)?;
     fresh_namespace(cluster)?;
-    say(&format!("kubectl apply -n {NAMESPACE} -f {}", scenario.sale));
-    let sale = output(kubectl(cluster).args(["apply", "-o", "name", "-f", scenario.sale]))?;
+    let file = &scenario.job.sale;
+    say(&format!("kubectl apply -n {NAMESPACE} -f {file}"));
+    let sale = output(kubectl(cluster).args(["apply", "-o", "name", "-f", file]))?;
     await_ready(cluster, sale.trim())?;
-    let verdict = follow_load(cluster, scenario, &images)?;
+    let verdict = follow_load(cluster, &scenario, options.seconds, &images)?;
     // The operator looks at the figures from time to time, not at every purchase.
-    let sold_out = "--for=jsonpath={.status.phase}=SoldOut";
-    succeeds(kubectl(cluster).args(["wait", sale.trim(), sold_out, "--timeout=30s"]));
+    if verdict["database_stock"] == 0 {
+        let sold_out = "--for=jsonpath={.status.phase}=SoldOut";
+        succeeds(kubectl(cluster).args(["wait", sale.trim(), sold_out, "--timeout=30s"]));
+    }
     shell::run(kubectl(cluster).args(["get", "flashsales"]))?;
     Ok(verdict["verdict"] == "PASS")
 }
@@ -159,31 +169,54 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<&'a str> {
     conditions.iter().find(|condition| condition["type"] == name)?["status"].as_str()
 }
 
-/// Runs the load Job, shows what it prints, and gives the verdict on its last line.
-fn follow_load(cluster: &Cluster, scenario: &Scenario, images: &Images) -> Result<Value> {
-    say(&format!("kubectl apply -n {NAMESPACE} -f {}", scenario.load));
-    let manifest = std::fs::read_to_string(repository().join(scenario.load))
-        .with_context(|| format!("cannot read {}", scenario.load))?
+/// Runs the load Job, shows what it prints, does what the scenario says meanwhile, and gives the verdict on its last line.
+fn follow_load(
+    cluster: &Cluster,
+    scenario: &Scenario,
+    seconds: Option<f64>,
+    images: &Images,
+) -> Result<Value> {
+    let manifest = scenario.manifest();
+    say(&format!("kubectl apply -n {NAMESPACE} -f {manifest}"));
+    let text = std::fs::read_to_string(repository().join(&manifest))
+        .with_context(|| format!("cannot read {manifest}"))?
         .replace("localhost/flashsale-load:dev", &images.name("load"));
+    let text = match seconds {
+        Some(seconds) => text
+            .replace(", --wait-seconds", &format!(r#", --seconds, "{seconds}", --wait-seconds"#)),
+        None => text,
+    };
     let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), manifest)?;
-    let job = output(kubectl(cluster).args(["apply", "-o", "name", "-f"]).arg(file.path()))?;
-    let job = job.trim();
-    await_start(cluster, job)?;
+    std::fs::write(file.path(), text)?;
+    let applied = output(kubectl(cluster).args(["apply", "-o", "name", "-f"]).arg(file.path()))?;
+    let job = applied.lines().find(|name| name.starts_with("job")).context("no Job was applied")?;
+    let pod = await_start(cluster, job)?;
 
     let mut follow = kubectl(cluster);
-    follow.args(["logs", "--follow", job]).stdout(Stdio::piped());
+    follow.args(["logs", "--follow", &pod]).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = follow.spawn().with_context(|| format!("cannot start {}", line(&follow)))?;
     let log = child.stdout.take().context("kubectl logs has no output")?;
     let mut verdict = None;
+    let mut meanwhile = None;
     for text in BufReader::new(log).lines() {
         let text = text?;
         match serde_json::from_str::<Value>(&text) {
             Ok(json) if json["verdict"].is_string() => verdict = Some(json),
             _ => println!("{text}"),
         }
+        // The first line of progress: the users have started.
+        if meanwhile.is_none() && text.contains(" users done") {
+            meanwhile = Some(Meanwhile::start(&scenario.job.meanwhile, |line| {
+                let mut shell = command("sh");
+                shell.args(["-c", line]).env("KUBECONFIG", &cluster.kubeconfig);
+                shell
+            }));
+        }
     }
     child.wait()?;
+    if let Some(meanwhile) = meanwhile {
+        meanwhile.end();
+    }
     let Some(verdict) = verdict else {
         shell::run(kubectl(cluster).args(["describe", job]).stdout(std::io::stderr()))?;
         bail!("{job} ended without a verdict");
@@ -204,22 +237,29 @@ fn follow_load(cluster: &Cluster, scenario: &Scenario, images: &Images) -> Resul
     Ok(verdict)
 }
 
-/// Waits until the Job's pod has a log.
-fn await_start(cluster: &Cluster, job: &str) -> Result<()> {
+/// Waits until the Job's pod has a log, and gives its name; of several pods, the one with the verdict.
+fn await_start(cluster: &Cluster, job: &str) -> Result<String> {
     let started = Instant::now();
     let name = job.rsplit('/').next().unwrap_or(job);
+    let selector = format!("job-name={name}");
     while started.elapsed() < START_TIMEOUT {
-        let phase = output(
-            kubectl(cluster)
-                .args(["get", "pods", "-l", &format!("job-name={name}")])
-                .args(["-o", "jsonpath={.items[*].status.phase}"]),
-        )?;
-        if !phase.is_empty() && phase != "Pending" {
-            return Ok(());
+        let pods = output(kubectl(cluster).args(["get", "pods", "-l", &selector, "-o", "json"]))?;
+        let pods = serde_json::from_str::<Value>(&pods)?;
+        let first = |pod: &&Value| {
+            let index = &pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"];
+            index.is_null() || index == "0"
+        };
+        let pod = pods["items"].as_array().and_then(|pods| pods.iter().find(first));
+        let phase = pod.and_then(|pod| pod["status"]["phase"].as_str());
+        if let (Some(pod), Some(phase)) = (pod, phase)
+            && phase != "Pending"
+        {
+            let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
+            return Ok(format!("pod/{name}"));
         }
         std::thread::sleep(POLL);
     }
-    shell::run(kubectl(cluster).args(["describe", "pods", "-l", &format!("job-name={name}")]))?;
+    shell::run(kubectl(cluster).args(["describe", "pods", "-l", &selector]))?;
     bail!("{job} does not start")
 }
 

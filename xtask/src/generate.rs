@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::binaries::Build;
 use crate::install;
+use crate::scenarios;
 use crate::shell::{command, output, repository, say};
 use crate::tools;
 
@@ -24,7 +25,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         check()?;
     } else {
         for (path, content) in outdated()? {
-            let file = repository().join(path);
+            let file = repository().join(&path);
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder)?;
             }
@@ -37,7 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Fails when a generated file is not what would be written now.
 pub fn check() -> Result<()> {
-    let outdated: Vec<&str> = outdated()?.into_iter().map(|(path, _)| path).collect();
+    let outdated: Vec<String> = outdated()?.into_iter().map(|(path, _)| path).collect();
     ensure!(
         outdated.is_empty(),
         "not what the code generates: {}; run: cargo xtask generate",
@@ -46,24 +47,32 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn outdated() -> Result<Vec<(&'static str, String)>> {
+fn outdated() -> Result<Vec<(String, String)>> {
     let current = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap_or_default();
     Ok(files()?.into_iter().filter(|(path, content)| current(path) != *content).collect())
 }
 
 /// Every generated file, from the checkout's root, and what belongs in it.
-fn files() -> Result<Vec<(&'static str, String)>> {
+fn files() -> Result<Vec<(String, String)>> {
     Build::Test.run()?;
     let crd = printed("flashsale-operator", "crd")?;
     let openapi = printed("flashsale-app", "openapi")?;
     let load_report = printed("flashsale-load", "schema")?;
-    Ok(vec![
-        ("crds/flashsale.yaml", with_head(&crd)),
-        ("charts/flashsale-operator/templates/crd.yaml", chart_template(&crd)?),
-        ("docs/openapi.json", json_with_head(&openapi)?),
-        ("docs/load-report.schema.json", json_with_head(&load_report)?),
-        (CHART_README, chart_readme()?),
-    ])
+    let mut files = vec![
+        ("crds/flashsale.yaml".to_owned(), with_head(&crd)),
+        ("charts/flashsale-operator/templates/crd.yaml".to_owned(), chart_template(&crd)?),
+        ("docs/openapi.json".to_owned(), json_with_head(&openapi)?),
+        ("docs/load-report.schema.json".to_owned(), json_with_head(&load_report)?),
+        (CHART_README.to_owned(), chart_readme()?),
+    ];
+    let load = Build::Test.program("flashsale-load");
+    for scenario in scenarios::all(&load)? {
+        files.push((
+            scenario.manifest(),
+            output(command(&load).args(["manifest", &scenario.name]))?,
+        ));
+    }
+    Ok(files)
 }
 
 const CHART_README: &str = "charts/flashsale-operator/README.md";

@@ -17,10 +17,12 @@ mod images;
 mod install;
 mod layers;
 mod local;
+mod meanwhile;
 mod packages;
 mod page_judges;
 mod pictures;
 mod sale;
+mod scenarios;
 mod shell;
 mod suites;
 mod test;
@@ -41,7 +43,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sells 100 items on a real cluster and prints the verdict.
+    /// Runs a load scenario against a sale on a real cluster and prints the verdict.
     Demo(demo::Options),
     /// Runs all tests of the project and counts them.
     Test(test::Options),

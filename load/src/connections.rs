@@ -1,0 +1,58 @@
+//! The connections of the users: one for each, as a crowd has, or some that all share, as behind a proxy of a shop.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::http::Connection;
+
+/// How users get their connections.
+pub struct Connections {
+    shared: Option<Shared>,
+}
+
+struct Shared {
+    /// One for each request at a time.
+    permits: Semaphore,
+    /// Unused ones, by server.
+    idle: Vec<Mutex<Vec<Connection>>>,
+}
+
+/// The right to send a request.
+pub struct Turn<'a>(Option<SemaphorePermit<'a>>);
+
+impl Connections {
+    /// At most so many, shared by all users; without a number each user has its own.
+    pub fn new(shared: Option<u32>, servers: usize) -> Self {
+        let shared = shared.map(|connections| Shared {
+            permits: Semaphore::new(connections as usize),
+            idle: (0..servers).map(|_| Mutex::default()).collect(),
+        });
+        Self { shared }
+    }
+
+    /// Waits until a request may be sent.
+    pub async fn turn(&self) -> Turn<'_> {
+        match &self.shared {
+            None => Turn(None),
+            // Nobody closes the semaphore.
+            Some(shared) => Turn(shared.permits.acquire().await.ok()),
+        }
+    }
+
+    /// An unused shared connection to this server.
+    pub fn take(&self, server: usize) -> Option<Connection> {
+        let idle = self.shared.as_ref()?.idle.get(server)?;
+        idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Gives a shared connection back; a user's own one is returned.
+    pub fn put(&self, server: usize, connection: Connection, turn: Turn<'_>) -> Option<Connection> {
+        let Some(idle) = self.shared.as_ref().and_then(|shared| shared.idle.get(server)) else {
+            return Some(connection);
+        };
+        idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        drop(turn.0);
+        None
+    }
+}

@@ -16,7 +16,7 @@ use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, everything_runs, in_phase, owned, pods_are_ready, seed_completes};
+use crate::cluster::{NAME, everything_runs, in_phase, owned, seed_completes};
 use crate::network::http_route_definition;
 use crate::retained;
 use crate::support::{
@@ -116,12 +116,6 @@ async fn a_life(client: &Client, operator: &Operator) {
         (!parts.contains_key(&format!("Job {first}"))).then_some(())
     })
     .await;
-
-    // The same event again: it is counted.
-    for (ready, phase) in [(2, Phase::Degraded), (5, Phase::Open), (2, Phase::Degraded)] {
-        pods_are_ready(client, SHOP, "black-friday-redis", ready).await;
-        wait_for(&sales, NAME, in_phase(phase)).await;
-    }
 }
 
 /// A sale that this version of the operator cannot read, as after a downgrade.

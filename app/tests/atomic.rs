@@ -154,10 +154,8 @@ async fn stock_changed_by_hand_is_repaired_and_counted() {
     let available = || sale.nodes[0].command("HGET sale:1 available").unwrap();
     sale.nodes[0].command("HSET sale:1 available 999").unwrap();
     eventually("it is repaired", async || available().contains("\r\n60\r\n")).await;
-    eventually("it is counted", async || {
-        sale.metrics().await.contains("flashsale_store_drift_total{kind=\"different\"} 1")
-    })
-    .await;
+    let counted = "flashsale_store_drift_total{kind=\"different\"} 1";
+    eventually("it is counted", async || sale.metrics().await.contains(counted)).await;
     sale.nodes[0].command("SET stock:1 999").unwrap();
     sale.await_stock_on_nodes("1", "60").await;
     sale.nodes[0].command("DEL sale:1").unwrap();

@@ -172,8 +172,8 @@ async fn a_node_that_starts_without_room_votes_when_it_has_some() {
 #[tokio::test]
 async fn a_node_that_was_made_the_replica_of_another_has_forgotten_its_own_votes() {
     let nodes = RedisServer::start_many(5).unwrap();
-    // In a mixed set the first one is the oldest, and the later ones read its format.
     let (redlock, excluded) = observed_client(&nodes).await;
+    // In a mixed set the first one is the oldest, and the later ones read its format.
     nodes[0].command("CONFIG SET repl-diskless-sync-delay 0").unwrap();
     let copied = nodes[0].get("redlock:admitted").unwrap();
     let port = nodes[0].address().rsplit_once(':').unwrap().1.to_owned();

@@ -5,7 +5,6 @@ mod durations;
 mod exposition;
 mod family;
 mod lock;
-mod process;
 mod protobuf;
 mod stock;
 mod stores;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::orders::{OrderState, OrderedUnits};
+use process_metrics::ProcessMetrics;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -25,7 +25,6 @@ use durations::DurationFamily;
 pub use exposition::Exposition;
 use family::Family;
 pub use lock::{LockMetrics, LockWait};
-use process::ProcessMetrics;
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
 

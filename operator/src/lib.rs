@@ -13,7 +13,6 @@ pub mod gateway_api;
 pub mod http;
 pub mod leader;
 pub mod metrics;
-mod process_metrics;
 mod run;
 pub mod sale_metrics;
 mod secret_watch;

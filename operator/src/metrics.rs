@@ -4,10 +4,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use process_metrics::ProcessMetrics;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
-
-use crate::process_metrics::ProcessMetrics;
 
 /// Makes metrics for each scrape.
 pub trait Source: Debug + Send + Sync {

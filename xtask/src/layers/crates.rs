@@ -12,8 +12,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("redlock", &[]),
     ("ledger", &[]),
     ("sale", &["redlock", "ledger"]),
-    ("app", &["sale", "ledger", "redlock"]),
-    ("operator", &[]),
+    ("process-metrics", &[]),
+    ("app", &["sale", "ledger", "redlock", "process-metrics"]),
+    ("operator", &["process-metrics"]),
     ("load", &[]),
     ("plugin", &["operator"]),
 ];

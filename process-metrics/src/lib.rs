@@ -1,4 +1,4 @@
-//! What the system knows of this process.
+//! Prometheus metrics of this process, for the app and the operator.
 
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ const PROCESSOR_TIME: &str = "process_cpu_seconds_total";
 /// The library's metrics. It counts whole seconds of processor time; here they have fractions, without which the rate of
 /// a process that is not busy is 0 and then jumps.
 #[derive(Debug)]
-pub(super) struct ProcessMetrics(ProcessCollector);
+pub struct ProcessMetrics(ProcessCollector);
 
 impl ProcessMetrics {
     /// Of this process.
-    pub(super) fn of_this_process() -> Self {
+    #[must_use]
+    pub fn of_this_process() -> Self {
         Self(ProcessCollector::for_self())
     }
 }

@@ -19,7 +19,6 @@ mod layers;
 mod local;
 mod meanwhile;
 mod packages;
-mod page_judges;
 mod pictures;
 mod sale;
 mod scenarios;

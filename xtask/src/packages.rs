@@ -20,33 +20,49 @@ pub fn openapi_tests() -> PathBuf {
     repository().join("tests/openapi")
 }
 
-/// Installed npm packages, with a Node.js of their own: Debian's is too old for them.
+/// Where axe and Lighthouse are named, with which the tests judge the pages.
+const PAGE_TESTS: &str = "app/tests/browser";
+
+/// The folder of the modules of axe and Lighthouse.
+pub fn ensure_page_judges() -> Result<PathBuf> {
+    let declared = repository().join(PAGE_TESTS);
+    Ok(ensure_npm("page-npm", &declared, "axe and Lighthouse")?.join("node_modules"))
+}
+
+/// Installs the npm packages that a folder's lock file names, unless they were installed before; returns where.
+fn ensure_npm(name: &str, declared: &Path, what: &str) -> Result<PathBuf> {
+    let folder = versioned(name, &declared.join("package-lock.json"))?;
+    // Exists once the installation is complete.
+    let installed = folder.join("installed");
+    if installed.exists() {
+        return Ok(folder);
+    }
+    if !["node", "npm"].iter().all(|program| succeeds(command(program).arg("--version"))) {
+        ensure_packages(&["nodejs", "npm"])?;
+    }
+    say(&format!("installing {what} with npm (about a minute, once)"));
+    std::fs::create_dir_all(&folder)?;
+    for file in ["package.json", "package-lock.json"] {
+        copy(&declared.join(file), &folder.join(file))?;
+    }
+    // Without their scripts: none is needed, and some report to their makers.
+    let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    run(command("npm").args(arguments).current_dir(&folder).stdout(std::io::stderr()))?;
+    std::fs::write(installed, "")?;
+    Ok(folder)
+}
+
+/// The npm packages that check the API's document, with a Node.js of their own: Debian's is too old for them.
 pub struct NodePackages {
     folder: PathBuf,
 }
 
 impl NodePackages {
-    /// Installs what the lock file names, unless it was installed before.
+    /// Installs them, unless they were installed before.
     pub fn ensure() -> Result<Self> {
-        let lock = openapi_tests().join("package-lock.json");
-        let folder = versioned("openapi-npm", &lock)?;
-        let packages = Self { folder };
-        if packages.installed().exists() {
-            return Ok(packages);
-        }
-        if !succeeds(command("npm").arg("--version")) {
-            ensure_packages(&["nodejs", "npm"])?;
-        }
-        say("installing npm packages that check the API's document (about a minute, once)");
-        std::fs::create_dir_all(&packages.folder)?;
-        for file in ["package.json", "package-lock.json"] {
-            copy(&openapi_tests().join(file), &packages.folder.join(file))?;
-        }
-        // Without their scripts: none is needed, and some report to their makers.
-        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-        run(command("npm").args(arguments).current_dir(&packages.folder))?;
-        std::fs::write(packages.installed(), "")?;
-        Ok(packages)
+        let folder =
+            ensure_npm("openapi-npm", &openapi_tests(), "the checks of the API's document")?;
+        Ok(Self { folder })
     }
 
     /// Node.js.
@@ -70,11 +86,6 @@ impl NodePackages {
         let mut node = self.node();
         node.arg(script);
         Ok(node)
-    }
-
-    /// Exists once the installation is complete.
-    fn installed(&self) -> PathBuf {
-        self.folder.join("installed")
     }
 }
 

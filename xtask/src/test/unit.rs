@@ -8,7 +8,7 @@ use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
 use crate::binaries::Build;
-use crate::page_judges;
+use crate::packages;
 use crate::shell::binaries_folder;
 use crate::tools;
 
@@ -67,7 +67,7 @@ pub fn run_lighthouse(count: &mut Count) {
 
 fn tests(filter: &str) -> Result<Tests> {
     let selection = ["--exclude", END_TO_END, "--filterset", filter].map(str::to_owned).to_vec();
-    let judges = ("FLASHSALE_NODE_MODULES", page_judges::ensure()?.into_os_string());
+    let judges = ("FLASHSALE_NODE_MODULES", packages::ensure_page_judges()?.into_os_string());
     let variables = vec![nextest::threads(), judges];
     Ok(Tests { profile: "default", selection, variables, ..Tests::default() })
 }

@@ -4,7 +4,7 @@
 # Seen:  kube 5.0.0 merges all watches into one stream and puts one delay before the whole. Each error of any watch pauses all
 #        of them, for twice as long as the last one and for up to a minute (30 s and as much jitter). Ten watches that fail
 #        twice, as each does when an API server comes back with an empty watch cache, keep a change of the controller's own
-#        kind waiting for more than two minutes. With streams of one's own (`for_stream`, `owns_stream`) that delay by
+#        kind waiting for about five minutes. With streams of one's own (`for_stream`, `owns_stream`) that delay by
 #        themselves and hand on no errors, it is followed at once.
 # Runs:  kube 5.0.0 from crates.io, on tokio's paused clock; no cluster. Needs cargo.
 # Ends:  0 if it is as seen, 1 if it changed.

@@ -161,11 +161,11 @@ pub struct Prewarm {
     /// Minimum number of replicas in that time. A larger `app.replicas` and autoscalers are not limited by it.
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
-    /// Time before `startsAt` at which the replicas are started. Default: 10m.
+    /// Time before `startsAt` at which the replicas are started.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_before")]
     pub before: Duration,
-    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`. Default: 10m.
+    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_after")]
     pub after: Duration,

@@ -9,6 +9,7 @@ mod certificates;
 mod claimed;
 mod configuration;
 mod counts;
+mod defaults;
 mod exposure;
 mod hibernation;
 mod images;

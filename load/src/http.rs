@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -131,6 +132,15 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// What the opening of a connection took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Until TCP was connected
+    pub tcp: Duration,
+    /// From then on until the TLS handshake was done; absent with plain HTTP
+    pub tls: Option<Duration>,
+}
+
 /// An open connection.
 pub struct Connection(SendRequest<Full<Bytes>>);
 
@@ -164,26 +174,34 @@ impl Server {
         })
     }
 
-    /// Opens a connection.
-    pub async fn connect(&self) -> Result<Connection, HttpError> {
+    /// Looks the name up, unless that was done.
+    pub async fn resolve(&self) -> Result<&[SocketAddr], HttpError> {
         let find = async || {
             let found = lookup_host((self.host.as_str(), self.port)).await?;
             Ok(found.collect())
         };
         let addresses = self.addresses.get_or_try_init(find).await.map_err(HttpError::Connect)?;
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(HttpError::Connect)?;
+        Ok(addresses)
+    }
+
+    /// Opens a connection. The times do not include the look-up of the name.
+    pub async fn connect(&self) -> Result<(Connection, Opening), HttpError> {
+        let addresses = self.resolve().await?;
+        let started = Instant::now();
+        let stream = TcpStream::connect(addresses).await.map_err(HttpError::Connect)?;
+        let tcp = started.elapsed();
         // A request is one packet.
         stream.set_nodelay(true).map_err(HttpError::Connect)?;
         // Buyers have addresses of their own. This process has one, whose 28,000 ports would stay occupied for a minute
         // each after a usual close.
         stream.set_zero_linger().map_err(HttpError::Connect)?;
-        match &self.tls {
-            None => Connection::over(stream).await,
-            Some((tls, name)) => {
-                let stream = tls.connect(name.clone(), stream).await.map_err(HttpError::Tls)?;
-                Connection::over(stream).await
-            }
-        }
+        let Some((tls, name)) = &self.tls else {
+            return Ok((Connection::over(stream).await?, Opening { tcp, tls: None }));
+        };
+        let started = Instant::now();
+        let stream = tls.connect(name.clone(), stream).await.map_err(HttpError::Tls)?;
+        let opening = Opening { tcp, tls: Some(started.elapsed()) };
+        Ok((Connection::over(stream).await?, opening))
     }
 
     /// One call on a connection of its own.
@@ -193,7 +211,7 @@ impl Server {
         caller: Caller<'_>,
         timeout: Duration,
     ) -> Result<Answer, HttpError> {
-        let answer = async { self.connect().await?.call(self, call, caller).await };
+        let answer = async { self.connect().await?.0.call(self, call, caller).await };
         tokio::time::timeout(timeout, answer).await.map_err(|_| HttpError::Timeout(timeout))?
     }
 }

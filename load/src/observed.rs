@@ -1,11 +1,13 @@
 //! The observations of a run as plain data: the input of the verdict. No network access.
 
+pub mod timeline;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::series::{Buckets, Series};
+use load_report::{Buckets, Series};
 
 /// An order, from a response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,19 @@ pub struct Latency {
     pub p99: Duration,
     /// Maximum
     pub max: Duration,
+}
+
+/// What the response times consist of, apart from waits for a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LatencyParts {
+    /// What the look-up of the API's names took, once before the run
+    pub lookup: Duration,
+    /// TCP connects
+    pub tcp: Latency,
+    /// TLS handshakes
+    pub tls: Latency,
+    /// From an open connection to the whole answer
+    pub answer: Latency,
 }
 
 /// The lock's metrics during the run, summed over all replicas.
@@ -164,6 +179,8 @@ pub struct Observed {
     pub elapsed: Duration,
     /// Response times of all requests
     pub latency: Latency,
+    /// What they consist of
+    pub parts: LatencyParts,
     /// The lock's metrics, or the error of reading them
     pub locks: Result<LockMetrics, String>,
     /// In the order of `REDIS_NODES`

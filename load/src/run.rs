@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use load_scenarios::Kind;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::arrivals::{Sold, stop_on_signals};
+use crate::buyers::arrivals::{Sold, stop_on_signals};
+use crate::buyers::tickets::NodeTickets;
+use crate::buyers::users::Users;
 use crate::config::Settings;
 use crate::error::ConfigError;
 use crate::limits::raise_open_files;
-use crate::log_ins::LogIns;
+use crate::observed::timeline::{answers, latency, parts, series, timeline};
 use crate::observed::{Observed, OtherProduct, Restocked};
+use crate::pods::team::{LostPod, Team};
+use crate::pods::wire::together;
+use crate::pods::worker;
 use crate::progress::Progress;
-use crate::request::Kind;
-use crate::restock::{Administrator, Restocks};
+use crate::sale::log_ins::LogIns;
+use crate::sale::restock::{Administrator, Restocks};
+use crate::sale::scrape::locks;
 use crate::sale::{Before, Sale};
-use crate::scrape::locks;
-use crate::team::{LostPod, Team};
-use crate::tickets::NodeTickets;
-use crate::timeline::{answers, latency, series, timeline};
 use crate::token;
-use crate::users::Users;
 use crate::verdict::{Report, judge, lost_pod};
-use crate::wire::together;
-use crate::worker;
 
 /// How long the nodes may lag behind the database after the last answer.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -116,7 +116,7 @@ async fn buy(
     let products: Vec<String> = before.products.iter().map(|product| product.id.clone()).collect();
     let progress = Arc::new(Progress::default());
     team.prepare(run_id, &products).await?;
-    let users = Users::new(settings, run_id, products, Arc::clone(&progress), stop.clone())?;
+    let users = Users::new(settings, run_id, products, Arc::clone(&progress), stop.clone()).await?;
     let log_ins = log_ins(sale, run_id);
     let restocks = restocks(sale, before)?;
     let mut unseen_tickets = 0;
@@ -192,6 +192,7 @@ async fn observe(sale: &Sale<'_>, before: Before, bought: Bought) -> Observed {
     let mut observed = Observed {
         stock_before: first.as_ref().map_or(0, |first| first.stock),
         latency: latency(&sold),
+        parts: parts(&sold),
         answers: answers(&sold),
         timeline: timeline(&sold),
         series: series(&sold),

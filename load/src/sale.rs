@@ -1,24 +1,29 @@
 //! The sale under test, from outside: whether it is as a scenario needs it, and what it is after the run.
 
+pub mod log_ins;
+mod prometheus;
+pub mod restock;
+pub mod scrape;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use load_scenarios::Kind;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use self::scrape::{Scrape, scrape};
+use crate::buyers::users::{authorities, servers};
 use crate::config::{MetricsSource, Settings};
-use crate::database::SaleDatabase;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, error_chain};
 use crate::http::{Answer, Authorities, Call, Caller, Server};
 use crate::observed::{DatabaseState, NodeStock};
-use crate::redis_nodes::RedisNodes;
-use crate::request::Kind;
-use crate::scrape::{Scrape, error_chain, scrape};
+use crate::stores::database::SaleDatabase;
+use crate::stores::redis_nodes::RedisNodes;
 use crate::token;
-use crate::users::{authorities, servers};
 
 const POLL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,16 +3,22 @@
 //! Correctness is judged by the answers, the nodes and the database alone; the app's own metrics only
 //! contribute figures on the lock.
 
+mod parts;
+mod rows;
+mod sales;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use load_report::Series;
+pub use load_report::{Figures, Report, Row, Status};
+
+use self::rows::{Bound, Rows, milliseconds};
+use self::sales::{Sales, count, held_units};
+
 use crate::config::TimingTargets;
 use crate::observed::{Observed, Order, OtherProduct, Outcome, Purchase, REFUSED, Restocked};
-pub use crate::report::{Figures, Report, Row, Status};
-use crate::report_rows::{Bound, Rows};
-use crate::sales::{Sales, count, held_units};
 use crate::scenario::Scenario;
-use crate::series::Series;
 
 /// Judges a run.
 #[must_use]
@@ -257,6 +263,7 @@ fn timing_rows(
     rows.timing("P99", Some(ms(latency.p99)), " ms", Bound::Below(targets.p99_ms));
     rows.timing("max", Some(ms(latency.max)), " ms", Bound::None);
     rows.timing("last answer", Some(milliseconds(seconds)), " ms", Bound::None);
+    let latency_parts = parts::add(rows, &observed.parts);
 
     let locks = observed.locks.clone().unwrap_or_default();
     if let Err(error) = &observed.locks {
@@ -295,6 +302,7 @@ fn timing_rows(
         average_ms: ms(latency.average),
         p99_ms: ms(latency.p99),
         max_ms: ms(latency.max),
+        latency_parts,
         lock_wait_p50_ms: wait_p50,
         lock_wait_p99_ms: wait_p99,
         lock_node_average_ms: locks
@@ -315,15 +323,9 @@ fn timing_rows(
     }
 }
 
-/// To the microsecond: more digits are noise.
-fn milliseconds(seconds: f64) -> f64 {
-    (seconds * 1e6).round() / 1e3
-}
-
 fn percent(part: u32, whole: u32) -> f64 {
     if whole == 0 { 0.0 } else { f64::from(part) / f64::from(whole) * 100.0 }
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

@@ -35,6 +35,13 @@ async fn an_honest_sale_passes_once() {
     assert_eq!((figures.sold, figures.failed["sold_out"], figures.requests), (10, 20, 30));
     assert_eq!(figures.node_stock[&sale.redis.address()], Some(0));
     assert_eq!((figures.series.response_times.count(), figures.series.points.len()), (30, 30));
+    let parts = |part: &str, statistic: &str| figures.latency_parts[part][statistic];
+    // A connection for each user; one answer came over each.
+    assert!((parts("tcp_connect", "count") - 30.0).abs() < 1e-9);
+    assert!((parts("answer", "count") - 30.0).abs() < 1e-9);
+    assert!(parts("name_lookup", "max_ms") > 0.0, "the name was looked up before the run");
+    assert!(parts("answer", "max_ms") <= figures.max_ms && parts("answer", "p50_ms") > 0.0);
+    assert!(!figures.latency_parts.contains_key("tls_handshake"));
     for row in report.checks() {
         assert!(row.rule.is_some(), "{row:?} says how it is computed");
     }

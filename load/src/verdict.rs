@@ -17,17 +17,14 @@ use self::rows::{Bound, Rows, milliseconds};
 use self::sales::{Sales, count, held_units};
 
 use crate::config::TimingTargets;
-use crate::observed::{Observed, Order, OtherProduct, Outcome, Purchase, REFUSED, Restocked};
+use crate::observed::{Observed, Order, OtherProduct, REFUSED, Restocked};
 use crate::scenario::Scenario;
 
 /// Judges a run.
 #[must_use]
 pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) -> Report {
     let sales = Sales::reconcile(observed);
-    let users = count(observed.purchases.len());
-    let unanswered = count(
-        observed.purchases.iter().filter(|p| matches!(p.outcome, Outcome::Unanswered(_))).count(),
-    );
+    let (users, unanswered) = (observed.purchases.users, observed.purchases.unanswered);
     let put_on_sale = observed.stock_before + observed.restocked.recorded;
     let oversold = (sales.most_units - put_on_sale).max(0);
     let left = put_on_sale - sales.units;
@@ -117,10 +114,11 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
             rows.must_equal("stock in the database", database.available, left);
             rows.must_equal(
                 "units of orders in the database",
-                held_units(&database.orders),
+                held_units(&database.orders) + database.foreign.map_or(0, |foreign| foreign.units),
                 sales.units,
             );
             let orders = i64::from(count(database.orders.len()));
+            let orders = orders + database.foreign.map_or(0, |foreign| foreign.orders);
             rows.must_equal("orders in the database", orders, i64::from(sales.buyers));
         }
         Err(error) => {
@@ -187,7 +185,7 @@ fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
         rows.must_equal("units restocked, by the database", recorded, answered);
     }
     if scenario.in_turn {
-        rows.must_equal("users overtaken", i64::from(count(overtaken(observed))), 0);
+        rows.must_equal("users overtaken", i64::from(observed.purchases.overtaken()), 0);
         let unseen = i64::from(count(observed.unseen_tickets));
         rows.must_equal("tickets not seen", unseen, 0);
     }
@@ -216,13 +214,6 @@ fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
         let name = format!("answers {code}");
         rows.must(&name, number.to_string(), ">= 1".to_owned(), number > 0);
     }
-}
-
-/// Users who got nothing although one who asked later did.
-fn overtaken(observed: &Observed) -> usize {
-    let sold = |purchase: &Purchase| matches!(purchase.outcome, Outcome::Sold(_));
-    let last = observed.purchases.iter().rposition(sold).unwrap_or_default();
-    observed.purchases.iter().take(last).filter(|purchase| !sold(purchase)).count()
 }
 
 /// A refused token is wrong; a token that could not be made or tried says nothing.

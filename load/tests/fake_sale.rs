@@ -80,6 +80,26 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
 }
 
 #[tokio::test]
+async fn orders_of_others_are_noticed_and_earlier_ones_are_not() {
+    let mut sale = Sale::start(Behaviour::Honest).await;
+    sale.sql("INSERT INTO orders VALUES ('earlier', '1', 'ann', 1, 'confirmed')").await;
+    sale.settings.scenario = scenario(one_by_one(4, 1)).1;
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+
+    let began = async {
+        while sale.redis.get("stock:1").unwrap().as_deref() == Some("6") {
+            tokio::task::yield_now().await;
+        }
+        sale.sql("INSERT INTO orders VALUES ('late', '1', 'bob', 1, 'confirmed')").await;
+    };
+    let (report, ()) = tokio::join!(sale.load(), began);
+    let report = report.unwrap();
+    assert!(is_wrong(&report, "orders in the database"), "{report}");
+    assert!(report.problems()[0].contains("1 orders of others"), "{report}");
+}
+
+#[tokio::test]
 async fn cheating_is_found() {
     // At once: some of them are found only after the nodes had their time to catch up.
     let (oversold, unrecorded, twice, forgotten) = tokio::join!(

@@ -30,6 +30,16 @@ impl ResponseTimes {
         }
     }
 
+    /// Adds all of others.
+    pub fn merge(&mut self, others: &Self) {
+        if let Some(others) = &others.0
+            && let Some(histogram) = self.histogram()
+        {
+            // All of them have the same bounds, so the values fit.
+            let _ = histogram.add(others);
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -125,6 +135,15 @@ mod tests {
         // Of 100 or fewer, it is the longest but one, and of fewer than 100 the longest.
         assert!(close(millis(1..=100).quantile(0.99), 99.0));
         assert!(close(millis(1..=99).quantile(0.99), 99.0));
+    }
+
+    #[test]
+    fn merged_histograms_are_that_of_all_values() {
+        let mut merged = ResponseTimes::default();
+        merged.merge(&millis([1, 500]));
+        merged.merge(&ResponseTimes::default());
+        merged.merge(&millis(2..300));
+        assert_eq!(merged, millis([500, 1].into_iter().chain(2..300)));
     }
 
     #[test]

@@ -137,6 +137,19 @@ impl Slot {
         }
     }
 
+    fn merge(&mut self, other: Self) {
+        for (code, number) in other.codes {
+            *self.codes.entry(code).or_default() += number;
+        }
+        for (size, number) in other.sizes {
+            match self.sizes.binary_search_by_key(&size, |&(size, _)| size) {
+                Ok(found) => self.sizes[found].1 += number,
+                Err(place) => self.sizes.insert(place, (size, number)),
+            }
+        }
+        self.slowest_us = self.slowest_us.max(other.slowest_us);
+    }
+
     /// Counts a response time.
     pub fn count_time(&mut self, took_us: u64) {
         let size = size_of(took_us);
@@ -149,16 +162,43 @@ impl Slot {
 }
 
 impl Slots {
-    /// Empty ones, for a run that lasts so long.
-    #[must_use]
-    pub fn lasting(micros: u64) -> Self {
-        let fits = |width: &&u64| micros / **width < MOST_SLOTS;
-        let widest = WIDTHS_US[WIDTHS_US.len() - 1];
-        Self { width_us: WIDTHS_US.iter().find(fits).copied().unwrap_or(widest), slots: Vec::new() }
+    /// Widens the slots until there are few up to this moment.
+    pub fn fit(&mut self, micros: u64) {
+        while micros / self.width_us >= MOST_SLOTS {
+            let Some(next) = WIDTHS_US.iter().find(|width| **width > self.width_us) else { return };
+            self.widen(*next);
+        }
     }
 
-    /// The slot of a moment.
+    /// Each width is a multiple of the one before.
+    fn widen(&mut self, width_us: u64) {
+        let factor = usize::try_from(width_us / self.width_us).unwrap_or(usize::MAX);
+        let mut wide: Vec<Slot> = Vec::new();
+        for (index, slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            match wide.get_mut(index / factor) {
+                Some(wide) => wide.merge(slot),
+                None => wide.push(slot),
+            }
+        }
+        (self.width_us, self.slots) = (width_us, wide);
+    }
+
+    /// Adds the counts of others.
+    pub fn merge(&mut self, mut others: Self) {
+        if self.width_us < others.width_us {
+            self.widen(others.width_us);
+        } else if others.width_us < self.width_us {
+            others.widen(self.width_us);
+        }
+        if self.slots.len() < others.slots.len() {
+            self.slots.resize_with(others.slots.len(), Slot::default);
+        }
+        self.slots.iter_mut().zip(others.slots).for_each(|(slot, other)| slot.merge(other));
+    }
+
+    /// The slot of a moment. Slots are widened if it is far from the start.
     pub fn at(&mut self, micros: u64) -> &mut Slot {
+        self.fit(micros);
         let index = usize::try_from(micros / self.width_us).unwrap_or(usize::MAX - 1);
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, Slot::default);
@@ -193,11 +233,42 @@ mod tests {
     #[test]
     fn widths_bound_the_slots() {
         for micros in [0, 300_000, 30_000_000, 1_800_000_000, 86_400_000_000] {
-            let slots = Slots::lasting(micros);
-            assert!(micros / slots.width_us < MOST_SLOTS, "{micros}");
+            assert!(micros / lasting(micros).width_us < MOST_SLOTS, "{micros}");
         }
-        assert_eq!(Slots::lasting(300_000).width_us, 5_000);
-        assert_eq!(Slots::lasting(30_000_000).width_us, 500_000);
+        assert_eq!(lasting(300_000).width_us, 5_000);
+        assert_eq!(lasting(30_000_000).width_us, 500_000);
+    }
+
+    fn lasting(micros: u64) -> Slots {
+        let mut slots = Slots::default();
+        slots.fit(micros);
+        slots
+    }
+
+    #[test]
+    fn widened_and_merged_slots_have_all_counts() {
+        let add = |slots: &mut Slots, moments: &[u64]| {
+            for moment in moments {
+                let slot = slots.at(*moment);
+                slot.count("sold");
+                slot.count_time(*moment);
+            }
+        };
+        let (near, far) = ([0, 900, 40_000, 90_000], [40_100, 2_000_000, 100_000_000]);
+        let mut all = Slots::default();
+        add(&mut all, &near);
+        assert_eq!(all.width_us, 1_000);
+        add(&mut all, &far);
+        assert_eq!(all.width_us, 1_000_000);
+        assert_eq!(all.slots[0].codes["sold"], 5);
+        assert_eq!(all.slots[0].slowest_us, 90_000);
+        let (mut one, mut other) = (Slots::default(), Slots::default());
+        add(&mut one, &near);
+        add(&mut other, &far);
+        let mut merged = one.clone();
+        merged.merge(other.clone());
+        other.merge(one);
+        assert_eq!((&merged, &other), (&all, &all));
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::buyers::buyer::{Buyer, BuyerResult, PurchaseOptions};
 use crate::buyers::moments::due_or_now;
 use crate::error::ConfigError;
+use crate::observed::tally::Tally;
 use crate::progress::Progress;
 
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +30,8 @@ pub struct Sold {
     pub ended: Instant,
     /// What the look-up of the API's names took, before the first user started.
     pub lookup: Duration,
-    /// One per user, in the order in which they started.
-    pub results: Vec<BuyerResult>,
+    /// What happened to them.
+    pub tally: Tally,
 }
 
 /// What all users of a pod share.
@@ -51,13 +52,13 @@ struct Users<'a> {
     started: Instant,
     last_start: Instant,
     tasks: JoinSet<(usize, BuyerResult)>,
-    results: Vec<(usize, BuyerResult)>,
+    tally: Tally,
 }
 
 impl<'a> Users<'a> {
     fn new(crowd: &'a Crowd) -> Self {
         let started = Instant::now();
-        Self { crowd, started, last_start: started, tasks: JoinSet::new(), results: Vec::new() }
+        Self { crowd, started, last_start: started, tasks: JoinSet::new(), tally: Tally::default() }
     }
 
     /// Starts a user who wanted to buy at this moment.
@@ -74,26 +75,34 @@ impl<'a> Users<'a> {
         });
     }
 
+    /// Adds what happened to a user. One whose task panicked has said so.
+    fn end(&mut self, done: Result<(usize, BuyerResult), JoinError>) -> Option<usize> {
+        let (index, result) = done.ok()?;
+        self.tally.add(self.started, u32::try_from(index).unwrap_or(u32::MAX), result);
+        Some(index)
+    }
+
     /// Waits for all users, and shows the progress every second.
     async fn finish(mut self) -> Sold {
         let mut shown = interval(SHOWN_EVERY);
         loop {
             tokio::select! {
                 done = self.tasks.join_next() => match done {
-                    Some(done) => self.results.extend(done.ok()),
+                    Some(done) => {
+                        self.end(done);
+                    }
                     None => break,
                 },
                 _ = shown.tick() => self.crowd.progress.show(false, self.started.elapsed()),
             }
         }
         self.crowd.progress.finish(self.started.elapsed());
-        self.results.sort_by_key(|(index, _)| *index);
         Sold {
             started: self.started,
             last_start: self.last_start,
             ended: Instant::now(),
             lookup: self.crowd.lookup,
-            results: self.results.into_iter().map(|(_, result)| result).collect(),
+            tally: self.tally,
         }
     }
 }
@@ -174,7 +183,9 @@ pub async fn one_by_one(
                 () = &mut over => return Ok(users.finish().await),
                 _ = shown.tick() => crowd.progress.show(true, users.started.elapsed()),
                 () = sleep_until(due) => break,
-                Some(done) = users.tasks.join_next() => users.results.extend(done.ok()),
+                Some(done) = users.tasks.join_next() => {
+                    users.end(done);
+                }
             }
         }
         users.start(buyers(index)?, due_or_now(due));
@@ -204,11 +215,12 @@ pub async fn in_turn(
         let index = buyer.index;
         let now = Instant::now();
         users.start(buyer, now);
+        let mut is_done = false;
         loop {
             while let Some(done) = users.tasks.try_join_next() {
-                users.results.extend(done.ok());
+                is_done |= users.end(done) == Some(index);
             }
-            if tickets.another().await || users.results.iter().any(|(done, _)| *done == index) {
+            if is_done || tickets.another().await {
                 break;
             }
             if now.elapsed() > TURN {

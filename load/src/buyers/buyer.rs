@@ -24,7 +24,8 @@ pub struct PurchaseOptions {
     pub kind: Kind,
     /// What each user buys, or the coupon.
     pub products: Vec<String>,
-    pub quantity: u32,
+    /// The request for that.
+    pub purchase: Call,
     /// Reports payments.
     pub admin_token: String,
     pub pause: RangeInclusive<Duration>,
@@ -95,11 +96,10 @@ impl Buyer {
             lost_answers: 0,
             parts: Parts::default(),
         };
-        let call = request::purchase(options.kind, &options.products, options.quantity);
         let caller = Caller { token: Some(&self.token), idempotency_key: Some(&key) };
         let reply =
             |answer: &Answer| request::purchase_reply(options.kind, answer, &options.products);
-        let ended = visit.repeat(wanted, &call, caller, SOLD, reply).await;
+        let ended = visit.repeat(wanted, &options.purchase, caller, SOLD, reply).await;
         let mut outcome = match ended {
             Ended::Done(Receipt { id, quantity, state }) => {
                 Outcome::Sold(Order { id, buyer: self.subject.clone(), quantity, state })
@@ -232,17 +232,17 @@ impl Visit<'_> {
         let server = servers.get(index).ok_or_else(|| HttpError::Url("no server".to_owned()))?;
         let own = self.own.take().filter(|(of, _)| *of == index).map(|(_, own)| own);
         let turn = connections.turn().await;
-        let open = own.or_else(|| connections.take(index)).filter(Connection::is_open);
-        let mut connection = match open {
-            Some(connection) => connection,
-            None => {
-                let (connection, opening) = server.connect().await?;
-                self.parts.opening = Some(opening);
-                connection
-            }
+        let open = own.or_else(|| connections.take(index));
+        let open = open.and_then(|mut open| open.is_open().then_some(open));
+        let mut connection = if let Some(connection) = open {
+            connection
+        } else {
+            let (connection, opening) = server.connect().await?;
+            self.parts.opening = Some(opening);
+            connection
         };
         let sent = Instant::now();
-        let answer = connection.call(server, call, caller).await?;
+        let answer = server.ask(&mut connection, call, caller).await?;
         self.parts.answer = Some(sent.elapsed());
         self.own = connections.put(index, connection, turn).map(|own| (index, own));
         Ok(answer)

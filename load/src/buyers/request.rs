@@ -1,6 +1,6 @@
 //! What buyers send, and what the answers mean. Knows the API, but no user.
 
-use hyper::{Method, StatusCode};
+use http::{Method, StatusCode};
 use load_scenarios::{FollowUp, Kind};
 use serde::Deserialize;
 use serde_json::json;
@@ -170,8 +170,6 @@ impl Reply {
 mod tests {
     use std::time::Duration;
 
-    use hyper::body::Bytes;
-
     use super::*;
 
     #[test]
@@ -198,7 +196,7 @@ mod tests {
     fn an_order_has_all_products_or_is_unreadable() {
         let products = ["A".to_owned(), "B".to_owned()];
         let reply = |body: &str| {
-            let body = Bytes::from(body.to_owned());
+            let body = body.as_bytes().to_vec();
             let answer = Answer { status: StatusCode::OK, retry_after: Duration::ZERO, body };
             purchase_reply(Kind::Fair, &answer, &products)
         };
@@ -213,10 +211,8 @@ mod tests {
     #[test]
     fn requests_are_those_of_the_api() {
         let products = ["A".to_owned(), "B".to_owned()];
-        let text = |call: Call| {
-            let body = call.body.map(|body| String::from_utf8(body.to_vec()).unwrap());
-            format!("{} {} {}", call.method, call.path, body.unwrap_or_default())
-        };
+        let text =
+            |call: Call| format!("{} {} {}", call.method, call.path, call.body.unwrap_or_default());
         assert_eq!(
             text(purchase(Kind::Distributed, &products, 1)),
             r#"PATCH /v1/stocks/locks/distributed {"orders":[{"product":"A","quantity":1},{"product":"B","quantity":1}]}"#

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::buyers::arrivals::{Crowd, Pace, Sold, Tickets, at_once, in_turn, one_by_one};
 use crate::buyers::buyer::{Buyer, PurchaseOptions};
 use crate::buyers::connections::Connections;
+use crate::buyers::request;
 use crate::config::Settings;
 use crate::error::{ConfigError, error_chain};
 use crate::http::{Authorities, Server};
@@ -43,8 +44,8 @@ impl<'a> Users<'a> {
             connections: Connections::new(scenario.connections, servers.len()),
             servers,
             kind: scenario.call,
+            purchase: request::purchase(scenario.call, &products, scenario.quantity),
             products,
-            quantity: scenario.quantity,
             admin_token: token::sign_admin(&settings.jwt_secret, "load-admin")?,
             pause: scenario.pause(),
             max_tries: scenario.max_tries,
@@ -87,11 +88,16 @@ impl<'a> Users<'a> {
     }
 
     fn buyer(&self, index: usize) -> Result<Buyer, ConfigError> {
-        let subject = format!("load-{}-{index}", self.run_id);
+        let subject = format!("{}{index}", users_of(&self.run_id));
         let token = token::sign(&self.settings.jwt_secret, &subject)?;
         let follow_up = self.settings.scenario.follow_up(index);
         Ok(Buyer { index, subject, token, follow_up })
     }
+}
+
+/// How the names of all users of a run begin.
+pub fn users_of(run_id: &str) -> String {
+    format!("load-{run_id}-")
 }
 
 /// Looks the names of all servers up; what the slowest took.

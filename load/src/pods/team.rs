@@ -119,7 +119,7 @@ impl Team {
                 let silent = |_| lost(pod, &format!("was silent for {} s", SILENCE.as_secs()));
                 match timeout(SILENCE, next(pod, reports)).await.map_err(silent)?? {
                     Report::Progress(counts) => progress.of_pod(pod, counts),
-                    Report::Recording(recording) => return Ok(recording),
+                    Report::Recording(recording) => return Ok(*recording),
                     other => return Err(unexpected(pod, &other)),
                 }
             }

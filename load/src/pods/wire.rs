@@ -13,12 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::buyers::arrivals::Sold;
-use crate::buyers::buyer::{Attempt, BuyerResult, Parts};
-use crate::http::Opening;
-use crate::observed::Purchase;
+use crate::observed::tally::Tally;
 use crate::progress::Counts;
 
-/// Bytes of a message. The largest is the recording of a pod: about 200 bytes for each user.
+/// Bytes of a message. The largest is the recording of a pod, which has its orders.
 const LONGEST: u64 = 1 << 30;
 /// How long the pods may take to come together, on top of `--wait-seconds`: their image may have to be pulled first.
 pub const GATHER: Duration = Duration::from_mins(2);
@@ -61,7 +59,7 @@ pub enum Report {
     /// It works.
     Progress(Counts),
     /// All of its users are done.
-    Recording(Recording),
+    Recording(Box<Recording>),
 }
 
 /// The subject of a pod's token. It names the scenario: another one's pod is refused.
@@ -69,70 +67,25 @@ pub fn subject(scenario: &str, pod: u32) -> String {
     format!("load-pod-{pod}-of-{scenario}")
 }
 
-/// Everything that happened to the users of a pod: no figure is made before all pods are together.
+/// What happened to the users of a pod. Percentiles are computed of all pods' histograms together.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Recording {
     last_start_us: u64,
     ended_us: u64,
     lookup_us: u64,
-    /// Codes of attempts
-    codes: Vec<String>,
-    users: Vec<(Purchase, Vec<Moment>)>,
+    tally: Tally,
 }
-
-/// When an attempt ended after the start of the run, how long it took in microseconds, the index of its code, and what it
-/// spent its time on: TCP connect, TLS handshake, answer.
-type Moment = (u64, u64, usize, [Option<u64>; 3]);
 
 impl Recording {
     /// The users of a pod.
     pub fn of(sold: Sold) -> Self {
         let since = |moment: Instant| micros(moment.saturating_duration_since(sold.started));
-        let mut codes: Vec<String> = Vec::new();
-        let users = sold.results.into_iter().map(|BuyerResult { purchase, attempts }| {
-            let moment = |attempt: Attempt| {
-                let known = codes.iter().position(|code| *code == attempt.code);
-                let code = known.unwrap_or_else(|| {
-                    codes.push(attempt.code);
-                    codes.len() - 1
-                });
-                let Parts { opening, answer } = attempt.parts;
-                let tcp = opening.map(|opening| micros(opening.tcp));
-                let tls = opening.and_then(|opening| opening.tls).map(micros);
-                (since(attempt.ended), micros(attempt.took), code, [tcp, tls, answer.map(micros)])
-            };
-            (purchase, attempts.into_iter().map(moment).collect())
-        });
-        let users = users.collect();
         Self {
             last_start_us: since(sold.last_start),
             ended_us: since(sold.ended),
             lookup_us: micros(sold.lookup),
-            codes,
-            users,
+            tally: sold.tally,
         }
-    }
-
-    fn into_sold(self, started: Instant) -> Sold {
-        let at = |us| started + Duration::from_micros(us);
-        let code = |index: usize| self.codes.get(index).cloned().unwrap_or_default();
-        let duration = Duration::from_micros;
-        let attempt = |(ended, took, index, [tcp, tls, answer]): Moment| Attempt {
-            ended: at(ended),
-            took: Duration::from_micros(took),
-            code: code(index),
-            parts: Parts {
-                opening: tcp.map(|tcp| Opening { tcp: duration(tcp), tls: tls.map(duration) }),
-                answer: answer.map(duration),
-            },
-        };
-        let results = self.users.into_iter().map(|(purchase, attempts)| BuyerResult {
-            purchase,
-            attempts: attempts.into_iter().map(attempt).collect(),
-        });
-        let results = results.collect();
-        let (last_start, ended) = (at(self.last_start_us), at(self.ended_us));
-        Sold { started, last_start, ended, lookup: duration(self.lookup_us), results }
     }
 }
 
@@ -140,21 +93,17 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The users of all pods as if one pod had had them all. The recordings are in the order of the pods; the users take
-/// turns, as they were divided. Each pod's times count from its own start.
+/// The users of all pods as if one pod had had them all. Each pod's times count from its own start.
 pub fn together(own: Sold, others: Vec<Recording>) -> Sold {
-    let started = own.started;
-    let others = others.into_iter().map(|recording| recording.into_sold(started));
-    let pods: Vec<Sold> = std::iter::once(own).chain(others).collect();
-    let last = |moment: fn(&Sold) -> Instant| pods.iter().map(moment).max().unwrap_or(started);
-    let (last_start, ended) = (last(|pod| pod.last_start), last(|pod| pod.ended));
-    let lookup = pods.iter().map(|pod| pod.lookup).max().unwrap_or_default();
-    let most = pods.iter().map(|pod| pod.results.len()).max().unwrap_or_default();
-    let mut queues: Vec<_> = pods.into_iter().map(|pod| pod.results.into_iter()).collect();
-    let turns =
-        (0..most).flat_map(|_| queues.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
-    let results = turns.collect();
-    Sold { started, last_start, ended, lookup, results }
+    let mut all = own;
+    for Recording { last_start_us, ended_us, lookup_us, tally } in others {
+        let at = |us| all.started + Duration::from_micros(us);
+        (all.last_start, all.ended) =
+            (all.last_start.max(at(last_start_us)), all.ended.max(at(ended_us)));
+        all.lookup = all.lookup.max(Duration::from_micros(lookup_us));
+        all.tally.merge(tally);
+    }
+    all
 }
 
 /// Sends a message.
@@ -207,26 +156,35 @@ pub fn listen<T: DeserializeOwned + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observed::LatencyParts;
-    use crate::observed::Outcome;
-    use crate::observed::timeline::{answers, parts, timeline};
+    use crate::buyers::buyer::{Attempt, BuyerResult, Parts};
+    use crate::http::Opening;
+    use crate::observed::{LatencyParts, Order as Recorded, Outcome, Purchase};
 
-    fn sold(start: Instant, pod: usize, pods: usize) -> Sold {
-        let ms = Duration::from_millis;
-        let user = |index: usize| {
-            let took = ms(10 * (index as u64 + 1));
-            let code = if index.is_multiple_of(3) { "sold" } else { "sold_out" };
-            let outcome = Outcome::Declined(code.to_owned());
-            let purchase = Purchase { buyer: format!("user-{index}"), outcome, lost_answers: 1 };
+    fn sold(start: Instant, pod: u32, pods: u32) -> Sold {
+        let ms = |millis: u32| Duration::from_millis(millis.into());
+        let user = |index: u32| {
+            let took = ms(10 * (index + 1));
+            let buyer = format!("user-{index}");
+            let (code, outcome) = if index.is_multiple_of(3) {
+                let (id, state) = (format!("order-{index}"), "confirmed".to_owned());
+                let order = Recorded { id, buyer: buyer.clone(), quantity: 1, state };
+                ("sold", Outcome::Sold(order))
+            } else {
+                ("sold_out", Outcome::Declined("sold_out".to_owned()))
+            };
+            let purchase = Purchase { buyer, outcome, lost_answers: 1 };
             let opening = Some(Opening { tcp: took / 4, tls: None });
             let parts = Parts { opening, answer: Some(took / 2) };
             let code = code.to_owned();
             let attempts = vec![Attempt { ended: start + took, took, code, parts }];
             BuyerResult { purchase, attempts }
         };
-        let results = (pod..10).step_by(pods).map(user).collect();
+        let mut tally = Tally::default();
+        for index in (pod..10).step_by(pods as usize) {
+            tally.add(start, index, user(index));
+        }
         let (last_start, ended) = (start + ms(7), start + ms(100));
-        Sold { started: start, last_start, ended, lookup: ms(pod as u64), results }
+        Sold { started: start, last_start, ended, lookup: ms(pod), tally }
     }
 
     #[tokio::test]
@@ -236,27 +194,29 @@ mod tests {
         for pod in 1..3 {
             // The other pods have clocks of their own.
             let elsewhere = start + Duration::from_secs(1000);
-            let message = Report::Recording(Recording::of(sold(elsewhere, pod, 3)));
+            let message = Report::Recording(Box::new(Recording::of(sold(elsewhere, pod, 3))));
             let mut line = Vec::new();
             send(&mut line, &message).await.unwrap();
             match receive(&mut line.as_slice(), LONGEST).await.unwrap() {
-                Some(Report::Recording(recording)) => others.push(recording),
+                Some(Report::Recording(recording)) => others.push(*recording),
                 other => panic!("{other:?}"),
             }
         }
-        let (merged, alone) = (together(sold(start, 0, 3), others), sold(start, 0, 1));
-        assert_eq!(timeline(&merged), timeline(&alone));
-        assert_eq!(answers(&merged), answers(&alone));
-        let slowest = LatencyParts { lookup: Duration::from_millis(2), ..parts(&alone) };
-        assert_eq!(parts(&merged), slowest);
+        let (mut merged, alone) = (together(sold(start, 0, 3), others), sold(start, 0, 1));
         assert_eq!((merged.last_start, merged.ended), (alone.last_start, alone.ended));
-        let all = |sold: &Sold| -> Vec<_> {
-            let results = sold.results.iter();
-            results
-                .map(|it| (it.purchase.clone(), it.attempts[0].took, it.attempts[0].ended))
-                .collect()
-        };
-        assert_eq!(all(&merged), all(&alone), "the same users in the same order");
+        let slowest = Duration::from_millis(2);
+        assert_eq!(merged.lookup, slowest);
+        let parts: LatencyParts = alone.tally.parts(slowest);
+        assert_eq!(merged.tally.parts(merged.lookup), parts);
+        let elapsed = Duration::from_millis(100);
+        let series = |sold: &Sold| sold.tally.series(start, elapsed);
+        assert_eq!(series(&merged).points, series(&alone).points);
+        assert_eq!(series(&merged).answered, series(&alone).answered);
+        assert_eq!(merged.tally.latency(), alone.tally.latency());
+        let last = Duration::from_millis(7);
+        assert_eq!(merged.tally.timeline(last), alone.tally.timeline(last));
+        merged.tally.purchases.sold.sort_by_key(|(user, _)| *user);
+        assert_eq!(merged.tally.purchases, alone.tally.purchases);
     }
 
     #[tokio::test]

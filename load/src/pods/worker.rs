@@ -44,7 +44,7 @@ pub async fn work(settings: &Settings) -> Result<String, ConfigError> {
     link.tell(&Report::Started).await?;
     let sold = link.accompany(users.buy(), &progress, &stop).await?;
     link.tell(&Report::Progress(progress.own())).await?;
-    link.tell(&Report::Recording(Recording::of(sold))).await?;
+    link.tell(&Report::Recording(Box::new(Recording::of(sold)))).await?;
     loop {
         match link.next().await? {
             Order::End { verdict } => return Ok(verdict),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinHandle;

@@ -9,6 +9,7 @@ use crate::scenario::Scenario;
 const LONG: Duration = Duration::from_hours(2);
 
 /// A scenario with its targets.
+#[must_use]
 pub fn summary(scenario: &Scenario) -> String {
     let mut text = format!("{}\n  {}\n", scenario.name, scenario.description);
     for (name, target) in targets(scenario) {

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{PgPool, SqlitePool};
 
-use crate::observed::{DatabaseState, Order};
+use crate::observed::Order;
 
 // One text for both databases: PostgreSQL's ids are of type UUID, SQLite's are TEXT.
 const ORDERS: &str =
@@ -23,6 +25,22 @@ const COUPON: &str = "SELECT quantity, quantity - issued FROM coupons WHERE id =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 type OrderRow = (String, String, i64, String);
+
+/// What is sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goods {
+    Product,
+    Coupon,
+}
+
+/// The units of a product or a coupon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// Ever put on sale
+    pub declared: i64,
+    /// Left
+    pub available: i64,
+}
 
 /// The sale's database, read only.
 #[derive(Debug)]
@@ -50,33 +68,34 @@ impl SaleDatabase {
         }
     }
 
-    /// The units left of a product and its orders; an error when the product does not exist.
-    pub async fn state(&self, product: &str) -> sqlx::Result<DatabaseState> {
-        self.read(STOCK, ORDERS, product).await
-    }
-
-    /// The coupons that are left, and those that were issued; an error when the coupon does not exist.
-    pub async fn coupon(&self, id: &str) -> sqlx::Result<DatabaseState> {
-        self.read(COUPON, ISSUES, id).await
-    }
-
-    async fn read(
-        &self,
-        units: &'static str,
-        orders: &'static str,
-        id: &str,
-    ) -> sqlx::Result<DatabaseState> {
-        let ((declared, available), rows): ((i64, i64), Vec<OrderRow>) = match self {
-            Self::Postgres(pool) => (
-                sqlx::query_as(units).bind(id).fetch_one(pool).await?,
-                sqlx::query_as(orders).bind(id).fetch_all(pool).await?,
-            ),
-            Self::Sqlite(pool) => (
-                sqlx::query_as(units).bind(id).fetch_one(pool).await?,
-                sqlx::query_as(orders).bind(id).fetch_all(pool).await?,
-            ),
+    /// The units of a product or a coupon; an error when it does not exist.
+    pub async fn units(&self, goods: Goods, id: &str) -> sqlx::Result<Units> {
+        let units = match goods {
+            Goods::Product => STOCK,
+            Goods::Coupon => COUPON,
         };
-        let order = |(id, buyer, quantity, state)| Order { id, buyer, quantity, state };
-        Ok(DatabaseState { declared, available, orders: rows.into_iter().map(order).collect() })
+        let (declared, available) = match self {
+            Self::Postgres(pool) => sqlx::query_as(units).bind(id).fetch_one(pool).await?,
+            Self::Sqlite(pool) => sqlx::query_as(units).bind(id).fetch_one(pool).await?,
+        };
+        Ok(Units { declared, available })
+    }
+
+    /// The orders of a product, or the issues of a coupon, one after the other: no more than a few are in memory.
+    pub fn orders(&self, goods: Goods, id: &str) -> BoxStream<'_, sqlx::Result<Order>> {
+        let orders = match goods {
+            Goods::Product => ORDERS,
+            Goods::Coupon => ISSUES,
+        };
+        let order = |(id, buyer, quantity, state): OrderRow| Order { id, buyer, quantity, state };
+        let id = id.to_owned();
+        match self {
+            Self::Postgres(pool) => {
+                Box::pin(sqlx::query_as(orders).bind(id).fetch(pool).map_ok(order))
+            }
+            Self::Sqlite(pool) => {
+                Box::pin(sqlx::query_as(orders).bind(id).fetch(pool).map_ok(order))
+            }
+        }
     }
 }

@@ -3,14 +3,14 @@
 use super::*;
 
 /// Of a hundred orders, ten are cancelled, and ten payments fail; the rest is paid or pending.
-fn checked_out() -> Observed {
+fn checked_out() -> Run {
     let mut observed = good();
     observed.purchases.truncate(100);
     let states = ["cancelled", "payment_failed", "paid", "pending"];
     for (number, purchase) in observed.purchases.iter_mut().enumerate() {
         let mut order = order(number);
         order.state = states[(number / 10).min(3)].to_owned();
-        orders_of(&mut observed.database)[number] = order.clone();
+        orders_of(&mut observed.observed.database)[number] = order.clone();
         purchase.outcome = Outcome::Sold(order);
     }
     observed.nodes.iter_mut().for_each(|node| node.stock = Ok(20));
@@ -25,10 +25,10 @@ fn orders_of(database: &mut Result<DatabaseState, String>) -> &mut Vec<Order> {
 #[test]
 fn units_that_came_back_are_not_sold_and_states_must_agree() {
     let checkout = Scenario::named("checkout").unwrap();
-    let judged = |change: fn(&mut Observed)| {
+    let judged = |change: fn(&mut Run)| {
         let mut observed = checked_out();
         change(&mut observed);
-        judge(&checkout, TimingTargets::Report, &observed)
+        observed.judge(&checkout, TimingTargets::Report)
     };
     let report = judged(|_| {});
     assert!(report.passed(), "{report}");
@@ -52,7 +52,7 @@ fn restocked_units_are_on_sale() {
         observed.restocked = Restocked { answered: 50, recorded };
         observed.nodes.iter_mut().for_each(|node| node.stock = Ok(10));
         observed.database.as_mut().unwrap().available = 10;
-        judge(&soak, TimingTargets::Report, &observed)
+        observed.judge(&soak, TimingTargets::Report)
     };
     assert!(judged(50).passed(), "{}", judged(50));
     assert!(judged(49).wrong().contains(&"units restocked, by the database".to_owned()));
@@ -61,7 +61,7 @@ fn restocked_units_are_on_sale() {
 #[test]
 fn nobody_who_asked_first_is_overtaken() {
     let fair = Scenario::named("s3-fair").unwrap();
-    let judged = |change: fn(&mut Observed)| {
+    let judged = |change: fn(&mut Run)| {
         let mut observed = good();
         observed.stock_before = 90;
         observed.purchases.truncate(100);
@@ -70,7 +70,7 @@ fn nobody_who_asked_first_is_overtaken() {
             purchase.outcome = Outcome::Declined("sold_out".to_owned());
         }
         change(&mut observed);
-        judge(&fair, TimingTargets::Report, &observed)
+        observed.judge(&fair, TimingTargets::Report)
     };
     assert!(judged(|_| {}).passed(), "{}", judged(|_| {}));
     let overtaken = judged(|seen| {
@@ -94,7 +94,7 @@ fn the_other_products_of_an_order_are_judged_too() {
         };
         change(&mut other);
         observed.others.push(other);
-        judge(&s3, TimingTargets::Report, &observed)
+        observed.judge(&s3, TimingTargets::Report)
     };
     assert!(judged(|_| {}).passed(), "{}", judged(|_| {}));
     let node = judged(|other| other.nodes[2].stock = Ok(1));
@@ -111,7 +111,7 @@ fn nodes_must_be_stopped_and_answers_be_as_the_scenario_says() {
         let mut observed = good();
         observed.stopped_nodes = (0..stopped).map(|node| format!("redis-{node}")).collect();
         observed.answers = codes.iter().map(|&(code, count)| (code.to_owned(), count)).collect();
-        judge(&Scenario::named(name).unwrap(), TimingTargets::Report, &observed)
+        observed.judge(&Scenario::named(name).unwrap(), TimingTargets::Report)
     };
     let two = |stopped, codes| judged("v3-two-nodes-stopped", stopped, codes);
     let quiet = [("sold", 100), ("sold_out", 200)];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::observed::{DatabaseState, Observed, Order, Outcome};
+use crate::observed::{DatabaseState, Observed, Order, Purchases};
 
 /// Sales according to the answers and the database.
 #[derive(Debug, Default)]
@@ -26,31 +26,17 @@ pub struct Sales {
 impl Sales {
     /// Compares them.
     pub fn reconcile(observed: &Observed) -> Self {
-        let mut sales = Self::default();
+        let Purchases { sold, failed, in_doubt, lost_answers, .. } = &observed.purchases;
+        let mut sales =
+            Self { lost_answers: *lost_answers, failed: failed.clone(), ..Self::default() };
         let mut answered: BTreeMap<&str, &Order> = BTreeMap::new();
-        // Users that may have an order they don't know of: an answer was lost, and none was final.
-        let mut in_doubt = BTreeSet::new();
-        for purchase in &observed.purchases {
-            sales.lost_answers += purchase.lost_answers;
-            match &purchase.outcome {
-                Outcome::Sold(order) => {
-                    if let Some(other) = answered.insert(&order.id, order)
-                        && other.buyer != order.buyer
-                    {
-                        let problem = format!(
-                            "order {} was given to {} and {}",
-                            order.id, other.buyer, order.buyer
-                        );
-                        sales.problems.push(problem);
-                    }
-                }
-                Outcome::Declined(code) => *sales.failed.entry(code.clone()).or_default() += 1,
-                Outcome::Unanswered(code) => {
-                    *sales.failed.entry(code.clone()).or_default() += 1;
-                    if purchase.lost_answers > 0 {
-                        in_doubt.insert(purchase.buyer.as_str());
-                    }
-                }
+        for (_, order) in sold {
+            if let Some(other) = answered.insert(&order.id, order)
+                && other.buyer != order.buyer
+            {
+                let problem =
+                    format!("order {} was given to {} and {}", order.id, other.buyer, order.buyer);
+                sales.problems.push(problem);
             }
         }
         sales.buyers = count(answered.len());
@@ -60,7 +46,7 @@ impl Sales {
         sales.returned = returned.iter().map(|order| order.quantity).sum();
         sales.most_units = sales.units;
         if let Ok(database) = &observed.database {
-            sales.compare(database, &answered, in_doubt);
+            sales.compare(database, &answered, in_doubt.iter().map(String::as_str).collect());
         }
         sales
     }
@@ -111,7 +97,13 @@ impl Sales {
                 self.problems.push(problem);
             }
         }
-        self.most_units = self.units.max(held_units(&database.orders));
+        let foreign = database.foreign.map_or(0, |foreign| foreign.units.max(0));
+        self.most_units = self.units.max(held_units(&database.orders) + foreign);
+        self.problems.extend(database.foreign.map(|foreign| match foreign.orders {
+            0 => "orders of before the run are gone, and others are in the database".to_owned(),
+            gone @ ..0 => format!("{} orders of before the run are gone", -gone),
+            came => format!("{came} orders of others than the run's users came into the database"),
+        }));
     }
 }
 

@@ -1,10 +1,12 @@
 //! Cases of the verdict; most of them must fail.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use super::*;
 use crate::observed::{
-    DatabaseState, Latency, LatencyParts, LockMetrics, NodeAttempts, NodeStock, Purchase, Timeline,
+    DatabaseState, Foreign, Latency, LatencyParts, LockMetrics, NodeAttempts, NodeStock, Outcome,
+    Purchase, Purchases, Timeline,
 };
 use load_report::Series;
 
@@ -17,8 +19,38 @@ fn order(number: usize) -> Order {
     Order { id: format!("order-{number}"), buyer: format!("user-{number}"), quantity: 1, state }
 }
 
+/// A run whose users are still known one by one.
+struct Run {
+    observed: Observed,
+    purchases: Vec<Purchase>,
+}
+
+impl Deref for Run {
+    type Target = Observed;
+
+    fn deref(&self) -> &Observed {
+        &self.observed
+    }
+}
+
+impl DerefMut for Run {
+    fn deref_mut(&mut self) -> &mut Observed {
+        &mut self.observed
+    }
+}
+
+impl Run {
+    fn judge(&self, scenario: &Scenario, timing: TimingTargets) -> Report {
+        let mut observed = self.observed.clone();
+        for (user, purchase) in (0..).zip(&self.purchases) {
+            observed.purchases.add(user, purchase.clone());
+        }
+        judge(scenario, timing, &observed)
+    }
+}
+
 /// 300 users, of whom the first 100 buy.
-fn good() -> Observed {
+fn good() -> Run {
     let purchase = |number| Purchase {
         buyer: format!("user-{number}"),
         outcome: if number < 100 {
@@ -31,9 +63,9 @@ fn good() -> Observed {
     let node = |number: usize| NodeStock { node: format!("redis-{number}"), stock: Ok(0) };
     let attempts = NodeAttempts { average: 0.002, p99: 0.01 };
     let ms = Duration::from_millis;
-    Observed {
+    let observed = Observed {
         stock_before: 100,
-        purchases: (0..300).map(purchase).collect(),
+        purchases: Purchases::default(),
         answers: BTreeMap::new(),
         timeline: Timeline::default(),
         series: Series::default(),
@@ -59,25 +91,27 @@ fn good() -> Observed {
             declared: 100,
             available: 0,
             orders: (0..100).map(order).collect(),
+            foreign: None,
         }),
         others: Vec::new(),
         restocked: Restocked::default(),
         stopped_nodes: Vec::new(),
         unseen_tickets: 0,
         pods: None,
-    }
+    };
+    Run { observed, purchases: (0..300).map(purchase).collect() }
 }
 
-fn judged(change: impl FnOnce(&mut Observed)) -> Report {
+fn judged(change: impl FnOnce(&mut Run)) -> Report {
     let mut observed = good();
     change(&mut observed);
-    let report = judge(&scenario(), TimingTargets::Judge, &observed);
+    let report = observed.judge(&scenario(), TimingTargets::Judge);
     let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
     assert_eq!(json["verdict"], if report.passed() { "PASS" } else { "FAIL" });
     report
 }
 
-fn orders(observed: &mut Observed) -> &mut Vec<Order> {
+fn orders(observed: &mut Run) -> &mut Vec<Order> {
     &mut observed.database.as_mut().unwrap().orders
 }
 
@@ -106,6 +140,20 @@ fn oversold_in_the_database_alone_is_wrong() {
     let report = judged(|seen| orders(seen).push(order(100)));
     assert_eq!(report.figures().oversold, 1);
     assert!(!report.passed());
+}
+
+#[test]
+fn orders_that_came_or_went_without_the_run_are_wrong() {
+    let foreign = |orders, units| {
+        judged(|seen| seen.database.as_mut().unwrap().foreign = Some(Foreign { orders, units }))
+    };
+    let came = foreign(2, 2);
+    assert!(came.problems()[0].contains("2 orders of others than the run's users"), "{came}");
+    assert_eq!(came.figures().oversold, 2);
+    let gone = foreign(-1, -1);
+    assert!(gone.problems()[0].contains("1 orders of before the run are gone"), "{gone}");
+    assert!(gone.wrong().contains(&"orders in the database".to_owned()), "{gone}");
+    assert!(!foreign(0, 0).passed());
 }
 
 #[test]
@@ -220,7 +268,7 @@ fn a_quorum_below_its_target_is_wrong() {
     }
 }
 
-type Case = (&'static str, fn(&mut Observed));
+type Case = (&'static str, fn(&mut Run));
 
 #[test]
 fn missed_timing_targets_are_slow() {
@@ -244,7 +292,7 @@ fn missed_timing_targets_are_slow() {
         let mut observed = good();
         change(&mut observed);
         assert!(
-            judge(&scenario(), TimingTargets::Report, &observed).passed(),
+            observed.judge(&scenario(), TimingTargets::Report).passed(),
             "{name} is not judged"
         );
     }
@@ -261,23 +309,20 @@ fn missing_metrics_fail_where_a_target_needs_them() {
     observed.purchases.truncate(100);
     observed.nodes.truncate(1);
     let single = Scenario::named("v1-single").unwrap();
-    assert!(
-        judge(&single, TimingTargets::Judge, &observed).passed(),
-        "v1-single has no such target"
-    );
+    assert!(observed.judge(&single, TimingTargets::Judge).passed(), "v1-single has no such target");
 }
 
 #[test]
 fn users_that_come_one_after_the_other_all_buy() {
     let sustained = Scenario::named("sustained").unwrap();
-    let judged = |change: fn(&mut Observed)| {
+    let judged = |change: fn(&mut Run)| {
         let mut observed = good();
         observed.stock_before = 1000;
         observed.purchases.truncate(100);
         observed.nodes.iter_mut().for_each(|node| node.stock = Ok(900));
         observed.database.as_mut().unwrap().available = 900;
         change(&mut observed);
-        judge(&sustained, TimingTargets::Report, &observed)
+        observed.judge(&sustained, TimingTargets::Report)
     };
     let report = judged(|_| {});
     assert!(report.passed(), "{report}");
@@ -301,7 +346,7 @@ fn users_that_come_one_after_the_other_all_buy() {
 fn correctness_is_judged_without_timing() {
     let mut observed = good();
     observed.nodes[0].stock = Ok(2);
-    assert!(!judge(&scenario(), TimingTargets::Report, &observed).passed());
+    assert!(!observed.judge(&scenario(), TimingTargets::Report).passed());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::copies::Copy;
-use crate::database::totals::{MAX_COUNTED, MAX_LISTED, ProductTotals, Totals};
+use crate::stores::database::totals::{MAX_COUNTED, MAX_LISTED, ProductTotals, Totals};
 
 /// Products that have a line of their own even if they are right.
 const MAX_SHOWN: usize = 20;

@@ -1,7 +1,7 @@
 //! What makes a sale right, wrong, or neither.
 
 use super::*;
-use crate::database::totals::AboveLimit;
+use crate::stores::database::totals::AboveLimit;
 
 /// 60 of 100 units sold, 10 more cancelled; five nodes agree.
 fn evidence() -> Evidence {

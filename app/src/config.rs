@@ -16,6 +16,7 @@ mod sale;
 mod seed;
 mod serve;
 mod tls;
+mod traces;
 mod values;
 
 pub use self::arguments::{ParseError, parse_process};
@@ -187,7 +188,7 @@ mod tests {
             let secret = ["SECRET", "PASSWORD", "TOKEN"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
-                secret || name == "DATABASE_URL",
+                secret || ["DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"].contains(&name),
                 "{name}"
             );
         }

@@ -13,6 +13,8 @@ pub mod metrics;
 mod node_changes;
 mod order_count;
 mod order_state;
+mod protobuf;
 pub mod seed;
 pub mod serve;
+pub mod traces;
 mod upkeep;

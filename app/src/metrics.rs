@@ -9,6 +9,7 @@ mod protobuf;
 mod stock;
 mod stores;
 mod tls;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use family::Family;
 pub use lock::{LockMetrics, LockWait};
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
+pub use traces::{SpanLoss, TraceMetrics};
 
 /// Outcomes of orders beside errors.
 const PLACED: [&str; 3] = ["placed", "replayed", "unchanged"];
@@ -210,6 +212,14 @@ impl Metrics {
     /// When they are registered already.
     pub fn with_tls(&self) -> prometheus::Result<Arc<TlsMetrics>> {
         Ok(Arc::new(TlsMetrics::registered(&self.registry)?))
+    }
+
+    /// Registers the metrics of traces. Without traces they are absent.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn with_traces(&self) -> prometheus::Result<Arc<TraceMetrics>> {
+        Ok(Arc::new(TraceMetrics::registered(&self.registry)?))
     }
 
     /// Counts an HTTP request; `route` is the pattern, not the path, and absent if none matches.

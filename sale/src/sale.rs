@@ -9,6 +9,7 @@ use redlock::{Combiner, CombinerConfig, Redlock};
 use tracing::warn;
 
 use crate::atomic::Atomic;
+use crate::batch_recorder::Marked;
 use crate::catalog::Catalog;
 use crate::change::{ChangeError, change_product};
 use crate::config::{SaleConfig, SaleWindow, Strategy};
@@ -174,6 +175,7 @@ impl Sale {
         }
         match &self.engine {
             Engine::Locked(combiner, _) => {
+                let purchase = Marked { item: purchase, origin: self.observer.origin() };
                 combiner.submit(&stock_resource(product_id), purchase).await?
             }
             Engine::Atomic(atomic) => atomic.purchase(product_id, purchase).await,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{Resources, SecretName};
 use super::exposure::{AppHttpRoute, AppIngress, AppService};
 use super::pod_template::PodTemplate;
+use super::tracing::AppTracing;
 use super::{pod_schema, schema};
 
 /// Replicas of the purchase API.
@@ -80,6 +81,9 @@ pub struct App {
     /// TLS on port 8080 of the API. Absent: plain HTTP. Port 9090 (metrics and probes) is always plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<AppTls>,
+    /// Traces over OpenTelemetry's protocol. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Box<AppTracing>>,
 }
 
 /// Certificate of the API.
@@ -130,6 +134,7 @@ impl Default for App {
             ingress: None,
             pod_template: None,
             tls: None,
+            tracing: None,
         }
     }
 }

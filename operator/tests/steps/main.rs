@@ -26,6 +26,7 @@ mod status;
 mod stores_tls;
 mod stores_tls_servers;
 mod tls;
+mod tracing;
 mod validate;
 
 use std::collections::BTreeMap;

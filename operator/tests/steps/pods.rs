@@ -222,7 +222,8 @@ fn what_the_operator_sets_is_reserved() {
 strategy: Atomic
 app: {trustedProxies: 1, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
-      tls: {secretRef: {name: certificate}}}
+      tls: {secretRef: {name: certificate}},
+      tracing: {endpoint: 'http://a', headersSecretRef: {name: key}}}
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);

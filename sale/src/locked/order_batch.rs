@@ -21,6 +21,8 @@ use redlock::{
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use crate::batch_recorder::BatchRecorder;
+use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
@@ -42,6 +44,7 @@ pub(crate) struct OrderTask {
     /// Sorted; not empty.
     products: Vec<String>,
     deadline: Instant,
+    origin: Option<Origin>,
 }
 
 type QueuedTask = Entry<OrderTask, Result<Settled, PurchaseError>>;
@@ -93,7 +96,8 @@ impl OrderQueues {
         };
         let products: Vec<String> = products.into_iter().collect();
         let wait = combiner.batch().policy_of(&products).wait_timeout;
-        let task = OrderTask { task, products, deadline: Instant::now() + wait };
+        let (deadline, origin) = (Instant::now() + wait, combiner.batch().observer.origin());
+        let task = OrderTask { task, products, deadline, origin };
         combiner.submit(&first, task).await?
     }
 }
@@ -123,13 +127,22 @@ impl Batch for OrderBatch {
         mut entries: Vec<QueuedTask>,
     ) -> Vec<QueuedTask> {
         self.observer.batch(entries.len());
+        let mut recorder = BatchRecorder::new(origins(&entries));
+        recorder.acquired(&lease);
         let mut leases = vec![lease];
+        let started = recorder.started();
         let locked = self.lock_others(&mut leases, &mut entries).await;
+        recorder.ended(StepKind::Lock, started);
         if locked.is_err() || entries.is_empty() {
             release(leases, &BTreeMap::new());
             return entries;
         }
-        match self.settle_all(&leases, &entries).await {
+        let started = recorder.started();
+        let settled = self.settle_all(&leases, &entries).await;
+        recorder.ended(StepKind::Database, started);
+        let failure = settled.as_ref().err().map(Failure::code);
+        recorder.report(&*self.observer, BatchKind::Orders, origins(&entries), failure);
+        match settled {
             Ok(Settlement { outcomes, available }) => {
                 // Released before the replies, so that a buyer who reads the stock at once sees the
                 // new value.
@@ -165,6 +178,20 @@ struct LeaseLost;
 enum Failure {
     StaleTokens(Vec<(String, i64)>),
     Refused(PurchaseError),
+}
+
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::StaleTokens(_) => "stale_token",
+            Self::Refused(error) => error.code(),
+        }
+    }
+}
+
+/// The marks of all callers.
+fn origins(entries: &[QueuedTask]) -> impl Iterator<Item = &Option<Origin>> {
+    entries.iter().map(|entry| &entry.item.origin)
 }
 
 impl OrderBatch {

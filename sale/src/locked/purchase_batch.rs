@@ -6,12 +6,14 @@ use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Purchase, Step, und
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
 
+use crate::batch_recorder::{BatchRecorder, Marked};
+use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
 
-type QueuedPurchase = Entry<Purchase, Result<Receipt, PurchaseError>>;
+type QueuedPurchase = Entry<Marked<Purchase>, Result<Receipt, PurchaseError>>;
 
 #[derive(Debug)]
 pub(crate) struct PurchaseBatch {
@@ -22,11 +24,11 @@ pub(crate) struct PurchaseBatch {
 }
 
 impl Batch for PurchaseBatch {
-    type Item = Purchase;
+    type Item = Marked<Purchase>;
     type Output = Result<Receipt, PurchaseError>;
     const MAX_RESOURCES: usize = 128;
 
-    fn policy(&self, resource: &str, _purchase: &Purchase) -> Policy {
+    fn policy(&self, resource: &str, _purchase: &Marked<Purchase>) -> Policy {
         self.catalog.policy(resource)
     }
 
@@ -47,7 +49,9 @@ impl Batch for PurchaseBatch {
         batches: Vec<ResourceBatch<Self>>,
     ) -> Vec<ResourceBatch<Self>> {
         self.observer.batch(batches.iter().map(|batch| batch.entries.len()).sum());
-        let decisions = match self.decide(&lease, &batches).await {
+        let mut recorder = BatchRecorder::new(origins(&batches));
+        recorder.acquired(&lease);
+        let decisions = match self.decide(&lease, &batches, &mut recorder).await {
             Ok(decisions) => decisions,
             Err(error) => batches.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
         };
@@ -59,6 +63,9 @@ impl Batch for PurchaseBatch {
             .collect();
         // Released before the replies, so that a buyer who reads the stock at once sees the new value.
         lease.release_in_background(&remaining);
+        let failure = decisions.iter().find_map(|decision| decision.as_ref().err());
+        let failure = failure.map(Failure::code);
+        recorder.report(&*self.observer, BatchKind::Purchases, origins(&batches), failure);
         let answered = batches.into_iter().zip(decisions);
         answered.filter_map(|(batch, decision)| self.answer(batch, decision)).collect()
     }
@@ -72,6 +79,21 @@ enum Failure {
     Refused(PurchaseError),
 }
 
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::StaleToken(_) => "stale_token",
+            Self::NoTime => "lease_too_short",
+            Self::Refused(error) => error.code(),
+        }
+    }
+}
+
+/// The marks of all callers.
+fn origins(batches: &[ResourceBatch<PurchaseBatch>]) -> impl Iterator<Item = &Option<Origin>> {
+    batches.iter().flat_map(|batch| &batch.entries).map(|entry| &entry.item.origin)
+}
+
 impl PurchaseBatch {
     /// Decides step by step. The result of each step is committed, and stands even if the next one
     /// fails.
@@ -79,6 +101,7 @@ impl PurchaseBatch {
         &self,
         lease: &Lease,
         batches: &[ResourceBatch<Self>],
+        recorder: &mut BatchRecorder,
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
             batches.iter().map(|batch| demand(lease, batch)).collect::<Result<_, _>>()?;
@@ -87,11 +110,15 @@ impl PurchaseBatch {
         let mut decided = undecided(demands.len());
         let mut last = Ok(());
         if !demands.iter().any(is_limited) {
+            let started = recorder.started();
             last = self.step(Step::AtOnce, lease, &demands, &mut decided).await;
+            recorder.ended(StepKind::Database, started);
         }
         while last.is_ok() && decided.iter().any(Option::is_none) {
             if self.has_time_for_a_step(lease, batches).await {
+                let started = recorder.started();
                 last = self.step(Step::ByRules, lease, &demands, &mut decided).await;
+                recorder.ended(StepKind::Database, started);
             } else {
                 last = Err(Failure::NoTime);
             }
@@ -178,6 +205,6 @@ fn demand<'a>(
     Ok(Demand {
         product_id,
         token,
-        purchases: batch.entries.iter().map(|entry| &entry.item).collect(),
+        purchases: batch.entries.iter().map(|entry| &entry.item.item).collect(),
     })
 }

@@ -13,10 +13,13 @@ mod ledger;
 mod limits;
 mod load_job;
 mod loads;
+mod observed;
 mod run;
 mod several;
+mod sink;
 mod spent;
 mod stage;
+mod traced;
 mod wrk;
 
 use crate::figures::Section;
@@ -43,5 +46,7 @@ pub const SECTIONS: &[Section] = &[
     large::SOLD_OUT,
     alone::SECTION,
     limits::SECTION,
+    traced::SECTION,
+    observed::SECTION,
     loads::NOT_FITTED,
 ];

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::http;
 use super::ledger::Ledger;
+use super::sink::TraceSink;
 use super::wrk;
 use crate::figures::Round;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shape {
     pub(crate) stock: u32,
     /// Units of each product for one buyer; `None`: as many as there are.
     pub(crate) max_per_buyer: Option<u32>,
+    /// The share of requests that are traced; `None`: traces are off.
+    pub(crate) traced: Option<f64>,
 }
 
 /// Where orders are kept.
@@ -60,6 +63,7 @@ pub(crate) const USUAL: Shape = Shape {
     products: 1,
     stock: ENDLESS,
     max_per_buyer: None,
+    traced: None,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -73,6 +77,7 @@ pub(super) struct Stage {
     pub(super) secret: String,
     pub(super) database_url: String,
     app: PathBuf,
+    _sink: Option<TraceSink>,
     folder: TempDir,
 }
 
@@ -118,9 +123,11 @@ impl Stage {
             ("LOCK_ORDER", shape.order.to_owned()),
             ("STRATEGY", shape.strategy.to_owned()),
         ];
+        let (sink, traces) = traces(shape.traced).await?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&round.app);
-            command.arg(subcommand).envs(environment.clone()).stdin(Stdio::null());
+            command.arg(subcommand).envs(environment.clone()).envs(traces.clone());
+            command.stdin(Stdio::null());
             command
         };
 
@@ -150,6 +157,7 @@ impl Stage {
             secret,
             database_url: url,
             app,
+            _sink: sink,
             folder,
         })
     }
@@ -189,6 +197,18 @@ impl Stage {
         }
         Ok(sum)
     }
+}
+
+/// A collector, and the app's settings for it.
+async fn traces(share: Option<f64>) -> Result<(Option<TraceSink>, Vec<(&'static str, String)>)> {
+    let Some(share) = share else { return Ok((None, Vec::new())) };
+    let sink = TraceSink::start().await?;
+    let settings = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url.clone()),
+        ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", share.to_string()),
+    ];
+    Ok((Some(sink), settings))
 }
 
 const TOKENS: &str = "tokens";

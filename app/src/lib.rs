@@ -8,6 +8,7 @@ pub mod auth;
 mod client_address;
 mod concurrency_limit;
 pub mod config;
+mod hold_count;
 pub mod http;
 pub mod metrics;
 mod node_changes;

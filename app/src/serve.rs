@@ -18,6 +18,7 @@ use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
+use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::threads::Threads;
 use crate::http::tls::Tls;
@@ -102,6 +103,7 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
+                    restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
                 );
             };
             // None: shut down.

@@ -52,6 +52,9 @@ pub struct ProductDeclaration {
     /// See [`Product::lease_time_ms`].
     #[serde(default)]
     pub lease_time_ms: Option<i64>,
+    /// See [`Product::hold_seconds`].
+    #[serde(default)]
+    pub hold_seconds: Option<i64>,
 }
 
 impl ProductDeclaration {
@@ -64,6 +67,7 @@ impl ProductDeclaration {
             max_per_buyer: self.max_per_buyer,
             wait_timeout_ms: self.wait_timeout_ms,
             lease_time_ms: self.lease_time_ms,
+            hold_seconds: self.hold_seconds,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct ProductTerms {
     pub wait_timeout_ms: Option<i64>,
     /// See [`Product::lease_time_ms`].
     pub lease_time_ms: Option<i64>,
+    /// See [`Product::hold_seconds`].
+    pub hold_seconds: Option<i64>,
 }
 
 /// A product's row under its lock.
@@ -164,6 +170,7 @@ macro_rules! apply {
                     .bind(product.max_per_buyer)
                     .bind(product.wait_timeout_ms)
                     .bind(product.lease_time_ms)
+                    .bind(product.hold_seconds)
                     .execute(&mut *connection)
                     .await?;
                 let made = sqlx::query(sql::CREATE_STOCK).bind(id).execute(&mut *connection);
@@ -190,6 +197,7 @@ macro_rules! apply {
                     .bind(terms.max_per_buyer)
                     .bind(terms.wait_timeout_ms)
                     .bind(terms.lease_time_ms)
+                    .bind(terms.hold_seconds)
                     .execute(&mut *connection)
                     .await?;
             }
@@ -226,6 +234,7 @@ mod tests {
             max_per_buyer: None,
             wait_timeout_ms: None,
             lease_time_ms: None,
+            hold_seconds: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! units come back once, however often it is requested.
 
 mod allocation;
+mod holds;
 mod postgres;
 mod rows;
 mod settle;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+pub use self::holds::{DueHold, HoldCounts};
 pub use self::types::{
     Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,
     Standing, Task,

@@ -12,11 +12,11 @@ pub(crate) const SET_ADMIN_PASSWORD: &str =
     "UPDATE accounts SET password_hash = $2 WHERE id = $1 AND role = 'admin'";
 
 pub(crate) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL ORDER BY id";
 
 pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL AND id = $1";
 
 /// Their fences, so that no node keeps a value of before.
@@ -63,15 +63,17 @@ pub(crate) const TAKE: &str = "UPDATE stock SET available = available - $2 \
      WHERE product_id = $1 AND available >= $2 AND fence = $3";
 
 pub(crate) const DECLARE_PRODUCT: &str = "INSERT INTO products \
-     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms) VALUES ($1, $2, $3, $4, $5) \
+     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds) \
+     VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, max_per_buyer = excluded.max_per_buyer, \
-     wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms";
+     wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms, \
+     hold_seconds = excluded.hold_seconds";
 
 pub(crate) const CREATE_STOCK: &str = "INSERT INTO stock (product_id, declared, available) \
      VALUES ($1, 0, 0) ON CONFLICT (product_id) DO NOTHING";
 
 pub(crate) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_buyer = $3, \
-     wait_timeout_ms = $4, lease_time_ms = $5 WHERE id = $1";
+     wait_timeout_ms = $4, lease_time_ms = $5, hold_seconds = $6 WHERE id = $1";
 
 /// Writes what was decided about a row whose fence is ours.
 pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use load_report::{Buckets, Series};
 
+/// States of orders whose units are not the buyer's.
+pub const GIVEN_BACK: [&str; 4] = ["cancelled", "payment_failed", "expired", "refund_required"];
+
 /// An order, from a response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -18,7 +21,8 @@ pub struct Order {
     pub buyer: String,
     /// Units of each product
     pub quantity: i64,
-    /// `pending`, `confirmed`, `paid`, `cancelled` or `payment_failed`; `issued` for a coupon
+    /// `pending`, `confirmed`, `paid`, `cancelled`, `payment_failed`, `expired` or `refund_required`; `issued` for a
+    /// coupon
     pub state: String,
 }
 
@@ -26,7 +30,7 @@ impl Order {
     /// Whether its units are sold, and not on sale again.
     #[must_use]
     pub fn holds_units(&self) -> bool {
-        !matches!(self.state.as_str(), "cancelled" | "payment_failed")
+        !GIVEN_BACK.contains(&self.state.as_str())
     }
 }
 

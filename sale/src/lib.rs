@@ -15,6 +15,7 @@ mod change;
 mod config;
 mod coupons;
 mod error;
+mod holds;
 mod known_keys;
 mod locked;
 mod observer;

@@ -69,6 +69,9 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// [`OrderError`](crate::OrderError).
     fn order(&self, _outcome: &'static str) {}
 
+    /// The holds of as many orders ended without a payment.
+    fn expired(&self, _orders: u64) {}
+
     /// A request for a coupon ended: `issued`, `replayed`, or a code of
     /// [`CouponError`](crate::CouponError).
     fn coupon(&self, _outcome: &'static str) {}

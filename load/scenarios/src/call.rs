@@ -28,6 +28,8 @@ pub enum FollowUp {
     Fail,
     /// The buyer cancels it.
     Cancel,
+    /// Nobody pays, and the buyer looks until it has expired.
+    Expire,
 }
 
 impl FollowUp {
@@ -38,6 +40,7 @@ impl FollowUp {
             Self::Pay => "paid",
             Self::Fail => "payment_failed",
             Self::Cancel => "cancelled",
+            Self::Expire => "expired",
         }
     }
 

@@ -64,7 +64,8 @@ pub struct Scenario {
     /// Units of each product the sale must have at the start: all unsold, or with `users_per_second` at least so many
     /// left. With `call: coupon`, the number of coupons
     pub stock: i64,
-    /// Percentage of the orders that are paid, cancelled, or whose payment fails; the others stay as they are
+    /// Percentage of the orders that are paid, cancelled, whose payment fails, or that are watched until they expire;
+    /// the others stay as they are
     #[serde(default)]
     pub follow_up_percent: FollowUps,
     /// Units that an administrator adds from time to time
@@ -104,6 +105,7 @@ pub struct FollowUps {
     pay: u32,
     cancel: u32,
     fail: u32,
+    expire: u32,
 }
 
 /// Units that an administrator adds.
@@ -202,9 +204,10 @@ impl Scenario {
 
     /// Fields that exclude each other.
     fn contradiction(&self) -> Option<&'static str> {
-        let Self { call, products, follow_up_percent: FollowUps { pay, cancel, fail }, .. } = self;
+        let Self { call, products, follow_up_percent, .. } = self;
+        let FollowUps { pay, cancel, fail, expire } = follow_up_percent;
         let one_by_one = self.users_per_second.is_some();
-        let back = cancel + fail;
+        let back = cancel + fail + expire;
         let restock = self.restock.as_ref();
         let scarce = i64::from(self.users) * i64::from(self.quantity) > self.stock;
         let rules = [
@@ -229,8 +232,12 @@ impl Scenario {
             ),
             (
                 back > 0 && scarce && restock.is_none(),
-                "follow_up_percent with cancel or fail requires a stock for all users, or restock: \
+                "follow_up_percent with cancel, fail or expire requires a stock for all users, or restock: \
                  nobody knows which users meet units that came back",
+            ),
+            (
+                *expire > 0 && *call != Kind::Order,
+                "follow_up_percent with expire requires call: order",
             ),
             (self.connections == Some(0), "connections must be at least 1"),
             (self.job.pods == 0, "job.pods must be at least 1"),
@@ -281,11 +288,13 @@ impl Scenario {
     /// What happens to the order of the user of this number. Any hundred neighbours have the exact percentages.
     #[must_use]
     pub fn follow_up(&self, index: usize) -> Option<FollowUp> {
-        let FollowUps { pay, cancel, fail } = self.follow_up_percent;
+        let FollowUps { pay, cancel, fail, expire } = self.follow_up_percent;
         // 61 and 100 have no common divisor, so the kinds are mixed.
         let slot = u32::try_from(index % 100 * 61 % 100).unwrap_or_default();
-        [(pay, FollowUp::Pay), (cancel, FollowUp::Cancel), (fail, FollowUp::Fail)]
+        let kinds = [FollowUp::Pay, FollowUp::Cancel, FollowUp::Fail, FollowUp::Expire];
+        [pay, cancel, fail, expire]
             .into_iter()
+            .zip(kinds)
             .scan(0, |sum, (share, kind)| {
                 *sum += share;
                 Some((*sum, kind))
@@ -296,7 +305,7 @@ impl Scenario {
     /// Whether the units of this user's order come back.
     #[must_use]
     pub fn gives_back(&self, index: usize) -> bool {
-        matches!(self.follow_up(index), Some(FollowUp::Cancel | FollowUp::Fail))
+        matches!(self.follow_up(index), Some(FollowUp::Cancel | FollowUp::Fail | FollowUp::Expire))
     }
 
     /// Number of users that must succeed: as many as the units at the start allow.

@@ -37,13 +37,14 @@ fn of_any_hundred_orders_the_percentages_are_exact() {
     for first in [0, 7] {
         let count =
             |kind| (first..first + 100).filter(|index| checkout.follow_up(*index) == kind).count();
-        let FollowUps { pay, cancel, fail } = checkout.follow_up_percent;
+        let FollowUps { pay, cancel, fail, expire } = checkout.follow_up_percent;
         let counts = [
             count(Some(FollowUp::Pay)),
             count(Some(FollowUp::Cancel)),
             count(Some(FollowUp::Fail)),
+            count(Some(FollowUp::Expire)),
         ];
-        assert_eq!(counts, [pay as usize, cancel as usize, fail as usize]);
+        assert_eq!(counts, [pay, cancel, fail, expire].map(|percent| percent as usize));
         assert_eq!(count(None), 100 - counts.iter().sum::<usize>());
     }
     assert_eq!(Scenario::named("v3-redlock").unwrap().follow_up(3), None);

@@ -32,6 +32,9 @@ pub enum Reply {
     Lost(String),
 }
 
+/// The state of an order that waits for its payment.
+const PENDING: &str = "pending";
+
 /// Codes of final refusals by the rules of the sale.
 const DECLINED: [&str; 3] = ["sold_out", "limit_reached", "coupon_exhausted"];
 
@@ -117,13 +120,18 @@ pub fn follow_up(kind: FollowUp, order: &str) -> Call {
             let path = format!("/v1/orders/{order}/cancel");
             Call { method: Method::POST, path, body: None }
         }
+        FollowUp::Expire => Call::get(format!("/v1/orders/{order}")),
     }
 }
 
 /// The meaning of an answer to [`follow_up`].
 pub fn follow_up_reply(kind: FollowUp, answer: &Answer, products: &[String]) -> Reply {
-    let placed = || placed(&answer.body, products).filter(|order| order.state == kind.state());
-    reply(answer, placed)
+    let order = || placed(&answer.body, products);
+    let waits = |order: Receipt| order.state == PENDING;
+    if kind == FollowUp::Expire && answer.status == StatusCode::OK && order().is_some_and(waits) {
+        return Reply::Busy(PENDING.to_owned());
+    }
+    reply(answer, || order().filter(|order| order.state == kind.state()))
 }
 
 /// An order of exactly these products, the same quantity of each.

@@ -74,7 +74,7 @@ mod tests {
         assert!(text("sustained").contains("= users that came"));
         assert!(text("v3-redlock").contains("= 33.33 %"));
         let checkout = text("checkout");
-        assert!(checkout.contains("sold                          = 60\n"), "{checkout}");
+        assert!(checkout.contains("sold                          = 50\n"), "{checkout}");
         let stopped = text("v3-three-nodes-stopped");
         assert!(
             stopped.contains("= 3\n") && stopped.contains("some quorum_unavailable"),

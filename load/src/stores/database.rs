@@ -1,23 +1,24 @@
 //! Reads the sale's database. All SQL of the load tool is here and in the child modules.
 
 pub mod export;
+pub mod holds;
 pub mod totals;
 
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
+use futures::{TryFutureExt, TryStreamExt};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 
 use crate::observed::Order;
 
 // One text for both databases: PostgreSQL's ids are of type UUID, SQLite's are TEXT.
 const ORDERS: &str =
-    "SELECT CAST(id AS TEXT), buyer, quantity, state FROM orders WHERE product_id = $1";
+    "SELECT CAST(id AS TEXT), buyer, quantity, STATE FROM orders WHERE product_id = $1";
 const STOCK: &str = "SELECT declared, available FROM stock WHERE product_id = $1";
 const ISSUES: &str = "SELECT CAST(id AS TEXT), buyer, CAST(1 AS BIGINT), 'issued' FROM coupon_issues WHERE coupon_id = $1";
 const COUPON: &str = "SELECT quantity, quantity - issued FROM coupons WHERE id = $1";
@@ -83,19 +84,20 @@ impl SaleDatabase {
 
     /// The orders of a product, or the issues of a coupon, one after the other: no more than a few are in memory.
     pub fn orders(&self, goods: Goods, id: &str) -> BoxStream<'_, sqlx::Result<Order>> {
-        let orders = match goods {
-            Goods::Product => ORDERS,
-            Goods::Coupon => ISSUES,
-        };
         let order = |(id, buyer, quantity, state): OrderRow| Order { id, buyer, quantity, state };
         let id = id.to_owned();
-        match self {
-            Self::Postgres(pool) => {
-                Box::pin(sqlx::query_as(orders).bind(id).fetch(pool).map_ok(order))
-            }
-            Self::Sqlite(pool) => {
-                Box::pin(sqlx::query_as(orders).bind(id).fetch(pool).map_ok(order))
-            }
-        }
+        let orders = async move {
+            let query = match goods {
+                Goods::Product => ORDERS.replace("STATE", self.state_column().await?),
+                Goods::Coupon => ISSUES.to_owned(),
+            };
+            let query = AssertSqlSafe(query);
+            let rows: BoxStream<'_, sqlx::Result<OrderRow>> = match self {
+                Self::Postgres(pool) => sqlx::query_as(query).bind(id).fetch(pool),
+                Self::Sqlite(pool) => sqlx::query_as(query).bind(id).fetch(pool),
+            };
+            sqlx::Result::Ok(rows.map_ok(order))
+        };
+        Box::pin(orders.try_flatten_stream())
     }
 }

@@ -25,6 +25,7 @@ fn evidence() -> Evidence {
             owner: Some("shop/sale".to_owned()),
             products: [("1".to_owned(), product)].into(),
             above_limit: Vec::new(),
+            holds: Some(Holds { open: 3, ..Holds::default() }),
         })),
         nodes: (0..5).map(|node| (format!("redis-{node}"), copies.clone())).collect(),
     }

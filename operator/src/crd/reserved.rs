@@ -94,6 +94,7 @@ pub const APP: Reserved = Reserved {
         "TLS_KEY_FILE",
         "CORS_ALLOWED_ORIGINS",
         "COMPARE_SECONDS",
+        "HOLD_SECONDS",
         "LOAD_SECONDS",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",

@@ -220,6 +220,7 @@ fn what_the_operator_sets_is_reserved() {
     references.auth.as_mut().unwrap().extend(data(&auth));
     let changes = "
 strategy: Atomic
+holdFor: 5s
 app: {trustedProxies: 1, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
       tls: {secretRef: {name: certificate}},

@@ -36,6 +36,8 @@ const BATCH: usize = 128;
 const TOGETHER_WAIT: Duration = Duration::from_millis(10);
 /// Held leases are extended after this part of a lease, while other locks are waited for.
 const EXTEND_AFTER: u32 = 3;
+/// How long the end of holds waits for its locks at least, however soon buyers give up.
+const EXPIRY_WAIT: Duration = Duration::from_secs(2);
 
 /// A task and the products that must be locked for it.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl OrderQueues {
             QueueDiscipline::Unordered => &self.unordered,
         };
         let products: Vec<String> = products.into_iter().collect();
-        let wait = combiner.batch().policy_of(&products).wait_timeout;
+        let wait = combiner.batch().policy_for(&task, &products).wait_timeout;
         let (deadline, origin) = (Instant::now() + wait, combiner.batch().observer.origin());
         let task = OrderTask { task, products, deadline, origin };
         combiner.submit(&first, task).await?
@@ -117,7 +119,7 @@ impl Batch for OrderBatch {
     type Output = Result<Settled, PurchaseError>;
 
     fn policy(&self, _resource: &str, item: &OrderTask) -> Policy {
-        self.policy_of(&item.products)
+        self.policy_for(&item.task, &item.products)
     }
 
     async fn execute(
@@ -195,6 +197,16 @@ fn origins(entries: &[QueuedTask]) -> impl Iterator<Item = &Option<Origin>> {
 }
 
 impl OrderBatch {
+    fn policy_for(&self, task: &Task, products: &[String]) -> Policy {
+        let policy = self.policy_of(products);
+        match task {
+            Task::Expire { .. } => {
+                Policy { wait_timeout: policy.wait_timeout.max(EXPIRY_WAIT), ..policy }
+            }
+            _ => policy,
+        }
+    }
+
     /// The longest wait and the shortest lease of these products.
     fn policy_of(&self, products: &[String]) -> Policy {
         let policies = products.iter().map(|product| self.catalog.policy(&stock_resource(product)));

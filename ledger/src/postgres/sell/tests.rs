@@ -23,6 +23,7 @@ async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgP
             max_per_buyer: *max_per_buyer,
             wait_timeout_ms: None,
             lease_time_ms: None,
+            hold_seconds: None,
         };
         ledger.declare(&product, 1).await.unwrap();
     }

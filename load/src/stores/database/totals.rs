@@ -8,6 +8,8 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::SaleDatabase;
+use super::holds::{self, Holds};
+use crate::observed::GIVEN_BACK;
 
 /// Buyers above a limit that are listed; the others are counted up to [`MAX_COUNTED`].
 pub const MAX_LISTED: usize = 10;
@@ -19,8 +21,8 @@ const OWNER: &str = "SELECT sale FROM installation";
 const STOCK: &str = "SELECT s.product_id, s.declared, s.restocked, s.available, p.max_per_buyer, \
      CAST(CASE WHEN s.deleted_at IS NULL THEN 0 ELSE 1 END AS BIGINT) \
      FROM stock s LEFT JOIN products p ON p.id = s.product_id ORDER BY s.product_id";
-const UNITS: &str = "SELECT product_id, state, CAST(count(*) AS BIGINT), CAST(SUM(quantity) AS BIGINT) \
-     FROM orders GROUP BY product_id, state";
+const UNITS: &str = "SELECT product_id, STATE, CAST(count(*) AS BIGINT), CAST(SUM(quantity) AS BIGINT) \
+     FROM orders GROUP BY product_id, STATE";
 /// Units of cancelled orders and of failed payments are back in stock.
 const ABOVE_LIMIT: &str = "SELECT o.product_id, o.buyer, CAST(SUM(o.quantity) AS BIGINT), p.max_per_buyer \
      FROM orders o JOIN products p ON p.id = o.product_id \
@@ -28,9 +30,6 @@ const ABOVE_LIMIT: &str = "SELECT o.product_id, o.buyer, CAST(SUM(o.quantity) AS
      GROUP BY o.product_id, o.buyer, p.max_per_buyer HAVING SUM(o.quantity) > p.max_per_buyer \
      ORDER BY o.product_id, o.buyer LIMIT ";
 const ON_SALE: &str = "SELECT product_id, available FROM stock WHERE deleted_at IS NULL";
-
-/// States whose units are not the buyer's.
-const GIVEN_BACK: [&str; 2] = ["cancelled", "payment_failed"];
 
 /// A product by its stock row and its orders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +83,8 @@ pub struct Totals {
     pub products: BTreeMap<String, ProductTotals>,
     /// At most [`MAX_COUNTED`]
     pub above_limit: Vec<AboveLimit>,
+    /// Absent: the database is older than holds
+    pub holds: Option<Holds>,
 }
 
 type StockRow = (String, i64, i64, i64, Option<i64>, i64);
@@ -91,12 +92,21 @@ type StockRow = (String, i64, i64, i64, Option<i64>, i64);
 impl SaleDatabase {
     /// The totals of one moment, also while the sale goes on.
     pub async fn totals(&self) -> sqlx::Result<Totals> {
+        let state = self.state_column().await?;
+        let has_holds = self.has_holds().await?;
         let mut snapshot = Snapshot::begin(self).await?;
         let owner: Vec<(Option<String>,)> = snapshot.rows(OWNER).await?;
         let stock: Vec<StockRow> = snapshot.rows(STOCK).await?;
-        let units: Vec<(String, String, i64, i64)> = snapshot.rows(UNITS).await?;
+        let units: Vec<(String, String, i64, i64)> =
+            snapshot.rows(&UNITS.replace("STATE", state)).await?;
         let limited = format!("{ABOVE_LIMIT}{MAX_COUNTED}");
         let above: Vec<(String, String, i64, i64)> = snapshot.rows(&limited).await?;
+        let holds: Vec<(i64, i64, i64)> = if has_holds {
+            snapshot.rows(&holds::counts(self.now_ms())).await?
+        } else {
+            Vec::new()
+        };
+        let holds = holds.into_iter().next();
 
         let mut products: BTreeMap<String, ProductTotals> = stock
             .into_iter()
@@ -122,6 +132,11 @@ impl SaleDatabase {
         Ok(Totals {
             owner: owner.into_iter().next().and_then(|(owner,)| owner),
             products,
+            holds: holds.map(|(open, overdue, overdue_units)| Holds {
+                open,
+                overdue,
+                overdue_units,
+            }),
             above_limit: above
                 .map(|(product, buyer, units, limit)| AboveLimit { product, buyer, units, limit })
                 .collect(),

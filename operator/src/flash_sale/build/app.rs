@@ -193,6 +193,7 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("EVENT_KEEP_ALIVE_SECONDS", app.event_keep_alive.map(seconds)),
         ("HTTP_IDLE_TIMEOUT_SECONDS", app.idle_timeout.map(seconds)),
         ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
+        ("HOLD_SECONDS", sale.spec.hold_for.map(seconds)),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),
     ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult, TlsCertificates,
 };
@@ -33,7 +34,8 @@ impl RedisNodes {
             if let Some(password) = password {
                 settings = settings.set_password(password);
             }
-            let info = info.set_redis_settings(settings);
+            let tcp = TcpSettings::default().set_nodelay(true);
+            let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
             let client = match &root_cert {
                 Some(root_cert) => {
                     let root_cert = Some(root_cert.clone());

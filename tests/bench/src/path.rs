@@ -7,12 +7,15 @@
 mod alone;
 mod burst;
 mod crowd;
+mod far;
 mod http;
 mod large;
 mod ledger;
+mod limited;
 mod limits;
 mod load_job;
 mod loads;
+mod network;
 mod run;
 mod several;
 mod spent;
@@ -39,9 +42,12 @@ pub const SECTIONS: &[Section] = &[
     several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
+    limited::SECTION,
+    far::SECTION,
     large::RECOVERY,
     large::SOLD_OUT,
     alone::SECTION,
+    far::ALONE,
     limits::SECTION,
     loads::NOT_FITTED,
 ];

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::http;
 use super::ledger::Ledger;
+use super::network::Network;
 use super::wrk;
 use crate::figures::Round;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shape {
     pub(crate) stock: u32,
     /// Units of each product for one buyer; `None`: as many as there are.
     pub(crate) max_per_buyer: Option<u32>,
+    /// From the replicas to the nodes and to PostgreSQL, and back; zero: loopback itself.
+    pub(crate) round_trip: Duration,
 }
 
 /// Where orders are kept.
@@ -60,6 +63,7 @@ pub(crate) const USUAL: Shape = Shape {
     products: 1,
     stock: ENDLESS,
     max_per_buyer: None,
+    round_trip: Duration::ZERO,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -72,6 +76,7 @@ pub(super) struct Stage {
     pub(super) tokens: Vec<String>,
     pub(super) secret: String,
     pub(super) database_url: String,
+    pub(super) network: Network,
     app: PathBuf,
     folder: TempDir,
 }
@@ -109,9 +114,11 @@ impl Stage {
             }
         };
         let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
+        let network = Network::start(shape.round_trip, &nodes, &url).await?;
+        let nodes = network.nodes.clone();
         let secret = secret()?;
         let environment = [
-            ("DATABASE_URL", url.clone()),
+            ("DATABASE_URL", network.database_url.clone()),
             ("JWT_SECRET", secret.clone()),
             ("USE_REDLOCK", (nodes.len() > 1).to_string()),
             ("REDIS_NODES", nodes.join(",")),
@@ -149,6 +156,7 @@ impl Stage {
             tokens,
             secret,
             database_url: url,
+            network,
             app,
             folder,
         })

@@ -90,10 +90,10 @@ pub(crate) use keyed_columns;
 
 /// For PostgreSQL: the orders of these buyers ($1) under these keys ($2).
 pub(crate) const ORDERS_BY_KEYS: &str = concat!(
-    // LATERAL: one look into the index for each, whatever the planner thinks of the table.
+    // LATERAL with OFFSET: one look into the index for each, whatever the planner thinks of the table.
     "SELECT ",
     keyed_columns!(),
     " FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (buyer, key) CROSS JOIN LATERAL \
      (SELECT * FROM orders WHERE buyer = asked.buyer AND idempotency_key = asked.key \
-      AND line = 0) o"
+      AND line = 0 OFFSET 0) o"
 );

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult, TlsCertificates,
 };
@@ -41,7 +42,8 @@ impl RedisNodes {
             if let Some(password) = password {
                 settings = settings.set_password(password);
             }
-            Ok((address.clone(), info.set_redis_settings(settings)))
+            let tcp = TcpSettings::default().set_nodelay(true);
+            Ok((address.clone(), info.set_redis_settings(settings).set_tcp_settings(tcp)))
         };
         let nodes = addresses.iter().map(node).collect::<RedisResult<Vec<_>>>()?;
         let authorities = ca_file.map(std::fs::read).transpose()?;

@@ -1,8 +1,9 @@
 //! Sells to all queued purchases of the locked products, in one transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Purchase, Step, undecided};
+use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
 
@@ -21,7 +22,14 @@ pub(crate) struct PurchaseBatch {
     pub(crate) redlock: Redlock,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) keys: RepeatedKeys,
 }
+
+/// Purchases whose keys are looked up although none of them may have been used.
+const FEW: usize = 16;
+/// A key that was used before undoes a statement that does not look it up; so for this long after one, keys are
+/// looked up.
+const REPEATED_LATELY: Duration = Duration::from_millis(500);
 
 impl Batch for PurchaseBatch {
     type Item = Marked<Purchase>;
@@ -71,6 +79,26 @@ impl Batch for PurchaseBatch {
     }
 }
 
+/// Whether buyers repeat their idempotency keys at present.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedKeys(Mutex<Option<Instant>>);
+
+impl RepeatedKeys {
+    fn note(&self, decided: &Decided) {
+        let is_known =
+            |outcome: &Outcome| matches!(outcome, Outcome::Replayed(_) | Outcome::KeyReused);
+        let decisions = decided.iter().flatten().flatten();
+        if decisions.flat_map(|decision| &decision.outcomes).any(is_known) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    fn were_repeated_lately(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() < REPEATED_LATELY)
+    }
+}
+
 #[derive(Clone)]
 enum Failure {
     StaleToken(u64),
@@ -105,14 +133,27 @@ impl PurchaseBatch {
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
             batches.iter().map(|batch| demand(lease, batch)).collect::<Result<_, _>>()?;
-        let is_limited =
-            |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
         let mut decided = undecided(demands.len());
         let mut last = Ok(());
-        if !demands.iter().any(is_limited) {
+        let mut is_first = true;
+        if self.has_probably_new_keys(&demands) {
+            let is_limited =
+                |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
+            let limited = demands.iter().any(is_limited);
+            let step = if limited { Step::WithinLimits } else { Step::GrantAll };
+            let started = recorder.started();
+            last = self.step(step, lease, &demands, &mut decided).await;
+            recorder.ended(StepKind::Database, started);
+            is_first = false;
+        }
+        if last.is_ok()
+            && decided.iter().all(Option::is_none)
+            && (is_first || self.has_time_for_a_step(lease, batches).await)
+        {
             let started = recorder.started();
             last = self.step(Step::AtOnce, lease, &demands, &mut decided).await;
             recorder.ended(StepKind::Database, started);
+            self.keys.note(&decided);
         }
         while last.is_ok() && decided.iter().any(Option::is_none) {
             if self.has_time_for_a_step(lease, batches).await {
@@ -135,6 +176,13 @@ impl PurchaseBatch {
             None => Err(failed.clone().unwrap_or(Failure::NoTime)),
         };
         Ok(decided.into_iter().map(decision).collect())
+    }
+
+    /// Whether it is worth the risk not to look the keys up. Few purchases cost little in any case, and a key
+    /// among them that was used before would cost another round trip.
+    fn has_probably_new_keys(&self, demands: &[Demand<'_>]) -> bool {
+        let purchases: usize = demands.iter().map(|demand| demand.purchases.len()).sum();
+        purchases > FEW && !self.keys.were_repeated_lately()
     }
 
     async fn step(

@@ -7,12 +7,15 @@
 mod alone;
 mod burst;
 mod crowd;
+mod far;
 mod http;
 mod large;
 mod ledger;
+mod limited;
 mod limits;
 mod load_job;
 mod loads;
+mod network;
 mod observed;
 mod run;
 mod several;
@@ -42,9 +45,12 @@ pub const SECTIONS: &[Section] = &[
     several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
+    limited::SECTION,
+    far::SECTION,
     large::RECOVERY,
     large::SOLD_OUT,
     alone::SECTION,
+    far::ALONE,
     limits::SECTION,
     traced::SECTION,
     observed::SECTION,

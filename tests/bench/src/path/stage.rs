@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::http;
 use super::ledger::Ledger;
+use super::network::Network;
 use super::sink::TraceSink;
 use super::wrk;
 use crate::figures::Round;
@@ -44,6 +45,8 @@ pub(crate) struct Shape {
     pub(crate) max_per_buyer: Option<u32>,
     /// The share of requests that are traced; `None`: traces are off.
     pub(crate) traced: Option<f64>,
+    /// From the replicas to the nodes and to PostgreSQL, and back; zero: loopback itself.
+    pub(crate) round_trip: Duration,
 }
 
 /// Where orders are kept.
@@ -64,6 +67,7 @@ pub(crate) const USUAL: Shape = Shape {
     stock: ENDLESS,
     max_per_buyer: None,
     traced: None,
+    round_trip: Duration::ZERO,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -76,6 +80,7 @@ pub(super) struct Stage {
     pub(super) tokens: Vec<String>,
     pub(super) secret: String,
     pub(super) database_url: String,
+    pub(super) network: Network,
     app: PathBuf,
     _sink: Option<TraceSink>,
     folder: TempDir,
@@ -114,9 +119,11 @@ impl Stage {
             }
         };
         let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
+        let network = Network::start(shape.round_trip, &nodes, &url).await?;
+        let nodes = network.nodes.clone();
         let secret = secret()?;
         let environment = [
-            ("DATABASE_URL", url.clone()),
+            ("DATABASE_URL", network.database_url.clone()),
             ("JWT_SECRET", secret.clone()),
             ("USE_REDLOCK", (nodes.len() > 1).to_string()),
             ("REDIS_NODES", nodes.join(",")),
@@ -156,6 +163,7 @@ impl Stage {
             tokens,
             secret,
             database_url: url,
+            network,
             app,
             _sink: sink,
             folder,

@@ -107,7 +107,7 @@ pub async fn run(
                 );
             };
             // None: shut down.
-            let _ = shutdown.run_until_cancelled(working).await;
+            let _ = shutdown.run_until_cancelled(Box::pin(working)).await;
             readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });

@@ -277,15 +277,15 @@ async fn the_release_before_understands_what_is_written() {
         let id = order(&ann, &["A"]).await.order().to_owned();
         end_all_holds(&sale).await;
         await_state(&ann, &id, "expired").await;
-        let same = |ended: &str| {
+        let touch = |ended: &str| {
             format!(
                 "UPDATE orders SET line = line WHERE state = 'cancelled' AND ended_as = '{ended}'"
             )
         };
-        assert_eq!(execute(&sale, &same("expired")).await, 1);
+        assert_eq!(execute(&sale, &touch("expired")).await, 1);
         assert_eq!(eventually_order(&sale.buyer("bob"), &["A"]).await.len(), id.len());
         assert_eq!(state(&report(&admin, 0, &id, PAID).await), (200, "refund_required"));
-        assert_eq!(execute(&sale, &same("refund_required")).await, 1);
+        assert_eq!(execute(&sale, &touch("refund_required")).await, 1);
     }
 }
 

@@ -1,5 +1,10 @@
 //! Traces, read back from the real OpenTelemetry Collector; and collectors that are slow, away or refuse.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod collector;
 mod common;

@@ -89,13 +89,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let cluster = Cluster::of(&cli.target).await?;
     match cli.command {
         Command::Status(options) => status::run(&cluster, &options).await,
-        Command::Verify(options) => verify::run(&cluster, &options).await,
-        Command::Load(options) => load::run(&cluster, &options).await,
+        Command::Verify(options) => Box::pin(verify::run(&cluster, &options)).await,
+        Command::Load(options) => Box::pin(load::run(&cluster, &options)).await,
         Command::Report(options) => report::run(&cluster, &options).await,
         Command::Logs(options) => logs::run(&cluster, &options).await,
         Command::Hibernate(options) => hibernate::hibernate(&cluster, &options).await,
         Command::Resume(options) => hibernate::resume(&cluster, &options).await,
-        Command::Orders(Orders::Export(options)) => export::run(&cluster, &options).await,
+        Command::Orders(Orders::Export(options)) => Box::pin(export::run(&cluster, &options)).await,
         Command::Retained(Retained::List(options)) => retained::list(&cluster, &options).await,
         Command::Retained(Retained::Remove(options)) => retained::remove(&cluster, &options).await,
         Command::SupportBundle(options) => bundle::run(&cluster, &options).await,

@@ -139,11 +139,10 @@ fn check_meanwhile(cluster: &Cluster, scenario: &Scenario, options: &Options) ->
     let Scenario { name, job, .. } = scenario;
     let Some(first) = job.meanwhile.first() else { return Ok(()) };
     match options.meanwhile {
-        Some(WhatHappens::Skip) => Ok(()),
         Some(WhatHappens::Run) if options.detach => bail!(
             "--meanwhile run needs this command until the run ends: leave out --detach, or give --meanwhile skip"
         ),
-        Some(WhatHappens::Run) => Ok(()),
+        Some(WhatHappens::Skip | WhatHappens::Run) => Ok(()),
         None => {
             let mut commands = String::new();
             for step in &job.meanwhile {

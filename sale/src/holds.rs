@@ -63,7 +63,7 @@ impl Sale {
             if let Some(lease) = self.hold_lease().await {
                 debug!("this replica ends the holds");
                 lease.keep_extended();
-                if lease.while_held(self.end_due_holds()).await.is_none() {
+                if Box::pin(lease.while_held(self.end_due_holds())).await.is_none() {
                     warn!("the lease of the replica that ends holds was lost");
                 }
             }

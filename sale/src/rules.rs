@@ -28,8 +28,9 @@ impl From<&redlock::Config> for LeaseBounds {
 impl LeaseBounds {
     /// The length that is allowed and nearest to this one.
     pub(crate) fn nearest(self, lease: Duration) -> Duration {
-        let least = self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE + Duration::from_millis(1);
-        lease.max(least).min(self.longest)
+        let shortest =
+            self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE + Duration::from_millis(1);
+        lease.max(shortest).min(self.longest)
     }
 
     fn contain(self, lease: Duration) -> bool {

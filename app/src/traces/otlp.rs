@@ -210,8 +210,8 @@ mod tests {
     fn moments_are_unix_time() {
         let clock = Clock { instant: Instant::now(), since_epoch: Duration::from_secs(100) };
         assert_eq!(clock.nanoseconds(clock.instant), 100_000_000_000);
-        let later = clock.instant + Duration::from_secs(1);
-        let clock = Clock { instant: later, ..clock };
-        assert_eq!(clock.nanoseconds(later - Duration::from_secs(1)), 99_000_000_000);
+        let earlier = clock.instant;
+        let clock = Clock { instant: earlier + Duration::from_secs(1), ..clock };
+        assert_eq!(clock.nanoseconds(earlier), 99_000_000_000);
     }
 }

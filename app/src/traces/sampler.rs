@@ -76,9 +76,9 @@ mod tests {
             ("parentbased_traceidratio", false, true, false),
         ] {
             let sampler = Sampler::of(name, 0.5).unwrap();
-            let samples = |parent| sampler.samples(u128::MAX, parent);
+            let decide = |parent| sampler.samples(u128::MAX, parent);
             let expected = (alone, sampled, unsampled);
-            let found = (samples(None), samples(Some(parent(true))), samples(Some(parent(false))));
+            let found = (decide(None), decide(Some(parent(true))), decide(Some(parent(false))));
             assert_eq!(found, expected, "{name}");
         }
         assert_eq!(Sampler::of("parentbased_jaeger_remote", 1.0), None);
@@ -90,8 +90,8 @@ mod tests {
             let sampler = Sampler::of("traceidratio", ratio).unwrap();
             // Spread evenly, the last one included.
             let ids = (1..=10_000_u128).map(|i| (i << 64) | (u128::from(u64::MAX) * i / 10_000));
-            let sampled = ids.filter(|id| sampler.samples(*id, None)).count();
-            assert!(sampled.abs_diff(expected) <= 1, "{ratio}: {sampled}");
+            let traced = ids.filter(|id| sampler.samples(*id, None)).count();
+            assert!(traced.abs_diff(expected) <= 1, "{ratio}: {traced}");
         }
     }
 }

@@ -84,10 +84,13 @@ impl Span {
 
 /// What a server of this test process was sent.
 #[derive(Debug, Clone, Default)]
-pub struct Received(Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>);
+pub struct Received(Arc<Mutex<Vec<Request>>>);
+
+/// Headers and body.
+type Request = (HeaderMap, Vec<u8>);
 
 impl Received {
-    pub fn requests(&self) -> Vec<(HeaderMap, Vec<u8>)> {
+    pub fn requests(&self) -> Vec<Request> {
         self.0.lock().unwrap().clone()
     }
 

@@ -45,7 +45,7 @@ impl OrderAllocation {
         let deleted = rows.iter().filter(|(_, (_, deleted))| *deleted);
         let deleted = deleted.map(|(product, _)| product.clone()).collect();
         let left = rows.into_iter().map(|(product, (units, _))| (product, units));
-        Self { deleted, now_ms, ..Self::new(left.collect()) }
+        Self { now_ms, deleted, ..Self::new(left.collect()) }
     }
 
     /// The products, by id.

@@ -77,7 +77,9 @@ mod tests {
 
     fn sums(orders: &[Order]) -> OrderSums {
         let mut sums = OrderSums::default();
-        orders.iter().for_each(|order| sums.add(order));
+        for order in orders {
+            sums.add(order);
+        }
         sums
     }
 

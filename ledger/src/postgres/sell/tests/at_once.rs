@@ -7,7 +7,7 @@ use crate::allocation::Allocation;
 use crate::postgres::PostgresLedger;
 
 /// Ends all other connections to this database.
-async fn end_connections(server: &Server, pool: &PgPool) {
+fn end_connections(server: &Server, pool: &PgPool) {
     let name = pool.connect_options().get_database().unwrap().to_owned();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -31,7 +31,7 @@ async fn a_lost_connection_costs_no_sale() {
         while pool.num_idle() < 4 {
             sleep(Duration::from_millis(5)).await;
         }
-        end_connections(&server, &pool).await;
+        end_connections(&server, &pool);
         let mut decided = undecided(1);
         ledger.sell_step(step, &demands, &mut decided).await.unwrap();
         let decision = decided.remove(0).unwrap().unwrap();

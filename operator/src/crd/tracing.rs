@@ -14,7 +14,7 @@ pub struct AppTracing {
     #[schemars(schema_with = "endpoint")]
     pub endpoint: String,
     /// Share of the requests that are traced, from 0 to 1. The `traceparent` header of a request decides instead if it
-    /// has one. Default: 0.01.
+    /// has one.
     #[serde(default = "AppTracing::default_sampling_ratio")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sampling_ratio: f64,
@@ -37,7 +37,7 @@ pub struct HeadersSecret {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
-    /// Key whose value is `name=value` pairs, separated by commas, with percent-encoded values. Default: headers.
+    /// Key whose value is `name=value` pairs, separated by commas, with percent-encoded values.
     #[serde(default = "HeadersSecret::default_key")]
     #[schemars(
         length(min = 1, max = 253),

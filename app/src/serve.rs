@@ -19,6 +19,7 @@ use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
+use crate::erasures::Erasures;
 use crate::http::server;
 use crate::http::threads::Threads;
 use crate::http::tls::Tls;
@@ -26,6 +27,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::retention;
 use crate::upkeep::restart_on_panic;
 
 /// How often what is away at start is tried again.
@@ -60,6 +62,9 @@ pub async fn run(
         config.sale.lock.policy,
         Arc::clone(&metrics) as _,
     );
+    let coupons = Arc::new(coupons);
+    let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
+    let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
     let tls = tls(config.tls, &metrics).await?;
@@ -80,11 +85,13 @@ pub async fn run(
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
-        coupons: Arc::new(coupons),
+        coupons: Arc::clone(&coupons),
         ledger: ledger.clone(),
         tokens: Arc::new(tokens),
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
         rate_limiter: Arc::default(),
+        sign_up: Arc::new(config.buyers.sign_up),
+        erasures: Arc::clone(&erasures),
         trusted_proxies: config.auth.trusted_proxies,
         metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -96,7 +103,7 @@ pub async fn run(
         let shutdown = shutdown.clone();
         async move {
             let working = async {
-                become_ready(&ledger, &redlock, &sale, &readiness, &metrics).await;
+                become_ready(&ledger, &redlock, &sale, &erasures, &readiness, &metrics).await;
                 tokio::join!(
                     restart_on_panic("reading the catalog", || {
                         keep_fresh(&sale, &readiness, &metrics)
@@ -104,6 +111,10 @@ pub async fn run(
                     restart_on_panic("keeping the stores in agreement", || sale.keep()),
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
+                    }),
+                    restart_on_panic("erasing buyers", || Box::pin(erasures.keep())),
+                    restart_on_panic("the retention", || {
+                        Box::pin(retention::keep(&sale, retention_days, &coupons))
                     }),
                 );
             };
@@ -166,6 +177,7 @@ async fn become_ready(
     ledger: &Ledger,
     redlock: &Redlock,
     sale: &Sale,
+    erasures: &Erasures,
     readiness: &Readiness,
     metrics: &Metrics,
 ) {
@@ -181,6 +193,12 @@ async fn become_ready(
             }
         }
         if migrated && let Err(error) = sale.catalog().refresh().await {
+            reasons.push(format!("database: {error}"));
+        }
+        // A replica that did not know them would sell to erased buyers.
+        if reasons.is_empty()
+            && let Err(error) = erasures.read().await
+        {
             reasons.push(format!("database: {error}"));
         }
         metrics.set_database(reasons.is_empty());

@@ -172,7 +172,7 @@ impl Sale {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
         if let Change::Pay { reference } = &change {
-            return receipt(self.ledger.pay(id, reference.as_deref()).await?);
+            return receipt(self.ledger.pay(id, reference.as_deref(), caller.buyer).await?);
         }
         let mut stocks = BTreeMap::new();
         if let Engine::Atomic(atomic) = &self.engine {
@@ -181,7 +181,8 @@ impl Sale {
                 stocks.insert(product_id, stock);
             }
         }
-        let task = Task::GiveBack { id, change };
+        let actor = caller.is_admin.then(|| caller.buyer.to_owned());
+        let task = Task::GiveBack { id, change, actor };
         let receipt = receipt(
             self.order_queues.settle(self.discipline(), task, products(&order.lines)).await?,
         )?;

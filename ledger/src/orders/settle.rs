@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{OrderAllocation, new_orders};
 use super::types::{Change, NewOrder, PlacedOrder, Settled, Settlement, Task};
+use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
 /// The statements of one database, on a connection inside a transaction.
-pub(crate) trait OrderStatements {
+pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read; returns the units left of each product, and whether
     /// it was deleted.
     async fn fence(
@@ -59,8 +61,9 @@ pub(crate) async fn settle<S: OrderStatements>(
     let mut allocation = OrderAllocation::of_rows(statements.fence(tokens).await?);
     let mut given_back = Vec::new();
     for task in tasks {
-        if let Task::GiveBack { id, change } = task {
-            given_back.push(give_back(statements, &mut allocation, *id, change).await?);
+        if let Task::GiveBack { id, change, actor } = task {
+            let changed = change_state(statements, *id, change, actor.as_deref()).await?;
+            given_back.push(give_back(statements, &mut allocation, changed, *id, change).await?);
         }
     }
     let orders = new_orders(tasks);
@@ -85,14 +88,38 @@ pub(crate) async fn settle<S: OrderStatements>(
     Ok(Settlement { outcomes, available: allocation.on_sale() })
 }
 
+fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry {
+    let report = json!({"state": order.state.name(), "reference": change.reference()});
+    let (action, detail) = match change {
+        Change::Cancel => ("cancel_order", None),
+        Change::Pay { .. } | Change::FailPayment { .. } => ("report_payment", Some(report)),
+    };
+    AuditEntry::new(actor, action, &order.id.to_string(), detail)
+}
+
+/// Changes an open order, and logs what an administrator does.
+pub(crate) async fn change_state<S: OrderStatements>(
+    statements: &mut S,
+    id: Uuid,
+    change: &Change,
+    actor: Option<&str>,
+) -> Result<Option<PlacedOrder>, LedgerError> {
+    let changed = statements.change_state(id, change).await?;
+    if let (Some(order), Some(actor)) = (&changed, actor) {
+        statements.record(&audit_entry(actor, change, order)).await?;
+    }
+    Ok(changed)
+}
+
 /// Only the statement that changes the state gives units back, so they come back once.
 async fn give_back<S: OrderStatements>(
     statements: &mut S,
     allocation: &mut OrderAllocation,
+    changed: Option<PlacedOrder>,
     id: Uuid,
     change: &Change,
 ) -> Result<Settled, LedgerError> {
-    if let Some(order) = statements.change_state(id, change).await? {
+    if let Some(order) = changed {
         allocation.give_back(&order);
         return Ok(Settled::Done(order));
     }

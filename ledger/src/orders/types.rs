@@ -170,6 +170,8 @@ pub enum Task {
         id: Uuid,
         /// Why.
         change: Change,
+        /// The administrator who does it; `None`: the buyer.
+        actor: Option<String>,
     },
 }
 

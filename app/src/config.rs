@@ -17,6 +17,7 @@ mod sale;
 mod seed;
 mod serve;
 mod tls;
+mod traces;
 mod values;
 
 pub use self::arguments::{ParseError, parse_process};
@@ -197,7 +198,7 @@ mod tests {
                 ["SECRET", "PASSWORD", "TOKEN", "CODES"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
-                secret || name == "DATABASE_URL",
+                secret || ["DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"].contains(&name),
                 "{name}"
             );
         }

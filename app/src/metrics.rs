@@ -4,16 +4,18 @@ mod clients;
 mod durations;
 mod exposition;
 mod family;
+mod holds;
 mod lock;
 mod protobuf;
 mod stock;
 mod stores;
 mod tls;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::orders::{OrderState, OrderedUnits};
+use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
 use process_metrics::ProcessMetrics;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -24,9 +26,11 @@ pub use clients::{ClientMetrics, LogIn, SignUp};
 use durations::DurationFamily;
 pub use exposition::Exposition;
 use family::Family;
+use holds::HoldMetrics;
 pub use lock::{LockMetrics, LockWait};
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
+pub use traces::{SpanLoss, TraceMetrics};
 
 /// Outcomes of orders beside errors.
 const PLACED: [&str; 3] = ["placed", "replayed", "unchanged"];
@@ -42,6 +46,7 @@ pub struct Metrics {
     lock: Arc<LockMetrics>,
     clients: Arc<ClientMetrics>,
     stores: StoreMetrics,
+    holds: HoldMetrics,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -71,6 +76,7 @@ impl Metrics {
             lock: Arc::new(LockMetrics::registered(&registry)?),
             clients: Arc::new(ClientMetrics::registered(&registry)?),
             stores: StoreMetrics::registered(&registry)?,
+            holds: HoldMetrics::registered(&registry)?,
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -129,6 +135,7 @@ impl Metrics {
             lock: _,
             clients: _,
             stores: _,
+            holds: _,
             purchases,
             sold: _,
             sold_out: _,
@@ -212,6 +219,19 @@ impl Metrics {
         Ok(Arc::new(TlsMetrics::registered(&self.registry)?))
     }
 
+    /// Registers the metrics of traces. Without traces they are absent.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn with_traces(&self) -> prometheus::Result<Arc<TraceMetrics>> {
+        Ok(Arc::new(TraceMetrics::registered(&self.registry)?))
+    }
+
+    /// Sets how many holds are open, and for how long the first of them is overdue.
+    pub fn set_holds(&self, counts: HoldCounts) {
+        self.holds.set(counts);
+    }
+
     /// Counts an HTTP request; `route` is the pattern, not the path, and absent if none matches.
     pub fn http(&self, method: &str, route: Option<&str>, status: &str, took: Duration) {
         let route = route.unwrap_or(NO_ROUTE);
@@ -250,6 +270,11 @@ impl Observer for Metrics {
 
     fn order(&self, outcome: &'static str) {
         self.orders.with_label_values(&[outcome]).inc();
+    }
+
+    fn expired(&self, orders: u64) {
+        self.holds.expired(orders);
+        self.orders.with_label_values(&[OrderState::Expired.name()]).inc_by(orders);
     }
 
     fn coupon(&self, outcome: &'static str) {

@@ -34,7 +34,7 @@ pub(crate) async fn count_orders(ledger: &Ledger, sale: &Sale, every: Duration, 
 }
 
 /// The time from the end of a count to the next one.
-fn pause(every: Duration, took: Duration) -> Duration {
+pub(crate) fn pause(every: Duration, took: Duration) -> Duration {
     every.saturating_sub(took).max(took * (SHARE - 1))
 }
 

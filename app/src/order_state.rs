@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// `pending`: waits for its payment. `confirmed`: sold, whenever it is paid for. The others are final:
-/// `paid`; `cancelled` and `payment_failed`, with their units on sale again.
+/// `pending`: waits for its payment and holds its units until `expires_at`. `confirmed`: sold, whenever it is
+/// paid for. `expired`: not paid in time, and its units are on sale again; a payment takes them again if they
+/// are there. The others are final: `paid`; `cancelled` and `payment_failed`, with their units on sale again;
+/// `refund_required`: paid after it expired, when its units were gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OrderState {
@@ -18,6 +20,10 @@ pub(crate) enum OrderState {
     Cancelled,
     /// Final; the units are on sale again.
     PaymentFailed,
+    /// Not paid in time; the units are on sale again.
+    Expired,
+    /// Final; paid too late, and the units were gone.
+    RefundRequired,
 }
 
 impl From<ledger::orders::OrderState> for OrderState {
@@ -29,6 +35,8 @@ impl From<ledger::orders::OrderState> for OrderState {
             Stored::Paid => Self::Paid,
             Stored::Cancelled => Self::Cancelled,
             Stored::PaymentFailed => Self::PaymentFailed,
+            Stored::Expired => Self::Expired,
+            Stored::RefundRequired => Self::RefundRequired,
         }
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ledger::{Ledger, LedgerError};
 use redlock::Redlock;
-use sale::Coupons;
-use sale::Sale;
+use sale::{Coupons, Observer, ObserverPair, Sale};
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +19,7 @@ use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::erasures::Erasures;
+use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::threads::Threads;
 use crate::http::tls::Tls;
@@ -28,6 +28,7 @@ use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
 use crate::retention;
+use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
 
 /// How often what is away at start is tried again.
@@ -53,15 +54,12 @@ pub async fn run(
         .map_err(|error| ConfigError::unusable("DATABASE_URL", &error))?;
     let redlock = Redlock::start_observed(&config.sale.lock.nodes, Arc::clone(metrics.lock()) as _)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
-    let sale = Sale::new(ledger.clone(), redlock.clone(), &config.sale, Arc::clone(&metrics) as _)
+    let traces = traces(&config, &metrics)?;
+    let observer = observer(&metrics, traces.as_ref());
+    let sale = Sale::new(ledger.clone(), redlock.clone(), &config.sale, Arc::clone(&observer))
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
     let sale = Arc::new(sale);
-    let coupons = Coupons::new(
-        ledger.clone(),
-        redlock.clone(),
-        config.sale.lock.policy,
-        Arc::clone(&metrics) as _,
-    );
+    let coupons = Coupons::new(ledger.clone(), redlock.clone(), config.sale.lock.policy, observer);
     let coupons = Arc::new(coupons);
     let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
     let retention_days = config.buyers.retention_days;
@@ -112,9 +110,10 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
-                    restart_on_panic("erasing buyers", || Box::pin(erasures.keep())),
+                    restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
+                    restart_on_panic("erasing buyers", || erasures.keep()),
                     restart_on_panic("the retention", || {
-                        Box::pin(retention::keep(&sale, retention_days, &coupons))
+                        retention::keep(&sale, retention_days, &coupons)
                     }),
                 );
             };
@@ -141,13 +140,41 @@ pub async fn run(
     let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
         (router::api(state, config.cors.as_ref()), router::internal(probes));
+    let api_router = match &traces {
+        Some(traces) => traces.trace_requests(api_router),
+        None => api_router,
+    };
     servers
         .serve(api, api_router, internal, internal_router, &shutdown)
         .await
         .context("cannot serve the API")?;
     // Ends with the same signal.
     let _ = upkeep.await;
+    if let Some(traces) = traces {
+        traces.flush().await;
+    }
     Ok(())
+}
+
+/// Traces, if they are configured.
+fn traces(config: &ServeConfig, metrics: &Metrics) -> Result<Option<Traces>> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let identity = Identity {
+        sale: config.sale.name.clone(),
+        replica: config.replica.clone(),
+        scheme: if config.tls.is_some() { "https" } else { "http" },
+        database: config.database.location.system(),
+    };
+    let metrics = metrics.with_traces().context("metrics")?;
+    Ok(Some(Traces::start(traces, &identity, metrics).context("TLS to the collector of traces")?))
+}
+
+/// Who learns what the sale does.
+fn observer(metrics: &Arc<Metrics>, traces: Option<&Traces>) -> Arc<dyn Observer> {
+    match traces {
+        None => Arc::clone(metrics) as _,
+        Some(traces) => Arc::new(ObserverPair(Arc::clone(metrics) as _, traces.observer())),
+    }
 }
 
 /// Whose tokens are accepted.

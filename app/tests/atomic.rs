@@ -194,14 +194,8 @@ async fn an_order_that_is_delivered_twice_is_recorded_once() {
     for url in [url, file] {
         let ledger = Ledger::connect_lazy(&url, 2).unwrap();
         ledger.migrate().await.unwrap();
-        let product = ProductDeclaration {
-            id: "1".to_owned(),
-            name: "Console".to_owned(),
-            stock: 10,
-            max_per_buyer: None,
-            wait_timeout_ms: None,
-            lease_time_ms: None,
-        };
+        let product = json!({"id": "1", "name": "Console", "stock": 10});
+        let product: ProductDeclaration = serde_json::from_value(product).unwrap();
         ledger.declare(&product, 1).await.unwrap();
         assert_eq!(ledger.reincarnate("1", 2).await.unwrap(), 10);
         let state = async || {

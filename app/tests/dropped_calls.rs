@@ -85,6 +85,7 @@ fn calls(ledger: &Ledger, token: i64) -> Vec<(&'static str, Call<'_>)> {
         lines: vec![line],
         idempotency_key: None,
         state: OrderState::Pending,
+        hold_ms: None,
     });
     let settle = async move {
         let tokens = BTreeMap::from([(LIMITED.to_owned(), token)]);
@@ -123,6 +124,7 @@ async fn prepared(store: &Store) -> Ledger {
             max_per_buyer,
             wait_timeout_ms: None,
             lease_time_ms: None,
+            hold_seconds: None,
         };
         ledger.declare(&product, 1).await.unwrap();
     }

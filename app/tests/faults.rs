@@ -217,6 +217,7 @@ fn product(id: &str, stock: i64) -> ProductDeclaration {
         max_per_buyer: None,
         wait_timeout_ms: None,
         lease_time_ms: None,
+        hold_seconds: None,
     }
 }
 

@@ -97,16 +97,18 @@ async fn who_asked_first_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_are_paid_cancelled_and_refused_and_their_units_come_back() {
-    let sale = sale(2, console(), "Fair").await;
+async fn orders_are_paid_cancelled_refused_and_expire_and_their_units_come_back() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 100, "hold_seconds": 5}]);
+    let sale = sale(2, products, "Fair").await;
     let report = passes(&sale, Scenario::named("checkout").unwrap()).await;
     let figures = report.figures();
     assert_eq!(
         (figures.sold, figures.database_stock, figures.database_orders),
-        (60, Some(40), Some(100))
+        (50, Some(50), Some(100))
     );
     let count = |code: &str| figures.answers[code];
-    assert_eq!((count("paid"), count("cancelled"), count("payment_failed")), (50, 30, 10));
+    let ends = ["paid", "cancelled", "payment_failed", "expired"];
+    assert_eq!(ends.map(count), [50, 30, 10, 10]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

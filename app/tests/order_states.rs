@@ -243,6 +243,7 @@ async fn the_ledger_alone_gives_units_back_once() {
                 lines: lines.to_vec(),
                 idempotency_key: None,
                 state: OrderState::Pending,
+                hold_ms: None,
             })
         };
         let placing: Vec<Task> = (0..3).map(new).collect();

@@ -171,7 +171,8 @@ async fn pages_of_the_configured_origins_may_call_the_api_and_no_others() {
     assert_eq!(allowed.headers["access-control-allow-origin"], SHOP);
     let of = |name: &str| allowed.headers[name].to_str().unwrap().to_ascii_lowercase();
     assert!(of("access-control-allow-methods").contains("post"));
-    for header in ["authorization", "content-type", "idempotency-key"] {
+    for header in ["authorization", "content-type", "idempotency-key", "traceparent", "tracestate"]
+    {
         assert!(of("access-control-allow-headers").contains(header), "{header}");
     }
     for other in ["https://evil.example", "http://shop.example", "null"] {

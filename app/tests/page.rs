@@ -122,6 +122,27 @@ async fn a_purchase_goes_on_by_itself_through_trouble_and_a_reload_and_is_made_o
     window.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpaid_order_counts_down_and_its_unit_comes_back_on_the_page() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 1, "hold_seconds": 5}]);
+    let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(Database::Sqlite) };
+    let stage = Stage::set(spec).await;
+    let window = stage.window().await;
+    window.open("/").await;
+    window.sign_up("ann").await;
+    let body = json!({"items": [{"product_id": "1"}]});
+    let ann = stage.sale.buyer("ann");
+    assert_eq!(ann.call("POST", "/v1/orders", Some(&body)).await.status, 201);
+    window.client.refresh().await.unwrap();
+    window.until_shows("#order-list .held", "Held for 0:0").await;
+    window.until_shows("#order-list .state", "Pending").await;
+    window.until_shows(BUY, "Sold out").await;
+    window.until_shows("#order-list .state", "Not paid in time").await;
+    window.until_shows(LEFT, "1").await;
+    window.until("!document.querySelector('#order-list .held')").await;
+    window.close().await;
+}
+
 /// A sale that starts so many seconds from now, and a browser whose clock is a day ahead.
 async fn sale_in(seconds: i64) -> (Stage, Window, jiff::Timestamp) {
     let starts_at = in_seconds(seconds);

@@ -54,6 +54,9 @@ pub struct ProductDeclaration {
     /// See [`Product::lease_time_ms`].
     #[serde(default)]
     pub lease_time_ms: Option<i64>,
+    /// See [`Product::hold_seconds`].
+    #[serde(default)]
+    pub hold_seconds: Option<i64>,
 }
 
 impl ProductDeclaration {
@@ -66,6 +69,7 @@ impl ProductDeclaration {
             max_per_buyer: self.max_per_buyer,
             wait_timeout_ms: self.wait_timeout_ms,
             lease_time_ms: self.lease_time_ms,
+            hold_seconds: self.hold_seconds,
         }
     }
 }
@@ -83,6 +87,8 @@ pub struct ProductTerms {
     pub wait_timeout_ms: Option<i64>,
     /// See [`Product::lease_time_ms`].
     pub lease_time_ms: Option<i64>,
+    /// See [`Product::hold_seconds`].
+    pub hold_seconds: Option<i64>,
 }
 
 /// A product's row under its lock.
@@ -157,9 +163,17 @@ fn audit_entry(actor: &str, change: &ProductChange) -> Option<AuditEntry> {
             ("create_product", Some(detail))
         }
         ProductChange::Revise(terms) => {
-            let ProductTerms { id: _, name, max_per_buyer, wait_timeout_ms, lease_time_ms } = terms;
+            let ProductTerms {
+                id: _,
+                name,
+                max_per_buyer,
+                wait_timeout_ms,
+                lease_time_ms,
+                hold_seconds,
+            } = terms;
             let detail = json!({"name": name, "max_per_buyer": max_per_buyer,
-                "wait_timeout_ms": wait_timeout_ms, "lease_time_ms": lease_time_ms});
+                "wait_timeout_ms": wait_timeout_ms, "lease_time_ms": lease_time_ms,
+                "hold_seconds": hold_seconds});
             ("revise_product", Some(detail))
         }
         ProductChange::Restock { add, from, .. } => {
@@ -190,6 +204,7 @@ macro_rules! apply {
                     .bind(product.max_per_buyer)
                     .bind(product.wait_timeout_ms)
                     .bind(product.lease_time_ms)
+                    .bind(product.hold_seconds)
                     .execute(&mut *connection)
                     .await?;
                 let made = sqlx::query(sql::CREATE_STOCK).bind(id).execute(&mut *connection);
@@ -216,6 +231,7 @@ macro_rules! apply {
                     .bind(terms.max_per_buyer)
                     .bind(terms.wait_timeout_ms)
                     .bind(terms.lease_time_ms)
+                    .bind(terms.hold_seconds)
                     .execute(&mut *connection)
                     .await?;
             }
@@ -255,6 +271,7 @@ mod tests {
             max_per_buyer: None,
             wait_timeout_ms: None,
             lease_time_ms: None,
+            hold_seconds: None,
         }
     }
 

@@ -88,6 +88,9 @@ pub enum LedgerError {
     /// The database did not answer.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
+    /// A statement was sent, and its connection was lost before the answer: it may have been carried out.
+    #[error("the connection to the database was lost before it answered")]
+    ConnectionLost,
     /// The database failed, or is away.
     #[error(transparent)]
     Database(#[from] sqlx::Error),

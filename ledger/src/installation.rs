@@ -74,8 +74,9 @@ const ARCHIVE: [&str; 4] = [
      available, deleted_at) SELECT $1, CURRENT_TIMESTAMP, id, name, max_per_buyer, declared, \
      restocked, available, deleted_at FROM products JOIN stock ON product_id = id",
     "INSERT INTO past_orders (sale, released_at, id, line, product_id, buyer, quantity, \
-     idempotency_key, state, payment_reference, created_at) SELECT $1, CURRENT_TIMESTAMP, id, line, \
-     product_id, buyer, quantity, idempotency_key, state, payment_reference, created_at FROM orders",
+     idempotency_key, state, payment_reference, created_at, expires_at_ms, ended_as) \
+     SELECT $1, CURRENT_TIMESTAMP, id, line, product_id, buyer, quantity, idempotency_key, state, \
+     payment_reference, created_at, expires_at_ms, ended_as FROM orders",
     "INSERT INTO past_coupons (sale, released_at, id, quantity, issued, starts_at_ms, ends_at_ms) \
      SELECT $1, CURRENT_TIMESTAMP, id, quantity, issued, starts_at_ms, ends_at_ms FROM coupons",
     "INSERT INTO past_coupon_issues (sale, released_at, id, coupon_id, buyer, created_at) \

@@ -5,6 +5,7 @@
 //! units come back once, however often it is requested.
 
 mod allocation;
+mod holds;
 mod postgres;
 mod rows;
 mod search;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+pub use self::holds::{DueHold, HoldCounts};
 pub use self::search::OrderSearch;
 pub use self::types::{
     Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,

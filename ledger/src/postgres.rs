@@ -1,11 +1,14 @@
 //! The ledger in PostgreSQL.
 
+mod at_once;
+mod connection;
+mod known_units;
 pub(crate) mod rows;
 mod sell;
 mod sessions;
 
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -17,7 +20,7 @@ use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
 use crate::sql;
 use crate::transaction::Transaction;
-use crate::types::{Account, Decision, Product};
+use crate::types::{Account, Product};
 
 /// What the app's connections are called in `pg_stat_activity`.
 pub(crate) const APPLICATION_NAME: &str = "flashsale";
@@ -46,6 +49,7 @@ const VERSION_NUMBER: &str = "SELECT current_setting('server_version_num')::int"
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {
     pub(crate) pool: PgPool,
+    known_units: Arc<known_units::KnownUnits>,
 }
 
 impl PostgresLedger {
@@ -62,7 +66,13 @@ impl PostgresLedger {
             .after_connect(|connection, _| Box::pin(made_ready(connection)))
             .after_release(|connection, _| Box::pin(answers(connection)))
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, known_units: Arc::default() })
+    }
+
+    /// Another process on the same database.
+    #[cfg(test)]
+    pub(crate) fn of(pool: PgPool) -> Self {
+        Self { pool, known_units: Arc::default() }
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<Postgres>, LedgerError> {
@@ -75,7 +85,19 @@ impl PostgresLedger {
         // when the migration fails, so the connection is not the pool's.
         let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
         connection.close().await?;
-        Ok(migrated?)
+        migrated?;
+        self.prepare_idle_connections().await;
+        Ok(())
+    }
+
+    /// Prepares the statements of a sale on the connections that are older than the tables.
+    async fn prepare_idle_connections(&self) {
+        let idle: Vec<_> = std::iter::from_fn(|| self.pool.try_acquire()).collect();
+        for mut connection in idle {
+            if made_ready(&mut connection).await.is_err() {
+                connection.close_on_drop();
+            }
+        }
     }
 
     pub(crate) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {
@@ -115,11 +137,16 @@ impl PostgresLedger {
         Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.pool).await?)
     }
 
-    pub(crate) async fn sell_all(
+    pub(crate) async fn sell_all(&self, demands: &[Demand<'_>]) -> Result<Decided, LedgerError> {
+        sell::sell_all(&self.pool, demands).await
+    }
+
+    pub(crate) async fn sell_at_once(
         &self,
         demands: &[Demand<'_>],
-    ) -> Result<Vec<Option<Decision>>, LedgerError> {
-        sell::sell_all(&self.pool, demands).await
+        looks_up_keys: bool,
+    ) -> Result<Decided, LedgerError> {
+        at_once::sell_at_once(&self.pool, &self.known_units, demands, looks_up_keys).await
     }
 
     pub(crate) async fn sell_by_rules(
@@ -134,7 +161,11 @@ impl PostgresLedger {
     }
 
     pub(crate) async fn ordered_units(&self) -> Result<Vec<(String, String, i64)>, LedgerError> {
-        Ok(sqlx::query_as(sql::ORDERED_UNITS).fetch_all(&self.pool).await?)
+        // It needs all rows.
+        let begin = "BEGIN READ ONLY; SET LOCAL enable_seqscan = on";
+        let mut transaction = Transaction::begin(&self.pool, begin).await?;
+        let units = sqlx::query_as(sql::ORDERED_UNITS).fetch_all(&mut *transaction).await;
+        Ok(transaction.end(units).await?)
     }
 
     pub(crate) async fn change(
@@ -153,7 +184,10 @@ async fn made_ready(connection: &mut PgConnection) -> sqlx::Result<()> {
     // A replica that freezes in the middle of a sale would keep its product's row from all others.
     // To prepare a statement that writes, PostgreSQL locks its tables: where somebody else has locked
     // one, the connection must still be there for those who only read.
-    let limits = "SET idle_in_transaction_session_timeout = '2s'; SET lock_timeout = '200ms'";
+    // An index leads to every row that a sale needs. Reading all of a table that was small when its
+    // statistics were taken looks cheaper, and the plan is kept while the table grows.
+    let limits = "SET idle_in_transaction_session_timeout = '2s'; SET lock_timeout = '200ms'; \
+         SET enable_seqscan = off";
     sqlx::raw_sql(limits).execute(&mut *connection).await?;
     sell::prepare(connection).await?;
     sqlx::raw_sql("RESET lock_timeout").execute(connection).await?;

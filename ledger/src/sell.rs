@@ -8,8 +8,13 @@ use crate::types::Decision;
 /// How purchases are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Grants every purchase of a product at once, where the stock alone allows it: enough units, no limit
-    /// per buyer, no key used before. The fastest.
+    /// Grants every purchase of a product, where the stock alone allows it: enough units, no limit per
+    /// buyer. A key that was used before leaves all products undecided. One round trip, the fastest.
+    GrantAll,
+    /// As `AtOnce`, by limits only. A key that was used before leaves all products undecided.
+    WithinLimits,
+    /// Decides the purchases of a product together, by limits and idempotency keys, where there are enough
+    /// units for all of them. One round trip for all products.
     AtOnce,
     /// Decides one purchase after the other by units, limits and idempotency keys. A product stays undecided
     /// if another transaction changed it, or used one of the keys, since it was read.
@@ -32,9 +37,13 @@ impl Ledger {
         let undecided = demands.iter().zip(decided).filter(|(_, slot)| slot.is_none());
         let (rest, slots): (Vec<_>, Vec<_>) =
             undecided.map(|(demand, slot)| (demand.clone(), slot)).unzip();
+        if rest.is_empty() {
+            return Ok(());
+        }
         let decisions: Result<Decided, _> = match step {
-            Step::AtOnce => either!(self, ledger => ledger.sell_all(&rest))
-                .map(|sold| sold.into_iter().map(|decision| decision.map(Ok)).collect()),
+            Step::GrantAll => either!(self, ledger => ledger.sell_all(&rest)),
+            Step::WithinLimits => either!(self, ledger => ledger.sell_at_once(&rest, false)),
+            Step::AtOnce => either!(self, ledger => ledger.sell_at_once(&rest, true)),
             Step::ByRules => either!(self, ledger => ledger.sell_by_rules(&rest)),
         };
         match decisions {
@@ -48,7 +57,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Both steps, until all is decided.
+    /// One step after the other, until all is decided.
     ///
     /// # Errors
     /// As [`Ledger::sell_step`].
@@ -57,6 +66,7 @@ impl Ledger {
         demands: &[Demand<'_>],
     ) -> Result<Vec<Result<Decision, LedgerError>>, LedgerError> {
         let mut decided = undecided(demands.len());
+        self.sell_step(Step::GrantAll, demands, &mut decided).await?;
         self.sell_step(Step::AtOnce, demands, &mut decided).await?;
         while decided.iter().any(Option::is_none) {
             self.sell_step(Step::ByRules, demands, &mut decided).await?;

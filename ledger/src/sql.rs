@@ -12,11 +12,11 @@ pub(crate) const SET_ADMIN_PASSWORD: &str =
     "UPDATE accounts SET password_hash = $2 WHERE id = $1 AND role = 'admin'";
 
 pub(crate) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL ORDER BY id";
 
 pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL AND id = $1";
 
 /// Their fences, so that no node keeps a value of before.
@@ -63,15 +63,17 @@ pub(crate) const TAKE: &str = "UPDATE stock SET available = available - $2 \
      WHERE product_id = $1 AND available >= $2 AND fence = $3";
 
 pub(crate) const DECLARE_PRODUCT: &str = "INSERT INTO products \
-     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms) VALUES ($1, $2, $3, $4, $5) \
+     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds) \
+     VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, max_per_buyer = excluded.max_per_buyer, \
-     wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms";
+     wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms, \
+     hold_seconds = excluded.hold_seconds";
 
 pub(crate) const CREATE_STOCK: &str = "INSERT INTO stock (product_id, declared, available) \
      VALUES ($1, 0, 0) ON CONFLICT (product_id) DO NOTHING";
 
 pub(crate) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_buyer = $3, \
-     wait_timeout_ms = $4, lease_time_ms = $5 WHERE id = $1";
+     wait_timeout_ms = $4, lease_time_ms = $5, hold_seconds = $6 WHERE id = $1";
 
 /// Writes what was decided about a row whose fence is ours.
 pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \
@@ -88,10 +90,10 @@ pub(crate) use keyed_columns;
 
 /// For PostgreSQL: the orders of these buyers ($1) under these keys ($2).
 pub(crate) const ORDERS_BY_KEYS: &str = concat!(
-    // LATERAL: one look into the index for each, whatever the planner thinks of the table.
+    // LATERAL with OFFSET: one look into the index for each, whatever the planner thinks of the table.
     "SELECT ",
     keyed_columns!(),
     " FROM unnest($1::TEXT[], $2::TEXT[]) AS asked (buyer, key) CROSS JOIN LATERAL \
      (SELECT * FROM orders WHERE buyer = asked.buyer AND idempotency_key = asked.key \
-      AND line = 0) o"
+      AND line = 0 OFFSET 0) o"
 );

@@ -21,7 +21,7 @@ use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
 use crate::sql;
 use crate::transaction::Transaction;
-use crate::types::{Account, Decision, Product};
+use crate::types::{Account, Product};
 
 pub(crate) static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| beside_later_ones(sqlx::migrate!("migrations/sqlite")));
@@ -131,13 +131,19 @@ impl SqliteLedger {
         Ok(sqlx::query_as(sql::PRODUCTS).fetch_all(&self.readers).await?)
     }
 
-    pub(crate) async fn sell_all(
+    /// One transaction decides either way.
+    pub(crate) async fn sell_all(&self, demands: &[Demand<'_>]) -> Result<Decided, LedgerError> {
+        self.sell_at_once(demands, true).await
+    }
+
+    pub(crate) async fn sell_at_once(
         &self,
         demands: &[Demand<'_>],
-    ) -> Result<Vec<Option<Decision>>, LedgerError> {
+        _looks_up_keys: bool,
+    ) -> Result<Decided, LedgerError> {
         let mut transaction = self.begin().await?;
-        let decisions = sell::take_all(&mut transaction, demands).await;
-        transaction.end(decisions).await
+        let decided = sell::sell_at_once(&mut transaction, demands).await;
+        transaction.end(decided).await
     }
 
     pub(crate) async fn sell_by_rules(

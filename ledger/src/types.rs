@@ -27,6 +27,8 @@ pub struct Product {
     pub wait_timeout_ms: Option<i64>,
     /// Overrides the sale's own lease time.
     pub lease_time_ms: Option<i64>,
+    /// Overrides how long an order of the sale holds its units until it is paid.
+    pub hold_seconds: Option<i64>,
     /// Units the sale was given in all.
     pub declared: i64,
     /// Units left.

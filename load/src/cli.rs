@@ -1,23 +1,22 @@
 //! The command line. Exit status 0 is PASS, 1 is FAIL, 2 is bad configuration, or no verdict.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+mod files;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use load_report::Report;
 use serde_json::json;
 
+use self::files::Page;
 use crate::config::{RunOptions, Settings};
 use crate::error::ConfigError;
-use crate::html;
-use crate::manifest::manifest;
 use crate::orders::{ExportOptions, write_orders};
-use crate::report::Report;
-use crate::report_input;
 use crate::run::{run, work};
+use crate::scenario::manifest::manifest;
+use crate::scenario::summary::summary;
 use crate::scenario::{self, Scenario};
-use crate::scenario_summary::summary;
 use crate::verify::{Verdict, VerifyOptions, verify};
 
 /// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
@@ -57,7 +56,7 @@ enum Command {
 struct RunArguments {
     #[command(flatten)]
     options: RunOptions,
-    /// Also write the report as one HTML file
+    /// Also write the report as one HTML file; of several pods, pod 0 does it
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -95,6 +94,13 @@ pub async fn main() -> ExitCode {
 async fn load(arguments: RunArguments) -> Result<ExitCode, ConfigError> {
     let settings = Settings::read(arguments.options)?;
     if settings.pods.index > 0 {
+        if let Some(path) = &arguments.html {
+            eprintln!(
+                "--html: only pod 0 has the users of all pods; this is pod {}, and {} is not written",
+                settings.pods.index,
+                path.display()
+            );
+        }
         let verdict = work(&settings).await?;
         println!("{verdict}; the log of pod 0 is the report");
         return Ok(ExitCode::SUCCESS);
@@ -111,11 +117,11 @@ async fn load(arguments: RunArguments) -> Result<ExitCode, ConfigError> {
 }
 
 fn show(arguments: &ReportArguments) -> Result<ExitCode, ConfigError> {
-    let report = report_input::read(&arguments.from)?;
+    let report = files::read(&arguments.from)?;
     match &arguments.html {
         Some(path) => {
             Page::create(path)?.write(&report)?;
-            println!("{}: wrote {}", report.verdict.word(), path.display());
+            println!("{}: wrote {}", report.verdict().word(), path.display());
         }
         None => println!("{report}"),
     }
@@ -124,37 +130,6 @@ fn show(arguments: &ReportArguments) -> Result<ExitCode, ConfigError> {
 
 fn verdict(report: &Report) -> ExitCode {
     if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// The file of the page.
-struct Page<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-impl<'a> Page<'a> {
-    fn create(path: &'a Path) -> Result<Self, ConfigError> {
-        // What is there stays until there is something to write.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        Ok(Self { path, file: file.map_err(|error| wrong(path, &error))? })
-    }
-
-    fn write(mut self, report: &Report) -> Result<(), ConfigError> {
-        let page = html::page(report).map_err(|error| wrong(self.path, &error))?;
-        self.replace(page.as_bytes()).map_err(|error| wrong(self.path, &error))
-    }
-
-    fn replace(&mut self, content: &[u8]) -> std::io::Result<()> {
-        // Pipes have no length.
-        if self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-        }
-        self.file.write_all(content)
-    }
-}
-
-fn wrong(path: &Path, error: &dyn std::error::Error) -> ConfigError {
-    ConfigError::new("--html", format!("cannot write {}: {error}", path.display()))
 }
 
 async fn judge(options: &VerifyOptions) -> Result<ExitCode, ConfigError> {

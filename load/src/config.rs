@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use hyper::Uri;
+use http::Uri;
 
 use crate::error::ConfigError;
 use crate::scenario::Scenario;

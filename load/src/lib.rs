@@ -4,53 +4,24 @@
 //! rows of the database, the replicas' metrics. The crate shares no code with the app, so it cannot
 //! repeat a mistake of the app.
 
-mod arrivals;
-mod buyer;
+mod buyers;
 pub mod cli;
 pub mod config;
-mod connections;
-mod database;
 mod error;
-mod html;
 mod http;
-mod job;
 mod limits;
-mod log_ins;
-mod manifest;
-mod moments;
 pub mod observed;
 pub mod orders;
-mod plot;
-mod plots;
+mod pods;
 mod progress;
-mod progress_display;
-mod prometheus;
-mod redis_nodes;
-mod report;
-mod report_input;
-mod report_rows;
-mod report_rules;
-mod report_text;
-mod request;
-pub mod response_times;
-mod restock;
 mod run;
 mod sale;
-mod sales;
 pub mod scenario;
-mod scenario_summary;
-mod scrape;
-pub mod series;
-mod team;
-mod tickets;
-mod timeline;
+mod stores;
 mod token;
-mod users;
 pub mod verdict;
 pub mod verify;
-mod wire;
-mod worker;
 
 pub use error::ConfigError;
-pub use html::page;
+pub use load_report::{ResponseTimes, page};
 pub use run::{run, work};

@@ -1,8 +1,20 @@
 //! The load tool's binary; [`flashsale_load::cli`] has the command line.
 
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    flashsale_load::cli::main().await
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    // On one core, threads would only wait for each other.
+    let is_alone = available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut runtime =
+        if is_alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    match runtime.enable_all().build() {
+        Ok(runtime) => runtime.block_on(flashsale_load::cli::main()),
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            ExitCode::from(2)
+        }
+    }
 }

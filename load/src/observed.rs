@@ -1,11 +1,16 @@
 //! The observations of a run as plain data: the input of the verdict. No network access.
 
+pub mod tally;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::series::{Buckets, Series};
+use load_report::{Buckets, Series};
+
+/// States of orders whose units are not the buyer's.
+pub const GIVEN_BACK: [&str; 4] = ["cancelled", "payment_failed", "expired", "refund_required"];
 
 /// An order, from a response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +21,8 @@ pub struct Order {
     pub buyer: String,
     /// Units of each product
     pub quantity: i64,
-    /// `pending`, `confirmed`, `paid`, `cancelled` or `payment_failed`; `issued` for a coupon
+    /// `pending`, `confirmed`, `paid`, `cancelled`, `payment_failed`, `expired` or `refund_required`; `issued` for a
+    /// coupon
     pub state: String,
 }
 
@@ -24,7 +30,7 @@ impl Order {
     /// Whether its units are sold, and not on sale again.
     #[must_use]
     pub fn holds_units(&self) -> bool {
-        !matches!(self.state.as_str(), "cancelled" | "payment_failed")
+        !GIVEN_BACK.contains(&self.state.as_str())
     }
 }
 
@@ -50,6 +56,63 @@ pub struct Purchase {
     pub lost_answers: u32,
 }
 
+/// All purchases of a run, or of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purchases {
+    /// How many users there were
+    pub users: u32,
+    /// Orders that were answered, with the numbers of the users
+    pub sold: Vec<(u32, Order)>,
+    /// Users without an order, by the last reason
+    pub failed: BTreeMap<String, u32>,
+    /// Users without a final answer
+    pub unanswered: u32,
+    /// Of them: the names of those who may have an order that they don't know of, because an answer was lost
+    pub in_doubt: Vec<String>,
+    /// Attempts whose answer was lost
+    pub lost_answers: u32,
+}
+
+impl Purchases {
+    /// Adds the purchase of the user of this number.
+    pub fn add(&mut self, user: u32, purchase: Purchase) {
+        let Purchase { buyer, outcome, lost_answers } = purchase;
+        self.users += 1;
+        self.lost_answers += lost_answers;
+        match outcome {
+            Outcome::Sold(order) => self.sold.push((user, order)),
+            Outcome::Declined(code) => *self.failed.entry(code).or_default() += 1,
+            Outcome::Unanswered(code) => {
+                *self.failed.entry(code).or_default() += 1;
+                self.unanswered += 1;
+                if lost_answers > 0 {
+                    self.in_doubt.push(buyer);
+                }
+            }
+        }
+    }
+
+    /// Adds those of another pod.
+    pub fn merge(&mut self, other: Self) {
+        self.users += other.users;
+        self.sold.extend(other.sold);
+        for (code, users) in other.failed {
+            *self.failed.entry(code).or_default() += users;
+        }
+        self.unanswered += other.unanswered;
+        self.in_doubt.extend(other.in_doubt);
+        self.lost_answers += other.lost_answers;
+    }
+
+    /// Users who got nothing although one with a higher number did. All numbers from 0 on must be there.
+    #[must_use]
+    pub fn overtaken(&self) -> u32 {
+        let winners = u32::try_from(self.sold.len()).unwrap_or(u32::MAX);
+        let last = self.sold.iter().map(|(user, _)| *user).max();
+        last.map_or(0, |last| (last + 1).saturating_sub(winners))
+    }
+}
+
 /// Response times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency {
@@ -63,6 +126,19 @@ pub struct Latency {
     pub p99: Duration,
     /// Maximum
     pub max: Duration,
+}
+
+/// What the response times consist of, apart from waits for a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LatencyParts {
+    /// What the look-up of the API's names took, once before the run
+    pub lookup: Duration,
+    /// TCP connects
+    pub tcp: Latency,
+    /// TLS handshakes
+    pub tls: Latency,
+    /// From an open connection to the whole answer
+    pub answer: Latency,
 }
 
 /// The lock's metrics during the run, summed over all replicas.
@@ -107,8 +183,19 @@ pub struct DatabaseState {
     pub declared: i64,
     /// Units left
     pub available: i64,
-    /// Orders that were made during the run
+    /// Orders that the run made
     pub orders: Vec<Order>,
+    /// Other orders that came or went during the run; absent: they are the same as before
+    pub foreign: Option<Foreign>,
+}
+
+/// What came and went without the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign {
+    /// More orders than before
+    pub orders: i64,
+    /// More units of them, sold and not given back
+    pub units: i64,
 }
 
 /// Another product of the same orders.
@@ -150,8 +237,8 @@ pub struct Timeline {
 pub struct Observed {
     /// Units left at the start
     pub stock_before: i64,
-    /// One per user, in the order in which they started
-    pub purchases: Vec<Purchase>,
+    /// How the purchases ended
+    pub purchases: Purchases,
     /// Number of answers by code; `sold` is 201
     pub answers: BTreeMap<String, u32>,
     /// The same answers over time
@@ -164,6 +251,8 @@ pub struct Observed {
     pub elapsed: Duration,
     /// Response times of all requests
     pub latency: Latency,
+    /// What they consist of
+    pub parts: LatencyParts,
     /// The lock's metrics, or the error of reading them
     pub locks: Result<LockMetrics, String>,
     /// In the order of `REDIS_NODES`
@@ -194,4 +283,22 @@ impl Observed {
 fn agrees(nodes: &[NodeStock], database: &Result<DatabaseState, String>) -> bool {
     let Ok(database) = database else { return false };
     nodes.iter().all(|node| node.stock == Ok(database.available))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_before_the_last_winner_are_overtaken() {
+        let order = |user: u32| {
+            let (id, buyer, state) = (user.to_string(), user.to_string(), "paid".to_owned());
+            (user, Order { id, buyer, quantity: 1, state })
+        };
+        let overtaken = |winners: &[u32]| {
+            let sold = winners.iter().copied().map(order).collect();
+            Purchases { sold, ..Purchases::default() }.overtaken()
+        };
+        assert_eq!([overtaken(&[]), overtaken(&[1, 0]), overtaken(&[0, 4, 2])], [0, 0, 2]);
+    }
 }

@@ -11,9 +11,9 @@ use futures::TryStreamExt;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::database::SaleDatabase;
-use crate::database::export::OrderLine;
 use crate::error::ConfigError;
+use crate::stores::database::SaleDatabase;
+use crate::stores::database::export::OrderLine;
 
 const POLL: Duration = Duration::from_millis(500);
 /// Bytes that are written at once.

@@ -1,5 +1,7 @@
 //! How far a run is: the users of this pod, and what the other pods say of theirs.
 
+mod display;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::buyer::BuyerResult;
+use self::display::{ProgressDisplay, State};
+use crate::buyers::buyer::BuyerResult;
 use crate::observed::Outcome;
-use crate::progress_display::{ProgressDisplay, State};
 
 /// Numbers of users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

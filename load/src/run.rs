@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use load_scenarios::Kind;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::arrivals::{Sold, stop_on_signals};
+use crate::buyers::arrivals::{Sold, stop_on_signals};
+use crate::buyers::tickets::NodeTickets;
+use crate::buyers::users::{Users, users_of};
 use crate::config::Settings;
 use crate::error::ConfigError;
 use crate::limits::raise_open_files;
-use crate::log_ins::LogIns;
 use crate::observed::{Observed, OtherProduct, Restocked};
+use crate::pods::team::{LostPod, Team};
+use crate::pods::wire::together;
+use crate::pods::worker;
 use crate::progress::Progress;
-use crate::request::Kind;
-use crate::restock::{Administrator, Restocks};
+use crate::sale::log_ins::LogIns;
+use crate::sale::orders::OfRun;
+use crate::sale::restock::{Administrator, Restocks};
+use crate::sale::scrape::locks;
 use crate::sale::{Before, Sale};
-use crate::scrape::locks;
-use crate::team::{LostPod, Team};
-use crate::tickets::NodeTickets;
-use crate::timeline::{answers, latency, series, timeline};
 use crate::token;
-use crate::users::Users;
 use crate::verdict::{Report, judge, lost_pod};
-use crate::wire::together;
-use crate::worker;
 
 /// How long the nodes may lag behind the database after the last answer.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ async fn first_pod(settings: &Settings, team: &mut Team) -> Result<Report, Confi
             return Ok(lost_pod(scenario, settings.timing_targets, pods, &lost.to_string()));
         }
     };
-    let observed = observe(&sale, before, bought).await;
+    let observed = observe(&sale, before, bought, &run_id).await;
     Ok(judge(scenario, settings.timing_targets, &observed))
 }
 
@@ -116,7 +116,7 @@ async fn buy(
     let products: Vec<String> = before.products.iter().map(|product| product.id.clone()).collect();
     let progress = Arc::new(Progress::default());
     team.prepare(run_id, &products).await?;
-    let users = Users::new(settings, run_id, products, Arc::clone(&progress), stop.clone())?;
+    let users = Users::new(settings, run_id, products, Arc::clone(&progress), stop.clone()).await?;
     let log_ins = log_ins(sale, run_id);
     let restocks = restocks(sale, before)?;
     let mut unseen_tickets = 0;
@@ -182,22 +182,23 @@ fn restocks(sale: &Sale<'_>, before: &Before) -> Result<Option<Restocks>, Config
 }
 
 /// Observes the sale after the run; waits until the database and all nodes agree, but not for long.
-async fn observe(sale: &Sale<'_>, before: Before, bought: Bought) -> Observed {
+async fn observe(sale: &Sale<'_>, before: Before, bought: Bought, run_id: &str) -> Observed {
     let after = sale.metrics().await;
-    let sold = bought.sold;
+    let Sold { started, last_start, ended, lookup, tally } = bought.sold;
     let Before { metrics, products, run_ids } = before;
     let mut products = products.into_iter();
     let first = products.next();
     let others: Vec<_> = products.collect();
     let mut observed = Observed {
         stock_before: first.as_ref().map_or(0, |first| first.stock),
-        latency: latency(&sold),
-        answers: answers(&sold),
-        timeline: timeline(&sold),
-        series: series(&sold),
+        latency: tally.latency(),
+        parts: tally.parts(lookup),
+        timeline: tally.timeline(last_start - started),
+        series: tally.series(started, ended - started),
+        answers: tally.answers,
         new_tokens: bought.new_tokens,
-        elapsed: sold.ended - sold.started,
-        purchases: sold.results.into_iter().map(|result| result.purchase).collect(),
+        elapsed: ended - started,
+        purchases: tally.purchases,
         locks: after.and_then(|after| locks(&metrics, &after)),
         nodes: Vec::new(),
         database: Err("not read yet".to_owned()),
@@ -211,7 +212,7 @@ async fn observe(sale: &Sale<'_>, before: Before, bought: Bought) -> Observed {
     let deadline = Instant::now() + if came_slowly { SETTLE_AFTER_CHANGES } else { SETTLE };
     let Some(first) = first else { return observed };
     loop {
-        observed.database = sale.database(&first).await;
+        observed.database = sale.units(&first).await;
         observed.nodes = sale.nodes(&first).await;
         if let Ok(database) = &observed.database {
             observed.restocked.recorded = database.declared - first.declared;
@@ -222,10 +223,16 @@ async fn observe(sale: &Sale<'_>, before: Before, bought: Bought) -> Observed {
                 id: other.id.clone(),
                 stock_before: other.stock,
                 nodes: sale.nodes(other).await,
-                database: sale.database(other).await,
+                database: sale.units(other).await,
             });
         }
         if observed.stock_agrees() || Instant::now() >= deadline {
+            // All orders are read once: there may be millions.
+            let of_run = OfRun::new(users_of(run_id), &observed.purchases);
+            observed.database = sale.database(&first, &of_run).await;
+            for (observed, other) in observed.others.iter_mut().zip(&others) {
+                observed.database = sale.database(other, &of_run).await;
+            }
             let now: BTreeMap<_, _> = sale.redis.run_ids().await.into_iter().collect();
             let other = |(node, id): &(String, Option<String>)| now.get(node) != Some(id);
             let stopped = run_ids.into_iter().filter(other).map(|(node, _)| node);

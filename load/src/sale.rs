@@ -1,24 +1,31 @@
 //! The sale under test, from outside: whether it is as a scenario needs it, and what it is after the run.
 
-use std::collections::HashSet;
+pub mod log_ins;
+pub mod orders;
+mod prometheus;
+pub mod restock;
+pub mod scrape;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
+use futures::TryStreamExt;
+use http::StatusCode;
+use load_scenarios::Kind;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use self::orders::{OfRun, OrderSums};
+use self::scrape::{Scrape, scrape};
+use crate::buyers::users::{authorities, servers};
 use crate::config::{MetricsSource, Settings};
-use crate::database::SaleDatabase;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, error_chain};
 use crate::http::{Answer, Authorities, Call, Caller, Server};
 use crate::observed::{DatabaseState, NodeStock};
-use crate::redis_nodes::RedisNodes;
-use crate::request::Kind;
-use crate::scrape::{Scrape, error_chain, scrape};
+use crate::stores::database::{Goods, SaleDatabase, Units};
+use crate::stores::redis_nodes::RedisNodes;
 use crate::token;
-use crate::users::{authorities, servers};
 
 const POLL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,8 +46,8 @@ pub struct ProductBefore {
     pub declared: i64,
     /// Units left
     pub stock: i64,
-    /// Ids of the orders that exist
-    pub orders: HashSet<String>,
+    /// Its orders
+    pub orders: OrderSums,
 }
 
 /// The sale under test.
@@ -124,7 +131,7 @@ impl<'a> Sale<'a> {
     /// With users who start at once nothing is sold yet; else enough is left. The API, the database and the nodes agree.
     async fn check_product(&self, id: &str) -> Result<ProductBefore, ConfigError> {
         let scenario = &self.settings.scenario;
-        let state = self.database.state(id).await.map_err(|error| match error {
+        let no_orders = |error: sqlx::Error| match error {
             sqlx::Error::RowNotFound => {
                 let remedy = "create it, or give another one with --product-id";
                 ConfigError::new(
@@ -133,15 +140,21 @@ impl<'a> Sale<'a> {
                 )
             }
             error => ConfigError::new("DATABASE_URL", format!("cannot read the orders: {error}")),
-        })?;
-        let stock = state.available;
+        };
+        let units = self.database.units(Goods::Product, id).await.map_err(no_orders)?;
+        let mut recorded = self.database.orders(Goods::Product, id);
+        let mut orders = OrderSums::default();
+        while let Some(order) = recorded.try_next().await.map_err(no_orders)? {
+            orders.add(&order);
+        }
+        let stock = units.available;
         if scenario.users_per_second.is_none() {
             if stock != scenario.stock {
                 let found = format!("the database says that {stock} units are left");
                 return Err(self.not_fresh(id, &found));
             }
-            if !state.orders.is_empty() {
-                let found = format!("there are {} orders already", state.orders.len());
+            if orders.count > 0 {
+                let found = format!("there are {} orders already", orders.count);
                 return Err(self.not_fresh(id, &found));
             }
         } else if stock < scenario.stock {
@@ -169,8 +182,7 @@ impl<'a> Sale<'a> {
                 return differs(&format!("Redis node {node}"), units);
             }
         }
-        let orders = state.orders.into_iter().map(|order| order.id).collect();
-        Ok(ProductBefore { id: id.to_owned(), declared: state.declared, stock, orders })
+        Ok(ProductBefore { id: id.to_owned(), declared: units.declared, stock, orders })
     }
 
     /// Creates a coupon for the run.
@@ -180,7 +192,12 @@ impl<'a> Sale<'a> {
             return Err(ConfigError::new("SALE_URL", "names no server"));
         };
         self.ask(server, &Call::post("/v1/coupons", &json!({"id": id, "quantity": stock}))).await?;
-        Ok(ProductBefore { id: id.to_owned(), declared: stock, stock, orders: HashSet::new() })
+        Ok(ProductBefore {
+            id: id.to_owned(),
+            declared: stock,
+            stock,
+            orders: OrderSums::default(),
+        })
     }
 
     fn not_fresh(&self, id: &str, found: &str) -> ConfigError {
@@ -234,14 +251,34 @@ impl<'a> Sale<'a> {
         scrape(&self.authorities, &self.settings.metrics).await
     }
 
-    /// A product, or the coupon, in the database, without the orders of before.
-    pub async fn database(&self, before: &ProductBefore) -> Result<DatabaseState, String> {
-        let state = match self.settings.scenario.call {
-            Kind::Coupon => self.database.coupon(&before.id).await,
-            _ => self.database.state(&before.id).await,
-        };
-        let mut state = state.map_err(|error| error.to_string())?;
-        state.orders.retain(|order| !before.orders.contains(&order.id));
+    fn goods(&self) -> Goods {
+        if self.settings.scenario.call == Kind::Coupon { Goods::Coupon } else { Goods::Product }
+    }
+
+    /// A product, or the coupon, in the database, without orders.
+    pub async fn units(&self, before: &ProductBefore) -> Result<DatabaseState, String> {
+        let units = self.database.units(self.goods(), &before.id).await;
+        let Units { declared, available } = units.map_err(|error| error.to_string())?;
+        Ok(DatabaseState { declared, available, orders: Vec::new(), foreign: None })
+    }
+
+    /// The same with the orders of the run.
+    pub async fn database(
+        &self,
+        before: &ProductBefore,
+        of_run: &OfRun,
+    ) -> Result<DatabaseState, String> {
+        let mut state = self.units(before).await?;
+        let mut others = OrderSums::default();
+        let mut recorded = self.database.orders(self.goods(), &before.id);
+        while let Some(order) = recorded.try_next().await.map_err(|error| error.to_string())? {
+            if of_run.has(&order) {
+                state.orders.push(order);
+            } else {
+                others.add(&order);
+            }
+        }
+        state.foreign = others.since(&before.orders);
         Ok(state)
     }
 

@@ -3,25 +3,28 @@
 //! Correctness is judged by the answers, the nodes and the database alone; the app's own metrics only
 //! contribute figures on the lock.
 
+mod parts;
+mod rows;
+mod sales;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use load_report::Series;
+pub use load_report::{Figures, Report, Row, Status};
+
+use self::rows::{Bound, Rows, milliseconds};
+use self::sales::{Sales, count, held_units};
+
 use crate::config::TimingTargets;
-use crate::observed::{Observed, Order, OtherProduct, Outcome, Purchase, REFUSED, Restocked};
-pub use crate::report::{Figures, Report, Row, Status};
-use crate::report_rows::{Bound, Rows};
-use crate::sales::{Sales, count, held_units};
+use crate::observed::{Observed, Order, OtherProduct, REFUSED, Restocked};
 use crate::scenario::Scenario;
-use crate::series::Series;
 
 /// Judges a run.
 #[must_use]
 pub fn judge(scenario: &Scenario, timing: TimingTargets, observed: &Observed) -> Report {
     let sales = Sales::reconcile(observed);
-    let users = count(observed.purchases.len());
-    let unanswered = count(
-        observed.purchases.iter().filter(|p| matches!(p.outcome, Outcome::Unanswered(_))).count(),
-    );
+    let (users, unanswered) = (observed.purchases.users, observed.purchases.unanswered);
     let put_on_sale = observed.stock_before + observed.restocked.recorded;
     let oversold = (sales.most_units - put_on_sale).max(0);
     let left = put_on_sale - sales.units;
@@ -111,10 +114,11 @@ fn agreement(rows: &mut Rows, observed: &Observed, sales: &Sales, left: i64) {
             rows.must_equal("stock in the database", database.available, left);
             rows.must_equal(
                 "units of orders in the database",
-                held_units(&database.orders),
+                held_units(&database.orders) + database.foreign.map_or(0, |foreign| foreign.units),
                 sales.units,
             );
             let orders = i64::from(count(database.orders.len()));
+            let orders = orders + database.foreign.map_or(0, |foreign| foreign.orders);
             rows.must_equal("orders in the database", orders, i64::from(sales.buyers));
         }
         Err(error) => {
@@ -181,7 +185,7 @@ fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
         rows.must_equal("units restocked, by the database", recorded, answered);
     }
     if scenario.in_turn {
-        rows.must_equal("users overtaken", i64::from(count(overtaken(observed))), 0);
+        rows.must_equal("users overtaken", i64::from(observed.purchases.overtaken()), 0);
         let unseen = i64::from(count(observed.unseen_tickets));
         rows.must_equal("tickets not seen", unseen, 0);
     }
@@ -210,13 +214,6 @@ fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
         let name = format!("answers {code}");
         rows.must(&name, number.to_string(), ">= 1".to_owned(), number > 0);
     }
-}
-
-/// Users who got nothing although one who asked later did.
-fn overtaken(observed: &Observed) -> usize {
-    let sold = |purchase: &Purchase| matches!(purchase.outcome, Outcome::Sold(_));
-    let last = observed.purchases.iter().rposition(sold).unwrap_or_default();
-    observed.purchases.iter().take(last).filter(|purchase| !sold(purchase)).count()
 }
 
 /// A refused token is wrong; a token that could not be made or tried says nothing.
@@ -257,6 +254,7 @@ fn timing_rows(
     rows.timing("P99", Some(ms(latency.p99)), " ms", Bound::Below(targets.p99_ms));
     rows.timing("max", Some(ms(latency.max)), " ms", Bound::None);
     rows.timing("last answer", Some(milliseconds(seconds)), " ms", Bound::None);
+    let latency_parts = parts::add(rows, &observed.parts);
 
     let locks = observed.locks.clone().unwrap_or_default();
     if let Err(error) = &observed.locks {
@@ -295,6 +293,7 @@ fn timing_rows(
         average_ms: ms(latency.average),
         p99_ms: ms(latency.p99),
         max_ms: ms(latency.max),
+        latency_parts,
         lock_wait_p50_ms: wait_p50,
         lock_wait_p99_ms: wait_p99,
         lock_node_average_ms: locks
@@ -315,15 +314,9 @@ fn timing_rows(
     }
 }
 
-/// To the microsecond: more digits are noise.
-fn milliseconds(seconds: f64) -> f64 {
-    (seconds * 1e6).round() / 1e3
-}
-
 fn percent(part: u32, whole: u32) -> f64 {
     if whole == 0 { 0.0 } else { f64::from(part) / f64::from(whole) * 100.0 }
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
 mod tests;

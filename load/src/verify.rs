@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep};
 use self::copies::Copies;
 use self::findings::Evidence;
 pub use self::findings::{Findings, Verdict};
-use crate::database::SaleDatabase;
 use crate::error::ConfigError;
-use crate::redis_nodes::RedisNodes;
+use crate::stores::database::SaleDatabase;
+use crate::stores::redis_nodes::RedisNodes;
 
 /// Between two reads of the database. A copy that is ahead or behind is not so for as long.
 const POLL: Duration = Duration::from_millis(300);

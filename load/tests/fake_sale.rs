@@ -35,6 +35,13 @@ async fn an_honest_sale_passes_once() {
     assert_eq!((figures.sold, figures.failed["sold_out"], figures.requests), (10, 20, 30));
     assert_eq!(figures.node_stock[&sale.redis.address()], Some(0));
     assert_eq!((figures.series.response_times.count(), figures.series.points.len()), (30, 30));
+    let parts = |part: &str, statistic: &str| figures.latency_parts[part][statistic];
+    // A connection for each user; one answer came over each.
+    assert!((parts("tcp_connect", "count") - 30.0).abs() < 1e-9);
+    assert!((parts("answer", "count") - 30.0).abs() < 1e-9);
+    assert!(parts("name_lookup", "max_ms") > 0.0, "the name was looked up before the run");
+    assert!(parts("answer", "max_ms") <= figures.max_ms && parts("answer", "p50_ms") > 0.0);
+    assert!(!figures.latency_parts.contains_key("tls_handshake"));
     for row in report.checks() {
         assert!(row.rule.is_some(), "{row:?} says how it is computed");
     }
@@ -70,6 +77,26 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
     assert!(report.passed(), "{report}");
     let figures = report.figures();
     assert_eq!((figures.sold, figures.lost_answers, figures.requests), (10, 10, 40));
+}
+
+#[tokio::test]
+async fn orders_of_others_are_noticed_and_earlier_ones_are_not() {
+    let mut sale = Sale::start(Behaviour::Honest).await;
+    sale.sql("INSERT INTO orders VALUES ('earlier', '1', 'ann', 1, 'confirmed')").await;
+    sale.settings.scenario = scenario(one_by_one(4, 1)).1;
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+
+    let began = async {
+        while sale.redis.get("stock:1").unwrap().as_deref() == Some("6") {
+            tokio::task::yield_now().await;
+        }
+        sale.sql("INSERT INTO orders VALUES ('late', '1', 'bob', 1, 'confirmed')").await;
+    };
+    let (report, ()) = tokio::join!(sale.load(), began);
+    let report = report.unwrap();
+    assert!(is_wrong(&report, "orders in the database"), "{report}");
+    assert!(report.problems()[0].contains("1 orders of others"), "{report}");
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ struct Run {
     scenario: tempfile::NamedTempFile,
     coordinator: String,
     pods: u32,
+    /// Every pod is told to write it, as the pods of a Job are.
+    page: tempfile::NamedTempFile,
 }
 
 impl Run {
@@ -31,7 +33,8 @@ impl Run {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(scenario.as_bytes()).unwrap();
         let coordinator = format!("127.0.0.1:{}", testkit::free_port().unwrap());
-        Self { sale, scenario: file, coordinator, pods }
+        let page = tempfile::NamedTempFile::new().unwrap();
+        Self { sale, scenario: file, coordinator, pods, page }
     }
 
     fn pod(&self, index: u32, jwt_secret: &str) -> Child {
@@ -40,6 +43,8 @@ impl Run {
         Command::new(env!("CARGO_BIN_EXE_flashsale-load"))
             .args(["run", "--targets", "report", "--scenario-file"])
             .arg(self.scenario.path())
+            .arg("--html")
+            .arg(self.page.path())
             .env("SALE_URL", &settings.sale_urls[0])
             .env("REDIS_NODES", &settings.redis_nodes[0])
             .env("DATABASE_URL", &settings.database_url)
@@ -108,7 +113,13 @@ async fn pods_share_the_users_and_give_one_verdict() {
         let output = end(pod).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(String::from_utf8_lossy(&output.stdout).starts_with("PASS; "));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--html: only pod 0 has the users of all pods"), "{said}");
     }
+    let page = std::fs::read_to_string(run.page.path()).unwrap();
+    assert!(page.contains("30 users on 10 items"), "pod 0 wrote it: {page}");
+    let connects = &verdict["latency_parts"]["tcp_connect"];
+    assert_eq!(connects["count"], 30.0, "of all pods: {connects}");
 }
 
 #[tokio::test]

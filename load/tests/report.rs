@@ -66,7 +66,7 @@ fn slots(count: usize) -> Vec<Value> {
 }
 
 fn histogram(micros: impl Iterator<Item = u64>) -> Value {
-    let mut times = flashsale_load::response_times::ResponseTimes::default();
+    let mut times = flashsale_load::ResponseTimes::default();
     micros.for_each(|value| times.record(std::time::Duration::from_micros(value)));
     serde_json::to_value(times).unwrap()
 }

@@ -13,7 +13,7 @@ use testkit::{Postgres, RedisServer};
 use tokio::process::Command;
 
 /// The statements of the ledger's migrations. The tool shares no code with the ledger, only its tables.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../ledger/migrations/postgres/0001_init.sql"),
     include_str!("../../ledger/migrations/postgres/0002_orders.sql"),
     include_str!("../../ledger/migrations/postgres/0003_coupons.sql"),
@@ -22,6 +22,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../ledger/migrations/postgres/0007_sell_at_once.sql"),
     include_str!("../../ledger/migrations/postgres/0008_installation.sql"),
     include_str!("../../ledger/migrations/postgres/0015_account_ids.sql"),
+    include_str!("../../ledger/migrations/postgres/0018_holds.sql"),
 ];
 const SALE: &str = "shop/black-friday";
 
@@ -138,6 +139,11 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
             "declared stock in the database",
             "UPDATE stock SET restocked = 0 WHERE product_id = '1'",
         ),
+        (
+            "UPDATE orders SET state = 'pending', expires_at_ms = 1 WHERE buyer = 'buyer-3'",
+            "2 units are held by orders whose hold ended",
+            "UPDATE orders SET state = 'confirmed' WHERE buyer = 'buyer-3'",
+        ),
     ] {
         sale.sql(change).await;
         let (code, text, json) = sale.verify().await;
@@ -150,8 +156,11 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("stock:1 is 41"), "{text}");
     set(&sale.nodes[2], "1", 40).await;
+    // As a release without holds left it.
+    sale.sql("ALTER TABLE orders DROP COLUMN ended_as, DROP COLUMN expires_at_ms").await;
     let (code, text, _) = sale.verify().await;
     assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("holds"), "{text}");
 }
 
 #[tokio::test]

@@ -34,8 +34,8 @@ use crate::flash_sale::outcome::Outcome;
 use crate::flash_sale::{Error, leftovers, on_error, poll, reconcile};
 use crate::gateway_api::{HttpRoute, is_not_served};
 use crate::sale_metrics::SaleMetrics;
-use crate::secret_watch;
 use crate::watched::{self, Owned, Watched};
+use crate::{secret_watch, watch_errors};
 
 /// Interval between checks for a missing CRD.
 const CRD_RETRY: Duration = Duration::from_secs(5);
@@ -167,7 +167,6 @@ impl Watch<'_> {
         let config = watcher::Config::default().page_size(watched::PAGE);
         // A status update does not change the generation, so it triggers no reconcile.
         let sales = watcher(api::<Watched<FlashSale>>(&client, namespace), config)
-            .default_backoff()
             .map_ok(watched::read)
             .reflect(writer)
             .inspect(move |event| {
@@ -179,6 +178,7 @@ impl Watch<'_> {
                 metrics.set_stalled(count(&counted, is_stalled));
             })
             .applied_objects()
+            .backoff(watch_errors::delays())
             .predicate_filter(predicates::generation, PredicateConfig::default());
         let counts = poll::changes(reader.clone(), all.clone(), &context);
         let claims = api::<PersistentVolumeClaim>(&client, namespace);
@@ -190,7 +190,7 @@ impl Watch<'_> {
         let watches = context.secret_watches.clone();
         let secrets =
             secret_watch::changes(api(&client, namespace), reader.clone(), watches, namespace);
-        let controller = Controller::for_stream(sales, reader)
+        let controller = Controller::for_stream(watch_errors::logged(sales), reader)
             .reconcile_on(counts)
             .reconcile_on(secrets)
             .with_config(controller::Config::default().debounce(DEBOUNCE).concurrency(CONCURRENCY));
@@ -221,7 +221,7 @@ impl Watch<'_> {
                     Err(controller::Error::ReconcilerFailed(..)) => {}
                     // A child whose sale was deleted.
                     Err(controller::Error::ObjectNotFound(sale)) => debug!(%sale, "deleted"),
-                    Err(error) => warn!(error = error_chain(&error), "watch failed"),
+                    Err(error) => warn!(error = error_chain(&error), "the reconcile loop failed"),
                 }
             })
             .await;
@@ -255,9 +255,9 @@ where
     // The backoff comes after the decoding: a list begins with an event, which would reset it before the list fails.
     let children = watcher(api::<Owned<K>>(client, namespace), config)
         .touched_objects()
-        .default_backoff()
+        .backoff(watch_errors::delays())
         .filter(|child| std::future::ready(!child.as_ref().is_err_and(kind_is_missing)));
-    controller.owns_stream(children)
+    controller.owns_stream(watch_errors::logged(children))
 }
 
 /// Whether the cluster does not serve the kind, such as `HTTPRoute` without the Gateway API. The watch is retried with a

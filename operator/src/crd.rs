@@ -20,6 +20,7 @@ mod spec;
 mod status;
 mod stores_tls;
 mod strict;
+mod tracing;
 
 pub use app::{App, AppTls, Autoscaling, Cors, Prewarm, SignUp};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
@@ -35,3 +36,4 @@ pub use status::{
     Totals, WaitingFor,
 };
 pub use stores_tls::{StoresTls, StoresTlsMode};
+pub use tracing::{AppTracing, HeadersSecret};

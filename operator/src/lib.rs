@@ -17,4 +17,5 @@ mod run;
 pub mod sale_metrics;
 mod secret_watch;
 mod tls;
+mod watch_errors;
 mod watched;

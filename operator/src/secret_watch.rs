@@ -16,7 +16,7 @@ use crate::crd::FlashSale;
 use crate::error_chain::error_chain;
 use crate::flash_sale::secret_names::SecretNames;
 use crate::flash_sale::secret_watches::SecretWatches;
-use crate::watched;
+use crate::{watch_errors, watched};
 
 type Sale = DeserializeGuard<FlashSale>;
 
@@ -37,7 +37,7 @@ pub fn changes(
             event => watches.set(namespace.as_deref(), event.is_ok()),
         })
         .touched_objects()
-        .default_backoff()
+        .backoff(watch_errors::delays())
         .filter_map(move |secret| {
             let failed = secret.as_ref().err();
             if let Some(error) = failed.filter(|_| !warned.swap(true, Ordering::Relaxed)) {

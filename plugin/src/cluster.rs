@@ -29,6 +29,8 @@ pub struct Cluster {
     pub client: Client,
     /// The namespace of the command.
     pub namespace: String,
+    /// How it was chosen, for commands that use kubectl.
+    pub target: Target,
     /// The URL, for messages.
     server: String,
 }
@@ -54,7 +56,7 @@ impl Cluster {
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config)
             .with_context(|| format!("the kubeconfig cannot be used for {server}"))?;
-        Ok(Self { client, namespace, server })
+        Ok(Self { client, namespace, target: target.clone(), server })
     }
 
     /// Objects of the command's namespace.

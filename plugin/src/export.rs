@@ -37,8 +37,8 @@ const AWAKE: Duration = Duration::from_mins(10);
 /// The flags of `orders export`.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Columns: id, line, product, buyer, quantity, state (pending, confirmed, paid, cancelled, payment_failed),
-payment_reference, created_at (UTC). An order of several products has a line for each.
+Columns: id, line, product, buyer, quantity, state (pending, confirmed, paid, cancelled, payment_failed,
+expired, refund_required), payment_reference, created_at (UTC). An order of several products has a line for each.
 The export is one moment of the database. A cut stream is an error, never a shorter file.
 
 Examples:

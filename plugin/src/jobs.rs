@@ -11,16 +11,18 @@ use flashsale_operator::crd::FlashSale;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use self::build::{CONTAINER, Tool};
+use self::build::{CONTAINER, JOB_NAME, Tool};
 use crate::cluster::{Cluster, Explained};
 
+/// Label of a pod, by Kubernetes: its number in a Job of several pods.
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const POLL: Duration = Duration::from_millis(500);
 /// How long a Job may take to have a running pod.
 const START: Duration = Duration::from_mins(2);
@@ -32,6 +34,8 @@ pub struct Started<'a> {
     cluster: &'a Cluster,
     /// Its name.
     pub job: String,
+    /// Whether its pods find each other by a Service of its name.
+    has_service: bool,
 }
 
 /// How the tool ended.
@@ -46,7 +50,7 @@ pub struct Ended {
 }
 
 impl<'a> Started<'a> {
-    /// Creates the Job, and lets its pod reach the stores if the sale's policies do not.
+    /// Creates the Job, lets its pods reach the stores if the sale's policies do not, and each other if there are several.
     pub async fn create(cluster: &'a Cluster, sale: &FlashSale, tool: &Tool<'_>) -> Result<Self> {
         let name = sale.name_any();
         let deployments: Api<Deployment> = cluster.api();
@@ -59,7 +63,15 @@ impl<'a> Started<'a> {
         let job = build::job(sale, &deployment, tool)?;
         let jobs: Api<Job> = cluster.api();
         let made = jobs.create(&PostParams::default(), &job).await.explained(cluster)?;
-        let started = Self { cluster, job: made.name_any() };
+        let service = build::service(&made);
+        let started = Self { cluster, job: made.name_any(), has_service: service.is_some() };
+        if let Some(service) = service {
+            let services: Api<Service> = cluster.api();
+            if let Err(error) = services.create(&PostParams::default(), &service).await {
+                let error = cluster.explain(error).context("several pods need a Service");
+                return Err(started.remove_after(error).await);
+            }
+        }
         if let Some(policy) = policy::opening(sale, &made, tool.signs_tokens) {
             let policies: Api<NetworkPolicy> = cluster.api();
             if let Err(error) = policies.create(&PostParams::default(), &policy).await {
@@ -70,7 +82,7 @@ impl<'a> Started<'a> {
         Ok(started)
     }
 
-    /// Waits until the pod runs, or has run.
+    /// Waits until the pod runs, or has run; of several, the one with the verdict.
     pub async fn pod(&self) -> Result<String> {
         let started = Instant::now();
         let mut said = String::new();
@@ -148,10 +160,14 @@ impl<'a> Started<'a> {
         }
     }
 
-    /// Deletes the policy of a Job that has ended. It belongs to the Job, so nothing is lost if this fails.
+    /// Deletes the policy and the Service of a Job that has ended. They belong to the Job, so nothing is lost if this fails.
     pub async fn close(&self) {
         let policies: Api<NetworkPolicy> = self.cluster.api();
         let _ = policies.delete(&self.job, &DeleteParams::default()).await;
+        if self.has_service {
+            let services: Api<Service> = self.cluster.api();
+            let _ = services.delete(&self.job, &DeleteParams::default()).await;
+        }
     }
 
     /// Deletes the Job with its pods and its policy.
@@ -191,12 +207,14 @@ impl<'a> Started<'a> {
     }
 }
 
-/// The newest pod of a Job.
+/// The newest pod of a Job; of several that share the work, the one with the verdict.
 pub async fn pod_of(cluster: &Cluster, job: &str) -> Result<Option<Pod>> {
     let pods: Api<Pod> = cluster.api();
-    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let of_job = ListParams::default().labels(&format!("{JOB_NAME}={job}"));
     let found = pods.list(&of_job).await.explained(cluster)?.items;
-    Ok(found.into_iter().max_by_key(|pod| pod.creation_timestamp().map(|at| at.0)))
+    let first = |pod: &Pod| pod.labels().get(INDEX).is_none_or(|index| index == "0");
+    let newest = found.into_iter().filter(first);
+    Ok(newest.max_by_key(|pod| pod.creation_timestamp().map(|at| at.0)))
 }
 
 /// The report at the end of a pod's log.

@@ -1,19 +1,26 @@
 //! `load`: a load scenario against a sale, as a Job in its namespace.
 
+mod meanwhile;
+
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use flashsale_operator::crd::FlashSale;
 use flashsale_operator::flash_sale::names::{METRICS_PORT, pods, service_port};
 use kube::ResourceExt;
+use load_scenarios::{Kind, Scenario};
 
+use self::meanwhile::{Meanwhile, Shell};
 use crate::cluster::Cluster;
-use crate::jobs::Started;
 use crate::jobs::build::Tool;
+use crate::jobs::{Ended, Started};
 use crate::{report, sales};
 
 /// The Job and its log are kept for a week.
 const KEPT_SECONDS: i32 = 7 * 24 * 3600;
+/// What the tool's lines of progress have: the users have started.
+const PROGRESS: &str = " users done";
 
 /// The flags of `load`.
 #[derive(clap::Args, Debug)]
@@ -25,6 +32,8 @@ Exit status: 0 PASS, 1 FAIL, 2 no verdict.
 
 Examples:
   kubectl flashsale load -n shop black-friday --scenario v3-redlock
+  kubectl flashsale load -n shop black-friday --scenario hundred-thousand --pods 8
+  kubectl flashsale load -n shop black-friday --scenario v3-one-node-stopped --meanwhile run
   kubectl flashsale load -n shop black-friday --scenario sustained --detach")]
 pub struct Options {
     /// The sale
@@ -32,9 +41,16 @@ pub struct Options {
     /// A scenario of the load tool; an unknown name lists them
     #[arg(long)]
     scenario: String,
-    /// The product to buy
+    /// The product to buy, unless the scenario names its own
     #[arg(long, default_value = "1")]
     product: String,
+    /// Pods that share the users (default: the scenario's)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pods: Option<u32>,
+    /// Whether this command runs what the scenario does to the sale in the middle, such as stopping Redis nodes; required if
+    /// there is something
+    #[arg(long, value_enum)]
+    meanwhile: Option<WhatHappens>,
     /// Image of the load tool (default: that of the replicas, with flashsale-load for flashsale-app)
     #[arg(long)]
     image: Option<String>,
@@ -49,10 +65,22 @@ pub struct Options {
     detach: bool,
 }
 
+/// What becomes of a scenario's commands.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum WhatHappens {
+    /// They run here, with your kubectl and your rights
+    Run,
+    /// They do not run; the verdict fails if it expects what they do
+    Skip,
+}
+
 /// Runs the command.
 pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
+    let scenario = Scenario::named(&options.scenario)?;
+    check_meanwhile(cluster, &scenario, options)?;
     let sale = sales::find(cluster, &options.name).await?;
-    let tool = tool(&sale, options)?;
+    check(&sale, &scenario, options)?;
+    let tool = tool(&sale, &scenario, options);
     let started = Started::create(cluster, &sale, &tool).await?;
     let pod = match started.pod().await {
         Ok(pod) => pod,
@@ -63,7 +91,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ended = tokio::select! {
-        ended = started.follow(&pod, |line| println!("{line}")) => ended?,
+        ended = follow(cluster, &started, &pod, &scenario, options) => ended?,
         _ = tokio::signal::ctrl_c() => {
             bail!(
                 "the run goes on: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
@@ -76,26 +104,117 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     report::exit_code(&ended)
 }
 
-fn tool<'a>(sale: &FlashSale, options: &'a Options) -> Result<Tool<'a>> {
+/// Shows the log, and runs the scenario's commands from the first user on.
+async fn follow(
+    cluster: &Cluster,
+    started: &Started<'_>,
+    pod: &str,
+    scenario: &Scenario,
+    options: &Options,
+) -> Result<Ended> {
+    let runs = options.meanwhile == Some(WhatHappens::Run);
+    let steps = if runs { scenario.job.meanwhile.as_slice() } else { &[] };
+    let shell = Shell {
+        namespace: cluster.namespace.clone(),
+        sale: options.name.clone(),
+        context: cluster.target.context.clone(),
+        kubeconfig: cluster.target.kubeconfig.clone(),
+    };
+    let mut meanwhile = None;
+    let ended = started.follow(pod, |line| {
+        println!("{line}");
+        if meanwhile.is_none() && line.contains(PROGRESS) {
+            meanwhile = Some(Meanwhile::start(steps, &shell));
+        }
+    });
+    let ended = ended.await;
+    if let Some(meanwhile) = meanwhile {
+        meanwhile.end().await;
+    }
+    ended
+}
+
+/// Nothing is stopped that the user did not ask for, and no verdict fails because nobody stopped it.
+fn check_meanwhile(cluster: &Cluster, scenario: &Scenario, options: &Options) -> Result<()> {
+    let Scenario { name, job, .. } = scenario;
+    let Some(first) = job.meanwhile.first() else { return Ok(()) };
+    match options.meanwhile {
+        Some(WhatHappens::Skip) => Ok(()),
+        Some(WhatHappens::Run) if options.detach => bail!(
+            "--meanwhile run needs this command until the run ends: leave out --detach, or give --meanwhile skip"
+        ),
+        Some(WhatHappens::Run) => Ok(()),
+        None => {
+            let mut commands = String::new();
+            for step in &job.meanwhile {
+                let every = step.every_seconds.map(|every| format!(", then every {every} s"));
+                // Writing to a string cannot fail.
+                let _ = write!(
+                    commands,
+                    "\n  after {} s{}: {}",
+                    step.after_seconds,
+                    every.unwrap_or_default(),
+                    step.for_sale(&cluster.namespace, &options.name)
+                );
+            }
+            bail!(
+                "the scenario {name} changes the sale in the middle of the run:{commands}\nGive --meanwhile run, and this \
+                 command runs it with your kubectl; or --meanwhile skip, and run it yourself {} s after the first buyers",
+                first.after_seconds
+            )
+        }
+    }
+}
+
+/// What the tool would refuse in the cluster, a minute later.
+fn check(sale: &FlashSale, scenario: &Scenario, options: &Options) -> Result<()> {
     let name = sale.name_any();
     if sale.spec.app.tls.is_some() {
-        bail!("the sale {name} has app.tls, and the load tool speaks plain HTTP only");
+        bail!(
+            "the sale {name} has app.tls, and this command starts the load tool for plain HTTP: kubectl apply a manifest of \
+             manifests/load with SALE_URL and SALE_CA_FILE (docs/OPERATIONS.md, Load scenarios)"
+        );
     }
-    let known = sale.spec.products.iter().any(|product| product.id == options.product);
-    let counted = sale.status.iter().flat_map(|status| &status.products);
-    if !known && !counted.into_iter().any(|product| product.id == options.product) {
-        let ids: Vec<&str> = sale.spec.products.iter().map(|product| product.id.as_str()).collect();
-        bail!("the sale {name} has no product {}; there are: {}", options.product, ids.join(", "));
+    let nodes = usize::try_from(sale.spec.redis.nodes).unwrap_or_default();
+    if nodes != scenario.nodes {
+        bail!(
+            "the scenario {} is for a sale with {} Redis node(s), and {name} has {nodes}; kubectl flashsale load {name} \
+             --scenario v1-single is for one, v3-redlock for five",
+            scenario.name,
+            scenario.nodes
+        );
     }
-    let mut arguments = ["run", "--scenario", &options.scenario, "--wait-seconds", "60"]
-        .map(str::to_owned)
-        .to_vec();
+    let wanted = match scenario.products.as_slice() {
+        // The load creates the coupon.
+        [] if scenario.call == Kind::Coupon => &[],
+        [] => std::slice::from_ref(&options.product),
+        own => own,
+    };
+    let counted = sale.status.iter().flat_map(|status| &status.products).map(|it| it.id.as_str());
+    let declared: Vec<&str> = sale.spec.products.iter().map(|it| it.id.as_str()).collect();
+    let known: Vec<&str> = counted.chain(declared.iter().copied()).collect();
+    if let Some(missing) = wanted.iter().find(|id| !known.contains(&id.as_str())) {
+        bail!("the sale {name} has no product {missing}; there are: {}", declared.join(", "));
+    }
+    if scenario.in_turn && options.pods.is_some_and(|pods| pods > 1) {
+        bail!(
+            "users of the scenario {} start in turn, in one pod: leave out --pods",
+            scenario.name
+        );
+    }
+    Ok(())
+}
+
+fn tool<'a>(sale: &FlashSale, scenario: &'a Scenario, options: &'a Options) -> Tool<'a> {
+    let name = sale.name_any();
+    let mut arguments =
+        ["run", "--scenario", &scenario.name, "--wait-seconds", "60"].map(str::to_owned).to_vec();
     if options.ignore_timing {
         arguments.extend(["--targets", "report"].map(str::to_owned));
     }
     let url = format!("http://{name}:{}", service_port(&sale.spec.app));
     let metrics = format!("{}:{METRICS_PORT}", pods(&name));
-    Ok(Tool {
+    Tool {
         command: "load",
         arguments,
         environment: vec![
@@ -107,6 +226,8 @@ fn tool<'a>(sale: &FlashSale, options: &'a Options) -> Result<Tool<'a>> {
         image: options.image.as_deref(),
         deadline_seconds: i64::from(options.deadline_seconds),
         kept_seconds: KEPT_SECONDS,
+        pods: options.pods.unwrap_or(scenario.job.pods),
+        memory: Some(&scenario.job.memory),
         ..Tool::default()
-    })
+    }
 }

@@ -1,6 +1,6 @@
 //! `report`: the report of the last load run, from its Job's log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,6 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
+use load_report::ReportLog;
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Explained};
@@ -26,6 +27,7 @@ Exit status: 0 PASS, 1 FAIL, 2 no verdict (yet).
 
 Examples:
   kubectl flashsale report -n shop black-friday
+  kubectl flashsale report -n shop black-friday --html report.html
   kubectl flashsale report -n shop black-friday --job load-v3-redlock --json report.json")]
 pub struct Options {
     /// The sale
@@ -36,6 +38,9 @@ pub struct Options {
     /// Also write the report for tools, one JSON object, to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also write the report with its plots as one HTML file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -47,7 +52,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let Some(pod) = pod_of(cluster, &job).await? else {
         bail!("the Job {job} has no pod any more, so its report is gone");
     };
-    let (lines, report) = read(cluster, &pod.name_any()).await?;
+    let Log { lines, report, page } = read(cluster, &pod.name_any()).await?;
     eprintln!("the report of the Job {job}:");
     for line in &lines {
         println!("{line}");
@@ -56,10 +61,19 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         bail!("the Job {job} has no verdict: it still runs, or it failed before its end");
     };
     if let Some(file) = &options.json {
-        std::fs::write(file, format!("{report}\n"))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        write(file, &format!("{report}\n"))?;
+    }
+    if let Some(file) = &options.html {
+        let report = page.report().with_context(|| format!("the log of the Job {job}"))?;
+        write(file, &load_report::page(&report)?)?;
     }
     Ok(if report["verdict"] == "PASS" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn write(file: &Path, content: &str) -> Result<()> {
+    std::fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+    eprintln!("wrote {}", file.display());
+    Ok(())
 }
 
 /// The exit status of a load run: that of its tool, if there is a report.
@@ -89,19 +103,32 @@ async fn newest(cluster: &Cluster, sale: &str) -> Result<String> {
     )
 }
 
-/// The lines of the report, and the object at its end.
-async fn read(cluster: &Cluster, pod: &str) -> Result<(Vec<String>, Option<Value>)> {
+/// The log of a load run.
+#[derive(Default)]
+struct Log {
+    /// All but the report for tools.
+    lines: Vec<String>,
+    /// The report for tools, as it was written.
+    report: Option<Value>,
+    /// The same, for the page.
+    page: ReportLog,
+}
+
+async fn read(cluster: &Cluster, pod: &str) -> Result<Log> {
     let pods: Api<Pod> = cluster.api();
     let params = LogParams { container: Some(CONTAINER.to_owned()), ..LogParams::default() };
     let stream = pods.log_stream(pod, &params).await.explained(cluster)?;
     let mut lines = Box::pin(stream).lines();
-    let (mut text, mut report) = (Vec::new(), None);
+    let mut log = Log::default();
     while let Some(line) = lines.try_next().await.context("the log is interrupted")? {
         match verdict(&line) {
-            Some(found) => report = Some(found),
-            None if text.len() < MAX_LINES => text.push(line),
+            Some(found) => {
+                log.page.line(line.as_bytes());
+                log.report = Some(found);
+            }
+            None if log.lines.len() < MAX_LINES => log.lines.push(line),
             None => {}
         }
     }
-    Ok((text, report))
+    Ok(log)
 }

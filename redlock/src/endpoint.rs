@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use redis::io::tcp::TcpSettings;
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
     RedisError, RedisResult, TlsCertificates,
@@ -41,7 +42,8 @@ impl Endpoint {
         if let Some(password) = &node.password {
             settings = settings.set_password(password);
         }
-        Ok(Self { info: info.set_redis_settings(settings), ca_file: ca_file.map(Arc::from) })
+        let info = info.set_redis_settings(settings).set_tcp_settings(tcp_settings());
+        Ok(Self { info, ca_file: ca_file.map(Arc::from) })
     }
 
     /// `host:port`.
@@ -85,7 +87,9 @@ impl Endpoint {
     pub(crate) fn beside(&self, address: &str) -> RedisResult<Self> {
         let scheme = if uses_tls(&self.info) { "rediss" } else { "redis" };
         let info = format!("{scheme}://{address}").into_connection_info()?;
-        let info = info.set_redis_settings(self.info.redis_settings().clone());
+        let info = info
+            .set_redis_settings(self.info.redis_settings().clone())
+            .set_tcp_settings(tcp_settings());
         Ok(Self { info, ca_file: self.ca_file.clone() })
     }
 }
@@ -95,6 +99,12 @@ impl fmt::Debug for Endpoint {
         // Not the log-in.
         f.debug_struct("Endpoint").field("address", &self.address()).finish_non_exhaustive()
     }
+}
+
+/// A release and the next vote are two small messages in a row. With Nagle's algorithm the second one waits until the
+/// node has acknowledged the first: a round trip, or 40 ms.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 fn uses_tls(info: &ConnectionInfo) -> bool {
@@ -126,6 +136,8 @@ mod tests {
             assert_eq!((&*endpoint.address(), &*other.address()), ("a:6379", "b:6379"));
             assert_eq!(other.ca_file, endpoint.ca_file);
             assert!(!format!("{endpoint:?}").contains("hunter2"));
+            let (info, others) = (endpoint.with_notices().info, other.info);
+            assert!(info.tcp_settings().nodelay() && others.tcp_settings().nodelay());
         }
         let error = endpoint("redis://a:6379", Some("ca.crt")).unwrap_err().to_string();
         assert!(error.contains("plain text"), "{error}");

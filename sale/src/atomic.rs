@@ -114,8 +114,8 @@ impl Atomic {
     ) -> Result<Receipt, PurchaseError> {
         let wait = self.engine.catalog.policy(&stock_resource(product_id)).wait_timeout;
         let (reply, answer) = oneshot::channel();
-        let queued =
-            QueuedPurchase { purchase, deadline: Instant::now() + wait, checked: None, reply };
+        let (deadline, origin) = (Instant::now() + wait, self.engine.observer.origin());
+        let queued = QueuedPurchase { purchase, deadline, checked: None, reply, origin };
         if !self.queue(product_id).push(queued) {
             return Err(PurchaseError::Overloaded { retry_after: wait });
         }

@@ -16,6 +16,8 @@ pub const LEASE_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Dura
 /// Of `LOCK_NODE_TIMEOUT_SECONDS`.
 pub const NODE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(5);
+/// Of `HOLD_SECONDS`, and of a product's hold.
+pub const HOLD: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(24);
 
 /// How many times as long as `LOCK_NODE_TIMEOUT_SECONDS` a lease must be, and longer: asking the nodes
 /// and giving back what a minority granted may each take that long.

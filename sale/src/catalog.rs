@@ -202,6 +202,12 @@ impl Catalog {
         self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
     }
 
+    /// How long an order holds units of this product; `None`: as long as the sale says.
+    pub(crate) fn hold(&self, product_id: &str) -> Option<Duration> {
+        let own = self.read(product_id, |entry| entry.product.hold_seconds).flatten();
+        Some(Duration::from_secs(own?.try_into().ok()?))
+    }
+
     /// The order in which waiting callers are served, the same for all products.
     pub(crate) fn discipline(&self) -> QueueDiscipline {
         self.policy.discipline

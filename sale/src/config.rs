@@ -19,6 +19,8 @@ pub struct SaleConfig {
     pub strategy: Strategy,
     /// See [`StoresConfig`].
     pub stores: StoresConfig,
+    /// `HOLD_SECONDS`: how long an order holds its units until it is paid
+    pub hold: Duration,
 }
 
 /// The lock's nodes and its timing.

@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use self::holders::Holders;
+use crate::batch_recorder::{BatchRecorder, Marked};
+use crate::batch_report::{BatchKind, StepKind};
 use crate::error::PurchaseError;
 use crate::observer::Observer;
 
@@ -173,6 +175,7 @@ impl Coupons {
         } else if let Some(refusal) = closed {
             self.holders.look_up(id, &buyer).await?.ok_or(refusal)
         } else {
+            let buyer = Marked { item: buyer, origin: self.observer.origin() };
             return self.combiner.submit(&self.domain.resource(id), buyer).await?;
         };
         let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer };
@@ -218,7 +221,7 @@ fn window(coupon: &Coupon, now: Timestamp) -> Result<(), CouponError> {
     }
 }
 
-type QueuedBuyer = Entry<String, Result<IssueReceipt, CouponError>>;
+type QueuedBuyer = Entry<Marked<String>, Result<IssueReceipt, CouponError>>;
 
 /// Issues to a batch of buyers under the coupon's lock.
 #[derive(Debug)]
@@ -231,10 +234,10 @@ struct CouponBatch {
 
 impl Batch for CouponBatch {
     /// The buyer.
-    type Item = String;
+    type Item = Marked<String>;
     type Output = Result<IssueReceipt, CouponError>;
 
-    fn policy(&self, resource: &str, _buyer: &String) -> Policy {
+    fn policy(&self, resource: &str, _buyer: &Marked<String>) -> Policy {
         self.domain.policy(key(resource))
     }
 
@@ -244,7 +247,15 @@ impl Batch for CouponBatch {
         lease: Lease,
         entries: Vec<QueuedBuyer>,
     ) -> Vec<QueuedBuyer> {
-        match self.issue(resource, &lease, &entries).await {
+        let mut recorder = BatchRecorder::new(entries.iter().map(|entry| &entry.item.origin));
+        recorder.acquired(&lease);
+        let started = recorder.started();
+        let issued = self.issue(resource, &lease, &entries).await;
+        recorder.ended(StepKind::Database, started);
+        let origins = entries.iter().map(|entry| &entry.item.origin);
+        let failure = issued.as_ref().err().map(Failure::code);
+        recorder.report(&*self.observer, BatchKind::Coupons, origins, failure);
+        match issued {
             Ok(Issuance { outcomes, remaining }) => {
                 lease.release_in_background(&[(resource, remaining.to_string())]);
                 for (entry, outcome) in entries.into_iter().zip(outcomes) {
@@ -274,6 +285,15 @@ enum Failure {
     Refused(CouponError),
 }
 
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::StaleToken(_) => "stale_token",
+            Self::Refused(error) => error.code(),
+        }
+    }
+}
+
 impl CouponBatch {
     async fn issue(
         &self,
@@ -282,7 +302,7 @@ impl CouponBatch {
         entries: &[QueuedBuyer],
     ) -> Result<Issuance, Failure> {
         let unavailable = || Failure::Refused(PurchaseError::DatabaseUnavailable.into());
-        let buyers: Vec<&str> = entries.iter().map(|entry| entry.item.as_str()).collect();
+        let buyers: Vec<&str> = entries.iter().map(|entry| entry.item.item.as_str()).collect();
         let Ok(token) = i64::try_from(lease.token()) else {
             error!(resource, token = lease.token(), "fencing tokens are used up");
             return Err(unavailable());

@@ -7,6 +7,8 @@
 
 mod atomic;
 mod batch_loader;
+mod batch_recorder;
+mod batch_report;
 pub mod bounds;
 mod catalog;
 mod change;
@@ -15,6 +17,7 @@ mod coupons;
 mod erasure;
 mod erasure_error;
 mod error;
+mod holds;
 mod known_keys;
 mod locked;
 mod observer;
@@ -25,13 +28,14 @@ mod rules;
 mod sale;
 mod window;
 
+pub use batch_report::{BatchKind, BatchReport, Origin, Step, StepKind};
 pub use catalog::{Catalog, Listing};
 pub use change::{ChangeError, change_product};
 pub use config::{LockConfig, SaleConfig, SaleWindow, StoresConfig, Strategy};
 pub use coupons::{CouponError, Coupons, IssueReceipt};
 pub use erasure_error::ErasureError;
 pub use error::PurchaseError;
-pub use observer::{Drift, Job, Observer};
+pub use observer::{Drift, Job, Observer, ObserverPair};
 pub use orders::{Caller, OrderError, OrderReceipt};
 pub use purchase::Receipt;
 pub use resource::stock_resource;

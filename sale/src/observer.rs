@@ -1,7 +1,9 @@
 //! Reports of a sale, for metrics.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::batch_report::{BatchReport, Origin};
 use crate::error::PurchaseError;
 use crate::purchase::Receipt;
 
@@ -67,12 +69,24 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// [`OrderError`](crate::OrderError).
     fn order(&self, _outcome: &'static str) {}
 
+    /// The holds of as many orders ended without a payment.
+    fn expired(&self, _orders: u64) {}
+
     /// A request for a coupon ended: `issued`, `replayed`, or a code of
     /// [`CouponError`](crate::CouponError).
     fn coupon(&self, _outcome: &'static str) {}
 
     /// A batch of this size is being decided.
     fn batch(&self, _size: usize) {}
+
+    /// A mark of the caller of this task, which comes back with the report of its batch. `None`: no report is
+    /// needed for it. Called once for each item of a batch.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    /// A batch ended, and some of its callers have marks. They are answered next.
+    fn batch_ended(&self, _report: &BatchReport<'_>) {}
 
     /// A lease ended before the work under it.
     fn lease_lost(&self) {}
@@ -91,4 +105,66 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// Orders from Redis were recorded in the database, and others were refused by it.
     fn recorded(&self, _new: usize, _refused: usize) {}
+}
+
+/// Two observers that get the same reports. The second one marks callers.
+#[derive(Debug)]
+pub struct ObserverPair(pub Arc<dyn Observer>, pub Arc<dyn Observer>);
+
+impl ObserverPair {
+    fn each(&self, report: impl Fn(&dyn Observer)) {
+        report(&*self.0);
+        report(&*self.1);
+    }
+}
+
+impl Observer for ObserverPair {
+    fn purchase(&self, result: Result<&Receipt, &PurchaseError>) {
+        self.each(|observer| observer.purchase(result));
+    }
+
+    fn order(&self, outcome: &'static str) {
+        self.each(|observer| observer.order(outcome));
+    }
+
+    fn coupon(&self, outcome: &'static str) {
+        self.each(|observer| observer.coupon(outcome));
+    }
+
+    fn batch(&self, size: usize) {
+        self.each(|observer| observer.batch(size));
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.1.origin()
+    }
+
+    fn batch_ended(&self, report: &BatchReport<'_>) {
+        self.each(|observer| observer.batch_ended(report));
+    }
+
+    fn lease_lost(&self) {
+        self.0.lease_lost();
+        self.1.lease_lost();
+    }
+
+    fn ran(&self, job: Job) {
+        self.each(|observer| observer.ran(job));
+    }
+
+    fn drifted(&self, kind: Drift) {
+        self.each(|observer| observer.drifted(kind));
+    }
+
+    fn repaired(&self, done: bool) {
+        self.each(|observer| observer.repaired(done));
+    }
+
+    fn unrecorded(&self, orders: i64) {
+        self.each(|observer| observer.unrecorded(orders));
+    }
+
+    fn recorded(&self, new: usize, refused: usize) {
+        self.each(|observer| observer.recorded(new, refused));
+    }
 }

@@ -56,6 +56,9 @@ pub enum OrderError {
     State(OrderState),
 }
 
+/// By product: the stock in Redis that counts the buyer's units.
+pub(crate) type CountedBy = BTreeMap<String, Option<i64>>;
+
 impl OrderError {
     /// Codes beside those of [`PurchaseError`].
     pub const CODES: [&'static str; 3] = ["unknown_order", "order_not_recorded_yet", "order_state"];
@@ -125,6 +128,7 @@ impl Sale {
         }
         let products = products(&order.lines);
         let discipline = discipline.unwrap_or_else(|| self.discipline());
+        let order = NewOrder { hold_ms: self.hold_ms(&order), ..order };
         receipt(self.order_queues.settle(discipline, Task::Place(order), products).await?)
     }
 
@@ -168,31 +172,60 @@ impl Sale {
         change: Change,
     ) -> Result<OrderReceipt, OrderError> {
         let order = self.order(id, caller).await?;
-        if change.standing(&order) != Standing::Open {
+        let standing = change.standing(&order);
+        if !matches!(standing, Standing::Open | Standing::Late) {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
-        if let Change::Pay { reference } = &change {
-            return receipt(self.ledger.pay(id, reference.as_deref(), caller.buyer).await?);
+        if let Change::Pay { reference } = change {
+            return self.pay(order, reference, caller.buyer).await;
         }
-        let mut stocks = BTreeMap::new();
-        if let Engine::Atomic(atomic) = &self.engine {
-            for OrderLine { product_id, .. } in &order.lines {
-                let stock = atomic.prepare_give_back(product_id, &order.buyer).await;
-                stocks.insert(product_id, stock);
-            }
-        }
+        let counted = self.prepare_give_back(&order).await;
         let actor = caller.is_admin.then(|| caller.buyer.to_owned());
         let task = Task::GiveBack { id, change, actor };
         let receipt = receipt(
             self.order_queues.settle(self.discipline(), task, products(&order.lines)).await?,
         )?;
-        if let (Engine::Atomic(atomic), false) = (&self.engine, receipt.replayed) {
-            for OrderLine { product_id, quantity } in &order.lines {
-                let stock = stocks.get(product_id).copied().flatten();
-                atomic.give_back(product_id, (&order.buyer, *quantity), stock).await;
-            }
+        if !receipt.replayed {
+            self.give_back(&order, &counted).await;
         }
         Ok(receipt)
+    }
+
+    /// Records a payment. After the end of the hold it takes the units again, if they are there.
+    async fn pay(
+        &self,
+        order: PlacedOrder,
+        reference: Option<String>,
+        admin: &str,
+    ) -> Result<OrderReceipt, OrderError> {
+        let paid = self.ledger.pay(order.id, reference.as_deref(), admin).await?;
+        let Settled::HoldEnded(order) = paid else { return receipt(paid) };
+        let products = products(&order.lines);
+        // With `Atomic`, Redis alone takes units.
+        let take = self.is_decided_by_the_database();
+        let task = Task::PayLate { id: order.id, reference, take, actor: admin.to_owned() };
+        receipt(self.order_queues.settle(self.discipline(), task, products).await?)
+    }
+
+    /// With `Atomic`, see [`crate::atomic::Atomic::prepare_give_back`], for each product of the order.
+    pub(crate) async fn prepare_give_back(&self, order: &PlacedOrder) -> CountedBy {
+        let mut counted = CountedBy::new();
+        if let Engine::Atomic(atomic) = &self.engine {
+            for OrderLine { product_id, .. } in &order.lines {
+                let stock = atomic.prepare_give_back(product_id, &order.buyer).await;
+                counted.insert(product_id.clone(), stock);
+            }
+        }
+        counted
+    }
+
+    /// With `Atomic`, tells Redis of units that the database gave back.
+    pub(crate) async fn give_back(&self, order: &PlacedOrder, counted: &CountedBy) {
+        let Engine::Atomic(atomic) = &self.engine else { return };
+        for OrderLine { product_id, quantity } in &order.lines {
+            let stock = counted.get(product_id).copied().flatten();
+            atomic.give_back(product_id, (&order.buyer, *quantity), stock).await;
+        }
     }
 
     /// An order of the caller; an administrator sees any order.
@@ -237,7 +270,7 @@ impl Sale {
     }
 
     /// The sale's own discipline.
-    fn discipline(&self) -> QueueDiscipline {
+    pub(crate) fn discipline(&self) -> QueueDiscipline {
         self.catalog.discipline()
     }
 }
@@ -256,6 +289,8 @@ fn receipt(outcome: Settled) -> Result<OrderReceipt, OrderError> {
             Err(OrderError::Product { product_id, reason: PurchaseError::LimitReached })
         }
         Settled::Refused(state) => Err(OrderError::State(state)),
-        Settled::UnknownOrder => Err(OrderError::Unknown),
+        // A payment goes on from there, and nothing else comes to it.
+        Settled::HoldEnded(order) => Err(OrderError::State(order.state)),
+        Settled::UnknownOrder | Settled::Expired(_) => Err(OrderError::Unknown),
     }
 }

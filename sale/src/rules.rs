@@ -26,6 +26,12 @@ impl From<&redlock::Config> for LeaseBounds {
 }
 
 impl LeaseBounds {
+    /// The length that is allowed and nearest to this one.
+    pub(crate) fn nearest(self, lease: Duration) -> Duration {
+        let least = self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE + Duration::from_millis(1);
+        lease.max(least).min(self.longest)
+    }
+
     fn contain(self, lease: Duration) -> bool {
         // With a longer lease, replicas would hold the lock for a shorter time than declared.
         lease > self.node_timeout * bounds::NODE_TIMEOUTS_PER_LEASE && lease <= self.longest
@@ -71,6 +77,10 @@ pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), Rule
         let rule = "must be more than twice LOCK_NODE_TIMEOUT_SECONDS and not more than \
                     LOCK_LONGEST_LEASE_SECONDS of the sale";
         return Err(RuleError { field: "lease_time_ms", rule });
+    }
+    let seconds = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    if terms.hold_seconds.map(seconds).is_some_and(|hold| !bounds::HOLD.contains(&hold)) {
+        return Err(RuleError { field: "hold_seconds", rule: "must be from 5 to 86400" });
     }
     Ok(())
 }
@@ -131,13 +141,14 @@ mod tests {
             max_per_buyer: Some(1),
             wait_timeout_ms: Some(2000),
             lease_time_ms: Some(5000),
+            hold_seconds: Some(5),
         }
     }
 
     #[test]
     fn names_the_field_that_breaks_a_rule() {
         assert_eq!(check_product(&product(), LEASES), Ok(()));
-        let broken: [(&str, Break); 19] = [
+        let broken: [(&str, Break); 21] = [
             ("id", |p| p.id = String::new()),
             ("id", |p| p.id = "..".to_owned()),
             ("id", |p| p.id = "a b".to_owned()),
@@ -157,6 +168,8 @@ mod tests {
             ("lease_time_ms", |p| p.lease_time_ms = Some(5001)),
             ("lease_time_ms", |p| p.lease_time_ms = Some(100)),
             ("lease_time_ms", |p| p.lease_time_ms = Some(-1)),
+            ("hold_seconds", |p| p.hold_seconds = Some(4)),
+            ("hold_seconds", |p| p.hold_seconds = Some(86_401)),
         ];
         for (field, change) in broken {
             let mut product = product();

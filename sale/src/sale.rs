@@ -2,6 +2,7 @@
 //! strategy, and returns the result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ledger::{Ledger, Outcome, Product, ProductChange, Purchase};
@@ -9,13 +10,14 @@ use redlock::{Combiner, CombinerConfig, Redlock};
 use tracing::warn;
 
 use crate::atomic::Atomic;
+use crate::batch_recorder::Marked;
 use crate::catalog::Catalog;
 use crate::change::{ChangeError, change_product};
 use crate::config::{SaleConfig, SaleWindow, Strategy};
 use crate::error::PurchaseError;
 use crate::known_keys::KnownKeys;
 use crate::locked::order_batch::OrderQueues;
-use crate::locked::purchase_batch::PurchaseBatch;
+use crate::locked::purchase_batch::{PurchaseBatch, RepeatedKeys};
 use crate::locked::stock_reconciler::StockReconciler;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
@@ -31,6 +33,7 @@ pub struct Sale {
     pub(crate) known_keys: Arc<KnownKeys>,
     pub(crate) engine: Engine,
     pub(crate) order_queues: OrderQueues,
+    pub(crate) hold: Duration,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -52,8 +55,8 @@ impl Sale {
         config: &SaleConfig,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, redis::RedisError> {
-        let SaleConfig { name: _, lock, window, strategy, stores } = config;
-        let window = *window;
+        let SaleConfig { name: _, lock, window, strategy, stores, hold } = config;
+        let (window, hold) = (*window, *hold);
         let catalog = Arc::new(Catalog::new(ledger.clone(), redlock.clone(), config));
         let order_queues = OrderQueues::new(&ledger, &redlock, &catalog, &observer);
         let (of_ledger, of_catalog) = (ledger.clone(), Arc::clone(&catalog));
@@ -71,6 +74,7 @@ impl Sale {
                     redlock: redlock.clone(),
                     catalog: of_catalog,
                     observer: Arc::clone(&observer),
+                    keys: RepeatedKeys::default(),
                 };
                 let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
                 Engine::Locked(combiner, Box::new(reconciler))
@@ -84,15 +88,28 @@ impl Sale {
             )?),
         };
         let known_keys = Arc::new(KnownKeys::new(ledger.clone()));
-        Ok(Self { window, ledger, redlock, catalog, known_keys, engine, order_queues, observer })
+        Ok(Self {
+            window,
+            ledger,
+            redlock,
+            catalog,
+            known_keys,
+            engine,
+            order_queues,
+            hold,
+            observer,
+        })
     }
 
-    /// Keeps the two stores in agreement, until the future is dropped.
+    /// Keeps the two stores in agreement and ends the holds of unpaid orders, until the future is dropped.
     pub async fn keep(&self) {
-        match &self.engine {
-            Engine::Locked(_, reconciler) => Box::pin(reconciler.run()).await,
-            Engine::Atomic(atomic) => Box::pin(atomic.run()).await,
-        }
+        let stores = async {
+            match &self.engine {
+                Engine::Locked(_, reconciler) => Box::pin(reconciler.run()).await,
+                Engine::Atomic(atomic) => Box::pin(atomic.run()).await,
+            }
+        };
+        tokio::join!(stores, Box::pin(self.end_holds()));
     }
 
     /// Whether the database decides, so that units can be taken there.
@@ -179,6 +196,7 @@ impl Sale {
         }
         match &self.engine {
             Engine::Locked(combiner, _) => {
+                let purchase = Marked { item: purchase, origin: self.observer.origin() };
                 combiner.submit(&stock_resource(product_id), purchase).await?
             }
             Engine::Atomic(atomic) => atomic.purchase(product_id, purchase).await,

@@ -16,6 +16,8 @@ use crate::scenarios::{self, Scenario};
 use crate::shell::{self, command, line, output, repository, say, succeeds};
 
 const NAMESPACE: &str = "shop";
+/// The name of the sale in every manifest of `manifests/samples`.
+const SALE: &str = "black-friday";
 /// Marks the namespace as the demo's own, so that no other one called `shop` is ever deleted.
 const LABEL: &str = "flashsale.dev/demo=true";
 const READY_TIMEOUT: Duration = Duration::from_mins(5);
@@ -209,6 +211,7 @@ fn follow_load(
             meanwhile = Some(Meanwhile::start(&scenario.job.meanwhile, |line| {
                 let mut shell = command("sh");
                 shell.args(["-c", line]).env("KUBECONFIG", &cluster.kubeconfig);
+                shell.env("NAMESPACE", NAMESPACE).env("SALE", SALE);
                 shell
             }));
         }

@@ -11,6 +11,7 @@ mod binaries;
 mod cluster;
 mod demo;
 mod deny;
+mod disk;
 mod fuzz;
 mod generate;
 mod images;

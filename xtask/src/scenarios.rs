@@ -34,7 +34,7 @@ pub struct Step {
     pub after_seconds: f64,
     /// Absent: once
     pub every_seconds: Option<f64>,
-    /// A line for a shell, with kubectl
+    /// A line for a shell, with kubectl; the variables `NAMESPACE` and `SALE` name the sale
     pub command: String,
 }
 

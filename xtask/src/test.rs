@@ -26,7 +26,7 @@ use clap::ValueEnum;
 use self::count::Count;
 use self::steps::{Step, run_all, timed};
 use crate::background::Background;
-use crate::tools;
+use crate::{disk, tools};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -52,6 +52,7 @@ pub struct Options {
 
 /// `cargo xtask test`.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    disk::ensure_room_for_tests()?;
     tools::ensure_packages(tools::PROCESSES)?;
     if let Some(result) = options.random.run() {
         return result;

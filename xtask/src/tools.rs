@@ -151,15 +151,24 @@ pub fn ensure_cloudnative_pg() -> Result<(PathBuf, PathBuf)> {
 }
 
 /// The library that tells Flux and Helm whether a resource is ready, as a program for the operator's tests.
-/// Go builds it again only if it changed.
 pub fn ensure_kstatus() -> Result<()> {
+    build_go_folder("flashsale-kstatus", "operator/tests/kstatus")
+}
+
+/// The OpenTelemetry Collector, for the tests of traces: about 3 minutes on 2 cores, once.
+pub fn ensure_collector() -> Result<()> {
+    build_go_folder("flashsale-otelcol", "app/tests/collector")
+}
+
+/// Builds a Go program of this repository. Go builds it again only if it changed.
+fn build_go_folder(name: &str, folder: &str) -> Result<()> {
     ensure_go()?;
     run(command("go")
         .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-        .arg(binaries_folder().join("flashsale-kstatus"))
+        .arg(binaries_folder().join(name))
         .arg(".")
-        .current_dir(repository().join("operator/tests/kstatus")))
-    .context("cannot build operator/tests/kstatus")
+        .current_dir(repository().join(folder)))
+    .with_context(|| format!("cannot build {folder}"))
 }
 
 /// A Go program: a module with its version, and a package of it.

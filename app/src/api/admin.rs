@@ -49,6 +49,9 @@ pub(crate) struct NewProduct {
     /// its longest lease. Absent: the sale's value.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
+    /// How long an unpaid order holds its units. Absent: the sale's value.
+    #[schema(example = 600, minimum = 5, maximum = 86_400)]
+    hold_seconds: Option<i64>,
 }
 
 /// All settings of a product except its stock. An absent setting is removed.
@@ -68,6 +71,9 @@ pub(crate) struct NewTerms {
     /// its longest lease. Absent: the sale's value.
     #[schema(example = 5000, minimum = 1)]
     lease_time_ms: Option<i64>,
+    /// How long an unpaid order holds its units. Absent: the sale's value.
+    #[schema(example = 600, minimum = 5, maximum = 86_400)]
+    hold_seconds: Option<i64>,
 }
 
 /// Units to add.
@@ -105,6 +111,9 @@ pub(crate) struct ManagedProduct {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     lease_time_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    hold_seconds: Option<i64>,
 }
 
 /// The state of the sale, for administrators.
@@ -146,6 +155,7 @@ impl From<Product> for ManagedProduct {
             max_per_buyer: product.max_per_buyer,
             wait_timeout_ms: product.wait_timeout_ms,
             lease_time_ms: product.lease_time_ms,
+            hold_seconds: product.hold_seconds,
         }
     }
 }
@@ -166,9 +176,17 @@ pub(crate) async fn create(
     State(sale): State<Arc<Sale>>,
     JsonBody(request): JsonBody<NewProduct>,
 ) -> Result<(StatusCode, Json<ManagedProduct>), ApiError> {
-    let NewProduct { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms } = request;
-    let product =
-        ProductDeclaration { id, name, stock, max_per_buyer, wait_timeout_ms, lease_time_ms };
+    let NewProduct { id, name, stock, max_per_buyer, .. } = request;
+    let NewProduct { wait_timeout_ms, lease_time_ms, hold_seconds, .. } = request;
+    let product = ProductDeclaration {
+        id,
+        name,
+        stock,
+        max_per_buyer,
+        wait_timeout_ms,
+        lease_time_ms,
+        hold_seconds,
+    };
     check_product(&product, sale.catalog().leases())?;
     let product = change(sale, &claims.sub, ProductChange::Create(product)).await?;
     Ok((StatusCode::CREATED, Json(product)))
@@ -193,8 +211,9 @@ pub(crate) async fn revise(
     JsonBody(terms): JsonBody<NewTerms>,
 ) -> Result<Json<ManagedProduct>, ApiError> {
     let id = existing(&sale, id).await?;
-    let NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms } = terms;
-    let terms = ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms };
+    let NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds } = terms;
+    let terms =
+        ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds };
     check_terms(&terms, sale.catalog().leases())?;
     Ok(Json(change(sale, &claims.sub, ProductChange::Revise(terms)).await?))
 }

@@ -104,6 +104,11 @@ pub(crate) struct PlacedOrderView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "pay-4711")]
     payment_reference: Option<String>,
+    /// RFC 3339: when the order stops holding its units, or stopped, unless it was paid before. Absent: it holds
+    /// them without an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:10:00.123Z")]
+    expires_at: Option<String>,
 }
 
 /// Units of one product in an order.
@@ -147,6 +152,7 @@ impl From<PlacedOrder> for PlacedOrderView {
             items: order.lines.into_iter().map(item).collect(),
             created_at: created_at(order.id).map(|time| time.to_string()),
             payment_reference: order.payment_reference,
+            expires_at: order.expires_at_ms.and_then(expires_at).map(|time| time.to_string()),
         }
     }
 }
@@ -155,6 +161,10 @@ impl From<PlacedOrder> for PlacedOrderView {
 pub(super) fn created_at(id: Uuid) -> Option<Timestamp> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
+}
+
+fn expires_at(millis: i64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(millis).ok()
 }
 
 /// Checks the items and adds up the quantities of each product.
@@ -180,7 +190,8 @@ pub(super) fn new_order(
     }
     let line = |(product_id, quantity)| OrderLine { product_id, quantity };
     let lines = lines.into_iter().map(line).collect();
-    Ok(NewOrder { buyer, lines, idempotency_key, state })
+    // The sale knows how long the products are held.
+    Ok(NewOrder { buyer, lines, idempotency_key, state, hold_ms: None })
 }
 
 /// The response with an order; a replayed one carries `Idempotent-Replayed`.
@@ -197,7 +208,8 @@ pub(super) fn answer(
 
 /// Orders several products
 ///
-/// All or nothing. The order is `pending` until its payment is reported. With an `Idempotency-Key` the
+/// All or nothing. The order is `pending` and holds its units until its payment is reported; without one it is
+/// `expired` at `expires_at`, and its units are on sale again at once. With an `Idempotency-Key` the
 /// request can be repeated safely: the same key returns the same order.
 #[utoipa::path(post, path = "/v1/orders", operation_id = "place_order", tag = "orders", security(("bearer" = [])),
     params(IdempotencyKey),
@@ -288,7 +300,9 @@ pub(crate) async fn cancel(
 /// Records the result of an order's payment
 ///
 /// For administrators, because the payment service is one. After a failed payment the units are on
-/// sale again at once. A repeated report changes nothing.
+/// sale again at once. A payment of an `expired` order takes its units again if they are there, and the order is
+/// `paid`; otherwise it is `refund_required`, and the money must be given back. A repeated report changes
+/// nothing.
 #[utoipa::path(post, path = "/v1/orders/{id}/payment", operation_id = "report_payment", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     request_body(content = PaymentReport, example = json!({"result": "paid", "reference": "pay-4711"})),

@@ -43,6 +43,12 @@ impl DatabaseUrl {
         url
     }
 
+    /// The database's name in traces.
+    #[must_use]
+    pub fn system(&self) -> &'static str {
+        if self.is_postgres() { "postgresql" } else { "sqlite" }
+    }
+
     fn is_postgres(&self) -> bool {
         self.url.starts_with("postgres")
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::sale::{LockConfig, SaleConfig, SaleWindow, StoresConfig, Strategy};
+use ::sale::{LockConfig, SaleConfig, SaleWindow, StoresConfig, Strategy, bounds};
 use clap::Args;
 use jiff::Timestamp;
 
@@ -34,6 +34,10 @@ pub struct SaleArgs {
     /// Interval in seconds at which products that a node lacks are loaded onto it.
     #[arg(long, env = "LOAD_SECONDS", default_value = "300", value_parser = seconds(TIME))]
     load_seconds: Duration,
+    /// How long an order of `POST /v1/orders` holds its units until it is paid, in seconds. A product's own hold
+    /// overrides it.
+    #[arg(long, env = "HOLD_SECONDS", default_value = "600", value_parser = seconds(bounds::HOLD))]
+    hold_seconds: Duration,
 }
 
 impl SaleArgs {
@@ -52,6 +56,7 @@ impl SaleArgs {
         }
         let stores =
             StoresConfig { compare_every: self.compare_seconds, load_every: self.load_seconds };
-        Ok(SaleConfig { name, lock, window, strategy: self.strategy, stores })
+        let (strategy, hold) = (self.strategy, self.hold_seconds);
+        Ok(SaleConfig { name, lock, window, strategy, stores, hold })
     }
 }

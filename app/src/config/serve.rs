@@ -14,8 +14,10 @@ use super::listeners::ListenersArgs;
 use super::lock::LockArgs;
 use super::sale::SaleArgs;
 use super::tls::TlsArgs;
+use super::traces::TracesArgs;
 use crate::api::{AllowedOrigins, ListenersConfig};
 use crate::http::{HttpConfig, TlsConfig};
+use crate::traces::TracesConfig;
 
 /// What `serve` needs.
 // No `Debug`: it holds secrets.
@@ -37,6 +39,8 @@ pub struct ServeConfig {
     pub listeners: ListenersConfig,
     /// See [`AllowedOrigins`].
     pub cors: Option<AllowedOrigins>,
+    /// See [`TracesConfig`].
+    pub traces: Option<TracesConfig>,
     /// See [`SocketsConfig`].
     pub sockets: SocketsConfig,
     /// `HOSTNAME`
@@ -67,6 +71,8 @@ pub struct ServeArgs {
     cors: CorsArgs,
     #[command(flatten)]
     listeners: ListenersArgs,
+    #[command(flatten)]
+    traces: TracesArgs,
     /// Name of the replica on the administrators' page: in Kubernetes the name of the pod.
     #[arg(
         long,
@@ -102,6 +108,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             tls: args.tls.into_config()?,
             listeners: args.listeners.into(),
             cors: args.cors.into_config()?,
+            traces: args.traces.into_config()?,
             sockets: args.sockets,
             replica: args.hostname,
         })

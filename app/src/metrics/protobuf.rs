@@ -4,12 +4,13 @@
 use prometheus::proto::{Metric, MetricType};
 
 use super::family::{Family, NativeBuckets};
+use crate::protobuf::{Message, varint, zigzag};
 
 /// All families, each after its length.
 pub(super) fn encode(families: &[Family]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for family in families {
-        let message = family_message(family).0;
+        let message = family_message(family).into_bytes();
         varint(&mut bytes, message.len() as u64);
         bytes.extend(message);
     }
@@ -77,76 +78,10 @@ fn histogram_message(metric: &Metric, native: Option<&NativeBuckets>) -> Message
         span.number(2, u64::from(*length));
         message.message(12, &span);
     }
-    let mut deltas = Message::default();
+    let mut deltas = Vec::new();
     for delta in &native.deltas {
-        varint(&mut deltas.0, zigzag(*delta));
+        varint(&mut deltas, zigzag(*delta));
     }
-    message.message(13, &deltas);
+    message.bytes(13, &deltas);
     message
-}
-
-/// The fields of a message.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn key(&mut self, field: u64, wire_type: u64) {
-        varint(&mut self.0, (field << 3) | wire_type);
-    }
-
-    fn number(&mut self, field: u64, value: u64) {
-        self.key(field, 0);
-        varint(&mut self.0, value);
-    }
-
-    fn signed(&mut self, field: u64, value: i64) {
-        self.number(field, zigzag(value));
-    }
-
-    fn double(&mut self, field: u64, value: f64) {
-        self.key(field, 1);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.key(field, 2);
-        varint(&mut self.0, bytes.len() as u64);
-        self.0.extend(bytes);
-    }
-
-    fn text(&mut self, field: u64, text: &str) {
-        self.bytes(field, text.as_bytes());
-    }
-
-    fn message(&mut self, field: u64, message: &Self) {
-        self.bytes(field, &message.0);
-    }
-}
-
-fn varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value.to_le_bytes()[0]);
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_protobuf_has_them() {
-        let mut bytes = Vec::new();
-        for value in [0, 1, 127, 128, 300, u64::MAX] {
-            varint(&mut bytes, value);
-        }
-        assert_eq!(bytes[..6], [0, 1, 127, 0x80, 1, 0xac]);
-        assert_eq!(bytes.len(), 1 + 1 + 1 + 2 + 2 + 10);
-        assert_eq!([0, -1, 1, -2, i64::MIN].map(zigzag), [0, 1, 2, 3, u64::MAX]);
-    }
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::types::{NewOrder, PlacedOrder, Settled, Task};
+use super::types::{FencedStock, NewOrder, OrderLine, PlacedOrder, Settled, Task};
 
 /// The state that the transaction read, and the decision made from it.
 pub(crate) struct OrderAllocation {
     /// What was left of each product before.
     before: BTreeMap<String, i64>,
+    /// The database's time, in milliseconds since 1970.
+    now_ms: i64,
     /// What is left of it now.
     pub(crate) available: BTreeMap<String, i64>,
     /// Products that were deleted: nothing of them is sold, but what was sold can be given back.
@@ -28,6 +30,7 @@ impl OrderAllocation {
     pub(crate) fn new(available: BTreeMap<String, i64>) -> Self {
         Self {
             before: available.clone(),
+            now_ms: 0,
             available,
             deleted: BTreeSet::new(),
             limits: HashMap::new(),
@@ -38,11 +41,11 @@ impl OrderAllocation {
     }
 
     /// From the rows: what is left of each product, and whether it was deleted.
-    pub(crate) fn of_rows(rows: BTreeMap<String, (i64, bool)>) -> Self {
+    pub(crate) fn of_rows(FencedStock { rows, now_ms }: FencedStock) -> Self {
         let deleted = rows.iter().filter(|(_, (_, deleted))| *deleted);
         let deleted = deleted.map(|(product, _)| product.clone()).collect();
         let left = rows.into_iter().map(|(product, (units, _))| (product, units));
-        Self { deleted, ..Self::new(left.collect()) }
+        Self { deleted, now_ms, ..Self::new(left.collect()) }
     }
 
     /// The products, by id.
@@ -60,7 +63,40 @@ impl OrderAllocation {
     /// The units of an order whose state was just changed are there again.
     pub(crate) fn give_back(&mut self, order: &PlacedOrder) {
         for line in &order.lines {
-            *self.available.entry(line.product_id.clone()).or_default() += line.quantity;
+            self.give_back_units(&line.product_id, line.quantity);
+        }
+    }
+
+    /// As [`Self::give_back`], for units of one product.
+    pub(crate) fn give_back_units(&mut self, product_id: &str, units: i64) {
+        *self.available.entry(product_id.to_owned()).or_default() += units;
+    }
+
+    /// Why these lines cannot be taken for a buyer.
+    pub(crate) fn refusal(&self, buyer: &str, lines: &[OrderLine]) -> Option<Settled> {
+        for line in lines {
+            let left = self.available.get(&line.product_id).copied().unwrap_or(0);
+            if line.quantity > left || self.deleted.contains(&line.product_id) {
+                return Some(Settled::SoldOut(line.product_id.clone()));
+            }
+        }
+        for line in lines {
+            let bought = (buyer.to_owned(), line.product_id.clone());
+            let bought = self.bought.get(&bought).copied().unwrap_or(0);
+            let limit = self.limits.get(&line.product_id);
+            if limit.is_some_and(|limit| bought.saturating_add(line.quantity) > *limit) {
+                return Some(Settled::LimitReached(line.product_id.clone()));
+            }
+        }
+        None
+    }
+
+    /// Takes lines that are not refused.
+    pub(crate) fn take(&mut self, buyer: &str, lines: &[OrderLine]) {
+        for line in lines {
+            *self.available.entry(line.product_id.clone()).or_default() -= line.quantity;
+            *self.bought.entry((buyer.to_owned(), line.product_id.clone())).or_default() +=
+                line.quantity;
         }
     }
 
@@ -70,25 +106,10 @@ impl OrderAllocation {
         if let Some(order) = key.as_ref().and_then(|key| self.existing.get(key)) {
             return Settled::of_existing(order.clone(), &new.lines);
         }
-        for line in &new.lines {
-            let left = self.available.get(&line.product_id).copied().unwrap_or(0);
-            if line.quantity > left || self.deleted.contains(&line.product_id) {
-                return Settled::SoldOut(line.product_id.clone());
-            }
+        if let Some(refusal) = self.refusal(&new.buyer, &new.lines) {
+            return refusal;
         }
-        for line in &new.lines {
-            let bought = (new.buyer.clone(), line.product_id.clone());
-            let bought = self.bought.get(&bought).copied().unwrap_or(0);
-            let limit = self.limits.get(&line.product_id);
-            if limit.is_some_and(|limit| bought.saturating_add(line.quantity) > *limit) {
-                return Settled::LimitReached(line.product_id.clone());
-            }
-        }
-        for line in &new.lines {
-            *self.available.entry(line.product_id.clone()).or_default() -= line.quantity;
-            *self.bought.entry((new.buyer.clone(), line.product_id.clone())).or_default() +=
-                line.quantity;
-        }
+        self.take(&new.buyer, &new.lines);
         let order = PlacedOrder {
             id: Uuid::now_v7(),
             buyer: new.buyer.clone(),
@@ -96,6 +117,7 @@ impl OrderAllocation {
             lines: new.lines.clone(),
             idempotency_key: new.idempotency_key.clone(),
             payment_reference: None,
+            expires_at_ms: new.hold_ms.map(|hold| self.now_ms.saturating_add(hold)),
         };
         if let Some(key) = key {
             self.existing.insert(key, order.clone());
@@ -117,14 +139,14 @@ impl OrderAllocation {
 pub(crate) fn new_orders<'a>(tasks: &[&'a Task]) -> Vec<&'a NewOrder> {
     let order = |task: &&'a Task| match task {
         Task::Place(order) => Some(order),
-        Task::GiveBack { .. } => None,
+        Task::GiveBack { .. } | Task::Expire { .. } | Task::PayLate { .. } => None,
     };
     tasks.iter().filter_map(order).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::{OrderLine, OrderState};
+    use super::super::types::OrderState;
     use super::*;
 
     fn lines(lines: &[(&str, i64)]) -> Vec<OrderLine> {
@@ -141,6 +163,7 @@ mod tests {
             lines: lines(of),
             idempotency_key: key.map(str::to_owned),
             state: OrderState::Confirmed,
+            hold_ms: None,
         }
     }
 
@@ -188,7 +211,8 @@ mod tests {
     fn of_a_deleted_product_nothing_is_sold_and_what_comes_back_is_not_told() {
         let rows = [("a", (5, true)), ("b", (5, false))];
         let rows = rows.map(|(product, row)| (product.to_owned(), row));
-        let mut allocation = OrderAllocation::of_rows(BTreeMap::from(rows));
+        let mut allocation =
+            OrderAllocation::of_rows(FencedStock { rows: BTreeMap::from(rows), now_ms: 0 });
         let order = new("ann", &[("a", 1), ("b", 1)], None);
         assert_eq!(allocation.place(&order), Settled::SoldOut("a".to_owned()));
         assert!(matches!(allocation.place(&new("ann", &[("b", 1)], None)), Settled::Done(_)));
@@ -208,6 +232,7 @@ mod tests {
             lines: lines(&[("a", 1)]),
             idempotency_key: None,
             payment_reference: None,
+            expires_at_ms: None,
         };
         allocation.give_back(&back);
         assert!(matches!(allocation.place(&new("ann", &[("a", 1)], None)), Settled::Done(_)));

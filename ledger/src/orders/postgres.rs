@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::allocation::OrderAllocation;
 use super::rows::{self, Row};
 use super::settle::{OrderStatements, change_state, settle};
-use super::sql;
-use super::types::{Change, NewOrder, PlacedOrder, Settlement, Task};
+use super::types::{Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settlement, Task};
+use super::{holds, sql};
 use crate::error::LedgerError;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
@@ -68,26 +68,25 @@ impl PostgresLedger {
 }
 
 impl OrderStatements for PgConnection {
-    async fn fence(
-        &mut self,
-        tokens: &BTreeMap<String, i64>,
-    ) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
+    async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError> {
         let (products, values): (Vec<&str>, Vec<i64>) =
             tokens.iter().map(|(product, token)| (product.as_str(), *token)).unzip();
-        let rows: Vec<(String, i64, bool)> = sqlx::query_as(
+        let rows: Vec<(String, i64, bool, i64)> = sqlx::query_as(concat!(
             "UPDATE stock SET fence = token \
              FROM unnest($1::TEXT[], $2::BIGINT[]) AS held (product, token) \
              WHERE product_id = product AND fence < token \
-             RETURNING product_id, available, deleted_at IS NOT NULL",
-        )
+             RETURNING product_id, available, deleted_at IS NOT NULL, ",
+            holds::postgres_now!()
+        ))
         .bind(&products)
         .bind(&values)
         .fetch_all(&mut *self)
         .await?;
-        let rows = rows.into_iter().map(|(product, units, deleted)| (product, (units, deleted)));
+        let now_ms = rows.first().map_or(0, |row| row.3);
+        let rows = rows.into_iter().map(|(product, units, deleted, _)| (product, (units, deleted)));
         let rows: BTreeMap<String, (i64, bool)> = rows.collect();
         if rows.len() == tokens.len() {
-            return Ok(rows);
+            return Ok(FencedStock { rows, now_ms });
         }
         let refused: Vec<&str> =
             products.into_iter().filter(|product| !rows.contains_key(*product)).collect();
@@ -110,6 +109,24 @@ impl OrderStatements for PgConnection {
             .bind(change.reference())
             .fetch_all(self)
             .await?;
+        rows::order(rows)
+    }
+
+    async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError> {
+        let rows: Vec<(String, i64, i64)> =
+            sqlx::query_as(holds::EXPIRE_ON_POSTGRES).bind(ids).fetch_all(self).await?;
+        let orders = rows.iter().map(|row| row.2).sum();
+        Ok((orders, rows.into_iter().map(|(product, units, _)| (product, units)).collect()))
+    }
+
+    async fn pay_late(
+        &mut self,
+        id: Uuid,
+        to: OrderState,
+        reference: Option<&str>,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let paid = sqlx::query_as(sql::PAY_LATE).bind(id).bind(to.name()).bind(reference);
+        let rows: Vec<Row<Uuid>> = paid.fetch_all(self).await?;
         rows::order(rows)
     }
 
@@ -158,11 +175,11 @@ impl OrderStatements for PgConnection {
         // In order of the keys: transactions that use the same ones wait for each other, not in a circle.
         sqlx::query(
             "INSERT INTO orders \
-             (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
-             SELECT id, line, product, buyer, quantity, key, fence, state \
+             (id, line, product_id, buyer, quantity, idempotency_key, fence, state, expires_at_ms) \
+             SELECT id, line, product, buyer, quantity, key, fence, state, expires \
              FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
-                         $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-             AS sold (id, line, product, buyer, quantity, key, fence, state) \
+                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[]) \
+             AS sold (id, line, product, buyer, quantity, key, fence, state, expires) \
              ORDER BY buyer, key, line",
         )
         .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
@@ -178,6 +195,7 @@ impl OrderStatements for PgConnection {
                 .collect::<Vec<_>>(),
         )
         .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(order, ..)| order.expires_at_ms).collect::<Vec<_>>())
         .execute(self)
         .await?;
         Ok(())

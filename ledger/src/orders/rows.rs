@@ -8,7 +8,8 @@ use super::types::{OrderLine, OrderState, PlacedOrder};
 use crate::error::LedgerError;
 
 /// In the order of the columns in `sql.rs`; the databases have types of their own for the id.
-pub(crate) type Row<Id> = (Id, i16, String, String, i64, String, Option<String>, Option<String>);
+pub(crate) type Row<Id> =
+    (Id, i16, String, String, i64, String, Option<String>, Option<String>, Option<i64>);
 
 /// Puts lines together, the newest order first.
 pub(crate) fn orders<Id: Into<Uuid>>(
@@ -16,7 +17,9 @@ pub(crate) fn orders<Id: Into<Uuid>>(
 ) -> Result<Vec<PlacedOrder>, LedgerError> {
     rows.sort_by_key(|row| row.1);
     let mut orders = BTreeMap::<Uuid, PlacedOrder>::new();
-    for (id, _, product_id, buyer, quantity, state, idempotency_key, payment_reference) in rows {
+    for row in rows {
+        let (id, _, product_id, buyer, quantity, state, idempotency_key, ..) = row;
+        let (.., payment_reference, expires_at_ms) = row;
         let id = id.into();
         let Some(state) = OrderState::of(&state) else {
             let unknown = format!("order {id} has the unknown state {state:?}");
@@ -30,6 +33,7 @@ pub(crate) fn orders<Id: Into<Uuid>>(
             lines,
             idempotency_key,
             payment_reference,
+            expires_at_ms,
         });
         order.lines.push(OrderLine { product_id, quantity });
     }

@@ -63,7 +63,7 @@ macro_rules! search {
                 query.push(" AND o.buyer = ").push_bind(buyer.clone());
             }
             if let Some(state) = search.state {
-                query.push(" AND o.state = ").push_bind(state.name());
+                query.push(" AND coalesce(o.ended_as, o.state) = ").push_bind(state.name());
             }
             if let Some(product_id) = &search.product_id {
                 query.push(

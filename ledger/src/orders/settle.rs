@@ -6,24 +6,34 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{OrderAllocation, new_orders};
-use super::types::{Change, NewOrder, PlacedOrder, Settled, Settlement, Task};
+use super::types::{
+    Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
+};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
 /// The statements of one database, on a connection inside a transaction.
 pub(crate) trait OrderStatements: AuditStatements {
-    /// Installs the tokens, before anything is read; returns the units left of each product, and whether
-    /// it was deleted.
-    async fn fence(
-        &mut self,
-        tokens: &BTreeMap<String, i64>,
-    ) -> Result<BTreeMap<String, (i64, bool)>, LedgerError>;
+    /// Installs the tokens, before anything is read.
+    async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
     /// Changes an open order; `None`: the order is not open, or unknown.
     async fn change_state(
         &mut self,
         id: Uuid,
         change: &Change,
+    ) -> Result<Option<PlacedOrder>, LedgerError>;
+
+    /// Ends the holds of these orders whose time has come, if nothing else has changed them. Returns
+    /// their number, and their units by product.
+    async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError>;
+
+    /// Pays an order whose hold has ended; `None`: it is in another state by now.
+    async fn pay_late(
+        &mut self,
+        id: Uuid,
+        to: OrderState,
+        reference: Option<&str>,
     ) -> Result<Option<PlacedOrder>, LedgerError>;
 
     /// The order with this id.
@@ -52,7 +62,7 @@ pub(crate) trait OrderStatements: AuditStatements {
     ) -> Result<(), LedgerError>;
 }
 
-/// Settles these tasks: first what gives units back, then the orders in turn.
+/// Settles these tasks: first what gives units back, then what takes units, in turn.
 pub(crate) async fn settle<S: OrderStatements>(
     statements: &mut S,
     tokens: &BTreeMap<String, i64>,
@@ -60,22 +70,45 @@ pub(crate) async fn settle<S: OrderStatements>(
 ) -> Result<Settlement, LedgerError> {
     let mut allocation = OrderAllocation::of_rows(statements.fence(tokens).await?);
     let mut given_back = Vec::new();
+    let mut late = Vec::new();
     for task in tasks {
-        if let Task::GiveBack { id, change, actor } = task {
-            let changed = change_state(statements, *id, change, actor.as_deref()).await?;
-            given_back.push(give_back(statements, &mut allocation, changed, *id, change).await?);
+        match task {
+            Task::GiveBack { id, change, actor } => {
+                let changed = change_state(statements, *id, change, actor.as_deref()).await?;
+                given_back
+                    .push(give_back(statements, &mut allocation, changed, *id, change).await?);
+            }
+            Task::Expire { ids } => {
+                given_back.push(expire(statements, &mut allocation, ids).await?);
+            }
+            Task::PayLate { id, .. } => late.push(statements.placed(*id).await?),
+            Task::Place(_) => {}
         }
     }
-    let orders = new_orders(tasks);
+    let again: Vec<NewOrder> = late.iter().flatten().map(again).collect();
+    let orders: Vec<&NewOrder> = new_orders(tasks).into_iter().chain(&again).collect();
     if !orders.is_empty() {
         statements.read(&mut allocation, &orders).await?;
     }
-    let mut given_back = given_back.into_iter();
-    let outcome = |task: &&Task| match task {
-        Task::Place(order) => allocation.place(order),
-        Task::GiveBack { .. } => given_back.next().unwrap_or(Settled::UnknownOrder),
-    };
-    let outcomes = tasks.iter().map(outcome).collect();
+    let (mut given_back, mut late) = (given_back.into_iter(), late.into_iter());
+    let mut outcomes = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        outcomes.push(match task {
+            Task::Place(order) => allocation.place(order),
+            Task::PayLate { reference, take, actor, .. } => {
+                let (order, change) =
+                    (late.next().flatten(), Change::Pay { reference: reference.clone() });
+                let paid = pay_late(statements, &mut allocation, order, &change, *take).await?;
+                if let Settled::Done(order) = &paid {
+                    statements.record(&audit_entry(actor, &change, order)).await?;
+                }
+                paid
+            }
+            Task::GiveBack { .. } | Task::Expire { .. } => {
+                given_back.next().unwrap_or(Settled::UnknownOrder)
+            }
+        });
+    }
     for (product, units) in allocation.moved() {
         let token = tokens.get(product).copied();
         // The transaction has held the row since `fence`, so another count is a defect: nothing may
@@ -124,4 +157,53 @@ async fn give_back<S: OrderStatements>(
         return Ok(Settled::Done(order));
     }
     Ok(Settled::of_unchanged(statements.placed(id).await?, change))
+}
+
+/// As [`give_back`]: only orders that this statement changed give units back.
+async fn expire<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &mut OrderAllocation,
+    ids: &[Uuid],
+) -> Result<Settled, LedgerError> {
+    let (orders, units) = statements.expire(ids).await?;
+    for (product, units) in units {
+        allocation.give_back_units(&product, units);
+    }
+    Ok(Settled::Expired(orders))
+}
+
+/// Takes the units of an order again whose hold has ended; where that is not possible, a refund is due.
+async fn pay_late<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &mut OrderAllocation,
+    order: Option<PlacedOrder>,
+    change: &Change,
+    take: bool,
+) -> Result<Settled, LedgerError> {
+    let order = match order {
+        Some(order) if change.standing(&order) == Standing::Late => order,
+        order => return Ok(Settled::of_unchanged(order, change)),
+    };
+    let takes = take && allocation.refusal(&order.buyer, &order.lines).is_none();
+    let to = if takes { OrderState::Paid } else { OrderState::RefundRequired };
+    match statements.pay_late(order.id, to, change.reference()).await? {
+        Some(order) => {
+            if takes {
+                allocation.take(&order.buyer, &order.lines);
+            }
+            Ok(Settled::Done(order))
+        }
+        None => Ok(Settled::of_unchanged(statements.placed(order.id).await?, change)),
+    }
+}
+
+/// The order as one that takes its units anew.
+fn again(order: &PlacedOrder) -> NewOrder {
+    NewOrder {
+        buyer: order.buyer.clone(),
+        lines: order.lines.clone(),
+        idempotency_key: None,
+        state: order.state,
+        hold_ms: None,
+    }
 }

@@ -3,7 +3,8 @@
 /// One row for each line, as `rows::Row` has it.
 macro_rules! columns {
     () => {
-        "id, line, product_id, buyer, quantity, state, idempotency_key, payment_reference"
+        "id, line, product_id, buyer, quantity, coalesce(ended_as, state), idempotency_key, \
+         payment_reference, expires_at_ms"
     };
 }
 
@@ -54,3 +55,13 @@ pub(crate) const PLACED_BY: &str = concat!(
 /// come.
 pub(crate) const MOVE_UNITS: &str = "UPDATE stock SET available = available + $2 \
      WHERE product_id = $1 AND available + $2 >= 0 AND fence = $3";
+
+/// The state of an order whose hold has ended, after a payment: `paid`, or `refund_required`. The units of
+/// the first are taken in the same transaction.
+pub(crate) const PAY_LATE: &str = concat!(
+    "UPDATE orders SET state = CASE $2 WHEN 'paid' THEN 'paid' ELSE state END, ",
+    "ended_as = CASE $2 WHEN 'paid' THEN NULL ELSE $2 END, ",
+    "payment_reference = coalesce($3, payment_reference) ",
+    "WHERE id = $1 AND ended_as = 'expired' RETURNING ",
+    columns!()
+);

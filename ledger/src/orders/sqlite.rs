@@ -9,8 +9,8 @@ use uuid::fmt::Hyphenated;
 use super::allocation::OrderAllocation;
 use super::rows::{self, Row};
 use super::settle::{OrderStatements, change_state, settle};
-use super::sql;
-use super::types::{Change, NewOrder, PlacedOrder, Settlement, Task};
+use super::types::{Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settlement, Task};
+use super::{holds, sql};
 use crate::error::LedgerError;
 use crate::sqlite::{SqliteLedger, sell};
 
@@ -67,10 +67,7 @@ impl SqliteLedger {
 }
 
 impl OrderStatements for SqliteConnection {
-    async fn fence(
-        &mut self,
-        tokens: &BTreeMap<String, i64>,
-    ) -> Result<BTreeMap<String, (i64, bool)>, LedgerError> {
+    async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError> {
         let mut rows = BTreeMap::new();
         let (mut refused, mut seen) = (Vec::new(), Vec::new());
         for (product, token) in tokens {
@@ -91,7 +88,7 @@ impl OrderStatements for SqliteConnection {
             seen.extend(fence.map(|fence| (product.clone(), fence)));
         }
         if refused.is_empty() {
-            return Ok(rows);
+            return Ok(FencedStock { rows, now_ms: holds::sqlite_now() });
         }
         Err(LedgerError::refused_among(&refused, seen))
     }
@@ -107,6 +104,31 @@ impl OrderStatements for SqliteConnection {
             .bind(change.reference())
             .fetch_all(self)
             .await?;
+        rows::order(rows)
+    }
+
+    async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError> {
+        let (mut orders, mut units) = (0, Vec::new());
+        for id in ids {
+            let expired = sqlx::query_as(holds::EXPIRE_ON_SQLITE)
+                .bind(id.hyphenated())
+                .bind(holds::sqlite_now());
+            let lines: Vec<(String, i64)> = expired.fetch_all(&mut *self).await?;
+            orders += i64::from(!lines.is_empty());
+            units.extend(lines);
+        }
+        Ok((orders, units))
+    }
+
+    async fn pay_late(
+        &mut self,
+        id: Uuid,
+        to: OrderState,
+        reference: Option<&str>,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let paid =
+            sqlx::query_as(sql::PAY_LATE).bind(id.hyphenated()).bind(to.name()).bind(reference);
+        let rows: Vec<Row<Hyphenated>> = paid.fetch_all(self).await?;
         rows::order(rows)
     }
 
@@ -146,8 +168,8 @@ impl OrderStatements for SqliteConnection {
             for (number, line) in (0_i16..).zip(&order.lines) {
                 sqlx::query(
                     "INSERT INTO orders \
-                     (id, line, product_id, buyer, quantity, idempotency_key, fence, state) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                     (id, line, product_id, buyer, quantity, idempotency_key, fence, state, \
+                      expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
                 )
                 .bind(order.id.hyphenated())
                 .bind(number)
@@ -157,6 +179,7 @@ impl OrderStatements for SqliteConnection {
                 .bind(&order.idempotency_key)
                 .bind(tokens.get(&line.product_id))
                 .bind(order.state.name())
+                .bind(order.expires_at_ms)
                 .execute(&mut *self)
                 .await?;
             }

@@ -27,16 +27,27 @@ pub enum OrderState {
     Cancelled,
     /// Final; the units are back.
     PaymentFailed,
+    /// Its hold has ended, and the units are back. A payment takes them again if they are there.
+    Expired,
+    /// Final; a payment came after the end of the hold, and the units were no longer there.
+    RefundRequired,
 }
 
 impl OrderState {
     /// All states.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::Confirmed, Self::Paid, Self::Cancelled, Self::PaymentFailed];
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Confirmed,
+        Self::Paid,
+        Self::Cancelled,
+        Self::PaymentFailed,
+        Self::Expired,
+        Self::RefundRequired,
+    ];
     /// Those in which an order holds its units; `kept!` in `sql.rs` says the same.
     pub const HOLDING: [Self; 3] = [Self::Pending, Self::Confirmed, Self::Paid];
 
-    /// As the database and the API have it.
+    /// As the API has it; in the database, `ended_as` if that is set, otherwise `state`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,6 +56,8 @@ impl OrderState {
             Self::Paid => "paid",
             Self::Cancelled => "cancelled",
             Self::PaymentFailed => "payment_failed",
+            Self::Expired => "expired",
+            Self::RefundRequired => "refund_required",
         }
     }
 
@@ -85,6 +98,8 @@ pub struct PlacedOrder {
     pub idempotency_key: Option<String>,
     /// What the payment service calls the payment.
     pub payment_reference: Option<String>,
+    /// When its hold ends or ended, in milliseconds since 1970; `None`: it has no end.
+    pub expires_at_ms: Option<i64>,
 }
 
 /// An order that asks for a decision: all of it or nothing.
@@ -98,6 +113,8 @@ pub struct NewOrder {
     pub idempotency_key: Option<String>,
     /// What it begins as.
     pub state: OrderState,
+    /// How long it holds its units if it is not paid; `None`: without an end.
+    pub hold_ms: Option<i64>,
 }
 
 /// What becomes of an order after it was placed.
@@ -122,6 +139,8 @@ pub enum Change {
 pub enum Standing {
     /// It may be made.
     Open,
+    /// A payment after the end of the hold: the units must be taken again.
+    Late,
     /// It was made before.
     Made,
     /// Something else was made before.
@@ -153,6 +172,10 @@ impl Change {
             self.reference().is_none_or(|one| order.payment_reference.as_deref() == Some(one));
         match order.state {
             state if state.is_open() => Standing::Open,
+            OrderState::Expired if self.target() == OrderState::Paid => Standing::Late,
+            OrderState::RefundRequired if self.target() == OrderState::Paid && same_payment => {
+                Standing::Made
+            }
             state if state == self.target() && same_payment => Standing::Made,
             _ => Standing::Refused,
         }
@@ -173,6 +196,22 @@ pub enum Task {
         /// The administrator who does it; `None`: the buyer.
         actor: Option<String>,
     },
+    /// Give the units of these orders back, as far as their holds have ended.
+    Expire {
+        /// The orders.
+        ids: Vec<Uuid>,
+    },
+    /// Pay an order whose hold has ended: take its units again, or record that a refund is due.
+    PayLate {
+        /// The order.
+        id: Uuid,
+        /// See [`PlacedOrder::payment_reference`].
+        reference: Option<String>,
+        /// Whether units may be taken here.
+        take: bool,
+        /// The administrator who reports it.
+        actor: String,
+    },
 }
 
 /// What became of a task.
@@ -190,6 +229,10 @@ pub enum Settled {
     LimitReached(String),
     /// The order is in this state, which the change does not start from.
     Refused(OrderState),
+    /// The payment came after the end of this order's hold: see [`Task::PayLate`].
+    HoldEnded(PlacedOrder),
+    /// As many holds ended now.
+    Expired(i64),
     /// There is no such order.
     UnknownOrder,
 }
@@ -207,9 +250,18 @@ impl Settled {
         match order.map(|order| (change.standing(&order), order)) {
             None => Self::UnknownOrder,
             Some((Standing::Made, order)) => Self::DoneBefore(order),
+            Some((Standing::Late, order)) => Self::HoldEnded(order),
             Some((_, order)) => Self::Refused(order.state),
         }
     }
+}
+
+/// The products of a transaction under their tokens.
+pub(crate) struct FencedStock {
+    /// The units left of each, and whether it was deleted.
+    pub(crate) rows: BTreeMap<String, (i64, bool)>,
+    /// The database's time, in milliseconds since 1970.
+    pub(crate) now_ms: i64,
 }
 
 /// What one transaction settled.
@@ -234,6 +286,7 @@ mod tests {
             lines: Vec::new(),
             idempotency_key: None,
             payment_reference: reference.map(str::to_owned),
+            expires_at_ms: None,
         }
     }
 
@@ -248,6 +301,10 @@ mod tests {
             for state in OrderState::ALL {
                 let expected = match state {
                     OrderState::Pending | OrderState::Confirmed => Standing::Open,
+                    OrderState::Expired if change.target() == OrderState::Paid => Standing::Late,
+                    OrderState::RefundRequired if change.target() == OrderState::Paid => {
+                        Standing::Made
+                    }
                     state if state == change.target() => Standing::Made,
                     _ => Standing::Refused,
                 };

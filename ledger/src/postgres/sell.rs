@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 use sqlx::postgres::PgPool;
 use sqlx::{Executor, PgConnection, SqlSafeStr};
 
-use super::rows::{Columns, Row};
+use super::at_once::{SELL_AT_ONCE, SELL_REPEATED_AT_ONCE};
+use super::connection::{IsRepeated, fetch};
+use super::rows::{Columns, row};
 use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
 use crate::sql;
@@ -71,11 +73,15 @@ const READ: &str = concat!(
     ") had WHERE units IS NOT NULL"
 );
 
+/// Those of a sale, the most frequent first.
+const STATEMENTS: [&str; 6] =
+    [SELL_ALL, SELL_AT_ONCE, SELL_REPEATED_AT_ONCE, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ];
+
 /// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
 /// Statements that the database refuses, because its tables are not made yet or are locked, are
 /// prepared when they are first used.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
-    for statement in [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ] {
+    for statement in STATEMENTS {
         match connection.prepare(statement.into_sql_str()).await {
             Ok(_) => {}
             // The others would be refused as well, and each would take its time.
@@ -98,7 +104,7 @@ struct Sales<'a> {
 
 impl Sales<'_> {
     /// Returns what is left of the products that were changed, by their position.
-    async fn write(&self, pool: &PgPool) -> Result<HashMap<usize, i64>, LedgerError> {
+    async fn write(&self, pool: &PgPool) -> Result<(HashMap<usize, i64>, IsRepeated), LedgerError> {
         let Self { demands, orders, seen } = self;
         let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
         let tokens: Vec<i64> = demands.iter().map(|demand| demand.token).collect();
@@ -110,19 +116,21 @@ impl Sales<'_> {
         let (ids, buyers, quantities, keys): Columns<'_> =
             orders.iter().flatten().copied().map(row).collect();
         let statement = if seen.is_some() { SELL_AS_READ } else { SELL_ALL };
-        let query = sqlx::query_as(statement)
-            .bind(products)
-            .bind(tokens)
-            .bind(units)
-            .bind(numbers)
-            .bind(ids)
-            .bind(buyers)
-            .bind(quantities)
-            .bind(keys);
-        let query = if let Some(seen) = seen { query.bind(seen) } else { query };
-        let taken: Vec<(i64, i64)> = query.fetch_all(pool).await?;
+        let query = || {
+            let query = sqlx::query_as(statement)
+                .bind(&products)
+                .bind(&tokens)
+                .bind(&units)
+                .bind(&numbers)
+                .bind(&ids)
+                .bind(&buyers)
+                .bind(&quantities)
+                .bind(&keys);
+            if let Some(seen) = seen { query.bind(seen) } else { query }
+        };
+        let (taken, is_repeated): (Vec<(i64, i64)>, _) = fetch(pool, query).await?;
         let position = |(number, available)| Some((usize::try_from(number).ok()? - 1, available));
-        Ok(taken.into_iter().filter_map(position).collect())
+        Ok((taken.into_iter().filter_map(position).collect(), is_repeated))
     }
 }
 
@@ -130,17 +138,22 @@ impl Sales<'_> {
 pub(crate) async fn sell_all(
     pool: &PgPool,
     demands: &[Demand<'_>],
-) -> Result<Vec<Option<Decision>>, LedgerError> {
+) -> Result<Decided, LedgerError> {
     let sold: Vec<Vec<Order>> = demands.iter().map(Demand::orders).collect();
     let sales = Sales {
         demands: demands.iter().collect(),
         orders: sold.iter().map(|orders| orders.iter().collect()).collect(),
         seen: None,
     };
-    let available = sales.write(pool).await?;
-    let decision = |(position, orders): (usize, Vec<Order>)| {
-        let available = *available.get(&position)?;
-        Some(Decision { outcomes: orders.into_iter().map(Outcome::Sold).collect(), available })
+    let (available, is_repeated) = sales.write(pool).await?;
+    let decision = |(position, orders): (usize, Vec<Order>)| match available.get(&position) {
+        Some(&available) => {
+            let outcomes = orders.into_iter().map(Outcome::Sold).collect();
+            Some(Ok(Decision { outcomes, available }))
+        }
+        // The lost statement may have sold it.
+        None if is_repeated => Some(Err(LedgerError::ConnectionLost)),
+        None => None,
     };
     Ok(sold.into_iter().enumerate().map(decision).collect())
 }
@@ -191,10 +204,14 @@ async fn decide(
         orders: rulings.iter().map(|(.., outcomes)| sold(outcomes)).collect(),
         seen: Some(rulings.iter().map(|(_, seen, _)| *seen).collect()),
     };
-    let available = sales.write(pool).await?;
+    let (available, is_repeated) = sales.write(pool).await?;
     for (number, (position, _, outcomes)) in rulings.into_iter().enumerate() {
-        let written = available.get(&number);
-        decided[position] = written.map(|&available| Ok(Decision { outcomes, available }));
+        decided[position] = match available.get(&number) {
+            Some(&available) => Some(Ok(Decision { outcomes, available })),
+            // The lost statement may have sold it.
+            None if is_repeated => Some(Err(LedgerError::ConnectionLost)),
+            None => None,
+        };
     }
     Ok(decided)
 }
@@ -217,11 +234,6 @@ fn is_free(keys: &mut HashSet<(String, String)>, outcomes: &[Outcome]) -> bool {
     free
 }
 
-fn row(order: &Order) -> Row<'_> {
-    let Order { id, buyer, quantity, idempotency_key, .. } = order;
-    (*id, buyer, *quantity, idempotency_key.as_deref())
-}
-
 async fn read(
     pool: &PgPool,
     demands: &[Demand<'_>],
@@ -234,8 +246,8 @@ async fn read(
     asked.dedup();
     let (of, buyers): (Vec<&str>, Vec<&str>) = asked.into_iter().unzip();
     let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
-    let rows: Vec<ReadRow> =
-        sqlx::query_as(READ).bind(products).bind(of).bind(buyers).fetch_all(pool).await?;
+    let query = || sqlx::query_as(READ).bind(&products).bind(&of).bind(&buyers);
+    let (rows, _): (Vec<ReadRow>, _) = fetch(pool, query).await?;
     let mut states = HashMap::new();
     let mut bought = Vec::new();
     for (product_id, fence, available, max_per_buyer, buyer, units) in rows {
@@ -281,8 +293,8 @@ async fn existing(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let orders: Vec<Order> =
-        sqlx::query_as(sql::ORDERS_BY_KEYS).bind(&buyers).bind(&keys).fetch_all(pool).await?;
+    let query = || sqlx::query_as(sql::ORDERS_BY_KEYS).bind(&buyers).bind(&keys);
+    let (orders, _): (Vec<Order>, _) = fetch(pool, query).await?;
     let by_key =
         |order: Order| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
     Ok(orders.into_iter().filter_map(by_key).collect())

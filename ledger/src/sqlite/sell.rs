@@ -1,8 +1,9 @@
-//! The sale itself: all purchases of a product are granted at once, or decided one by one.
+//! The sale itself: all purchases of a product are granted together, or decided in their order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::fmt::Hyphenated;
 
@@ -10,7 +11,7 @@ use crate::allocation::Allocation;
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
 use crate::sql;
-use crate::types::{Decision, Order, Outcome};
+use crate::types::{Decision, Order, Outcome, Purchase};
 
 type OrderRow = (Hyphenated, String, String, i64, Option<String>, i64);
 
@@ -18,7 +19,7 @@ fn order((id, product_id, buyer, quantity, idempotency_key, lines): OrderRow) ->
     Order { id: id.into_uuid(), product_id, buyer, quantity, idempotency_key, lines }
 }
 
-/// As PostgreSQL's statement of that name, but for the orders.
+/// Units for everybody, where no buyer has a limit.
 const TAKE_ALL: &str = "UPDATE stock SET fence = $2, available = available - $3 \
      WHERE product_id = $1 AND fence < $2 AND available >= $3 AND deleted_at IS NULL \
        AND NOT EXISTS \
@@ -29,31 +30,54 @@ const TAKE_ALL: &str = "UPDATE stock SET fence = $2, available = available - $3 
 /// and each is prepared once.
 const MAX_ROWS: usize = 256;
 
-/// `None` where not everybody can be sold to, or it cannot be told so quickly: nothing was changed
-/// there.
-pub(crate) async fn take_all(
+/// Orders by their keys ($1: an array of buyer and key). CROSS JOIN keeps the order of the tables: one look into the
+/// index for each, whatever the planner thinks.
+const EXISTING: &str = concat!(
+    "SELECT ",
+    sql::keyed_columns!(),
+    " FROM json_each($1) asked CROSS JOIN orders o \
+     WHERE o.buyer = asked.value ->> 0 AND o.idempotency_key = asked.value ->> 1 AND o.line = 0"
+);
+
+/// Units of the product ($1) that buyers ($2: an array without duplicates) have.
+const BOUGHT: &str = concat!(
+    "SELECT o.buyer, sum(o.quantity) FROM json_each($2) asked CROSS JOIN orders o \
+     WHERE o.buyer = asked.value AND o.product_id = $1 AND ",
+    sql::kept!(),
+    " GROUP BY o.buyer"
+);
+
+/// Decides all products. A key that was used before may undo it: that is an error.
+pub(crate) async fn sell_at_once(
     connection: &mut SqliteConnection,
     demands: &[Demand<'_>],
-) -> Result<Vec<Option<Decision>>, LedgerError> {
-    let mut decisions = Vec::with_capacity(demands.len());
+) -> Result<Decided, LedgerError> {
+    let mut decided = Vec::with_capacity(demands.len());
     for demand in demands {
-        let left: Option<i64> = sqlx::query_scalar(TAKE_ALL)
-            .bind(demand.product_id)
-            .bind(demand.token)
-            .bind(demand.units())
-            .fetch_optional(&mut *connection)
-            .await?;
-        let Some(available) = left else {
-            decisions.push(None);
-            continue;
-        };
-        let sold = demand.orders();
-        let orders: Vec<&Order> = sold.iter().collect();
-        record_orders(connection, demand.product_id, demand.token, &orders).await?;
-        let outcomes = sold.into_iter().map(Outcome::Sold).collect();
-        decisions.push(Some(Decision { outcomes, available }));
+        decided.push(match take_all(connection, demand).await? {
+            Some(decision) => Some(Ok(decision)),
+            None => Some(decide_one(connection, demand).await?),
+        });
     }
-    Ok(decisions)
+    Ok(decided)
+}
+
+/// `None` where not everybody can be sold to, or it cannot be told so quickly: nothing was changed.
+async fn take_all(
+    connection: &mut SqliteConnection,
+    demand: &Demand<'_>,
+) -> Result<Option<Decision>, LedgerError> {
+    let left: Option<i64> = sqlx::query_scalar(TAKE_ALL)
+        .bind(demand.product_id)
+        .bind(demand.token)
+        .bind(demand.units())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some(available) = left else { return Ok(None) };
+    let sold = demand.orders();
+    let orders: Vec<&Order> = sold.iter().collect();
+    record_orders(connection, demand.product_id, demand.token, &orders).await?;
+    Ok(Some(Decision { outcomes: sold.into_iter().map(Outcome::Sold).collect(), available }))
 }
 
 /// Each product by the rules.
@@ -63,15 +87,22 @@ pub(crate) async fn decide_all(
 ) -> Result<Decided, LedgerError> {
     let mut decided = Vec::with_capacity(demands.len());
     for demand in demands {
-        decided.push(match decide(connection, demand).await {
-            // Nothing was changed for it.
-            Err(refused @ (LedgerError::StaleToken { .. } | LedgerError::UnknownProduct(_))) => {
-                Some(Err(refused))
-            }
-            decision => Some(Ok(decision?)),
-        });
+        decided.push(Some(decide_one(connection, demand).await?));
     }
     Ok(decided)
+}
+
+/// The outer error ends the transaction; after the inner one nothing was changed.
+async fn decide_one(
+    connection: &mut SqliteConnection,
+    demand: &Demand<'_>,
+) -> Result<Result<Decision, LedgerError>, LedgerError> {
+    match decide(connection, demand).await {
+        Err(refused @ (LedgerError::StaleToken { .. } | LedgerError::UnknownProduct(_))) => {
+            Ok(Err(refused))
+        }
+        decision => decision.map(Ok),
+    }
 }
 
 async fn decide(
@@ -86,23 +117,53 @@ async fn decide(
         product_id,
         available,
         max_per_buyer,
-        existing: HashMap::new(),
+        existing: existing(connection, purchases).await?,
         bought: HashMap::new(),
     };
-    for purchase in purchases {
-        if let Some(key) = &purchase.idempotency_key
-            && let Some(order) = find_order(connection, &purchase.buyer, key).await?
-        {
-            allocation.existing.insert((purchase.buyer.clone(), key.clone()), order);
-        }
-        if max_per_buyer.is_some() && !allocation.bought.contains_key(&purchase.buyer) {
-            let bought = bought(connection, product_id, &purchase.buyer).await?;
-            allocation.bought.insert(purchase.buyer.clone(), bought);
-        }
+    if max_per_buyer.is_some() {
+        allocation.bought = bought_by_each(connection, product_id, purchases).await?;
     }
     let outcomes = allocation.decide(purchases);
     record(connection, product_id, token, available - allocation.available, &outcomes).await?;
     Ok(Decision { outcomes, available: allocation.available })
+}
+
+/// The orders that have keys of these purchases.
+async fn existing(
+    connection: &mut SqliteConnection,
+    purchases: &[&Purchase],
+) -> Result<HashMap<(String, String), Order>, LedgerError> {
+    let keyed = purchases.iter().filter_map(|purchase| {
+        Some((purchase.buyer.as_str(), purchase.idempotency_key.as_deref()?))
+    });
+    let keyed: Vec<(&str, &str)> = keyed.collect();
+    if keyed.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<OrderRow> =
+        sqlx::query_as(EXISTING).bind(json(&keyed)?).fetch_all(connection).await?;
+    let by_key = |row| {
+        let order = order(row);
+        Some(((order.buyer.clone(), order.idempotency_key.clone()?), order))
+    };
+    Ok(rows.into_iter().filter_map(by_key).collect())
+}
+
+/// Units of the product that buyers of these purchases have.
+async fn bought_by_each(
+    connection: &mut SqliteConnection,
+    product_id: &str,
+    purchases: &[&Purchase],
+) -> Result<HashMap<String, i64>, LedgerError> {
+    let buyers: HashSet<&str> = purchases.iter().map(|purchase| purchase.buyer.as_str()).collect();
+    let query = sqlx::query_as(BOUGHT).bind(product_id).bind(json(&buyers)?);
+    let rows: Vec<(String, i64)> = query.fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
+}
+
+fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(value)
+        .map_err(|error| LedgerError::Database(sqlx::Error::Encode(Box::new(error))))
 }
 
 /// Installs the token; returns the units left.
@@ -212,7 +273,7 @@ async fn record_orders(
 mod tests {
     use super::*;
     use crate::sqlite::SqliteLedger;
-    use crate::{Ledger, ProductDeclaration, Purchase};
+    use crate::{Ledger, ProductDeclaration};
 
     /// More than one statement has rows, and no power of two.
     const BUYERS: usize = 2 * MAX_ROWS + 89;

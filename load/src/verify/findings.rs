@@ -6,7 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::copies::Copy;
-use crate::database::totals::{MAX_COUNTED, MAX_LISTED, ProductTotals, Totals};
+use crate::stores::database::holds::Holds;
+use crate::stores::database::totals::{MAX_COUNTED, MAX_LISTED, ProductTotals, Totals};
 
 /// Products that have a line of their own even if they are right.
 const MAX_SHOWN: usize = 20;
@@ -146,6 +147,7 @@ impl Findings {
             self.check(name, "no".to_owned(), "yes".to_owned(), false);
         }
         self.limits(totals);
+        self.holds(totals);
         let sum = |count: fn(&ProductTotals) -> i64| totals.products.values().map(count).sum();
         let (sold, declared): (i64, i64) =
             (sum(ProductTotals::sold), sum(|product| product.declared));
@@ -203,6 +205,19 @@ impl Findings {
                 "buyer {} has {} units of product {}, whose maxPerBuyer is {} (orders from before a limit was \
                  lowered count too)",
                 above.buyer, above.units, above.product, above.limit
+            ));
+        }
+    }
+
+    /// Units that nobody paid in time must be for sale again.
+    fn holds(&mut self, totals: &Totals) {
+        let Some(Holds { open, overdue, overdue_units }) = totals.holds else { return };
+        let measured = format!("{overdue} of {open} open");
+        self.check("holds past their end".to_owned(), measured, "= 0".to_owned(), overdue == 0);
+        if overdue > 0 {
+            self.problems.push(format!(
+                "{overdue_units} units are held by orders whose hold ended more than 10 s ago: is a replica running, and \
+                 does a majority of the Redis nodes vote?"
             ));
         }
     }

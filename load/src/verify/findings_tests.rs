@@ -1,7 +1,7 @@
 //! What makes a sale right, wrong, or neither.
 
 use super::*;
-use crate::database::totals::AboveLimit;
+use crate::stores::database::totals::AboveLimit;
 
 /// 60 of 100 units sold, 10 more cancelled; five nodes agree.
 fn evidence() -> Evidence {
@@ -25,6 +25,7 @@ fn evidence() -> Evidence {
             owner: Some("shop/sale".to_owned()),
             products: [("1".to_owned(), product)].into(),
             above_limit: Vec::new(),
+            holds: Some(Holds { open: 3, ..Holds::default() }),
         })),
         nodes: (0..5).map(|node| (format!("redis-{node}"), copies.clone())).collect(),
     }

@@ -141,6 +141,7 @@ impl Shop {
 pub struct Sale {
     pub settings: Settings,
     pub redis: RedisServer,
+    database: SqlitePool,
     _folder: TempDir,
 }
 
@@ -170,7 +171,7 @@ impl Sale {
         let fake = Fake { behaviour, remaining: STOCK, orders: HashMap::new() };
         let shop = Shop {
             fake: Arc::new(tokio::sync::Mutex::new(fake)),
-            database,
+            database: database.clone(),
             redis: connection,
             batches: Arc::default(),
         };
@@ -199,7 +200,12 @@ impl Sale {
             wait: Duration::ZERO,
             pods: Pods::alone(),
         };
-        Self { settings, redis, _folder: folder }
+        Self { settings, redis, database, _folder: folder }
+    }
+
+    /// Changes the database behind the back of everybody.
+    pub async fn sql(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.database).await.unwrap();
     }
 
     pub async fn load(&self) -> Result<Report, ConfigError> {

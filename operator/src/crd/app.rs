@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{Resources, SecretName};
 use super::exposure::{AppHttpRoute, AppIngress, AppService};
 use super::pod_template::PodTemplate;
+use super::tracing::AppTracing;
 use super::{pod_schema, schema};
 
 /// Replicas of the purchase API.
@@ -83,6 +84,9 @@ pub struct App {
     /// TLS on port 8080 of the API. Absent: plain HTTP. Port 9090 (metrics and probes) is always plain HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<AppTls>,
+    /// Traces over OpenTelemetry's protocol. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Box<AppTracing>>,
 }
 
 /// Who can create an account. Absent: `Open`.
@@ -157,6 +161,7 @@ impl Default for App {
             ingress: None,
             pod_template: None,
             tls: None,
+            tracing: None,
         }
     }
 }
@@ -188,11 +193,11 @@ pub struct Prewarm {
     /// Minimum number of replicas in that time. A larger `app.replicas` and autoscalers are not limited by it.
     #[schemars(range(min = 1, max = 40))]
     pub replicas: i32,
-    /// Time before `startsAt` at which the replicas are started. Default: 10m.
+    /// Time before `startsAt` at which the replicas are started.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_before")]
     pub before: Duration,
-    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`. Default: 10m.
+    /// Time after `startsAt` for which they are kept, but not beyond `endsAt`.
     #[serde(default = "Prewarm::default_time")]
     #[schemars(schema_with = "schema::prewarm_after")]
     pub after: Duration,

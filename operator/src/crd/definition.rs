@@ -21,8 +21,8 @@ const OLD_VERSION: &str = "v1alpha1";
 /// `status.observedGeneration` of a sale that no operator has seen.
 pub const UNOBSERVED: i64 = -1;
 
-/// The `CustomResourceDefinition`: the derived one, plus the old version, the status of a new sale and the rules on the
-/// object's name and storage, minus `nullable`.
+/// The `CustomResourceDefinition`: the derived one, plus the old version, the status of a new sale, defaults in descriptions and the rules
+/// on the object's name and storage, minus `nullable`.
 /// The API server then drops an explicit null, so the rules see a field either with a value or not at all.
 ///
 /// # Errors
@@ -32,6 +32,7 @@ pub fn custom_resource_definition() -> Result<CustomResourceDefinition, serde_js
     remove_nullable(&mut crd);
     if let Some(schema) = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
         schema["x-kubernetes-validations"] = object_rules();
+        describe_defaults(&mut schema["properties"]["spec"]);
         schema["properties"]["status"]["default"] = unobserved();
     }
     serve_old_version(&mut crd);
@@ -68,6 +69,32 @@ fn unobserved() -> Value {
             "lastTransitionTime": "1970-01-01T00:00:00Z",
         }],
     })
+}
+
+/// Adds each simple default to the description, because `kubectl explain` shows no defaults.
+fn describe_defaults(schema: &mut Value) {
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for property in properties.values_mut() {
+            if let (Some(default), Some(Value::String(description))) =
+                (property.get("default").and_then(simple), property.get("description"))
+            {
+                property["description"] = json!(format!("{description} Default: {default}."));
+            }
+            describe_defaults(property);
+        }
+    }
+    if let Some(items) = schema.get_mut("items") {
+        describe_defaults(items);
+    }
+}
+
+/// The value as it is written in a manifest, unless it is empty or has fields of its own.
+fn simple(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 fn remove_nullable(value: &mut Value) {

@@ -200,16 +200,25 @@ pub(super) fn idle_timeout(_: &mut SchemaGenerator) -> Schema {
 
 /// A time of `app.prewarm`, such as `10m`. Pods take seconds to start, and idle ones cost money.
 fn prewarm_time(field: &str, min: &str) -> Schema {
+    up_to_a_day(&format!("app.prewarm.{field}"), min)
+}
+
+/// Whole seconds, such as `10m`: at least `min`.
+fn up_to_a_day(field: &str, min: &str) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 16,
         "pattern": r"^([0-9]+(s|m|h))+$",
         "x-kubernetes-validations": rules(&[(
             &format!("duration(self) >= duration('{min}') && duration(self) <= duration('24h')"),
-            &format!("app.prewarm.{field} must be from {min} to 24h, such as 10m"),
+            &format!("{field} must be from {min} to 24h, such as 10m"),
             None,
         )]),
     })
+}
+
+pub(super) fn hold_for(_: &mut SchemaGenerator) -> Schema {
+    up_to_a_day("holdFor", "5s")
 }
 
 pub(super) fn prewarm_before(_: &mut SchemaGenerator) -> Schema {

@@ -82,6 +82,11 @@ pub struct FlashSaleSpec {
         )
     )]
     pub products: Vec<Product>,
+    /// How long an unpaid order of `POST /v1/orders` holds its units. Then they are for sale again. From 5s to 24h.
+    /// Default: 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::hold_for")]
+    pub hold_for: Option<Duration>,
     /// Store that decides purchases. Immutable.
     #[serde(default)]
     pub strategy: Strategy,
@@ -160,6 +165,11 @@ pub struct Product {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_per_buyer: Option<i64>,
+    /// How long an unpaid order of `POST /v1/orders` holds units of this product. Overrides `holdFor` of the sale.
+    /// From 5s to 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::hold_for")]
+    pub hold_for: Option<Duration>,
     /// Lock times of this product. They override those of `spec.lock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<ProductLock>,

@@ -18,6 +18,7 @@ mod services;
 mod spread;
 mod stores_tls;
 mod tls;
+mod tracing;
 
 use std::marker::PhantomData;
 

@@ -27,6 +27,7 @@ mod names;
 mod namespaces;
 mod network;
 mod nodes;
+mod outage;
 mod pods;
 mod reconcile;
 mod retained;

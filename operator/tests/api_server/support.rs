@@ -52,13 +52,25 @@ impl Server {
             ApiUser { name: OPERATOR, group: "operators" },
         ];
         let server = Self(ApiServer::start(&bin(), &users, audited).unwrap());
-        let client = server.admin();
+        server.is_ready().await;
+        server
+    }
+
+    async fn is_ready(&self) {
+        let client = self.admin();
         eventually("the API server is ready", async || {
             let request = axum::http::Request::get("/readyz").body(Vec::new()).unwrap();
             client.request_text(request).await.ok()
         })
         .await;
-        server
+    }
+
+    /// Kills the API server, and starts it again once `meanwhile` is over.
+    pub async fn is_away_during(&self, meanwhile: impl Future<Output = ()>) {
+        self.0.kill().unwrap();
+        meanwhile.await;
+        self.0.start_again().unwrap();
+        self.is_ready().await;
     }
 
     /// One with the resource definition, and with the chart's rights for the operator.

@@ -160,6 +160,7 @@ fn bounds_reach_the_app_where_they_are_declared() {
         "EVENT_KEEP_ALIVE_SECONDS",
         "HTTP_IDLE_TIMEOUT_SECONDS",
         "CORS_ALLOWED_ORIGINS",
+        "HOLD_SECONDS",
         "COMPARE_SECONDS",
         "LOAD_SECONDS",
     ];
@@ -167,13 +168,17 @@ fn bounds_reach_the_app_where_they_are_declared() {
         let env = container(&built(changes, references())).env.unwrap();
         names.map(|name| value(&env, name))
     };
-    assert_eq!(values(""), [""; 9], "the app has defaults of its own");
+    assert_eq!(values(""), [""; 10], "the app has defaults of its own");
     let declared = "app: {trustedProxies: 1, maxConnections: 20000, maxEventListeners: 0, \
                     maxEventListenersPerAddress: 7, eventKeepAlive: 20s, idleTimeout: 2m, \
                     cors: {allowedOrigins: [\"https://shop.example\", \"http://localhost:3000\"]}}\n\
+                    holdFor: 90s\n\
                     stores: {compareEvery: 500ms, loadEvery: 2m}";
     let origins = "https://shop.example,http://localhost:3000";
-    assert_eq!(values(declared), ["1", "20000", "0", "7", "20", "120", origins, "0.5", "120"]);
+    assert_eq!(
+        values(declared),
+        ["1", "20000", "0", "7", "20", "120", origins, "90", "0.5", "120"]
+    );
 }
 
 #[test]

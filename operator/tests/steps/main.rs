@@ -9,6 +9,7 @@ mod certificates;
 mod claimed;
 mod configuration;
 mod counts;
+mod defaults;
 mod exposure;
 mod hibernation;
 mod images;
@@ -26,6 +27,7 @@ mod status;
 mod stores_tls;
 mod stores_tls_servers;
 mod tls;
+mod tracing;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -221,9 +221,11 @@ fn what_the_operator_sets_is_reserved() {
     references.auth.as_mut().unwrap().extend(data(&auth));
     let changes = "
 strategy: Atomic
+holdFor: 5s
 app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
-      tls: {secretRef: {name: certificate}}}
+      tls: {secretRef: {name: certificate}},
+      tracing: {endpoint: 'http://a', headersSecretRef: {name: key}}}
 endsAt: '2026-11-28T00:00:00Z'
 retentionDays: 30
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}

@@ -7,7 +7,8 @@ use flashsale_operator::flash_sale::names::COMPONENT;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, PodSpec, PodTemplateSpec, ResourceRequirements,
+    Container, EnvVar, PodSpec, PodTemplateSpec, ResourceRequirements, Service, ServicePort,
+    ServiceSpec,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -32,6 +33,12 @@ const SETTINGS: [&str; 6] = [
 ];
 /// The signing key, for buyers.
 const SIGNING_KEY: &str = "JWT_SECRET";
+/// Label of a pod, by Kubernetes: the name of its Job.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+/// Where the first of several pods waits for the others: the default of the tool.
+const PODS_PORT: i32 = 7070;
+/// Memory limit of a pod.
+const MEMORY: &str = "512Mi";
 /// The volume with the authorities of the stores.
 const AUTHORITIES: &str = "stores-tls";
 
@@ -56,6 +63,10 @@ pub struct Tool<'a> {
     pub deadline_seconds: i64,
     /// Seconds until Kubernetes removes it after its end.
     pub kept_seconds: i32,
+    /// Pods that share the work; 0 and 1: one.
+    pub pods: u32,
+    /// Memory limit of a pod (default: 512Mi).
+    pub memory: Option<&'a str>,
 }
 
 /// The Job.
@@ -82,8 +93,25 @@ pub fn job(sale: &FlashSale, deployment: &Deployment, tool: &Tool<'_>) -> Result
     if let Some(security) = &mut security {
         security.fs_group_change_policy = None;
     }
+    let job = format!("{name}-{}-{:05x}", tool.command, rand::random_range(0..0x10_0000));
+    let shared = tool.pods > 1;
+    let pods = shared.then(|| i32::try_from(tool.pods).unwrap_or(i32::MAX));
+    let mut container = container(app, image, tool, declared, is_kept);
+    if shared {
+        let variable = |name: &str, value: String| EnvVar {
+            name: name.to_owned(),
+            value: Some(value),
+            value_from: None,
+        };
+        let coordinator = format!("{job}-0.{job}:{PODS_PORT}");
+        let env = container.env.get_or_insert_default();
+        env.push(variable("PODS", tool.pods.to_string()));
+        env.push(variable("COORDINATOR", coordinator));
+    }
     let spec = PodSpec {
-        containers: vec![container(app, image, tool, declared, is_kept)],
+        containers: vec![container],
+        // The name of the Service: gives each pod a name.
+        subdomain: shared.then(|| job.clone()),
         volumes: pod.volumes.clone().map(|mut volumes| {
             volumes.retain(|volume| is_kept(&volume.name));
             volumes
@@ -101,14 +129,19 @@ pub fn job(sale: &FlashSale, deployment: &Deployment, tool: &Tool<'_>) -> Result
     };
     Ok(Job {
         metadata: ObjectMeta {
-            name: Some(format!("{name}-{}-{:05x}", tool.command, rand::random_range(0..0x10_0000))),
+            name: Some(job),
             namespace: sale.namespace(),
             labels: Some(labels.clone().into()),
             owner_references: owner(sale).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            backoff_limit: Some(0),
+            completion_mode: shared.then(|| "Indexed".to_owned()),
+            completions: pods,
+            parallelism: pods,
+            // A pod that fails does not end the others: the first one says why.
+            backoff_limit_per_index: shared.then_some(0),
+            backoff_limit: (!shared).then_some(0),
             active_deadline_seconds: Some(tool.deadline_seconds),
             ttl_seconds_after_finished: Some(tool.kept_seconds),
             template: PodTemplateSpec {
@@ -119,6 +152,43 @@ pub fn job(sale: &FlashSale, deployment: &Deployment, tool: &Tool<'_>) -> Result
         }),
         status: None,
     })
+}
+
+/// The Service that gives the pods of a Job their names, ready or not; `None`: it has one pod.
+pub fn service(job: &Job) -> Option<Service> {
+    job.spec.as_ref()?.completion_mode.as_ref()?;
+    Some(Service {
+        metadata: ObjectMeta {
+            name: job.metadata.name.clone(),
+            namespace: job.namespace(),
+            labels: job.metadata.labels.clone(),
+            owner_references: Some(vec![owned_by(job)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some([(JOB_NAME.to_owned(), job.name_any())].into()),
+            ports: Some(vec![ServicePort {
+                name: Some("pods".to_owned()),
+                port: PODS_PORT,
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// For what is removed with a Job.
+pub fn owned_by(job: &Job) -> OwnerReference {
+    OwnerReference {
+        api_version: Job::api_version(&()).into_owned(),
+        kind: Job::kind(&()).into_owned(),
+        name: job.name_any(),
+        uid: job.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
 }
 
 /// The sale owns the Job, but is not its controller: the operator leaves it alone.
@@ -164,7 +234,7 @@ fn container(
         }),
         resources: Some(ResourceRequirements {
             requests: Some([amount("cpu", "100m"), amount("memory", "64Mi")].into()),
-            limits: Some([amount("memory", "512Mi")].into()),
+            limits: Some([amount("memory", tool.memory.unwrap_or(MEMORY))].into()),
             ..ResourceRequirements::default()
         }),
         security_context: app.security_context.clone(),

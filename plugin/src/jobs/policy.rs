@@ -12,9 +12,11 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
+
+use super::build::{JOB_NAME, owned_by};
 
 /// What to do without the right to make a policy.
 pub const REMEDY: &str = "the sale's network policies do not admit the load tool, and no policy could be made that does; \
@@ -48,7 +50,7 @@ pub fn opening(sale: &FlashSale, job: &Job, buys: bool) -> Option<NetworkPolicy>
     let of_sale = sale_selector(&sale.name_any());
     let of_sale = of_sale.split(',').filter_map(|label| label.split_once('='));
     let of_sale = of_sale.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let own_job = [("batch.kubernetes.io/job-name".to_owned(), job.name_any())].into();
+    let own_job = [(JOB_NAME.to_owned(), job.name_any())].into();
     let mut policy = NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(selector(of_sale)),
@@ -67,13 +69,7 @@ pub fn opening(sale: &FlashSale, job: &Job, buys: bool) -> Option<NetworkPolicy>
     policy.metadata.name = Some(job.name_any());
     policy.metadata.namespace = job.namespace();
     policy.metadata.labels = Some(labels.clone());
-    policy.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: Job::api_version(&()).into_owned(),
-        kind: Job::kind(&()).into_owned(),
-        name: job.name_any(),
-        uid: job.uid().unwrap_or_default(),
-        ..OwnerReference::default()
-    }]);
+    policy.metadata.owner_references = Some(vec![owned_by(job)]);
     Some(policy)
 }
 

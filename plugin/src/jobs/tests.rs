@@ -134,6 +134,35 @@ fn only_buyers_get_the_signing_key() {
 }
 
 #[test]
+fn several_pods_share_the_work_and_find_each_other_by_name() {
+    let mut job = made(&Tool { command: "load", pods: 3, memory: Some("1Gi"), ..Tool::default() });
+    job.metadata.uid = Some("j1".to_owned());
+    let name = job.name_any();
+    let service = json!(build::service(&job).unwrap());
+    assert_eq!(service["metadata"]["name"], json!(name));
+    assert_eq!(service["metadata"]["ownerReferences"][0]["uid"], "j1");
+    assert_eq!(
+        (&service["spec"]["clusterIP"], &service["spec"]["publishNotReadyAddresses"]),
+        (&json!("None"), &json!(true))
+    );
+    assert_eq!(service["spec"]["selector"]["batch.kubernetes.io/job-name"], json!(name));
+    let spec = json!(job.spec.unwrap());
+    assert_eq!(
+        (&spec["completionMode"], &spec["completions"], &spec["parallelism"]),
+        (&json!("Indexed"), &json!(3), &json!(3))
+    );
+    assert_eq!((&spec["backoffLimitPerIndex"], &spec["backoffLimit"]), (&json!(0), &json!(null)));
+    let pod = &spec["template"]["spec"];
+    assert_eq!(pod["subdomain"], json!(name));
+    assert_eq!(pod["containers"][0]["resources"]["limits"]["memory"], "1Gi");
+    let env = pod["containers"][0]["env"].as_array().unwrap();
+    let value = |name: &str| env.iter().find(|it| it["name"] == name).unwrap()["value"].clone();
+    assert_eq!(value("PODS"), "3");
+    assert_eq!(value("COORDINATOR"), json!(format!("{name}-0.{name}:7070")));
+    assert!(build::service(&made(&Tool { pods: 1, ..Tool::default() })).is_none());
+}
+
+#[test]
 fn the_load_image_lies_beside_that_of_the_replicas() {
     assert_eq!(load_image("localhost/flashsale-app:dev").unwrap(), "localhost/flashsale-load:dev");
     assert_eq!(load_image("flashsale-app").unwrap(), "flashsale-load");

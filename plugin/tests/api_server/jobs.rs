@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use load_report::{Figures, Report, Row, Status};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
@@ -50,9 +51,15 @@ async fn run_pod(shop: &Shop, log: &str, exit_code: i32) -> Job {
 }
 
 async fn end_pod(shop: &Shop, job: &str, state: Value) {
+    end_pod_of(shop, job, job, json!({}), state).await;
+}
+
+/// The pod of this name has these labels beside that of its Job.
+async fn end_pod_of(shop: &Shop, job: &str, name: &str, mut labels: Value, state: Value) {
+    labels["batch.kubernetes.io/job-name"] = json!(job);
     let phase = if state["waiting"].is_null() { "Failed" } else { "Pending" };
     shop.create::<Pod>(json!({
-        "metadata": { "name": job, "labels": { "batch.kubernetes.io/job-name": job } },
+        "metadata": { "name": name, "labels": labels },
         "spec": { "nodeName": "node0", "containers": [{ "name": "load", "image": "x:1" }] },
         "status": { "phase": phase, "containerStatuses": [{
             "name": "load", "image": "x:1", "imageID": "x", "ready": false, "restartCount": 0, "state": state,
@@ -156,16 +163,27 @@ async fn a_hibernating_sale_with_its_own_database_cannot_be_judged() {
 #[tokio::test]
 async fn a_load_run_keeps_its_job_for_the_report() {
     let shop = shop("load").await;
-    let unknown = shop.run(&["load", "black-friday", "--scenario", "x", "--product", "7"]).await;
-    assert!(
-        unknown.code == Some(2) && unknown.err.contains("has no product 7; there are: 1"),
-        "{unknown:?}"
-    );
+    for (arguments, expected) in [
+        (&["x"][..], "there is no \"x\"; choose one of v1-single, v3-redlock"),
+        (&["v3-redlock", "--product", "7"], "has no product 7; there are: 1"),
+        (&["s3-fair"], "has no product A; there are: 1"),
+        (&["v1-single"], "is for a sale with 1 Redis node(s), and black-friday has 5"),
+        (
+            &["v3-one-node-stopped"],
+            "after 5 s: for node in 0; do kubectl exec -n load black-friday-redis-$node",
+        ),
+        (&["v3-one-node-stopped", "--meanwhile", "run", "--detach"], "leave out --detach"),
+    ] {
+        let refused =
+            shop.run(&[&["load", "black-friday", "--scenario"], arguments].concat()).await;
+        assert!(refused.code == Some(2) && refused.err.contains(expected), "{refused:?}");
+    }
+    assert_eq!(jobs(&shop).await.len(), 0);
     let none = shop.run(&["report", "black-friday"]).await;
     assert!(none.code == Some(2) && none.err.contains("no load run of the sale"), "{none:?}");
 
-    let running = shop.start(&["load", "black-friday", "--scenario", "v1-single"]);
-    let log = PASSED.replace("PASS", "FAIL").replace("verify: ", "v1-single: ");
+    let running = shop.start(&["load", "black-friday", "--scenario", "v3-redlock"]);
+    let log = PASSED.replace("PASS", "FAIL").replace("verify: ", "v3-redlock: ");
     let job = run_pod(&shop, &log, 1).await;
     let container = &job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0];
     let value = |name: &str| {
@@ -176,7 +194,7 @@ async fn a_load_run_keeps_its_job_for_the_report() {
     let ended = Ran::ended(running).await;
     assert_eq!(
         (ended.code, ended.out.as_str()),
-        (Some(1), "v1-single: shop/black-friday\nFAIL\n"),
+        (Some(1), "v3-redlock: shop/black-friday\nFAIL\n"),
         "{ended:?}"
     );
     assert_eq!((jobs(&shop).await.len(), policies(&shop).await), (1, 0));
@@ -186,4 +204,70 @@ async fn a_load_run_keeps_its_job_for_the_report() {
     let report = shop.run(&["report", "black-friday", "--json", file.to_str().unwrap()]).await;
     assert_eq!((report.code, report.out), (Some(1), ended.out), "{}", report.err);
     assert_eq!(std::fs::read_to_string(file).unwrap(), "{\"verdict\":\"FAIL\"}\n");
+}
+
+/// What the load tool writes at the end of a run that sold 100.
+fn report() -> Report {
+    let figures = Figures {
+        scenario: "black-friday".to_owned(),
+        users: 300,
+        stock: 100,
+        sold: 100,
+        ..Figures::default()
+    };
+    let sold = Row {
+        name: "sold".to_owned(),
+        measured: "100".to_owned(),
+        target: Some("= 100".to_owned()),
+        status: Status::Ok,
+        rule: None,
+    };
+    Report::new("0.1.0", "a crowd on two pods", figures, Vec::new(), vec![sold])
+}
+
+#[tokio::test]
+async fn the_first_of_several_pods_has_the_report_and_it_becomes_a_page() {
+    let shop = shop("load-pods").await;
+    let running = shop.start(&["load", "black-friday", "--scenario", "black-friday"]);
+    let job = eventually("a Job", async || jobs(&shop).await.pop()).await;
+    let name = job.name_any();
+    let spec = job.spec.unwrap();
+    assert_eq!((spec.completion_mode.as_deref(), spec.completions), (Some("Indexed"), Some(2)));
+    let services: Api<Service> = shop.api();
+    eventually("the Service of the pods", async || services.get_opt(&name).await.unwrap()).await;
+
+    let text = report().json();
+    let ended = || json!({ "terminated": { "exitCode": 0, "reason": "Completed" } });
+    // The newer one is not the first one.
+    for (index, log) in [("0", format!("2026-11-27T00:00:02Z {text}\n")), ("1", String::new())] {
+        let pod = format!("{name}-{index}-x");
+        shop.server.kubelet.set(shop.namespace, &pod, "load", false, &log);
+        let labels = json!({ "batch.kubernetes.io/job-completion-index": index });
+        end_pod_of(&shop, &name, &pod, labels, ended()).await;
+    }
+    assert_eq!(Ran::ended(running).await.code, Some(0));
+    assert!(services.get_opt(&name).await.unwrap().is_none(), "the Service is removed");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    let ran = shop.run(&["report", "black-friday", "--html", file.to_str().unwrap()]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("wrote "), "{ran:?}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("a crowd on two pods"), "{page}");
+    let nowhere = shop.run(&["report", "black-friday", "--html", "/nowhere/r.html"]).await;
+    assert!(nowhere.code == Some(2) && nowhere.err.contains("/nowhere/r.html"), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn a_report_that_is_no_page_says_why() {
+    let shop = shop("load-old").await;
+    let running = shop.start(&["load", "black-friday", "--scenario", "v3-redlock"]);
+    run_pod(&shop, PASSED, 0).await;
+    assert_eq!(Ran::ended(running).await.code, Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.html");
+    let ran = shop.run(&["report", "black-friday", "--html", file.to_str().unwrap()]).await;
+    assert!(ran.code == Some(2) && ran.err.contains("has no report"), "{ran:?}");
+    assert!(!file.exists());
 }

@@ -270,7 +270,7 @@ impl Acquisition {
         let mut won = round.into_won();
         let fair = won.fair.take();
         let state = LeaseState::new(Arc::clone(&self.client), won, deadline);
-        let lease = Lease::new(state, lease_time);
+        let lease = Lease::new(state, lease_time, self.started);
         if granted_for < lease_time {
             lease.extend_once(started + granted_for / 3);
         }

@@ -27,6 +27,7 @@ const EXTEND_AFTER: f64 = 1.0 / 3.0;
 #[derive(Debug)]
 pub struct Lease {
     state: Arc<LeaseState>,
+    asked_at: Instant,
     acquired_at: Instant,
     /// The lease time of the policy, also the length of each extension.
     length: Duration,
@@ -48,10 +49,11 @@ struct FairTicket {
 }
 
 impl Lease {
-    pub(super) fn new(state: LeaseState, lease_time: Duration) -> Self {
+    pub(super) fn new(state: LeaseState, lease_time: Duration, asked_at: Instant) -> Self {
         let stop_tasks = CancellationToken::new();
         Self {
             state: Arc::new(state),
+            asked_at,
             acquired_at: Instant::now(),
             length: lease_time,
             lost: OnceLock::new(),
@@ -110,6 +112,12 @@ impl Lease {
     #[must_use]
     pub fn tokens(&self) -> &[(String, u64)] {
         &self.state.tokens
+    }
+
+    /// When the acquisition began, and when it ended.
+    #[must_use]
+    pub fn acquisition(&self) -> (Instant, Instant) {
+        (self.asked_at, self.acquired_at)
     }
 
     /// How much longer the nodes keep the lock, by this process's monotonic clock.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::wait_queue::WaitQueue;
+use crate::batch_report::Origin;
 use crate::error::PurchaseError;
 use crate::purchase::Receipt;
 
@@ -18,6 +19,8 @@ pub(crate) struct QueuedPurchase {
     /// The epoch of the keys in which the database had no order for its key.
     pub(crate) checked: Option<Uuid>,
     pub(crate) reply: Reply,
+    /// The mark of the caller.
+    pub(crate) origin: Option<Origin>,
 }
 
 /// The caller's side of the answer.
@@ -38,7 +41,8 @@ mod tests {
     fn queued(quantity: i64) -> QueuedPurchase {
         let purchase = Purchase { buyer: "a".to_owned(), quantity, idempotency_key: None };
         let deadline = Instant::now() + Duration::from_secs(1);
-        QueuedPurchase { purchase, deadline, checked: None, reply: oneshot::channel().0 }
+        let reply = oneshot::channel().0;
+        QueuedPurchase { purchase, deadline, checked: None, reply, origin: None }
     }
 
     fn quantities(batch: &[QueuedPurchase]) -> Vec<i64> {

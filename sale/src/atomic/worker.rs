@@ -17,6 +17,8 @@ use super::entry::Entry;
 use super::error::ReconcileError;
 use super::queue::{Queue, QueuedPurchase, Reply};
 use super::script::{CheckedKeys, NotSold, PurchaseReply, Stock};
+use crate::batch_recorder::BatchRecorder;
+use crate::batch_report::{BatchKind, StepKind};
 use crate::error::PurchaseError;
 use crate::purchase::Receipt;
 
@@ -137,7 +139,13 @@ impl AtomicEngine {
             let checked = checked_first(&mut batch);
             let ids: Vec<Uuid> = batch.iter().map(|_| Uuid::now_v7()).collect();
             let purchases = ids.iter().copied().zip(batch.iter().map(|queued| &queued.purchase));
-            match self.scripts.purchase(&mut connection, stock, checked, purchases).await {
+            let mut recorder = BatchRecorder::new(batch.iter().map(|queued| &queued.origin));
+            let started = recorder.started();
+            let reply = self.scripts.purchase(&mut connection, stock, checked, purchases).await;
+            recorder.ended(StepKind::Redis, started);
+            let origins = batch.iter().map(|queued| &queued.origin);
+            recorder.report(&*self.observer, BatchKind::Purchases, origins, failure(&reply));
+            match reply {
                 Ok(PurchaseReply::Decided { available, entry, not_sold }) => {
                     if self.refusal_logged.load(Relaxed) && self.refusal_logged.swap(false, Relaxed)
                     {
@@ -211,6 +219,17 @@ impl AtomicEngine {
             }
         }
         Vec::new()
+    }
+}
+
+/// Why a call decided nothing.
+fn failure(reply: &redis::RedisResult<PurchaseReply>) -> Option<&'static str> {
+    match reply {
+        Ok(PurchaseReply::Decided { .. }) => None,
+        Ok(PurchaseReply::StockInvalid) => Some("stock_invalid"),
+        Ok(PurchaseReply::Backlog) => Some("backlog"),
+        Err(error) if error.code().is_some() => Some(PurchaseError::StockUnavailable.code()),
+        Err(_) => Some(PurchaseError::Interrupted.code()),
     }
 }
 

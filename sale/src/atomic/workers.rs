@@ -92,7 +92,13 @@ mod tests {
             let (reply, answer) = oneshot::channel();
             let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
             let deadline = Instant::now() + Duration::from_secs(1);
-            assert!(broken.push(QueuedPurchase { purchase, deadline, checked: None, reply }));
+            assert!(broken.push(QueuedPurchase {
+                purchase,
+                deadline,
+                checked: None,
+                reply,
+                origin: None
+            }));
             timeout(Duration::from_secs(20), answer)
         };
         let (taken, queued) = (wait(), wait());

@@ -21,6 +21,8 @@ use redlock::{
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use crate::batch_recorder::BatchRecorder;
+use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
@@ -34,6 +36,8 @@ const BATCH: usize = 128;
 const TOGETHER_WAIT: Duration = Duration::from_millis(10);
 /// Held leases are extended after this part of a lease, while other locks are waited for.
 const EXTEND_AFTER: u32 = 3;
+/// How long the end of holds waits for its locks at least, however soon buyers give up.
+const EXPIRY_WAIT: Duration = Duration::from_secs(2);
 
 /// A task and the products that must be locked for it.
 #[derive(Debug)]
@@ -42,6 +46,7 @@ pub(crate) struct OrderTask {
     /// Sorted; not empty.
     products: Vec<String>,
     deadline: Instant,
+    origin: Option<Origin>,
 }
 
 type QueuedTask = Entry<OrderTask, Result<Settled, PurchaseError>>;
@@ -92,8 +97,9 @@ impl OrderQueues {
             QueueDiscipline::Unordered => &self.unordered,
         };
         let products: Vec<String> = products.into_iter().collect();
-        let wait = combiner.batch().policy_of(&products).wait_timeout;
-        let task = OrderTask { task, products, deadline: Instant::now() + wait };
+        let wait = combiner.batch().policy_for(&task, &products).wait_timeout;
+        let (deadline, origin) = (Instant::now() + wait, combiner.batch().observer.origin());
+        let task = OrderTask { task, products, deadline, origin };
         combiner.submit(&first, task).await?
     }
 }
@@ -113,7 +119,7 @@ impl Batch for OrderBatch {
     type Output = Result<Settled, PurchaseError>;
 
     fn policy(&self, _resource: &str, item: &OrderTask) -> Policy {
-        self.policy_of(&item.products)
+        self.policy_for(&item.task, &item.products)
     }
 
     async fn execute(
@@ -123,13 +129,22 @@ impl Batch for OrderBatch {
         mut entries: Vec<QueuedTask>,
     ) -> Vec<QueuedTask> {
         self.observer.batch(entries.len());
+        let mut recorder = BatchRecorder::new(origins(&entries));
+        recorder.acquired(&lease);
         let mut leases = vec![lease];
+        let started = recorder.started();
         let locked = self.lock_others(&mut leases, &mut entries).await;
+        recorder.ended(StepKind::Lock, started);
         if locked.is_err() || entries.is_empty() {
             release(leases, &BTreeMap::new());
             return entries;
         }
-        match self.settle_all(&leases, &entries).await {
+        let started = recorder.started();
+        let settled = self.settle_all(&leases, &entries).await;
+        recorder.ended(StepKind::Database, started);
+        let failure = settled.as_ref().err().map(Failure::code);
+        recorder.report(&*self.observer, BatchKind::Orders, origins(&entries), failure);
+        match settled {
             Ok(Settlement { outcomes, available }) => {
                 // Released before the replies, so that a buyer who reads the stock at once sees the
                 // new value.
@@ -167,7 +182,31 @@ enum Failure {
     Refused(PurchaseError),
 }
 
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::StaleTokens(_) => "stale_token",
+            Self::Refused(error) => error.code(),
+        }
+    }
+}
+
+/// The marks of all callers.
+fn origins(entries: &[QueuedTask]) -> impl Iterator<Item = &Option<Origin>> {
+    entries.iter().map(|entry| &entry.item.origin)
+}
+
 impl OrderBatch {
+    fn policy_for(&self, task: &Task, products: &[String]) -> Policy {
+        let policy = self.policy_of(products);
+        match task {
+            Task::Expire { .. } => {
+                Policy { wait_timeout: policy.wait_timeout.max(EXPIRY_WAIT), ..policy }
+            }
+            _ => policy,
+        }
+    }
+
     /// The longest wait and the shortest lease of these products.
     fn policy_of(&self, products: &[String]) -> Policy {
         let policies = products.iter().map(|product| self.catalog.policy(&stock_resource(product)));

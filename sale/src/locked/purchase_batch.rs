@@ -1,17 +1,20 @@
 //! Sells to all queued purchases of the locked products, in one transaction.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Purchase, Step, undecided};
+use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
 
+use crate::batch_recorder::{BatchRecorder, Marked};
+use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
 
-type QueuedPurchase = Entry<Purchase, Result<Receipt, PurchaseError>>;
+type QueuedPurchase = Entry<Marked<Purchase>, Result<Receipt, PurchaseError>>;
 
 #[derive(Debug)]
 pub(crate) struct PurchaseBatch {
@@ -19,14 +22,21 @@ pub(crate) struct PurchaseBatch {
     pub(crate) redlock: Redlock,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) keys: RepeatedKeys,
 }
 
+/// Purchases whose keys are looked up although none of them may have been used.
+const FEW: usize = 16;
+/// A key that was used before undoes a statement that does not look it up; so for this long after one, keys are
+/// looked up.
+const REPEATED_LATELY: Duration = Duration::from_millis(500);
+
 impl Batch for PurchaseBatch {
-    type Item = Purchase;
+    type Item = Marked<Purchase>;
     type Output = Result<Receipt, PurchaseError>;
     const MAX_RESOURCES: usize = 128;
 
-    fn policy(&self, resource: &str, _purchase: &Purchase) -> Policy {
+    fn policy(&self, resource: &str, _purchase: &Marked<Purchase>) -> Policy {
         self.catalog.policy(resource)
     }
 
@@ -47,7 +57,9 @@ impl Batch for PurchaseBatch {
         batches: Vec<ResourceBatch<Self>>,
     ) -> Vec<ResourceBatch<Self>> {
         self.observer.batch(batches.iter().map(|batch| batch.entries.len()).sum());
-        let decisions = match self.decide(&lease, &batches).await {
+        let mut recorder = BatchRecorder::new(origins(&batches));
+        recorder.acquired(&lease);
+        let decisions = match self.decide(&lease, &batches, &mut recorder).await {
             Ok(decisions) => decisions,
             Err(error) => batches.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
         };
@@ -59,8 +71,31 @@ impl Batch for PurchaseBatch {
             .collect();
         // Released before the replies, so that a buyer who reads the stock at once sees the new value.
         lease.release_in_background(&remaining);
+        let failure = decisions.iter().find_map(|decision| decision.as_ref().err());
+        let failure = failure.map(Failure::code);
+        recorder.report(&*self.observer, BatchKind::Purchases, origins(&batches), failure);
         let answered = batches.into_iter().zip(decisions);
         answered.filter_map(|(batch, decision)| self.answer(batch, decision)).collect()
+    }
+}
+
+/// Whether buyers repeat their idempotency keys at present.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedKeys(Mutex<Option<Instant>>);
+
+impl RepeatedKeys {
+    fn note(&self, decided: &Decided) {
+        let is_known =
+            |outcome: &Outcome| matches!(outcome, Outcome::Replayed(_) | Outcome::KeyReused);
+        let decisions = decided.iter().flatten().flatten();
+        if decisions.flat_map(|decision| &decision.outcomes).any(is_known) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    fn were_repeated_lately(&self) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() < REPEATED_LATELY)
     }
 }
 
@@ -72,6 +107,21 @@ enum Failure {
     Refused(PurchaseError),
 }
 
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::StaleToken(_) => "stale_token",
+            Self::NoTime => "lease_too_short",
+            Self::Refused(error) => error.code(),
+        }
+    }
+}
+
+/// The marks of all callers.
+fn origins(batches: &[ResourceBatch<PurchaseBatch>]) -> impl Iterator<Item = &Option<Origin>> {
+    batches.iter().flat_map(|batch| &batch.entries).map(|entry| &entry.item.origin)
+}
+
 impl PurchaseBatch {
     /// Decides step by step. The result of each step is committed, and stands even if the next one
     /// fails.
@@ -79,19 +129,37 @@ impl PurchaseBatch {
         &self,
         lease: &Lease,
         batches: &[ResourceBatch<Self>],
+        recorder: &mut BatchRecorder,
     ) -> Result<Vec<Result<Decision, Failure>>, PurchaseError> {
         let demands: Vec<Demand<'_>> =
             batches.iter().map(|batch| demand(lease, batch)).collect::<Result<_, _>>()?;
-        let is_limited =
-            |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
         let mut decided = undecided(demands.len());
         let mut last = Ok(());
-        if !demands.iter().any(is_limited) {
+        let mut is_first = true;
+        if self.has_probably_new_keys(&demands) {
+            let is_limited =
+                |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
+            let limited = demands.iter().any(is_limited);
+            let step = if limited { Step::WithinLimits } else { Step::GrantAll };
+            let started = recorder.started();
+            last = self.step(step, lease, &demands, &mut decided).await;
+            recorder.ended(StepKind::Database, started);
+            is_first = false;
+        }
+        if last.is_ok()
+            && decided.iter().all(Option::is_none)
+            && (is_first || self.has_time_for_a_step(lease, batches).await)
+        {
+            let started = recorder.started();
             last = self.step(Step::AtOnce, lease, &demands, &mut decided).await;
+            recorder.ended(StepKind::Database, started);
+            self.keys.note(&decided);
         }
         while last.is_ok() && decided.iter().any(Option::is_none) {
             if self.has_time_for_a_step(lease, batches).await {
+                let started = recorder.started();
                 last = self.step(Step::ByRules, lease, &demands, &mut decided).await;
+                recorder.ended(StepKind::Database, started);
             } else {
                 last = Err(Failure::NoTime);
             }
@@ -108,6 +176,13 @@ impl PurchaseBatch {
             None => Err(failed.clone().unwrap_or(Failure::NoTime)),
         };
         Ok(decided.into_iter().map(decision).collect())
+    }
+
+    /// Whether it is worth the risk not to look the keys up. Few purchases cost little in any case, and a key
+    /// among them that was used before would cost another round trip.
+    fn has_probably_new_keys(&self, demands: &[Demand<'_>]) -> bool {
+        let purchases: usize = demands.iter().map(|demand| demand.purchases.len()).sum();
+        purchases > FEW && !self.keys.were_repeated_lately()
     }
 
     async fn step(
@@ -178,6 +253,6 @@ fn demand<'a>(
     Ok(Demand {
         product_id,
         token,
-        purchases: batch.entries.iter().map(|entry| &entry.item).collect(),
+        purchases: batch.entries.iter().map(|entry| &entry.item.item).collect(),
     })
 }

@@ -7,16 +7,22 @@
 mod alone;
 mod burst;
 mod crowd;
+mod far;
 mod http;
 mod large;
 mod ledger;
+mod limited;
 mod limits;
 mod load_job;
 mod loads;
+mod network;
+mod observed;
 mod run;
 mod several;
+mod sink;
 mod spent;
 mod stage;
+mod traced;
 mod wrk;
 
 use crate::figures::Section;
@@ -39,9 +45,14 @@ pub const SECTIONS: &[Section] = &[
     several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
+    limited::SECTION,
+    far::SECTION,
     large::RECOVERY,
     large::SOLD_OUT,
     alone::SECTION,
+    far::ALONE,
     limits::SECTION,
+    traced::SECTION,
+    observed::SECTION,
     loads::NOT_FITTED,
 ];

@@ -51,3 +51,13 @@ fn the_load_job_and_wrk_are_measured_on_one_core() {
 fn the_percentiles_of_the_load_job_are_measured() {
     measure(load::SECTIONS, "answers nothing for a second");
 }
+
+#[test]
+fn the_cost_of_traces_is_measured() {
+    measure(path::SECTIONS, "Traces");
+}
+
+#[test]
+fn the_cost_of_metrics_is_measured() {
+    measure(path::SECTIONS, "Metrics");
+}

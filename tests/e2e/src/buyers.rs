@@ -26,7 +26,7 @@ pub struct Allowed<'a> {
     pub refusals: &'a [&'a str],
     /// How long nobody may have bought anything.
     pub pause: Duration,
-    /// Whether the Redis nodes need not be readable with the password or the authorities that the load read at its start.
+    /// Whether the Redis nodes need not be readable with the password that the load read at its start.
     pub new_redis_credentials: bool,
     /// Units by which the stock is raised meanwhile, which the load cannot know.
     pub raised: i64,

@@ -1,4 +1,4 @@
-//! The memory of CloudNativePG's manager with as many Clusters, on an API server of the same kind. Its webhooks are not
+//! The memory of CloudNativePG's manager with some Clusters, on an API server of the same kind. Its webhooks are not
 //! registered, so it needs certificates for its own start only. No instance runs: it waits for each primary.
 
 use std::fs::File;
@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
-use kube::{Api, Client};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::{self, apply_all};
@@ -25,6 +27,7 @@ pub async fn memory_of(bin: &Path, program: &Path, crds: &Path, clusters: u32) -
     for entry in std::fs::read_dir(crds)? {
         apply_all(&client, &std::fs::read(entry?.path())?).await?;
     }
+    established(&client).await?;
     apply_all(&client, cluster::namespace(SYSTEM).as_bytes()).await?;
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("kubeconfig");
@@ -55,6 +58,16 @@ pub async fn memory_of(bin: &Path, program: &Path, crds: &Path, clusters: u32) -
         let end = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
         format!("the last lines of its log:\n{end}")
     })
+}
+
+/// Waits until the API server serves all definitions: the manager ends if it does not know one of them.
+async fn established(client: &Client) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in definitions.list_metadata(&ListParams::default()).await? {
+        let established = conditions::is_crd_established();
+        await_condition(definitions.clone(), &definition.name_any(), established).await?;
+    }
+    Ok(())
 }
 
 struct Manager(Child);

@@ -50,8 +50,9 @@ async fn measure(options: &Options) -> Result<usize> {
     let mut theirs = Ok(());
     if let (Some(manager), Some(crds)) = (&options.cnpg, &options.cnpg_crds) {
         say("CloudNativePG's manager");
-        let memory = cloudnative_pg::memory_of(&options.bin, manager, crds, options.sales).await;
+        let memory = cloudnative_pg::memory_of(&options.bin, manager, crds, options.clusters).await;
         theirs = memory.context("CloudNativePG's manager").map(|memory| {
+            figures.figure("cloudnativepg_clusters", f64::from(options.clusters), "");
             figures.figure("cloudnativepg_memory", memory, "MiB");
             figures.judged("memory_at_rest / cloudnativepg_memory", ours / memory, "", 0.5);
         });

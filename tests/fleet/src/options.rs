@@ -17,9 +17,12 @@ pub struct Options {
     /// Number of changes of a sale.
     #[arg(long, default_value_t = 500)]
     pub changes: u32,
-    /// CloudNativePG's manager, measured with as many Clusters; `cargo xtask` builds it.
+    /// CloudNativePG's manager, measured beside the sales; `cargo xtask` builds it.
     #[arg(long, env = "CNPG_MANAGER", hide = true)]
     pub cnpg: Option<PathBuf>,
+    /// Number of its Clusters. Without kubelets they are never ready, and its manager keeps the API server busy.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub clusters: u32,
     /// The folder of its resource definitions.
     #[arg(long, env = "CNPG_CRDS", hide = true, requires = "cnpg")]
     pub cnpg_crds: Option<PathBuf>,

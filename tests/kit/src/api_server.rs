@@ -1,8 +1,9 @@
 //! A kube-apiserver and its etcd: nothing else of Kubernetes runs.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,13 +15,21 @@ cd "$DIR"
 etcd --data-dir etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD" \
   --listen-peer-urls http://127.0.0.1:0 --unsafe-no-fsync --log-level error >etcd.log 2>&1 &
 etcd=$!
-"$APISERVER" --etcd-servers "$ETCD" --bind-address 127.0.0.1 --secure-port "$PORT" --cert-dir certs \
-  --token-auth-file tokens --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/16 \
-  --service-account-issuer https://test --service-account-key-file sa.key \
-  --service-account-signing-key-file sa.key --disable-admission-plugins ServiceAccount \
-  --profiling=false $OPTIONS >apiserver.log 2>&1 &
-apiserver=$!
-cat >/dev/null
+start() {
+  "$APISERVER" --etcd-servers "$ETCD" --bind-address 127.0.0.1 --secure-port "$PORT" --cert-dir certs \
+    --token-auth-file tokens --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/16 \
+    --service-account-issuer https://test --service-account-key-file sa.key \
+    --service-account-signing-key-file sa.key --disable-admission-plugins ServiceAccount \
+    --profiling=false $OPTIONS >>apiserver.log 2>&1 &
+  apiserver=$!
+}
+start
+while read -r command; do
+  case $command in
+    kill) kill -9 "$apiserver"; wait "$apiserver" ;;
+    start) start ;;
+  esac
+done
 kill "$apiserver" "$etcd"
 wait
 rm -rf "$DIR"
@@ -44,7 +53,7 @@ pub struct ApiUser<'a> {
 pub struct ApiServer {
     port: u16,
     dir: PathBuf,
-    _lifeline: Mutex<ChildStdin>,
+    supervisor: Mutex<ChildStdin>,
 }
 
 impl ApiServer {
@@ -86,7 +95,28 @@ impl ApiServer {
             .stderr(Stdio::null())
             .spawn()?;
         let lifeline = supervisor.stdin.take().context("the supervisor has no input")?;
-        Ok(Self { port, dir, _lifeline: Mutex::new(lifeline) })
+        Ok(Self { port, dir, supervisor: Mutex::new(lifeline) })
+    }
+
+    /// Kills the API server; its etcd runs on.
+    ///
+    /// # Errors
+    /// When the supervisor is gone.
+    pub fn kill(&self) -> Result<()> {
+        self.tell("kill")
+    }
+
+    /// Starts the killed API server again; it is not ready yet.
+    ///
+    /// # Errors
+    /// When the supervisor is gone.
+    pub fn start_again(&self) -> Result<()> {
+        self.tell("start")
+    }
+
+    fn tell(&self, command: &str) -> Result<()> {
+        let mut supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(supervisor, "{command}").context("the supervisor is gone")
     }
 
     /// Such as `https://127.0.0.1:11000`.

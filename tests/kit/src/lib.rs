@@ -6,6 +6,7 @@
 
 mod api_server;
 mod browser;
+mod echo;
 mod faketime;
 mod pgbouncer;
 mod port;
@@ -18,9 +19,10 @@ mod tls;
 
 pub use api_server::{ApiServer, ApiUser};
 pub use browser::Browser;
+pub use echo::raw_round_trips;
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::Postgres;
-pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, Way};
+pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, RoundTrips, Way};
 pub use redis::{Fsync, RedisServer, User};
 pub use tls::{Authority, Certificate, TlsFolder};

@@ -1,6 +1,14 @@
-//! A TCP proxy before one server, through which a network fails: either direction can be held
-//! back or delayed, for the connections that are open and for new ones, and single packets can be
-//! delayed, split or lost.
+//! A TCP proxy before one server, through which a network takes its time or fails: either direction
+//! can be held back or delayed, for the connections that are open and for new ones, and single packets
+//! can be delayed, split or lost.
+//!
+//! A delay is of what is sent, however much it is: throughput stays. A delayed client waits for its
+//! acknowledgements too: the proxy's kernel keeps them back until there is a reply to carry them, or for
+//! 40 ms. (It cannot delay them by a given time.) How far a delay is off is measured by
+//! [`crate::raw_round_trips`].
+
+mod round_trips;
+mod timer;
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -8,11 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use round_trips::Connection;
+use timer::Timer;
+
+pub use round_trips::RoundTrips;
 
 /// What becomes of what is sent in one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -105,6 +120,7 @@ type PacketFaults = dyn Fn(Packet<'_>) -> PacketFault + Send + Sync;
 /// A running proxy; dropping it closes its connections.
 pub struct Proxy {
     address: String,
+    round_trips: RoundTrips,
     state: watch::Sender<State>,
     accepting: JoinHandle<()>,
 }
@@ -126,19 +142,38 @@ impl Proxy {
         target: String,
         faults: impl Fn(Packet<'_>) -> PacketFault + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::start_counted(target, RoundTrips::default(), faults).await
+    }
+
+    /// As [`Proxy::start_with`], counted together with other proxies.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start_counted(
+        target: String,
+        round_trips: RoundTrips,
+        faults: impl Fn(Packet<'_>) -> PacketFault + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free loopback port")?;
         let address = listener.local_addr()?.to_string();
         let state =
             watch::Sender::new(State { link: Link::default(), oldest_alive: 0, accepted: 0 });
-        let accepting = tokio::spawn(accept(listener, target, state.clone(), Arc::new(faults)));
-        Ok(Self { address, state, accepting })
+        let network = (state.clone(), round_trips.clone());
+        let accepting = tokio::spawn(accept(listener, target, network, Arc::new(faults)));
+        Ok(Self { address, round_trips, state, accepting })
     }
 
     /// Where clients connect: `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The round trips through this proxy, and those that it is counted with.
+    #[must_use]
+    pub fn round_trips(&self) -> &RoundTrips {
+        &self.round_trips
     }
 
     /// Changes the network from now on, for what is under way as well.
@@ -167,7 +202,7 @@ impl Drop for Proxy {
 async fn accept(
     listener: TcpListener,
     target: String,
-    state: watch::Sender<State>,
+    (state, round_trips): (watch::Sender<State>, RoundTrips),
     faults: Arc<PacketFaults>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
@@ -177,6 +212,7 @@ async fn accept(
             state.accepted += 1;
         });
         let (target, state, faults) = (target.clone(), state.subscribe(), Arc::clone(&faults));
+        let counted = Connection::new(round_trips.clone());
         tokio::spawn(async move {
             // A server that is away refuses: the client is told by the end of its connection.
             let Ok(server) = TcpStream::connect(target).await else { return };
@@ -186,7 +222,8 @@ async fn accept(
             }
             let ((from_client, to_client), (from_server, to_server)) =
                 (client.into_split(), server.into_split());
-            let path = |direction| Path { connection, direction, faults: &*faults };
+            let path =
+                |direction| Path { connection, direction, faults: &*faults, counted: &counted };
             let there = forward(from_client, to_server, path(Direction::ToServer), &state);
             let back = forward(from_server, to_client, path(Direction::ToClient), &state);
             // Ends with its proxy.
@@ -205,6 +242,31 @@ struct Path<'a> {
     connection: u64,
     direction: Direction,
     faults: &'a PacketFaults,
+    counted: &'a Connection,
+}
+
+impl Path<'_> {
+    /// The round trip of a packet that is sent now.
+    fn sent(self) -> u64 {
+        match self.direction {
+            Direction::ToServer => self.counted.request(),
+            Direction::ToClient => self.counted.reply(),
+        }
+    }
+
+    fn arrives(self, trip: u64) {
+        match self.direction {
+            Direction::ToServer => self.counted.request_arrives(trip),
+            Direction::ToClient => self.counted.reply_arrives(trip),
+        }
+    }
+}
+
+/// What is under way.
+struct InFlight {
+    sent: Instant,
+    round_trip: u64,
+    bytes: Vec<u8>,
 }
 
 /// A packet was lost, and its connection with it.
@@ -212,32 +274,42 @@ struct Closed;
 
 /// Reads at once, so that each packet knows when it came; writes when the way lets it.
 async fn forward(
-    mut from: impl AsyncReadExt + Unpin,
+    mut from: OwnedReadHalf,
     mut to: impl AsyncWriteExt + Unpin,
     path: Path<'_>,
     state: &watch::Receiver<State>,
 ) -> Result<(), Closed> {
-    let (sender, mut packets) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (sender, mut packets) = mpsc::unbounded_channel();
+    let ways = state.clone();
     let reading = async move {
         let mut buffer = vec![0; 65536];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            if sender.send((Instant::now(), buffer[..read].to_vec())).is_err() {
-                break;
+        loop {
+            if matches!(ways.borrow().way(path.direction, path.connection), Way::Slow(_)) {
+                // Until the next packet; the kernel forgets it.
+                let _ = SockRef::from(from.as_ref()).set_tcp_quickack(false);
+            }
+            let Ok(read @ 1..) = from.read(&mut buffer).await else { return Ok(()) };
+            let (sent, round_trip) = (Instant::now(), path.sent());
+            let bytes = buffer[..read].to_vec();
+            if sender.send(InFlight { sent, round_trip, bytes }).is_err() {
+                return Ok(());
             }
         }
-        Ok(())
     };
     let mut state = state.clone();
     let writing = async move {
-        while let Some((came, bytes)) = packets.recv().await {
-            if !passed(&mut state, path, came).await
-                || !deliver(&mut to, path, came, &bytes).await?
-            {
+        let timer = Timer::new().map_err(|_error| Closed)?;
+        while let Some(InFlight { sent, round_trip, bytes }) = packets.recv().await {
+            if !passed(&mut state, path, sent, &timer).await {
+                return Ok(());
+            }
+            path.arrives(round_trip);
+            if !deliver(&mut to, path, sent, &bytes).await? {
                 return Ok(());
             }
         }
         // The end of the connection travels as its last packet.
-        if passed(&mut state, path, Instant::now()).await {
+        if passed(&mut state, path, Instant::now(), &timer).await {
             let _ = to.shutdown().await;
         }
         Ok(())
@@ -252,7 +324,7 @@ async fn deliver(
     came: Instant,
     bytes: &[u8],
 ) -> Result<bool, Closed> {
-    let Path { connection, direction, faults } = path;
+    let Path { connection, direction, faults, .. } = path;
     match faults(Packet { connection, direction, bytes }) {
         PacketFault::None => {}
         PacketFault::Delay(delay) => sleep_until(came + delay).await,
@@ -271,15 +343,17 @@ async fn deliver(
 }
 
 /// Waits until what came then may go on; false when the proxy has ended.
-async fn passed(state: &mut watch::Receiver<State>, path: Path<'_>, came: Instant) -> bool {
+async fn passed(
+    state: &mut watch::Receiver<State>,
+    path: Path<'_>,
+    came: Instant,
+    timer: &Timer,
+) -> bool {
     loop {
         let way = state.borrow_and_update().way(path.direction, path.connection);
         match way {
             Way::Open => return true,
-            Way::Slow(delay) => {
-                sleep_until(came + delay).await;
-                return true;
-            }
+            Way::Slow(delay) => return timer.until((came + delay).into_std()).await.is_ok(),
             Way::Cut => {
                 if state.changed().await.is_err() {
                     return false;

@@ -26,13 +26,19 @@ struct Served {
 }
 
 impl Served {
-    /// A replica with TLS, because metrics of TLS are there only with it, and an operator with a sale.
+    /// A replica with TLS and traces, because their metrics are there only with them, and an operator with a sale.
     async fn start() -> Result<Self> {
         let mut shop = Shop::open(0).await?;
         let authority = Authority::new()?;
         let tls = TlsFolder::new(&authority.issue("localhost", 30)?, authority.certificate())?;
         let file = |name: &str| tls.path(name).display().to_string();
-        shop.add_replica(&[("TLS_CERT_FILE", file("tls.crt")), ("TLS_KEY_FILE", file("tls.key"))])?;
+        // Nobody takes the spans.
+        let collector = format!("http://127.0.0.1:{}", testkit::free_port()?);
+        shop.add_replica(&[
+            ("TLS_CERT_FILE", file("tls.crt")),
+            ("TLS_KEY_FILE", file("tls.key")),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
+        ])?;
         let replica = &shop.replicas[0];
         let cluster = Cluster::start(replica).await?;
         shop.await_ready(replica).await?;

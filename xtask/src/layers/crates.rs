@@ -15,8 +15,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("process-metrics", &[]),
     ("app", &["sale", "ledger", "redlock", "process-metrics"]),
     ("operator", &["process-metrics"]),
-    ("load", &[]),
-    ("plugin", &["operator"]),
+    ("report", &[]),
+    ("scenarios", &[]),
+    ("load", &["report", "scenarios"]),
+    ("plugin", &["operator", "report", "scenarios"]),
 ];
 
 /// The folders of the crates that have sources of their own, beside tests.

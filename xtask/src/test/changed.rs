@@ -29,6 +29,7 @@ const SLOW: &[&str] = &[
     "faults",
     "killed",
     "lock",
+    "many_orders",
     "matrix",
     "members",
     "membership",

@@ -47,6 +47,7 @@ impl Tests {
     pub fn build(&self) -> Result<()> {
         tools::ensure_cargo_nextest()?;
         tools::ensure_kstatus()?;
+        tools::ensure_collector()?;
         shell::run(self.command("run").arg("--no-run"))
     }
 

@@ -16,8 +16,8 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// Checks a revision out and builds its operator (release). The build has a folder of its own, because its
-    /// binary has the same name.
+    /// Checks a revision out and builds its operator, as the tests are built. The build has a folder of its own, because
+    /// its binary has the same name.
     pub fn build(revision: &str) -> Result<Self> {
         let checkout = target_folder().join("previous/checkout");
         let git = || {
@@ -37,7 +37,7 @@ impl Previous {
             .arg(&checkout)
             .arg(commit.trim()))?;
         run(cargo_as_started_by_a_person()
-            .args(["build", "--release", "--locked", "--quiet", "--package", "flashsale-operator"])
+            .args(["build", "--locked", "--quiet", "--package", "flashsale-operator"])
             .env("CARGO_TARGET_DIR", target_folder().join("previous/target"))
             .current_dir(&checkout))?;
         Ok(Self { checkout })
@@ -45,7 +45,7 @@ impl Previous {
 
     /// Puts its release in the place of the one that is installed.
     pub fn install(&self, cluster: &Cluster, images: &Images) -> Result<()> {
-        let binary = target_folder().join("previous/target/release/flashsale-operator");
+        let binary = target_folder().join("previous/target/debug/flashsale-operator");
         let image = images.previous_operator();
         images::build_operator(cluster, &binary, &image)?;
         if install::is_installed(cluster) {

@@ -143,7 +143,7 @@
       }
       const parts = rows.get(product.id);
       say(parts.title, product.name);
-      const counts = [['limit', product.max_per_buyer], ['wait', product.wait_timeout_ms], ['lease', product.lease_time_ms]];
+      const counts = [['limit', product.max_per_buyer], ['wait', product.wait_timeout_ms], ['lease', product.lease_time_ms], ['hold', product.hold_seconds]];
       const facts = [t('admin.fact.id', { id: product.id }), ...counts.filter(([, count]) => count).map(([fact, count]) => t(`admin.fact.${fact}`, { count: number(count) }))];
       if (!product.max_per_buyer) facts.splice(1, 0, t('admin.fact.no_limit'));
       say(parts.facts, facts.join(' · '));
@@ -178,10 +178,10 @@
 
   // ---- changing them ----
   const dialog = byId('edit');
-  const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease' };
-  const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease' };
+  const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease', hold_seconds: 'e-hold' };
+  const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease', hold_seconds: 'f-hold' };
   const rules = Object.fromEntries(Object.keys(inputs).map((field) => [field, `rule.${field}`]));
-  const terms = ['name', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms'];
+  const terms = ['name', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms', 'hold_seconds'];
   // The fields of each form.
   const kinds = {
     create: ['id', 'stock', ...terms],

@@ -246,8 +246,12 @@
   };
 
   // ---- orders ----
-  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed'];
+  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required'];
+  const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required'];
+  // When the list is asked for again, because the hold of an order is over.
+  let due = Infinity;
   const showOrders = async () => {
+    due = Infinity;
     if (!session.get()) {
       byId('orders').hidden = true;
       return;
@@ -260,12 +264,25 @@
       const lines = order.lines || order.items || [order];
       const what = lines.map((line) => t('sale.line', { count: number(line.quantity), product: title(line.product_id) })).join(', ');
       const state = order.state || 'confirmed';
-      const over = state === 'cancelled' || state === 'payment_failed';
+      const over = ends.includes(state);
+      const until = state === 'pending' && parse(order.expires_at);
+      if (until) due = Math.min(due, Math.max(until + 500, clock.now() + 2000));
       return make('li', {}, make('b', { textContent: what }),
         make('span', { textContent: t('sale.order', { id: order.order_id || order.id }) }),
-        make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }));
+        make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }),
+        ...(until ? [make('span', { className: 'held', until })] : []));
     }));
     byId('orders').hidden = orders.length === 0;
+    showHolds();
+  };
+
+  const showHolds = () => {
+    const now = clock.now();
+    for (const element of byId('order-list').querySelectorAll('.held')) {
+      const left = Math.max(0, Math.ceil((element.until - now) / 1000));
+      say(element, t('sale.held', { time: `${Math.floor(left / 60)}:${String(left % 60).padStart(2, '0')}` }));
+    }
+    if (now > due) showOrders();
   };
 
   // ---- account ----
@@ -344,6 +361,7 @@
   };
   setInterval(() => {
     refresh();
+    showHolds();
     if (!document.hidden && performance.now() - synced > RESYNC) {
       synced = performance.now();
       load();

@@ -7,8 +7,12 @@ use sqlx::{PgPool, Postgres, Transaction};
 use testkit::Postgres as Server;
 use tokio::time::{sleep, timeout};
 
+use super::super::at_once::sell_at_once;
+use super::super::known_units::KnownUnits;
 use super::*;
 use crate::{Ledger, ProductDeclaration, Step, undecided};
+
+mod at_once;
 
 async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgPool) {
     let server = Server::shared().unwrap();
@@ -23,6 +27,7 @@ async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgP
             max_per_buyer: *max_per_buyer,
             wait_timeout_ms: None,
             lease_time_ms: None,
+            hold_seconds: None,
         };
         ledger.declare(&product, 1).await.unwrap();
     }
@@ -44,12 +49,15 @@ async fn the_statements_of_a_sale_are_prepared_on_a_new_connection() {
     let (_server, _ledger, pool) = database(&[]).await;
     // The first connections are older than the tables.
     let (options, to) = (pool.options().clone(), (*pool.connect_options()).clone());
-    let pool = options.connect_with(to).await.unwrap();
-    let mut connection = pool.acquire().await.unwrap();
-    let query = "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time";
-    let prepared: Vec<String> =
-        sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
-    assert_eq!(prepared[..4], [SELL_ALL, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ]);
+    let new_pool = options.connect_with(to).await.unwrap();
+    for pool in [pool, new_pool] {
+        let mut connection = pool.acquire().await.unwrap();
+        let query = "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time";
+        let prepared: Vec<String> =
+            sqlx::query_scalar(query).fetch_all(&mut *connection).await.unwrap();
+        let of_a_sale = prepared.iter().filter(|query| STATEMENTS.contains(&query.as_str()));
+        assert_eq!(of_a_sale.collect::<Vec<_>>(), STATEMENTS);
+    }
 }
 
 /// A holder that outlived its lease: it sells to Ann and has not committed yet.
@@ -83,22 +91,30 @@ async fn await_a_waiting_statement(pool: &PgPool) {
 
 #[tokio::test]
 async fn a_limit_holds_where_a_late_holder_commits_between_the_look_and_the_change() {
-    let (_server, ledger, pool) = database(&[("1", Some(1))]).await;
-    let ann = purchase("ann", None);
-    let demands = [demand("1", 3, &[&ann])];
-    let states = read(&pool, &demands).await.unwrap();
-    let late = late_holder(&pool, 2).await;
-    // The change has begun, and waits for the row, when the late holder commits.
-    let deciding = decide(&pool, &demands, states, HashMap::new());
-    let committing = async {
-        await_a_waiting_statement(&pool).await;
-        late.commit().await.unwrap();
-    };
-    let (decided, ()) = tokio::join!(deciding, committing);
-    assert!(decided.unwrap()[0].is_none(), "it is decided again");
-    let decision = ledger.sell(&demands).await.unwrap().remove(0).unwrap();
-    assert_eq!(decision.outcomes, [Outcome::LimitReached]);
-    assert_eq!(decision.available, 9);
+    for at_once in [true, false] {
+        let (_server, ledger, pool) = database(&[("1", Some(1))]).await;
+        let ann = purchase("ann", None);
+        let demands = [demand("1", 3, &[&ann])];
+        let states = read(&pool, &demands).await.unwrap();
+        let late = late_holder(&pool, 2).await;
+        // The change has begun, and waits for the row, when the late holder commits.
+        let deciding = async {
+            if at_once {
+                sell_at_once(&pool, &KnownUnits::default(), &demands, true).await
+            } else {
+                decide(&pool, &demands, states, HashMap::new()).await
+            }
+        };
+        let committing = async {
+            await_a_waiting_statement(&pool).await;
+            late.commit().await.unwrap();
+        };
+        let (decided, ()) = tokio::join!(deciding, committing);
+        assert!(decided.unwrap()[0].is_none(), "it is decided again");
+        let decision = ledger.sell(&demands).await.unwrap().remove(0).unwrap();
+        assert_eq!(decision.outcomes, [Outcome::LimitReached]);
+        assert_eq!(decision.available, 9);
+    }
 }
 
 #[tokio::test]
@@ -116,9 +132,9 @@ async fn a_key_of_two_products_at_once_buys_one_of_them() {
 
 #[tokio::test]
 async fn what_one_step_decided_stands_when_the_next_is_given_up() {
-    let (_server, ledger, pool) = database(&[("1", Some(1)), ("2", None)]).await;
-    let ann = purchase("ann", None);
-    let demands = [demand("1", 3, &[&ann]), demand("2", 3, &[&ann])];
+    let (_server, ledger, pool) = database(&[("1", None), ("2", None)]).await;
+    let (ann, more) = (purchase("ann", None), Purchase { quantity: 11, ..purchase("bob", None) });
+    let demands = [demand("1", 3, &[&ann, &more]), demand("2", 3, &[&ann])];
     let mut decided = undecided(2);
     ledger.sell_step(Step::AtOnce, &demands, &mut decided).await.unwrap();
     assert!(decided[0].is_none() && decided[1].as_ref().unwrap().is_ok());

@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pod_template, pods, redis, requests, spread, stores_tls, tls};
+use super::{pod_template, pods, redis, requests, spread, stores_tls, tls, tracing};
 use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::secrets::OPERATOR_TOKEN;
@@ -140,6 +140,7 @@ fn container(sale: &ValidatedSale) -> Container {
     ]);
     env.extend(bounds(sale));
     env.extend(tls::environment(&sale.spec.app));
+    env.extend(tracing::environment(&sale.spec.app));
     let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
     Container {
         args: Some(vec!["serve".to_owned()]),
@@ -194,6 +195,7 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("EVENT_KEEP_ALIVE_SECONDS", app.event_keep_alive.map(seconds)),
         ("HTTP_IDLE_TIMEOUT_SECONDS", app.idle_timeout.map(seconds)),
         ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
+        ("HOLD_SECONDS", sale.spec.hold_for.map(seconds)),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),
     ];

@@ -29,6 +29,8 @@ struct Entry<'a> {
     wait_timeout_ms: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_time_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_seconds: Option<u64>,
 }
 
 impl<'a> Entry<'a> {
@@ -42,6 +44,7 @@ impl<'a> Entry<'a> {
             max_per_buyer: product.max_per_buyer,
             wait_timeout_ms: lock.and_then(|lock| lock.wait_timeout).map(millis),
             lease_time_ms: lock.and_then(|lock| lock.lease_time).map(millis),
+            hold_seconds: product.hold_for.map(|hold| Duration::from(hold).as_secs()),
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Row {
 /// What a figure is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
+    /// Nanoseconds.
+    Nanos,
     /// Microseconds.
     Micros,
     /// Milliseconds.
@@ -65,6 +67,7 @@ impl fmt::Display for Target {
 impl Unit {
     fn symbol(self) -> &'static str {
         match self {
+            Self::Nanos => "ns",
             Self::Micros => "us",
             Self::Millis => "ms",
             Self::PerSecond => "/s",

@@ -19,6 +19,14 @@ const FILL: &str = "WITH filled AS (\
      'filled-' || n, 1, 'filled-' || $1 || '-' || n, 1 FROM generate_series(1, $2) n) \
      UPDATE stock SET available = available - $2 WHERE product_id = $1";
 
+/// Of product `$1`, `$2` of it for every second of the buyers, one order each.
+const FILL_BUYERS: &str = "WITH filled AS (\
+     INSERT INTO orders (id, product_id, buyer, quantity, fence) \
+     SELECT gen_random_uuid(), $1, 'buyer-' || n, $2, 1 FROM generate_series(0, $3, 2) n \
+     RETURNING quantity) \
+     UPDATE stock SET available = available - (SELECT sum(quantity) FROM filled)::BIGINT \
+     WHERE product_id = $1";
+
 /// Of 16 MiB: more than the longest load writes.
 const LOG_FILES: usize = 24;
 
@@ -100,6 +108,25 @@ impl Ledger {
             bail!("orders can be put into PostgreSQL only");
         };
         sqlx::query(FILL).bind(product).bind(i64::from(orders)).execute(pool).await?;
+        Ok(())
+    }
+
+    /// Gives so many units to every second of so many buyers: `buyer-0`, `buyer-2`, ...
+    ///
+    /// # Errors
+    /// As [`Ledger::fill`].
+    pub(super) async fn fill_every_second_buyer(
+        &self,
+        product: &str,
+        units: u32,
+        buyers: usize,
+    ) -> Result<()> {
+        let Self::Postgres(pool) = self else {
+            bail!("orders can be put into PostgreSQL only");
+        };
+        let last = i32::try_from(buyers)? - 1;
+        let fill = sqlx::query(FILL_BUYERS).bind(product).bind(i64::from(units)).bind(last);
+        fill.execute(pool).await?;
         Ok(())
     }
 

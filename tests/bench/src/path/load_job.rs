@@ -66,6 +66,7 @@ async fn wrk(
         tokens: &stage.tokens_file(),
         products: &stage.products[..1],
         run,
+        repeats: super::wrk::Repeats::None,
         core: Some(cores.driver),
     };
     load.run(stage.folder()).await

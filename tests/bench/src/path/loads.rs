@@ -19,7 +19,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    const fn new(figure: &'static str, connections: u32, shape: Shape) -> Self {
+    pub(super) const fn new(figure: &'static str, connections: u32, shape: Shape) -> Self {
         Self { figure, p99: None, limit: None, connections, shape }
     }
 
@@ -179,7 +179,7 @@ pub(super) const NOT_FITTED: Section = Section {
 };
 
 /// Each on a sale of its own, next to its limit; what goes first alternates.
-async fn measure(round: Round, loads: &[&Loaded]) -> Result<Measured> {
+pub(super) async fn measure(round: Round, loads: &[&Loaded]) -> Result<Measured> {
     let mut measured = Measured::default();
     for load in loads {
         let stage = Stage::start(&round, load.shape).await?;

@@ -9,11 +9,11 @@ use tokio::time::sleep;
 use super::ledger::Books;
 use super::spent::Ticks;
 use super::stage::Stage;
-use super::wrk::{Load, Report};
+use super::wrk::{Load, Repeats, Report};
 use crate::figures::Cost;
 
 /// Connections, caches and the database's plans are not what is measured. `wrk` knows whole seconds.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// After the last answer: requests that `wrk` left behind, and releases on their way.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(100);
@@ -41,9 +41,9 @@ impl Stage {
         connections: u32,
         lasting: Duration,
     ) -> Result<Answered> {
-        self.wrk(connections, WARM_UP, false, "").await?;
+        self.wrk(connections, WARM_UP, false, "", Repeats::None).await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, false, "").await?;
+        let report = self.wrk(connections, lasting, false, "", Repeats::None).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         ensure!(report.refused == 0, "/v1/auth/me was refused {} times", report.refused);
         let per_second = report.rate(report.answers);
@@ -61,9 +61,9 @@ impl Stage {
         lasting: Duration,
     ) -> Result<Sold> {
         let before = self.settle().await?.orders;
-        let warm_up = self.wrk(connections, WARM_UP, true, "warm-up").await?;
+        let warm_up = self.wrk(connections, WARM_UP, true, "warm-up", Repeats::None).await?;
         let (earlier, earlier_work) = (Ticks::until_now(self)?, self.work().await?);
-        let report = self.wrk(connections, lasting, true, figure).await?;
+        let report = self.wrk(connections, lasting, true, figure, Repeats::None).await?;
         let (ticks, work) = (Ticks::until_now(self)?, self.work().await?);
         let orders = self.settle().await?.orders - before;
 
@@ -94,13 +94,13 @@ impl Stage {
         lasting: Duration,
     ) -> Result<Answered> {
         // Its first purchases take what there is.
-        self.wrk(connections, WARM_UP, true, "warm-up").await?;
+        self.wrk(connections, WARM_UP, true, "warm-up", Repeats::None).await?;
         let before = self.settle().await?;
         let left: i64 = before.available.values().sum();
         ensure!(left == 0, "{left} units are left after the warm-up");
         let conflicts = self.conflicts().await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, true, figure).await?;
+        let report = self.wrk(connections, lasting, true, figure, Repeats::None).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         let (after, conflicts) = (self.settle().await?, self.conflicts().await? - conflicts);
         ensure!(report.accepted() == 0, "{} were sold what is not there", report.accepted());
@@ -118,12 +118,13 @@ impl Stage {
         self.metric("flashsale_http_requests_total", &labels).await
     }
 
-    async fn wrk(
+    pub(super) async fn wrk(
         &self,
         connections: u32,
         lasting: Duration,
         buys: bool,
         run: &str,
+        repeats: Repeats,
     ) -> Result<Report> {
         let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
         let tokens = self.tokens_file();
@@ -134,9 +135,15 @@ impl Stage {
             tokens: &tokens,
             products: if buys { &self.products } else { &[] },
             run,
+            repeats,
             core: None,
         };
         load.run(self.folder()).await
+    }
+
+    /// What the database says now.
+    pub(super) async fn books(&self) -> Result<Books> {
+        self.ledger.books().await
     }
 
     /// Waits until nothing is sold any more and every node says what the database says is left.

@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 use super::http;
 use super::ledger::Ledger;
+use super::network::Network;
+use super::sink::TraceSink;
 use super::wrk;
 use crate::figures::Round;
 
@@ -41,6 +43,10 @@ pub(crate) struct Shape {
     pub(crate) stock: u32,
     /// Units of each product for one buyer; `None`: as many as there are.
     pub(crate) max_per_buyer: Option<u32>,
+    /// The share of requests that are traced; `None`: traces are off.
+    pub(crate) traced: Option<f64>,
+    /// From the replicas to the nodes and to PostgreSQL, and back; zero: loopback itself.
+    pub(crate) round_trip: Duration,
 }
 
 /// Where orders are kept.
@@ -60,6 +66,8 @@ pub(crate) const USUAL: Shape = Shape {
     products: 1,
     stock: ENDLESS,
     max_per_buyer: None,
+    traced: None,
+    round_trip: Duration::ZERO,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -72,7 +80,9 @@ pub(super) struct Stage {
     pub(super) tokens: Vec<String>,
     pub(super) secret: String,
     pub(super) database_url: String,
+    pub(super) network: Network,
     app: PathBuf,
+    _sink: Option<TraceSink>,
     folder: TempDir,
 }
 
@@ -109,18 +119,22 @@ impl Stage {
             }
         };
         let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
+        let network = Network::start(shape.round_trip, &nodes, &url).await?;
+        let nodes = network.nodes.clone();
         let secret = secret()?;
         let environment = [
-            ("DATABASE_URL", url.clone()),
+            ("DATABASE_URL", network.database_url.clone()),
             ("JWT_SECRET", secret.clone()),
             ("USE_REDLOCK", (nodes.len() > 1).to_string()),
             ("REDIS_NODES", nodes.join(",")),
             ("LOCK_ORDER", shape.order.to_owned()),
             ("STRATEGY", shape.strategy.to_owned()),
         ];
+        let (sink, traces) = traces(shape.traced).await?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&round.app);
-            command.arg(subcommand).envs(environment.clone()).stdin(Stdio::null());
+            command.arg(subcommand).envs(environment.clone()).envs(traces.clone());
+            command.stdin(Stdio::null());
             command
         };
 
@@ -149,7 +163,9 @@ impl Stage {
             tokens,
             secret,
             database_url: url,
+            network,
             app,
+            _sink: sink,
             folder,
         })
     }
@@ -189,6 +205,18 @@ impl Stage {
         }
         Ok(sum)
     }
+}
+
+/// A collector, and the app's settings for it.
+async fn traces(share: Option<f64>) -> Result<(Option<TraceSink>, Vec<(&'static str, String)>)> {
+    let Some(share) = share else { return Ok((None, Vec::new())) };
+    let sink = TraceSink::start().await?;
+    let settings = vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url.clone()),
+        ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", share.to_string()),
+    ];
+    Ok((Some(sink), settings))
 }
 
 const TOKENS: &str = "tokens";

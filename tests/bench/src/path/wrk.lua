@@ -5,6 +5,7 @@
 -- Environment: BENCH_PORTS     replicas' ports; each thread keeps to one of them
 --              BENCH_TOKENS    a file with a token a line
 --              BENCH_PRODUCTS  what is bought, at random; nothing: GET /v1/auth/me
+--              BENCH_REPEATS   one of so many requests is sent again, long after its answer; nothing: none
 --              BENCH_RUN       begins all idempotency keys, so that they differ from other runs'
 
 local function words(name)
@@ -38,6 +39,20 @@ local function purchase_one()
   return heads[sent % #heads + 1] .. sent .. tails[1]
 end
 
+local every = tonumber(os.getenv("BENCH_REPEATS") or "")
+local first = 0
+-- More requests than are under way at any time.
+local ago = 5001
+
+local function purchase_one_or_again()
+  sent = sent + 1
+  local number = sent
+  if sent % every == 0 and sent - ago > first then
+    number = sent - ago
+  end
+  return heads[number % #heads + 1] .. number .. tails[1]
+end
+
 local random = math.random
 
 local function purchase_any()
@@ -52,7 +67,7 @@ function init()
   if #products > 0 then
     head = "POST /v1/purchases HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
       .. "Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: %s-%d-"
-    request = #products > 1 and purchase_any or purchase_one
+    request = #products > 1 and purchase_any or every and purchase_one_or_again or purchase_one
   end
   -- All ids have the same length, so one head fits all bodies.
   local body = '{"product_id":"%s","quantity":1}'
@@ -65,6 +80,7 @@ function init()
   end
   -- Threads begin at different buyers.
   sent = number * 3571
+  first = sent
   math.randomseed(number + 1)
 end
 

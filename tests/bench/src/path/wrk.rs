@@ -39,6 +39,15 @@ fn check_files(connections: u32) -> Result<()> {
     Ok(())
 }
 
+/// Which idempotency keys are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeats {
+    /// None.
+    None,
+    /// Every tenth request is one that was answered before.
+    EveryTenth,
+}
+
 /// What `wrk` is to do.
 #[derive(Debug)]
 pub(super) struct Load<'a> {
@@ -53,6 +62,7 @@ pub(super) struct Load<'a> {
     pub(super) products: &'a [String],
     /// Begins all idempotency keys.
     pub(super) run: &'a str,
+    pub(super) repeats: Repeats,
     /// The one core that it may use, in one thread; otherwise all, in a thread for each replica and at least two.
     pub(super) core: Option<usize>,
 }
@@ -106,6 +116,7 @@ impl Load<'_> {
             .env("BENCH_TOKENS", self.tokens)
             .env("BENCH_PRODUCTS", self.products.join(","))
             .env("BENCH_RUN", self.run)
+            .env("BENCH_REPEATS", if self.repeats == Repeats::EveryTenth { "10" } else { "" })
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -196,6 +207,7 @@ mod tests {
             tokens: &tokens,
             products: &["1".to_owned()],
             run: "stall",
+            repeats: Repeats::None,
             core: None,
         };
         let report = load.run(folder.path()).await.unwrap();

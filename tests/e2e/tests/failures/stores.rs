@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{Allowed, GONE, SALE, SOON, Shop, Stores, holds, within};
+use flashsale_tests::{GONE, SALE, SOON, Shop, Stores, holds, within};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -13,6 +13,8 @@ use crate::sale::{NO_REFUSAL, sale};
 const CHANGE: Duration = Duration::from_mins(5);
 /// The kubelet updates files of a Secret within two minutes, and a probe compares them every ten seconds.
 const RENEWAL: Duration = Duration::from_mins(4);
+/// The step in which the authority of the stores changes.
+const RENEWED: &str = "certificates made from scratch";
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 #[tokio::test]
@@ -72,8 +74,7 @@ async fn a_sale_turns_tls_on_and_renews_its_certificates() -> Result<()> {
             shop.delete_and_await(&format!("{SALE}-redis-0")).await
         })
         .await?;
-        let allowed = Allowed { new_redis_credentials: true, ..NO_REFUSAL };
-        shop.step("certificates made from scratch", allowed, async || renewed(&shop).await).await
+        shop.step(RENEWED, NO_REFUSAL, async || renewed(&shop).await).await
     })
     .await
 }
@@ -118,6 +119,18 @@ async fn renewed(shop: &Shop) -> Result<()> {
             while shop.exec(&pod, &file).await? != certificate {
                 tokio::time::sleep(ASK_AGAIN).await;
             }
+        }
+        Ok(())
+    })
+    .await?;
+    // The load judges the nodes by the authorities in its own files.
+    let authorities = String::from_utf8(new["ca.crt"].0.clone())?;
+    let job = format!("load-{}", RENEWED.replace(' ', "-"));
+    let loads = shop.pods("load").await?;
+    let load = loads.into_iter().find(|pod| pod.starts_with(&job)).context("no load runs")?;
+    within(RENEWAL, "the load to have the new authority", async {
+        while shop.exec(&load, &["cat", "/etc/stores/ca.crt"]).await? != authorities {
+            tokio::time::sleep(ASK_AGAIN).await;
         }
         Ok(())
     })

@@ -1,20 +1,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::echo::raw_round_trips;
 
-/// A server that answers each byte with itself.
 async fn echo() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut read, mut write) = client.split();
-                let _ = tokio::io::copy(&mut read, &mut write).await;
-            });
-        }
-    });
-    address
+    crate::echo::echo().await.unwrap()
 }
 
 async fn answers(client: &mut TcpStream, within: Duration) -> bool {
@@ -96,4 +86,74 @@ async fn a_fault_hits_one_packet_and_what_is_behind_it() {
             assert!(!answers(&mut client, SHORT).await);
         }
     }
+}
+
+#[tokio::test]
+async fn a_delay_is_exact_to_a_fraction_of_a_millisecond() {
+    let one_way = Duration::from_micros(1_250);
+    let times = raw_round_trips(Link::both(Way::Slow(one_way)), 200).await.unwrap();
+    assert!(times[0] >= 2 * one_way, "{times:?}");
+    // The fastest fifth: the machine may be busy.
+    assert!(times[times.len() / 5] < 2 * one_way + Duration::from_micros(700), "{times:?}");
+}
+
+#[tokio::test]
+async fn round_trips_count_that_wait_for_each_other() {
+    let trips = RoundTrips::default();
+    let mut clients = Vec::new();
+    let mut proxies = Vec::new();
+    for _ in 0..2 {
+        let faults = |_: Packet<'_>| PacketFault::None;
+        let proxy = Proxy::start_counted(echo().await, trips.clone(), faults).await.unwrap();
+        proxy.set(Link::both(Way::Slow(Duration::from_millis(2))));
+        clients.push(TcpStream::connect(proxy.address()).await.unwrap());
+        proxies.push(proxy);
+    }
+    trips.quiet(SHORT).await;
+    let before = trips.count();
+    // Both at once, and then one after the other.
+    for client in &mut clients {
+        client.write_u8(1).await.unwrap();
+    }
+    for client in &mut clients {
+        assert!(answers(client, LONG).await);
+    }
+    assert_eq!(trips.count() - before, 1);
+    for client in &mut clients {
+        client.write_u8(1).await.unwrap();
+        assert!(answers(client, LONG).await);
+    }
+    assert_eq!(trips.count() - before, 3);
+}
+
+/// When two small messages, the second right behind the first, come to a server that never answers.
+async fn gap_of_two_messages(nodelay: bool) -> Duration {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap().to_string()).await.unwrap();
+    proxy.set(Link::both(Way::Slow(Duration::ZERO)));
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    client.set_nodelay(nodelay).unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    // The acknowledgement of the first byte may be sent before the proxy has its connection.
+    for byte in 0..2 {
+        client.write_u8(byte).await.unwrap();
+        server.read_u8().await.unwrap();
+    }
+    let first = Instant::now();
+    client.write_u8(2).await.unwrap();
+    server.read_u8().await.unwrap();
+    first.elapsed()
+}
+
+#[tokio::test]
+async fn acknowledgements_are_kept_back() {
+    let mut gaps = Vec::new();
+    for nodelay in [false, true] {
+        let mut shortest = LONG;
+        for _ in 0..5 {
+            shortest = shortest.min(gap_of_two_messages(nodelay).await);
+        }
+        gaps.push(shortest);
+    }
+    assert!(gaps[0] > Duration::from_millis(30) && gaps[1] < Duration::from_millis(20), "{gaps:?}");
 }

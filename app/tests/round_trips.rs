@@ -1,0 +1,113 @@
+//! A purchase alone over a network, in round trips: a vote of the nodes, and a statement.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::{Link, PacketFault, Postgres, Proxy, RedisServer, RoundTrips, Way};
+
+use common::{Database, SaleSpec, TestSale};
+
+const ONE_WAY: Duration = Duration::from_millis(5);
+const TRIES: usize = 9;
+const LIMIT: usize = TRIES + 1;
+
+/// A sale whose nodes, and PostgreSQL, are a network away.
+struct FarSale {
+    sale: TestSale,
+    trips: RoundTrips,
+    _nodes: Vec<RedisServer>,
+    _proxies: Vec<Proxy>,
+    _postgres: Option<Arc<Postgres>>,
+}
+
+impl FarSale {
+    async fn start(database: Database, order: &str) -> Self {
+        let trips = RoundTrips::default();
+        let nodes = RedisServer::start_many(5).unwrap();
+        let mut proxies = Vec::new();
+        let pass = |_: testkit::Packet<'_>| PacketFault::None;
+        for node in &nodes {
+            let proxy = Proxy::start_counted(node.address(), trips.clone(), pass).await.unwrap();
+            proxies.push(proxy);
+        }
+        let addresses: Vec<&str> = proxies.iter().map(Proxy::address).collect();
+        let mut settings =
+            vec![("REDIS_NODES", addresses.join(",")), ("LOCK_ORDER", order.to_owned())];
+        let mut server = None;
+        if database == Database::Postgres {
+            let postgres = Postgres::shared().unwrap();
+            let name = format!("t{}", uuid::Uuid::now_v7().simple());
+            let url = postgres.create_database(&name).unwrap();
+            let (_, address) = url.split_once('@').unwrap();
+            let (address, _) = address.split_once('/').unwrap();
+            let proxy =
+                Proxy::start_counted(address.to_owned(), trips.clone(), pass).await.unwrap();
+            settings.push(("DATABASE_URL", url.replace(address, proxy.address())));
+            proxies.push(proxy);
+            server = Some(postgres);
+        }
+        let products = json!([
+            {"id": "any", "name": "Console", "stock": 1_000},
+            {"id": "limited", "name": "Console", "stock": 1_000, "max_per_buyer": LIMIT},
+        ]);
+        let spec = SaleSpec { nodes: 0, products, settings, ..SaleSpec::on(Database::Sqlite) };
+        let sale = TestSale::start(spec).await;
+        for proxy in &proxies {
+            proxy.set(Link::both(Way::Slow(ONE_WAY)));
+        }
+        Self { sale, trips, _nodes: nodes, _proxies: proxies, _postgres: server }
+    }
+
+    /// The round trips of some purchases, the median; the fewest are those without anything else under way.
+    async fn purchases(
+        &self,
+        product: &str,
+        keys: impl Fn(usize) -> Option<String>,
+        status: u16,
+    ) -> u64 {
+        let buyer = self.sale.buyer("ann");
+        let mut counts = Vec::new();
+        for number in 0..TRIES {
+            self.trips.quiet(6 * ONE_WAY).await;
+            let before = self.trips.count();
+            let answer = buyer.buy(product, 1, keys(number).as_deref()).await;
+            counts.push(self.trips.count() - before);
+            assert_eq!(answer.status, status, "{answer:?}");
+        }
+        counts.sort_unstable();
+        eprintln!("{product}: {counts:?}");
+        assert_eq!(counts[0], counts[TRIES / 2], "{counts:?}");
+        counts[0]
+    }
+
+    async fn check(&self, expected: u64) {
+        for product in ["any", "limited"] {
+            let key = |number| Some(format!("{product}-{number}"));
+            assert_eq!(self.purchases(product, |_| None, 201).await, expected, "no key");
+            if product == "any" {
+                assert_eq!(self.purchases(product, key, 201).await, expected, "a new key");
+                assert_eq!(self.purchases(product, key, 201).await, expected, "a known key");
+            }
+        }
+        let first = |_| Some("first".to_owned());
+        // One is left, and then none.
+        assert_eq!(self.purchases("limited", first, 201).await, expected, "a known key");
+        assert_eq!(self.purchases("limited", |_| None, 409).await, expected, "at the limit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_alone_is_a_vote_and_a_statement() {
+    for order in ["Unordered", "Fair"] {
+        FarSale::start(Database::Postgres, order).await.check(2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_sqlite_it_is_a_vote() {
+    FarSale::start(Database::Sqlite, "Unordered").await.check(1).await;
+}

@@ -1,0 +1,43 @@
+//! The connection of a sale's statement. The pool pings a connection before it lends it; a sale does not
+//! wait for that round trip, and repeats a statement whose connection turns out to be lost.
+
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::query::QueryAs;
+use sqlx::{FromRow, Postgres};
+
+use crate::error::LedgerError;
+
+/// The connection was lost before the answer, so the statement may have been carried out.
+pub(super) type IsRepeated = bool;
+
+/// Fetches all rows over a connection that answered a ping when it was returned. If that connection is
+/// lost by now, the query is sent once more, over one that has just answered.
+pub(super) async fn fetch<'q, R>(
+    pool: &PgPool,
+    query: impl Fn() -> QueryAs<'q, Postgres, R, PgArguments>,
+) -> Result<(Vec<R>, IsRepeated), LedgerError>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    if let Some(mut connection) = pool.try_acquire() {
+        match query().fetch_all(&mut *connection).await {
+            Err(error) if is_lost(&error) => connection.close_on_drop(),
+            rows => return Ok((rows?, false)),
+        }
+    } else {
+        let mut connection = pool.acquire().await?;
+        return Ok((query().fetch_all(&mut *connection).await?, false));
+    }
+    let mut connection = pool.acquire().await?;
+    Ok((query().fetch_all(&mut *connection).await?, true))
+}
+
+/// Whether the server or the network has ended the connection.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        // The session was terminated.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P0")),
+        _ => false,
+    }
+}

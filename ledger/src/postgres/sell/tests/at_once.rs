@@ -1,0 +1,240 @@
+//! Keys, limits, lost connections and plans: what each step decides, and in how many round trips.
+
+use testkit::{Direction, Packet, PacketFault, Proxy};
+
+use super::*;
+use crate::allocation::Allocation;
+use crate::postgres::PostgresLedger;
+
+/// Ends all other connections to this database.
+async fn end_connections(server: &Server, pool: &PgPool) {
+    let name = pool.connect_options().get_database().unwrap().to_owned();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    server.query(&name, end).unwrap();
+    let gone = "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.query(&name, gone).unwrap() != "0" {
+        assert!(Instant::now() < deadline, "a connection stays");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_costs_no_sale() {
+    for step in [Step::GrantAll, Step::WithinLimits, Step::AtOnce, Step::ByRules] {
+        let (server, ledger, pool) = database(&[("1", None)]).await;
+        let ann = purchase("ann", Some("k"));
+        let demands = [demand("1", 3, &[&ann])];
+        let all = futures::future::join_all((0..4).map(|_| pool.acquire())).await;
+        drop(all.into_iter().collect::<Result<Vec<_>, _>>().unwrap());
+        while pool.num_idle() < 4 {
+            sleep(Duration::from_millis(5)).await;
+        }
+        end_connections(&server, &pool).await;
+        let mut decided = undecided(1);
+        ledger.sell_step(step, &demands, &mut decided).await.unwrap();
+        let decision = decided.remove(0).unwrap().unwrap();
+        assert!(matches!(decision.outcomes[..], [Outcome::Sold(_)]), "{decision:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_no_second_sale() {
+    let server = Server::shared().unwrap();
+    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let url = server.create_database(&name).unwrap();
+    let (_, address) = url.split_once('@').unwrap();
+    let (address, _) = address.split_once('/').unwrap();
+    let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let faults = {
+        let armed = Arc::clone(&armed);
+        move |packet: Packet<'_>| {
+            // The answer to the first statement with an order.
+            let is_answer = packet.direction == Direction::ToClient;
+            if is_answer && armed.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                PacketFault::Close
+            } else {
+                PacketFault::None
+            }
+        }
+    };
+    let proxy = Proxy::start_with(address.to_owned(), faults).await.unwrap();
+    let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 1).unwrap();
+    ledger.migrate().await.unwrap();
+    let product = serde_json::json!({"id": "1", "name": "Console", "stock": 10});
+    let product: ProductDeclaration = serde_json::from_value(product).unwrap();
+    ledger.declare(&product, 1).await.unwrap();
+    let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
+    while postgres.pool.num_idle() < 1 {
+        tokio::task::yield_now().await;
+    }
+    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    let ann = purchase("ann", None);
+    let demands = [demand("1", 2, &[&ann])];
+    let error = ledger.sell(&demands).await.unwrap().remove(0).unwrap_err();
+    assert!(matches!(error, LedgerError::ConnectionLost), "{error}");
+    assert_eq!(server.query(&name, "SELECT count(*), min(fence) FROM orders").unwrap(), "1|2");
+}
+
+#[tokio::test]
+async fn small_statistics_are_no_reason_to_read_all_orders() {
+    let (_server, ledger, pool) = database(&[("1", Some(1))]).await;
+    let ann = purchase("ann", Some("k"));
+    ledger.sell(&[demand("1", 2, &[&ann])]).await.unwrap();
+    // The table is one page, so reading all of it is the cheapest plan, and stays in the cache.
+    let mut connection = pool.acquire().await.unwrap();
+    let prepare = "ANALYZE; SET plan_cache_mode = force_generic_plan";
+    sqlx::raw_sql(prepare).execute(&mut *connection).await.unwrap();
+    for (number, statement) in STATEMENTS.into_iter().enumerate() {
+        let parameters = (1..=12).filter(|n| statement.contains(&format!("${n}"))).count();
+        let nulls = vec!["NULL"; parameters].join(", ");
+        let explain = format!(
+            "PREPARE statement_{number} AS {statement}; EXPLAIN EXECUTE statement_{number} ({nulls})"
+        );
+        let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(explain));
+        let rows = plan.fetch_all(&mut *connection).await.unwrap();
+        let lines = rows.iter().map(|row| sqlx::Row::get::<String, _>(row, 0));
+        let plan: String = lines.map(|line| line + "\n").collect();
+        assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");
+    }
+}
+
+/// Both databases decide as the rules do, batch after batch.
+#[tokio::test]
+async fn all_steps_decide_as_the_rules_do() {
+    for limit in [None, Some(3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("sqlite://{}", folder.path().join("sale.db").display());
+        let on_sqlite = Ledger::connect_lazy(&file, 2).unwrap();
+        on_sqlite.migrate().await.unwrap();
+        let (_server, on_postgres, _pool) = database(&[]).await;
+        for ledger in [&on_postgres, &on_sqlite] {
+            let product = serde_json::json!({"id": format!("{limit:?}"), "name": "Console", "stock": 200, "max_per_buyer": limit});
+            let product: ProductDeclaration = serde_json::from_value(product).unwrap();
+            ledger.declare(&product, 1).await.unwrap();
+            let mut model = Allocation {
+                product_id: &product.id,
+                available: product.stock,
+                max_per_buyer: limit,
+                existing: HashMap::new(),
+                bought: HashMap::new(),
+            };
+            for token in 2..60 {
+                let purchases: Vec<Purchase> =
+                    (0..rand::random_range(1..12)).map(|_| random()).collect();
+                let all: Vec<&Purchase> = purchases.iter().collect();
+                let demands = [demand(&product.id, token, &all)];
+                let mut decided = undecided(1);
+                for step in [Step::WithinLimits, Step::AtOnce, Step::ByRules] {
+                    ledger.sell_step(step, &demands, &mut decided).await.unwrap();
+                }
+                let decision = decided.remove(0).unwrap().unwrap();
+                let expected = model.decide(&all);
+                let names = |outcomes: &[Outcome]| -> Vec<String> {
+                    outcomes.iter().map(|outcome| name(outcome).to_owned()).collect()
+                };
+                let context = format!("{limit:?} {token} {purchases:?}");
+                assert_eq!(names(&decision.outcomes), names(&expected), "{context}");
+                assert_eq!(decision.available, model.available, "{context}");
+                // The same order again, not only some order.
+                for (purchase, outcome) in purchases.iter().zip(&decision.outcomes) {
+                    if let (Some(key), Outcome::Sold(order) | Outcome::Replayed(order)) =
+                        (&purchase.idempotency_key, outcome)
+                    {
+                        let key = (purchase.buyer.clone(), key.clone());
+                        let known = model.existing.get_mut(&key).unwrap();
+                        if matches!(outcome, Outcome::Sold(_)) {
+                            *known = order.clone();
+                        }
+                        assert_eq!(known, order, "{context}");
+                    }
+                }
+            }
+            assert!(model.available < 200, "nothing was sold");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_step_but_the_last_is_one_round_trip() {
+    let server = Server::shared().unwrap();
+    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let url = server.create_database(&name).unwrap();
+    let (_, address) = url.split_once('@').unwrap();
+    let (address, _) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 2).unwrap();
+    ledger.migrate().await.unwrap();
+    for (id, max_per_buyer) in [("any", None), ("limited", Some(1_000))] {
+        let product = serde_json::json!({"id": id, "name": "Console", "stock": 1_000, "max_per_buyer": max_per_buyer});
+        let product: ProductDeclaration = serde_json::from_value(product).unwrap();
+        ledger.declare(&product, 1).await.unwrap();
+    }
+    let quiet = Duration::from_millis(50);
+    let mut token = 1;
+    for (step, product) in [
+        (Step::GrantAll, "any"),
+        (Step::AtOnce, "any"),
+        (Step::WithinLimits, "limited"),
+        (Step::AtOnce, "limited"),
+    ] {
+        for key in [None, Some(format!("{step:?}-{product}")), Some(format!("{step:?}-{product}"))]
+        {
+            let (ann, mut decided) = (purchase("ann", key.as_deref()), undecided(1));
+            token += 1;
+            let demands = [demand(product, token, &[&ann])];
+            proxy.round_trips().quiet(quiet).await;
+            let before = proxy.round_trips().count();
+            ledger.sell_step(step, &demands, &mut decided).await.unwrap();
+            assert_eq!(proxy.round_trips().count() - before, 1, "{step:?} {product} {key:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn known_units_are_used_only_while_nobody_else_has_sold() {
+    let (_server, ledger, pool) = database(&[("1", Some(2))]).await;
+    let other = Ledger::Postgres(PostgresLedger::of(pool.clone()));
+    let [ann, bob] = ["ann", "bob"].map(|buyer| purchase(buyer, None));
+    let mut token = 1;
+    let mut outcome = async |ledger: &Ledger, purchase: &Purchase| {
+        token += 1;
+        let mut decided = undecided(1);
+        let demands = [demand("1", token, &[purchase])];
+        ledger.sell_step(Step::AtOnce, &demands, &mut decided).await.unwrap();
+        name(&decided.remove(0).unwrap().unwrap().outcomes[0])
+    };
+    assert_eq!(outcome(&ledger, &ann).await, "sold");
+    // The first knows of one unit, and the fence has moved.
+    assert_eq!(outcome(&other, &ann).await, "sold");
+    assert_eq!(outcome(&ledger, &ann).await, "limit");
+    // It knows of two; units that come back move the fence too.
+    sqlx::query("UPDATE orders SET state = 'cancelled' WHERE buyer = 'ann'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(outcome(&ledger, &ann).await, "limit", "what is known is used");
+    assert_eq!(outcome(&other, &bob).await, "sold");
+    assert_eq!(outcome(&ledger, &ann).await, "sold");
+    assert_eq!(outcome(&ledger, &bob).await, "sold");
+    assert_eq!(outcome(&ledger, &bob).await, "limit");
+}
+
+/// Of few buyers and few keys, so that both repeat.
+fn random() -> Purchase {
+    let buyer = format!("buyer-{}", rand::random_range(0..12));
+    let key = rand::random_bool(0.5).then(|| format!("key-{}", rand::random_range(0..20)));
+    let quantity = if rand::random_bool(0.8) { 1 } else { 2 };
+    Purchase { buyer, quantity, idempotency_key: key }
+}
+
+fn name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Sold(_) => "sold",
+        Outcome::Replayed(_) => "replayed",
+        Outcome::KeyReused => "key reused",
+        Outcome::SoldOut => "sold out",
+        Outcome::LimitReached => "limit",
+    }
+}

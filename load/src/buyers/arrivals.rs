@@ -1,0 +1,233 @@
+//! The users of a run: all at once, one after the other whatever happens to the earlier ones, or each as soon as the
+//! earlier one has its ticket. Knows when users start, and not what they do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::buyers::buyer::{Buyer, BuyerResult, PurchaseOptions};
+use crate::buyers::moments::due_or_now;
+use crate::error::ConfigError;
+use crate::observed::tally::Tally;
+use crate::progress::Progress;
+
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
+/// A user whose ticket is not seen for this long is waited for no longer.
+const TURN: Duration = Duration::from_secs(5);
+
+/// What the users of a run did.
+pub struct Sold {
+    /// When the first user started.
+    pub started: Instant,
+    /// When the last user started.
+    pub last_start: Instant,
+    /// When the last user was done.
+    pub ended: Instant,
+    /// What the look-up of the API's names took, before the first user started.
+    pub lookup: Duration,
+    /// What happened to them.
+    pub tally: Tally,
+}
+
+/// What all users of a pod share.
+pub struct Crowd {
+    pub options: Arc<PurchaseOptions>,
+    pub progress: Arc<Progress>,
+    /// Time after which a user gives up.
+    pub deadline: Duration,
+    /// No more users start once it is cancelled.
+    pub stop: CancellationToken,
+    /// What the look-up of the API's names took.
+    pub lookup: Duration,
+}
+
+/// Users at work.
+struct Users<'a> {
+    crowd: &'a Crowd,
+    started: Instant,
+    last_start: Instant,
+    tasks: JoinSet<(usize, BuyerResult)>,
+    tally: Tally,
+}
+
+impl<'a> Users<'a> {
+    fn new(crowd: &'a Crowd) -> Self {
+        let started = Instant::now();
+        Self { crowd, started, last_start: started, tasks: JoinSet::new(), tally: Tally::default() }
+    }
+
+    /// Starts a user who wanted to buy at this moment.
+    fn start(&mut self, buyer: Buyer, wanted: Instant) {
+        let Crowd { options, progress, deadline, .. } = self.crowd;
+        let (options, progress) = (Arc::clone(options), Arc::clone(progress));
+        let (index, deadline) = (buyer.index, wanted + *deadline);
+        self.last_start = wanted;
+        progress.start();
+        self.tasks.spawn(async move {
+            let result = buyer.buy(&options, wanted, deadline).await;
+            progress.end(&result);
+            (index, result)
+        });
+    }
+
+    /// Adds what happened to a user. One whose task panicked has said so.
+    fn end(&mut self, done: Result<(usize, BuyerResult), JoinError>) -> Option<usize> {
+        let (index, result) = done.ok()?;
+        self.tally.add(self.started, u32::try_from(index).unwrap_or(u32::MAX), result);
+        Some(index)
+    }
+
+    /// Waits for all users, and shows the progress every second.
+    async fn finish(mut self) -> Sold {
+        let mut shown = interval(SHOWN_EVERY);
+        loop {
+            tokio::select! {
+                done = self.tasks.join_next() => match done {
+                    Some(done) => {
+                        self.end(done);
+                    }
+                    None => break,
+                },
+                _ = shown.tick() => self.crowd.progress.show(false, self.started.elapsed()),
+            }
+        }
+        self.crowd.progress.finish(self.started.elapsed());
+        Sold {
+            started: self.started,
+            last_start: self.last_start,
+            ended: Instant::now(),
+            lookup: self.crowd.lookup,
+            tally: self.tally,
+        }
+    }
+}
+
+/// Starts all users at once. Each of them wants to buy at the same moment.
+pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
+    let (open, gate) = watch::channel(None::<Instant>);
+    let mut users = Users::new(crowd);
+    for buyer in buyers {
+        let Crowd { options, progress, deadline, .. } = crowd;
+        let (options, progress) = (Arc::clone(options), Arc::clone(progress));
+        let (index, deadline, mut gate) = (buyer.index, *deadline, gate.clone());
+        progress.start();
+        users.tasks.spawn(async move {
+            let opened = gate.wait_for(Option::is_some).await.ok().and_then(|moment| *moment);
+            let wanted = opened.unwrap_or_else(Instant::now);
+            let result = buyer.buy(&options, wanted, wanted + deadline).await;
+            progress.end(&result);
+            (index, result)
+        });
+    }
+    drop(gate);
+    users.started = Instant::now();
+    users.last_start = users.started;
+    open.send_replace(Some(users.started));
+    users.finish().await
+}
+
+/// How users come one after the other.
+pub struct Pace {
+    /// Time between two users of the whole run.
+    pub between: Duration,
+    /// Time after which no more users start.
+    pub duration: Duration,
+}
+
+/// From now on SIGTERM and SIGINT end the run instead of the process: no more users start.
+///
+/// # Errors
+/// When signals cannot be received.
+pub fn stop_on_signals() -> Result<CancellationToken, ConfigError> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| {
+            ConfigError::new("--scenario", format!("cannot wait for signals: {error}"))
+        })
+    };
+    let mut terminated = listen(SignalKind::terminate())?;
+    let mut interrupted = listen(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        eprintln!("told to stop; no more users start");
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+/// Starts the users of these numbers, each at its own moment, until told to stop, and waits for all of them.
+pub async fn one_by_one(
+    indexes: impl Iterator<Item = usize>,
+    mut buyers: impl FnMut(usize) -> Result<Buyer, ConfigError>,
+    crowd: &Crowd,
+    pace: &Pace,
+) -> Result<Sold, ConfigError> {
+    let mut users = Users::new(crowd);
+    let mut shown = interval(SHOWN_EVERY);
+    let mut over = std::pin::pin!(tokio::time::sleep(pace.duration));
+    for index in indexes {
+        let due = users.started + pace.between * u32::try_from(index).unwrap_or(u32::MAX);
+        loop {
+            tokio::select! {
+                biased;
+                () = crowd.stop.cancelled() => return Ok(users.finish().await),
+                () = &mut over => return Ok(users.finish().await),
+                _ = shown.tick() => crowd.progress.show(true, users.started.elapsed()),
+                () = sleep_until(due) => break,
+                Some(done) = users.tasks.join_next() => {
+                    users.end(done);
+                }
+            }
+        }
+        users.start(buyers(index)?, due_or_now(due));
+    }
+    Ok(users.finish().await)
+}
+
+/// Tells whether another ticket was issued.
+pub trait Tickets {
+    /// Remembers the tickets of this moment.
+    async fn mark(&mut self);
+    /// Whether a majority of the nodes has issued one since then.
+    async fn another(&mut self) -> bool;
+}
+
+/// Starts each user once the earlier one has a ticket, or an answer: so users ask in the order of their numbers, and
+/// still many of them wait at the same time. The second result is the number of users whose ticket was not seen.
+pub async fn in_turn(
+    buyers: Vec<Buyer>,
+    crowd: &Crowd,
+    tickets: &mut impl Tickets,
+) -> (Sold, usize) {
+    let mut users = Users::new(crowd);
+    let mut unseen = 0;
+    for buyer in buyers {
+        tickets.mark().await;
+        let index = buyer.index;
+        let now = Instant::now();
+        users.start(buyer, now);
+        let mut is_done = false;
+        loop {
+            while let Some(done) = users.tasks.try_join_next() {
+                is_done |= users.end(done) == Some(index);
+            }
+            if is_done || tickets.another().await {
+                break;
+            }
+            if now.elapsed() > TURN {
+                unseen += 1;
+                break;
+            }
+        }
+    }
+    (users.finish().await, unseen)
+}

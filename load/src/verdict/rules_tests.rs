@@ -1,0 +1,129 @@
+//! Cases of the rules that only some scenarios have.
+
+use super::*;
+
+/// Of a hundred orders, ten are cancelled, and ten payments fail; the rest is paid or pending.
+fn checked_out() -> Run {
+    let mut observed = good();
+    observed.purchases.truncate(100);
+    let states = ["cancelled", "payment_failed", "paid", "pending"];
+    for (number, purchase) in observed.purchases.iter_mut().enumerate() {
+        let mut order = order(number);
+        order.state = states[(number / 10).min(3)].to_owned();
+        orders_of(&mut observed.observed.database)[number] = order.clone();
+        purchase.outcome = Outcome::Sold(order);
+    }
+    observed.nodes.iter_mut().for_each(|node| node.stock = Ok(20));
+    observed.database.as_mut().unwrap().available = 20;
+    observed
+}
+
+fn orders_of(database: &mut Result<DatabaseState, String>) -> &mut Vec<Order> {
+    &mut database.as_mut().unwrap().orders
+}
+
+#[test]
+fn units_that_came_back_are_not_sold_and_states_must_agree() {
+    let checkout = Scenario::named("checkout").unwrap();
+    let judged = |change: fn(&mut Run)| {
+        let mut observed = checked_out();
+        change(&mut observed);
+        observed.judge(&checkout, TimingTargets::Report)
+    };
+    let report = judged(|_| {});
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.figures().sold, 80);
+    let state = judged(|seen| orders_of(&mut seen.database)[25].state = "pending".to_owned());
+    assert!(state.problems()[0].contains("(paid), but recorded"), "{state}");
+    let lost = judged(|seen| {
+        seen.nodes.iter_mut().for_each(|node| node.stock = Ok(19));
+        seen.database.as_mut().unwrap().available = 19;
+    });
+    assert!(lost.wrong().contains(&"stock in the database".to_owned()), "{lost}");
+}
+
+#[test]
+fn restocked_units_are_on_sale() {
+    let soak = Scenario::named("soak").unwrap();
+    let judged = |recorded| {
+        let mut observed = good();
+        observed.purchases.truncate(100);
+        observed.stock_before = 60;
+        observed.restocked = Restocked { answered: 50, recorded };
+        observed.nodes.iter_mut().for_each(|node| node.stock = Ok(10));
+        observed.database.as_mut().unwrap().available = 10;
+        observed.judge(&soak, TimingTargets::Report)
+    };
+    assert!(judged(50).passed(), "{}", judged(50));
+    assert!(judged(49).wrong().contains(&"units restocked, by the database".to_owned()));
+}
+
+#[test]
+fn nobody_who_asked_first_is_overtaken() {
+    let fair = Scenario::named("s3-fair").unwrap();
+    let judged = |change: fn(&mut Run)| {
+        let mut observed = good();
+        observed.stock_before = 90;
+        observed.purchases.truncate(100);
+        observed.database.as_mut().unwrap().orders.truncate(90);
+        for purchase in &mut observed.purchases[90..] {
+            purchase.outcome = Outcome::Declined("sold_out".to_owned());
+        }
+        change(&mut observed);
+        observed.judge(&fair, TimingTargets::Report)
+    };
+    assert!(judged(|_| {}).passed(), "{}", judged(|_| {}));
+    let overtaken = judged(|seen| {
+        seen.purchases.swap(10, 95);
+    });
+    assert_eq!(overtaken.wrong(), ["users overtaken"], "{overtaken}");
+    assert_eq!(judged(|seen| seen.unseen_tickets = 1).wrong(), ["tickets not seen"]);
+}
+
+#[test]
+fn the_other_products_of_an_order_are_judged_too() {
+    let s3 = Scenario::named("s3-distributed").unwrap();
+    let judged = |change: fn(&mut OtherProduct)| {
+        let mut observed = good();
+        observed.purchases.truncate(100);
+        let mut other = OtherProduct {
+            id: "B".to_owned(),
+            stock_before: 100,
+            nodes: observed.nodes.clone(),
+            database: observed.database.clone(),
+        };
+        change(&mut other);
+        observed.others.push(other);
+        observed.judge(&s3, TimingTargets::Report)
+    };
+    assert!(judged(|_| {}).passed(), "{}", judged(|_| {}));
+    let node = judged(|other| other.nodes[2].stock = Ok(1));
+    assert_eq!(node.wrong(), ["stock of B on redis-2"], "{node}");
+    let half = judged(|other| drop(orders_of(&mut other.database).pop()));
+    assert_eq!(half.wrong(), ["orders with and without B"], "{half}");
+    let away = judged(|other| other.database = Err("away".to_owned()));
+    assert_eq!(away.wrong(), ["B in the database"], "{away}");
+}
+
+#[test]
+fn nodes_must_be_stopped_and_answers_be_as_the_scenario_says() {
+    let judged = |name: &str, stopped: usize, codes: &[(&str, u32)]| {
+        let mut observed = good();
+        observed.stopped_nodes = (0..stopped).map(|node| format!("redis-{node}")).collect();
+        observed.answers = codes.iter().map(|&(code, count)| (code.to_owned(), count)).collect();
+        observed.judge(&Scenario::named(name).unwrap(), TimingTargets::Report)
+    };
+    let two = |stopped, codes| judged("v3-two-nodes-stopped", stopped, codes);
+    let quiet = [("sold", 100), ("sold_out", 200)];
+    assert!(two(2, &quiet).passed());
+    let forgotten = two(0, &quiet);
+    assert_eq!(forgotten.wrong(), ["Redis nodes stopped"]);
+    assert!(forgotten.problems()[0].contains("cargo xtask demo"));
+    let refused = two(2, &[("sold", 100), ("lock_timeout", 1)]);
+    assert_eq!(refused.wrong(), ["answers other than sold, sold_out"], "{refused}");
+    let three = judged("v3-three-nodes-stopped", 3, &quiet);
+    assert_eq!(three.wrong(), ["answers quorum_unavailable"], "{three}");
+    let lost =
+        lost_pod(&Scenario::named("soak").unwrap(), TimingTargets::Judge, 4, "pod 2 was lost");
+    assert!(!lost.passed() && lost.problems()[0].starts_with("pod 2 was lost; "), "{lost}");
+}

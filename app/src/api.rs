@@ -1,13 +1,16 @@
 //! The API: routes, handlers, their documentation, live stock and the pages.
 
 mod admin;
+mod audit;
 mod auth;
+mod buyers;
 mod cors;
 mod coupons;
 mod document;
 mod events;
 mod extract;
 pub(crate) mod feed;
+mod managed_orders;
 mod orders;
 mod page;
 pub(crate) mod probes;

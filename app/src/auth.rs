@@ -8,6 +8,7 @@ mod operator_token;
 mod password;
 mod provider;
 mod shared_key;
+mod sign_up;
 mod token;
 mod token_cache;
 
@@ -19,4 +20,5 @@ pub use operator_token::OperatorToken;
 pub use password::{PasswordError, Passwords};
 pub use provider::Provider;
 pub use provider::config::{ProviderConfig, ProviderError};
+pub use sign_up::{SignUpMode, SignUpPolicy, SignUpRefused};
 pub use token::Tokens;

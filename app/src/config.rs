@@ -5,6 +5,7 @@
 
 mod arguments;
 mod auth;
+mod buyers;
 mod cors;
 mod database;
 mod error;
@@ -21,6 +22,7 @@ mod values;
 
 pub use self::arguments::{ParseError, parse_process};
 pub use self::auth::AuthConfig;
+pub use self::buyers::BuyersConfig;
 pub use self::database::{DatabaseConfig, DatabaseUrl, sale_name};
 pub use self::error::ConfigError;
 pub use self::http::SocketsConfig;
@@ -105,6 +107,13 @@ mod tests {
         assert!(message("LOAD_SECONDS", "often").starts_with("LOAD_SECONDS: "));
         assert!(message("USE_REDLOCK", "maybe").starts_with("USE_REDLOCK: "));
         assert!(message("SALE_STARTS_AT", "tomorrow").starts_with("SALE_STARTS_AT: "));
+        assert!(message("SIGN_UP", "Nobody").starts_with("SIGN_UP: "));
+        assert_eq!(message("SIGN_UP", "Invited"), "INVITE_CODES: is needed with SIGN_UP=Invited");
+        assert!(
+            message("INVITE_CODES", "short").starts_with("INVITE_CODES: each code must have 8")
+        );
+        assert!(message("RETENTION_DAYS", "30").starts_with("RETENTION_DAYS: needs SALE_ENDS_AT"));
+        assert!(message("RETENTION_DAYS", "0").starts_with("RETENTION_DAYS: "));
         assert_eq!(message("TLS_CERT_FILE", "a"), "TLS_KEY_FILE: is needed with TLS_CERT_FILE");
         assert_eq!(message("TLS_KEY_FILE", "a"), "TLS_CERT_FILE: is needed with TLS_KEY_FILE");
         let error = read(&HashMap::new()).err().unwrap().to_string();
@@ -185,7 +194,8 @@ mod tests {
             let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
             assert_eq!(flag, name);
             assert!(argument.get_help().is_some(), "{name}");
-            let secret = ["SECRET", "PASSWORD", "TOKEN"].iter().any(|word| name.contains(word));
+            let secret =
+                ["SECRET", "PASSWORD", "TOKEN", "CODES"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
                 secret || ["DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"].contains(&name),

@@ -10,7 +10,7 @@ use flashsale_app::config::{
     ConfigError, DatabaseUrl, LogConfig, LogFormat, ParseError, SeedArgs, SeedConfig, ServeArgs,
     ServeConfig, parse_process, sale_name,
 };
-use flashsale_app::{api, http, seed, serve};
+use flashsale_app::{api, erasures, http, seed, serve};
 use ledger::Ledger;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +82,18 @@ enum Command {
         #[command(flatten)]
         log: LogConfig,
     },
+    /// Erases a buyer: the account goes, and a pseudonym takes the buyer's place in orders, coupons and the audit log.
+    ///
+    /// Stock does not change. Running replicas refuse the buyer's tokens, and erase the buyer in Redis. It takes
+    /// about three seconds.
+    Erase {
+        /// The id of the account, or the `sub` of the buyer's tokens.
+        buyer: String,
+        #[command(flatten)]
+        database: DatabaseUrl,
+        #[command(flatten)]
+        log: LogConfig,
+    },
     /// Prints the OpenAPI document.
     Openapi,
 }
@@ -144,6 +156,18 @@ async fn run(command: Command) -> Result<()> {
             };
             unless_stopped(renaming).await?;
             println!("the database belongs to the sale {new_name:?}");
+            Ok(())
+        }
+        Command::Erase { buyer, database, log } => {
+            log_to_stderr(&log);
+            let ledger = connect(&database)?;
+            let mut done = String::new();
+            let erasing = async {
+                done = Box::pin(erasures::erase_in_database(&ledger, &buyer)).await?;
+                Ok(())
+            };
+            unless_stopped(erasing).await?;
+            println!("{done}");
             Ok(())
         }
         Command::Openapi => {

@@ -1,13 +1,13 @@
 //! The state of an order, as answers show it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// `pending`: waits for its payment and holds its units until `expires_at`. `confirmed`: sold, whenever it is
 /// paid for. `expired`: not paid in time, and its units are on sale again; a payment takes them again if they
 /// are there. The others are final: `paid`; `cancelled` and `payment_failed`, with their units on sale again;
 /// `refund_required`: paid after it expired, when its units were gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OrderState {
     /// Waits for its payment.
@@ -41,6 +41,14 @@ impl From<ledger::orders::OrderState> for OrderState {
     }
 }
 
+impl From<OrderState> for ledger::orders::OrderState {
+    fn from(state: OrderState) -> Self {
+        // Each state of an answer is that of one in the database.
+        let same = |stored: &Self| OrderState::from(*stored) == state;
+        Self::ALL.into_iter().find(same).unwrap_or(Self::Pending)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +58,8 @@ mod tests {
         for stored in ledger::orders::OrderState::ALL {
             let shown = serde_json::to_value(OrderState::from(stored)).unwrap();
             assert_eq!(shown, stored.name());
+            let state: OrderState = serde_json::from_value(shown).unwrap();
+            assert_eq!(ledger::orders::OrderState::from(state), stored);
         }
     }
 }

@@ -155,7 +155,7 @@ async fn declare(
     let change = ProductChange::Declare(product.clone());
     let mut reported = false;
     loop {
-        match change_product(ledger, redlock, policy, &change).await {
+        match change_product(ledger, redlock, policy, &change, None).await {
             Ok(declared) => {
                 let remaining = declared.map(|declared| declared.available);
                 info!(product = product.id, stock = product.stock, remaining, "seeded");

@@ -18,6 +18,7 @@ use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
+use crate::erasures::Erasures;
 use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::threads::Threads;
@@ -26,6 +27,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::retention;
 use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
 
@@ -58,6 +60,9 @@ pub async fn run(
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
     let sale = Arc::new(sale);
     let coupons = Coupons::new(ledger.clone(), redlock.clone(), config.sale.lock.policy, observer);
+    let coupons = Arc::new(coupons);
+    let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
+    let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
     let tls = tls(config.tls, &metrics).await?;
@@ -78,11 +83,13 @@ pub async fn run(
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
-        coupons: Arc::new(coupons),
+        coupons: Arc::clone(&coupons),
         ledger: ledger.clone(),
         tokens: Arc::new(tokens),
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
         rate_limiter: Arc::default(),
+        sign_up: Arc::new(config.buyers.sign_up),
+        erasures: Arc::clone(&erasures),
         trusted_proxies: config.auth.trusted_proxies,
         metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -94,7 +101,7 @@ pub async fn run(
         let shutdown = shutdown.clone();
         async move {
             let working = async {
-                become_ready(&ledger, &redlock, &sale, &readiness, &metrics).await;
+                become_ready(&ledger, &redlock, &sale, &erasures, &readiness, &metrics).await;
                 tokio::join!(
                     restart_on_panic("reading the catalog", || {
                         keep_fresh(&sale, &readiness, &metrics)
@@ -104,6 +111,10 @@ pub async fn run(
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
                     restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
+                    restart_on_panic("erasing buyers", || erasures.keep()),
+                    restart_on_panic("the retention", || {
+                        retention::keep(&sale, retention_days, &coupons)
+                    }),
                 );
             };
             // None: shut down.
@@ -193,6 +204,7 @@ async fn become_ready(
     ledger: &Ledger,
     redlock: &Redlock,
     sale: &Sale,
+    erasures: &Erasures,
     readiness: &Readiness,
     metrics: &Metrics,
 ) {
@@ -208,6 +220,12 @@ async fn become_ready(
             }
         }
         if migrated && let Err(error) = sale.catalog().refresh().await {
+            reasons.push(format!("database: {error}"));
+        }
+        // A replica that did not know them would sell to erased buyers.
+        if reasons.is_empty()
+            && let Err(error) = erasures.read().await
+        {
             reasons.push(format!("database: {error}"));
         }
         metrics.set_database(reasons.is_empty());

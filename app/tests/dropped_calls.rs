@@ -136,7 +136,7 @@ async fn prepared(store: &Store) -> Ledger {
         ends_at_ms: None,
         fence: 0,
     };
-    ledger.create_coupon(&coupon).await.unwrap();
+    ledger.create_coupon(&coupon, None).await.unwrap();
     ledger
 }
 

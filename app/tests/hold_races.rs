@@ -69,11 +69,13 @@ impl Lane<'_> {
     /// Whether the event got through.
     async fn play(&self, event: Event, id: Uuid) -> bool {
         let settled = match event {
-            Event::Pay => self.ledger.pay(id, None).await.unwrap(),
-            Event::Cancel => self.settle(&Task::GiveBack { id, change: Change::Cancel }).await,
+            Event::Pay => self.ledger.pay(id, None, "admin").await.unwrap(),
+            Event::Cancel => {
+                self.settle(&Task::GiveBack { id, change: Change::Cancel, actor: None }).await
+            }
             Event::FailPayment => {
                 let change = Change::FailPayment { reference: None };
-                self.settle(&Task::GiveBack { id, change }).await
+                self.settle(&Task::GiveBack { id, change, actor: None }).await
             }
             Event::Expire => self.settle(&Task::Expire { ids: vec![id] }).await,
         };

@@ -260,9 +260,9 @@ async fn the_ledger_alone_gives_units_back_once() {
         };
         let calls = (0..30).map(async |i| {
             if i % 10 == 9 {
-                return vec![ledger.pay(order.id, None).await.unwrap()];
+                return vec![ledger.pay(order.id, None, "admin").await.unwrap()];
             }
-            let task = Task::GiveBack { id: order.id, change: change(i) };
+            let task = Task::GiveBack { id: order.id, change: change(i), actor: None };
             loop {
                 // Twice in one transaction, too.
                 if let Ok(done) = ledger.settle(&tokens(), &[&task, &task]).await {

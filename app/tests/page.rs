@@ -284,6 +284,77 @@ async fn administrators_see_sales_as_they_happen_and_manage_products() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn administrators_search_orders_and_read_the_audit_log() {
+    let stage = Stage::set(of_admin(json!([{"id": "1", "name": "Console", "stock": 100}]))).await;
+    for _ in 0..60 {
+        stage.sale.buyer("ann").buy("1", 1, None).await.order();
+    }
+    let bought = stage.sale.buyer("bob").buy("1", 2, None).await.order().to_owned();
+    let window = stage.window().await;
+    window.log_in_as_admin().await;
+    window.until("document.querySelector('[data-product]')").await;
+    let count = |list: &str| format!("document.querySelectorAll('#{list}-found li').length");
+    window.click("#orders-search").await;
+    window.until(&format!("{} === 50", count("orders"))).await;
+    window.click("#orders-more").await;
+    window.until(&format!("{} === 61", count("orders"))).await;
+    window.until("document.querySelector('#orders-more').hidden").await;
+    window.fill("#o-buyer", "bob").await;
+    window.click("#orders-search").await;
+    window.until(&format!("{} === 1", count("orders"))).await;
+    window.until_shows("#orders-found", &bought).await;
+    window.until_shows("#orders-found", "2 × 1").await;
+    window.until_shows("#orders-found", "Confirmed").await;
+    // The file goes to the browser's downloads, which are seen here by the name of the file.
+    let save =
+        "void (HTMLAnchorElement.prototype.click = function () { window.saved = this.download; })";
+    window.js(save).await;
+    window.click("#orders-export").await;
+    window.until("window.saved === 'orders.csv'").await;
+    window.fill("#o-id", "no id").await;
+    window.click("#orders-search").await;
+    window.until_shows("#orders-error", "not allowed").await;
+
+    window.click("[data-product='1'] [data-does=restock]").await;
+    window.fill("#e-add", "5").await;
+    window.click("#edit-do").await;
+    window.until_shows("#notice", "restocked").await;
+    window.click("#audit-show").await;
+    window.until_shows("#audit-found", "restock_product").await;
+    window.until_shows("#audit-found", "export_orders").await;
+    window.fill("#a-actor", "nobody").await;
+    window.click("#audit-show").await;
+    window.until("!document.querySelector('#audit-none').hidden").await;
+    window.picture("admin-orders").await;
+    // Who logs out leaves nothing behind.
+    window.click("#log-out").await;
+    window.until(&format!("{} === 0", count("orders"))).await;
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invited_buyer_is_asked_for_the_code() {
+    let settings =
+        vec![("SIGN_UP", "Invited".to_owned()), ("INVITE_CODES", "code-of-ann".to_owned())];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let stage = Stage::set(spec).await;
+    let window = stage.window().await;
+    window.open("/").await;
+    window.until_shows(LEFT, "100").await;
+    window.click(BUY).await;
+    window.until("document.querySelector('#account').open").await;
+    assert_eq!(window.js("document.querySelector('#account-invite').hidden").await, true);
+    window.fill("#account-id", "ann").await;
+    window.fill("#account-password", "correct horse").await;
+    window.click("#do-sign-up").await;
+    window.until_shows("#account-error", "invite code").await;
+    window.fill("#account-code", "code-of-ann").await;
+    window.click("#do-sign-up").await;
+    window.until_shows(RESULT, "Yours!").await;
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_policy_forbids_what_the_page_did_not_bring() {
     let stage = Stage::set(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
     let window = stage.window().await;

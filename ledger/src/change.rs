@@ -1,8 +1,10 @@
 //! Changes of products by operators and administrators: the decision as a pure function, and its
 //! transaction, which is the same in both databases.
 
+use serde_json::json;
 use sqlx::{PgConnection, SqliteConnection};
 
+use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 use crate::sql;
 use crate::types::Product;
@@ -151,15 +153,47 @@ impl ProductChange {
     }
 }
 
+/// What the audit log has of a change. `None`: nobody did it, the operator declared it.
+fn audit_entry(actor: &str, change: &ProductChange) -> Option<AuditEntry> {
+    let (action, detail) = match change {
+        ProductChange::Declare(_) => return None,
+        ProductChange::Create(product) => {
+            let ProductDeclaration { name, stock, max_per_buyer, .. } = product;
+            let detail = json!({"name": name, "stock": stock, "max_per_buyer": max_per_buyer});
+            ("create_product", Some(detail))
+        }
+        ProductChange::Revise(terms) => {
+            let ProductTerms {
+                id: _,
+                name,
+                max_per_buyer,
+                wait_timeout_ms,
+                lease_time_ms,
+                hold_seconds,
+            } = terms;
+            let detail = json!({"name": name, "max_per_buyer": max_per_buyer,
+                "wait_timeout_ms": wait_timeout_ms, "lease_time_ms": lease_time_ms,
+                "hold_seconds": hold_seconds});
+            ("revise_product", Some(detail))
+        }
+        ProductChange::Restock { add, from, .. } => {
+            ("restock_product", Some(json!({"add": add, "from": from})))
+        }
+        ProductChange::Delete { .. } => ("delete_product", None),
+    };
+    Some(AuditEntry::new(actor, action, change.product_id(), detail))
+}
+
 /// One text for two types of connection: sqlx has no common one that can run a transaction.
 macro_rules! apply {
     ($name:ident, $connection:ty) => {
         /// Decides and writes a change within a transaction, which the caller commits. Returns the
-        /// product; `None` when it is deleted.
+        /// product; `None` when it is deleted. The actor is the administrator who does it.
         pub(crate) async fn $name(
             connection: &mut $connection,
             change: &ProductChange,
             token: i64,
+            actor: Option<&str>,
         ) -> Result<Option<Product>, LedgerError> {
             let id = change.product_id();
             let mut fresh = false;
@@ -209,6 +243,9 @@ macro_rules! apply {
                 .bind(row.deleted)
                 .execute(&mut *connection)
                 .await?;
+            if let Some(entry) = actor.and_then(|actor| audit_entry(actor, change)) {
+                connection.record(&entry).await?;
+            }
             Ok(sqlx::query_as(sql::PRODUCT).bind(id).fetch_optional(connection).await?)
         }
     };

@@ -15,12 +15,16 @@ use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 
 impl Ledger {
-    /// Makes a coupon; `false` when the id is taken.
+    /// Makes a coupon; `false` when the id is taken. `actor`: the administrator, for the audit log.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn create_coupon(&self, coupon: &Coupon) -> Result<bool, LedgerError> {
-        bounded(async { either!(self, ledger => ledger.create_coupon(coupon)) }).await
+    pub async fn create_coupon(
+        &self,
+        coupon: &Coupon,
+        actor: Option<&str>,
+    ) -> Result<bool, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.create_coupon(coupon, actor)) }).await
     }
 
     /// The coupon with this id.

@@ -84,13 +84,15 @@ const ARCHIVE: [&str; 4] = [
 ];
 
 /// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
-const CLEAR: [&str; 6] = [
+const CLEAR: [&str; 7] = [
     "DELETE FROM orders",
     "DELETE FROM stock",
     "DELETE FROM products",
     "DELETE FROM coupon_issues",
     "DELETE FROM coupons",
     "DELETE FROM accounts WHERE role = 'admin'",
+    // The next sale refuses nobody; what is not finished goes on.
+    "DELETE FROM erasures WHERE buyer IS NULL",
 ];
 
 impl Installation {

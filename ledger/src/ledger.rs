@@ -133,6 +133,19 @@ impl Ledger {
         change: &ProductChange,
         token: i64,
     ) -> Result<Option<Product>, LedgerError> {
-        bounded(async { either!(self, ledger => ledger.change(change, token)) }).await
+        self.change_as(change, token, None).await
+    }
+
+    /// As [`Ledger::change`]; `actor`: the administrator who does it, for the audit log.
+    ///
+    /// # Errors
+    /// As [`Ledger::change`].
+    pub async fn change_as(
+        &self,
+        change: &ProductChange,
+        token: i64,
+        actor: Option<&str>,
+    ) -> Result<Option<Product>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.change(change, token, actor)) }).await
     }
 }

@@ -5,10 +5,14 @@
 //! refused. It knows no Redis and no HTTP.
 
 mod allocation;
+mod audit;
+mod audit_entry;
+mod buyer_record;
 mod calls;
 mod change;
 pub mod coupons;
 mod demand;
+pub mod erasure;
 mod error;
 mod follow;
 mod identity;
@@ -23,6 +27,9 @@ mod sqlite;
 mod transaction;
 mod types;
 
+pub use audit::AuditSearch;
+pub use audit_entry::AuditEntry;
+pub use buyer_record::BuyerRecord;
 pub use change::{ProductChange, ProductDeclaration, ProductTerms};
 pub use demand::{Decided, Demand, undecided};
 pub use error::{LedgerError, UnusableDatabase};

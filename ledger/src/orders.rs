@@ -8,6 +8,7 @@ mod allocation;
 mod holds;
 mod postgres;
 mod rows;
+mod search;
 mod settle;
 mod sql;
 mod sqlite;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 pub use self::holds::{DueHold, HoldCounts};
+pub use self::search::OrderSearch;
 pub use self::types::{
     Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,
     Standing, Task,
@@ -46,15 +48,20 @@ impl Ledger {
         }
     }
 
-    /// Records a payment. It takes no lock, because no units move.
+    /// Records a payment that an administrator reports. It takes no lock, because no units move.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn pay(&self, id: Uuid, reference: Option<&str>) -> Result<Settled, LedgerError> {
+    pub async fn pay(
+        &self,
+        id: Uuid,
+        reference: Option<&str>,
+        actor: &str,
+    ) -> Result<Settled, LedgerError> {
         let change = Change::Pay { reference: reference.map(str::to_owned) };
         bounded(async {
             loop {
-                let paid = either!(self, ledger => ledger.change_state(id, &change));
+                let paid = either!(self, ledger => ledger.change_state(id, &change, actor));
                 match paid {
                     Err(error) if error.is_crossed_keys() => {}
                     Ok(Some(order)) => return Ok(Settled::Done(order)),

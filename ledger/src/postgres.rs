@@ -172,9 +172,10 @@ impl PostgresLedger {
         &self,
         change: &ProductChange,
         token: i64,
+        actor: Option<&str>,
     ) -> Result<Option<Product>, LedgerError> {
         let mut transaction = self.begin().await?;
-        let product = change::on_postgres(&mut transaction, change, token).await;
+        let product = change::on_postgres(&mut transaction, change, token, actor).await;
         transaction.end(product).await
     }
 }

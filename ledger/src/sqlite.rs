@@ -167,9 +167,10 @@ impl SqliteLedger {
         &self,
         change: &ProductChange,
         token: i64,
+        actor: Option<&str>,
     ) -> Result<Option<Product>, LedgerError> {
         let mut transaction = self.begin().await?;
-        let product = change::on_sqlite(&mut transaction, change, token).await;
+        let product = change::on_sqlite(&mut transaction, change, token, actor).await;
         transaction.end(product).await
     }
 }

@@ -22,7 +22,7 @@ mod stores_tls;
 mod strict;
 mod tracing;
 
-pub use app::{App, AppTls, Autoscaling, Cors, Prewarm};
+pub use app::{App, AppTls, Autoscaling, Cors, Prewarm, SignUp};
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, UNOBSERVED, custom_resource_definition};
 pub use exposure::{AppHttpRoute, AppIngress, AppService, ParentRef, ServiceType, TrafficPolicy};

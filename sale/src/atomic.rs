@@ -18,6 +18,7 @@ mod barrier;
 mod delete;
 mod engine;
 mod entry;
+mod erase;
 mod error;
 mod fill;
 mod keys;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use ledger::erasure::Erasure;
 use ledger::{Ledger, Order, Product, ProductChange, Purchase};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -45,6 +47,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use self::engine::AtomicEngine;
+use self::error::ReconcileError;
 use self::queue::{Queue, QueuedPurchase};
 use self::script::Scripts;
 use self::stream_ends::StreamEndsCache;
@@ -53,6 +56,7 @@ use self::workers::Workers;
 use crate::catalog::Catalog;
 use crate::change::ChangeError;
 use crate::config::LockConfig;
+use crate::erasure_error::ErasureError;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
 use crate::purchase::Receipt;
@@ -174,14 +178,41 @@ impl Atomic {
     pub(crate) async fn delete(
         &self,
         change: &ProductChange,
+        actor: Option<&str>,
     ) -> Result<Option<Product>, ChangeError> {
-        self.engine.delete(change).await
+        self.engine.delete(change, actor).await
+    }
+
+    /// See [`AtomicEngine::erase`].
+    pub(crate) async fn erase(&self, erasure: &Erasure) -> Result<(), ErasureError> {
+        self.engine.erase(erasure).await.map_err(not_erased)
+    }
+
+    /// See [`AtomicEngine::remove_keys`].
+    pub(crate) async fn remove_keys(
+        &self,
+        buyer: &str,
+        keys: &[String],
+    ) -> Result<(), ErasureError> {
+        self.engine.remove_keys(buyer, keys).await.map_err(not_erased)
+    }
+
+    /// See [`AtomicEngine::forget_buyers`].
+    pub(crate) async fn forget_buyers(&self) -> Result<(), ErasureError> {
+        self.engine.forget_buyers().await.map_err(not_erased)
     }
 
     fn queue(&self, product_id: &str) -> Arc<Queue> {
         self.workers.queue(product_id, |queue| {
             worker::serve(Arc::clone(&self.engine), product_id.to_owned(), queue)
         })
+    }
+}
+
+fn not_erased(error: ReconcileError) -> ErasureError {
+    match error {
+        ReconcileError::Ledger(error) => ErasureError::Ledger(error),
+        error => ErasureError::Redis(error.to_string()),
     }
 }
 

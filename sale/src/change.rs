@@ -42,6 +42,8 @@ impl ChangeError {
 /// Changes a product. Returns when every connected node has the new stock, or has the removal of a
 /// deleted product.
 ///
+/// `actor`: the administrator who does it.
+///
 /// # Errors
 /// See [`ChangeError`].
 pub async fn change_product(
@@ -49,13 +51,14 @@ pub async fn change_product(
     redlock: &Redlock,
     policy: Policy,
     change: &ProductChange,
+    actor: Option<&str>,
 ) -> Result<Option<Product>, ChangeError> {
     let resource = stock_resource(change.product_id());
     loop {
         let lease = redlock.acquire(&resource, policy).await?;
         let token = i64::try_from(lease.token()).unwrap_or(i64::MAX);
         // Boxed: the future is large, and changes are rare.
-        match lease.while_held(Box::pin(ledger.change(change, token))).await {
+        match lease.while_held(Box::pin(ledger.change_as(change, token, actor))).await {
             Some(Ok(product)) => {
                 let value = product.as_ref().map(|product| product.available.to_string());
                 let value = value.unwrap_or_else(|| REMOVED.to_owned());

@@ -133,12 +133,12 @@ impl Coupons {
         Self { ledger, redlock, domain, combiner, observer, known, holders, readers }
     }
 
-    /// Makes a coupon.
+    /// Makes a coupon, for the administrator `actor`.
     ///
     /// # Errors
     /// [`CouponError::Exists`], or when the database fails.
-    pub async fn create(&self, coupon: &Coupon) -> Result<(), CouponError> {
-        if self.ledger.create_coupon(coupon).await? {
+    pub async fn create(&self, coupon: &Coupon, actor: &str) -> Result<(), CouponError> {
+        if self.ledger.create_coupon(coupon, Some(actor)).await? {
             return Ok(());
         }
         Err(CouponError::Exists(coupon.id.clone()))
@@ -180,6 +180,11 @@ impl Coupons {
         };
         let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer };
         Ok(IssueReceipt { issue, replayed: true })
+    }
+
+    /// Forgets who has which coupon: buyers have other names by now.
+    pub fn forget_holders(&self) {
+        self.holders.forget();
     }
 
     async fn known(&self, id: &str) -> Result<Coupon, CouponError> {

@@ -177,10 +177,11 @@ impl Sale {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
         if let Change::Pay { reference } = change {
-            return self.pay(order, reference).await;
+            return self.pay(order, reference, caller.buyer).await;
         }
         let counted = self.prepare_give_back(&order).await;
-        let task = Task::GiveBack { id, change };
+        let actor = caller.is_admin.then(|| caller.buyer.to_owned());
+        let task = Task::GiveBack { id, change, actor };
         let receipt = receipt(
             self.order_queues.settle(self.discipline(), task, products(&order.lines)).await?,
         )?;
@@ -195,13 +196,14 @@ impl Sale {
         &self,
         order: PlacedOrder,
         reference: Option<String>,
+        admin: &str,
     ) -> Result<OrderReceipt, OrderError> {
-        let paid = self.ledger.pay(order.id, reference.as_deref()).await?;
+        let paid = self.ledger.pay(order.id, reference.as_deref(), admin).await?;
         let Settled::HoldEnded(order) = paid else { return receipt(paid) };
         let products = products(&order.lines);
         // With `Atomic`, Redis alone takes units.
         let take = self.is_decided_by_the_database();
-        let task = Task::PayLate { id: order.id, reference, take };
+        let task = Task::PayLate { id: order.id, reference, take, actor: admin.to_owned() };
         receipt(self.order_queues.settle(self.discipline(), task, products).await?)
     }
 

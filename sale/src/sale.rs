@@ -135,19 +135,24 @@ impl Sale {
         self.redlock.connected()
     }
 
-    /// Changes a product in both stores, for an administrator. This replica applies the change at
+    /// Changes a product in both stores, for the administrator `actor`. This replica applies the change at
     /// once. Other replicas get the new stock at once, and the other fields with their next refresh of
     /// the catalog.
     ///
     /// # Errors
     /// See [`ChangeError`].
-    pub async fn change(&self, change: &ProductChange) -> Result<Option<Product>, ChangeError> {
+    pub async fn change(
+        &self,
+        change: &ProductChange,
+        actor: &str,
+    ) -> Result<Option<Product>, ChangeError> {
+        let actor = Some(actor);
         let policy = self.catalog.policy(&stock_resource(change.product_id()));
         let product = match (&self.engine, change) {
             (Engine::Atomic(atomic), ProductChange::Delete { .. }) => {
-                Box::pin(atomic.delete(change)).await?
+                Box::pin(atomic.delete(change, actor)).await?
             }
-            _ => change_product(&self.ledger, &self.redlock, policy, change).await?,
+            _ => change_product(&self.ledger, &self.redlock, policy, change, actor).await?,
         };
         if let Err(error) = self.catalog.refresh().await {
             warn!(%error, "cannot read the catalog after a change");

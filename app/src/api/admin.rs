@@ -172,7 +172,7 @@ impl From<Product> for ManagedProduct {
     )
 )]
 pub(crate) async fn create(
-    _: Admin,
+    Admin(claims): Admin,
     State(sale): State<Arc<Sale>>,
     JsonBody(request): JsonBody<NewProduct>,
 ) -> Result<(StatusCode, Json<ManagedProduct>), ApiError> {
@@ -188,7 +188,7 @@ pub(crate) async fn create(
         hold_seconds,
     };
     check_product(&product, sale.catalog().leases())?;
-    let product = change(sale, ProductChange::Create(product)).await?;
+    let product = change(sale, &claims.sub, ProductChange::Create(product)).await?;
     Ok((StatusCode::CREATED, Json(product)))
 }
 
@@ -205,7 +205,7 @@ pub(crate) async fn create(
     )
 )]
 pub(crate) async fn revise(
-    _: Admin,
+    Admin(claims): Admin,
     State(sale): State<Arc<Sale>>,
     PathId(id): PathId,
     JsonBody(terms): JsonBody<NewTerms>,
@@ -215,7 +215,7 @@ pub(crate) async fn revise(
     let terms =
         ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds };
     check_terms(&terms, sale.catalog().leases())?;
-    Ok(Json(change(sale, ProductChange::Revise(terms)).await?))
+    Ok(Json(change(sale, &claims.sub, ProductChange::Revise(terms)).await?))
 }
 
 /// Adds units to a product
@@ -230,14 +230,14 @@ pub(crate) async fn revise(
     )
 )]
 pub(crate) async fn restock(
-    _: Admin,
+    Admin(claims): Admin,
     State(sale): State<Arc<Sale>>,
     PathId(id): PathId,
     JsonBody(Restock { add, from }): JsonBody<Restock>,
 ) -> Result<Json<ManagedProduct>, ApiError> {
     let id = existing(&sale, id).await?;
     check_units("add", add, 1)?;
-    Ok(Json(change(sale, ProductChange::Restock { id, add, from }).await?))
+    Ok(Json(change(sale, &claims.sub, ProductChange::Restock { id, add, from }).await?))
 }
 
 /// Deletes a product
@@ -251,12 +251,12 @@ pub(crate) async fn restock(
     )
 )]
 pub(crate) async fn delete(
-    _: Admin,
+    Admin(claims): Admin,
     State(sale): State<Arc<Sale>>,
     PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
     let id = existing(&sale, id).await?;
-    apply(sale, ProductChange::Delete { id }).await?;
+    apply(sale, &claims.sub, ProductChange::Delete { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -306,16 +306,25 @@ async fn existing(sale: &Sale, id: String) -> Result<String, ApiError> {
     Ok(id)
 }
 
-async fn change(sale: Arc<Sale>, change: ProductChange) -> Result<ManagedProduct, ApiError> {
+async fn change(
+    sale: Arc<Sale>,
+    actor: &str,
+    change: ProductChange,
+) -> Result<ManagedProduct, ApiError> {
     // `None`: another request deleted the product at the same time.
     let id = change.product_id().to_owned();
-    let product = apply(sale, change).await?;
+    let product = apply(sale, actor, change).await?;
     let unknown = || PurchaseError::UnknownProduct(id).into();
     product.map(ManagedProduct::from).ok_or_else(unknown)
 }
 
 /// Runs to its end even when the client disconnects, so that either both stores change or none.
-async fn apply(sale: Arc<Sale>, change: ProductChange) -> Result<Option<Product>, ApiError> {
-    let applied = tokio::spawn(async move { sale.change(&change).await });
+async fn apply(
+    sale: Arc<Sale>,
+    actor: &str,
+    change: ProductChange,
+) -> Result<Option<Product>, ApiError> {
+    let actor = actor.to_owned();
+    let applied = tokio::spawn(async move { sale.change(&change, &actor).await });
     Ok(applied.await.map_err(anyhow::Error::from)??)
 }

@@ -14,8 +14,10 @@ use crate::api::extract::{Authenticated, ClientAddress};
 use crate::api::problems::{JsonInput, LogIns, Login, Problems, SignUps};
 use crate::api::state::AppState;
 use crate::auth::{
-    LoginRateLimiter, PasswordError, Passwords, Role, Tokens, canonical_id, check_credentials,
+    LoginRateLimiter, PasswordError, Passwords, Role, SignUpMode, SignUpPolicy, SignUpRefused,
+    Tokens, canonical_id, check_credentials,
 };
+use crate::erasures::Erasures;
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
 use crate::metrics::{LogIn, Metrics, SignUp};
@@ -30,6 +32,21 @@ pub(crate) struct Credentials {
     /// 8 to 128 characters.
     #[schema(example = "correct horse battery", min_length = 8, max_length = 128, format = Password)]
     password: String,
+}
+
+/// The id and password of a new account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignUpRequest {
+    /// 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `@`. The id is not case-sensitive.
+    #[schema(example = "ann", min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._@-]+$")]
+    id: String,
+    /// 8 to 128 characters.
+    #[schema(example = "correct horse battery", min_length = 8, max_length = 128, format = Password)]
+    password: String,
+    /// Where the sale asks for it (`wrong_invite_code`): a code that the seller handed out.
+    #[schema(max_length = 256)]
+    invite_code: Option<String>,
 }
 
 /// A new account.
@@ -60,18 +77,20 @@ pub(crate) struct Me {
 
 /// Creates an account
 ///
-/// The account is a buyer's. Needs no token.
-#[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = Credentials, responses(
+/// The account is a buyer's. Needs no token. A sale may ask for an invite code, or have no sign-up.
+#[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = SignUpRequest, responses(
     (status = 201, description = "Created", body = SignedUp),
     Problems<(JsonInput, SignUps)>,
 ))]
 pub(crate) async fn sign_up(
     State(logins): State<LoginService>,
     ClientAddress(address): ClientAddress,
-    JsonBody(credentials): JsonBody<Credentials>,
+    JsonBody(request): JsonBody<SignUpRequest>,
 ) -> Result<(StatusCode, Json<SignedUp>), ApiError> {
-    check_credentials(&credentials.id, &credentials.password)?;
-    let created = logins.sign_up(credentials, address).await;
+    let SignUpRequest { id, password, invite_code } = request;
+    check_credentials(&id, &password)?;
+    let credentials = Credentials { id, password };
+    let created = logins.sign_up(credentials, invite_code.as_deref(), address).await;
     logins.metrics.clients().sign_up(sign_up_outcome(&created));
     let account = created?;
     Ok((StatusCode::CREATED, Json(SignedUp { id: account.id, role: Role::Buyer })))
@@ -104,6 +123,8 @@ pub(crate) struct LoginService {
     ledger: Ledger,
     passwords: Passwords,
     rate_limiter: Arc<LoginRateLimiter>,
+    policy: Arc<SignUpPolicy>,
+    erasures: Arc<Erasures>,
     metrics: Arc<Metrics>,
 }
 
@@ -113,6 +134,8 @@ impl FromRef<AppState> for LoginService {
             ledger: state.ledger.clone(),
             passwords: state.passwords.clone(),
             rate_limiter: Arc::clone(&state.rate_limiter),
+            policy: Arc::clone(&state.sign_up),
+            erasures: Arc::clone(&state.erasures),
             metrics: Arc::clone(&state.metrics),
         }
     }
@@ -123,10 +146,19 @@ impl LoginService {
     async fn sign_up(
         &self,
         Credentials { id, password }: Credentials,
+        invite_code: Option<&str>,
         address: IpAddr,
     ) -> Result<Account, ApiError> {
+        if self.policy.mode() == SignUpMode::Closed {
+            return Err(ApiError::SignUp(SignUpRefused::Closed));
+        }
         let attempt =
             self.rate_limiter.charge_sign_up(address).map_err(ApiError::TooManySignUps)?;
+        // A wrong code counts, so codes cannot be guessed.
+        self.policy.check(invite_code).map_err(ApiError::SignUp)?;
+        if self.erasures.contains(&canonical_id(&id)) {
+            return Err(ApiError::AccountExists(id));
+        }
         // Saves the cost of a hash. A sign-up at the same time is detected by the insert below.
         let taken = match self.ledger.account(&id).await {
             Ok(account) => account.is_some(),

@@ -113,7 +113,7 @@ fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, 
     )
 )]
 pub(crate) async fn create(
-    _: Admin,
+    Admin(claims): Admin,
     State(coupons): State<Arc<Coupons>>,
     JsonBody(request): JsonBody<CouponRequest>,
 ) -> Result<(StatusCode, Json<CouponView>), ApiError> {
@@ -140,7 +140,7 @@ pub(crate) async fn create(
         ends_at_ms: ends_at.map(Timestamp::as_millisecond),
         fence: 0,
     };
-    coupons.create(&coupon).await?;
+    coupons.create(&coupon, &claims.sub).await?;
     Ok((StatusCode::CREATED, Json(coupon.into())))
 }
 

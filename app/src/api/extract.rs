@@ -7,7 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, request};
 
 use super::state::AppState;
-use crate::auth::{Claims, Role};
+use crate::auth::{Claims, Role, TokenError};
 use crate::client_address::client_address;
 use crate::http::problem::ApiError;
 use crate::http::server::Peer;
@@ -23,7 +23,11 @@ impl FromRequestParts<AppState> for Authenticated {
         parts: &mut request::Parts,
         state: &AppState,
     ) -> Result<Self, ApiError> {
-        Ok(Self(state.tokens.verify(bearer_token(&parts.headers)?)?))
+        let claims = state.tokens.verify(bearer_token(&parts.headers)?)?;
+        if state.erasures.contains(&claims.sub) {
+            return Err(TokenError::Erased.into());
+        }
+        Ok(Self(claims))
     }
 }
 

@@ -120,7 +120,7 @@ pub(crate) struct ItemView {
     quantity: i64,
 }
 
-/// Some of a buyer's orders, newest first.
+/// Some orders, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrdersView {
     orders: Vec<PlacedOrderView>,
@@ -133,6 +133,13 @@ pub(crate) struct OrdersView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     incomplete: Option<bool>,
+}
+
+impl OrdersView {
+    /// A page; the newest orders may be missing from one that is not complete.
+    pub(super) fn new(orders: Vec<PlacedOrderView>, next: Option<String>, complete: bool) -> Self {
+        Self { orders, next, incomplete: (!complete).then_some(true) }
+    }
 }
 
 impl From<PlacedOrder> for PlacedOrderView {
@@ -151,7 +158,7 @@ impl From<PlacedOrder> for PlacedOrderView {
 }
 
 /// The time of creation, which is a part of the id.
-fn created_at(id: Uuid) -> Option<Timestamp> {
+pub(super) fn created_at(id: Uuid) -> Option<Timestamp> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
 }
@@ -248,8 +255,7 @@ pub(crate) async fn list(
         orders.pop();
     }
     let next = orders.last().filter(|_| more).map(|order| order.id.to_string());
-    let orders = orders.into_iter().map(Into::into).collect();
-    Ok(Json(OrdersView { orders, next, incomplete: (!complete).then_some(true) }))
+    Ok(Json(OrdersView::new(orders.into_iter().map(Into::into).collect(), next, complete)))
 }
 
 /// Returns an order

@@ -17,11 +17,12 @@ use self::texts::{Language, data_block, escaped, fill};
 use crate::api::state::AppState;
 
 /// Path, media type and content of each file.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
     ("/common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
     ("/admin.js", "text/javascript; charset=utf-8", include_str!("page/admin.js")),
+    ("/orders.js", "text/javascript; charset=utf-8", include_str!("page/orders.js")),
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 const PAGES: [Page; 2] = [

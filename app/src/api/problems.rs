@@ -17,7 +17,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::document::{CHALLENGE, RETRY_AFTER, header};
-use crate::auth::{TokenError, TooManyAttempts};
+use crate::auth::{SignUpRefused, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::http::problem::ApiError;
 
@@ -143,7 +143,16 @@ problems! {
     Everywhere { ApiError::Overloaded { retry_after: Duration::ZERO } }
 
     /// The operation needs a token.
-    Login { ApiError::MissingToken, TokenError::Expired }
+    Login { ApiError::MissingToken, TokenError::Expired, TokenError::Erased }
+
+    /// The answer needs all orders in the database.
+    Recorded { OrderError::NotRecordedYet }
+
+    /// The path names a buyer.
+    BuyerPath: PathInput { ApiError::UnknownBuyer(String::new()) }
+
+    /// The operation erases a buyer.
+    ErasedBuyers { ApiError::AdministratorAccount(String::new()) }
 
     /// The operation needs the token of an administrator.
     Administrator: Login { ApiError::Forbidden }
@@ -236,6 +245,8 @@ problems! {
     SignUps: Passwords {
         ApiError::AccountExists(String::new()),
         ApiError::TooManySignUps(too_many()) => "too many sign-ups from this address",
+        ApiError::SignUp(SignUpRefused::Closed) => "buyers come with tokens of the shop",
+        ApiError::SignUp(SignUpRefused::WrongInviteCode) => "`invite_code` is needed",
     }
 
     /// The operation checks a password.

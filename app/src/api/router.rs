@@ -17,7 +17,10 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
-use super::{admin, auth, coupons, events, orders, page, probes, products, purchases, stocks};
+use super::{
+    admin, audit, auth, buyers, coupons, events, managed_orders, orders, page, probes, products,
+    purchases, stocks,
+};
 use crate::api::state::AppState;
 use crate::http::gzip;
 use crate::http::problem::ApiError;
@@ -38,6 +41,8 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::create))
         .routes(routes!(admin::revise, admin::delete))
         .routes(routes!(admin::restock))
+        .routes(routes!(buyers::erase))
+        .routes(routes!(managed_orders::export))
         .routes(routes!(stocks::distributed))
         .routes(routes!(stocks::fair))
         .routes(routes!(orders::place))
@@ -57,6 +62,9 @@ fn large() -> OpenApiRouter<AppState> {
         .routes(routes!(events::sale))
         .routes(routes!(orders::list))
         .routes(routes!(admin::overview))
+        .routes(routes!(managed_orders::search))
+        .routes(routes!(audit::list))
+        .routes(routes!(buyers::export))
         .layer(from_fn(gzip::compress_json))
 }
 

@@ -9,7 +9,8 @@ use sale::Coupons;
 use sale::Sale;
 
 use super::feed::Feed;
-use crate::auth::{LoginRateLimiter, Passwords, Tokens};
+use crate::auth::{LoginRateLimiter, Passwords, SignUpPolicy, Tokens};
+use crate::erasures::Erasures;
 use crate::metrics::Metrics;
 
 /// A single pointer. Each request clones it several times, and all cores share its reference count.
@@ -29,6 +30,10 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// Hashes and checks passwords.
     pub passwords: Passwords,
+    /// Who may sign up.
+    pub sign_up: Arc<SignUpPolicy>,
+    /// Who was erased.
+    pub erasures: Arc<Erasures>,
     /// Limits log-ins and sign-ups.
     pub rate_limiter: Arc<LoginRateLimiter>,
     /// Number of trusted proxies that append to `X-Forwarded-For` or `Forwarded`.
@@ -74,6 +79,7 @@ parts! {
     ledger: Ledger,
     tokens: Arc<Tokens>,
     passwords: Passwords,
+    erasures: Arc<Erasures>,
     metrics: Arc<Metrics>,
     feed: Feed,
     replica: Arc<str>,

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::arguments::{ParseError, parse_variables};
 use super::auth::{AuthArgs, AuthConfig};
+use super::buyers::{BuyersArgs, BuyersConfig};
 use super::cors::CorsArgs;
 use super::database::DatabaseConfig;
 use super::error::ConfigError;
@@ -28,6 +29,8 @@ pub struct ServeConfig {
     pub sale: SaleConfig,
     /// See [`AuthConfig`].
     pub auth: AuthConfig,
+    /// See [`BuyersConfig`].
+    pub buyers: BuyersConfig,
     /// See [`HttpConfig`].
     pub http: HttpConfig,
     /// See [`TlsConfig`].
@@ -56,6 +59,8 @@ pub struct ServeArgs {
     sale: SaleArgs,
     #[command(flatten)]
     auth: AuthArgs,
+    #[command(flatten)]
+    buyers: BuyersArgs,
     #[command(flatten)]
     sockets: SocketsConfig,
     #[command(flatten)]
@@ -93,8 +98,10 @@ impl TryFrom<ServeArgs> for ServeConfig {
     type Error = ConfigError;
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
+        let sale = args.sale.into_config(args.database.sale_name.clone(), args.lock.try_into()?)?;
         Ok(Self {
-            sale: args.sale.into_config(args.database.sale_name.clone(), args.lock.try_into()?)?,
+            buyers: args.buyers.into_config(sale.window.ends_at.is_some())?,
+            sale,
             database: args.database,
             auth: args.auth.try_into()?,
             http: args.http.into(),

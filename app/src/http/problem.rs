@@ -12,13 +12,13 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ledger::LedgerError;
-use sale::{ChangeError, CouponError, OrderError, PurchaseError, RuleError};
+use sale::{ChangeError, CouponError, ErasureError, OrderError, PurchaseError, RuleError};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
 
 use super::refusal::Refusal;
-use crate::auth::{CredentialsError, PasswordError, TokenError, TooManyAttempts};
+use crate::auth::{CredentialsError, PasswordError, SignUpRefused, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::order_state::OrderState;
 
@@ -52,6 +52,18 @@ pub enum ApiError {
     /// Too many sign-ups from one address.
     #[error("too many sign-ups from this address; wait, then try again")]
     TooManySignUps(TooManyAttempts),
+    /// Who may sign up is restricted.
+    #[error("{}", match .0 {
+        SignUpRefused::Closed => "nobody can sign up here: use the log-in of the shop",
+        SignUpRefused::WrongInviteCode => "sign-up needs an invite code, in `invite_code`",
+    })]
+    SignUp(SignUpRefused),
+    /// Nothing is known about a buyer.
+    #[error("nothing is known about the buyer {0:?}")]
+    UnknownBuyer(String),
+    /// An administrator's account, where a buyer's is needed.
+    #[error("{0:?} is an administrator; only buyers can be erased")]
+    AdministratorAccount(String),
     /// Too many password hashes are being computed.
     #[error("too many are signing up or logging in")]
     Overloaded {
@@ -140,6 +152,13 @@ impl ApiError {
                 (StatusCode::UNAUTHORIZED, "unauthenticated")
             }
             Self::Token(TokenError::Expired) => (StatusCode::UNAUTHORIZED, "token_expired"),
+            Self::Token(TokenError::Erased) => (StatusCode::UNAUTHORIZED, "account_erased"),
+            Self::SignUp(SignUpRefused::Closed) => (StatusCode::FORBIDDEN, "sign_up_closed"),
+            Self::SignUp(SignUpRefused::WrongInviteCode) => {
+                (StatusCode::FORBIDDEN, "wrong_invite_code")
+            }
+            Self::UnknownBuyer(_) => (StatusCode::NOT_FOUND, "unknown_buyer"),
+            Self::AdministratorAccount(_) => (StatusCode::CONFLICT, "administrator_account"),
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::AccountExists(_) => (StatusCode::CONFLICT, "account_exists"),
@@ -223,6 +242,18 @@ impl From<ChangeError> for ApiError {
             ChangeError::Ledger(error) => error.into(),
             ChangeError::Stock(_) => Self::Purchase(PurchaseError::StockUnavailable),
             ChangeError::LeaseOver => Self::Purchase(PurchaseError::DatabaseUnavailable),
+        }
+    }
+}
+
+impl From<ErasureError> for ApiError {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::Ledger(error) => error.into(),
+            ErasureError::Redis(problem) => {
+                error!(problem, "a buyer is not erased in Redis yet");
+                Self::Purchase(PurchaseError::StockUnavailable)
+            }
         }
     }
 }

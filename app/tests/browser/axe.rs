@@ -127,6 +127,20 @@ async fn administration(stage: &Stage, screen: Screen, languages: &str) {
     window.submit("gate", "root", "correct horse", "#gate button").await;
     window.until("document.querySelector('[data-product]')").await;
     window.is_accessible("the board").await;
+    window.fill("#o-id", "no id").await;
+    window.click("#orders-search").await;
+    window.until("!document.querySelector('#orders-error').hidden").await;
+    window.is_accessible("a wrong search").await;
+    window.fill("#o-id", "").await;
+    window.fill("#o-buyer", "nobody").await;
+    window.click("#orders-search").await;
+    window.until("!document.querySelector('#orders-none').hidden").await;
+    window.fill("#o-buyer", "").await;
+    window.click("#orders-search").await;
+    window.until("document.querySelector('#orders-found li')").await;
+    window.click("#audit-show").await;
+    window.until("document.querySelector('#audit-found li')").await;
+    window.is_accessible("orders and the audit log").await;
 
     window.click("#new").await;
     window.is_accessible("a new product").await;
@@ -151,6 +165,9 @@ async fn administration(stage: &Stage, screen: Screen, languages: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_nothing_on_the_administration() {
     let stage = Stage::set(SaleSpec { nodes: 1, ..of_admin(products()) }).await;
+    stage.sale.buyer("ann").buy("2", 1, None).await.order();
+    let restock = json!({"add": 1});
+    stage.sale.admin("root").call("POST", "/v1/products/2/restock", Some(&restock)).await;
     for (screen, languages) in [(Screen::Phone, ENGLISH), (Screen::Desktop, KOREAN)] {
         administration(&stage, screen, languages).await;
     }

@@ -10,7 +10,7 @@ const TEXTS: &str = "[document.title, document.body.innerText, \
     ...[...document.querySelectorAll('[aria-label],[placeholder],[content]')].flatMap((element) => \
     ['aria-label', 'placeholder'].map((name) => element.getAttribute(name) || ''))].join(' ')";
 /// Names and symbols that are the same in Korean.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "API",
     "English",
     "ID",
@@ -25,6 +25,7 @@ const NAMES: [&str; 14] = [
     "b",
     "black-friday-app-7c9d8-x2k4q",
     "Console",
+    "CSV",
 ];
 
 impl Window {

@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{CouponAllocation, distinct};
-use super::types::{Issuance, Issue};
+use super::types::{Coupon, Issuance, Issue};
+use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
 /// The statements of one database, on a connection inside a transaction.
-pub(crate) trait CouponStatements {
+pub(crate) trait CouponStatements: AuditStatements {
+    /// Makes a coupon; `false` when the id is taken.
+    async fn create(&mut self, coupon: &Coupon) -> Result<bool, LedgerError>;
+
     /// Installs the token, before anything is read; returns the coupons left.
     async fn fence(&mut self, id: &str, token: i64) -> Result<i64, LedgerError>;
 
@@ -25,6 +30,21 @@ pub(crate) trait CouponStatements {
 
     /// Writes down who has a coupon now.
     async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError>;
+}
+
+/// Makes a coupon, and logs who did it.
+pub(crate) async fn create<S: CouponStatements>(
+    statements: &mut S,
+    coupon: &Coupon,
+    actor: Option<&str>,
+) -> Result<bool, LedgerError> {
+    let created = statements.create(coupon).await?;
+    if let Some(actor) = actor.filter(|_| created) {
+        let detail = json!({"quantity": coupon.quantity});
+        let entry = AuditEntry::new(actor, "create_coupon", &coupon.id, Some(detail));
+        statements.record(&entry).await?;
+    }
+    Ok(created)
 }
 
 /// Issues to these buyers, in their order.

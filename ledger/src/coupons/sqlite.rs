@@ -6,22 +6,21 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use super::issue::{CouponStatements, issue};
+use super::issue::{CouponStatements, create, issue};
 use super::sql;
 use super::types::{Coupon, Issuance, Issue};
 use crate::error::LedgerError;
 use crate::sqlite::SqliteLedger;
 
 impl SqliteLedger {
-    pub(crate) async fn create_coupon(&self, coupon: &Coupon) -> Result<bool, LedgerError> {
-        let done = sqlx::query(sql::CREATE)
-            .bind(&coupon.id)
-            .bind(coupon.quantity)
-            .bind(coupon.starts_at_ms)
-            .bind(coupon.ends_at_ms)
-            .execute(&self.writer)
-            .await?;
-        Ok(done.rows_affected() == 1)
+    pub(crate) async fn create_coupon(
+        &self,
+        coupon: &Coupon,
+        actor: Option<&str>,
+    ) -> Result<bool, LedgerError> {
+        let mut transaction = self.begin().await?;
+        let created = create(&mut *transaction, coupon, actor).await;
+        transaction.end(created).await
     }
 
     pub(crate) async fn coupon(&self, id: &str) -> Result<Option<Coupon>, LedgerError> {
@@ -66,6 +65,17 @@ impl SqliteLedger {
 }
 
 impl CouponStatements for SqliteConnection {
+    async fn create(&mut self, coupon: &Coupon) -> Result<bool, LedgerError> {
+        let done = sqlx::query(sql::CREATE)
+            .bind(&coupon.id)
+            .bind(coupon.quantity)
+            .bind(coupon.starts_at_ms)
+            .bind(coupon.ends_at_ms)
+            .execute(self)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn fence(&mut self, id: &str, token: i64) -> Result<i64, LedgerError> {
         let remaining = sqlx::query_scalar(sql::FENCE).bind(id).bind(token);
         if let Some(remaining) = remaining.fetch_optional(&mut *self).await? {

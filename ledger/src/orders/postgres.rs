@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::allocation::OrderAllocation;
 use super::rows::{self, Row};
-use super::settle::{OrderStatements, settle};
+use super::settle::{OrderStatements, change_state, settle};
 use super::types::{Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settlement, Task};
 use super::{holds, sql};
 use crate::error::LedgerError;
@@ -29,9 +29,11 @@ impl PostgresLedger {
         &self,
         id: Uuid,
         change: &Change,
+        actor: &str,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
-        let mut connection = self.pool.acquire().await?;
-        connection.change_state(id, change).await
+        let mut transaction = self.begin().await?;
+        let changed = change_state(&mut *transaction, id, change, Some(actor)).await;
+        transaction.end(changed).await
     }
 
     pub(crate) async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {

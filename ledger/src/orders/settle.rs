@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{OrderAllocation, new_orders};
 use super::types::{
     Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
 };
+use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
 /// The statements of one database, on a connection inside a transaction.
-pub(crate) trait OrderStatements {
+pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read.
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
@@ -71,8 +73,10 @@ pub(crate) async fn settle<S: OrderStatements>(
     let mut late = Vec::new();
     for task in tasks {
         match task {
-            Task::GiveBack { id, change } => {
-                given_back.push(give_back(statements, &mut allocation, *id, change).await?);
+            Task::GiveBack { id, change, actor } => {
+                let changed = change_state(statements, *id, change, actor.as_deref()).await?;
+                given_back
+                    .push(give_back(statements, &mut allocation, changed, *id, change).await?);
             }
             Task::Expire { ids } => {
                 given_back.push(expire(statements, &mut allocation, ids).await?);
@@ -91,10 +95,14 @@ pub(crate) async fn settle<S: OrderStatements>(
     for task in tasks {
         outcomes.push(match task {
             Task::Place(order) => allocation.place(order),
-            Task::PayLate { reference, take, .. } => {
+            Task::PayLate { reference, take, actor, .. } => {
                 let (order, change) =
                     (late.next().flatten(), Change::Pay { reference: reference.clone() });
-                pay_late(statements, &mut allocation, order, &change, *take).await?
+                let paid = pay_late(statements, &mut allocation, order, &change, *take).await?;
+                if let Settled::Done(order) = &paid {
+                    statements.record(&audit_entry(actor, &change, order)).await?;
+                }
+                paid
             }
             Task::GiveBack { .. } | Task::Expire { .. } => {
                 given_back.next().unwrap_or(Settled::UnknownOrder)
@@ -113,14 +121,38 @@ pub(crate) async fn settle<S: OrderStatements>(
     Ok(Settlement { outcomes, available: allocation.on_sale() })
 }
 
+fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry {
+    let report = json!({"state": order.state.name(), "reference": change.reference()});
+    let (action, detail) = match change {
+        Change::Cancel => ("cancel_order", None),
+        Change::Pay { .. } | Change::FailPayment { .. } => ("report_payment", Some(report)),
+    };
+    AuditEntry::new(actor, action, &order.id.to_string(), detail)
+}
+
+/// Changes an open order, and logs what an administrator does.
+pub(crate) async fn change_state<S: OrderStatements>(
+    statements: &mut S,
+    id: Uuid,
+    change: &Change,
+    actor: Option<&str>,
+) -> Result<Option<PlacedOrder>, LedgerError> {
+    let changed = statements.change_state(id, change).await?;
+    if let (Some(order), Some(actor)) = (&changed, actor) {
+        statements.record(&audit_entry(actor, change, order)).await?;
+    }
+    Ok(changed)
+}
+
 /// Only the statement that changes the state gives units back, so they come back once.
 async fn give_back<S: OrderStatements>(
     statements: &mut S,
     allocation: &mut OrderAllocation,
+    changed: Option<PlacedOrder>,
     id: Uuid,
     change: &Change,
 ) -> Result<Settled, LedgerError> {
-    if let Some(order) = statements.change_state(id, change).await? {
+    if let Some(order) = changed {
         allocation.give_back(&order);
         return Ok(Settled::Done(order));
     }

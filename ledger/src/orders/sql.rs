@@ -27,6 +27,9 @@ pub(crate) const CHANGE_STATE: &str = concat!(
     columns!()
 );
 
+/// The rows of all orders; a search adds its conditions.
+pub(crate) const SELECT_ORDERS: &str = concat!("SELECT ", columns!(), " FROM orders");
+
 pub(crate) const PLACED: &str = concat!("SELECT ", columns!(), " FROM orders WHERE id = $1");
 
 pub(crate) const PLACED_BY_KEY: &str =

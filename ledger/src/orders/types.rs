@@ -193,6 +193,8 @@ pub enum Task {
         id: Uuid,
         /// Why.
         change: Change,
+        /// The administrator who does it; `None`: the buyer.
+        actor: Option<String>,
     },
     /// Give the units of these orders back, as far as their holds have ended.
     Expire {
@@ -207,6 +209,8 @@ pub enum Task {
         reference: Option<String>,
         /// Whether units may be taken here.
         take: bool,
+        /// The administrator who reports it.
+        actor: String,
     },
 }
 

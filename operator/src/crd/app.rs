@@ -38,6 +38,9 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
     pub trusted_proxies: Option<i32>,
+    /// Who can create an account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_up: Option<SignUp>,
     /// Maximum open connections per replica. Further connections receive 503 `overloaded` and are closed. Absent:
     /// 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,29 @@ pub struct App {
     pub tracing: Option<Box<AppTracing>>,
 }
 
+/// Who can create an account. Absent: `Open`.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub enum SignUp {
+    /// Everybody.
+    Open,
+    /// Who has a code of the key `invite-codes` in the Secret of `auth`.
+    Invited,
+    /// Nobody: buyers come with tokens of the shop.
+    Closed,
+}
+
+impl SignUp {
+    /// As the app reads it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "Open",
+            Self::Invited => "Invited",
+            Self::Closed => "Closed",
+        }
+    }
+}
+
 /// Certificate of the API.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -123,6 +149,7 @@ impl Default for App {
             autoscaling: None,
             prewarm: None,
             trusted_proxies: None,
+            sign_up: None,
             max_connections: None,
             max_event_listeners: None,
             max_event_listeners_per_address: None,

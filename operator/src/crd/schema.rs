@@ -51,6 +51,16 @@ pub(super) fn sale_rules() -> Value {
             Some(".hibernation"),
         ),
         (
+            "!has(self.retentionDays) || has(self.endsAt)",
+            "retentionDays needs endsAt: the days count from the end of the sale",
+            Some(".retentionDays"),
+        ),
+        (
+            "!has(self.retentionDays) || !has(self.hibernation) || self.hibernation.mode != 'AfterEnd'",
+            "retentionDays can't be with hibernation.mode AfterEnd: a hibernated sale has no replica that replaces buyers",
+            Some(".retentionDays"),
+        ),
+        (
             "!has(self.database.adopt) || !has(self.database.secretRef) || self.strategy == 'Atomic'",
             "database.adopt is for a sale's own database; an external one is used again under the same sale name",
             Some(".database"),

@@ -67,6 +67,11 @@ pub struct FlashSaleSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::ends_at")]
     pub ends_at: Option<Timestamp>,
+    /// Days from `endsAt` until the buyers in orders and coupons are replaced by pseudonyms, which cannot be undone. Absent:
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3650))]
+    pub retention_days: Option<i32>,
     /// Products on sale. Products can be added, but not removed.
     #[schemars(
         length(min = 1, max = 100),
@@ -304,7 +309,7 @@ impl Stores {
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// Secret with the signing key in `jwt-secret`. Optional keys: `admin-id` and `admin-password` create an
-    /// administrator; `jwt-secret-accepted` is a second key whose tokens are accepted during a key rotation; `jwks.json` holds
+    /// administrator; `invite-codes` has the codes of `app.signUp: Invited`; `jwt-secret-accepted` is a second key whose tokens are accepted during a key rotation; `jwks.json` holds
     /// the public keys of an identity provider, `jwks-issuer` and `jwks-audience` the claims that its tokens must have.
     pub secret_ref: SecretName,
 }

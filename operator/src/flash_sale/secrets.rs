@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::dereference::SecretData;
 use super::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_KEY};
 use super::not_ready::NotReady;
+use crate::crd::SignUp;
 
 /// Key of the token that the app requires of the operator.
 pub const OPERATOR_TOKEN: &str = "token";
@@ -57,6 +58,29 @@ pub fn check_auth(secret: &str, data: &SecretData) -> Result<(), NotReady> {
         (None, None) | (Some(_), Some(_)) => Ok(()),
     }
 }
+
+/// Checks the codes of `app.signUp: Invited`, as the app does.
+///
+/// # Errors
+/// When there is none, or one is too short or too long.
+pub fn check_invite_codes(
+    secret: &str,
+    data: Option<&SecretData>,
+    sign_up: Option<SignUp>,
+) -> Result<(), NotReady> {
+    let codes = data.and_then(|data| value(data, INVITE_CODES)).map(String::from_utf8_lossy);
+    if codes.is_none() && sign_up == Some(SignUp::Invited) {
+        return Err(invalid(secret, INVITE_CODES, "is required with app.signUp: Invited"));
+    }
+    let codes = codes.unwrap_or_default();
+    if codes.split_whitespace().any(|code| !(8..=128).contains(&code.chars().count())) {
+        let rule = "must have codes of 8 to 128 characters, separated by blanks or line ends";
+        return Err(invalid(secret, INVITE_CODES, rule));
+    }
+    Ok(())
+}
+
+const INVITE_CODES: &str = "invite-codes";
 
 /// Checks the token that the app requires of the operator.
 ///

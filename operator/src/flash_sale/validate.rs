@@ -140,6 +140,7 @@ pub fn validate(
     if let Some(data) = &auth.data {
         secrets::check_auth(&auth.secret, data)?;
     }
+    secrets::check_invite_codes(&auth.secret, auth.data.as_ref(), spec.app.sign_up)?;
     let redis_auth = Credentials { secret: names::redis_secret(&name), data: references.redis };
     redis_auth.check(false, &["password"])?;
     let database = Credentials {

@@ -22,6 +22,7 @@ mod pods;
 mod prewarm;
 mod probes;
 mod redis;
+mod sign_up;
 mod status;
 mod stores_tls;
 mod stores_tls_servers;

@@ -215,16 +215,19 @@ fn what_the_operator_sets_is_reserved() {
         ("jwt-secret-accepted", "another key of the tests, long enough"),
         ("jwks-issuer", "x"),
         ("jwks-audience", "x"),
+        ("invite-codes", "a-code-of-the-tests"),
         ("jwks.json", r#"{"keys": []}"#),
     ];
     references.auth.as_mut().unwrap().extend(data(&auth));
     let changes = "
 strategy: Atomic
 holdFor: 5s
-app: {trustedProxies: 1, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
+app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
       tls: {secretRef: {name: certificate}},
       tracing: {endpoint: 'http://a', headersSecretRef: {name: key}}}
+endsAt: '2026-11-28T00:00:00Z'
+retentionDays: 30
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);

@@ -15,11 +15,12 @@ impl AtomicEngine {
     pub(crate) async fn delete(
         &self,
         change: &ProductChange,
+        actor: Option<&str>,
     ) -> Result<Option<Product>, ChangeError> {
         let product_id = change.product_id();
         let lease = self.redlock.acquire(&rebuild_resource(product_id), self.policy).await?;
         lease.keep_extended();
-        let deleting = Box::pin(self.delete_under(lease.token(), change));
+        let deleting = Box::pin(self.delete_under(lease.token(), change, actor));
         let deleted = lease.while_held(deleting).await.unwrap_or(Err(ChangeError::LeaseOver));
         lease.release().await;
         // A product that was not deleted must be sold again.
@@ -31,6 +32,7 @@ impl AtomicEngine {
         &self,
         token: u64,
         change: &ProductChange,
+        actor: Option<&str>,
     ) -> Result<Option<Product>, ChangeError> {
         let product_id = change.product_id();
         let token = i64::try_from(token).unwrap_or(i64::MAX);
@@ -45,7 +47,7 @@ impl AtomicEngine {
         }
         self.drain(&mut connection, product_id).await?;
         let policy = self.catalog.policy(&stock_resource(product_id));
-        let left = change_product(&self.ledger, &self.redlock, policy, change).await?;
+        let left = change_product(&self.ledger, &self.redlock, policy, change, actor).await?;
         // In the background: the units by buyer may be many.
         let mut forget = redis::cmd("UNLINK");
         forget.arg(stock_key(product_id)).arg(bought_key(product_id));

@@ -24,6 +24,7 @@ pub(crate) struct Scripts {
     give_back: Script,
     stream_ends: Script,
     inspect: Script,
+    erase: Script,
 }
 
 /// The reply of `purchase.lua`.
@@ -133,6 +134,7 @@ impl Scripts {
             give_back: Script::new(include_str!("give_back.lua")),
             stream_ends: Script::new(include_str!("stream_ends.lua")),
             inspect: Script::new(include_str!("inspect.lua")),
+            erase: Script::new(include_str!("erase.lua")),
         }
     }
 
@@ -287,6 +289,19 @@ impl Scripts {
         let incarnation = incarnation.map(|it| it.to_string()).unwrap_or_default();
         call.key(bought_key(product_id)).arg(incarnation).arg(buyer).arg(units);
         call.invoke_async(connection).await
+    }
+
+    /// Gives the units and the refused orders of a buyer to a pseudonym. Returns how many places had the
+    /// buyer.
+    pub(crate) async fn erase(
+        &self,
+        connection: &mut MultiplexedConnection,
+        product_id: &str,
+        buyer: &str,
+        pseudonym: &str,
+    ) -> RedisResult<u64> {
+        let mut call = self.erase.key(bought_key(product_id));
+        call.key(refused_key(product_id)).arg(buyer).arg(pseudonym).invoke_async(connection).await
     }
 
     /// The first and last entry of each stream; empty ids for an empty stream.

@@ -100,6 +100,11 @@ impl Holders {
         self.look_up(&coupon.id, buyer).await
     }
 
+    /// Drops what is in memory; it is read again.
+    pub(crate) fn forget(&self) {
+        self.by_coupon.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The entry of a coupon, if its holders fit in memory.
     fn kept_holders(&self, coupon: &Coupon) -> Option<Arc<CouponHolders>> {
         if coupon.quantity > MAX_KEPT_PER_COUPON {

@@ -31,7 +31,9 @@
     locks.clear();
     enter();
     alertIn(byId('gate-error'), why);
+    document.dispatchEvent(new Event('left'));
   };
+  document.addEventListener('session-over', () => leave(t('common.log_in_over')));
 
   byId('gate-form').addEventListener('submit', async (event) => {
     event.preventDefault();

@@ -310,13 +310,15 @@
     const buttons = dialog.querySelectorAll('button[type=submit]');
     buttons.forEach((button) => { button.disabled = true; });
     const crowded = (text) => alertIn(byId('account-error'), text);
-    const made = event.submitter?.value === 'signup' ? await flash.signUp(id, password, crowded) : null;
+    const made = event.submitter?.value === 'signup' ? await flash.signUp(id, password, byId('account-code').value.trim(), crowded) : null;
     // An account that exists is theirs if the password is; the first answer may have been lost.
     const exists = made?.body?.code === 'account_exists';
     let answer = made;
     if (!made || made.status === 201 || exists) answer = await flash.logIn(id, password, crowded);
     if (exists && answer.status === 401) answer = made;
     buttons.forEach((button) => { button.disabled = false; });
+    // Only a sale that asks for a code shows the field.
+    if (answer.body?.code === 'wrong_invite_code') byId('account-invite').hidden = false;
     if (answer.status !== 200) {
       alertIn(byId('account-error'), trouble(answer, rules));
       return;

@@ -114,7 +114,7 @@ const flash = (() => {
     }
   };
 
-  const signUp = (id, password, crowded) => askForAccount('/v1/auth/signup', { id, password }, crowded);
+  const signUp = (id, password, code, crowded) => askForAccount('/v1/auth/signup', { id, password, invite_code: code || undefined }, crowded);
   const logIn = async (id, password, crowded) => {
     const answer = await askForAccount('/v1/auth/login', { id, password }, crowded);
     if (answer.status !== 200) return answer;

@@ -81,7 +81,16 @@ fn api_errors() -> impl Iterator<Item = ApiError> {
         Some(match error {
             ApiError::MissingToken => ApiError::Token(TokenError::Invalid),
             ApiError::Token(TokenError::Invalid) => ApiError::Token(TokenError::Expired),
-            ApiError::Token(TokenError::Expired) => ApiError::WrongCredentials,
+            ApiError::Token(TokenError::Expired) => ApiError::Token(TokenError::Erased),
+            ApiError::Token(TokenError::Erased) => ApiError::SignUp(SignUpRefused::Closed),
+            ApiError::SignUp(SignUpRefused::Closed) => {
+                ApiError::SignUp(SignUpRefused::WrongInviteCode)
+            }
+            ApiError::SignUp(SignUpRefused::WrongInviteCode) => {
+                ApiError::UnknownBuyer(String::new())
+            }
+            ApiError::UnknownBuyer(id) => ApiError::AdministratorAccount(id.clone()),
+            ApiError::AdministratorAccount(_) => ApiError::WrongCredentials,
             ApiError::WrongCredentials => ApiError::Forbidden,
             ApiError::Forbidden => ApiError::TooManyAttempts(too_many()),
             ApiError::TooManyAttempts(_) => ApiError::TooManySignUps(too_many()),

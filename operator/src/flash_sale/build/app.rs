@@ -187,6 +187,8 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
     let number = |number: Option<i32>| number.map(|number| number.to_string());
     let settings = [
         ("TRUSTED_PROXIES", number(app.trusted_proxies)),
+        ("SIGN_UP", app.sign_up.map(|mode| mode.as_str().to_owned())),
+        ("RETENTION_DAYS", number(sale.spec.retention_days)),
         ("HTTP_MAX_CONNECTIONS", number(app.max_connections)),
         ("EVENT_LISTENERS", number(app.max_event_listeners)),
         ("EVENT_LISTENERS_PER_ADDRESS", number(app.max_event_listeners_per_address)),

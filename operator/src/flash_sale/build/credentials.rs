@@ -16,10 +16,11 @@ use crate::flash_sale::secrets::{CHECKSUM_KEY, OPERATOR_TOKEN};
 use crate::flash_sale::validate::{Credentials, ValidatedSale};
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
-pub(super) const AUTH_SETTINGS: [(&str, &str); 3] = [
+pub(super) const AUTH_SETTINGS: [(&str, &str); 4] = [
     ("JWT_ACCEPTED_SECRET", "jwt-secret-accepted"),
     ("JWKS_ISSUER", "jwks-issuer"),
     ("JWKS_AUDIENCE", "jwks-audience"),
+    ("INVITE_CODES", "invite-codes"),
 ];
 /// Key of the identity provider's public keys in the same Secret. The app reloads them by itself.
 pub(super) const JWKS: &str = "jwks.json";

@@ -7,8 +7,12 @@ use axum::http::{HeaderName, HeaderValue};
 use super::*;
 
 const PAGES: [&str; 2] = [include_str!("../index.html"), include_str!("../admin.html")];
-const SCRIPTS: [&str; 3] =
-    [include_str!("../common.js"), include_str!("../app.js"), include_str!("../admin.js")];
+const SCRIPTS: [&str; 4] = [
+    include_str!("../common.js"),
+    include_str!("../app.js"),
+    include_str!("../admin.js"),
+    include_str!("../orders.js"),
+];
 const TROUBLESHOOTING: &str = include_str!("../../../../../docs/TROUBLESHOOTING.md");
 
 fn language(fields: &[(HeaderName, &'static str)]) -> Language {

@@ -1,0 +1,87 @@
+//! Everything that the ledger holds about a buyer, beside the audit log.
+
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use crate::calls::{COUNT_TIMEOUT, bounded_by};
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+use crate::orders::PlacedOrder;
+use crate::postgres::PostgresLedger;
+use crate::sqlite::SqliteLedger;
+
+/// What is held about a buyer.
+#[derive(Debug, Clone, Default)]
+pub struct BuyerRecord {
+    /// Id, role and time of creation of the account.
+    pub account: Option<(String, String, String)>,
+    /// Newest first.
+    pub orders: Vec<PlacedOrder>,
+    /// Coupon and issue.
+    pub coupons: Vec<(String, Uuid)>,
+    /// Of earlier sales: sale, order, product, units and state.
+    pub past_order_lines: Vec<(String, String, String, i64, String)>,
+    /// Of earlier sales: sale and coupon.
+    pub past_coupons: Vec<(String, String)>,
+}
+
+const ACCOUNT: &str = "SELECT id, role, CAST(created_at AS TEXT) FROM accounts WHERE id = $1";
+
+const COUPONS: &str = "SELECT coupon_id, id FROM coupon_issues \
+     WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1 ORDER BY coupon_id";
+
+const PAST_LINES: &str = "SELECT sale, CAST(id AS TEXT), product_id, quantity, state \
+     FROM past_orders WHERE buyer = $1 ORDER BY id, line";
+
+const PAST_COUPONS: &str =
+    "SELECT sale, coupon_id FROM past_coupon_issues WHERE buyer = $1 ORDER BY sale, coupon_id";
+
+impl BuyerRecord {
+    fn is_empty(&self) -> bool {
+        self.account.is_none()
+            && self.orders.is_empty()
+            && self.coupons.is_empty()
+            && self.past_order_lines.is_empty()
+            && self.past_coupons.is_empty()
+    }
+}
+
+impl Ledger {
+    /// What is held about a buyer; `None`: nothing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn buyer_record(&self, buyer: &str) -> Result<Option<BuyerRecord>, LedgerError> {
+        let read = async { either!(self, ledger => ledger.buyer_record(buyer)) };
+        let record = bounded_by(COUNT_TIMEOUT, read).await?;
+        Ok((!record.is_empty()).then_some(record))
+    }
+}
+
+impl PostgresLedger {
+    async fn buyer_record(&self, buyer: &str) -> Result<BuyerRecord, LedgerError> {
+        let pool = &self.pool;
+        Ok(BuyerRecord {
+            account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
+            orders: self.placed_by(buyer, None, i64::MAX).await?,
+            coupons: sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?,
+            past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
+            past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
+        })
+    }
+}
+
+impl SqliteLedger {
+    async fn buyer_record(&self, buyer: &str) -> Result<BuyerRecord, LedgerError> {
+        let pool = &self.readers;
+        let coupons: Vec<(String, Hyphenated)> =
+            sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?;
+        Ok(BuyerRecord {
+            account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
+            orders: self.placed_by(buyer, None, i64::MAX).await?,
+            coupons: coupons.into_iter().map(|(coupon, id)| (coupon, id.into_uuid())).collect(),
+            past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
+            past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Erases a buyer: the account goes, and a pseudonym takes the buyer's place everywhere else.
+//!
+//! An erasure begins with a row of `erasures`, from which replicas learn to refuse the buyer's tokens.
+//! The row has the name itself until no store has it any more, so whoever finds the row can go on
+//! where another process stopped. What remains is a salted hash, which tells a name only to somebody
+//! who has the name.
+//!
+//! Idempotency keys of an erased buyer are removed in a step of their own, when Redis has them no more.
+
+mod statements;
+mod types;
+
+use std::collections::HashSet;
+
+pub use self::types::{Begun, ErasedNames, Erasure, PREFIX, Replaced, new_pseudonym};
+use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+
+/// Buyers of one transaction.
+const BATCH: i64 = 200;
+
+impl Ledger {
+    /// Begins an erasure, for the administrator `actor`: deletes the account and logs the erasure.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_erasure(&self, buyer: &str, actor: &str) -> Result<Begun, LedgerError> {
+        let begin = async { either!(self, ledger => ledger.begin_erasure(buyer, actor)) };
+        bounded_by(COUNT_TIMEOUT, begin).await
+    }
+
+    /// Puts the pseudonym in the buyer's place in every table.
+    ///
+    /// # Errors
+    /// When the database fails; nothing was changed then.
+    pub async fn replace_buyer(&self, erasure: &Erasure) -> Result<Replaced, LedgerError> {
+        let replace = async { either!(self, ledger => ledger.replace_buyer(erasure)) };
+        bounded_by(COUNT_TIMEOUT, replace).await
+    }
+
+    /// The idempotency keys of orders that have the pseudonym.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keys_of(&self, pseudonym: &str) -> Result<Vec<String>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.keys_of(pseudonym)) }).await
+    }
+
+    /// Removes the idempotency keys of orders that have the pseudonym: nobody can use them any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn remove_keys(&self, pseudonym: &str) -> Result<(), LedgerError> {
+        bounded(async { either!(self, ledger => ledger.remove_keys(pseudonym)) }).await
+    }
+
+    /// Removes the name from the erasure: no store has it any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn finish_erasure(&self, buyer: &str) -> Result<(), LedgerError> {
+        bounded(async { either!(self, ledger => ledger.finish_erasure(buyer)) }).await
+    }
+
+    /// The erasures that are not finished.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pending_erasures(&self) -> Result<Vec<Erasure>, LedgerError> {
+        let rows = bounded(async { either!(self, ledger => ledger.pending_erasures()) }).await?;
+        let erasure = |(buyer, pseudonym, begun_at_ms)| Erasure { buyer, pseudonym, begun_at_ms };
+        Ok(rows.into_iter().map(erasure).collect())
+    }
+
+    /// How many erasures there are, and how many of them are not finished.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn erasure_counts(&self) -> Result<(i64, i64), LedgerError> {
+        bounded(async { either!(self, ledger => ledger.erasure_counts()) }).await
+    }
+
+    /// The names that were erased.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn erased_names(&self) -> Result<ErasedNames, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.erased_names()) }).await
+    }
+
+    /// Puts a pseudonym in the place of every buyer of the sale's orders and coupons, some buyers in
+    /// each transaction. Returns their number. Calling it again goes on where it stopped.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn replace_all_buyers(&self) -> Result<u64, LedgerError> {
+        let (mut replaced, mut last) = (0, String::new());
+        loop {
+            let read = async { either!(self, ledger => ledger.buyers_after(&last, BATCH)) };
+            let buyers = bounded_by(COUNT_TIMEOUT, read).await?;
+            let Some(end) = buyers.last() else { break };
+            last.clone_from(end);
+            replaced += self.replace_some(&buyers).await?;
+        }
+        let (mut coupon, mut last) = (String::new(), String::new());
+        loop {
+            let after = (coupon.as_str(), last.as_str());
+            let read = async { either!(self, ledger => ledger.holders_after(after, BATCH)) };
+            let holders = bounded_by(COUNT_TIMEOUT, read).await?;
+            let Some((coupon_of_end, end)) = holders.last() else { break };
+            (coupon, last) = (coupon_of_end.clone(), end.clone());
+            let buyers: HashSet<String> = holders.into_iter().map(|(_, buyer)| buyer).collect();
+            replaced += self.replace_some(&Vec::from_iter(buyers)).await?;
+        }
+        Ok(replaced)
+    }
+
+    async fn replace_some(&self, buyers: &[String]) -> Result<u64, LedgerError> {
+        let replace = async { either!(self, ledger => ledger.replace_buyers(buyers)) };
+        bounded_by(COUNT_TIMEOUT, replace).await?;
+        Ok(buyers.len() as u64)
+    }
+}

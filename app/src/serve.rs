@@ -122,20 +122,7 @@ pub async fn run(
             readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });
-    if let Some(provider) = provider {
-        let shutdown = shutdown.clone();
-        tokio::spawn(async move {
-            let following = restart_on_panic("reading the provider's keys", || provider.watch());
-            shutdown.run_until_cancelled(following).await
-        });
-    }
-    if let Some(tls) = tls.clone() {
-        let shutdown = shutdown.clone();
-        tokio::spawn(async move {
-            let following = restart_on_panic("reading the TLS certificate", || tls.watch());
-            shutdown.run_until_cancelled(following).await
-        });
-    }
+    follow(provider, tls.clone(), &shutdown);
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
@@ -154,6 +141,24 @@ pub async fn run(
         traces.flush().await;
     }
     Ok(())
+}
+
+/// Reads the provider's keys and the certificate again when they change, until `shutdown`.
+fn follow(provider: Option<Arc<Provider>>, tls: Option<Arc<Tls>>, shutdown: &CancellationToken) {
+    if let Some(provider) = provider {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let following = restart_on_panic("reading the provider's keys", || provider.watch());
+            shutdown.run_until_cancelled(following).await
+        });
+    }
+    if let Some(tls) = tls {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let following = restart_on_panic("reading the TLS certificate", || tls.watch());
+            shutdown.run_until_cancelled(following).await
+        });
+    }
 }
 
 /// Traces, if they are configured.

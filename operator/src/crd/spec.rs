@@ -83,7 +83,7 @@ pub struct FlashSaleSpec {
     )]
     pub products: Vec<Product>,
     /// How long an unpaid order of `POST /v1/orders` holds its units. Then they are for sale again. From 5s to 24h.
-    /// Default: 10m.
+    /// Absent: 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::hold_for")]
     pub hold_for: Option<Duration>,

@@ -30,7 +30,7 @@ const ACCOUNT: &str = "SELECT id, role, CAST(created_at AS TEXT) FROM accounts W
 const COUPONS: &str = "SELECT coupon_id, id FROM coupon_issues \
      WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1 ORDER BY coupon_id";
 
-const PAST_LINES: &str = "SELECT sale, CAST(id AS TEXT), product_id, quantity, state \
+const PAST_LINES: &str = "SELECT sale, CAST(id AS TEXT), product_id, quantity, coalesce(ended_as, state) \
      FROM past_orders WHERE buyer = $1 ORDER BY id, line";
 
 const PAST_COUPONS: &str =

@@ -37,7 +37,7 @@ pub(crate) struct Credentials {
 /// The id and password of a new account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SignUpRequest {
+pub(crate) struct NewAccount {
     /// 1 to 64 ASCII letters, digits, `.`, `_`, `-` or `@`. The id is not case-sensitive.
     #[schema(example = "ann", min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9._@-]+$")]
     id: String,
@@ -78,16 +78,16 @@ pub(crate) struct Me {
 /// Creates an account
 ///
 /// The account is a buyer's. Needs no token. A sale may ask for an invite code, or have no sign-up.
-#[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = SignUpRequest, responses(
+#[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = NewAccount, responses(
     (status = 201, description = "Created", body = SignedUp),
     Problems<(JsonInput, SignUps)>,
 ))]
 pub(crate) async fn sign_up(
     State(logins): State<LoginService>,
     ClientAddress(address): ClientAddress,
-    JsonBody(request): JsonBody<SignUpRequest>,
+    JsonBody(request): JsonBody<NewAccount>,
 ) -> Result<(StatusCode, Json<SignedUp>), ApiError> {
-    let SignUpRequest { id, password, invite_code } = request;
+    let NewAccount { id, password, invite_code } = request;
     check_credentials(&id, &password)?;
     let credentials = Credentials { id, password };
     let created = logins.sign_up(credentials, invite_code.as_deref(), address).await;

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use ledger::erasure::Replaced;
 use ledger::{AuditEntry, AuditSearch, BuyerRecord, Ledger};
 use sale::{OrderError, Sale};
@@ -22,6 +23,7 @@ use crate::api::problems::{
 use crate::auth::Role;
 use crate::erasures::{Erased, Erasures};
 use crate::http::problem::ApiError;
+use crate::order_state::OrderState;
 
 /// The longest name of a buyer, in bytes.
 const MAX_NAME: usize = 256;
@@ -66,9 +68,9 @@ struct AccountView {
     #[schema(example = "ann")]
     id: String,
     role: Role,
-    /// In UTC.
-    #[schema(example = "2026-11-27 00:00:00.123+00")]
-    created_at: String,
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00.123Z")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
 }
 
 /// A coupon that the buyer has.
@@ -95,8 +97,7 @@ struct PastLine {
     product_id: String,
     #[schema(example = 1)]
     quantity: i64,
-    #[schema(example = "paid")]
-    state: String,
+    state: OrderState,
 }
 
 /// A coupon of an earlier sale.
@@ -182,27 +183,32 @@ pub(crate) async fn export(
 
 const MAX_AUDIT: i64 = 500;
 
+/// Sale, order, product, units and state.
+type PastRow = (String, String, String, i64, String);
+
 fn view(buyer: String, record: BuyerRecord) -> BuyerView {
     let BuyerRecord { account, orders, coupons, past_order_lines, past_coupons } = record;
     let account = account.map(|(id, role, created_at)| AccountView {
         id,
         role: if role == "admin" { Role::Admin } else { Role::Buyer },
-        created_at,
+        // PostgreSQL's text has a space and an offset of hours.
+        created_at: created_at.parse().ok(),
     });
     let coupons = coupons.into_iter().map(|(coupon_id, issue)| IssuedCoupon {
         issue_id: issue.to_string(),
         coupon_id,
         issued_at: created_at(issue).map(|time| time.to_string()),
     });
-    let line = |(sale, id, product_id, quantity, state): (String, String, String, i64, String)| {
-        PastLine { sale, order_id: id, product_id, quantity, state }
+    let line = |(sale, order_id, product_id, quantity, state): PastRow| {
+        let state = ledger::orders::OrderState::of(&state)?.into();
+        Some(PastLine { sale, order_id, product_id, quantity, state })
     };
     BuyerView {
         buyer,
         account,
         orders: orders.into_iter().map(Into::into).collect(),
         coupons: coupons.collect(),
-        past_order_lines: past_order_lines.into_iter().map(line).collect(),
+        past_order_lines: past_order_lines.into_iter().filter_map(line).collect(),
         past_coupons: past_coupons
             .into_iter()
             .map(|(sale, coupon_id)| PastCoupon { sale, coupon_id })

@@ -61,7 +61,9 @@ impl OrderState {
         }
     }
 
-    pub(crate) fn of(name: &str) -> Option<Self> {
+    /// The state of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
     }
 

@@ -51,7 +51,7 @@ func main() {
 	client := must(sale.NewClientWithResponses(url, options))
 
 	credentials := sale.Credentials{Id: "go@example.com", Password: "correct horse"}
-	account := must(client.SignUpWithResponse(ctx, credentials)).JSON201
+	account := must(client.SignUpWithResponse(ctx, sale.NewAccount{Id: credentials.Id, Password: credentials.Password})).JSON201
 	wrong := sale.Credentials{Id: account.Id, Password: "wrong horse"}
 	refused := must(client.LogInWithResponse(ctx, wrong)).ApplicationproblemJSON401
 	check(code(refused) == "wrong_credentials", refused)

@@ -8,6 +8,7 @@ import flashsale
 from flashsale.exceptions import ApiException
 from flashsale.models.credentials import Credentials
 from flashsale.models.item import Item
+from flashsale.models.new_account import NewAccount
 from flashsale.models.order_request import OrderRequest
 from flashsale.models.order_state import OrderState
 from flashsale.models.problem import Problem
@@ -42,7 +43,7 @@ def main():
     orders = flashsale.OrdersApi(client)
 
     credentials = Credentials(id="python@example.com", password="correct horse")
-    account = auth.sign_up(credentials)
+    account = auth.sign_up(NewAccount(id=credentials.id, password=credentials.password))
     wrong = Credentials(id=account.id, password="wrong horse")
     assert refused(lambda: auth.log_in(wrong)).code == "wrong_credentials"
     configuration.access_token = auth.log_in(credentials).access_token

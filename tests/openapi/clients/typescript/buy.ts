@@ -42,7 +42,7 @@ const purchases = new PurchasesApi(configuration);
 const orders = new OrdersApi(configuration);
 
 const credentials = { id: "typescript@example.com", password: "correct horse" };
-const account = await auth.signUp({ credentials });
+const account = await auth.signUp({ newAccount: credentials });
 const wrong = { id: account.id, password: "wrong horse" };
 assert((await refused(auth.logIn({ credentials: wrong }))).code === "wrong_credentials");
 accessToken = (await auth.logIn({ credentials })).accessToken;

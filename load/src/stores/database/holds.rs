@@ -32,6 +32,11 @@ pub(super) fn counts(now_ms: &str) -> String {
     )
 }
 
+/// The expression of an order's state.
+pub(super) const fn state_column(has_holds: bool) -> &'static str {
+    if has_holds { "coalesce(ended_as, state)" } else { "state" }
+}
+
 impl SaleDatabase {
     /// Whether orders have holds.
     pub(super) async fn has_holds(&self) -> sqlx::Result<bool> {
@@ -44,7 +49,7 @@ impl SaleDatabase {
 
     /// The expression of an order's state.
     pub(super) async fn state_column(&self) -> sqlx::Result<&'static str> {
-        Ok(if self.has_holds().await? { "coalesce(ended_as, state)" } else { "state" })
+        Ok(state_column(self.has_holds().await?))
     }
 
     pub(super) fn now_ms(&self) -> &'static str {

@@ -92,8 +92,8 @@ type StockRow = (String, i64, i64, i64, Option<i64>, i64);
 impl SaleDatabase {
     /// The totals of one moment, also while the sale goes on.
     pub async fn totals(&self) -> sqlx::Result<Totals> {
-        let state = self.state_column().await?;
         let has_holds = self.has_holds().await?;
+        let state = holds::state_column(has_holds);
         let mut snapshot = Snapshot::begin(self).await?;
         let owner: Vec<(Option<String>,)> = snapshot.rows(OWNER).await?;
         let stock: Vec<StockRow> = snapshot.rows(STOCK).await?;

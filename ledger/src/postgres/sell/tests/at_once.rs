@@ -28,7 +28,9 @@ async fn a_lost_connection_costs_no_sale() {
         let demands = [demand("1", 3, &[&ann])];
         let all = futures::future::join_all((0..4).map(|_| pool.acquire())).await;
         drop(all.into_iter().collect::<Result<Vec<_>, _>>().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(30);
         while pool.num_idle() < 4 {
+            assert!(Instant::now() < deadline, "a connection is not given back");
             sleep(Duration::from_millis(5)).await;
         }
         end_connections(&server, &pool);

@@ -8,6 +8,7 @@ mod alone;
 mod burst;
 mod crowd;
 mod far;
+mod fresh;
 mod http;
 mod large;
 mod ledger;
@@ -42,6 +43,7 @@ pub const SECTIONS: &[Section] = &[
     loads::SOLD_OUT,
     loads::AT_2000,
     burst::SECTION,
+    fresh::SECTION,
     several::SECTION,
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,

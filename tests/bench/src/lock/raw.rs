@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures::StreamExt;
 use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{Client, Script};
 
@@ -42,6 +44,27 @@ impl Raw {
         let answers = try_join_all(answers).await?;
         let took = started.elapsed();
         ensure!(answers.iter().all(|set| *set), "{key} is held by others");
+        Ok(took)
+    }
+
+    /// `PING` to all nodes at once; how long a majority took.
+    pub(crate) async fn ping_majority(&mut self) -> Result<Duration> {
+        let majority = self.connections.len() / 2 + 1;
+        let started = Instant::now();
+        let mut answers: FuturesUnordered<_> = self
+            .connections
+            .iter_mut()
+            .map(|connection| async move { redis::cmd("PING").exec_async(connection).await })
+            .collect();
+        let mut took = Duration::ZERO;
+        let mut answered = 0;
+        while let Some(answer) = answers.next().await {
+            answer?;
+            answered += 1;
+            if answered == majority {
+                took = started.elapsed();
+            }
+        }
         Ok(took)
     }
 

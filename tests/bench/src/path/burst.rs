@@ -50,9 +50,18 @@ async fn measure(round: Round) -> Result<Measured> {
 async fn sell(stage: &Stage, product: &str) -> Result<Duration> {
     let request =
         |number, token: &str| http::purchase(product, token, &format!("{product}-{number}"));
-    let Answers { bought, last } = all_at_once(stage, USERS, 201, request).await?;
+    let Answers { bought, last } = all_at_once(stage, USERS, 201, Connect::Before, request).await?;
     ensure!(bought == ITEMS, "{bought} of {USERS} users were told that they bought one of {ITEMS}");
     Ok(last)
+}
+
+/// When a buyer's connection is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connect {
+    /// Before the moment, and the app has answered on it.
+    Before,
+    /// At the moment itself.
+    WithTheRequest,
 }
 
 /// What came of it when all asked at one moment.
@@ -69,19 +78,26 @@ pub(super) async fn all_at_once(
     stage: &Stage,
     buyers: usize,
     bought: u16,
+    connect: Connect,
     request: impl Fn(usize, &str) -> Vec<u8>,
 ) -> Result<Answers> {
     let together = Arc::new(Barrier::new(buyers + 1));
     let mut users = JoinSet::new();
     let replicas = stage.replicas.iter().cycle();
     for ((number, token), replica) in stage.tokens.iter().take(buyers).enumerate().zip(replicas) {
-        let mut connection = Connection::open(replica.port).await?;
-        // So that the app knows the connection before the sale begins.
-        connection.ask(&http::me(token)).await?;
+        let port = replica.port;
+        let early = match connect {
+            Connect::Before => Some(connected(port, token).await?),
+            Connect::WithTheRequest => None,
+        };
         let request = request(number, token);
         let together = Arc::clone(&together);
         users.spawn(async move {
             together.wait().await;
+            let mut connection = match early {
+                Some(connection) => connection,
+                None => Connection::open(port).await?,
+            };
             let answer = connection.ask(&request).await?;
             anyhow::Ok((answer, Instant::now()))
         });
@@ -97,4 +113,11 @@ pub(super) async fn all_at_once(
         answers.last = answers.last.max(at.saturating_duration_since(begin));
     }
     Ok(answers)
+}
+
+/// A connection that the app knows before the sale begins.
+async fn connected(port: u16, token: &str) -> Result<Connection> {
+    let mut connection = Connection::open(port).await?;
+    connection.ask(&http::me(token)).await?;
+    Ok(connection)
 }

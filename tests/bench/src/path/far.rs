@@ -13,29 +13,37 @@ use super::loads::{self, Loaded};
 use super::stage::{ENDLESS, Shape, Stage, USUAL};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
 use crate::lock::latencies::Latencies;
+use crate::lock::raw::Raw;
 
 const NEAR: Duration = Duration::from_millis(1);
 const FAR: Duration = Duration::from_micros(2_500);
 
+/// The proxies take core time as well: what the distance alone costs is measured against them without a delay.
+const PROXIED_512: Loaded =
+    Loaded::new("purchases_proxied", 512, Shape { round_trip: Some(Duration::ZERO), ..USUAL });
 const NEAR_512: Loaded =
-    Loaded::new("purchases_1_ms_away", 512, Shape { round_trip: NEAR, ..USUAL });
+    Loaded::new("purchases_1_ms_away", 512, Shape { round_trip: Some(NEAR), ..USUAL });
 const FAR_512: Loaded =
-    Loaded::new("purchases_2_5_ms_away", 512, Shape { round_trip: FAR, ..USUAL });
+    Loaded::new("purchases_2_5_ms_away", 512, Shape { round_trip: Some(FAR), ..USUAL });
 const FAR_LIMITED_512: Loaded = Loaded::new(
     "purchases_limited_2_5_ms_away",
     512,
-    Shape { round_trip: FAR, max_per_buyer: Some(ENDLESS), ..USUAL },
+    Shape { round_trip: Some(FAR), max_per_buyer: Some(ENDLESS), ..USUAL },
 );
 
 pub(super) const SECTION: Section = Section {
     title: "Redis and PostgreSQL 1 ms and 2.5 ms away (a round trip), 512 connections",
     rows: &[
+        Row::Figure("purchases_proxied", Unit::PerSecond),
+        Row::Ratio("purchases_proxied", "purchases_512", None),
         Row::Figure("raw_round_trip_1_ms", Unit::Micros),
         Row::Figure("purchases_1_ms_away", Unit::PerSecond),
         Row::Ratio("purchases_1_ms_away", "purchases_512", Some(Target::AtLeast(0.9))),
+        Row::Ratio("purchases_1_ms_away", "purchases_proxied", None),
         Row::Figure("raw_round_trip_2_5_ms", Unit::Micros),
         Row::Figure("purchases_2_5_ms_away", Unit::PerSecond),
         Row::Ratio("purchases_2_5_ms_away", "purchases_512", Some(Target::AtLeast(0.85))),
+        Row::Ratio("purchases_2_5_ms_away", "purchases_proxied", None),
         Row::Figure("purchases_limited_2_5_ms_away", Unit::PerSecond),
         Row::Ratio(
             "purchases_limited_2_5_ms_away",
@@ -49,7 +57,8 @@ pub(super) const SECTION: Section = Section {
 async fn measure(round: Round) -> Result<Measured> {
     let mut figures =
         vec![("raw_round_trip_1_ms", raw(NEAR).await?), ("raw_round_trip_2_5_ms", raw(FAR).await?)];
-    let sold = loads::measure(round, &[&NEAR_512, &FAR_512, &FAR_LIMITED_512]).await?;
+    let sold =
+        loads::measure(round, &[&PROXIED_512, &NEAR_512, &FAR_512, &FAR_LIMITED_512]).await?;
     figures.extend(sold.figures);
     Ok(Measured { figures, ..sold })
 }
@@ -64,6 +73,8 @@ pub(super) const ALONE: Section = Section {
     title: "A purchase alone, Redis and PostgreSQL 2.5 ms away; without a commit, in raw round trips",
     rows: &[
         Row::Figure("far_raw_round_trip", Unit::Micros),
+        Row::Figure("far_raw_majority", Unit::Micros),
+        Row::Figure("far_raw_statement", Unit::Micros),
         Row::Figure("far_one_commit_p50", Unit::Micros),
         Row::Figure("far_alone_p50", Unit::Micros),
         Row::Judged("far_alone_round_trips", Unit::Count, Target::AtMost(2.3)),
@@ -112,10 +123,15 @@ async fn alone(round: Round) -> Result<Measured> {
     let (raw, mut commit) = (raw(FAR).await?, 0.0);
     let mut figures = vec![("far_raw_round_trip", raw)];
     for (names, max_per_buyer) in [(ANY, None), (LIMITED, Some(ENDLESS))] {
-        let stage = Stage::start(&round, Shape { round_trip: FAR, max_per_buyer, ..USUAL }).await?;
+        let stage =
+            Stage::start(&round, Shape { round_trip: Some(FAR), max_per_buyer, ..USUAL }).await?;
         if max_per_buyer.is_none() {
             commit = one_commit(&stage).await?;
-            figures.push(("far_one_commit_p50", commit));
+            figures.extend([
+                ("far_one_commit_p50", commit),
+                ("far_raw_majority", raw_majority(&stage).await?),
+                ("far_raw_statement", raw_statement(&stage).await?),
+            ]);
         }
         let (new, counted) = purchases(&stage).await?;
         let (known, _) = purchases(&stage).await?;
@@ -131,6 +147,28 @@ async fn alone(round: Round) -> Result<Measured> {
         stage.settle().await?;
     }
     Ok(figures.into())
+}
+
+/// A message that does nothing, to all nodes at once, until a majority has answered.
+async fn raw_majority(stage: &Stage) -> Result<f64> {
+    let mut nodes = Raw::connect(&stage.network.nodes).await?;
+    let mut times = Latencies::new()?;
+    for _ in 0..PURCHASES {
+        times.add(nodes.ping_majority().await?)?;
+    }
+    Ok(times.micros(50.0))
+}
+
+/// A statement that does nothing.
+async fn raw_statement(stage: &Stage) -> Result<f64> {
+    let mut database = PgConnection::connect(&stage.network.database_url).await?;
+    let mut times = Latencies::new()?;
+    for _ in 0..PURCHASES {
+        let started = Instant::now();
+        sqlx::query("SELECT 1").execute(&mut database).await?;
+        times.add(started.elapsed())?;
+    }
+    Ok(times.micros(50.0))
 }
 
 /// A commit of one row without the network.

@@ -17,16 +17,16 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// A proxy before each node and before PostgreSQL; none for a round trip of zero.
+    /// A proxy before each node and before PostgreSQL, if there is a network; zero: the proxies alone.
     pub(super) async fn start(
-        round_trip: Duration,
+        round_trip: Option<Duration>,
         nodes: &[String],
         database_url: &str,
     ) -> Result<Self> {
         let round_trips = RoundTrips::default();
         let (mut nodes, mut database_url) = (nodes.to_vec(), database_url.to_owned());
         let mut proxies = Vec::new();
-        if !round_trip.is_zero() {
+        if let Some(round_trip) = round_trip {
             for address in &mut nodes {
                 let proxy = proxy(address, round_trip, &round_trips).await?;
                 proxy.address().clone_into(address);
@@ -46,6 +46,8 @@ impl Network {
 async fn proxy(address: &str, round_trip: Duration, counted: &RoundTrips) -> Result<Proxy> {
     let pass = |_: testkit::Packet<'_>| PacketFault::None;
     let proxy = Proxy::start_counted(address.to_owned(), counted.clone(), pass).await?;
-    proxy.set(Link::both(Way::Slow(round_trip / 2)));
+    if !round_trip.is_zero() {
+        proxy.set(Link::both(Way::Slow(round_trip / 2)));
+    }
     Ok(proxy)
 }

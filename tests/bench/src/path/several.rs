@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::FutureExt;
 
-use super::burst::{Answers, all_at_once};
+use super::burst::{Answers, Connect, all_at_once};
 use super::http;
 use super::stage::{Shape, Stage, USUAL};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
@@ -39,7 +39,8 @@ async fn measure(round: Round) -> Result<Measured> {
             if is_fair { ("fair", &mut fair) } else { ("distributed", &mut distributed) };
         let request =
             |number, token: &str| http::take(lock, products, token, &format!("{crowd}-{number}"));
-        let Answers { bought, last } = all_at_once(&stage, USERS, 200, request).await?;
+        let Answers { bought, last } =
+            all_at_once(&stage, USERS, 200, Connect::Before, request).await?;
         ensure!(bought == ITEMS, "{bought} of {USERS} users got the {ITEMS} under lock {lock}");
         times.push(last);
     }

@@ -13,6 +13,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::{Fsync, Postgres, RedisServer, free_port};
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use super::http;
@@ -45,8 +46,8 @@ pub(crate) struct Shape {
     pub(crate) max_per_buyer: Option<u32>,
     /// The share of requests that are traced; `None`: traces are off.
     pub(crate) traced: Option<f64>,
-    /// From the replicas to the nodes and to PostgreSQL, and back; zero: loopback itself.
-    pub(crate) round_trip: Duration,
+    /// From the replicas to the nodes and to PostgreSQL, and back; `None`: loopback itself, without a proxy.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 /// Where orders are kept.
@@ -67,7 +68,7 @@ pub(crate) const USUAL: Shape = Shape {
     stock: ENDLESS,
     max_per_buyer: None,
     traced: None,
-    round_trip: Duration::ZERO,
+    round_trip: None,
 };
 
 /// A running sale. Dropping it ends all of its processes, the clients first.
@@ -96,7 +97,8 @@ pub(super) struct Replica {
 }
 
 impl Stage {
-    /// Starts all processes and waits until every replica is ready.
+    /// Starts all processes and waits until every replica is ready. The proxies run on the threads
+    /// of this runtime, so it waits for programs by [`block_in_place`] only.
     ///
     /// # Errors
     /// When one of them does not come up.
@@ -139,7 +141,7 @@ impl Stage {
         };
 
         let products = product_ids(shape.products);
-        seed(command("seed"), folder.path(), &products, shape)?;
+        block_in_place(|| seed(command("seed"), folder.path(), &products, shape))?;
         let mut replicas = Vec::new();
         for number in 0..shape.replicas {
             replicas.push(Replica::start(command("serve"), folder.path(), number)?);
@@ -191,7 +193,8 @@ impl Stage {
         let postgres = self.postgres.as_ref().context("this sale has no PostgreSQL")?;
         let url = postgres.create_database("another")?;
         let mut migrate = Command::new(&self.app);
-        let ended = migrate.arg("migrate").env("DATABASE_URL", &url).output()?;
+        migrate.arg("migrate").env("DATABASE_URL", &url);
+        let ended = block_in_place(|| migrate.output())?;
         let said = String::from_utf8_lossy(&ended.stderr);
         ensure!(ended.status.success(), "flashsale-app migrate failed: {said}");
         Ok(url)

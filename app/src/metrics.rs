@@ -6,6 +6,7 @@ mod exposition;
 mod family;
 mod holds;
 mod lock;
+mod payments;
 mod protobuf;
 mod stock;
 mod stores;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
+use ledger::PaymentTotals;
 use process_metrics::ProcessMetrics;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -27,6 +29,7 @@ use durations::DurationFamily;
 pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
+use payments::PaymentMetrics;
 pub use lock::{LockMetrics, LockWait};
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
@@ -47,6 +50,7 @@ pub struct Metrics {
     clients: Arc<ClientMetrics>,
     stores: StoreMetrics,
     holds: HoldMetrics,
+    payments: PaymentMetrics,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -77,6 +81,7 @@ impl Metrics {
             clients: Arc::new(ClientMetrics::registered(&registry)?),
             stores: StoreMetrics::registered(&registry)?,
             holds: HoldMetrics::registered(&registry)?,
+            payments: PaymentMetrics::registered(&registry)?,
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -136,6 +141,7 @@ impl Metrics {
             clients: _,
             stores: _,
             holds: _,
+            payments: _,
             purchases,
             sold: _,
             sold_out: _,
@@ -230,6 +236,16 @@ impl Metrics {
     /// Sets how many holds are open, and for how long the first of them is overdue.
     pub fn set_holds(&self, counts: HoldCounts) {
         self.holds.set(counts);
+    }
+
+    /// Counts an event of a payment service.
+    pub fn payment_event(&self, provider: &'static str, outcome: &'static str) {
+        self.payments.received(provider, outcome);
+    }
+
+    /// Sets what waits for an administrator.
+    pub fn set_payments(&self, totals: PaymentTotals) {
+        self.payments.set(totals);
     }
 
     /// Counts an HTTP request; `route` is the pattern, not the path, and absent if none matches.

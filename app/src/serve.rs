@@ -27,6 +27,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::payments::{Payments, Stripe};
 use crate::retention;
 use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
@@ -65,6 +66,7 @@ pub async fn run(
     let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
+    let stripe = stripe(&config)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
 
@@ -90,6 +92,12 @@ pub async fn run(
         rate_limiter: Arc::default(),
         sign_up: Arc::new(config.buyers.sign_up),
         erasures: Arc::clone(&erasures),
+        payments: Arc::new(Payments::new(
+            Arc::clone(&sale),
+            ledger.clone(),
+            Arc::clone(&metrics),
+            stripe.clone(),
+        )),
         trusted_proxies: config.auth.trusted_proxies,
         metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -110,7 +118,7 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
-                    restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
+                    restart_on_panic("counting the holds", || count_holds(&sale, &ledger, &metrics)),
                     restart_on_panic("erasing buyers", || erasures.keep()),
                     restart_on_panic("the retention", || {
                         retention::keep(&sale, retention_days, &coupons)
@@ -122,7 +130,7 @@ pub async fn run(
             readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });
-    follow(provider, tls.clone(), &shutdown);
+    follow(provider, tls.clone(), stripe, &shutdown);
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
@@ -143,8 +151,20 @@ pub async fn run(
     Ok(())
 }
 
-/// Reads the provider's keys and the certificate again when they change, until `shutdown`.
-fn follow(provider: Option<Arc<Provider>>, tls: Option<Arc<Tls>>, shutdown: &CancellationToken) {
+/// Reads the provider's keys, the certificate and the secrets of payments again when they change, until `shutdown`.
+fn follow(
+    provider: Option<Arc<Provider>>,
+    tls: Option<Arc<Tls>>,
+    stripe: Option<Arc<Stripe>>,
+    shutdown: &CancellationToken,
+) {
+    if let Some(stripe) = stripe {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let following = restart_on_panic("reading the secrets of Stripe", || stripe.watch());
+            shutdown.run_until_cancelled(following).await
+        });
+    }
     if let Some(provider) = provider {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
@@ -172,6 +192,14 @@ fn traces(config: &ServeConfig, metrics: &Metrics) -> Result<Option<Traces>> {
     };
     let metrics = metrics.with_traces().context("metrics")?;
     Ok(Some(Traces::start(traces, &identity, metrics).context("TLS to the collector of traces")?))
+}
+
+/// The webhook of Stripe, if it is configured.
+fn stripe(config: &ServeConfig) -> Result<Option<Arc<Stripe>>> {
+    let Some(path) = config.payments.stripe.clone() else { return Ok(None) };
+    let stripe = Stripe::read(path);
+    let stripe = stripe.map_err(|error| ConfigError::unusable("STRIPE_WEBHOOK_FILE", &error))?;
+    Ok(Some(Arc::new(stripe)))
 }
 
 /// Who learns what the sale does.

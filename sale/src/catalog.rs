@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use ledger::{Ledger, LedgerError, Product};
+use ledger::{Ledger, LedgerError, Price, Product};
 use redlock::{Policy, Published, QueueDiscipline, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
@@ -200,6 +200,11 @@ impl Catalog {
     /// Units one buyer may have of a product; `None`: no limit.
     pub(crate) fn max_per_buyer(&self, product_id: &str) -> Option<i64> {
         self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
+    }
+
+    /// The price of a unit; `None`: it has none.
+    pub(crate) fn unit_price(&self, product_id: &str) -> Option<Price> {
+        self.read(product_id, |entry| entry.product.unit_price()).flatten()
     }
 
     /// How long an order holds units of this product; `None`: as long as the sale says.

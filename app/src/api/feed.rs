@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::products::PriceView;
 use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
 use crate::http::problem::ApiError;
 use crate::upkeep::restart_on_panic;
@@ -97,6 +98,10 @@ struct OfferView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
+    /// The price of a unit. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    price: Option<PriceView>,
 }
 
 /// The event `stock`.
@@ -149,6 +154,7 @@ pub fn sale_view(sale: &Sale, now: Option<Timestamp>) -> SaleView {
 
 fn offer(Listing { product, remaining }: Listing) -> OfferView {
     OfferView {
+        price: product.unit_price().map(Into::into),
         id: product.id,
         name: product.name,
         stock: product.declared,

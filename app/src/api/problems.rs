@@ -17,6 +17,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::document::{CHALLENGE, RETRY_AFTER, header};
+use crate::payments::PaymentError;
 use crate::auth::{SignUpRefused, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::http::problem::ApiError;
@@ -215,12 +216,28 @@ problems! {
     RedisStock { PurchaseError::StockUnavailable }
 
     /// The operation takes units of several products.
-    Orders: Purchases { PurchaseError::NotWithAtomic }
+    Orders: Purchases {
+        PurchaseError::NotWithAtomic,
+        OrderError::MixedCurrencies => "the products have prices in several currencies",
+    }
 
     /// The operation changes the state of an order.
     OrderChanges: Locks {
         OrderError::State(OrderState::Paid) => "`state` is the state of the order",
     }
+
+    /// The operation takes an event of a payment service.
+    PaymentEvents: OrderChanges {
+        PaymentError::NotConfigured("stripe") => "the sale takes no payments by this service",
+        PaymentError::Signature,
+        PaymentError::Time => "it was signed too long ago",
+        PaymentError::Amount { reported: None, expected: None } => "amount or currency are not the order's",
+        OrderError::Unknown => "no order has the id that the event names",
+        OrderError::NotRecordedYet,
+    }
+
+    /// The path names an event of a payment service.
+    PaymentPath: PathInput { ApiError::UnknownPayment }
 
     /// The operation creates a product.
     NewProducts { ApiError::ProductExists(String::new()) }

@@ -60,7 +60,7 @@ impl Refusal for OrderError {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.status(),
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::NotRecordedYet => StatusCode::SERVICE_UNAVAILABLE,
-            Self::State(_) => StatusCode::CONFLICT,
+            Self::MixedCurrencies | Self::State(_) => StatusCode::CONFLICT,
         }
     }
 
@@ -68,7 +68,7 @@ impl Refusal for OrderError {
         match self {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.retry_after(),
             Self::NotRecordedYet => Some(Duration::from_secs(1)),
-            Self::Unknown | Self::State(_) => None,
+            Self::Unknown | Self::MixedCurrencies | Self::State(_) => None,
         }
     }
 }

@@ -6,9 +6,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{OrderAllocation, new_orders};
-use super::types::{
-    Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
-};
+use super::change::{Change, Standing};
+use super::order::{OrderState, PlacedOrder};
+use super::types::{FencedStock, NewOrder, Settled, Settlement, Task};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
@@ -17,7 +17,7 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read.
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
-    /// Changes an open order; `None`: the order is not open, or unknown.
+    /// Changes an open order, or refunds a paid one; `None`: the order is in another state, or unknown.
     async fn change_state(
         &mut self,
         id: Uuid,
@@ -99,7 +99,7 @@ pub(crate) async fn settle<S: OrderStatements>(
                 let (order, change) =
                     (late.next().flatten(), Change::Pay { reference: reference.clone() });
                 let paid = pay_late(statements, &mut allocation, order, &change, *take).await?;
-                if let Settled::Done(order) = &paid {
+                if let (Settled::Done(order), Some(actor)) = (&paid, actor) {
                     statements.record(&audit_entry(actor, &change, order)).await?;
                 }
                 paid
@@ -126,6 +126,16 @@ fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry 
     let (action, detail) = match change {
         Change::Cancel => ("cancel_order", None),
         Change::Pay { .. } | Change::FailPayment { .. } => ("report_payment", Some(report)),
+        Change::Refund { reference, units_back } => {
+            let amount = order.amount();
+            let detail = json!({
+                "amount": amount.map(|amount| amount.amount),
+                "currency": amount.map(|amount| amount.currency.code()),
+                "reference": reference,
+                "units_back": units_back,
+            });
+            ("refund_order", Some(detail))
+        }
     };
     AuditEntry::new(actor, action, &order.id.to_string(), detail)
 }

@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, live } = flash;
+  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, money, live } = flash;
   // A purchase under way, kept over a reload: its key finds the order if only the answer was lost.
   const pending = stored('pending');
   const bought = stored('bought');
@@ -106,6 +106,7 @@
     const meter = flash.meter();
     meter.setAttribute('aria-hidden', 'true');
     const limit = make('p', { className: 'limit' });
+    const price = make('p', { className: 'price' });
     const quantity = make('input', { type: 'number', min: 1, max: 1000000, step: 1, value: 1, inputMode: 'numeric', id: `quantity-${id}` });
     const amount = make('label', { htmlFor: quantity.id }, t('sale.units'), quantity);
     const button = make('button', { type: 'submit' });
@@ -113,14 +114,14 @@
     const result = make('p', { className: 'result', role: 'status', hidden: true });
     result.setAttribute('aria-live', 'polite');
     const stock = make('p', { className: 'left' }, left, of);
-    const root = make('article', { className: 'card' }, title, stock, meter, limit, form, result);
+    const root = make('article', { className: 'card' }, title, price, stock, meter, limit, form, result);
     root.setAttribute('aria-labelledby', title.id);
     root.dataset.product = id;
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       start(id, Number(quantity.value));
     });
-    return { root, title, left, of, meter, limit, amount, quantity, button, result, busy: false };
+    return { root, title, price, left, of, meter, limit, amount, quantity, button, result, busy: false };
   };
 
   const refresh = () => {
@@ -133,6 +134,8 @@
       say(parts.left, number(product.remaining));
       say(parts.of, t('sale.left', { stock: number(product.stock) }));
       flash.fill(parts.meter, product.remaining / product.stock);
+      say(parts.price, product.price ? money(product.price) : '');
+      parts.price.hidden = !product.price;
       const most = product.max_per_buyer;
       say(parts.limit, most ? t('sale.limit', { count: number(most) }) : '');
       parts.limit.hidden = !most;
@@ -246,8 +249,8 @@
   };
 
   // ---- orders ----
-  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required'];
-  const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required'];
+  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
+  const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
   // When the list is asked for again, because the hold of an order is over.
   let due = Infinity;
   const showOrders = async () => {
@@ -268,6 +271,7 @@
       const until = state === 'pending' && parse(order.expires_at);
       if (until) due = Math.min(due, Math.max(until + 500, clock.now() + 2000));
       return make('li', {}, make('b', { textContent: what }),
+        ...(order.amount ? [make('span', { className: 'price', textContent: money(order) })] : []),
         make('span', { textContent: t('sale.order', { id: order.order_id || order.id }) }),
         make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }),
         ...(until ? [make('span', { className: 'held', until })] : []));

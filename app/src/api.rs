@@ -15,6 +15,7 @@ mod order_view;
 mod orders;
 mod page;
 mod payments;
+mod price_view;
 pub(crate) mod probes;
 mod problems;
 mod products;
@@ -22,6 +23,7 @@ mod purchases;
 pub(crate) mod router;
 pub(crate) mod state;
 mod stocks;
+mod waitlist;
 
 pub use cors::AllowedOrigins;
 pub use feed::ListenersConfig;

@@ -19,9 +19,10 @@ pub(crate) async fn count_holds(sale: &Sale, ledger: &Ledger, metrics: &Metrics)
     let mut failing = false;
     loop {
         let started = Instant::now();
-        let counts = async { Ok((sale.hold_counts().await?, ledger.payment_totals().await?)) };
-        let counts: Result<_, LedgerError> = counts.await;
-        match counts {
+        let counts = async {
+            Ok::<_, LedgerError>((sale.hold_counts().await?, ledger.payment_totals().await?))
+        };
+        match counts.await {
             Ok((holds, payments)) => {
                 metrics.set_holds(holds);
                 metrics.set_payments(payments);

@@ -16,8 +16,8 @@ mod traces;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
 use ledger::PaymentTotals;
+use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
 use process_metrics::ProcessMetrics;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -29,8 +29,8 @@ use durations::DurationFamily;
 pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
-use payments::PaymentMetrics;
 pub use lock::{LockMetrics, LockWait};
+use payments::PaymentMetrics;
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
 pub use traces::{SpanLoss, TraceMetrics};
@@ -291,6 +291,10 @@ impl Observer for Metrics {
     fn expired(&self, orders: u64) {
         self.holds.expired(orders);
         self.orders.with_label_values(&[OrderState::Expired.name()]).inc_by(orders);
+    }
+
+    fn handed_out(&self, orders: usize) {
+        self.holds.handed_out(orders);
     }
 
     fn coupon(&self, outcome: &'static str) {

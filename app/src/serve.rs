@@ -66,7 +66,7 @@ pub async fn run(
     let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
-    let stripe = stripe(&config)?;
+    let (payments, stripe) = payments(&config, &sale, &ledger, &metrics)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
 
@@ -92,12 +92,7 @@ pub async fn run(
         rate_limiter: Arc::default(),
         sign_up: Arc::new(config.buyers.sign_up),
         erasures: Arc::clone(&erasures),
-        payments: Arc::new(Payments::new(
-            Arc::clone(&sale),
-            ledger.clone(),
-            Arc::clone(&metrics),
-            stripe.clone(),
-        )),
+        payments,
         trusted_proxies: config.auth.trusted_proxies,
         metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -118,7 +113,9 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
-                    restart_on_panic("counting the holds", || count_holds(&sale, &ledger, &metrics)),
+                    restart_on_panic("counting the holds", || count_holds(
+                        &sale, &ledger, &metrics
+                    )),
                     restart_on_panic("erasing buyers", || erasures.keep()),
                     restart_on_panic("the retention", || {
                         retention::keep(&sale, retention_days, &coupons)
@@ -194,12 +191,19 @@ fn traces(config: &ServeConfig, metrics: &Metrics) -> Result<Option<Traces>> {
     Ok(Some(Traces::start(traces, &identity, metrics).context("TLS to the collector of traces")?))
 }
 
-/// The webhook of Stripe, if it is configured.
-fn stripe(config: &ServeConfig) -> Result<Option<Arc<Stripe>>> {
-    let Some(path) = config.payments.stripe.clone() else { return Ok(None) };
-    let stripe = Stripe::read(path);
+/// Takes the events of payment services; and Stripe, if it is configured.
+fn payments(
+    config: &ServeConfig,
+    sale: &Arc<Sale>,
+    ledger: &Ledger,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<Payments>, Option<Arc<Stripe>>)> {
+    let stripe = config.payments.stripe.clone().map(Stripe::read).transpose();
     let stripe = stripe.map_err(|error| ConfigError::unusable("STRIPE_WEBHOOK_FILE", &error))?;
-    Ok(Some(Arc::new(stripe)))
+    let stripe = stripe.map(Arc::new);
+    let (sale, metrics) = (Arc::clone(sale), Arc::clone(metrics));
+    let payments = Payments::new(sale, ledger.clone(), metrics, stripe.clone());
+    Ok((Arc::new(payments), stripe))
 }
 
 /// Who learns what the sale does.

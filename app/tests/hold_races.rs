@@ -233,7 +233,9 @@ async fn without_the_condition_two_events_get_through() {
                 Event::Pay => ("paid", 0),
                 Event::Cancel | Event::Expire => ("cancelled", UNITS),
                 Event::FailPayment => ("payment_failed", UNITS),
-                Event::Refund | Event::RefundWithUnits => unreachable!("they begin with a paid order"),
+                Event::Refund | Event::RefundWithUnits => {
+                    unreachable!("they begin with a paid order")
+                }
             };
             let change =
                 sqlx::query("UPDATE orders SET state = $2 WHERE id = $1").bind(id).bind(state);

@@ -125,7 +125,10 @@ async fn an_order_of_several_products_has_one_amount_and_one_currency() {
         let ann = sale.buyer("ann");
         let placed = order(&ann, &[("1", 2), ("2", 3), ("3", 1)]).await;
         assert_eq!((placed.status, &placed.body["amount"]), (201, &json!(120_797)), "{placed:?}");
-        assert_eq!((&placed.body["currency"], &placed.body["decimals"]), (&json!("EUR"), &json!(2)));
+        assert_eq!(
+            (&placed.body["currency"], &placed.body["decimals"]),
+            (&json!("EUR"), &json!(2))
+        );
         let items = json!([
             {"product_id": "1", "quantity": 2, "unit_price": 49_900},
             {"product_id": "2", "quantity": 3, "unit_price": 6_999},
@@ -204,7 +207,11 @@ async fn the_release_before_sells_at_the_price_too() {
         let id = id.to_string();
         assert_eq!(cost(&sale, &id).await, (json!(149_700), json!("EUR")), "{database:?}");
         // An order of before the migration.
-        execute(&sale, &format!("UPDATE orders SET unit_price = NULL, currency = NULL WHERE id = '{id}'")).await;
+        execute(
+            &sale,
+            &format!("UPDATE orders SET unit_price = NULL, currency = NULL WHERE id = '{id}'"),
+        )
+        .await;
         assert_eq!(cost(&sale, &id).await, (Value::Null, Value::Null));
         // A declaration of the release before says nothing about the price.
         execute(

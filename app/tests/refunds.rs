@@ -11,7 +11,8 @@ use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, strategy: &str, stock: i64) -> TestSale {
     let price = json!({"amount": 100, "currency": "EUR"});
-    let products = json!([{"id": "1", "name": "Console", "stock": stock, "max_per_buyer": 4, "price": price}]);
+    let products =
+        json!([{"id": "1", "name": "Console", "stock": stock, "max_per_buyer": 4, "price": price}]);
     let settings = vec![("STRATEGY", strategy.to_owned()), ("HOLD_SECONDS", "5".to_owned())];
     let spec = SaleSpec { nodes: 1, replicas: 2, products, settings, ..SaleSpec::on(database) };
     TestSale::start(spec).await
@@ -66,7 +67,10 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         assert_eq!((state(&done), is_replayed(&done)), ((200, "refunded"), false), "{context}");
         assert_eq!(done.body["refund_reference"], "r1");
         assert!(done.body["refunded_at"].as_str().unwrap().starts_with("20"));
-        assert_eq!((&done.body["amount"], &done.body["payment_reference"]), (&json!(100), &json!("p1")));
+        assert_eq!(
+            (&done.body["amount"], &done.body["payment_reference"]),
+            (&json!(100), &json!("p1"))
+        );
         assert_eq!(bob.buy("1", 1, None).await.problem(), (409, "sold_out"), "its units stay sold");
 
         let refunds = (0..8).map(|i| {
@@ -83,7 +87,10 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
             let body = json!({"result": "failed"});
             let path = format!("/v1/orders/{back}/{path}");
             let answer = admin.send(0, ("POST", &path), Some(&body), None).await;
-            assert_eq!((answer.problem(), &answer.body["state"]), ((409, "order_state"), &json!("refunded")));
+            assert_eq!(
+                (answer.problem(), &answer.body["state"]),
+                ((409, "order_state"), &json!("refunded"))
+            );
         }
         let report = json!({"result": "paid", "reference": "p1"});
         let again = admin.call("POST", &format!("/v1/orders/{back}/payment"), Some(&report)).await;
@@ -94,7 +101,8 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         let audit = admin.call("GET", "/v1/admin/audit?action=refund_order", None).await.body;
         let entries = audit["entries"].as_array().unwrap();
         assert_eq!(entries.len(), 2);
-        let detail = json!({"amount": 100, "currency": "EUR", "reference": "r1", "units_back": false});
+        let detail =
+            json!({"amount": 100, "currency": "EUR", "reference": "r1", "units_back": false});
         assert_eq!((&entries[1]["target"], &entries[1]["detail"]), (&json!(kept), &detail));
         let export = admin.request(0, "GET", "/v1/admin/orders/export");
         let csv = export.send().await.unwrap().text().await.unwrap();
@@ -132,7 +140,10 @@ async fn only_what_was_paid_is_refunded_and_only_by_administrators() {
         let bought = ann.buy("1", 1, None).await.order().to_owned();
         let body = json!({"units_back": true});
         let refused = refund(&admin, 0, &bought, &body).await;
-        assert_eq!((refused.problem(), &refused.body["state"]), ((409, "order_state"), &json!("confirmed")));
+        assert_eq!(
+            (refused.problem(), &refused.body["state"]),
+            ((409, "order_state"), &json!("confirmed"))
+        );
         assert_eq!(refund(&ann, 0, &bought, &body).await.problem(), (403, "forbidden"));
         let nobody = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00";
         assert_eq!(refund(&admin, 0, nobody, &body).await.problem(), (404, "unknown_order"));
@@ -142,12 +153,18 @@ async fn only_what_was_paid_is_refunded_and_only_by_administrators() {
             json!({"units_back": "yes"}),
             json!({"amount": 1}),
         ] {
-            assert_eq!(refund(&admin, 0, &bought, &wrong).await.problem(), (422, "invalid_request"));
+            assert_eq!(
+                refund(&admin, 0, &bought, &wrong).await.problem(),
+                (422, "invalid_request")
+            );
         }
         let cancelled = ann.buy("1", 1, None).await.order().to_owned();
         ann.call("POST", &format!("/v1/orders/{cancelled}/cancel"), None).await;
         let refused = refund(&admin, 0, &cancelled, &body).await;
-        assert_eq!((refused.problem(), &refused.body["state"]), ((409, "order_state"), &json!("cancelled")));
+        assert_eq!(
+            (refused.problem(), &refused.body["state"]),
+            ((409, "order_state"), &json!("cancelled"))
+        );
         assert_eq!(sale.sold().await[0]["sold"], 1, "{database:?}");
     }
 }

@@ -20,6 +20,8 @@ pub struct BuyerRecord {
     pub orders: Vec<PlacedOrder>,
     /// Coupon and issue.
     pub coupons: Vec<(String, Uuid)>,
+    /// Products that the buyer waits for, with the units.
+    pub waits: Vec<(String, i64)>,
     /// Of earlier sales.
     pub past_order_lines: Vec<PastOrderLine>,
     /// Of earlier sales: sale and coupon.
@@ -50,6 +52,9 @@ const ACCOUNT: &str = "SELECT id, role, CAST(created_at AS TEXT) FROM accounts W
 const COUPONS: &str = "SELECT coupon_id, id FROM coupon_issues \
      WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1 ORDER BY coupon_id";
 
+const WAITS: &str =
+    "SELECT product_id, quantity FROM waitlist WHERE buyer = $1 ORDER BY product_id";
+
 const PAST_LINES: &str = concat!(
     "SELECT sale, CAST(id AS TEXT) AS order_id, product_id, quantity, ",
     shown_state!(),
@@ -64,6 +69,7 @@ impl BuyerRecord {
         self.account.is_none()
             && self.orders.is_empty()
             && self.coupons.is_empty()
+            && self.waits.is_empty()
             && self.past_order_lines.is_empty()
             && self.past_coupons.is_empty()
     }
@@ -88,6 +94,7 @@ impl PostgresLedger {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?,
+            waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })
@@ -103,6 +110,7 @@ impl SqliteLedger {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: coupons.into_iter().map(|(coupon, id)| (coupon, id.into_uuid())).collect(),
+            waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })

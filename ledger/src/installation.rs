@@ -86,7 +86,8 @@ const ARCHIVE: [&str; 4] = [
 ];
 
 /// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
-const CLEAR: [&str; 8] = [
+const CLEAR: [&str; 9] = [
+    "DELETE FROM waitlist",
     "DELETE FROM payment_events",
     "DELETE FROM orders",
     "DELETE FROM stock",

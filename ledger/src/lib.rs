@@ -28,6 +28,7 @@ mod sql;
 mod sqlite;
 mod transaction;
 mod types;
+pub mod waitlist;
 
 pub use audit::AuditSearch;
 pub use audit_entry::AuditEntry;
@@ -38,8 +39,8 @@ pub use error::{LedgerError, UnusableDatabase};
 pub use follow::{DecidedOrder, Recorded, SoldFor, StockRow};
 pub use installation::ReleaseError;
 pub use ledger::Ledger;
+pub use lookups::{KeyedOrder, KeysPage, UnitsPage};
 pub use money::{Currency, DeclaredPrice, Price};
 pub use payments::{PaymentEvent, PaymentSearch, PaymentTotals};
-pub use lookups::{KeyedOrder, KeysPage, UnitsPage};
 pub use sell::Step;
 pub use types::{Account, Decision, Order, Outcome, Product, Purchase};

@@ -13,8 +13,7 @@ impl Currency {
     pub fn of(code: &str) -> Option<Self> {
         let currency = iso_currency::Currency::from_code(code)?;
         // The table of the library calls VES replaced; VED is the same money.
-        let is_past =
-            currency.is_superseded().is_some() && currency != iso_currency::Currency::VES;
+        let is_past = currency.is_superseded().is_some() && currency != iso_currency::Currency::VES;
         let is_paid_in = !currency.is_special() && !currency.is_fund() && !is_past;
         (is_paid_in && currency.exponent().is_some()).then_some(Self(currency))
     }

@@ -184,9 +184,7 @@ impl Ledger {
         let (event, resolved) =
             bounded(async { either!(self, ledger => ledger.resolve_payment_event(id, actor)) })
                 .await?;
-        Ok(event
-            .filter(|event| event.resolved_at_ms.is_some())
-            .map(|event| (event, resolved)))
+        Ok(event.filter(|event| event.resolved_at_ms.is_some()).map(|event| (event, resolved)))
     }
 
     /// Counts what waits for an administrator, by an index.

@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Bytes that are written at once.
 const BUFFER: usize = 64 << 10;
 /// The columns of the CSV file, in their order.
-const COLUMNS: &str = "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency";
+const COLUMNS: &str =
+    "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency";
 
 /// The format of the orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -153,7 +154,8 @@ fn csv(all: &OrderLine) -> String {
     let currency = currency.as_deref().unwrap_or_default();
     let reference = payment_reference.as_deref().unwrap_or_default();
     let (line, quantity) = (line.to_string(), quantity.to_string());
-    let fields = [id, &line, product, buyer, &quantity, state, reference, created_at, &amount, currency];
+    let fields =
+        [id, &line, product, buyer, &quantity, state, reference, created_at, &amount, currency];
     fields.map(quoted).join(",") + "\r\n"
 }
 

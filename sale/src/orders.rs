@@ -219,19 +219,16 @@ impl Sale {
         if !matches!(standing, Standing::Open | Standing::Late) {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
-        let moves_units = match &change {
-            Change::Pay { .. } => false,
-            // Those of an order that was paid too late are back already.
-            Change::Refund { units_back, .. } => *units_back && order.state == OrderState::Paid,
-            Change::Cancel | Change::FailPayment { .. } => true,
-        };
-        match change {
+        let is_paid = order.state == OrderState::Paid;
+        let change = match change {
             Change::Pay { reference } => return self.pay(order, reference, actor).await,
-            Change::Refund { .. } if !moves_units => {
+            // The units of an order that was paid too late are back already.
+            Change::Refund { reference, units_back } if !(units_back && is_paid) => {
+                let change = Change::Refund { reference, units_back: false };
                 return receipt(self.ledger.change_in_place(order.id, &change, actor).await?);
             }
-            _ => {}
-        }
+            change => change,
+        };
         let counted = self.prepare_give_back(&order).await;
         let (id, actor) = (order.id, actor.map(str::to_owned));
         let task = Task::GiveBack { id, change, actor };
@@ -342,6 +339,8 @@ fn receipt(outcome: Settled) -> Result<OrderReceipt, OrderError> {
         Settled::Refused(state) => Err(OrderError::State(state)),
         // A payment goes on from there, and nothing else comes to it.
         Settled::HoldEnded(order) => Err(OrderError::State(order.state)),
-        Settled::UnknownOrder | Settled::Expired(_) => Err(OrderError::Unknown),
+        Settled::UnknownOrder | Settled::Expired(_) | Settled::HandedOut => {
+            Err(OrderError::Unknown)
+        }
     }
 }

@@ -91,10 +91,14 @@ pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), Rule
 fn check_price(DeclaredPrice { amount, currency }: &DeclaredPrice) -> Result<(), RuleError> {
     let broken = |rule| Err(RuleError { field: "price", rule });
     if !(1..=MAX_PRICE).contains(amount) {
-        return broken("must have an amount from 1 to 100000000000, in the smallest unit of the currency");
+        return broken(
+            "must have an amount from 1 to 100000000000, in the smallest unit of the currency",
+        );
     }
     if Currency::of(currency).is_none() {
-        return broken("must have a currency of ISO 4217 that is in use, such as EUR, in capital letters");
+        return broken(
+            "must have a currency of ISO 4217 that is in use, such as EUR, in capital letters",
+        );
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use sale::{PurchaseError, Sale, check_product, check_terms, check_units};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::products::PriceView;
+use super::price_view::PriceView;
 use crate::api::extract::{Admin, PathId};
 use crate::api::feed::Feed;
 use crate::api::problems::{

@@ -54,6 +54,8 @@ pub(crate) struct BuyerView {
     /// Newest first.
     orders: Vec<PlacedOrderView>,
     coupons: Vec<IssuedCoupon>,
+    /// Products that the buyer waits for.
+    waits: Vec<WaitView>,
     /// Products of orders of earlier sales on this database.
     past_order_lines: Vec<PastLine>,
     /// Coupons of earlier sales on this database.
@@ -84,6 +86,15 @@ struct IssuedCoupon {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00.123Z")]
     issued_at: Option<String>,
+}
+
+/// A product that the buyer waits for.
+#[derive(Serialize, ToSchema)]
+struct WaitView {
+    #[schema(example = "1")]
+    product_id: String,
+    #[schema(example = 1)]
+    quantity: i64,
 }
 
 /// A product of an order of an earlier sale.
@@ -191,7 +202,7 @@ pub(crate) async fn export(
 const MAX_AUDIT: i64 = 500;
 
 fn view(buyer: String, record: BuyerRecord) -> BuyerView {
-    let BuyerRecord { account, orders, coupons, past_order_lines, past_coupons } = record;
+    let BuyerRecord { account, orders, coupons, waits, past_order_lines, past_coupons } = record;
     let account = account.map(|(id, role, created_at)| AccountView {
         id,
         role: if role == "admin" { Role::Admin } else { Role::Buyer },
@@ -214,6 +225,10 @@ fn view(buyer: String, record: BuyerRecord) -> BuyerView {
         account,
         orders: orders.into_iter().map(Into::into).collect(),
         coupons: coupons.collect(),
+        waits: waits
+            .into_iter()
+            .map(|(product_id, quantity)| WaitView { product_id, quantity })
+            .collect(),
         past_order_lines: past_order_lines.into_iter().filter_map(line).collect(),
         past_coupons: past_coupons
             .into_iter()

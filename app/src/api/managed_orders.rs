@@ -279,7 +279,8 @@ fn cut(error: LedgerError) -> io::Error {
     io::Error::other(error)
 }
 
-const HEADER: &str = "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency\r\n";
+const HEADER: &str =
+    "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency\r\n";
 
 /// A product of an order, with the names that `kubectl flashsale orders export` has too.
 #[derive(Serialize)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use ledger::Price;
 use sale::{PurchaseError, Sale};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::price_view::PriceView;
 use crate::api::extract::{Authenticated, PathId};
 use crate::api::problems::{Database, Login, Problems, ProductPath};
 use crate::http::problem::ApiError;
@@ -30,26 +30,6 @@ pub(crate) struct ProductView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     price: Option<PriceView>,
-}
-
-/// The price of a unit.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PriceView {
-    /// In the smallest unit of the currency.
-    #[schema(example = 49_900)]
-    amount: i64,
-    /// ISO 4217.
-    #[schema(example = "EUR")]
-    currency: &'static str,
-    /// Decimal places of the currency: an `amount` of 49900 with 2 is 499.00.
-    #[schema(example = 2)]
-    decimals: u32,
-}
-
-impl From<Price> for PriceView {
-    fn from(Price { amount, currency }: Price) -> Self {
-        Self { amount, currency: currency.code(), decimals: currency.decimals() }
-    }
 }
 
 /// The remaining stock of a product.

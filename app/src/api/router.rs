@@ -19,7 +19,7 @@ use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
 use super::{
     admin, audit, auth, buyers, coupons, events, managed_orders, orders, page, payments, probes,
-    products, purchases, stocks,
+    products, purchases, stocks, waitlist,
 };
 use crate::api::state::AppState;
 use crate::http::gzip;
@@ -36,6 +36,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(auth::me))
         .routes(routes!(products::stock))
         .routes(routes!(purchases::purchase))
+        .routes(routes!(waitlist::join, waitlist::show, waitlist::leave))
         .routes(routes!(events::follow_sale))
         .routes(routes!(events::follow_product))
         .routes(routes!(admin::create))

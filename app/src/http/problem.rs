@@ -12,7 +12,9 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ledger::LedgerError;
-use sale::{ChangeError, CouponError, ErasureError, OrderError, PurchaseError, RuleError};
+use sale::{
+    ChangeError, CouponError, ErasureError, OrderError, PurchaseError, RuleError, WaitlistError,
+};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
@@ -35,6 +37,9 @@ pub enum ApiError {
     /// A coupon was not made or issued.
     #[error(transparent)]
     Coupon(#[from] CouponError),
+    /// A buyer does not wait for units.
+    #[error(transparent)]
+    Waitlist(WaitlistError),
     /// An event of a payment service changed nothing.
     #[error(transparent)]
     Payment(PaymentError),
@@ -155,6 +160,7 @@ impl ApiError {
             Self::Purchase(error) => (error.status(), error.code()),
             Self::Order(error) => (error.status(), error.code()),
             Self::Coupon(error) => (error.status(), error.code()),
+            Self::Waitlist(error) => (error.status(), error.code()),
             Self::Payment(error) => (payment_status(error), error.code()),
             Self::UnknownPayment => (StatusCode::NOT_FOUND, "unknown_payment"),
             Self::MissingToken | Self::Token(TokenError::Invalid) => {
@@ -198,6 +204,7 @@ impl ApiError {
             Self::TooManyListeners | Self::TooManyListenersHere => Some(Duration::from_secs(10)),
             Self::Order(error) => error.retry_after(),
             Self::Coupon(error) => error.retry_after(),
+            Self::Waitlist(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -220,6 +227,15 @@ fn payment_status(error: &PaymentError) -> StatusCode {
         PaymentError::Amount { .. } => StatusCode::CONFLICT,
         PaymentError::Order(error) => error.status(),
         PaymentError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<WaitlistError> for ApiError {
+    fn from(error: WaitlistError) -> Self {
+        match error {
+            WaitlistError::Purchase(error) => Self::Purchase(error),
+            error => Self::Waitlist(error),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub enum PaymentError {
         problem: String,
     },
     /// Amount or currency are not those of the order.
-    #[error("the event has {}, and the order costs {}", shown(.reported), shown(.expected))]
+    #[error("the event has {}, and the order costs {}", shown(.reported.as_ref()), shown(.expected.as_ref()))]
     Amount {
         /// What the service reports.
         reported: Option<Price>,
@@ -60,7 +60,7 @@ impl PaymentError {
     }
 }
 
-fn shown(price: &Option<Price>) -> String {
+fn shown(price: Option<&Price>) -> String {
     price.map_or_else(
         || "no price".to_owned(),
         |price| format!("{} {}", price.amount, price.currency),
@@ -79,6 +79,8 @@ pub enum SecretsError {
         source: std::io::Error,
     },
     /// The file has no secret, or one that is too short.
-    #[error("must have one or more secrets of at least 16 characters, separated by blanks or line ends")]
+    #[error(
+        "must have one or more secrets of at least 16 characters, separated by blanks or line ends"
+    )]
     Form,
 }

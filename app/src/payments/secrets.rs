@@ -59,8 +59,7 @@ impl SecretsFile {
 
     async fn reload_if_changed(&self, setting: &'static str) -> Result<(), SecretsError> {
         let text = tokio::fs::read_to_string(&self.path).await;
-        let text =
-            text.map_err(|source| SecretsError::Read { path: self.path.clone(), source })?;
+        let text = text.map_err(|source| SecretsError::Read { path: self.path.clone(), source })?;
         let secrets = parse(&text)?;
         if secrets != *self.secrets() {
             info!(secrets = secrets.len(), "{setting}: new secrets");

@@ -59,6 +59,15 @@ impl OrderAllocation {
         self.available.keys().map(String::as_str).collect()
     }
 
+    /// The products of which units can be taken.
+    pub(crate) fn with_units(&self) -> Vec<&str> {
+        let left = self
+            .available
+            .iter()
+            .filter(|(product, units)| **units > 0 && !self.deleted.contains(*product));
+        left.map(|(product, _)| product.as_str()).collect()
+    }
+
     /// What is left of each product that is on sale.
     pub(crate) fn on_sale(self) -> BTreeMap<String, i64> {
         let Self { mut available, deleted, .. } = self;
@@ -155,7 +164,7 @@ impl OrderAllocation {
 pub(crate) fn new_orders<'a>(tasks: &[&'a Task]) -> Vec<&'a NewOrder> {
     let order = |task: &&'a Task| match task {
         Task::Place(order) => Some(order),
-        Task::GiveBack { .. } | Task::Expire { .. } | Task::PayLate { .. } => None,
+        Task::GiveBack { .. } | Task::Expire { .. } | Task::HandOut | Task::PayLate { .. } => None,
     };
     tasks.iter().filter_map(order).collect()
 }
@@ -206,8 +215,7 @@ mod tests {
         use crate::money::Currency;
         let price = |amount, code| Price { amount, currency: Currency::of(code).unwrap() };
         let mut allocation = allocation(&[("a", 9), ("b", 9), ("c", 9), ("d", 9)]);
-        let prices =
-            [("a", price(250, "EUR")), ("b", price(1, "EUR")), ("c", price(100, "USD"))];
+        let prices = [("a", price(250, "EUR")), ("b", price(1, "EUR")), ("c", price(100, "USD"))];
         allocation.prices = prices.map(|(product, price)| (product.to_owned(), price)).into();
         let order = allocation.place(&new("ann", &[("a", 2), ("b", 3), ("d", 1)], None));
         let Settled::Done(order) = order else { panic!("{order:?}") };

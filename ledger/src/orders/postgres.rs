@@ -6,11 +6,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::allocation::OrderAllocation;
-use super::rows::{self, Row};
-use super::settle::{OrderStatements, change_state, settle};
 use super::change::Change;
 use super::order::{OrderState, PlacedOrder};
-use super::types::{FencedStock, NewOrder, Settlement, Task};
+use super::rows::{self, Row};
+use super::settle::{OrderStatements, change_state, settle};
+use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
 use crate::money::Price;
@@ -137,6 +137,17 @@ impl OrderStatements for PgConnection {
         Ok((orders, rows.into_iter().map(|(product, units, _)| (product, units)).collect()))
     }
 
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
+        let rows: Vec<WaiterRow> =
+            sqlx::query_as(sql::WAITING_ON_POSTGRES).bind(products).fetch_all(self).await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError> {
+        sqlx::query(sql::STOP_WAITING_ON_POSTGRES).bind(places).execute(self).await?;
+        Ok(())
+    }
+
     async fn pay_late(
         &mut self,
         id: Uuid,
@@ -226,10 +237,7 @@ impl OrderStatements for PgConnection {
 /// Units one buyer may have, and prices, by product.
 type Terms = (HashMap<String, i64>, HashMap<String, Price>);
 
-async fn terms(
-    connection: &mut PgConnection,
-    products: Vec<&str>,
-) -> Result<Terms, LedgerError> {
+async fn terms(connection: &mut PgConnection, products: Vec<&str>) -> Result<Terms, LedgerError> {
     let rows: Vec<(String, Option<i64>, Option<i64>, Option<String>)> = sqlx::query_as(
         "SELECT id, max_per_buyer, price, currency FROM products \
          WHERE id = ANY($1) AND (max_per_buyer IS NOT NULL OR price IS NOT NULL)",

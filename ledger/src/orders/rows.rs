@@ -8,7 +8,7 @@ use super::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 use crate::error::LedgerError;
 use crate::money::Price;
 
-/// In the order of the columns in `sql.rs`; the databases have types of their own for the id.
+/// With the names of the columns in `sql.rs`; the databases have types of their own for the id.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row<Id> {
     id: Id,
@@ -33,12 +33,13 @@ pub(crate) fn orders<Id: Into<Uuid>>(
     rows.sort_by_key(|row| row.line);
     let mut orders = BTreeMap::<Uuid, PlacedOrder>::new();
     for row in rows {
-        let id = row.id.into();
+        let id: Uuid = row.id.into();
         let Some(state) = OrderState::of(&row.shown_state) else {
             let unknown = format!("order {id} has the unknown state {:?}", row.shown_state);
             return Err(LedgerError::Database(sqlx::Error::Decode(unknown.into())));
         };
-        let refund = row.refunded_at_ms.map(|at_ms| Refunded { at_ms, reference: row.refund_reference });
+        let refund =
+            row.refunded_at_ms.map(|at_ms| Refunded { at_ms, reference: row.refund_reference });
         let order = orders.entry(id).or_insert(PlacedOrder {
             id,
             buyer: row.buyer,

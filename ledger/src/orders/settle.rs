@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::allocation::{OrderAllocation, new_orders};
 use super::change::{Change, Standing};
 use super::order::{OrderState, PlacedOrder};
-use super::types::{FencedStock, NewOrder, Settled, Settlement, Task};
+use super::types::{FencedStock, NewOrder, Settled, Settlement, Task, Waiter};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
@@ -27,6 +27,13 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// Ends the holds of these orders whose time has come, if nothing else has changed them. Returns
     /// their number, and their units by product.
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError>;
+
+    /// The first who wait for units of these products, in their order. Nobody else can serve them, and they cannot
+    /// leave, until the end of the transaction.
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError>;
+
+    /// Removes rows of the waiting list.
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError>;
 
     /// Pays an order whose hold has ended; `None`: it is in another state by now.
     async fn pay_late(
@@ -82,14 +89,17 @@ pub(crate) async fn settle<S: OrderStatements>(
                 given_back.push(expire(statements, &mut allocation, ids).await?);
             }
             Task::PayLate { id, .. } => late.push(statements.placed(*id).await?),
-            Task::Place(_) => {}
+            Task::HandOut | Task::Place(_) => {}
         }
     }
+    let waiters = waiters(statements, &allocation, tasks).await?;
     let again: Vec<NewOrder> = late.iter().flatten().map(again).collect();
-    let orders: Vec<&NewOrder> = new_orders(tasks).into_iter().chain(&again).collect();
+    let orders = waiters.iter().map(|waiter| &waiter.order);
+    let orders: Vec<&NewOrder> = orders.chain(new_orders(tasks)).chain(&again).collect();
     if !orders.is_empty() {
         statements.read(&mut allocation, &orders).await?;
     }
+    let handed_out = hand_out(statements, &mut allocation, &waiters).await?;
     let (mut given_back, mut late) = (given_back.into_iter(), late.into_iter());
     let mut outcomes = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -104,6 +114,7 @@ pub(crate) async fn settle<S: OrderStatements>(
                 }
                 paid
             }
+            Task::HandOut => Settled::HandedOut,
             Task::GiveBack { .. } | Task::Expire { .. } => {
                 given_back.next().unwrap_or(Settled::UnknownOrder)
             }
@@ -118,7 +129,46 @@ pub(crate) async fn settle<S: OrderStatements>(
         }
     }
     statements.write(tokens, &allocation.placed).await?;
-    Ok(Settlement { outcomes, available: allocation.on_sale() })
+    Ok(Settlement { outcomes, available: allocation.on_sale(), handed_out })
+}
+
+/// Those who may be served by what these tasks give back. A transaction that gives nothing back asks for nobody.
+async fn waiters<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &OrderAllocation,
+    tasks: &[&Task],
+) -> Result<Vec<Waiter>, LedgerError> {
+    let gives_back =
+        |task: &&&Task| matches!(task, Task::GiveBack { .. } | Task::Expire { .. } | Task::HandOut);
+    let products = allocation.with_units();
+    if products.is_empty() || !tasks.iter().any(|task| gives_back(&task)) {
+        return Ok(Vec::new());
+    }
+    statements.waiting(&products).await
+}
+
+/// Serves those who wait, before anybody else. Who would have too many is not asked again; who waits for more units
+/// than there are is passed over. Returns how many were served.
+async fn hand_out<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &mut OrderAllocation,
+    waiters: &[Waiter],
+) -> Result<usize, LedgerError> {
+    let (mut served, mut done) = (0, Vec::new());
+    for Waiter { place, order } in waiters {
+        match allocation.place(order) {
+            Settled::Done(_) => {
+                served += 1;
+                done.push(*place);
+            }
+            Settled::LimitReached(_) => done.push(*place),
+            _ => {}
+        }
+    }
+    if !done.is_empty() {
+        statements.stop_waiting(&done).await?;
+    }
+    Ok(served)
 }
 
 fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry {

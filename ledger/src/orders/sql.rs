@@ -68,6 +68,34 @@ pub(crate) const PLACED_BY: &str = concat!(
 pub(crate) const MOVE_UNITS: &str = "UPDATE stock SET available = available + $2 \
      WHERE product_id = $1 AND available + $2 >= 0 AND fence = $3";
 
+/// Waiters of one transaction: more than it gives units back, unless it is a very large one.
+macro_rules! most_waiters {
+    () => {
+        "500"
+    };
+}
+
+macro_rules! waiting {
+    ($products:literal, $end:literal) => {
+        concat!(
+            "SELECT place, product_id, buyer, quantity, hold_ms FROM waitlist WHERE product_id ",
+            $products,
+            " ORDER BY place LIMIT ",
+            most_waiters!(),
+            $end
+        )
+    };
+}
+
+/// Who leaves at this moment is not served.
+pub(crate) const WAITING_ON_POSTGRES: &str =
+    waiting!("= ANY($1::TEXT[])", " FOR UPDATE SKIP LOCKED");
+/// `$1` is an array in JSON.
+pub(crate) const WAITING_ON_SQLITE: &str = waiting!("IN (SELECT value FROM json_each($1))", "");
+
+pub(crate) const STOP_WAITING_ON_POSTGRES: &str = "DELETE FROM waitlist WHERE place = ANY($1)";
+pub(crate) const STOP_WAITING_ON_SQLITE: &str = "DELETE FROM waitlist WHERE place = $1";
+
 /// Records a refund; the buyer keeps the units, or they were back before.
 pub(crate) const REFUND: &str = concat!(
     "UPDATE orders SET refunded_at_ms = $2, refund_reference = $3 ",

@@ -7,11 +7,11 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::allocation::OrderAllocation;
-use super::rows::{self, Row};
-use super::settle::{OrderStatements, change_state, settle};
 use super::change::Change;
 use super::order::{OrderState, PlacedOrder};
-use super::types::{FencedStock, NewOrder, Settlement, Task};
+use super::rows::{self, Row};
+use super::settle::{OrderStatements, change_state, settle};
+use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
 use crate::money::Price;
@@ -129,14 +129,26 @@ impl OrderStatements for SqliteConnection {
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError> {
         let (mut orders, mut units) = (0, Vec::new());
         for id in ids {
-            let expired = sqlx::query_as(holds::EXPIRE_ON_SQLITE)
-                .bind(id.hyphenated())
-                .bind(holds::now_ms());
+            let expired =
+                sqlx::query_as(holds::EXPIRE_ON_SQLITE).bind(id.hyphenated()).bind(holds::now_ms());
             let lines: Vec<(String, i64)> = expired.fetch_all(&mut *self).await?;
             orders += i64::from(!lines.is_empty());
             units.extend(lines);
         }
         Ok((orders, units))
+    }
+
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
+        let waiting = sqlx::query_as(sql::WAITING_ON_SQLITE).bind(sell::json(&products)?);
+        let rows: Vec<WaiterRow> = waiting.fetch_all(self).await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError> {
+        for place in places {
+            sqlx::query(sql::STOP_WAITING_ON_SQLITE).bind(place).execute(&mut *self).await?;
+        }
+        Ok(())
     }
 
     async fn pay_late(
@@ -234,10 +246,8 @@ async fn read_one(
     }
     for line in &order.lines {
         let product = &line.product_id;
-        let (price, currency): (Option<i64>, Option<String>) = sqlx::query_as(crate::sql::PRICE)
-            .bind(product)
-            .fetch_one(&mut *connection)
-            .await?;
+        let (price, currency): (Option<i64>, Option<String>) =
+            sqlx::query_as(crate::sql::PRICE).bind(product).fetch_one(&mut *connection).await?;
         if let Some(price) = Price::of_columns(price, currency.as_deref()) {
             allocation.prices.insert(product.clone(), price);
         }

@@ -52,6 +52,8 @@ pub enum Task {
         /// The orders.
         ids: Vec<Uuid>,
     },
+    /// Hand out units that are on sale to those who wait for them.
+    HandOut,
     /// Pay an order whose hold has ended: take its units again, or record that a refund is due.
     PayLate {
         /// The order.
@@ -86,6 +88,8 @@ pub enum Settled {
     HoldEnded(PlacedOrder),
     /// As many holds ended now.
     Expired(i64),
+    /// Whoever waited and could be served was served.
+    HandedOut,
     /// There is no such order.
     UnknownOrder,
 }
@@ -109,6 +113,31 @@ impl Settled {
     }
 }
 
+/// A buyer who waits, and the order that would serve the buyer.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiter {
+    /// The row of the waiting list.
+    pub(crate) place: i64,
+    /// The order.
+    pub(crate) order: NewOrder,
+}
+
+/// A row of the waiting list: place, product, buyer, units, and how long the order holds them.
+pub(crate) type WaiterRow = (i64, String, String, i64, i64);
+
+impl From<WaiterRow> for Waiter {
+    fn from((place, product_id, buyer, quantity, hold_ms): WaiterRow) -> Self {
+        let order = NewOrder {
+            buyer,
+            lines: vec![OrderLine { product_id, quantity }],
+            idempotency_key: None,
+            state: OrderState::Pending,
+            hold_ms: Some(hold_ms),
+        };
+        Self { place, order }
+    }
+}
+
 /// The products of a transaction under their tokens.
 pub(crate) struct FencedStock {
     /// The units left of each, and whether it was deleted.
@@ -124,4 +153,6 @@ pub struct Settlement {
     pub outcomes: Vec<Settled>,
     /// Units left of each product after it.
     pub available: BTreeMap<String, i64>,
+    /// Orders of buyers who waited, placed in it.
+    pub handed_out: usize,
 }

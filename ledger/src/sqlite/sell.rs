@@ -161,7 +161,8 @@ async fn bought_by_each(
     Ok(rows.into_iter().collect())
 }
 
-fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+/// The text of an array, for `json_each`.
+pub(crate) fn json(value: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value)
         .map_err(|error| LedgerError::Database(sqlx::Error::Encode(Box::new(error))))
 }

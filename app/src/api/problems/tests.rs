@@ -115,12 +115,17 @@ fn api_errors() -> impl Iterator<Item = ApiError> {
                     ApiError::Payment(PaymentError::Amount { reported: None, expected: None })
                 }
                 PaymentError::Amount { .. } => ApiError::Payment(PaymentError::Json(String::new())),
-                PaymentError::Json(_) => ApiError::Payment(PaymentError::Field {
-                    field: "",
-                    problem: String::new(),
-                }),
-                PaymentError::Field { .. } => ApiError::Internal,
+                PaymentError::Json(_) => {
+                    ApiError::Payment(PaymentError::Field { field: "", problem: String::new() })
+                }
+                PaymentError::Field { .. } => ApiError::Waitlist(WaitlistError::UnitsLeft),
                 PaymentError::Order(_) | PaymentError::Ledger(_) => return None,
+            },
+            ApiError::Waitlist(error) => match error {
+                WaitlistError::UnitsLeft => ApiError::Waitlist(WaitlistError::Full),
+                WaitlistError::Full => ApiError::Waitlist(WaitlistError::NotWaiting),
+                WaitlistError::NotWaiting => ApiError::Internal,
+                WaitlistError::Purchase(_) => return None,
             },
             ApiError::Internal
             | ApiError::Body { .. }

@@ -124,8 +124,7 @@ impl Charge {
     fn report(self) -> Option<PaymentReport> {
         let by_payment = self.payment_intent.map(|it| OrderName::Payment(it.into_id()));
         let order = order_name(None, self.metadata).or(by_payment)?;
-        let what =
-            if self.refunded { PaymentFact::Refunded } else { PaymentFact::PartlyRefunded };
+        let what = if self.refunded { PaymentFact::Refunded } else { PaymentFact::PartlyRefunded };
         let amount = amount::price(self.amount_refunded, &self.currency);
         Some(PaymentReport { order, what, reference: self.id, amount })
     }

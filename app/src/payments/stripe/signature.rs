@@ -125,7 +125,10 @@ mod tests {
         ] {
             assert_eq!(check(wrong, &[SECRET]), Err("payment_signature"), "{wrong}");
         }
-        assert_eq!(check(&format!("t={NOW},v1={own}"), &["another_secret_of"]), Err("payment_signature"));
+        assert_eq!(
+            check(&format!("t={NOW},v1={own}"), &["another_secret_of"]),
+            Err("payment_signature")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads all orders, one after the other: no more than a row is in memory.
 
-use futures::stream::BoxStream;
 use futures::TryFutureExt;
+use futures::stream::BoxStream;
 use sqlx::AssertSqlSafe;
 
 use super::SaleDatabase;
@@ -60,9 +60,7 @@ impl SaleDatabase {
             let amount = if has_prices { AMOUNT } else { NO_AMOUNT };
             let query = |text: &str| text.replace("STATE", state).replace("AMOUNT", amount);
             let lines: BoxStream<'_, sqlx::Result<OrderLine>> = match self {
-                Self::Postgres(pool) => {
-                    sqlx::query_as(AssertSqlSafe(query(POSTGRES))).fetch(pool)
-                }
+                Self::Postgres(pool) => sqlx::query_as(AssertSqlSafe(query(POSTGRES))).fetch(pool),
                 Self::Sqlite(pool) => sqlx::query_as(AssertSqlSafe(query(SQLITE))).fetch(pool),
             };
             sqlx::Result::Ok(lines)

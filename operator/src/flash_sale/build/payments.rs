@@ -17,8 +17,7 @@ fn stripe(spec: &FlashSaleSpec) -> Option<&StripeSecret> {
 /// The declared key only, not the rest of the Secret.
 pub(super) fn volume(spec: &FlashSaleSpec) -> Option<Volume> {
     let secret = stripe(spec)?;
-    let file =
-        KeyToPath { key: secret.key.clone(), path: FILE.to_owned(), ..KeyToPath::default() };
+    let file = KeyToPath { key: secret.key.clone(), path: FILE.to_owned(), ..KeyToPath::default() };
     Some(Volume {
         name: VOLUME.to_owned(),
         secret: Some(SecretVolumeSource {

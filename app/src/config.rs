@@ -13,6 +13,7 @@ mod http;
 mod listeners;
 mod lock;
 mod log;
+mod payments;
 mod sale;
 mod seed;
 mod serve;
@@ -27,6 +28,7 @@ pub use self::database::{DatabaseConfig, DatabaseUrl, sale_name};
 pub use self::error::ConfigError;
 pub use self::http::SocketsConfig;
 pub use self::log::{LogConfig, LogFormat};
+pub use self::payments::PaymentsConfig;
 pub use self::seed::{SeedArgs, SeedConfig};
 pub use self::serve::{ServeArgs, ServeConfig};
 

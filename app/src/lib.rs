@@ -15,6 +15,7 @@ pub mod metrics;
 mod node_changes;
 mod order_count;
 mod order_state;
+pub mod payments;
 mod protobuf;
 mod retention;
 pub mod seed;

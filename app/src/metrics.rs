@@ -6,6 +6,7 @@ mod exposition;
 mod family;
 mod holds;
 mod lock;
+mod payments;
 mod protobuf;
 mod stock;
 mod stores;
@@ -15,6 +16,7 @@ mod traces;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::PaymentTotals;
 use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
 use process_metrics::ProcessMetrics;
 use prometheus::{
@@ -28,6 +30,7 @@ pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
 pub use lock::{LockMetrics, LockWait};
+use payments::PaymentMetrics;
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
 pub use traces::{SpanLoss, TraceMetrics};
@@ -47,6 +50,7 @@ pub struct Metrics {
     clients: Arc<ClientMetrics>,
     stores: StoreMetrics,
     holds: HoldMetrics,
+    payments: PaymentMetrics,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -77,6 +81,7 @@ impl Metrics {
             clients: Arc::new(ClientMetrics::registered(&registry)?),
             stores: StoreMetrics::registered(&registry)?,
             holds: HoldMetrics::registered(&registry)?,
+            payments: PaymentMetrics::registered(&registry)?,
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -136,6 +141,7 @@ impl Metrics {
             clients: _,
             stores: _,
             holds: _,
+            payments: _,
             purchases,
             sold: _,
             sold_out: _,
@@ -232,6 +238,16 @@ impl Metrics {
         self.holds.set(counts);
     }
 
+    /// Counts an event of a payment service.
+    pub fn payment_event(&self, provider: &'static str, outcome: &'static str) {
+        self.payments.received(provider, outcome);
+    }
+
+    /// Sets what waits for an administrator.
+    pub fn set_payments(&self, totals: PaymentTotals) {
+        self.payments.set(totals);
+    }
+
     /// Counts an HTTP request; `route` is the pattern, not the path, and absent if none matches.
     pub fn http(&self, method: &str, route: Option<&str>, status: &str, took: Duration) {
         let route = route.unwrap_or(NO_ROUTE);
@@ -275,6 +291,10 @@ impl Observer for Metrics {
     fn expired(&self, orders: u64) {
         self.holds.expired(orders);
         self.orders.with_label_values(&[OrderState::Expired.name()]).inc_by(orders);
+    }
+
+    fn handed_out(&self, orders: usize) {
+        self.holds.handed_out(orders);
     }
 
     fn coupon(&self, outcome: &'static str) {

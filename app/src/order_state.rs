@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 /// `pending`: waits for its payment and holds its units until `expires_at`. `confirmed`: sold, whenever it is
 /// paid for. `expired`: not paid in time, and its units are on sale again; a payment takes them again if they
-/// are there. The others are final: `paid`; `cancelled` and `payment_failed`, with their units on sale again;
-/// `refund_required`: paid after it expired, when its units were gone.
+/// are there. `paid`: only a refund changes it. `refund_required`: paid after it expired, when its units were gone, so
+/// the money is to be given back. The others are final: `cancelled` and `payment_failed`, with their units on sale
+/// again; `refunded`, with the money given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OrderState {
@@ -14,7 +15,7 @@ pub(crate) enum OrderState {
     Pending,
     /// Sold, whenever it is paid for.
     Confirmed,
-    /// Final.
+    /// Final, unless the money is given back.
     Paid,
     /// Final; the units are on sale again.
     Cancelled,
@@ -22,8 +23,10 @@ pub(crate) enum OrderState {
     PaymentFailed,
     /// Not paid in time; the units are on sale again.
     Expired,
-    /// Final; paid too late, and the units were gone.
+    /// Paid too late, and the units were gone: the money is to be given back.
     RefundRequired,
+    /// Final; the money was given back.
+    Refunded,
 }
 
 impl From<ledger::orders::OrderState> for OrderState {
@@ -37,6 +40,7 @@ impl From<ledger::orders::OrderState> for OrderState {
             Stored::PaymentFailed => Self::PaymentFailed,
             Stored::Expired => Self::Expired,
             Stored::RefundRequired => Self::RefundRequired,
+            Stored::Refunded => Self::Refunded,
         }
     }
 }

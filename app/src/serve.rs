@@ -27,6 +27,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::payments::{Payments, Stripe};
 use crate::retention;
 use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
@@ -65,6 +66,7 @@ pub async fn run(
     let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
     let (tokens, provider) = trusted(&config.auth)?;
+    let (payments, stripe) = payments(&config, &sale, &ledger, &metrics)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
 
@@ -90,6 +92,7 @@ pub async fn run(
         rate_limiter: Arc::default(),
         sign_up: Arc::new(config.buyers.sign_up),
         erasures: Arc::clone(&erasures),
+        payments,
         trusted_proxies: config.auth.trusted_proxies,
         metrics: Arc::clone(&metrics),
         feed: Feed::start(Arc::clone(&sale), config.listeners, shutdown.clone()),
@@ -110,7 +113,9 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
-                    restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
+                    restart_on_panic("counting the holds", || count_holds(
+                        &sale, &ledger, &metrics
+                    )),
                     restart_on_panic("erasing buyers", || erasures.keep()),
                     restart_on_panic("the retention", || {
                         retention::keep(&sale, retention_days, &coupons)
@@ -122,7 +127,7 @@ pub async fn run(
             readiness.set_unready(vec!["shutting down".to_owned()]);
         }
     });
-    follow(provider, tls.clone(), &shutdown);
+    follow(provider, tls.clone(), stripe, &shutdown);
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
@@ -143,8 +148,20 @@ pub async fn run(
     Ok(())
 }
 
-/// Reads the provider's keys and the certificate again when they change, until `shutdown`.
-fn follow(provider: Option<Arc<Provider>>, tls: Option<Arc<Tls>>, shutdown: &CancellationToken) {
+/// Reads the provider's keys, the certificate and the secrets of payments again when they change, until `shutdown`.
+fn follow(
+    provider: Option<Arc<Provider>>,
+    tls: Option<Arc<Tls>>,
+    stripe: Option<Arc<Stripe>>,
+    shutdown: &CancellationToken,
+) {
+    if let Some(stripe) = stripe {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            let following = restart_on_panic("reading the secrets of Stripe", || stripe.watch());
+            shutdown.run_until_cancelled(following).await
+        });
+    }
     if let Some(provider) = provider {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
@@ -172,6 +189,21 @@ fn traces(config: &ServeConfig, metrics: &Metrics) -> Result<Option<Traces>> {
     };
     let metrics = metrics.with_traces().context("metrics")?;
     Ok(Some(Traces::start(traces, &identity, metrics).context("TLS to the collector of traces")?))
+}
+
+/// Takes the events of payment services; and Stripe, if it is configured.
+fn payments(
+    config: &ServeConfig,
+    sale: &Arc<Sale>,
+    ledger: &Ledger,
+    metrics: &Arc<Metrics>,
+) -> Result<(Arc<Payments>, Option<Arc<Stripe>>)> {
+    let stripe = config.payments.stripe.clone().map(Stripe::read).transpose();
+    let stripe = stripe.map_err(|error| ConfigError::unusable("STRIPE_WEBHOOK_FILE", &error))?;
+    let stripe = stripe.map(Arc::new);
+    let (sale, metrics) = (Arc::clone(sale), Arc::clone(metrics));
+    let payments = Payments::new(sale, ledger.clone(), metrics, stripe.clone());
+    Ok((Arc::new(payments), stripe))
 }
 
 /// Who learns what the sale does.

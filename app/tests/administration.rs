@@ -126,7 +126,10 @@ async fn orders_are_exported_with_a_line_for_each_product() {
         assert_eq!(kind, "text/csv; charset=utf-8");
         let lines: Vec<&str> = csv.split("\r\n").collect();
         assert_eq!(lines.len(), 5, "{csv}");
-        assert_eq!(lines[0], "id,line,product,buyer,quantity,state,payment_reference,created_at");
+        assert_eq!(
+            lines[0],
+            "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency"
+        );
         assert!(lines[1].starts_with(&format!("{first},0,1,ann,2,paid,pay-1,20")), "{csv}");
         assert!(lines[2].starts_with(&format!("{second},0,1,\"o,\"\"d\"\"\n d\",1,pending,,20")));
         assert!(lines[3].starts_with(&format!("{second},1,2,")));

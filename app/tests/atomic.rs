@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use ledger::{DecidedOrder, Ledger, ProductDeclaration};
+use ledger::{DecidedOrder, Ledger, ProductDeclaration, SoldFor};
 use serde_json::{Value, json};
 use testkit::{Link, Postgres, Proxy, Way};
 
@@ -182,7 +182,8 @@ async fn stock_that_is_raised_reaches_redis_once() {
 fn order(key: Option<&str>, quantity: i64) -> DecidedOrder {
     let id = uuid::Uuid::now_v7();
     let idempotency_key = key.map(str::to_owned);
-    DecidedOrder { id, buyer: "ann".to_owned(), quantity, idempotency_key }
+    let (buyer, sold_for) = ("ann".to_owned(), SoldFor::Nothing);
+    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
 }
 
 #[tokio::test]

@@ -99,6 +99,7 @@ fn calls(ledger: &Ledger, token: i64) -> Vec<(&'static str, Call<'_>)> {
         buyer: "ann".to_owned(),
         quantity: 1,
         idempotency_key: None,
+        sold_for: ledger::SoldFor::Nothing,
     };
     let record = async move { ledger.record(LIMITED, 0, vec![&decided]).await.map(drop) };
     let migrate = async move { ledger.migrate().await };
@@ -125,6 +126,7 @@ async fn prepared(store: &Store) -> Ledger {
             wait_timeout_ms: None,
             lease_time_ms: None,
             hold_seconds: None,
+            price: None,
         };
         ledger.declare(&product, 1).await.unwrap();
     }

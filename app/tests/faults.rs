@@ -218,6 +218,7 @@ fn product(id: &str, stock: i64) -> ProductDeclaration {
         wait_timeout_ms: None,
         lease_time_ms: None,
         hold_seconds: None,
+        price: None,
     }
 }
 

@@ -29,6 +29,8 @@ enum Event {
     Cancel,
     FailPayment,
     Expire,
+    RefundWithUnits,
+    Refund,
 }
 
 const EVENTS: [Event; 4] = [Event::Pay, Event::Cancel, Event::FailPayment, Event::Expire];
@@ -69,7 +71,7 @@ impl Lane<'_> {
     /// Whether the event got through.
     async fn play(&self, event: Event, id: Uuid) -> bool {
         let settled = match event {
-            Event::Pay => self.ledger.pay(id, None, "admin").await.unwrap(),
+            Event::Pay => self.ledger.pay(id, None, Some("admin")).await.unwrap(),
             Event::Cancel => {
                 self.settle(&Task::GiveBack { id, change: Change::Cancel, actor: None }).await
             }
@@ -78,6 +80,14 @@ impl Lane<'_> {
                 self.settle(&Task::GiveBack { id, change, actor: None }).await
             }
             Event::Expire => self.settle(&Task::Expire { ids: vec![id] }).await,
+            Event::RefundWithUnits => {
+                let change = Change::Refund { reference: None, units_back: true };
+                self.settle(&Task::GiveBack { id, change, actor: None }).await
+            }
+            Event::Refund => {
+                let change = Change::Refund { reference: None, units_back: false };
+                self.ledger.change_in_place(id, &change, None).await.unwrap()
+            }
         };
         matches!(settled, Settled::Done(_) | Settled::Expired(1))
     }
@@ -97,6 +107,22 @@ fn fault(before: i64, through: [bool; 2], (state, left): (OrderState, i64)) -> O
     let one = through.iter().filter(|through| **through).count() == 1;
     (!one || left != before + back)
         .then(|| format!("{through:?}, {state:?}, {left} of {before} left"))
+}
+
+/// The same for a race that begins with a paid order: a refund gets through, and nothing else.
+fn fault_of_refund(
+    before: i64,
+    events: [Event; 2],
+    through: [bool; 2],
+    (state, left): (OrderState, i64),
+) -> Option<String> {
+    let winners: Vec<Event> =
+        events.into_iter().zip(through).filter(|(_, through)| *through).map(|(it, _)| it).collect();
+    let back = if winners == [Event::RefundWithUnits] { UNITS } else { 0 };
+    let right = matches!(winners[..], [Event::Refund | Event::RefundWithUnits])
+        && state == OrderState::Refunded
+        && left == before + back;
+    (!right).then(|| format!("{winners:?}, {state:?}, {left} of {before} left"))
 }
 
 fn products() -> Value {
@@ -139,6 +165,46 @@ async fn of_any_two_events_at_once_exactly_one_gets_through() {
     }
 }
 
+/// Eleven pairs with a refund in each, on both databases.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_any_event_and_a_refund_at_once_the_refund_gets_through_once() {
+    let refunds = [Event::RefundWithUnits, Event::Refund];
+    let pairs = || {
+        let others = EVENTS.into_iter().chain(refunds);
+        let all = others.flat_map(|other| refunds.map(|refund| (refund, other)));
+        all.filter(|pair| *pair != (Event::Refund, Event::RefundWithUnits))
+    };
+    assert_eq!(pairs().count(), 11);
+    for database in BOTH {
+        let spec =
+            SaleSpec { nodes: 1, replicas: 0, products: products(), ..SaleSpec::on(database) };
+        let sale = TestSale::start(spec).await;
+        let ledger = sale.ledger();
+        let play = async |number: usize| {
+            let product = format!("p{number}");
+            let lane = Lane { ledger: &ledger, product, token: AtomicI64::new(1_000) };
+            let mut left = STOCK;
+            for (one, other) in pairs() {
+                for race in 0..RACES / LANES {
+                    if left < UNITS {
+                        left = refill(&lane).await;
+                    }
+                    let id = lane.order().await;
+                    assert!(lane.play(Event::Pay, id).await);
+                    let events = if race % 2 == 0 { [one, other] } else { [other, one] };
+                    let (first, second) =
+                        tokio::join!(lane.play(events[0], id), lane.play(events[1], id));
+                    let after = lane.after(id).await;
+                    let fault = fault_of_refund(left - UNITS, events, [first, second], after);
+                    assert_eq!(fault, None, "{database:?}: {one:?} and {other:?}");
+                    left = after.1;
+                }
+            }
+        };
+        join_all((0..LANES).map(play)).await;
+    }
+}
+
 async fn refill(lane: &Lane<'_>) -> i64 {
     let token = lane.token.fetch_add(1, Ordering::SeqCst);
     let add = ledger::ProductChange::Restock { id: lane.product.clone(), add: STOCK, from: None };
@@ -167,6 +233,9 @@ async fn without_the_condition_two_events_get_through() {
                 Event::Pay => ("paid", 0),
                 Event::Cancel | Event::Expire => ("cancelled", UNITS),
                 Event::FailPayment => ("payment_failed", UNITS),
+                Event::Refund | Event::RefundWithUnits => {
+                    unreachable!("they begin with a paid order")
+                }
             };
             let change =
                 sqlx::query("UPDATE orders SET state = $2 WHERE id = $1").bind(id).bind(state);

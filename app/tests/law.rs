@@ -49,6 +49,7 @@ async fn places_in_database(sale: &TestSale, name: &str) -> Vec<&'static str> {
         ("past_orders", "buyer"),
         ("past_coupon_issues", "buyer"),
         ("audit_log", "actor || target || coalesce(detail, '')"),
+        ("waitlist", "buyer"),
         ("erasures", "coalesce(buyer, '') || pseudonym || digest"),
     ];
     let mut places = Vec::new();

@@ -260,7 +260,7 @@ async fn the_ledger_alone_gives_units_back_once() {
         };
         let calls = (0..30).map(async |i| {
             if i % 10 == 9 {
-                return vec![ledger.pay(order.id, None, "admin").await.unwrap()];
+                return vec![ledger.pay(order.id, None, Some("admin")).await.unwrap()];
             }
             let task = Task::GiveBack { id: order.id, change: change(i), actor: None };
             loop {

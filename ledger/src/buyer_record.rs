@@ -8,6 +8,7 @@ use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 use crate::orders::PlacedOrder;
 use crate::postgres::PostgresLedger;
+use crate::sql::shown_state;
 use crate::sqlite::SqliteLedger;
 
 /// What is held about a buyer.
@@ -19,10 +20,31 @@ pub struct BuyerRecord {
     pub orders: Vec<PlacedOrder>,
     /// Coupon and issue.
     pub coupons: Vec<(String, Uuid)>,
-    /// Of earlier sales: sale, order, product, units and state.
-    pub past_order_lines: Vec<(String, String, String, i64, String)>,
+    /// Products that the buyer waits for, with the units.
+    pub waits: Vec<(String, i64)>,
+    /// Of earlier sales.
+    pub past_order_lines: Vec<PastOrderLine>,
     /// Of earlier sales: sale and coupon.
     pub past_coupons: Vec<(String, String)>,
+}
+
+/// A product of an order of an earlier sale.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct PastOrderLine {
+    /// The sale.
+    pub sale: String,
+    /// The order.
+    pub order_id: String,
+    /// The product.
+    pub product_id: String,
+    /// Units.
+    pub quantity: i64,
+    /// Where the order stood.
+    pub shown_state: String,
+    /// The price of a unit, in the smallest unit of the currency; 0 or `None`: none.
+    pub unit_price: Option<i64>,
+    /// The code of its currency.
+    pub currency: Option<String>,
 }
 
 const ACCOUNT: &str = "SELECT id, role, CAST(created_at AS TEXT) FROM accounts WHERE id = $1";
@@ -30,8 +52,14 @@ const ACCOUNT: &str = "SELECT id, role, CAST(created_at AS TEXT) FROM accounts W
 const COUPONS: &str = "SELECT coupon_id, id FROM coupon_issues \
      WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1 ORDER BY coupon_id";
 
-const PAST_LINES: &str = "SELECT sale, CAST(id AS TEXT), product_id, quantity, coalesce(ended_as, state) \
-     FROM past_orders WHERE buyer = $1 ORDER BY id, line";
+const WAITS: &str =
+    "SELECT product_id, quantity FROM waitlist WHERE buyer = $1 ORDER BY product_id";
+
+const PAST_LINES: &str = concat!(
+    "SELECT sale, CAST(id AS TEXT) AS order_id, product_id, quantity, ",
+    shown_state!(),
+    " AS shown_state, unit_price, currency FROM past_orders WHERE buyer = $1 ORDER BY id, line"
+);
 
 const PAST_COUPONS: &str =
     "SELECT sale, coupon_id FROM past_coupon_issues WHERE buyer = $1 ORDER BY sale, coupon_id";
@@ -41,6 +69,7 @@ impl BuyerRecord {
         self.account.is_none()
             && self.orders.is_empty()
             && self.coupons.is_empty()
+            && self.waits.is_empty()
             && self.past_order_lines.is_empty()
             && self.past_coupons.is_empty()
     }
@@ -65,6 +94,7 @@ impl PostgresLedger {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?,
+            waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })
@@ -80,6 +110,7 @@ impl SqliteLedger {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: coupons.into_iter().map(|(coupon, id)| (coupon, id.into_uuid())).collect(),
+            waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, SqliteConnection};
 
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
+use crate::money::DeclaredPrice;
 use crate::sql;
 use crate::types::Product;
 
@@ -57,6 +58,9 @@ pub struct ProductDeclaration {
     /// See [`Product::hold_seconds`].
     #[serde(default)]
     pub hold_seconds: Option<i64>,
+    /// The price of a unit.
+    #[serde(default)]
+    pub price: Option<DeclaredPrice>,
 }
 
 impl ProductDeclaration {
@@ -70,6 +74,7 @@ impl ProductDeclaration {
             wait_timeout_ms: self.wait_timeout_ms,
             lease_time_ms: self.lease_time_ms,
             hold_seconds: self.hold_seconds,
+            price: self.price.clone(),
         }
     }
 }
@@ -89,6 +94,8 @@ pub struct ProductTerms {
     pub lease_time_ms: Option<i64>,
     /// See [`Product::hold_seconds`].
     pub hold_seconds: Option<i64>,
+    /// The price of a unit.
+    pub price: Option<DeclaredPrice>,
 }
 
 /// A product's row under its lock.
@@ -153,13 +160,20 @@ impl ProductChange {
     }
 }
 
+/// Amount and currency of a price.
+fn columns(price: Option<&DeclaredPrice>) -> (Option<i64>, Option<&str>) {
+    price.map(|price| (price.amount, price.currency.as_str())).unzip()
+}
+
 /// What the audit log has of a change. `None`: nobody did it, the operator declared it.
 fn audit_entry(actor: &str, change: &ProductChange) -> Option<AuditEntry> {
     let (action, detail) = match change {
         ProductChange::Declare(_) => return None,
         ProductChange::Create(product) => {
-            let ProductDeclaration { name, stock, max_per_buyer, .. } = product;
-            let detail = json!({"name": name, "stock": stock, "max_per_buyer": max_per_buyer});
+            let ProductDeclaration { name, stock, max_per_buyer, price, .. } = product;
+            let (price, currency) = columns(price.as_ref());
+            let detail = json!({"name": name, "stock": stock, "max_per_buyer": max_per_buyer,
+                "price": price, "currency": currency});
             ("create_product", Some(detail))
         }
         ProductChange::Revise(terms) => {
@@ -170,10 +184,12 @@ fn audit_entry(actor: &str, change: &ProductChange) -> Option<AuditEntry> {
                 wait_timeout_ms,
                 lease_time_ms,
                 hold_seconds,
+                price,
             } = terms;
+            let (price, currency) = columns(price.as_ref());
             let detail = json!({"name": name, "max_per_buyer": max_per_buyer,
                 "wait_timeout_ms": wait_timeout_ms, "lease_time_ms": lease_time_ms,
-                "hold_seconds": hold_seconds});
+                "hold_seconds": hold_seconds, "price": price, "currency": currency});
             ("revise_product", Some(detail))
         }
         ProductChange::Restock { add, from, .. } => {
@@ -205,6 +221,8 @@ macro_rules! apply {
                     .bind(product.wait_timeout_ms)
                     .bind(product.lease_time_ms)
                     .bind(product.hold_seconds)
+                    .bind(columns(product.price.as_ref()).0)
+                    .bind(columns(product.price.as_ref()).1)
                     .execute(&mut *connection)
                     .await?;
                 let made = sqlx::query(sql::CREATE_STOCK).bind(id).execute(&mut *connection);
@@ -232,6 +250,8 @@ macro_rules! apply {
                     .bind(terms.wait_timeout_ms)
                     .bind(terms.lease_time_ms)
                     .bind(terms.hold_seconds)
+                    .bind(columns(terms.price.as_ref()).0)
+                    .bind(columns(terms.price.as_ref()).1)
                     .execute(&mut *connection)
                     .await?;
             }
@@ -272,6 +292,7 @@ mod tests {
             wait_timeout_ms: None,
             lease_time_ms: None,
             hold_seconds: None,
+            price: None,
         }
     }
 

@@ -90,11 +90,12 @@ impl Ledger {
     }
 
     /// Puts a pseudonym in the place of every buyer of the sale's orders and coupons, some buyers in
-    /// each transaction. Returns their number. Calling it again goes on where it stopped.
+    /// each transaction, and clears the waiting lists. Returns their number. Calling it again goes on where it stopped.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn replace_all_buyers(&self) -> Result<u64, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.clear_waitlist()) }).await?;
         let (mut replaced, mut last) = (0, String::new());
         loop {
             let read = async { either!(self, ledger => ledger.buyers_after(&last, BATCH)) };

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
+use crate::money::Price;
 use crate::postgres::PostgresLedger;
 use crate::postgres::rows::{Columns, Row};
 use crate::sql;
@@ -40,6 +41,36 @@ pub struct DecidedOrder {
     pub quantity: i64,
     /// The key the purchase came with.
     pub idempotency_key: Option<String>,
+    /// The price of a unit at that moment.
+    pub sold_for: SoldFor,
+}
+
+/// The price of a unit that was sold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoldFor {
+    /// A replica of the release before sold it, which knows no price: the product has it.
+    Unknown,
+    /// It had none.
+    Nothing,
+    /// This one.
+    Price(Price),
+}
+
+impl SoldFor {
+    /// The price of a product.
+    #[must_use]
+    pub fn of(price: Option<Price>) -> Self {
+        price.map_or(Self::Nothing, Self::Price)
+    }
+
+    /// Amount and currency, as a row has them.
+    fn columns(self) -> (Option<i64>, Option<&'static str>) {
+        match self {
+            Self::Unknown => (None, None),
+            Self::Nothing => (Some(0), None),
+            Self::Price(price) => (Some(price.amount), Some(price.currency.code())),
+        }
+    }
 }
 
 /// The result of recording orders.
@@ -64,15 +95,16 @@ const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
 /// `ON CONFLICT` would nearly double what a row costs, and all are new but for those of a replica
 /// that died.
 const INSERT_NEW: &str = "INSERT INTO orders \
-     (id, product_id, buyer, quantity, idempotency_key, fence) \
-     SELECT unnest($3::UUID[]), $1, unnest($4::TEXT[]), unnest($5::BIGINT[]), unnest($6::TEXT[]), $2";
+     (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
+     SELECT unnest($3::UUID[]), $1, unnest($4::TEXT[]), unnest($5::BIGINT[]), unnest($6::TEXT[]), $2, \
+     unnest($7::BIGINT[]), unnest($8::TEXT[])";
 
 /// Returns the quantities of those that were not there.
 const INSERT_UNKNOWN: &str = "INSERT INTO orders \
-     (id, product_id, buyer, quantity, idempotency_key, fence) \
-     SELECT id, $1, buyer, quantity, key, $2 \
-     FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[]) \
-     AS decided (id, buyer, quantity, key) ORDER BY id \
+     (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
+     SELECT id, $1, buyer, quantity, key, $2, price, currency \
+     FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
+     AS decided (id, buyer, quantity, key, price, currency) ORDER BY id \
      ON CONFLICT DO NOTHING RETURNING quantity";
 
 /// Orders in one statement. Where PostgreSQL shares processors with Redis, purchases may wait as long
@@ -250,6 +282,8 @@ fn insert<'q>(
     orders: &[&'q DecidedOrder],
 ) -> Query<'q, Postgres, PgArguments> {
     let (ids, buyers, quantities, keys): Columns<'q> = orders.iter().copied().map(row).collect();
+    let (prices, currencies): (Vec<Option<i64>>, Vec<Option<&str>>) =
+        orders.iter().map(|order| order.sold_for.columns()).unzip();
     sqlx::query(statement)
         .bind(product_id)
         .bind(incarnation)
@@ -257,6 +291,8 @@ fn insert<'q>(
         .bind(buyers)
         .bind(quantities)
         .bind(keys)
+        .bind(prices)
+        .bind(currencies)
 }
 
 fn row(order: &DecidedOrder) -> Row<'_> {
@@ -317,8 +353,9 @@ async fn insert_one_by_one(
     let (mut recorded, mut units) = (Recorded::default(), 0);
     for order in orders {
         let done = sqlx::query(
-            "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            "INSERT INTO orders \
+             (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(order.id.hyphenated())
         .bind(product_id)
@@ -326,6 +363,8 @@ async fn insert_one_by_one(
         .bind(order.quantity)
         .bind(&order.idempotency_key)
         .bind(incarnation)
+        .bind(order.sold_for.columns().0)
+        .bind(order.sold_for.columns().1)
         .execute(&mut *connection)
         .await?;
         if done.rows_affected() == 1 {

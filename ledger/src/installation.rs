@@ -71,12 +71,14 @@ const LOCK: &str = "LOCK TABLE stock, products, orders, coupons, coupon_issues";
 /// limits, keys and fences nor its stock meet those of the last one. `$1` is the sale.
 const ARCHIVE: [&str; 4] = [
     "INSERT INTO past_products (sale, released_at, id, name, max_per_buyer, declared, restocked, \
-     available, deleted_at) SELECT $1, CURRENT_TIMESTAMP, id, name, max_per_buyer, declared, \
-     restocked, available, deleted_at FROM products JOIN stock ON product_id = id",
+     available, deleted_at, price, currency) SELECT $1, CURRENT_TIMESTAMP, id, name, max_per_buyer, \
+     declared, restocked, available, deleted_at, price, currency FROM products JOIN stock ON product_id = id",
     "INSERT INTO past_orders (sale, released_at, id, line, product_id, buyer, quantity, \
-     idempotency_key, state, payment_reference, created_at, expires_at_ms, ended_as) \
+     idempotency_key, state, payment_reference, created_at, expires_at_ms, ended_as, unit_price, \
+     currency, refunded_at_ms, refund_reference) \
      SELECT $1, CURRENT_TIMESTAMP, id, line, product_id, buyer, quantity, idempotency_key, state, \
-     payment_reference, created_at, expires_at_ms, ended_as FROM orders",
+     payment_reference, created_at, expires_at_ms, ended_as, unit_price, currency, refunded_at_ms, \
+     refund_reference FROM orders",
     "INSERT INTO past_coupons (sale, released_at, id, quantity, issued, starts_at_ms, ends_at_ms) \
      SELECT $1, CURRENT_TIMESTAMP, id, quantity, issued, starts_at_ms, ends_at_ms FROM coupons",
     "INSERT INTO past_coupon_issues (sale, released_at, id, coupon_id, buyer, created_at) \
@@ -84,7 +86,9 @@ const ARCHIVE: [&str; 4] = [
 ];
 
 /// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
-const CLEAR: [&str; 7] = [
+const CLEAR: [&str; 9] = [
+    "DELETE FROM waitlist",
+    "DELETE FROM payment_events",
     "DELETE FROM orders",
     "DELETE FROM stock",
     "DELETE FROM products",

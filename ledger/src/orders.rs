@@ -5,7 +5,9 @@
 //! units come back once, however often it is requested.
 
 mod allocation;
+mod change;
 mod holds;
+mod order;
 mod postgres;
 mod rows;
 mod search;
@@ -18,12 +20,12 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+pub use self::change::{Change, Standing};
+pub(crate) use self::holds::now_ms;
 pub use self::holds::{DueHold, HoldCounts};
+pub use self::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 pub use self::search::OrderSearch;
-pub use self::types::{
-    Change, NewOrder, OrderLine, OrderState, OrderedUnits, PlacedOrder, Settled, Settlement,
-    Standing, Task,
-};
+pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task};
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
@@ -48,7 +50,9 @@ impl Ledger {
         }
     }
 
-    /// Records a payment that an administrator reports. It takes no lock, because no units move.
+    /// Records a payment. It takes no lock, because no units move.
+    ///
+    /// `actor`: the administrator who reports it; `None`: a payment service.
     ///
     /// # Errors
     /// When the database fails.
@@ -56,12 +60,25 @@ impl Ledger {
         &self,
         id: Uuid,
         reference: Option<&str>,
-        actor: &str,
+        actor: Option<&str>,
     ) -> Result<Settled, LedgerError> {
         let change = Change::Pay { reference: reference.map(str::to_owned) };
+        self.change_in_place(id, &change, actor).await
+    }
+
+    /// Makes a change that moves no units, and so needs no lock: a payment, or a refund without the units.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn change_in_place(
+        &self,
+        id: Uuid,
+        change: &Change,
+        actor: Option<&str>,
+    ) -> Result<Settled, LedgerError> {
         bounded(async {
             loop {
-                let paid = either!(self, ledger => ledger.change_state(id, &change, actor));
+                let paid = either!(self, ledger => ledger.change_state(id, change, actor));
                 match paid {
                     Err(error) if error.is_crossed_keys() => {}
                     Ok(Some(order)) => return Ok(Settled::Done(order)),
@@ -70,7 +87,7 @@ impl Ledger {
                 }
             }
             let order = either!(self, ledger => ledger.placed(id))?;
-            Ok(Settled::of_unchanged(order, &change))
+            Ok(Settled::of_unchanged(order, change))
         })
         .await
     }
@@ -94,6 +111,17 @@ impl Ledger {
     /// When the database fails.
     pub async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
         bounded(async { either!(self, ledger => ledger.placed(id)) }).await
+    }
+
+    /// The order that a payment of this reference paid.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn placed_by_payment(
+        &self,
+        reference: &str,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.placed_by_payment(reference)) }).await
     }
 
     /// The order of this buyer under this key.

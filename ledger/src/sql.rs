@@ -8,15 +8,23 @@ macro_rules! kept {
 }
 pub(crate) use kept;
 
+/// The state of an order as it is shown. The release before reads `state` and `ended_as` only.
+macro_rules! shown_state {
+    () => {
+        "CASE WHEN refunded_at_ms IS NULL THEN coalesce(ended_as, state) ELSE 'refunded' END"
+    };
+}
+pub(crate) use shown_state;
+
 pub(crate) const SET_ADMIN_PASSWORD: &str =
     "UPDATE accounts SET password_hash = $2 WHERE id = $1 AND role = 'admin'";
 
 pub(crate) const PRODUCTS: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, price, currency, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL ORDER BY id";
 
 pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, \
-     hold_seconds, declared, available, fence FROM products JOIN stock ON product_id = id \
+     hold_seconds, price, currency, declared, available, fence FROM products JOIN stock ON product_id = id \
      WHERE deleted_at IS NULL AND id = $1";
 
 /// Their fences, so that no node keeps a value of before.
@@ -58,22 +66,25 @@ pub(crate) const FENCE_OF_ANY: &str = "SELECT fence FROM stock WHERE product_id 
 
 pub(crate) const MAX_PER_BUYER: &str = "SELECT max_per_buyer FROM products WHERE id = $1";
 
+/// What an order must have of its product.
+pub(crate) const PRICE: &str = "SELECT price, currency FROM products WHERE id = $1";
+
 /// Takes units, if they are there and no later holder has come.
 pub(crate) const TAKE: &str = "UPDATE stock SET available = available - $2 \
      WHERE product_id = $1 AND available >= $2 AND fence = $3";
 
 pub(crate) const DECLARE_PRODUCT: &str = "INSERT INTO products \
-     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds) \
-     VALUES ($1, $2, $3, $4, $5, $6) \
+     (id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds, price, currency) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
      ON CONFLICT (id) DO UPDATE SET name = excluded.name, max_per_buyer = excluded.max_per_buyer, \
      wait_timeout_ms = excluded.wait_timeout_ms, lease_time_ms = excluded.lease_time_ms, \
-     hold_seconds = excluded.hold_seconds";
+     hold_seconds = excluded.hold_seconds, price = excluded.price, currency = excluded.currency";
 
 pub(crate) const CREATE_STOCK: &str = "INSERT INTO stock (product_id, declared, available) \
      VALUES ($1, 0, 0) ON CONFLICT (product_id) DO NOTHING";
 
 pub(crate) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_buyer = $3, \
-     wait_timeout_ms = $4, lease_time_ms = $5, hold_seconds = $6 WHERE id = $1";
+     wait_timeout_ms = $4, lease_time_ms = $5, hold_seconds = $6, price = $7, currency = $8 WHERE id = $1";
 
 /// Writes what was decided about a row whose fence is ours.
 pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \

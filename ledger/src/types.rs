@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::money::Price;
+
 /// An account, made by a sign-up or by seeding.
 // No `Debug`: it holds a password's hash.
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -29,12 +31,24 @@ pub struct Product {
     pub lease_time_ms: Option<i64>,
     /// Overrides how long an order of the sale holds its units until it is paid.
     pub hold_seconds: Option<i64>,
+    /// The price of a unit, in the smallest unit of the currency.
+    pub price: Option<i64>,
+    /// The code of its currency.
+    pub currency: Option<String>,
     /// Units the sale was given in all.
     pub declared: i64,
     /// Units left.
     pub available: i64,
     /// The highest fencing token that changed the stock.
     pub fence: i64,
+}
+
+impl Product {
+    /// The price of a unit.
+    #[must_use]
+    pub fn unit_price(&self) -> Option<Price> {
+        Price::of_columns(self.price, self.currency.as_deref())
+    }
 }
 
 /// A purchase that asks for a decision.

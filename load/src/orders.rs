@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Bytes that are written at once.
 const BUFFER: usize = 64 << 10;
 /// The columns of the CSV file, in their order.
-const COLUMNS: &str = "id,line,product,buyer,quantity,state,payment_reference,created_at";
+const COLUMNS: &str =
+    "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency";
 
 /// The format of the orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -146,12 +147,15 @@ impl<W: Write> OrderWriter<W> {
     }
 }
 
-fn csv(line: &OrderLine) -> String {
-    let OrderLine { id, line, product, buyer, quantity, state, payment_reference, created_at } =
-        line;
+fn csv(all: &OrderLine) -> String {
+    let OrderLine { id, line, product, buyer, quantity, state, .. } = all;
+    let OrderLine { payment_reference, created_at, amount, currency, .. } = all;
+    let amount = amount.map(|amount| amount.to_string()).unwrap_or_default();
+    let currency = currency.as_deref().unwrap_or_default();
     let reference = payment_reference.as_deref().unwrap_or_default();
     let (line, quantity) = (line.to_string(), quantity.to_string());
-    let fields = [id, &line, product, buyer, &quantity, state, reference, created_at];
+    let fields =
+        [id, &line, product, buyer, &quantity, state, reference, created_at, &amount, currency];
     fields.map(quoted).join(",") + "\r\n"
 }
 
@@ -175,6 +179,8 @@ mod tests {
             state: "paid".to_owned(),
             payment_reference: None,
             created_at: "2026-11-27T00:00:00.000000Z".to_owned(),
+            amount: Some(99_800),
+            currency: Some("EUR".to_owned()),
         }
     }
 
@@ -195,7 +201,7 @@ mod tests {
         let (text, counted) = written(Format::Csv, &["a", "x,\"y\"\n", " b"]);
         let lines: Vec<&str> = text.split("\r\n").collect();
         assert_eq!(lines[0], COLUMNS);
-        assert_eq!(lines[1], "0198,0,1,a,2,paid,,2026-11-27T00:00:00.000000Z");
+        assert_eq!(lines[1], "0198,0,1,a,2,paid,,2026-11-27T00:00:00.000000Z,99800,EUR");
         assert!(lines[2].contains(",\"x,\"\"y\"\"\n\",2,"), "{text}");
         assert!(lines[3].contains(",\" b\","), "{text}");
         assert_eq!(counted, Written { rows: 3, bytes: text.len() as u64 });

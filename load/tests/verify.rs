@@ -243,7 +243,7 @@ async fn all_orders_are_exported_with_their_number() {
         String::from_utf8(output.stdout).unwrap()
     };
     let csv = export("csv").await;
-    let expected = "00000000-0000-0000-0000-000000000001,0,1,\"a \"\"b\"\",\nc\",2,paid,ref,2026-11-27T00:02:03.400000Z\r\n";
+    let expected = "00000000-0000-0000-0000-000000000001,0,1,\"a \"\"b\"\",\nc\",2,paid,ref,2026-11-27T00:02:03.400000Z,,\r\n";
     assert!(csv.contains(expected), "{csv}");
     let ndjson = export("ndjson").await;
     let orders: Vec<Value> =

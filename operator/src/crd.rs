@@ -12,6 +12,7 @@ mod lifetime;
 mod lock;
 mod network;
 mod network_schema;
+mod payments;
 mod pod_schema;
 mod pod_template;
 pub mod reserved;
@@ -29,6 +30,7 @@ pub use exposure::{AppHttpRoute, AppIngress, AppService, ParentRef, ServiceType,
 pub use lifetime::{DeletionPolicy, Hibernation, HibernationMode};
 pub use lock::{Lock, ProductLock, QueueDiscipline};
 pub use network::{IpBlock, Labels, NetworkPolicies, Peer};
+pub use payments::{Payments, Price, StripePayments, StripeSecret};
 pub use pod_template::{PodTemplate, PodUser, SeedJob, Spread, SpreadMode};
 pub use spec::{Auth, Database, FlashSale, FlashSaleSpec, Product, Redis, Stores, Strategy};
 pub use status::{

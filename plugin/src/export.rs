@@ -38,7 +38,8 @@ const AWAKE: Duration = Duration::from_mins(10);
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Columns: id, line, product, buyer, quantity, state (pending, confirmed, paid, cancelled, payment_failed,
-expired, refund_required), payment_reference, created_at (UTC). An order of several products has a line for each.
+expired, refund_required, refunded), payment_reference, created_at (UTC), amount (of the line, in the smallest unit
+of the currency), currency. An order of several products has a line for each.
 The export is one moment of the database. A cut stream is an error, never a shorter file.
 
 Examples:

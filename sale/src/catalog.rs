@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use ledger::{Ledger, LedgerError, Product};
+use ledger::{Ledger, LedgerError, Price, Product};
 use redlock::{Policy, Published, QueueDiscipline, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
@@ -35,6 +35,7 @@ pub struct Catalog {
 #[derive(Debug)]
 struct CatalogEntry {
     product: Product,
+    waiting: i64,
     published: watch::Receiver<Published>,
 }
 
@@ -45,6 +46,8 @@ pub struct Listing {
     pub product: Product,
     /// Units left, by the newest value known here.
     pub remaining: i64,
+    /// Buyers who wait for units, by the last refresh.
+    pub waiting: i64,
 }
 
 /// The newest known stock of a product.
@@ -99,6 +102,8 @@ impl Catalog {
             return Err(error);
         }
         let products = self.ledger.products().await?;
+        let waiting: HashMap<String, i64> =
+            self.ledger.waitlist_counts().await?.into_iter().collect();
         // Redlock writes these values again to each node that comes back.
         for (id, fence) in self.ledger.deleted_products().await? {
             let resource = stock_resource(&id);
@@ -118,7 +123,8 @@ impl Catalog {
                 self.redlock.observe_value(&resource, token, &product.available.to_string());
             }
             let published = self.redlock.published(&resource);
-            (product.id.clone(), CatalogEntry { product, published })
+            let waiting = waiting.get(&product.id).copied().unwrap_or(0);
+            (product.id.clone(), CatalogEntry { product, waiting, published })
         };
         let entries = products.into_iter().map(entry).collect();
         *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
@@ -162,7 +168,8 @@ impl Catalog {
             .values()
             .filter_map(|entry| {
                 let Stock { remaining, .. } = entry.stock()?;
-                Some(Listing { product: entry.product.clone(), remaining })
+                let (product, waiting) = (entry.product.clone(), entry.waiting);
+                Some(Listing { product, remaining, waiting })
             })
             .collect();
         list.sort_unstable_by(|a, b| a.product.id.cmp(&b.product.id));
@@ -200,6 +207,11 @@ impl Catalog {
     /// Units one buyer may have of a product; `None`: no limit.
     pub(crate) fn max_per_buyer(&self, product_id: &str) -> Option<i64> {
         self.read(product_id, |entry| entry.product.max_per_buyer).flatten()
+    }
+
+    /// The price of a unit; `None`: it has none.
+    pub(crate) fn unit_price(&self, product_id: &str) -> Option<Price> {
+        self.read(product_id, |entry| entry.product.unit_price()).flatten()
     }
 
     /// How long an order holds units of this product; `None`: as long as the sale says.

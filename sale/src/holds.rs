@@ -82,7 +82,7 @@ impl Sale {
 
     async fn end_due_holds(&self) {
         let mut progress = Progress { after: None, next: Instant::now(), batch: BATCH };
-        let mut reported = false;
+        let (mut reported, mut waitlist_reported) = (false, false);
         loop {
             let ended = self.end_page(&mut progress).await;
             match &ended {
@@ -100,7 +100,10 @@ impl Sale {
             }
             match (ended, progress.after) {
                 (Ok(()), Some(_)) => {}
-                (Ok(()), None) => sleep(POLL).await,
+                (Ok(()), None) => {
+                    self.hand_out_reporting(&mut waitlist_reported).await;
+                    sleep(POLL).await;
+                }
                 (Err(_), _) => sleep(RETRY).await,
             }
         }

@@ -26,6 +26,7 @@ mod purchase;
 mod resource;
 mod rules;
 mod sale;
+mod waitlist;
 mod window;
 
 pub use batch_report::{BatchKind, BatchReport, Origin, Step, StepKind};
@@ -41,3 +42,4 @@ pub use purchase::Receipt;
 pub use resource::stock_resource;
 pub use rules::{LeaseBounds, RuleError, check_product, check_terms, check_units};
 pub use sale::Sale;
+pub use waitlist::{WaitReceipt, WaitlistError};

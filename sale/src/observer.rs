@@ -72,6 +72,9 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// The holds of as many orders ended without a payment.
     fn expired(&self, _orders: u64) {}
 
+    /// As many buyers who waited for units were served.
+    fn handed_out(&self, _orders: usize) {}
+
     /// A request for a coupon ended: `issued`, `replayed`, or a code of
     /// [`CouponError`](crate::CouponError).
     fn coupon(&self, _outcome: &'static str) {}
@@ -125,6 +128,10 @@ impl Observer for ObserverPair {
 
     fn order(&self, outcome: &'static str) {
         self.each(|observer| observer.order(outcome));
+    }
+
+    fn handed_out(&self, orders: usize) {
+        self.each(|observer| observer.handed_out(orders));
     }
 
     fn coupon(&self, outcome: &'static str) {

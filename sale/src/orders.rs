@@ -51,6 +51,9 @@ pub enum OrderError {
     /// Redis sold it, or may have sold it, and the database does not have it yet.
     #[error("the order is not recorded yet: try again")]
     NotRecordedYet,
+    /// The products have prices in several currencies.
+    #[error("the products have prices in several currencies: order them one by one")]
+    MixedCurrencies,
     /// The order's state does not allow the change.
     #[error("the order is already {} and can no longer be changed", .0.name())]
     State(OrderState),
@@ -61,7 +64,8 @@ pub(crate) type CountedBy = BTreeMap<String, Option<i64>>;
 
 impl OrderError {
     /// Codes beside those of [`PurchaseError`].
-    pub const CODES: [&'static str; 3] = ["unknown_order", "order_not_recorded_yet", "order_state"];
+    pub const CODES: [&'static str; 4] =
+        ["unknown_order", "order_not_recorded_yet", "mixed_currencies", "order_state"];
 
     /// The stable code, in answers and in metrics.
     #[must_use]
@@ -70,6 +74,7 @@ impl OrderError {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.code(),
             Self::Unknown => "unknown_order",
             Self::NotRecordedYet => "order_not_recorded_yet",
+            Self::MixedCurrencies => "mixed_currencies",
             Self::State(_) => "order_state",
         }
     }
@@ -157,12 +162,16 @@ impl Sale {
         change: Change,
     ) -> Result<OrderReceipt, OrderError> {
         let result = self.try_change_order(id, caller, change).await;
-        self.observer.order(match &result {
+        self.observe_change(&result);
+        result
+    }
+
+    fn observe_change(&self, result: &Result<OrderReceipt, OrderError>) {
+        self.observer.order(match result {
             Ok(OrderReceipt { replayed: true, .. }) => "unchanged",
             Ok(OrderReceipt { order, .. }) => order.state.name(),
             Err(error) => error.code(),
         });
-        result
     }
 
     async fn try_change_order(
@@ -172,15 +181,56 @@ impl Sale {
         change: Change,
     ) -> Result<OrderReceipt, OrderError> {
         let order = self.order(id, caller).await?;
+        self.change_found(order, change, caller.is_admin.then_some(caller.buyer)).await
+    }
+
+    /// Changes an order as a payment service reports it. Nobody's action is logged.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub async fn report_change(
+        &self,
+        order: PlacedOrder,
+        change: Change,
+    ) -> Result<OrderReceipt, OrderError> {
+        let result = self.change_found(order, change, None).await;
+        self.observe_change(&result);
+        result
+    }
+
+    /// The order that a payment service names.
+    ///
+    /// # Errors
+    /// [`OrderError::Unknown`], [`OrderError::NotRecordedYet`], or when the database fails.
+    pub async fn order_of_any(&self, id: Uuid) -> Result<PlacedOrder, OrderError> {
+        match self.ledger.placed(id).await? {
+            Some(order) => Ok(order),
+            None => self.recorded_soon(id).await,
+        }
+    }
+
+    async fn change_found(
+        &self,
+        order: PlacedOrder,
+        change: Change,
+        actor: Option<&str>,
+    ) -> Result<OrderReceipt, OrderError> {
         let standing = change.standing(&order);
         if !matches!(standing, Standing::Open | Standing::Late) {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
-        if let Change::Pay { reference } = change {
-            return self.pay(order, reference, caller.buyer).await;
-        }
+        let is_paid = order.state == OrderState::Paid;
+        let change = match change {
+            Change::Pay { reference } => return self.pay(order, reference, actor).await,
+            // The units of an order that was paid too late are back already.
+            Change::Refund { reference, units_back } if !(units_back && is_paid) => {
+                let change = Change::Refund { reference, units_back: false };
+                return receipt(self.ledger.change_in_place(order.id, &change, actor).await?);
+            }
+            change => change,
+        };
         let counted = self.prepare_give_back(&order).await;
-        let actor = caller.is_admin.then(|| caller.buyer.to_owned());
+        let (id, actor) = (order.id, actor.map(str::to_owned));
         let task = Task::GiveBack { id, change, actor };
         let receipt = receipt(
             self.order_queues.settle(self.discipline(), task, products(&order.lines)).await?,
@@ -196,14 +246,14 @@ impl Sale {
         &self,
         order: PlacedOrder,
         reference: Option<String>,
-        admin: &str,
+        actor: Option<&str>,
     ) -> Result<OrderReceipt, OrderError> {
-        let paid = self.ledger.pay(order.id, reference.as_deref(), admin).await?;
+        let paid = self.ledger.pay(order.id, reference.as_deref(), actor).await?;
         let Settled::HoldEnded(order) = paid else { return receipt(paid) };
         let products = products(&order.lines);
         // With `Atomic`, Redis alone takes units.
         let take = self.is_decided_by_the_database();
-        let task = Task::PayLate { id: order.id, reference, take, actor: admin.to_owned() };
+        let task = Task::PayLate { id: order.id, reference, take, actor: actor.map(str::to_owned) };
         receipt(self.order_queues.settle(self.discipline(), task, products).await?)
     }
 
@@ -233,10 +283,7 @@ impl Sale {
     /// # Errors
     /// [`OrderError::Unknown`], [`OrderError::NotRecordedYet`], or when the database fails.
     pub async fn order(&self, id: Uuid, caller: Caller<'_>) -> Result<PlacedOrder, OrderError> {
-        let order = match self.ledger.placed(id).await? {
-            Some(order) => order,
-            None => self.recorded_soon(id).await?,
-        };
+        let order = self.order_of_any(id).await?;
         if order.buyer != caller.buyer && !caller.is_admin {
             return Err(OrderError::Unknown);
         }
@@ -288,9 +335,12 @@ fn receipt(outcome: Settled) -> Result<OrderReceipt, OrderError> {
         Settled::LimitReached(product_id) => {
             Err(OrderError::Product { product_id, reason: PurchaseError::LimitReached })
         }
+        Settled::MixedCurrencies => Err(OrderError::MixedCurrencies),
         Settled::Refused(state) => Err(OrderError::State(state)),
         // A payment goes on from there, and nothing else comes to it.
         Settled::HoldEnded(order) => Err(OrderError::State(order.state)),
-        Settled::UnknownOrder | Settled::Expired(_) => Err(OrderError::Unknown),
+        Settled::UnknownOrder | Settled::Expired(_) | Settled::HandedOut => {
+            Err(OrderError::Unknown)
+        }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use ledger::{ProductDeclaration, ProductTerms};
+use ledger::{Currency, DeclaredPrice, ProductDeclaration, ProductTerms};
 
 use crate::bounds;
 
 /// More than any sale has, and far from any overflow.
 const MAX_UNITS: i64 = 1_000_000_000;
+/// In the smallest unit of a currency. The dearest order that is allowed is far from any overflow.
+const MAX_PRICE: i64 = 100_000_000_000;
 
 /// The leases that a product may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +85,21 @@ pub fn check_terms(terms: &ProductTerms, leases: LeaseBounds) -> Result<(), Rule
     if terms.hold_seconds.map(seconds).is_some_and(|hold| !bounds::HOLD.contains(&hold)) {
         return Err(RuleError { field: "hold_seconds", rule: "must be from 5 to 86400" });
     }
+    terms.price.as_ref().map_or(Ok(()), check_price)
+}
+
+fn check_price(DeclaredPrice { amount, currency }: &DeclaredPrice) -> Result<(), RuleError> {
+    let broken = |rule| Err(RuleError { field: "price", rule });
+    if !(1..=MAX_PRICE).contains(amount) {
+        return broken(
+            "must have an amount from 1 to 100000000000, in the smallest unit of the currency",
+        );
+    }
+    if Currency::of(currency).is_none() {
+        return broken(
+            "must have a currency of ISO 4217 that is in use, such as EUR, in capital letters",
+        );
+    }
     Ok(())
 }
 
@@ -132,6 +149,10 @@ mod tests {
     const LEASES: LeaseBounds =
         LeaseBounds { node_timeout: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
+    fn price(amount: i64, currency: &str) -> DeclaredPrice {
+        DeclaredPrice { amount, currency: currency.to_owned() }
+    }
+
     type Break = fn(&mut ProductDeclaration);
 
     fn product() -> ProductDeclaration {
@@ -143,13 +164,14 @@ mod tests {
             wait_timeout_ms: Some(2000),
             lease_time_ms: Some(5000),
             hold_seconds: Some(5),
+            price: Some(price(1, "EUR")),
         }
     }
 
     #[test]
     fn names_the_field_that_breaks_a_rule() {
         assert_eq!(check_product(&product(), LEASES), Ok(()));
-        let broken: [(&str, Break); 21] = [
+        let broken: [(&str, Break); 28] = [
             ("id", |p| p.id = String::new()),
             ("id", |p| p.id = "..".to_owned()),
             ("id", |p| p.id = "a b".to_owned()),
@@ -171,6 +193,13 @@ mod tests {
             ("lease_time_ms", |p| p.lease_time_ms = Some(-1)),
             ("hold_seconds", |p| p.hold_seconds = Some(4)),
             ("hold_seconds", |p| p.hold_seconds = Some(86_401)),
+            ("price", |p| p.price = Some(price(0, "EUR"))),
+            ("price", |p| p.price = Some(price(-1, "EUR"))),
+            ("price", |p| p.price = Some(price(MAX_PRICE + 1, "EUR"))),
+            ("price", |p| p.price = Some(price(1, "eur"))),
+            ("price", |p| p.price = Some(price(1, "ZZZ"))),
+            ("price", |p| p.price = Some(price(1, "XAU"))),
+            ("price", |p| p.price = Some(price(1, ""))),
         ];
         for (field, change) in broken {
             let mut product = product();

@@ -23,6 +23,15 @@ pub fn openapi_tests() -> PathBuf {
 /// Where axe and Lighthouse are named, with which the tests judge the pages.
 const PAGE_TESTS: &str = "app/tests/browser";
 
+/// Where Stripe's library is named, which signs the events of the tests.
+const PAYMENT_TESTS: &str = "app/tests/payments";
+
+/// The folder of the module of Stripe's library.
+pub fn ensure_stripe() -> Result<PathBuf> {
+    let declared = repository().join(PAYMENT_TESTS);
+    Ok(ensure_npm("stripe-npm", &declared, "Stripe's library")?.join("node_modules"))
+}
+
 /// The folder of the modules of axe and Lighthouse.
 pub fn ensure_page_judges() -> Result<PathBuf> {
     let declared = repository().join(PAGE_TESTS);

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use ledger::{Product, ProductChange, ProductDeclaration, ProductTerms};
+use ledger::{DeclaredPrice, Product, ProductChange, ProductDeclaration, ProductTerms};
 use sale::{PurchaseError, Sale, check_product, check_terms, check_units};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::price_view::PriceView;
 use crate::api::extract::{Admin, PathId};
 use crate::api::feed::Feed;
 use crate::api::problems::{
@@ -52,6 +53,26 @@ pub(crate) struct NewProduct {
     /// How long an unpaid order holds its units. Absent: the sale's value.
     #[schema(example = 600, minimum = 5, maximum = 86_400)]
     hold_seconds: Option<i64>,
+    /// The price of a unit. Absent: none.
+    price: Option<NewPrice>,
+}
+
+/// The price of a unit.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPrice {
+    /// In the smallest unit of the currency.
+    #[schema(example = 49_900, minimum = 1, maximum = 100_000_000_000_i64)]
+    amount: i64,
+    /// A currency of ISO 4217 that is in use.
+    #[schema(example = "EUR", pattern = "^[A-Z]{3}$")]
+    currency: String,
+}
+
+impl From<NewPrice> for DeclaredPrice {
+    fn from(NewPrice { amount, currency }: NewPrice) -> Self {
+        Self { amount, currency }
+    }
 }
 
 /// All settings of a product except its stock. An absent setting is removed.
@@ -74,6 +95,8 @@ pub(crate) struct NewTerms {
     /// How long an unpaid order holds its units. Absent: the sale's value.
     #[schema(example = 600, minimum = 5, maximum = 86_400)]
     hold_seconds: Option<i64>,
+    /// The price of a unit, for later orders. Absent: none.
+    price: Option<NewPrice>,
 }
 
 /// Units to add.
@@ -114,6 +137,9 @@ pub(crate) struct ManagedProduct {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     hold_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    price: Option<PriceView>,
 }
 
 /// The state of the sale, for administrators.
@@ -148,6 +174,7 @@ struct ReplicaView {
 impl From<Product> for ManagedProduct {
     fn from(product: Product) -> Self {
         Self {
+            price: product.unit_price().map(Into::into),
             id: product.id,
             name: product.name,
             stock: product.declared,
@@ -177,7 +204,7 @@ pub(crate) async fn create(
     JsonBody(request): JsonBody<NewProduct>,
 ) -> Result<(StatusCode, Json<ManagedProduct>), ApiError> {
     let NewProduct { id, name, stock, max_per_buyer, .. } = request;
-    let NewProduct { wait_timeout_ms, lease_time_ms, hold_seconds, .. } = request;
+    let NewProduct { wait_timeout_ms, lease_time_ms, hold_seconds, price, .. } = request;
     let product = ProductDeclaration {
         id,
         name,
@@ -186,6 +213,7 @@ pub(crate) async fn create(
         wait_timeout_ms,
         lease_time_ms,
         hold_seconds,
+        price: price.map(Into::into),
     };
     check_product(&product, sale.catalog().leases())?;
     let product = change(sale, &claims.sub, ProductChange::Create(product)).await?;
@@ -211,9 +239,17 @@ pub(crate) async fn revise(
     JsonBody(terms): JsonBody<NewTerms>,
 ) -> Result<Json<ManagedProduct>, ApiError> {
     let id = existing(&sale, id).await?;
-    let NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds } = terms;
-    let terms =
-        ProductTerms { id, name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds };
+    let NewTerms { name, max_per_buyer, wait_timeout_ms, lease_time_ms, hold_seconds, price } =
+        terms;
+    let terms = ProductTerms {
+        id,
+        name,
+        max_per_buyer,
+        wait_timeout_ms,
+        lease_time_ms,
+        hold_seconds,
+        price: price.map(Into::into),
+    };
     check_terms(&terms, sale.catalog().leases())?;
     Ok(Json(change(sale, &claims.sub, ProductChange::Revise(terms)).await?))
 }

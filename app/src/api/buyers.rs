@@ -9,13 +9,13 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use ledger::erasure::Replaced;
-use ledger::{AuditEntry, AuditSearch, BuyerRecord, Ledger};
+use ledger::{AuditEntry, AuditSearch, BuyerRecord, Ledger, PastOrderLine};
 use sale::{OrderError, Sale};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audit::AuditEntryView;
-use super::orders::{PlacedOrderView, created_at};
+use super::order_view::{PlacedOrderView, created_at};
 use crate::api::extract::{Admin, PathId};
 use crate::api::problems::{
     Administrator, BuyerPath, Database, ErasedBuyers, Problems, Recorded, RedisStock,
@@ -54,6 +54,8 @@ pub(crate) struct BuyerView {
     /// Newest first.
     orders: Vec<PlacedOrderView>,
     coupons: Vec<IssuedCoupon>,
+    /// Products that the buyer waits for.
+    waits: Vec<WaitView>,
     /// Products of orders of earlier sales on this database.
     past_order_lines: Vec<PastLine>,
     /// Coupons of earlier sales on this database.
@@ -86,6 +88,15 @@ struct IssuedCoupon {
     issued_at: Option<String>,
 }
 
+/// A product that the buyer waits for.
+#[derive(Serialize, ToSchema)]
+struct WaitView {
+    #[schema(example = "1")]
+    product_id: String,
+    #[schema(example = 1)]
+    quantity: i64,
+}
+
 /// A product of an order of an earlier sale.
 #[derive(Serialize, ToSchema)]
 struct PastLine {
@@ -98,6 +109,13 @@ struct PastLine {
     #[schema(example = 1)]
     quantity: i64,
     state: OrderState,
+    /// What a unit cost, in the smallest unit of the currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 49_900)]
+    unit_price: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "EUR")]
+    currency: Option<String>,
 }
 
 /// A coupon of an earlier sale.
@@ -183,11 +201,8 @@ pub(crate) async fn export(
 
 const MAX_AUDIT: i64 = 500;
 
-/// Sale, order, product, units and state.
-type PastRow = (String, String, String, i64, String);
-
 fn view(buyer: String, record: BuyerRecord) -> BuyerView {
-    let BuyerRecord { account, orders, coupons, past_order_lines, past_coupons } = record;
+    let BuyerRecord { account, orders, coupons, waits, past_order_lines, past_coupons } = record;
     let account = account.map(|(id, role, created_at)| AccountView {
         id,
         role: if role == "admin" { Role::Admin } else { Role::Buyer },
@@ -199,15 +214,21 @@ fn view(buyer: String, record: BuyerRecord) -> BuyerView {
         coupon_id,
         issued_at: created_at(issue).map(|time| time.to_string()),
     });
-    let line = |(sale, order_id, product_id, quantity, state): PastRow| {
-        let state = ledger::orders::OrderState::of(&state)?.into();
-        Some(PastLine { sale, order_id, product_id, quantity, state })
+    let line = |line: PastOrderLine| {
+        let state = ledger::orders::OrderState::of(&line.shown_state)?.into();
+        let PastOrderLine { sale, order_id, product_id, quantity, unit_price, currency, .. } = line;
+        let unit_price = unit_price.filter(|_| currency.is_some());
+        Some(PastLine { sale, order_id, product_id, quantity, state, unit_price, currency })
     };
     BuyerView {
         buyer,
         account,
         orders: orders.into_iter().map(Into::into).collect(),
         coupons: coupons.collect(),
+        waits: waits
+            .into_iter()
+            .map(|(product_id, quantity)| WaitView { product_id, quantity })
+            .collect(),
         past_order_lines: past_order_lines.into_iter().filter_map(line).collect(),
         past_coupons: past_coupons
             .into_iter()

@@ -32,6 +32,7 @@ const OF_ALL: [(StatusCode, &str); 2] = [
         (name = "products", description = "Products and their remaining stock"),
         (name = "purchases", description = "Purchases of one product"),
         (name = "orders", description = "Orders of several products, and the changes of an order"),
+        (name = "payments", description = "Events of payment services"),
         (name = "coupons", description = "Coupons, one for each buyer"),
         (name = "administration", description = "Changes of products and the state of a replica; for administrators")
     )

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+use super::price_view::PriceView;
 use crate::concurrency_limit::{ConcurrencyLimit, LimitReached, Permit};
 use crate::http::problem::ApiError;
 use crate::upkeep::restart_on_panic;
@@ -97,6 +98,13 @@ struct OfferView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
+    /// Buyers who wait for units of a product that is sold out.
+    #[schema(example = 0)]
+    waiting: i64,
+    /// The price of a unit. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    price: Option<PriceView>,
 }
 
 /// The event `stock`.
@@ -147,13 +155,15 @@ pub fn sale_view(sale: &Sale, now: Option<Timestamp>) -> SaleView {
     }
 }
 
-fn offer(Listing { product, remaining }: Listing) -> OfferView {
+fn offer(Listing { product, remaining, waiting }: Listing) -> OfferView {
     OfferView {
+        price: product.unit_price().map(Into::into),
         id: product.id,
         name: product.name,
         stock: product.declared,
         remaining,
         max_per_buyer: product.max_per_buyer,
+        waiting,
     }
 }
 

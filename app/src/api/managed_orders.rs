@@ -21,7 +21,7 @@ use tracing::error;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::orders::{OrdersView, PlacedOrderView, created_at};
+use super::order_view::{OrdersView, PlacedOrderView, created_at};
 use crate::api::extract::Admin;
 use crate::api::problems::{Administrator, Database, Problems, QueryInput, Recorded};
 use crate::http::problem::ApiError;
@@ -197,7 +197,7 @@ pub(crate) async fn search(
 #[utoipa::path(get, path = "/v1/admin/orders/export", operation_id = "export_orders", tag = "administration", security(("bearer" = [])),
     params(ExportQuery),
     responses(
-        (status = 200, description = "The orders: id, line, product, buyer, quantity, state, payment_reference, created_at",
+        (status = 200, description = "The orders: id, line, product, buyer, quantity, state, payment_reference, created_at, amount (of the line, in the smallest unit of the currency), currency",
             content((String = "text/csv"), (String = "application/x-ndjson")),
             headers(
                 ("Cache-Control", description = "`no-store`"),
@@ -279,7 +279,8 @@ fn cut(error: LedgerError) -> io::Error {
     io::Error::other(error)
 }
 
-const HEADER: &str = "id,line,product,buyer,quantity,state,payment_reference,created_at\r\n";
+const HEADER: &str =
+    "id,line,product,buyer,quantity,state,payment_reference,created_at,amount,currency\r\n";
 
 /// A product of an order, with the names that `kubectl flashsale orders export` has too.
 #[derive(Serialize)]
@@ -292,11 +293,14 @@ struct Exported<'a> {
     state: &'static str,
     payment_reference: Option<&'a str>,
     created_at: String,
+    amount: Option<i64>,
+    currency: Option<&'static str>,
 }
 
 fn write(text: &mut String, order: &PlacedOrder, format: Format) -> serde_json::Result<()> {
     let created_at = created_at(order.id).map(|time| time.to_string()).unwrap_or_default();
-    for (number, line) in order.lines.iter().enumerate() {
+    for (number, (line, price)) in order.lines.iter().zip(&order.prices).enumerate() {
+        let amount = price.map(|price| price.of_units(line.quantity));
         let line = Exported {
             id: order.id.to_string(),
             line: number,
@@ -306,6 +310,8 @@ fn write(text: &mut String, order: &PlacedOrder, format: Format) -> serde_json::
             state: order.state.name(),
             payment_reference: order.payment_reference.as_deref(),
             created_at: created_at.clone(),
+            amount: amount.map(|amount| amount.amount),
+            currency: amount.map(|amount| amount.currency.code()),
         };
         match format {
             Format::Csv => csv(text, &line),
@@ -320,6 +326,7 @@ fn write(text: &mut String, order: &PlacedOrder, format: Format) -> serde_json::
 
 fn csv(text: &mut String, line: &Exported<'_>) {
     let (number, quantity) = (line.line.to_string(), line.quantity.to_string());
+    let amount = line.amount.map(|amount| amount.to_string()).unwrap_or_default();
     let fields = [
         line.id.as_str(),
         &number,
@@ -329,6 +336,8 @@ fn csv(text: &mut String, line: &Exported<'_>) {
         line.state,
         line.payment_reference.unwrap_or_default(),
         &line.created_at,
+        &amount,
+        line.currency.unwrap_or_default(),
     ];
     for (index, field) in fields.into_iter().enumerate() {
         if index > 0 {

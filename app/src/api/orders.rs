@@ -7,13 +7,13 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use jiff::Timestamp;
-use ledger::orders::{self, Change, NewOrder, OrderLine, PlacedOrder};
+use ledger::orders::{self, Change, NewOrder, OrderLine};
 use sale::{OrderError, OrderReceipt, Sale};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::order_view::{OrdersView, PlacedOrderView};
 use super::purchases::{
     IdempotencyKey, MAX_PRODUCT_ID, MAX_QUANTITY, REPLAYED, one, string_or_number,
 };
@@ -24,7 +24,6 @@ use crate::api::problems::{
 };
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
-use crate::order_state::OrderState;
 
 /// Each item is a lock. Real baskets have fewer.
 const MAX_ITEMS: usize = 20;
@@ -75,6 +74,19 @@ pub(crate) enum PaymentResult {
     Failed,
 }
 
+/// A refund that was made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refund {
+    /// The payment service's id of the refund; up to 255 characters.
+    #[schema(example = "refund-4711", max_length = 255)]
+    reference: Option<String>,
+    /// Whether the units of a paid order are on sale again.
+    #[serde(default)]
+    #[schema(example = false, default = false)]
+    units_back: bool,
+}
+
 /// Selects a page of the list.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -86,85 +98,6 @@ pub(crate) struct Page {
     /// The page starts after this order: the `next` of the previous page.
     #[param(value_type = Option<String>, format = "uuid", nullable = false, example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     after: Option<Uuid>,
-}
-
-/// A committed order.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct PlacedOrderView {
-    #[schema(value_type = String, format = "uuid", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
-    order_id: String,
-    #[schema(example = "ann")]
-    buyer: String,
-    state: OrderState,
-    items: Vec<ItemView>,
-    /// RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00.123Z")]
-    created_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "pay-4711")]
-    payment_reference: Option<String>,
-    /// RFC 3339: when the order stops holding its units, or stopped, unless it was paid before. Absent: it holds
-    /// them without an end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:10:00.123Z")]
-    expires_at: Option<String>,
-}
-
-/// Units of one product in an order.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ItemView {
-    #[schema(example = "1")]
-    product_id: String,
-    #[schema(example = 1)]
-    quantity: i64,
-}
-
-/// Some orders, newest first.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct OrdersView {
-    orders: Vec<PlacedOrderView>,
-    /// The `after` of the next page; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = "uuid", nullable = false, example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
-    next: Option<String>,
-    /// `true` while the newest orders may be missing, because Redis decides this sale and the database
-    /// is behind; otherwise absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    incomplete: Option<bool>,
-}
-
-impl OrdersView {
-    /// A page; the newest orders may be missing from one that is not complete.
-    pub(super) fn new(orders: Vec<PlacedOrderView>, next: Option<String>, complete: bool) -> Self {
-        Self { orders, next, incomplete: (!complete).then_some(true) }
-    }
-}
-
-impl From<PlacedOrder> for PlacedOrderView {
-    fn from(order: PlacedOrder) -> Self {
-        let item = |OrderLine { product_id, quantity }| ItemView { product_id, quantity };
-        Self {
-            order_id: order.id.to_string(),
-            buyer: order.buyer,
-            state: order.state.into(),
-            items: order.lines.into_iter().map(item).collect(),
-            created_at: created_at(order.id).map(|time| time.to_string()),
-            payment_reference: order.payment_reference,
-            expires_at: order.expires_at_ms.and_then(expires_at).map(|time| time.to_string()),
-        }
-    }
-}
-
-/// The time of creation, which is a part of the id.
-pub(super) fn created_at(id: Uuid) -> Option<Timestamp> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
-}
-
-fn expires_at(millis: i64) -> Option<Timestamp> {
-    Timestamp::from_millisecond(millis).ok()
 }
 
 /// Checks the items and adds up the quantities of each product.
@@ -318,19 +251,49 @@ pub(crate) async fn payment(
     PathId(id): PathId,
     JsonBody(PaymentReport { result, reference }): JsonBody<PaymentReport>,
 ) -> Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError> {
-    let fits = |reference: &String| {
-        (1..=MAX_REFERENCE).contains(&reference.chars().count())
-            && !reference.chars().any(char::is_control)
-    };
-    if reference.as_ref().is_some_and(|reference| !fits(reference)) {
-        let rule = "must have 1 to 255 characters, none of them a control character";
-        return Err(ApiError::Field { field: "reference", rule });
-    }
+    check_reference(reference.as_deref())?;
     let change = match result {
         PaymentResult::Paid => Change::Pay { reference },
         PaymentResult::Failed => Change::FailPayment { reference },
     };
     Ok(answer(sale.change_order(order_id(&id)?, claims.caller(), change).await?, StatusCode::OK))
+}
+
+/// Records that the money of an order was given back
+///
+/// For administrators, after the payment service has done so: this call moves no money. A `paid` or `refund_required`
+/// order is `refunded`. With `units_back` the units of a paid order are on sale again at once; otherwise the buyer
+/// keeps them. A repeated request changes nothing, whatever it says.
+#[utoipa::path(post, path = "/v1/orders/{id}/refund", operation_id = "refund_order", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
+    request_body(content = Refund, example = json!({"reference": "refund-4711", "units_back": true})),
+    responses(
+        (status = 200, description = "Recorded and committed", body = PlacedOrderView,
+            headers(("Idempotent-Replayed" = bool, description = "`true` if an earlier request did it; otherwise absent"))),
+        Problems<(Administrator, OrderPath, JsonInput, OrderChanges)>,
+    )
+)]
+pub(crate) async fn refund(
+    Admin(claims): Admin,
+    State(sale): State<Arc<Sale>>,
+    PathId(id): PathId,
+    JsonBody(Refund { reference, units_back }): JsonBody<Refund>,
+) -> Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError> {
+    check_reference(reference.as_deref())?;
+    let change = Change::Refund { reference, units_back };
+    Ok(answer(sale.change_order(order_id(&id)?, claims.caller(), change).await?, StatusCode::OK))
+}
+
+fn check_reference(reference: Option<&str>) -> Result<(), ApiError> {
+    let fits = |reference: &str| {
+        (1..=MAX_REFERENCE).contains(&reference.chars().count())
+            && !reference.chars().any(char::is_control)
+    };
+    if reference.is_none_or(fits) {
+        return Ok(());
+    }
+    let rule = "must have 1 to 255 characters, none of them a control character";
+    Err(ApiError::Field { field: "reference", rule })
 }
 
 /// A malformed id is answered like an id without an order.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use ledger::orders::OrderState;
-use sale::{CouponError, OrderError, PurchaseError};
+use sale::{CouponError, OrderError, PurchaseError, WaitlistError};
 use utoipa::IntoResponses;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
@@ -20,6 +20,7 @@ use super::document::{CHALLENGE, RETRY_AFTER, header};
 use crate::auth::{SignUpRefused, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::http::problem::ApiError;
+use crate::payments::PaymentError;
 
 const RETRY: &str = "try again after `Retry-After`";
 
@@ -215,12 +216,44 @@ problems! {
     RedisStock { PurchaseError::StockUnavailable }
 
     /// The operation takes units of several products.
-    Orders: Purchases { PurchaseError::NotWithAtomic }
+    Orders: Purchases {
+        PurchaseError::NotWithAtomic,
+        OrderError::MixedCurrencies => "the products have prices in several currencies",
+    }
 
     /// The operation changes the state of an order.
     OrderChanges: Locks {
         OrderError::State(OrderState::Paid) => "`state` is the state of the order",
     }
+
+    /// The operation puts the caller on a waiting list.
+    Waitlists: Database {
+        PurchaseError::NotStarted(Timestamp::MAX) => "before the start",
+        PurchaseError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
+        PurchaseError::UnknownProduct(String::new()),
+        PurchaseError::SoldOut => "no unpaid order holds units of it",
+        PurchaseError::LimitReached,
+        PurchaseError::NotWithAtomic,
+        WaitlistError::UnitsLeft => "there are enough units",
+        WaitlistError::Full => "as many wait as the product has units, or 10,000",
+        WaitlistError::NotWaiting => "the caller was served at this moment",
+    }
+
+    /// The path names a product that the caller waits for.
+    WaitPlaces: PathInput { WaitlistError::NotWaiting }
+
+    /// The operation takes an event of a payment service.
+    PaymentEvents: OrderChanges {
+        PaymentError::NotConfigured("stripe") => "the sale takes no payments by this service",
+        PaymentError::Signature,
+        PaymentError::Time => "it was signed too long ago",
+        PaymentError::Amount { reported: None, expected: None } => "amount or currency are not the order's",
+        OrderError::Unknown => "no order has the id that the event names",
+        OrderError::NotRecordedYet,
+    }
+
+    /// The path names an event of a payment service.
+    PaymentPath: PathInput { ApiError::UnknownPayment }
 
     /// The operation creates a product.
     NewProducts { ApiError::ProductExists(String::new()) }

@@ -8,6 +8,7 @@ use sale::{PurchaseError, Sale};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::price_view::PriceView;
 use crate::api::extract::{Authenticated, PathId};
 use crate::api::problems::{Database, Login, Problems, ProductPath};
 use crate::http::problem::ApiError;
@@ -25,6 +26,10 @@ pub(crate) struct ProductView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     max_per_buyer: Option<i64>,
+    /// The price of a unit. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    price: Option<PriceView>,
 }
 
 /// The remaining stock of a product.
@@ -46,6 +51,7 @@ pub(crate) async fn list(
     State(sale): State<Arc<Sale>>,
 ) -> Result<Json<Vec<ProductView>>, ApiError> {
     let view = |listing: sale::Listing| ProductView {
+        price: listing.product.unit_price().map(Into::into),
         id: listing.product.id,
         name: listing.product.name,
         stock: listing.product.declared,

@@ -18,8 +18,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
 use super::{
-    admin, audit, auth, buyers, coupons, events, managed_orders, orders, page, probes, products,
-    purchases, stocks,
+    admin, audit, auth, buyers, coupons, events, managed_orders, orders, page, payments, probes,
+    products, purchases, stocks, waitlist,
 };
 use crate::api::state::AppState;
 use crate::http::gzip;
@@ -36,6 +36,7 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(auth::me))
         .routes(routes!(products::stock))
         .routes(routes!(purchases::purchase))
+        .routes(routes!(waitlist::join, waitlist::show, waitlist::leave))
         .routes(routes!(events::follow_sale))
         .routes(routes!(events::follow_product))
         .routes(routes!(admin::create))
@@ -49,6 +50,9 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
         .routes(routes!(orders::payment))
+        .routes(routes!(orders::refund))
+        .routes(routes!(payments::receive_from_stripe))
+        .routes(routes!(payments::resolve))
         .routes(routes!(coupons::create))
         .routes(routes!(coupons::show))
         .routes(routes!(coupons::issue))
@@ -64,6 +68,7 @@ fn large() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::overview))
         .routes(routes!(managed_orders::search))
         .routes(routes!(audit::list))
+        .routes(routes!(payments::list))
         .routes(routes!(buyers::export))
         .layer(from_fn(gzip::compress_json))
 }

@@ -12,6 +12,7 @@ use super::feed::Feed;
 use crate::auth::{LoginRateLimiter, Passwords, SignUpPolicy, Tokens};
 use crate::erasures::Erasures;
 use crate::metrics::Metrics;
+use crate::payments::Payments;
 
 /// A single pointer. Each request clones it several times, and all cores share its reference count.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Who may sign up.
     pub sign_up: Arc<SignUpPolicy>,
+    /// Takes the events of payment services.
+    pub payments: Arc<Payments>,
     /// Who was erased.
     pub erasures: Arc<Erasures>,
     /// Limits log-ins and sign-ups.
@@ -80,6 +83,7 @@ parts! {
     tokens: Arc<Tokens>,
     passwords: Passwords,
     erasures: Arc<Erasures>,
+    payments: Arc<Payments>,
     metrics: Arc<Metrics>,
     feed: Feed,
     replica: Arc<str>,

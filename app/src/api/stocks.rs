@@ -11,7 +11,8 @@ use sale::Sale;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::orders::{Item, PlacedOrderView, answer, new_order};
+use super::order_view::PlacedOrderView;
+use super::orders::{Item, answer, new_order};
 use super::purchases::{IdempotencyKey, one, string_or_number};
 use crate::api::extract::Authenticated;
 use crate::api::problems::{JsonInput, Login, Orders, Problems};

@@ -12,6 +12,7 @@ use super::error::ConfigError;
 use super::http::{HttpArgs, SocketsConfig};
 use super::listeners::ListenersArgs;
 use super::lock::LockArgs;
+use super::payments::PaymentsConfig;
 use super::sale::SaleArgs;
 use super::tls::TlsArgs;
 use super::traces::TracesArgs;
@@ -31,6 +32,8 @@ pub struct ServeConfig {
     pub auth: AuthConfig,
     /// See [`BuyersConfig`].
     pub buyers: BuyersConfig,
+    /// See [`PaymentsConfig`].
+    pub payments: PaymentsConfig,
     /// See [`HttpConfig`].
     pub http: HttpConfig,
     /// See [`TlsConfig`].
@@ -61,6 +64,8 @@ pub struct ServeArgs {
     auth: AuthArgs,
     #[command(flatten)]
     buyers: BuyersArgs,
+    #[command(flatten)]
+    payments: PaymentsConfig,
     #[command(flatten)]
     sockets: SocketsConfig,
     #[command(flatten)]
@@ -104,6 +109,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             sale,
             database: args.database,
             auth: args.auth.try_into()?,
+            payments: args.payments,
             http: args.http.into(),
             tls: args.tls.into_config()?,
             listeners: args.listeners.into(),

@@ -1,4 +1,4 @@
-//! The extractor for JSON bodies.
+//! The extractors for bodies: JSON, or the bytes as they were sent.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -31,5 +31,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             Json::from_request(request, state).await
         };
         Ok(read.map(|Json(value)| Self(value))?)
+    }
+}
+
+/// The body of a request as it was sent.
+#[derive(Debug)]
+pub(crate) struct RawBody(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, state).await;
+        Ok(Self(body.map_err(JsonRejection::BytesRejection)?))
     }
 }

@@ -12,7 +12,9 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ledger::LedgerError;
-use sale::{ChangeError, CouponError, ErasureError, OrderError, PurchaseError, RuleError};
+use sale::{
+    ChangeError, CouponError, ErasureError, OrderError, PurchaseError, RuleError, WaitlistError,
+};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
@@ -21,6 +23,7 @@ use super::refusal::Refusal;
 use crate::auth::{CredentialsError, PasswordError, SignUpRefused, TokenError, TooManyAttempts};
 use crate::http::body::BodyFault;
 use crate::order_state::OrderState;
+use crate::payments::PaymentError;
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,15 @@ pub enum ApiError {
     /// A coupon was not made or issued.
     #[error(transparent)]
     Coupon(#[from] CouponError),
+    /// A buyer does not wait for units.
+    #[error(transparent)]
+    Waitlist(WaitlistError),
+    /// An event of a payment service changed nothing.
+    #[error(transparent)]
+    Payment(PaymentError),
+    /// There is no such event, or it needs no administrator.
+    #[error("no event with this id waits for an administrator")]
+    UnknownPayment,
     /// No token.
     #[error("send a token: Authorization: Bearer <token>")]
     MissingToken,
@@ -148,6 +160,9 @@ impl ApiError {
             Self::Purchase(error) => (error.status(), error.code()),
             Self::Order(error) => (error.status(), error.code()),
             Self::Coupon(error) => (error.status(), error.code()),
+            Self::Waitlist(error) => (error.status(), error.code()),
+            Self::Payment(error) => (payment_status(error), error.code()),
+            Self::UnknownPayment => (StatusCode::NOT_FOUND, "unknown_payment"),
             Self::MissingToken | Self::Token(TokenError::Invalid) => {
                 (StatusCode::UNAUTHORIZED, "unauthenticated")
             }
@@ -189,6 +204,7 @@ impl ApiError {
             Self::TooManyListeners | Self::TooManyListenersHere => Some(Duration::from_secs(10)),
             Self::Order(error) => error.retry_after(),
             Self::Coupon(error) => error.retry_after(),
+            Self::Waitlist(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -197,6 +213,38 @@ impl ApiError {
         match self {
             Self::Order(OrderError::State(state)) => Some((*state).into()),
             _ => None,
+        }
+    }
+}
+
+fn payment_status(error: &PaymentError) -> StatusCode {
+    match error {
+        PaymentError::NotConfigured(_) => StatusCode::NOT_FOUND,
+        PaymentError::Signature | PaymentError::Time | PaymentError::Json(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        PaymentError::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        PaymentError::Amount { .. } => StatusCode::CONFLICT,
+        PaymentError::Order(error) => error.status(),
+        PaymentError::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<WaitlistError> for ApiError {
+    fn from(error: WaitlistError) -> Self {
+        match error {
+            WaitlistError::Purchase(error) => Self::Purchase(error),
+            error => Self::Waitlist(error),
+        }
+    }
+}
+
+impl From<PaymentError> for ApiError {
+    fn from(error: PaymentError) -> Self {
+        match error {
+            PaymentError::Order(error) => Self::Order(error),
+            PaymentError::Ledger(error) => error.into(),
+            error => Self::Payment(error),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use jiff::Timestamp;
-use sale::{CouponError, OrderError, PurchaseError};
+use sale::{CouponError, OrderError, PurchaseError, WaitlistError};
 
 /// An error of the sale, in terms of HTTP.
 pub(super) trait Refusal {
@@ -60,7 +60,7 @@ impl Refusal for OrderError {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.status(),
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::NotRecordedYet => StatusCode::SERVICE_UNAVAILABLE,
-            Self::State(_) => StatusCode::CONFLICT,
+            Self::MixedCurrencies | Self::State(_) => StatusCode::CONFLICT,
         }
     }
 
@@ -68,7 +68,24 @@ impl Refusal for OrderError {
         match self {
             Self::Purchase(error) | Self::Product { reason: error, .. } => error.retry_after(),
             Self::NotRecordedYet => Some(Duration::from_secs(1)),
-            Self::Unknown | Self::State(_) => None,
+            Self::Unknown | Self::MixedCurrencies | Self::State(_) => None,
+        }
+    }
+}
+
+impl Refusal for WaitlistError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Purchase(error) => error.status(),
+            Self::UnitsLeft | Self::Full => StatusCode::CONFLICT,
+            Self::NotWaiting => StatusCode::NOT_FOUND,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Purchase(error) => error.retry_after(),
+            Self::UnitsLeft | Self::Full | Self::NotWaiting => None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) struct HoldMetrics {
     open: IntGauge,
     overdue: Gauge,
     expired: IntCounter,
+    handed_out: IntCounter,
 }
 
 impl HoldMetrics {
@@ -26,12 +27,17 @@ impl HoldMetrics {
                 "flashsale_holds_expired_total",
                 "Orders whose hold this replica ended because they were not paid in time.",
             )?,
+            handed_out: IntCounter::new(
+                "flashsale_waitlist_served_total",
+                "Buyers on waiting lists whom this replica gave units that came back.",
+            )?,
         };
         // Without `..`: a metric that is not registered does not compile.
-        let Self { open, overdue, expired } = &metrics;
+        let Self { open, overdue, expired, handed_out } = &metrics;
         registry.register(Box::new(open.clone()))?;
         registry.register(Box::new(overdue.clone()))?;
         registry.register(Box::new(expired.clone()))?;
+        registry.register(Box::new(handed_out.clone()))?;
         Ok(metrics)
     }
 
@@ -43,6 +49,11 @@ impl HoldMetrics {
             reason = "a number of milliseconds is far below 2^52"
         )]
         self.overdue.set(counts.overdue_ms as f64 / 1000.0);
+    }
+
+    /// Counts buyers who waited and were served.
+    pub(super) fn handed_out(&self, orders: usize) {
+        self.handed_out.inc_by(u64::try_from(orders).unwrap_or(u64::MAX));
     }
 
     /// Counts holds that ended.

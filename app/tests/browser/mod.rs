@@ -5,6 +5,7 @@ mod axe;
 mod languages;
 mod layout;
 mod lighthouse;
+mod money;
 
 use std::path::{Path, PathBuf};
 

@@ -19,6 +19,7 @@ const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = $1) \
      OR EXISTS (SELECT 1 FROM orders WHERE buyer = $1) \
      OR EXISTS (SELECT 1 FROM coupon_issues \
                 WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1) \
+     OR EXISTS (SELECT 1 FROM waitlist WHERE buyer = $1) \
      OR EXISTS (SELECT 1 FROM past_orders WHERE buyer = $1) \
      OR EXISTS (SELECT 1 FROM past_coupon_issues WHERE buyer = $1)";
 
@@ -51,6 +52,9 @@ const ELSEWHERE: [&str; 4] = [
      AND action IN ('erase_buyer', 'export_buyer')",
     "UPDATE audit_log SET actor = $2 WHERE actor = $1",
 ];
+
+/// Who is erased does not wait any more.
+const STOP_WAITING: &str = "DELETE FROM waitlist WHERE buyer = $1";
 
 const PENDING: &str = "SELECT buyer, pseudonym, begun_at_ms FROM erasures WHERE buyer IS NOT NULL";
 
@@ -112,6 +116,7 @@ macro_rules! statements {
                 let replace = sqlx::query(statement).bind(buyer).bind(pseudonym);
                 *count = replace.execute(&mut *connection).await?.rows_affected();
             }
+            sqlx::query(STOP_WAITING).bind(buyer).execute(&mut *connection).await?;
             let [order_lines, coupons] = counts;
             Ok(Replaced { order_lines, coupons })
         }
@@ -157,6 +162,11 @@ macro_rules! statements {
                 }
                 .await;
                 transaction.end(replaced).await
+            }
+
+            pub(super) async fn clear_waitlist(&self) -> Result<(), LedgerError> {
+                sqlx::query("DELETE FROM waitlist").execute(&self.$write).await?;
+                Ok(())
             }
 
             pub(super) async fn keys_of(&self, pseudonym: &str) -> Result<Vec<String>, LedgerError> {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use super::types::{FencedStock, NewOrder, OrderLine, PlacedOrder, Settled, Task};
+use crate::money::Price;
+
+use super::order::{OrderLine, PlacedOrder};
+use super::types::{FencedStock, NewOrder, Settled, Task};
 
 /// The state that the transaction read, and the decision made from it.
 pub(crate) struct OrderAllocation {
@@ -18,6 +21,8 @@ pub(crate) struct OrderAllocation {
     deleted: BTreeSet<String>,
     /// Units one buyer may have of a product.
     pub(crate) limits: HashMap<String, i64>,
+    /// The price of a unit of a product.
+    pub(crate) prices: HashMap<String, Price>,
     /// Units that a buyer has of a product already, by both.
     pub(crate) bought: HashMap<(String, String), i64>,
     /// Orders that exist under keys of these tasks, by buyer and key.
@@ -34,6 +39,7 @@ impl OrderAllocation {
             available,
             deleted: BTreeSet::new(),
             limits: HashMap::new(),
+            prices: HashMap::new(),
             bought: HashMap::new(),
             existing: HashMap::new(),
             placed: Vec::new(),
@@ -51,6 +57,15 @@ impl OrderAllocation {
     /// The products, by id.
     pub(crate) fn products(&self) -> Vec<&str> {
         self.available.keys().map(String::as_str).collect()
+    }
+
+    /// The products of which units can be taken.
+    pub(crate) fn with_units(&self) -> Vec<&str> {
+        let left = self
+            .available
+            .iter()
+            .filter(|(product, units)| **units > 0 && !self.deleted.contains(*product));
+        left.map(|(product, _)| product.as_str()).collect()
     }
 
     /// What is left of each product that is on sale.
@@ -109,15 +124,25 @@ impl OrderAllocation {
         if let Some(refusal) = self.refusal(&new.buyer, &new.lines) {
             return refusal;
         }
+        let prices: Vec<Option<Price>> =
+            new.lines.iter().map(|line| self.prices.get(&line.product_id).copied()).collect();
+        let mut priced = prices.iter().flatten();
+        if let Some(first) = priced.next()
+            && priced.any(|price| price.currency != first.currency)
+        {
+            return Settled::MixedCurrencies;
+        }
         self.take(&new.buyer, &new.lines);
         let order = PlacedOrder {
             id: Uuid::now_v7(),
             buyer: new.buyer.clone(),
             state: new.state,
             lines: new.lines.clone(),
+            prices,
             idempotency_key: new.idempotency_key.clone(),
             payment_reference: None,
             expires_at_ms: new.hold_ms.map(|hold| self.now_ms.saturating_add(hold)),
+            refund: None,
         };
         if let Some(key) = key {
             self.existing.insert(key, order.clone());
@@ -139,14 +164,14 @@ impl OrderAllocation {
 pub(crate) fn new_orders<'a>(tasks: &[&'a Task]) -> Vec<&'a NewOrder> {
     let order = |task: &&'a Task| match task {
         Task::Place(order) => Some(order),
-        Task::GiveBack { .. } | Task::Expire { .. } | Task::PayLate { .. } => None,
+        Task::GiveBack { .. } | Task::Expire { .. } | Task::HandOut | Task::PayLate { .. } => None,
     };
     tasks.iter().filter_map(order).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::OrderState;
+    use super::super::order::OrderState;
     use super::*;
 
     fn lines(lines: &[(&str, i64)]) -> Vec<OrderLine> {
@@ -183,6 +208,24 @@ mod tests {
             Settled::Done(_)
         ));
         assert_eq!(allocation.moved(), [("a", -2), ("b", -1)]);
+    }
+
+    #[test]
+    fn the_amount_is_that_of_the_prices_and_an_order_has_one_currency() {
+        use crate::money::Currency;
+        let price = |amount, code| Price { amount, currency: Currency::of(code).unwrap() };
+        let mut allocation = allocation(&[("a", 9), ("b", 9), ("c", 9), ("d", 9)]);
+        let prices = [("a", price(250, "EUR")), ("b", price(1, "EUR")), ("c", price(100, "USD"))];
+        allocation.prices = prices.map(|(product, price)| (product.to_owned(), price)).into();
+        let order = allocation.place(&new("ann", &[("a", 2), ("b", 3), ("d", 1)], None));
+        let Settled::Done(order) = order else { panic!("{order:?}") };
+        assert_eq!(order.amount(), Some(price(503, "EUR")));
+        let free = allocation.place(&new("ann", &[("d", 1)], None));
+        let Settled::Done(free) = free else { panic!("{free:?}") };
+        assert_eq!(free.amount(), None);
+        let moved = allocation.moved().len();
+        let mixed = allocation.place(&new("ann", &[("a", 1), ("c", 1)], None));
+        assert_eq!((mixed, allocation.moved().len()), (Settled::MixedCurrencies, moved));
     }
 
     #[test]
@@ -230,9 +273,11 @@ mod tests {
             buyer: "bob".to_owned(),
             state: OrderState::Cancelled,
             lines: lines(&[("a", 1)]),
+            prices: vec![None],
             idempotency_key: None,
             payment_reference: None,
             expires_at_ms: None,
+            refund: None,
         };
         allocation.give_back(&back);
         assert!(matches!(allocation.place(&new("ann", &[("a", 1)], None)), Settled::Done(_)));

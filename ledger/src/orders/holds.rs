@@ -75,8 +75,8 @@ const COUNTS_ON_POSTGRES: &str =
     concat!("SELECT *, ", postgres_now!(), " FROM (", counts!(), ") AS open");
 const COUNTS_ON_SQLITE: &str = counts!();
 
-/// The clock of the machine, which is the database's too.
-pub(super) fn sqlite_now() -> i64 {
+/// The clock of the machine, in milliseconds since 1970; SQLite has the same.
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -166,7 +166,7 @@ impl SqliteLedger {
             .bind(after)
             .bind(id.hyphenated())
             .bind(limit)
-            .bind(sqlite_now());
+            .bind(now_ms());
         let rows: Vec<(i64, Hyphenated, String)> = due.fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(|(end, id, product)| (end, id.into_uuid(), product)).collect())
     }
@@ -174,7 +174,7 @@ impl SqliteLedger {
     async fn hold_counts(&self) -> Result<HoldCounts, LedgerError> {
         let counts: (i64, Option<i64>) =
             sqlx::query_as(COUNTS_ON_SQLITE).fetch_one(&self.readers).await?;
-        Ok(HoldCounts::new(counts.0, counts.1, sqlite_now()))
+        Ok(HoldCounts::new(counts.0, counts.1, now_ms()))
     }
 }
 

@@ -6,11 +6,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::allocation::OrderAllocation;
+use super::change::Change;
+use super::order::{OrderState, PlacedOrder};
 use super::rows::{self, Row};
 use super::settle::{OrderStatements, change_state, settle};
-use super::types::{Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settlement, Task};
+use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
 
@@ -29,16 +32,25 @@ impl PostgresLedger {
         &self,
         id: Uuid,
         change: &Change,
-        actor: &str,
+        actor: Option<&str>,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut transaction = self.begin().await?;
-        let changed = change_state(&mut *transaction, id, change, Some(actor)).await;
+        let changed = change_state(&mut *transaction, id, change, actor).await;
         transaction.end(changed).await
     }
 
     pub(crate) async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.pool.acquire().await?;
         connection.placed(id).await
+    }
+
+    pub(crate) async fn placed_by_payment(
+        &self,
+        reference: &str,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let placed = sqlx::query_as(sql::PLACED_BY_PAYMENT).bind(reference);
+        let rows: Vec<Row<Uuid>> = placed.fetch_all(&self.pool).await?;
+        rows::order(rows)
     }
 
     pub(crate) async fn placed_by_key(
@@ -103,12 +115,18 @@ impl OrderStatements for PgConnection {
         id: Uuid,
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
-        let rows: Vec<Row<Uuid>> = sqlx::query_as(sql::CHANGE_STATE)
-            .bind(id)
-            .bind(change.target().name())
-            .bind(change.reference())
-            .fetch_all(self)
-            .await?;
+        let rows: Vec<Row<Uuid>> = match change {
+            Change::Refund { units_back, .. } => {
+                let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
+                let refund = sqlx::query_as(statement).bind(id).bind(holds::now_ms());
+                refund.bind(change.reference()).fetch_all(self).await?
+            }
+            _ => {
+                let changed =
+                    sqlx::query_as(sql::CHANGE_STATE).bind(id).bind(change.target().name());
+                changed.bind(change.reference()).fetch_all(self).await?
+            }
+        };
         rows::order(rows)
     }
 
@@ -117,6 +135,17 @@ impl OrderStatements for PgConnection {
             sqlx::query_as(holds::EXPIRE_ON_POSTGRES).bind(ids).fetch_all(self).await?;
         let orders = rows.iter().map(|row| row.2).sum();
         Ok((orders, rows.into_iter().map(|(product, units, _)| (product, units)).collect()))
+    }
+
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
+        let rows: Vec<WaiterRow> =
+            sqlx::query_as(sql::WAITING_ON_POSTGRES).bind(products).fetch_all(self).await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError> {
+        sqlx::query(sql::STOP_WAITING_ON_POSTGRES).bind(places).execute(self).await?;
+        Ok(())
     }
 
     async fn pay_late(
@@ -140,7 +169,7 @@ impl OrderStatements for PgConnection {
         allocation: &mut OrderAllocation,
         orders: &[&NewOrder],
     ) -> Result<(), LedgerError> {
-        allocation.limits = limits(self, allocation.products()).await?;
+        (allocation.limits, allocation.prices) = terms(self, allocation.products()).await?;
         if !allocation.limits.is_empty() {
             allocation.bought = bought(self, allocation, orders).await?;
         }
@@ -175,11 +204,12 @@ impl OrderStatements for PgConnection {
         // In order of the keys: transactions that use the same ones wait for each other, not in a circle.
         sqlx::query(
             "INSERT INTO orders \
-             (id, line, product_id, buyer, quantity, idempotency_key, fence, state, expires_at_ms) \
-             SELECT id, line, product, buyer, quantity, key, fence, state, expires \
+             (id, line, product_id, buyer, quantity, idempotency_key, fence, state, expires_at_ms, \
+              unit_price, currency) \
+             SELECT id, line, product, buyer, quantity, key, fence, state, expires, price, currency \
              FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
-                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[]) \
-             AS sold (id, line, product, buyer, quantity, key, fence, state, expires) \
+                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::TEXT[]) \
+             AS sold (id, line, product, buyer, quantity, key, fence, state, expires, price, currency) \
              ORDER BY buyer, key, line",
         )
         .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
@@ -196,24 +226,35 @@ impl OrderStatements for PgConnection {
         )
         .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
         .bind(lines.iter().map(|(order, ..)| order.expires_at_ms).collect::<Vec<_>>())
+        .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.0).collect::<Vec<_>>())
+        .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.1).collect::<Vec<_>>())
         .execute(self)
         .await?;
         Ok(())
     }
 }
 
-async fn limits(
-    connection: &mut PgConnection,
-    products: Vec<&str>,
-) -> Result<HashMap<String, i64>, LedgerError> {
-    let rows: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT id, max_per_buyer FROM products \
-         WHERE id = ANY($1) AND max_per_buyer IS NOT NULL",
+/// Units one buyer may have, and prices, by product.
+type Terms = (HashMap<String, i64>, HashMap<String, Price>);
+
+async fn terms(connection: &mut PgConnection, products: Vec<&str>) -> Result<Terms, LedgerError> {
+    let rows: Vec<(String, Option<i64>, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT id, max_per_buyer, price, currency FROM products \
+         WHERE id = ANY($1) AND (max_per_buyer IS NOT NULL OR price IS NOT NULL)",
     )
     .bind(products)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().collect())
+    let (mut limits, mut prices) = Terms::default();
+    for (product, limit, price, currency) in rows {
+        if let Some(price) = Price::of_columns(price, currency.as_deref()) {
+            prices.insert(product.clone(), price);
+        }
+        if let Some(limit) = limit {
+            limits.insert(product, limit);
+        }
+    }
+    Ok((limits, prices))
 }
 
 async fn bought(

@@ -4,38 +4,55 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::types::{OrderLine, OrderState, PlacedOrder};
+use super::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 use crate::error::LedgerError;
+use crate::money::Price;
 
-/// In the order of the columns in `sql.rs`; the databases have types of their own for the id.
-pub(crate) type Row<Id> =
-    (Id, i16, String, String, i64, String, Option<String>, Option<String>, Option<i64>);
+/// With the names of the columns in `sql.rs`; the databases have types of their own for the id.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row<Id> {
+    id: Id,
+    line: i16,
+    product_id: String,
+    buyer: String,
+    quantity: i64,
+    shown_state: String,
+    idempotency_key: Option<String>,
+    payment_reference: Option<String>,
+    expires_at_ms: Option<i64>,
+    unit_price: Option<i64>,
+    currency: Option<String>,
+    refunded_at_ms: Option<i64>,
+    refund_reference: Option<String>,
+}
 
 /// Puts lines together, the newest order first.
 pub(crate) fn orders<Id: Into<Uuid>>(
     mut rows: Vec<Row<Id>>,
 ) -> Result<Vec<PlacedOrder>, LedgerError> {
-    rows.sort_by_key(|row| row.1);
+    rows.sort_by_key(|row| row.line);
     let mut orders = BTreeMap::<Uuid, PlacedOrder>::new();
     for row in rows {
-        let (id, _, product_id, buyer, quantity, state, idempotency_key, ..) = row;
-        let (.., payment_reference, expires_at_ms) = row;
-        let id = id.into();
-        let Some(state) = OrderState::of(&state) else {
-            let unknown = format!("order {id} has the unknown state {state:?}");
+        let id: Uuid = row.id.into();
+        let Some(state) = OrderState::of(&row.shown_state) else {
+            let unknown = format!("order {id} has the unknown state {:?}", row.shown_state);
             return Err(LedgerError::Database(sqlx::Error::Decode(unknown.into())));
         };
-        let lines = Vec::new();
+        let refund =
+            row.refunded_at_ms.map(|at_ms| Refunded { at_ms, reference: row.refund_reference });
         let order = orders.entry(id).or_insert(PlacedOrder {
             id,
-            buyer,
+            buyer: row.buyer,
             state,
-            lines,
-            idempotency_key,
-            payment_reference,
-            expires_at_ms,
+            lines: Vec::new(),
+            prices: Vec::new(),
+            idempotency_key: row.idempotency_key,
+            payment_reference: row.payment_reference,
+            expires_at_ms: row.expires_at_ms,
+            refund,
         });
-        order.lines.push(OrderLine { product_id, quantity });
+        order.lines.push(OrderLine { product_id: row.product_id, quantity: row.quantity });
+        order.prices.push(Price::of_columns(row.unit_price, row.currency.as_deref()));
     }
     Ok(orders.into_values().rev().collect())
 }

@@ -4,8 +4,8 @@ use sqlx::{Postgres, QueryBuilder, Sqlite};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::order::{OrderState, PlacedOrder};
 use super::rows::{self, Row};
-use super::types::{OrderState, PlacedOrder};
 use crate::calls::COUNT_TIMEOUT;
 use crate::calls::bounded_by;
 use crate::error::LedgerError;
@@ -63,7 +63,9 @@ macro_rules! search {
                 query.push(" AND o.buyer = ").push_bind(buyer.clone());
             }
             if let Some(state) = search.state {
-                query.push(" AND coalesce(o.ended_as, o.state) = ").push_bind(state.name());
+                // The inner table's own columns: `orders` of the outer query has the same names.
+                query.push(concat!(" AND ", crate::sql::shown_state!(), " = "));
+                query.push_bind(state.name());
             }
             if let Some(product_id) = &search.product_id {
                 query.push(

@@ -6,9 +6,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::allocation::{OrderAllocation, new_orders};
-use super::types::{
-    Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settled, Settlement, Standing, Task,
-};
+use super::change::{Change, Standing};
+use super::order::{OrderState, PlacedOrder};
+use super::types::{FencedStock, NewOrder, Settled, Settlement, Task, Waiter};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
@@ -17,7 +17,7 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read.
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
-    /// Changes an open order; `None`: the order is not open, or unknown.
+    /// Changes an open order, or refunds a paid one; `None`: the order is in another state, or unknown.
     async fn change_state(
         &mut self,
         id: Uuid,
@@ -27,6 +27,13 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// Ends the holds of these orders whose time has come, if nothing else has changed them. Returns
     /// their number, and their units by product.
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError>;
+
+    /// The first who wait for units of these products, in their order. Nobody else can serve them, and they cannot
+    /// leave, until the end of the transaction.
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError>;
+
+    /// Removes rows of the waiting list.
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError>;
 
     /// Pays an order whose hold has ended; `None`: it is in another state by now.
     async fn pay_late(
@@ -82,14 +89,17 @@ pub(crate) async fn settle<S: OrderStatements>(
                 given_back.push(expire(statements, &mut allocation, ids).await?);
             }
             Task::PayLate { id, .. } => late.push(statements.placed(*id).await?),
-            Task::Place(_) => {}
+            Task::HandOut | Task::Place(_) => {}
         }
     }
+    let waiters = waiters(statements, &allocation, tasks).await?;
     let again: Vec<NewOrder> = late.iter().flatten().map(again).collect();
-    let orders: Vec<&NewOrder> = new_orders(tasks).into_iter().chain(&again).collect();
+    let orders = waiters.iter().map(|waiter| &waiter.order);
+    let orders: Vec<&NewOrder> = orders.chain(new_orders(tasks)).chain(&again).collect();
     if !orders.is_empty() {
         statements.read(&mut allocation, &orders).await?;
     }
+    let handed_out = hand_out(statements, &mut allocation, &waiters).await?;
     let (mut given_back, mut late) = (given_back.into_iter(), late.into_iter());
     let mut outcomes = Vec::with_capacity(tasks.len());
     for task in tasks {
@@ -99,11 +109,12 @@ pub(crate) async fn settle<S: OrderStatements>(
                 let (order, change) =
                     (late.next().flatten(), Change::Pay { reference: reference.clone() });
                 let paid = pay_late(statements, &mut allocation, order, &change, *take).await?;
-                if let Settled::Done(order) = &paid {
+                if let (Settled::Done(order), Some(actor)) = (&paid, actor) {
                     statements.record(&audit_entry(actor, &change, order)).await?;
                 }
                 paid
             }
+            Task::HandOut => Settled::HandedOut,
             Task::GiveBack { .. } | Task::Expire { .. } => {
                 given_back.next().unwrap_or(Settled::UnknownOrder)
             }
@@ -118,7 +129,46 @@ pub(crate) async fn settle<S: OrderStatements>(
         }
     }
     statements.write(tokens, &allocation.placed).await?;
-    Ok(Settlement { outcomes, available: allocation.on_sale() })
+    Ok(Settlement { outcomes, available: allocation.on_sale(), handed_out })
+}
+
+/// Those who may be served by what these tasks give back. A transaction that gives nothing back asks for nobody.
+async fn waiters<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &OrderAllocation,
+    tasks: &[&Task],
+) -> Result<Vec<Waiter>, LedgerError> {
+    let gives_back =
+        |task: &&&Task| matches!(task, Task::GiveBack { .. } | Task::Expire { .. } | Task::HandOut);
+    let products = allocation.with_units();
+    if products.is_empty() || !tasks.iter().any(|task| gives_back(&task)) {
+        return Ok(Vec::new());
+    }
+    statements.waiting(&products).await
+}
+
+/// Serves those who wait, before anybody else. Who would have too many is not asked again; who waits for more units
+/// than there are is passed over. Returns how many were served.
+async fn hand_out<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &mut OrderAllocation,
+    waiters: &[Waiter],
+) -> Result<usize, LedgerError> {
+    let (mut served, mut done) = (0, Vec::new());
+    for Waiter { place, order } in waiters {
+        match allocation.place(order) {
+            Settled::Done(_) => {
+                served += 1;
+                done.push(*place);
+            }
+            Settled::LimitReached(_) => done.push(*place),
+            _ => {}
+        }
+    }
+    if !done.is_empty() {
+        statements.stop_waiting(&done).await?;
+    }
+    Ok(served)
 }
 
 fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry {
@@ -126,6 +176,16 @@ fn audit_entry(actor: &str, change: &Change, order: &PlacedOrder) -> AuditEntry 
     let (action, detail) = match change {
         Change::Cancel => ("cancel_order", None),
         Change::Pay { .. } | Change::FailPayment { .. } => ("report_payment", Some(report)),
+        Change::Refund { reference, units_back } => {
+            let amount = order.amount();
+            let detail = json!({
+                "amount": amount.map(|amount| amount.amount),
+                "currency": amount.map(|amount| amount.currency.code()),
+                "reference": reference,
+                "units_back": units_back,
+            });
+            ("refund_order", Some(detail))
+        }
     };
     AuditEntry::new(actor, action, &order.id.to_string(), detail)
 }

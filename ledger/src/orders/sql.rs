@@ -3,8 +3,12 @@
 /// One row for each line, as `rows::Row` has it.
 macro_rules! columns {
     () => {
-        "id, line, product_id, buyer, quantity, coalesce(ended_as, state), idempotency_key, \
-         payment_reference, expires_at_ms"
+        concat!(
+            "id, line, product_id, buyer, quantity, ",
+            crate::sql::shown_state!(),
+            " AS shown_state, idempotency_key, payment_reference, expires_at_ms, unit_price, currency, \
+             refunded_at_ms, refund_reference"
+        )
     };
 }
 
@@ -32,6 +36,14 @@ pub(crate) const SELECT_ORDERS: &str = concat!("SELECT ", columns!(), " FROM ord
 
 pub(crate) const PLACED: &str = concat!("SELECT ", columns!(), " FROM orders WHERE id = $1");
 
+/// The order that was paid by a payment.
+pub(crate) const PLACED_BY_PAYMENT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM orders WHERE id IN (SELECT id FROM orders WHERE payment_reference = $1 AND line = 0 \
+     ORDER BY id LIMIT 1)"
+);
+
 pub(crate) const PLACED_BY_KEY: &str =
     concat!("SELECT ", columns!(), " FROM orders WHERE buyer = $1 AND idempotency_key = $2");
 
@@ -55,6 +67,48 @@ pub(crate) const PLACED_BY: &str = concat!(
 /// come.
 pub(crate) const MOVE_UNITS: &str = "UPDATE stock SET available = available + $2 \
      WHERE product_id = $1 AND available + $2 >= 0 AND fence = $3";
+
+/// Waiters of one transaction: more than it gives units back, unless it is a very large one.
+macro_rules! most_waiters {
+    () => {
+        "500"
+    };
+}
+
+macro_rules! waiting {
+    ($products:literal, $end:literal) => {
+        concat!(
+            "SELECT place, product_id, buyer, quantity, hold_ms FROM waitlist WHERE product_id ",
+            $products,
+            " ORDER BY place LIMIT ",
+            most_waiters!(),
+            $end
+        )
+    };
+}
+
+/// Who leaves at this moment is not served.
+pub(crate) const WAITING_ON_POSTGRES: &str =
+    waiting!("= ANY($1::TEXT[])", " FOR UPDATE SKIP LOCKED");
+/// `$1` is an array in JSON.
+pub(crate) const WAITING_ON_SQLITE: &str = waiting!("IN (SELECT value FROM json_each($1))", "");
+
+pub(crate) const STOP_WAITING_ON_POSTGRES: &str = "DELETE FROM waitlist WHERE place = ANY($1)";
+pub(crate) const STOP_WAITING_ON_SQLITE: &str = "DELETE FROM waitlist WHERE place = $1";
+
+/// Records a refund; the buyer keeps the units, or they were back before.
+pub(crate) const REFUND: &str = concat!(
+    "UPDATE orders SET refunded_at_ms = $2, refund_reference = $3 ",
+    "WHERE id = $1 AND refunded_at_ms IS NULL AND (state = 'paid' OR ended_as = 'refund_required') RETURNING ",
+    columns!()
+);
+
+/// Records a refund of an order whose units come back.
+pub(crate) const REFUND_WITH_UNITS: &str = concat!(
+    "UPDATE orders SET refunded_at_ms = $2, refund_reference = $3, state = 'cancelled' ",
+    "WHERE id = $1 AND refunded_at_ms IS NULL AND state = 'paid' RETURNING ",
+    columns!()
+);
 
 /// The state of an order whose hold has ended, after a payment: `paid`, or `refund_required`. The units of
 /// the first are taken in the same transaction.

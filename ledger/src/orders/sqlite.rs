@@ -7,11 +7,14 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::allocation::OrderAllocation;
+use super::change::Change;
+use super::order::{OrderState, PlacedOrder};
 use super::rows::{self, Row};
 use super::settle::{OrderStatements, change_state, settle};
-use super::types::{Change, FencedStock, NewOrder, OrderState, PlacedOrder, Settlement, Task};
+use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::sqlite::{SqliteLedger, sell};
 
 impl SqliteLedger {
@@ -29,16 +32,25 @@ impl SqliteLedger {
         &self,
         id: Uuid,
         change: &Change,
-        actor: &str,
+        actor: Option<&str>,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut transaction = self.begin().await?;
-        let changed = change_state(&mut *transaction, id, change, Some(actor)).await;
+        let changed = change_state(&mut *transaction, id, change, actor).await;
         transaction.end(changed).await
     }
 
     pub(crate) async fn placed(&self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError> {
         let mut connection = self.readers.acquire().await?;
         connection.placed(id).await
+    }
+
+    pub(crate) async fn placed_by_payment(
+        &self,
+        reference: &str,
+    ) -> Result<Option<PlacedOrder>, LedgerError> {
+        let placed = sqlx::query_as(sql::PLACED_BY_PAYMENT).bind(reference);
+        let rows: Vec<Row<Hyphenated>> = placed.fetch_all(&self.readers).await?;
+        rows::order(rows)
     }
 
     pub(crate) async fn placed_by_key(
@@ -88,7 +100,7 @@ impl OrderStatements for SqliteConnection {
             seen.extend(fence.map(|fence| (product.clone(), fence)));
         }
         if refused.is_empty() {
-            return Ok(FencedStock { rows, now_ms: holds::sqlite_now() });
+            return Ok(FencedStock { rows, now_ms: holds::now_ms() });
         }
         Err(LedgerError::refused_among(&refused, seen))
     }
@@ -98,26 +110,45 @@ impl OrderStatements for SqliteConnection {
         id: Uuid,
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
-        let rows: Vec<Row<Hyphenated>> = sqlx::query_as(sql::CHANGE_STATE)
-            .bind(id.hyphenated())
-            .bind(change.target().name())
-            .bind(change.reference())
-            .fetch_all(self)
-            .await?;
+        let rows: Vec<Row<Hyphenated>> = match change {
+            Change::Refund { units_back, .. } => {
+                let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
+                let refund = sqlx::query_as(statement).bind(id.hyphenated());
+                let refund = refund.bind(holds::now_ms()).bind(change.reference());
+                refund.fetch_all(self).await?
+            }
+            _ => {
+                let changed = sqlx::query_as(sql::CHANGE_STATE).bind(id.hyphenated());
+                let changed = changed.bind(change.target().name()).bind(change.reference());
+                changed.fetch_all(self).await?
+            }
+        };
         rows::order(rows)
     }
 
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError> {
         let (mut orders, mut units) = (0, Vec::new());
         for id in ids {
-            let expired = sqlx::query_as(holds::EXPIRE_ON_SQLITE)
-                .bind(id.hyphenated())
-                .bind(holds::sqlite_now());
+            let expired =
+                sqlx::query_as(holds::EXPIRE_ON_SQLITE).bind(id.hyphenated()).bind(holds::now_ms());
             let lines: Vec<(String, i64)> = expired.fetch_all(&mut *self).await?;
             orders += i64::from(!lines.is_empty());
             units.extend(lines);
         }
         Ok((orders, units))
+    }
+
+    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
+        let waiting = sqlx::query_as(sql::WAITING_ON_SQLITE).bind(sell::json(&products)?);
+        let rows: Vec<WaiterRow> = waiting.fetch_all(self).await?;
+        Ok(rows.into_iter().map(Into::into).collect())
+    }
+
+    async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError> {
+        for place in places {
+            sqlx::query(sql::STOP_WAITING_ON_SQLITE).bind(place).execute(&mut *self).await?;
+        }
+        Ok(())
     }
 
     async fn pay_late(
@@ -165,11 +196,13 @@ impl OrderStatements for SqliteConnection {
         orders: &[PlacedOrder],
     ) -> Result<(), LedgerError> {
         for order in orders {
-            for (number, line) in (0_i16..).zip(&order.lines) {
+            let lines = order.lines.iter().zip(order.price_columns());
+            for (number, (line, (price, currency))) in (0_i16..).zip(lines) {
                 sqlx::query(
                     "INSERT INTO orders \
                      (id, line, product_id, buyer, quantity, idempotency_key, fence, state, \
-                      expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                      expires_at_ms, unit_price, currency) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
                 )
                 .bind(order.id.hyphenated())
                 .bind(number)
@@ -180,6 +213,8 @@ impl OrderStatements for SqliteConnection {
                 .bind(tokens.get(&line.product_id))
                 .bind(order.state.name())
                 .bind(order.expires_at_ms)
+                .bind(price)
+                .bind(currency)
                 .execute(&mut *self)
                 .await?;
             }
@@ -211,6 +246,11 @@ async fn read_one(
     }
     for line in &order.lines {
         let product = &line.product_id;
+        let (price, currency): (Option<i64>, Option<String>) =
+            sqlx::query_as(crate::sql::PRICE).bind(product).fetch_one(&mut *connection).await?;
+        if let Some(price) = Price::of_columns(price, currency.as_deref()) {
+            allocation.prices.insert(product.clone(), price);
+        }
         let limit: Option<i64> = sqlx::query_scalar(crate::sql::MAX_PER_BUYER)
             .bind(product)
             .fetch_one(&mut *connection)

@@ -30,7 +30,7 @@ macro_rules! sell_at_once {
         concat!(
             "WITH demand AS MATERIALIZED (\
                SELECT number, product_id, fence AS seen, fence = known_fence AS is_known, \
-                 max_per_buyer, first, last \
+                 max_per_buyer, coalesce(price, 0) AS unit_price, currency, first, last \
                FROM unnest($1::TEXT[], $2::BIGINT[], $3::INT[], $4::INT[], $5::BOOLEAN[], \
                  $10::BIGINT[]) WITH ORDINALITY \
                  AS asked (product, token, first, last, is_simple, known_fence, number) \
@@ -38,7 +38,7 @@ macro_rules! sell_at_once {
                WHERE fence < token AND deleted_at IS NULL \
                  AND (is_simple OR max_per_buyer IS NULL)), \
              judged AS MATERIALIZED (\
-               SELECT number, seen, max_per_buyer, wanted.place + first - 1 AS place, wanted.id, wanted.buyer, \
+               SELECT number, seen, max_per_buyer, unit_price, currency, wanted.place + first - 1 AS place, wanted.id, wanted.buyer, \
                  wanted.quantity, wanted.key, known.id AS known_id, \
                  known.product_id AS known_product, known.quantity AS known_quantity, lines, \
                  units AS read_units, known.id IS NULL AND (max_per_buyer IS NULL OR \
@@ -73,8 +73,10 @@ macro_rules! sell_at_once {
                  AND deleted_at IS NULL \
                RETURNING number, available, CASE WHEN max_per_buyer IS NOT NULL THEN seen END AS seen), \
              sold AS (\
-               INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-               SELECT id, ($1::TEXT[])[number::INT], buyer, quantity, key, ($2::BIGINT[])[number::INT] \
+               INSERT INTO orders \
+                 (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
+               SELECT id, ($1::TEXT[])[number::INT], buyer, quantity, key, ($2::BIGINT[])[number::INT], \
+                 unit_price, currency \
                FROM judged WHERE granted AND number = ANY(ARRAY(SELECT number FROM taken)) \
                ORDER BY buyer, key) \
              SELECT number, available, seen, NULL::BIGINT AS place, FALSE AS granted, \

@@ -19,8 +19,9 @@ use crate::types::{Decision, Order, Outcome, Purchase};
 macro_rules! sold {
     () => {
         "sold AS (\
-           INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
-           SELECT id, product_id, buyer, quantity, key, fence \
+           INSERT INTO orders \
+             (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
+           SELECT id, product_id, buyer, quantity, key, fence, unit_price, currency \
            FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
              AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
            ORDER BY buyer, key) \
@@ -35,11 +36,10 @@ const SELL_ALL: &str = concat!(
     "WITH taken AS (\
        UPDATE stock SET fence = token, available = available - units \
        FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) WITH ORDINALITY \
-         AS demand (product, token, units, number) \
+         AS demand (product, token, units, number) JOIN products ON products.id = product \
        WHERE product_id = product AND fence < token AND available >= units \
-         AND deleted_at IS NULL AND NOT EXISTS \
-         (SELECT FROM products WHERE id = product AND max_per_buyer IS NOT NULL) \
-       RETURNING number, product_id, fence, available), ",
+         AND deleted_at IS NULL AND max_per_buyer IS NULL \
+       RETURNING number, product_id, fence, available, coalesce(price, 0) AS unit_price, currency), ",
     sold!()
 );
 
@@ -50,10 +50,10 @@ const SELL_AS_READ: &str = concat!(
     "WITH taken AS (\
        UPDATE stock SET fence = token, available = available - units \
        FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[], $9::BIGINT[]) WITH ORDINALITY \
-         AS demand (product, token, units, seen, number) \
+         AS demand (product, token, units, seen, number) JOIN products ON products.id = product \
        WHERE product_id = product AND fence = seen AND available >= units \
          AND deleted_at IS NULL \
-       RETURNING number, product_id, fence, available), ",
+       RETURNING number, product_id, fence, available, coalesce(price, 0) AS unit_price, currency), ",
     sold!()
 );
 

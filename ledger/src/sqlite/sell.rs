@@ -161,7 +161,8 @@ async fn bought_by_each(
     Ok(rows.into_iter().collect())
 }
 
-fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+/// The text of an array, for `json_each`.
+pub(crate) fn json(value: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value)
         .map_err(|error| LedgerError::Database(sqlx::Error::Encode(Box::new(error))))
 }
@@ -243,6 +244,8 @@ async fn record_orders(
     token: i64,
     orders: &[&Order],
 ) -> Result<(), LedgerError> {
+    let (price, currency): (Option<i64>, Option<String>) =
+        sqlx::query_as(sql::PRICE).bind(product_id).fetch_one(&mut *connection).await?;
     // As the column's default, which would be made for each row.
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
     let mut rest = orders;
@@ -251,7 +254,7 @@ async fn record_orders(
         rest = others;
         QueryBuilder::<Sqlite>::new(
             "INSERT INTO orders \
-             (id, product_id, buyer, quantity, idempotency_key, fence, created_at) ",
+             (id, product_id, buyer, quantity, idempotency_key, fence, created_at, unit_price, currency) ",
         )
         .push_values(rows, |mut row, order| {
             row.push_bind(order.id.hyphenated())
@@ -260,7 +263,9 @@ async fn record_orders(
                 .push_bind(order.quantity)
                 .push_bind(order.idempotency_key.as_deref())
                 .push_bind(token)
-                .push_bind(now.as_str());
+                .push_bind(now.as_str())
+                .push_bind(price.unwrap_or(0))
+                .push_bind(currency.as_deref());
         })
         .build()
         .execute(&mut *connection)

@@ -99,12 +99,13 @@ pub const APP: Reserved = Reserved {
         "COMPARE_SECONDS",
         "HOLD_SECONDS",
         "LOAD_SECONDS",
+        "STRIPE_WEBHOOK_FILE",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_TRACES_SAMPLER",
         "OTEL_TRACES_SAMPLER_ARG",
     ],
-    volumes: &["jwks", "tls", "stores-tls"],
+    volumes: &["jwks", "tls", "stripe", "stores-tls"],
     paths: &["/etc/flashsale", STORES_TLS],
 };
 

@@ -12,6 +12,7 @@ use super::common::{Resources, SecretKey, SecretName, Storage};
 use super::lifetime::{DeletionPolicy, Hibernation};
 use super::lock::{Lock, ProductLock};
 use super::network::NetworkPolicies;
+use super::payments::{Payments, Price};
 use super::pod_template::{PodTemplate, PodUser, SeedJob, Spread};
 use super::status::FlashSaleStatus;
 use super::stores_tls::{StoresTls, StoresTlsMode};
@@ -116,6 +117,9 @@ pub struct FlashSaleSpec {
     /// `<name>-auth`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// Services that report payments. Absent: administrators report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payments: Option<Payments>,
     /// Job that puts the declared stock in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<SeedJob>,
@@ -139,6 +143,12 @@ impl FlashSaleSpec {
     #[must_use]
     pub fn declared_database_secret(&self) -> Option<&str> {
         self.database.secret_ref.as_ref().map(|secret| secret.name.as_str())
+    }
+
+    /// Name of the declared Secret with the signing secret of Stripe.
+    #[must_use]
+    pub fn declared_stripe_secret(&self) -> Option<&str> {
+        Some(self.payments.as_ref()?.stripe.as_ref()?.secret_ref.name.as_str())
     }
 }
 
@@ -165,6 +175,9 @@ pub struct Product {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_per_buyer: Option<i64>,
+    /// Price of a unit. A change counts for later orders. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// How long an unpaid order of `POST /v1/orders` holds units of this product. Overrides `holdFor` of the sale.
     /// From 5s to 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]

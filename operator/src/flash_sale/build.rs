@@ -8,6 +8,7 @@ mod database;
 mod exposure;
 mod metadata;
 mod network_policies;
+mod payments;
 mod pod_template;
 mod pods;
 mod probes;

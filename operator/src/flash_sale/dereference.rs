@@ -44,6 +44,8 @@ pub struct References {
     pub operator: Option<SecretData>,
     /// Secret with the certificate of the app.
     pub tls: Option<SecretData>,
+    /// Secret with the signing secret of Stripe.
+    pub stripe: Option<SecretData>,
     /// Secret with the certificates of the Redis nodes and of the sale's own database.
     pub stores_tls: Option<Secret>,
     /// Resource version of each Secret that exists, by name.
@@ -86,12 +88,13 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let secrets = SecretNames::of(sale);
-    let (auth, redis, database, operator, tls, stores_tls) = try_join!(
+    let (auth, redis, database, operator, tls, stripe, stores_tls) = try_join!(
         from.get::<Secret>(&secrets.auth),
         from.get::<Secret>(&secrets.redis),
         from.get::<Secret>(&secrets.database),
         from.get::<Secret>(&secrets.operator),
         from.get_declared::<Secret>(secrets.tls.as_deref()),
+        from.get_declared::<Secret>(secrets.stripe.as_deref()),
         from.get_declared::<Secret>(secrets.stores_tls.as_deref()),
     )?;
     let (app, autoscaler, seed_jobs) = try_join!(
@@ -122,7 +125,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database, &operator, &tls, &stores_tls].into_iter().flatten();
+    let secrets = [&auth, &redis, &database, &operator, &tls, &stripe, &stores_tls];
+    let secrets = secrets.into_iter().flatten();
     let of_earlier = secrets
         .clone()
         .map(|secret| ExistingPart::new(sale, secret))
@@ -152,6 +156,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         database: data(database),
         operator: data(operator),
         tls: data(tls),
+        stripe: data(stripe),
         stores_tls,
         secret_versions,
         database_exists,

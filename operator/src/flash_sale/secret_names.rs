@@ -19,6 +19,8 @@ pub struct SecretNames {
     pub operator: String,
     /// Certificate of the app, if one is declared.
     pub tls: Option<String>,
+    /// Signing secret of Stripe, if one is declared.
+    pub stripe: Option<String>,
     /// Certificates of the Redis nodes and of the sale's own database, if they have TLS.
     pub stores_tls: Option<String>,
 }
@@ -34,6 +36,7 @@ impl SecretNames {
             database: names::database_secret(&adopted_name(sale), spec.declared_database_secret()),
             operator: names::operator_secret(&name),
             tls: spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone()),
+            stripe: spec.declared_stripe_secret().map(str::to_owned),
             stores_tls: (spec.stores.tls_mode() != StoresTlsMode::Disabled)
                 .then(|| names::stores_tls_secret(&name, spec.stores.declared_tls_secret())),
         }
@@ -42,8 +45,8 @@ impl SecretNames {
     /// Whether one of them has this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        let Self { auth, redis, database, operator, tls, stores_tls } = self;
-        let declared = tls.iter().chain(stores_tls);
+        let Self { auth, redis, database, operator, tls, stripe, stores_tls } = self;
+        let declared = tls.iter().chain(stripe).chain(stores_tls);
         [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

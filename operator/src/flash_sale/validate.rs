@@ -166,6 +166,12 @@ pub fn validate(
         }
     }
 
+    if let Some(declared) = spec.payments.as_ref().and_then(|payments| payments.stripe.as_ref()) {
+        let secret = &declared.secret_ref;
+        let stripe = Credentials { secret: secret.name.clone(), data: references.stripe };
+        stripe.check(true, &[&secret.key])?;
+    }
+
     let stores_tls = stores_tls(&name, &spec, references.stores_tls)?;
 
     let operator_auth =

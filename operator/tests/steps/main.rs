@@ -16,6 +16,7 @@ mod images;
 mod kstatus;
 mod network;
 mod nodes;
+mod payments;
 mod phase;
 mod placement;
 mod pods;
@@ -95,6 +96,7 @@ fn references() -> References {
             ("tls.crt", "-----BEGIN CERTIFICATE-----\n"),
             ("tls.key", "-----BEGIN PRIVATE KEY-----\n"),
         ])),
+        stripe: Some(data(&[("webhook-secret", "whsec_of_the_tests")])),
         database_exists: true,
         ..References::default()
     }

@@ -228,6 +228,7 @@ app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 
       tracing: {endpoint: 'http://a', headersSecretRef: {name: key}}}
 endsAt: '2026-11-28T00:00:00Z'
 retentionDays: 30
+payments: {stripe: {secretRef: {name: stripe}}}
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);

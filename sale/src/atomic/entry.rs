@@ -1,9 +1,10 @@
 //! The encoding of orders in Redis: under their idempotency keys, and in the entries of a stream.
 //!
-//! An entry has all orders of one call in the fields `version` (2), `incarnation` and `orders`: for
-//! each order the field name and the value of its key, all separated by NUL.
+//! An entry has all orders of one call in the fields `version` (2), `incarnation`, `orders` and `price`: for
+//! each order the field name and the value of its key, all separated by NUL; and the price of a unit, which an
+//! entry of the release before lacks.
 
-use ledger::{DecidedOrder, Order};
+use ledger::{Currency, DecidedOrder, Order, Price, SoldFor};
 use redis::FromRedisValue;
 use redis::streams::StreamId;
 use uuid::Uuid;
@@ -21,6 +22,26 @@ pub(crate) fn key_value(order_id: Uuid, product_id: &str, quantity: i64) -> Stri
     let mut id = Uuid::encode_buffer();
     let id = order_id.hyphenated().encode_lower(&mut id);
     [id, " ", product_id, " ", &quantity.to_string()].concat()
+}
+
+/// The price of a unit in an entry.
+pub(crate) fn price_value(price: Option<Price>) -> String {
+    price.map_or_else(
+        || "0".to_owned(),
+        |Price { amount, currency }| [&amount.to_string(), " ", currency.code()].concat(),
+    )
+}
+
+fn sold_for(text: Option<&str>) -> SoldFor {
+    let read = |text: &str| {
+        if text == "0" {
+            return Some(SoldFor::Nothing);
+        }
+        let (amount, currency) = text.split_once(' ')?;
+        let currency = Currency::of(currency)?;
+        Some(SoldFor::Price(Price { amount: amount.parse().ok()?, currency }))
+    };
+    text.and_then(read).unwrap_or(SoldFor::Unknown)
 }
 
 /// The order in a key's value.
@@ -62,20 +83,23 @@ fn field<T: FromRedisValue>(entry: &StreamId, name: &str) -> Option<T> {
 
 fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
     let text: String = field(entry, "orders")?;
+    let sold_for = sold_for(field::<String>(entry, "price").as_deref());
     let mut parts = text.split('\0');
     let mut orders = Vec::new();
     while let Some(field) = parts.next() {
         let (key, buyer) = field.split_once(' ')?;
         let mut value = parts.next()?.split(' ');
         let (id, _product, quantity) = (value.next()?, value.next()?, value.next()?);
-        orders.push(decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?);
+        let order = decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?;
+        orders.push(DecidedOrder { sold_for, ..order });
     }
     Some((field(entry, "incarnation")?, orders))
 }
 
 fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrder> {
     let idempotency_key = Some(key).filter(|key| !key.is_empty()).map(str::to_owned);
-    let order = DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key };
+    let (buyer, sold_for) = (buyer.to_owned(), SoldFor::Unknown);
+    let order = DecidedOrder { id, buyer, quantity, idempotency_key, sold_for };
     (quantity > 0).then_some(order)
 }
 
@@ -103,7 +127,25 @@ mod tests {
 
     fn order(id: u128, buyer: &str, quantity: i64, key: Option<&str>) -> DecidedOrder {
         let (id, idempotency_key) = (Uuid::from_u128(id), key.map(str::to_owned));
-        DecidedOrder { id, buyer: buyer.to_owned(), quantity, idempotency_key }
+        let (buyer, sold_for) = (buyer.to_owned(), SoldFor::Unknown);
+        DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
+    }
+
+    #[test]
+    fn the_price_is_that_of_the_moment_of_the_sale() {
+        let eur = Price { amount: 49_900, currency: Currency::of("EUR").unwrap() };
+        assert_eq!(price_value(Some(eur)), "49900 EUR");
+        assert_eq!(sold_for(Some("49900 EUR")), SoldFor::Price(eur));
+        assert_eq!(sold_for(Some(&price_value(None))), SoldFor::Nothing);
+        for unknown in [None, Some(""), Some("1"), Some("x EUR"), Some("1 ZZZ")] {
+            assert_eq!(sold_for(unknown), SoldFor::Unknown, "{unknown:?}");
+        }
+        let value = key_value(Uuid::from_u128(1), "p", 3);
+        let orders = ["k ann", &value].join("\0");
+        let fields =
+            [("version", "2"), ("incarnation", "7"), ("orders", &orders), ("price", "49900 EUR")];
+        let read = Entry::read(entry(&fields)).unwrap();
+        assert_eq!(read.orders[0].sold_for, SoldFor::Price(eur));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 -- ARGV     the stock's incarnation, the product, its limit per buyer (0: none), the most orders that
 --          may wait in the stream, the number of purchases, the number of checked purchases (the first
 --          ones: the database has no order with their key), the epoch of the keys in which they were
---          checked; then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
+--          checked; the price of a unit, '<amount> <currency>' ('0': none); then of all purchases '<key> <buyer>' (' <buyer>': no key); of all the order
 --          '<id> <product> <quantity>'; of all the quantity
 -- Returns  0: the stock has another incarnation, or its count by buyer is not numeric and was marked
 --          invalid; nothing was sold. 1: too many orders wait; nothing was changed. Otherwise
@@ -21,7 +21,7 @@
 local stock, copy, stream, bought, keys = unpack(KEYS)
 local incarnation, product, limit, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local count, checked = tonumber(ARGV[5]), tonumber(ARGV[6])
-local args = 7
+local args = 8
 local found = redis.call('HMGET', stock, 'incarnation', 'available', 'sold', 'limited', 'waiting')
 local available, sold, limited = tonumber(found[2] or ''), tonumber(found[3] or ''), found[4]
 if found[1] ~= incarnation or not available or not sold then
@@ -101,7 +101,7 @@ end
 
 if #orders > 0 then
   reply[2] = redis.call('XADD', stream, '*', 'version', 2, 'incarnation', incarnation,
-    'orders', table.concat(orders, '\0'))
+    'orders', table.concat(orders, '\0'), 'price', ARGV[8])
   redis.call('HSET', stock, 'available', available, 'sold', sold, 'waiting', waiting)
   redis.call('SET', copy, available)
   if #keyed > 0 then

@@ -1,11 +1,11 @@
 //! The Lua scripts, with their arguments and replies.
 
-use ledger::{KeyedOrder, Purchase};
+use ledger::{KeyedOrder, Price, Purchase};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use uuid::Uuid;
 
-use super::entry::{RecordedEntries, key_field, key_value};
+use super::entry::{RecordedEntries, key_field, key_value, price_value};
 use super::keys::{
     CLAIM_MILLIS, FILLING, KEYS, bought_key, recording_key, refused_key, stock_key, stream_key,
 };
@@ -84,6 +84,7 @@ pub(crate) struct Stock<'a> {
     pub(crate) product_id: &'a str,
     pub(crate) incarnation: i64,
     pub(crate) max_per_buyer: Option<i64>,
+    pub(crate) unit_price: Option<Price>,
     pub(crate) max_unrecorded: usize,
 }
 
@@ -168,7 +169,7 @@ impl Scripts {
         call.arg(stream_key(product_id)).arg(bought_key(product_id)).arg(KEYS);
         call.arg(stock.incarnation).arg(product_id);
         call.arg(stock.max_per_buyer.unwrap_or(0)).arg(stock.max_unrecorded).arg(purchases.len());
-        call.arg(checked.count).arg(epoch_arg(checked.epoch));
+        call.arg(checked.count).arg(epoch_arg(checked.epoch)).arg(price_value(stock.unit_price));
         for (_, purchase) in purchases.clone() {
             let key = purchase.idempotency_key.as_deref().unwrap_or_default();
             call.arg(key_field(&purchase.buyer, key));

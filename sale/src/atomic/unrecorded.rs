@@ -79,6 +79,7 @@ mod tests {
             buyer: String::new(),
             quantity: 1,
             idempotency_key: None,
+            sold_for: ledger::SoldFor::Nothing,
         };
         Entry { id: id.to_string(), incarnation: 1, orders: vec![order; orders] }
     }

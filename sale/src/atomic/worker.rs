@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use ledger::{DecidedOrder, Order, Purchase};
+use ledger::{DecidedOrder, Order, Purchase, SoldFor};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -134,6 +134,7 @@ impl AtomicEngine {
                 product_id,
                 incarnation,
                 max_per_buyer: self.catalog.max_per_buyer(product_id),
+                unit_price: self.catalog.unit_price(product_id),
                 max_unrecorded: MAX_UNRECORDED,
             };
             let checked = checked_first(&mut batch);
@@ -163,7 +164,8 @@ impl AtomicEngine {
                             continue;
                         }
                         if reason.is_none() {
-                            entry.orders.push(decided(id, &queued.purchase));
+                            let sold_for = SoldFor::of(stock.unit_price);
+                            entry.orders.push(decided(id, &queued.purchase, sold_for));
                         }
                         let result = receipt(id, product_id, queued.purchase, reason);
                         results.push((queued.reply, result));
@@ -243,9 +245,9 @@ fn checked_first(batch: &mut [QueuedPurchase]) -> CheckedKeys {
     CheckedKeys { epoch: Some(epoch), count }
 }
 
-fn decided(id: Uuid, purchase: &Purchase) -> DecidedOrder {
+fn decided(id: Uuid, purchase: &Purchase, sold_for: SoldFor) -> DecidedOrder {
     let Purchase { buyer, quantity, idempotency_key } = purchase.clone();
-    DecidedOrder { id, buyer, quantity, idempotency_key }
+    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
 }
 
 fn receipt(

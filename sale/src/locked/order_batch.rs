@@ -145,7 +145,10 @@ impl Batch for OrderBatch {
         let failure = settled.as_ref().err().map(Failure::code);
         recorder.report(&*self.observer, BatchKind::Orders, origins(&entries), failure);
         match settled {
-            Ok(Settlement { outcomes, available }) => {
+            Ok(Settlement { outcomes, available, handed_out }) => {
+                if handed_out > 0 {
+                    self.observer.handed_out(handed_out);
+                }
                 // Released before the replies, so that a buyer who reads the stock at once sees the
                 // new value.
                 release(leases, &available);
@@ -200,7 +203,7 @@ impl OrderBatch {
     fn policy_for(&self, task: &Task, products: &[String]) -> Policy {
         let policy = self.policy_of(products);
         match task {
-            Task::Expire { .. } => {
+            Task::Expire { .. } | Task::HandOut => {
                 Policy { wait_timeout: policy.wait_timeout.max(EXPIRY_WAIT), ..policy }
             }
             _ => policy,

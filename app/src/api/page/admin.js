@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, alertIn, session, ask, trouble, t, number, live } = flash;
+  const { byId, make, say, alertIn, session, ask, trouble, t, number, money, live } = flash;
   const EVERY = 1000;
   const SPAN = 10000;
   const rows = new Map();
@@ -144,8 +144,8 @@
       const parts = rows.get(product.id);
       say(parts.title, product.name);
       const counts = [['limit', product.max_per_buyer], ['wait', product.wait_timeout_ms], ['lease', product.lease_time_ms], ['hold', product.hold_seconds]];
-      const facts = [t('admin.fact.id', { id: product.id }), ...counts.filter(([, count]) => count).map(([fact, count]) => t(`admin.fact.${fact}`, { count: number(count) }))];
-      if (!product.max_per_buyer) facts.splice(1, 0, t('admin.fact.no_limit'));
+      const facts = [t('admin.fact.id', { id: product.id }), ...(product.price ? [money(product.price)] : []), ...counts.filter(([, count]) => count).map(([fact, count]) => t(`admin.fact.${fact}`, { count: number(count) }))];
+      if (!product.max_per_buyer) facts.splice(product.price ? 2 : 1, 0, t('admin.fact.no_limit'));
       say(parts.facts, facts.join(' · '));
       say(parts.left, t('admin.left', { count: number(product.remaining) }));
       say(parts.sold, t('admin.sold_row', { sold: number(product.stock - product.remaining), stock: number(product.stock) }));
@@ -178,10 +178,10 @@
 
   // ---- changing them ----
   const dialog = byId('edit');
-  const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease', hold_seconds: 'e-hold' };
-  const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease', hold_seconds: 'f-hold' };
-  const rules = Object.fromEntries(Object.keys(inputs).map((field) => [field, `rule.${field}`]));
-  const terms = ['name', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms', 'hold_seconds'];
+  const inputs = { id: 'e-id', name: 'e-name', stock: 'e-stock', add: 'e-add', max_per_buyer: 'e-limit', wait_timeout_ms: 'e-wait', lease_time_ms: 'e-lease', hold_seconds: 'e-hold', price: 'e-price', currency: 'e-currency' };
+  const fields = { id: 'f-id', name: 'f-name', stock: 'f-stock', add: 'f-add', max_per_buyer: 'f-limit', wait_timeout_ms: 'f-wait', lease_time_ms: 'f-lease', hold_seconds: 'f-hold', price: 'f-price', currency: 'f-currency' };
+  const rules = Object.fromEntries(Object.keys(inputs).filter((field) => field !== 'currency').map((field) => [field, `rule.${field}`]));
+  const terms = ['name', 'price', 'currency', 'max_per_buyer', 'wait_timeout_ms', 'lease_time_ms', 'hold_seconds'];
   // The fields of each form.
   const kinds = {
     create: ['id', 'stock', ...terms],
@@ -201,13 +201,18 @@
     say(byId('edit-text'), kind === 'delete' ? t('admin.delete_text') : '');
     for (const [field, id] of Object.entries(inputs)) {
       byId(fields[field]).hidden = !shown.includes(field);
-      const value = kind === 'change' ? product[field] : undefined;
+      const value = kind === 'change' ? present(product, field) : undefined;
       byId(id).value = value ?? '';
       byId(id).removeAttribute('aria-invalid');
     }
     alertIn(byId('edit-error'), '');
     dialog.showModal();
     byId(inputs[shown[0]] || 'edit-close').focus();
+  };
+
+  const present = (product, field) => {
+    if (field === 'price') return product.price?.amount;
+    return field === 'currency' ? product.price?.currency : product[field];
   };
 
   const request = () => {
@@ -217,7 +222,9 @@
     for (const field of kinds[kind]) {
       const text = byId(inputs[field]).value.trim();
       if (field === 'id' || field === 'name') body[field] = text;
-      else if (text !== '') body[field] = Number(text);
+      else if (field === 'currency') {
+        if (body.price !== undefined || text !== '') body.price = { amount: body.price ?? 0, currency: text.toUpperCase() };
+      } else if (text !== '') body[field] = Number(text);
     }
     if (kind === 'create') return ask('POST', '/v1/products', { body });
     if (kind === 'change') return ask('PUT', path, { body });

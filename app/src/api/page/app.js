@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, live } = flash;
+  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, money, live } = flash;
   // A purchase under way, kept over a reload: its key finds the order if only the answer was lost.
   const pending = stored('pending');
   const bought = stored('bought');
@@ -106,21 +106,24 @@
     const meter = flash.meter();
     meter.setAttribute('aria-hidden', 'true');
     const limit = make('p', { className: 'limit' });
+    const price = make('p', { className: 'price' });
     const quantity = make('input', { type: 'number', min: 1, max: 1000000, step: 1, value: 1, inputMode: 'numeric', id: `quantity-${id}` });
     const amount = make('label', { htmlFor: quantity.id }, t('sale.units'), quantity);
     const button = make('button', { type: 'submit' });
     const form = make('form', { className: 'order', noValidate: true }, amount, button);
+    const queue = make('button', { type: 'button', className: 'quiet', hidden: true });
+    queue.addEventListener('click', () => (waits.has(id) ? leaveQueue(id) : joinQueue(id, Number(quantity.value))));
     const result = make('p', { className: 'result', role: 'status', hidden: true });
     result.setAttribute('aria-live', 'polite');
     const stock = make('p', { className: 'left' }, left, of);
-    const root = make('article', { className: 'card' }, title, stock, meter, limit, form, result);
+    const root = make('article', { className: 'card' }, title, price, stock, meter, limit, form, queue, result);
     root.setAttribute('aria-labelledby', title.id);
     root.dataset.product = id;
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       start(id, Number(quantity.value));
     });
-    return { root, title, left, of, meter, limit, amount, quantity, button, result, busy: false };
+    return { root, title, price, left, of, meter, limit, amount, quantity, button, queue, result, busy: false };
   };
 
   const refresh = () => {
@@ -133,21 +136,81 @@
       say(parts.left, number(product.remaining));
       say(parts.of, t('sale.left', { stock: number(product.stock) }));
       flash.fill(parts.meter, product.remaining / product.stock);
+      say(parts.price, product.price ? money(product.price) : '');
+      parts.price.hidden = !product.price;
       const most = product.max_per_buyer;
       say(parts.limit, most ? t('sale.limit', { count: number(most) }) : '');
       parts.limit.hidden = !most;
       parts.quantity.max = Math.min(most || 1000000, 1000000);
       parts.amount.hidden = most === 1;
       // Disabled, not gone: the button beside it stays where it is.
-      parts.quantity.disabled = soldOut;
+      parts.quantity.disabled = soldOut && (waits.has(product.id) || now === 'ended');
       parts.root.classList.toggle('sold-out', soldOut);
       parts.button.disabled = parts.busy || now === 'scheduled' || now === 'ended' || soldOut;
       const state = now === 'open' && soldOut ? 'sold_out' : now;
       say(parts.button, t(`sale.button.${parts.busy ? 'busy' : state}`));
       name(parts.button, t('sale.button_of', { button: parts.button.textContent, product: product.name }));
       name(parts.quantity, t('sale.units_of', { product: product.name }));
+      showQueue(product, parts, now);
     }
     headline(now);
+  };
+
+  // ---- waiting for units that come back ----
+  // By product: the place, and how many waited when it was asked for.
+  const waits = new Map();
+  const queuePath = (id) => `/v1/products/${encodeURIComponent(id)}/waitlist`;
+
+  const showQueue = (product, parts, now) => {
+    const place = waits.get(product.id);
+    const open = now === 'open' || now === 'sold_out';
+    parts.queue.hidden = !place && !(open && product.remaining <= 0);
+    say(parts.queue, place ? t('sale.wait.leave', { position: number(place.position) }) : t('sale.wait.join'));
+    // Others were served, came or left: the own place may be another.
+    if (place && !place.asking && place.waiting !== product.waiting) askForPlace(product.id, product.waiting);
+  };
+
+  const joinQueue = async (id, quantity) => {
+    if (!session.get()) return openAccount(t('sale.wait.log_in'));
+    const parts = cards.get(id);
+    parts.queue.disabled = true;
+    const answer = await ask('POST', queuePath(id), { body: { quantity: Number.isInteger(quantity) && quantity > 0 ? quantity : 1 } });
+    parts.queue.disabled = false;
+    if (answer.status !== 201) return tell(id, 'bad', trouble(answer));
+    waits.set(id, answer.body);
+    tell(id, 'wait', t('sale.wait.told'));
+    refresh();
+  };
+
+  const leaveQueue = async (id) => {
+    const answer = await ask('DELETE', queuePath(id));
+    if (answer.status !== 204) return tell(id, 'bad', trouble(answer));
+    waits.delete(id);
+    alertIn(cards.get(id).result, '');
+    refresh();
+  };
+
+  const askForPlace = async (id, waiting) => {
+    const place = waits.get(id);
+    if (place) place.asking = true;
+    // Not all who wait at the same moment.
+    if (place) await wait(Math.random() * 1000);
+    const answer = await ask('GET', queuePath(id));
+    if (answer.status === 200) waits.set(id, { ...answer.body, waiting: place ? waiting : answer.body.waiting });
+    else if (place && answer.body?.code === 'not_waiting') {
+      waits.delete(id);
+      tell(id, 'good', t('sale.wait.turn'));
+      showOrders();
+    } else if (place) place.asking = false;
+    refresh();
+  };
+
+  const findPlaces = () => {
+    waits.clear();
+    if (!session.get() || !sale) return;
+    for (const product of sale.products) {
+      if (product.waiting > 0) askForPlace(product.id, product.waiting);
+    }
   };
 
   const headline = (now) => {
@@ -246,8 +309,8 @@
   };
 
   // ---- orders ----
-  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required'];
-  const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required'];
+  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
+  const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
   // When the list is asked for again, because the hold of an order is over.
   let due = Infinity;
   const showOrders = async () => {
@@ -268,6 +331,7 @@
       const until = state === 'pending' && parse(order.expires_at);
       if (until) due = Math.min(due, Math.max(until + 500, clock.now() + 2000));
       return make('li', {}, make('b', { textContent: what }),
+        ...(order.amount ? [make('span', { className: 'price', textContent: money(order) })] : []),
         make('span', { textContent: t('sale.order', { id: order.order_id || order.id }) }),
         make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }),
         ...(until ? [make('span', { className: 'held', until })] : []));
@@ -326,6 +390,7 @@
     byId('account-password').value = '';
     dialog.close('done');
     showAccount();
+    findPlaces();
     showOrders();
     const wish = pending.get();
     if (wish) carryOut(wish);
@@ -341,6 +406,7 @@
     session.set(null);
     pending.set(null);
     bought.set(null);
+    waits.clear();
     for (const parts of cards.values()) alertIn(parts.result, '');
     showAccount();
     showOrders();
@@ -354,6 +420,7 @@
     follow();
     if (!loaded) alertIn(byId('notice'), t('sale.no_answer_yet'));
     await showOrders();
+    findPlaces();
     // What is below the products stayed out of sight until they had their places.
     document.body.classList.remove('loading');
     const wish = pending.get();

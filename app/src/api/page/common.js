@@ -22,6 +22,10 @@ const flash = (() => {
   const locale = navigator.languages.find((tag) => base(tag) === lang) || lang;
   const plain = new Intl.NumberFormat(locale);
   const number = (value, options) => (options ? new Intl.NumberFormat(locale, options) : plain).format(value);
+  // The server says how many decimal places there are: browsers disagree with ISO 4217 about some currencies.
+  const money = ({ amount, currency, decimals }) => new Intl.NumberFormat(locale, {
+    style: 'currency', currency, minimumFractionDigits: decimals, maximumFractionDigits: decimals,
+  }).format(amount / 10 ** decimals);
   const when = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' });
 
   // Writes only what differs, so that a screen reader is told only of news.
@@ -144,6 +148,6 @@ const flash = (() => {
 
   return {
     byId, make, say, name, alertIn, stored, session, ask, clock, signUp, logIn, trouble, faultyField, wait,
-    t, counted, number, when, live, meter, fill,
+    t, counted, number, money, when, live, meter, fill,
   };
 })();

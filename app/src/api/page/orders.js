@@ -2,7 +2,7 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, alertIn, session, ask, trouble, t, when } = flash;
+  const { byId, make, say, alertIn, session, ask, trouble, t, money, when } = flash;
   const inputs = { order_id: 'o-id', buyer: 'o-buyer', product_id: 'o-product', state: 'o-state', from: 'o-from', until: 'o-until' };
   const rules = { order_id: 'rule.order_id', from: 'rule.moment', until: 'rule.moment' };
   const states = byId('o-state').options;
@@ -63,17 +63,62 @@
     return query;
   };
 
-  const search = list({
-    path: '/v1/admin/orders',
-    part: 'orders',
-    entries: 'orders',
-    row: (order) => line(
+  // ---- refunds: the money was given back elsewhere, and is recorded here ----
+  const refund = byId('refund');
+  let refunding = null;
+
+  const openRefund = (order, element) => {
+    refunding = { order, element };
+    say(byId('refund-text'), t('admin.refund.text', { buyer: order.buyer, amount: order.amount ? money(order) : '–' }));
+    byId('r-reference').value = '';
+    byId('r-back').checked = false;
+    // The units of an order that was paid too late are back already.
+    byId('f-back').hidden = order.state !== 'paid';
+    alertIn(byId('refund-error'), '');
+    refund.showModal();
+  };
+
+  byId('refund-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const { order, element } = refunding;
+    const reference = byId('r-reference').value.trim();
+    const body = { units_back: byId('r-back').checked, ...(reference && { reference }) };
+    byId('refund-do').disabled = true;
+    const answer = await ask('POST', `/v1/orders/${order.order_id}/refund`, { body });
+    byId('refund-do').disabled = false;
+    if (answer.status === 401) {
+      refund.close();
+      return document.dispatchEvent(new Event('session-over'));
+    }
+    if (answer.status !== 200) return alertIn(byId('refund-error'), trouble(answer));
+    refund.close();
+    element.replaceWith(orderRow(answer.body));
+  });
+  byId('refund-close').addEventListener('click', () => refund.close());
+
+  const orderRow = (order) => {
+    const element = line(
       make('b', { textContent: order.buyer }),
       soft(order.items.map((item) => `${item.quantity} × ${item.product_id}`).join(', ')),
+      ...(order.amount ? [make('span', { className: 'price', textContent: money(order) })] : []),
       soft(time(order.created_at)),
       make('code', { textContent: order.order_id }),
       make('span', { className: 'state', textContent: stateName(order.state) }),
-    ),
+    );
+    if (['paid', 'refund_required'].includes(order.state)) {
+      const button = make('button', { type: 'button', className: 'quiet small', textContent: t('admin.refund.title') });
+      button.addEventListener('click', () => openRefund(order, element));
+      element.append(button);
+    }
+    return element;
+  };
+
+  const search = list({ path: '/v1/admin/orders', part: 'orders', entries: 'orders', row: orderRow });
+
+  byId('orders-due').addEventListener('click', () => {
+    for (const id of Object.values(inputs)) byId(id).value = '';
+    byId('o-state').value = 'refund_required';
+    search(conditions());
   });
 
   byId('orders-form').addEventListener('submit', (event) => {
@@ -103,6 +148,39 @@
     } finally {
       button.disabled = false;
     }
+  });
+
+  // ---- payments that changed nothing ----
+  const payments = list({
+    path: '/v1/admin/payments',
+    part: 'payments',
+    entries: 'events',
+    row: (event) => {
+      const button = make('button', { type: 'button', className: 'quiet small', textContent: t('admin.payments.resolve') });
+      const element = line(
+        make('b', { textContent: event.kind }),
+        soft(t(`admin.payments.why.${event.outcome}`)),
+        ...(event.amount === undefined ? [] : [soft(`${event.amount} ${event.currency}`)]),
+        make('code', { textContent: event.order_id || '–' }),
+        make('code', { textContent: event.event_id }),
+        soft(time(event.received_at)),
+        button,
+      );
+      button.addEventListener('click', async () => {
+        button.disabled = true;
+        const answer = await ask('POST', `/v1/admin/payments/${event.id}/resolve`);
+        button.disabled = false;
+        if (answer.status === 401) return document.dispatchEvent(new Event('session-over'));
+        alertIn(byId('payments-error'), answer.status === 200 ? '' : trouble(answer));
+        if (answer.status === 200) element.remove();
+      });
+      return element;
+    },
+  });
+
+  byId('payments-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    payments({ open: 'true' });
   });
 
   // ---- the audit log ----

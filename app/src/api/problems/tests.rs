@@ -41,7 +41,8 @@ fn order_errors() -> impl Iterator<Item = OrderError> {
     successors(Some(OrderError::Unknown), |error| {
         Some(match error {
             OrderError::Unknown => OrderError::NotRecordedYet,
-            OrderError::NotRecordedYet => OrderError::State(OrderState::Paid),
+            OrderError::NotRecordedYet => OrderError::MixedCurrencies,
+            OrderError::MixedCurrencies => OrderError::State(OrderState::Paid),
             OrderError::State(_) | OrderError::Purchase(_) | OrderError::Product { .. } => {
                 return None;
             }
@@ -105,7 +106,27 @@ fn api_errors() -> impl Iterator<Item = ApiError> {
             ApiError::Path => ApiError::Query(String::new()),
             ApiError::Query(_) => ApiError::NotFound,
             ApiError::NotFound => ApiError::MethodNotAllowed,
-            ApiError::MethodNotAllowed => ApiError::Internal,
+            ApiError::MethodNotAllowed => ApiError::UnknownPayment,
+            ApiError::UnknownPayment => ApiError::Payment(PaymentError::NotConfigured("stripe")),
+            ApiError::Payment(error) => match error {
+                PaymentError::NotConfigured(_) => ApiError::Payment(PaymentError::Signature),
+                PaymentError::Signature => ApiError::Payment(PaymentError::Time),
+                PaymentError::Time => {
+                    ApiError::Payment(PaymentError::Amount { reported: None, expected: None })
+                }
+                PaymentError::Amount { .. } => ApiError::Payment(PaymentError::Json(String::new())),
+                PaymentError::Json(_) => {
+                    ApiError::Payment(PaymentError::Field { field: "", problem: String::new() })
+                }
+                PaymentError::Field { .. } => ApiError::Waitlist(WaitlistError::UnitsLeft),
+                PaymentError::Order(_) | PaymentError::Ledger(_) => return None,
+            },
+            ApiError::Waitlist(error) => match error {
+                WaitlistError::UnitsLeft => ApiError::Waitlist(WaitlistError::Full),
+                WaitlistError::Full => ApiError::Waitlist(WaitlistError::NotWaiting),
+                WaitlistError::NotWaiting => ApiError::Internal,
+                WaitlistError::Purchase(_) => return None,
+            },
             ApiError::Internal
             | ApiError::Body { .. }
             | ApiError::Purchase(_)

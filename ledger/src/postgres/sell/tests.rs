@@ -28,6 +28,7 @@ async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgP
             wait_timeout_ms: None,
             lease_time_ms: None,
             hold_seconds: None,
+            price: None,
         };
         ledger.declare(&product, 1).await.unwrap();
     }

@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{pod_template, pods, redis, requests, spread, stores_tls, tls, tracing};
+use super::{payments, pod_template, pods, redis, requests, spread, stores_tls, tls, tracing};
 use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::secrets::OPERATOR_TOKEN;
@@ -83,7 +83,8 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
 
 fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
     let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
-    let files = tls::volume(&sale.spec.app).into_iter().chain(stores_tls::client_volume(sale));
+    let files = tls::volume(&sale.spec.app).into_iter().chain(payments::volume(&sale.spec));
+    let files = files.chain(stores_tls::client_volume(sale));
     let volumes: Vec<_> = jwks.into_iter().chain(files).collect();
     (!volumes.is_empty()).then_some(volumes)
 }
@@ -133,6 +134,7 @@ fn container(sale: &ValidatedSale) -> Container {
         env.push(pods::env("JWKS_FILE", format!("{JWKS_FOLDER}/{JWKS}")));
     }
     mounts.extend(tls::mount(&sale.spec.app));
+    mounts.extend(payments::mount(&sale.spec));
     mounts.extend(stores_tls::mount(sale));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
@@ -140,6 +142,7 @@ fn container(sale: &ValidatedSale) -> Container {
     ]);
     env.extend(bounds(sale));
     env.extend(tls::environment(&sale.spec.app));
+    env.extend(payments::environment(&sale.spec));
     env.extend(tracing::environment(&sale.spec.app));
     let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
     Container {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::Serialize;
 
 use super::metadata::metadata;
-use crate::crd::Product;
+use crate::crd::{Price, Product};
 use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -31,6 +31,8 @@ struct Entry<'a> {
     lease_time_ms: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hold_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<&'a Price>,
 }
 
 impl<'a> Entry<'a> {
@@ -45,6 +47,7 @@ impl<'a> Entry<'a> {
             wait_timeout_ms: lock.and_then(|lock| lock.wait_timeout).map(millis),
             lease_time_ms: lock.and_then(|lock| lock.lease_time).map(millis),
             hold_seconds: product.hold_for.map(|hold| Duration::from(hold).as_secs()),
+            price: product.price.as_ref(),
         }
     }
 }

@@ -28,7 +28,13 @@ async fn sells_after_another_epoch(scripts: &Scripts) -> bool {
     let (earlier, now) = (Uuid::now_v7(), Uuid::now_v7());
     server.command(&format!("HSET {KEYS} epoch {now}")).unwrap();
     let purchase = purchase_by("ann", "k");
-    let stock = Stock { product_id: "1", incarnation: 1, max_per_buyer: None, max_unrecorded: 100 };
+    let stock = Stock {
+        product_id: "1",
+        incarnation: 1,
+        max_per_buyer: None,
+        unit_price: None,
+        max_unrecorded: 100,
+    };
     let mut sells = async |epoch| {
         let checked = CheckedKeys { epoch: Some(epoch), count: 1 };
         let purchases = [(Uuid::now_v7(), &purchase)].into_iter();

@@ -1,0 +1,100 @@
+//! Prices, refunds and the waiting list on the pages.
+
+use serde_json::json;
+
+use super::{ENGLISH, Screen, Stage, of_admin};
+use crate::common::{Database, SaleSpec};
+
+const QUEUE: &str = "[data-product='1'] button.quiet";
+const RESULT: &str = "[data-product='1'] .result";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prices_are_written_as_the_reader_writes_them() {
+    let product = |id: &str, amount: i64, currency: &str| json!({"id": id, "name": id, "stock": 9, "price": {"amount": amount, "currency": currency}});
+    // Browsers write the Iraqi dinar without decimal places, ISO 4217 has three.
+    let products = json!([
+        product("1", 49_900, "EUR"),
+        product("2", 49_900, "JPY"),
+        product("3", 49_900, "IQD")
+    ]);
+    let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(Database::Sqlite) };
+    let stage = Stage::set(spec).await;
+    for (languages, euros) in [(ENGLISH, "€499.00"), ("ko-KR,ko", "€499.00")] {
+        let window = stage.window_of(Screen::Desktop, languages).await;
+        window.open("/").await;
+        window.until_shows("[data-product='1'] .price", euros).await;
+        window.until_shows("[data-product='2'] .price", "49,900").await;
+        window.until_shows("[data-product='3'] .price", "49.900").await;
+        window.close().await;
+    }
+    let window = stage.window().await;
+    window.open("/").await;
+    window.sign_up("ann").await;
+    window.fill("[data-product='1'] input", "2").await;
+    window.click("[data-product='1'] form button").await;
+    window.until_shows("#order-list", "€998.00").await;
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_waits_and_is_told_when_it_is_the_turn() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 1}]);
+    let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(Database::Sqlite) };
+    let stage = Stage::set(spec).await;
+    let bob = stage.sale.buyer("bob");
+    let body = json!({"items": [{"product_id": "1"}]});
+    let held = bob.call("POST", "/v1/orders", Some(&body)).await.order().to_owned();
+    let window = stage.window().await;
+    window.open("/").await;
+    window.until_shows(QUEUE, "Wait for a unit").await;
+    window.sign_up("ann").await;
+    window.click(QUEUE).await;
+    window.until_shows(QUEUE, "Place 1 in line").await;
+    window.click(QUEUE).await;
+    window.until_shows(QUEUE, "Wait for a unit").await;
+    window.click(QUEUE).await;
+    window.until_shows(RESULT, "You wait.").await;
+    // The place is still known after a reload.
+    window.client.refresh().await.unwrap();
+    window.until_shows(QUEUE, "Place 1 in line").await;
+    bob.call("POST", &format!("/v1/orders/{held}/cancel"), None).await;
+    window.until_shows(RESULT, "It is your turn").await;
+    window.until_shows("#order-list", "Held for").await;
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_records_a_refund() {
+    let price = json!({"amount": 49_900, "currency": "EUR"});
+    let products = json!([{"id": "1", "name": "Console", "stock": 2, "price": price}]);
+    let stage = Stage::set(SaleSpec { nodes: 1, ..of_admin(products) }).await;
+    let bought = stage.sale.buyer("ann").buy("1", 1, None).await;
+    let path = format!("/v1/orders/{}/payment", bought.order());
+    stage.sale.admin("root").call("POST", &path, Some(&json!({"result": "paid"}))).await;
+    let window = stage.window().await;
+    window.log_in_as_admin().await;
+    window.until_shows("[data-product='1'] .facts", "€499.00").await;
+    window.click("#orders-search").await;
+    window.until_shows("#orders-found", "€499.00").await;
+    window.click("#orders-found button").await;
+    window.until_shows("#refund-text", "ann, €499.00").await;
+    window.fill("#r-reference", "r1").await;
+    window.click("#r-back").await;
+    window.click("#refund-do").await;
+    window.until_shows("#orders-found", "Refunded").await;
+    window.until_shows("[data-product='1']", "2 left").await;
+    window.click("#orders-due").await;
+    window.until_shows("#orders-none", "No order fits").await;
+    window.click("#payments-show").await;
+    window.until_shows("#payments-none", "No payment needs you").await;
+    // The price of a product is changed.
+    window.click("[data-product='1'] [data-does=change]").await;
+    window.fill("#e-price", "0").await;
+    window.click("#edit-do").await;
+    window.until_shows("#edit-error", "Price: 1 to").await;
+    window.fill("#e-price", "39900").await;
+    window.fill("#e-currency", "usd").await;
+    window.click("#edit-do").await;
+    window.until_shows("[data-product='1'] .facts", "$399.00").await;
+    window.close().await;
+}

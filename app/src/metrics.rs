@@ -2,6 +2,7 @@
 
 mod clients;
 mod durations;
+mod events;
 mod exposition;
 mod family;
 mod holds;
@@ -24,6 +25,7 @@ use sale::{CouponError, Drift, Job, Listing, Observer, OrderError, PurchaseError
 
 pub use clients::{ClientMetrics, LogIn, SignUp};
 use durations::DurationFamily;
+pub use events::EventMetrics;
 pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
@@ -47,6 +49,7 @@ pub struct Metrics {
     clients: Arc<ClientMetrics>,
     stores: StoreMetrics,
     holds: HoldMetrics,
+    events: Arc<EventMetrics>,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -77,6 +80,7 @@ impl Metrics {
             clients: Arc::new(ClientMetrics::registered(&registry)?),
             stores: StoreMetrics::registered(&registry)?,
             holds: HoldMetrics::registered(&registry)?,
+            events: Arc::new(EventMetrics::registered(&registry)?),
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -203,6 +207,12 @@ impl Metrics {
     #[must_use]
     pub fn lock(&self) -> &Arc<LockMetrics> {
         &self.lock
+    }
+
+    /// Is told what becomes of events.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventMetrics> {
+        &self.events
     }
 
     /// Is told what clients do before they buy.

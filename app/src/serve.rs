@@ -19,6 +19,7 @@ use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::erasures::Erasures;
+use crate::event_count::count_events;
 use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::threads::Threads;
@@ -27,6 +28,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::order_events::Delivery;
 use crate::retention;
 use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
@@ -64,6 +66,7 @@ pub async fn run(
     let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
     let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
+    let delivery = delivery(&config, &ledger, &metrics)?;
     let (tokens, provider) = trusted(&config.auth)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
@@ -101,7 +104,8 @@ pub async fn run(
         let shutdown = shutdown.clone();
         async move {
             let working = async {
-                become_ready(&ledger, &redlock, &sale, &erasures, &readiness, &metrics).await;
+                become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
+                    .await;
                 tokio::join!(
                     restart_on_panic("reading the catalog", || {
                         keep_fresh(&sale, &readiness, &metrics)
@@ -112,6 +116,9 @@ pub async fn run(
                     }),
                     restart_on_panic("counting the holds", || count_holds(&sale, &metrics)),
                     restart_on_panic("erasing buyers", || erasures.keep()),
+                    restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
+                    restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
+                    restart_on_panic("delivering events", || delivery.deliver()),
                     restart_on_panic("the retention", || {
                         retention::keep(&sale, retention_days, &coupons)
                     }),
@@ -120,6 +127,7 @@ pub async fn run(
             // None: shut down.
             let _ = shutdown.run_until_cancelled(Box::pin(working)).await;
             readiness.set_unready(vec!["shutting down".to_owned()]);
+            delivery.leave().await;
         }
     });
     follow(provider, tls.clone(), &shutdown);
@@ -174,6 +182,13 @@ fn traces(config: &ServeConfig, metrics: &Metrics) -> Result<Option<Traces>> {
     Ok(Some(Traces::start(traces, &identity, metrics).context("TLS to the collector of traces")?))
 }
 
+/// What sends the events of orders.
+fn delivery(config: &ServeConfig, ledger: &Ledger, metrics: &Metrics) -> Result<Delivery> {
+    let metrics = Arc::clone(metrics.events());
+    let delivery = Delivery::new(&config.events, &config.sale.name, ledger.clone(), metrics);
+    Ok(delivery.map_err(|error| ConfigError::unusable("EVENTS_WEBHOOK_CA_FILE", &error))?)
+}
+
 /// Who learns what the sale does.
 fn observer(metrics: &Arc<Metrics>, traces: Option<&Traces>) -> Arc<dyn Observer> {
     match traces {
@@ -210,6 +225,7 @@ async fn become_ready(
     redlock: &Redlock,
     sale: &Sale,
     erasures: &Erasures,
+    delivery: &Delivery,
     readiness: &Readiness,
     metrics: &Metrics,
 ) {
@@ -230,6 +246,12 @@ async fn become_ready(
         // A replica that did not know them would sell to erased buyers.
         if reasons.is_empty()
             && let Err(error) = erasures.read().await
+        {
+            reasons.push(format!("database: {error}"));
+        }
+        // Orders of before would have no events.
+        if reasons.is_empty()
+            && let Err(error) = delivery.keep_sinks().await
         {
             reasons.push(format!("database: {error}"));
         }

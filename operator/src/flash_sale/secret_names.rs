@@ -21,6 +21,10 @@ pub struct SecretNames {
     pub tls: Option<String>,
     /// Certificates of the Redis nodes and of the sale's own database, if they have TLS.
     pub stores_tls: Option<String>,
+    /// Key of the webhooks of events, if one is declared.
+    pub events_key: Option<String>,
+    /// Authorities of the receiver of events, if they are declared.
+    pub events_ca: Option<String>,
 }
 
 impl SecretNames {
@@ -28,6 +32,7 @@ impl SecretNames {
     #[must_use]
     pub fn of(sale: &FlashSale) -> Self {
         let (name, spec) = (sale.name_any(), &sale.spec);
+        let webhook = spec.events.as_ref().map(|events| &events.webhook);
         Self {
             auth: names::auth_secret(&name, spec.declared_auth_secret()),
             redis: names::redis_secret(&name),
@@ -36,14 +41,17 @@ impl SecretNames {
             tls: spec.app.tls.as_ref().map(|tls| tls.secret_ref.name.clone()),
             stores_tls: (spec.stores.tls_mode() != StoresTlsMode::Disabled)
                 .then(|| names::stores_tls_secret(&name, spec.stores.declared_tls_secret())),
+            events_key: webhook.map(|webhook| webhook.secret_ref.name.clone()),
+            events_ca: webhook
+                .and_then(|webhook| Some(webhook.authorities_ref.as_ref()?.name.clone())),
         }
     }
 
     /// Whether one of them has this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        let Self { auth, redis, database, operator, tls, stores_tls } = self;
-        let declared = tls.iter().chain(stores_tls);
+        let Self { auth, redis, database, operator, tls, stores_tls, events_key, events_ca } = self;
+        let declared = tls.iter().chain(stores_tls).chain(events_key).chain(events_ca);
         [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

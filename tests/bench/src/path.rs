@@ -7,6 +7,7 @@
 mod alone;
 mod burst;
 mod crowd;
+mod events;
 mod far;
 mod http;
 mod large;
@@ -53,6 +54,8 @@ pub const SECTIONS: &[Section] = &[
     far::ALONE,
     limits::SECTION,
     traced::SECTION,
+    events::SECTION,
+    events::DELIVERY,
     observed::SECTION,
     loads::NOT_FITTED,
 ];

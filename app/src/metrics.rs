@@ -140,6 +140,7 @@ impl Metrics {
             clients: _,
             stores: _,
             holds: _,
+            events: _,
             purchases,
             sold: _,
             sold_out: _,

@@ -106,11 +106,11 @@ async fn every_change_of_an_order_reaches_the_receiver_signed_and_in_order() {
         let erasure = "buyer_erased";
         for (order, kinds) in [
             (&bought, &["confirmed", erasure][..]),
-            (&cancelled, &["pending", "cancelled", erasure]),
-            (&paid, &["pending", "paid"]),
-            (&failed, &["pending", "payment_failed"]),
-            (&expired, &["pending", "expired", "refund_required", erasure]),
-            (&late, &["confirmed"]),
+            (&cancelled, &["pending", "cancelled", erasure][..]),
+            (&paid, &["pending", "paid"][..]),
+            (&failed, &["pending", "payment_failed"][..]),
+            (&expired, &["pending", "expired", "refund_required", erasure][..]),
+            (&late, &["confirmed"][..]),
         ] {
             receiver.await_kinds(order, kinds).await;
         }
@@ -274,7 +274,7 @@ async fn a_receiver_that_is_away_or_asks_for_a_pause_gets_all_events_later() {
         for order in &orders {
             assert_eq!(receiver.kinds_of(order), ["confirmed"]);
         }
-        eventually("nothing is pending", async || lag().await == 0.0).await;
+        eventually("nothing is pending", async || lag().await < 0.001).await;
     }
 }
 

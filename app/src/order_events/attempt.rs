@@ -20,8 +20,8 @@ impl AttemptError {
     }
 
     /// With the causes of the error.
-    pub(super) fn of(error: &dyn Error) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |&error| error.source());
         Self::new(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
     }
 }

@@ -24,7 +24,7 @@ impl FromStr for SigningKey {
         let wrong = "must be whsec_ and 24 to 64 bytes in base64, such as from: echo whsec_$(openssl rand -base64 32)";
         let key = text.trim().strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
         let key = key.filter(|key| KEY_BYTES.contains(&key.len())).ok_or(wrong)?;
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| wrong)
+        <Hmac<Sha256> as KeyInit>::new_from_slice(&key).map(Self).map_err(|_| wrong)
     }
 }
 

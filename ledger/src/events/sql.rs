@@ -155,6 +155,11 @@ pub(super) const DEAD_EVENTS: &str = "SELECT number, sink, order_id, state, at_m
      FROM failed_events WHERE dead_at_ms IS NOT NULL AND number > $1 \
      AND (CAST($2 AS TEXT) IS NULL OR sink = $2) ORDER BY number LIMIT $3";
 
+/// What PostgreSQL knows of a queue is of the past: a plan must not depend on it. Indexes have what is read in its order.
+pub(super) const READ_ON_POSTGRES: &str = "BEGIN READ ONLY; SET LOCAL enable_bitmapscan = off; \
+     SET LOCAL enable_sort = off; SET LOCAL enable_material = off; SET LOCAL jit = off";
+pub(super) const READ_ON_SQLITE: &str = "BEGIN";
+
 statements!(
     postgres,
     "(extract(epoch FROM statement_timestamp()) * 1000)::BIGINT",

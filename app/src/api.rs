@@ -7,6 +7,7 @@ mod buyers;
 mod cors;
 mod coupons;
 mod document;
+mod event_sinks;
 mod events;
 mod extract;
 pub(crate) mod feed;

@@ -9,6 +9,7 @@ mod buyers;
 mod cors;
 mod database;
 mod error;
+mod events;
 mod http;
 mod listeners;
 mod lock;
@@ -200,7 +201,9 @@ mod tests {
                 ["SECRET", "PASSWORD", "TOKEN", "CODES"].iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
-                secret || ["DATABASE_URL", "OTEL_EXPORTER_OTLP_HEADERS"].contains(&name),
+                secret
+                    || ["DATABASE_URL", "EVENTS_WEBHOOK_URL", "OTEL_EXPORTER_OTLP_HEADERS"]
+                        .contains(&name),
                 "{name}"
             );
         }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod durations;
+mod events;
 mod exposition;
 mod family;
 mod holds;
@@ -26,6 +27,7 @@ use sale::{CouponError, Drift, Job, Listing, Observer, OrderError, PurchaseError
 
 pub use clients::{ClientMetrics, LogIn, SignUp};
 use durations::DurationFamily;
+pub use events::EventMetrics;
 pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
@@ -51,6 +53,7 @@ pub struct Metrics {
     stores: StoreMetrics,
     holds: HoldMetrics,
     payments: PaymentMetrics,
+    events: Arc<EventMetrics>,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -82,6 +85,7 @@ impl Metrics {
             stores: StoreMetrics::registered(&registry)?,
             holds: HoldMetrics::registered(&registry)?,
             payments: PaymentMetrics::registered(&registry)?,
+            events: Arc::new(EventMetrics::registered(&registry)?),
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -142,6 +146,7 @@ impl Metrics {
             stores: _,
             holds: _,
             payments: _,
+            events: _,
             purchases,
             sold: _,
             sold_out: _,
@@ -209,6 +214,12 @@ impl Metrics {
     #[must_use]
     pub fn lock(&self) -> &Arc<LockMetrics> {
         &self.lock
+    }
+
+    /// Is told what becomes of events.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventMetrics> {
+        &self.events
     }
 
     /// Is told what clients do before they buy.

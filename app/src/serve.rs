@@ -19,6 +19,7 @@ use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::erasures::Erasures;
+use crate::event_count::count_events;
 use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::threads::Threads;
@@ -27,6 +28,7 @@ use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
 use crate::order_count::count_orders;
+use crate::order_events::Delivery;
 use crate::payments::{Payments, Stripe};
 use crate::retention;
 use crate::traces::{Identity, Traces};
@@ -65,6 +67,7 @@ pub async fn run(
     let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
     let retention_days = config.buyers.retention_days;
     let count_every = config.sale.stores.compare_every;
+    let delivery = delivery(&config, &ledger, &metrics)?;
     let (tokens, provider) = trusted(&config.auth)?;
     let (payments, stripe) = payments(&config, &sale, &ledger, &metrics)?;
     let tls = tls(config.tls, &metrics).await?;
@@ -104,7 +107,8 @@ pub async fn run(
         let shutdown = shutdown.clone();
         async move {
             let working = async {
-                become_ready(&ledger, &redlock, &sale, &erasures, &readiness, &metrics).await;
+                become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
+                    .await;
                 tokio::join!(
                     restart_on_panic("reading the catalog", || {
                         keep_fresh(&sale, &readiness, &metrics)
@@ -117,6 +121,9 @@ pub async fn run(
                         &sale, &ledger, &metrics
                     )),
                     restart_on_panic("erasing buyers", || erasures.keep()),
+                    restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
+                    restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
+                    restart_on_panic("delivering events", || delivery.deliver()),
                     restart_on_panic("the retention", || {
                         retention::keep(&sale, retention_days, &coupons)
                     }),
@@ -125,6 +132,7 @@ pub async fn run(
             // None: shut down.
             let _ = shutdown.run_until_cancelled(Box::pin(working)).await;
             readiness.set_unready(vec!["shutting down".to_owned()]);
+            delivery.leave().await;
         }
     });
     follow(provider, tls.clone(), stripe, &shutdown);
@@ -206,6 +214,13 @@ fn payments(
     Ok((Arc::new(payments), stripe))
 }
 
+/// What sends the events of orders.
+fn delivery(config: &ServeConfig, ledger: &Ledger, metrics: &Metrics) -> Result<Delivery> {
+    let metrics = Arc::clone(metrics.events());
+    let delivery = Delivery::new(&config.events, &config.sale.name, ledger.clone(), metrics);
+    Ok(delivery.map_err(|error| ConfigError::unusable("EVENTS_WEBHOOK_CA_FILE", &error))?)
+}
+
 /// Who learns what the sale does.
 fn observer(metrics: &Arc<Metrics>, traces: Option<&Traces>) -> Arc<dyn Observer> {
     match traces {
@@ -242,6 +257,7 @@ async fn become_ready(
     redlock: &Redlock,
     sale: &Sale,
     erasures: &Erasures,
+    delivery: &Delivery,
     readiness: &Readiness,
     metrics: &Metrics,
 ) {
@@ -262,6 +278,12 @@ async fn become_ready(
         // A replica that did not know them would sell to erased buyers.
         if reasons.is_empty()
             && let Err(error) = erasures.read().await
+        {
+            reasons.push(format!("database: {error}"));
+        }
+        // Orders of before would have no events.
+        if reasons.is_empty()
+            && let Err(error) = delivery.keep_sinks().await
         {
             reasons.push(format!("database: {error}"));
         }

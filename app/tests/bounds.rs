@@ -35,6 +35,7 @@ impl Case {
             ("REDIS_NODES", "a:6379,b:6379,c:6379,d:6379,e:6379"),
             ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
             ("CATALOG_FILE", "catalog.json"),
+            ("EVENTS_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         ];
         let usual = || usual.iter().find(|(usual, _)| *usual == name);
         self.env.get(name).cloned().or_else(|| usual().map(|(_, value)| (*value).to_owned()))

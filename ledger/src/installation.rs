@@ -30,6 +30,15 @@ pub enum ReleaseError {
         /// How many.
         connections: i64,
     },
+    /// Events would be lost.
+    #[error(
+        "{events} events of orders are not delivered yet: start the sale's replicas to deliver them, or repeat with \
+         --force to drop them"
+    )]
+    PendingEvents {
+        /// How many.
+        events: i64,
+    },
     /// The database failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -64,6 +73,9 @@ const RENAME: &str = "UPDATE installation SET sale = $2 WHERE sale = $1";
 const OTHER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
 
+const PENDING_EVENTS: &str = "SELECT (SELECT count(*) FROM order_events) \
+     + (SELECT count(*) FROM failed_events WHERE dead_at_ms IS NULL)";
+
 /// Nobody writes between the copies and the deletions.
 const LOCK: &str = "LOCK TABLE stock, products, orders, coupons, coupon_issues";
 
@@ -86,9 +98,12 @@ const ARCHIVE: [&str; 4] = [
 ];
 
 /// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
-const CLEAR: [&str; 9] = [
+const CLEAR: [&str; 12] = [
     "DELETE FROM waitlist",
     "DELETE FROM payment_events",
+    "DELETE FROM order_events",
+    "DELETE FROM failed_events",
+    "DELETE FROM event_sinks",
     "DELETE FROM orders",
     "DELETE FROM stock",
     "DELETE FROM products",
@@ -139,7 +154,7 @@ impl Ledger {
 
     /// Ends a sale's use of the database: its products, orders and coupons move to the tables
     /// `past_*`, and the next sale that comes claims the database. `force`: even if other
-    /// connections are open.
+    /// connections are open, and events are not delivered yet.
     ///
     /// # Errors
     /// See [`ReleaseError`].
@@ -174,7 +189,15 @@ impl Ledger {
 macro_rules! statements {
     ($archive:ident, $rename:ident, $connection:ty) => {
         /// Within a transaction, which the caller commits.
-        async fn $archive(connection: &mut $connection, sale: &str) -> Result<(), ReleaseError> {
+        async fn $archive(
+            connection: &mut $connection,
+            sale: &str,
+            force: bool,
+        ) -> Result<(), ReleaseError> {
+            let events = sqlx::query_scalar(PENDING_EVENTS).fetch_one(&mut *connection).await?;
+            if events > 0 && !force {
+                return Err(ReleaseError::PendingEvents { events });
+            }
             for statement in ARCHIVE {
                 sqlx::query(statement).bind(sale).execute(&mut *connection).await?;
             }
@@ -238,15 +261,16 @@ async fn release_on_postgres(
         return Err(ReleaseError::InUse { connections });
     }
     sqlx::query(LOCK).execute(&mut *connection).await?;
-    archive_on_postgres(connection, sale).await
+    archive_on_postgres(connection, sale, force).await
 }
 
 async fn release_on_sqlite(
     connection: &mut SqliteConnection,
     sale: &str,
+    force: bool,
 ) -> Result<(), ReleaseError> {
     rename_on_sqlite(connection, sale, None).await?;
-    archive_on_sqlite(connection, sale).await
+    archive_on_sqlite(connection, sale, force).await
 }
 
 impl SqliteLedger {
@@ -259,9 +283,9 @@ impl SqliteLedger {
     }
 
     /// Other processes cannot be seen.
-    async fn release(&self, sale: &str, _force: bool) -> Result<(), ReleaseError> {
+    async fn release(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
         let mut transaction = self.begin().await?;
-        let released = release_on_sqlite(&mut transaction, sale).await;
+        let released = release_on_sqlite(&mut transaction, sale, force).await;
         transaction.end(released).await
     }
 

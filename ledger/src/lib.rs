@@ -14,6 +14,7 @@ pub mod coupons;
 mod demand;
 pub mod erasure;
 mod error;
+pub mod events;
 mod follow;
 mod identity;
 mod installation;

@@ -98,6 +98,11 @@ impl NodePackages {
     }
 }
 
+/// The Python that verifies webhooks, for the tests of events.
+pub fn ensure_webhooks() -> Result<PathBuf> {
+    ensure_python("webhooks", &repository().join("app/tests/receiver/requirements.txt"))
+}
+
 /// The Python of an environment with these requirements.
 pub fn ensure_python(name: &str, requirements: &Path) -> Result<PathBuf> {
     let folder = versioned(&format!("python-{name}"), requirements)?;

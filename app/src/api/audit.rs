@@ -59,11 +59,12 @@ pub(super) struct AuditEntryView {
     #[schema(example = "admin")]
     actor: String,
     /// `create_product`, `revise_product`, `restock_product`, `delete_product`, `create_coupon`,
-    /// `cancel_order`, `report_payment`, `refund_order`, `resolve_payment`, `erase_buyer`, `export_buyer` or
-    /// `export_orders`. Later versions may have more.
+    /// `cancel_order`, `report_payment`, `refund_order`, `resolve_payment`, `erase_buyer`, `export_buyer`,
+    /// `export_orders`, `enable_event_sink` or `replay_events`. Later versions may have more.
     #[schema(example = "restock_product")]
     action: String,
-    /// The id of the product, order, coupon, buyer or payment event. An erased buyer has a pseudonym.
+    /// The id of the product, order, coupon, buyer, payment event, sink or event. An erased buyer has a
+    /// pseudonym.
     #[schema(example = "1")]
     target: String,
     /// What the action was given.

@@ -152,6 +152,12 @@ problems! {
     /// The path names a buyer.
     BuyerPath: PathInput { ApiError::UnknownBuyer(String::new()) }
 
+    /// The path names a sink of events.
+    SinkPath: PathInput { ApiError::UnknownSink(String::new()) }
+
+    /// The path names an event that was given up.
+    DeadEventPath: PathInput { ApiError::UnknownEvent }
+
     /// The operation erases a buyer.
     ErasedBuyers { ApiError::AdministratorAccount(String::new()) }
 

@@ -18,8 +18,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
 use super::{
-    admin, audit, auth, buyers, coupons, events, managed_orders, orders, page, payments, probes,
-    products, purchases, stocks, waitlist,
+    admin, audit, auth, buyers, coupons, event_sinks, events, managed_orders, orders, page, payments,
+    probes, products, purchases, stocks, waitlist,
 };
 use crate::api::state::AppState;
 use crate::http::gzip;
@@ -44,6 +44,10 @@ fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::restock))
         .routes(routes!(buyers::erase))
         .routes(routes!(managed_orders::export))
+        .routes(routes!(event_sinks::sinks))
+        .routes(routes!(event_sinks::enable))
+        .routes(routes!(event_sinks::replay_all))
+        .routes(routes!(event_sinks::replay_one))
         .routes(routes!(stocks::distributed))
         .routes(routes!(stocks::fair))
         .routes(routes!(orders::place))
@@ -69,6 +73,7 @@ fn large() -> OpenApiRouter<AppState> {
         .routes(routes!(managed_orders::search))
         .routes(routes!(audit::list))
         .routes(routes!(payments::list))
+        .routes(routes!(event_sinks::dead))
         .routes(routes!(buyers::export))
         .layer(from_fn(gzip::compress_json))
 }

@@ -9,6 +9,7 @@ use super::buyers::{BuyersArgs, BuyersConfig};
 use super::cors::CorsArgs;
 use super::database::DatabaseConfig;
 use super::error::ConfigError;
+use super::events::EventsArgs;
 use super::http::{HttpArgs, SocketsConfig};
 use super::listeners::ListenersArgs;
 use super::lock::LockArgs;
@@ -18,6 +19,7 @@ use super::tls::TlsArgs;
 use super::traces::TracesArgs;
 use crate::api::{AllowedOrigins, ListenersConfig};
 use crate::http::{HttpConfig, TlsConfig};
+use crate::order_events::EventsConfig;
 use crate::traces::TracesConfig;
 
 /// What `serve` needs.
@@ -44,6 +46,8 @@ pub struct ServeConfig {
     pub cors: Option<AllowedOrigins>,
     /// See [`TracesConfig`].
     pub traces: Option<TracesConfig>,
+    /// See [`EventsConfig`].
+    pub events: EventsConfig,
     /// See [`SocketsConfig`].
     pub sockets: SocketsConfig,
     /// `HOSTNAME`
@@ -78,6 +82,8 @@ pub struct ServeArgs {
     listeners: ListenersArgs,
     #[command(flatten)]
     traces: TracesArgs,
+    #[command(flatten)]
+    events: EventsArgs,
     /// Name of the replica on the administrators' page: in Kubernetes the name of the pod.
     #[arg(
         long,
@@ -115,6 +121,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             listeners: args.listeners.into(),
             cors: args.cors.into_config()?,
             traces: args.traces.into_config()?,
+            events: args.events.into_config()?,
             sockets: args.sockets,
             replica: args.hostname,
         })

@@ -76,6 +76,12 @@ pub enum ApiError {
     /// An administrator's account, where a buyer's is needed.
     #[error("{0:?} is an administrator; only buyers can be erased")]
     AdministratorAccount(String),
+    /// There is no such receiver of events.
+    #[error("no events go to a sink {0:?}; GET /v1/admin/events/sinks lists the sinks")]
+    UnknownSink(String),
+    /// An event that was not given up, or that is unknown.
+    #[error("no event with this id was given up; GET /v1/admin/events/dead lists them")]
+    UnknownEvent,
     /// Too many password hashes are being computed.
     #[error("too many are signing up or logging in")]
     Overloaded {
@@ -174,6 +180,8 @@ impl ApiError {
             }
             Self::UnknownBuyer(_) => (StatusCode::NOT_FOUND, "unknown_buyer"),
             Self::AdministratorAccount(_) => (StatusCode::CONFLICT, "administrator_account"),
+            Self::UnknownSink(_) => (StatusCode::NOT_FOUND, "unknown_sink"),
+            Self::UnknownEvent => (StatusCode::NOT_FOUND, "unknown_event"),
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::AccountExists(_) => (StatusCode::CONFLICT, "account_exists"),

@@ -104,9 +104,13 @@ pub const APP: Reserved = Reserved {
         "OTEL_EXPORTER_OTLP_HEADERS",
         "OTEL_TRACES_SAMPLER",
         "OTEL_TRACES_SAMPLER_ARG",
+        "EVENTS_WEBHOOK_URL",
+        "EVENTS_WEBHOOK_SECRET",
+        "EVENTS_WEBHOOK_STATES",
+        "EVENTS_WEBHOOK_CA_FILE",
     ],
-    volumes: &["jwks", "tls", "stripe", "stores-tls"],
-    paths: &["/etc/flashsale", STORES_TLS],
+    volumes: &["jwks", "tls", "stripe", "stores-tls", "events-ca"],
+    paths: &["/etc/flashsale", "/etc/flashsale-events", STORES_TLS],
 };
 
 /// The seed Job.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
+use super::events::OrderEvents;
 use super::lifetime::{DeletionPolicy, Hibernation};
 use super::lock::{Lock, ProductLock};
 use super::network::NetworkPolicies;
@@ -107,6 +108,9 @@ pub struct FlashSaleSpec {
     /// Redis and the database: TLS to them, and the intervals at which their stock is reconciled.
     #[serde(default)]
     pub stores: Stores,
+    /// Systems that are told of each change of an order. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<OrderEvents>,
     /// When the sale has no pods, so that it costs no more than its volumes. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hibernation: Option<Hibernation>,

@@ -5,6 +5,7 @@ mod catalog;
 mod checksum;
 pub mod credentials;
 mod database;
+mod events;
 mod exposure;
 mod metadata;
 mod network_policies;

@@ -48,6 +48,10 @@ pub struct References {
     pub stripe: Option<SecretData>,
     /// Secret with the certificates of the Redis nodes and of the sale's own database.
     pub stores_tls: Option<Secret>,
+    /// Secret with the key of the webhooks of events.
+    pub events_key: Option<SecretData>,
+    /// Secret with the authorities of the receiver of events.
+    pub events_ca: Option<SecretData>,
     /// Resource version of each Secret that exists, by name.
     pub secret_versions: BTreeMap<String, String>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
@@ -88,7 +92,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let secrets = SecretNames::of(sale);
-    let (auth, redis, database, operator, tls, stripe, stores_tls) = try_join!(
+    let (auth, redis, database, operator, tls, stripe, stores_tls, events_key, events_ca) = try_join!(
         from.get::<Secret>(&secrets.auth),
         from.get::<Secret>(&secrets.redis),
         from.get::<Secret>(&secrets.database),
@@ -96,6 +100,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         from.get_declared::<Secret>(secrets.tls.as_deref()),
         from.get_declared::<Secret>(secrets.stripe.as_deref()),
         from.get_declared::<Secret>(secrets.stores_tls.as_deref()),
+        from.get_declared::<Secret>(secrets.events_key.as_deref()),
+        from.get_declared::<Secret>(secrets.events_ca.as_deref()),
     )?;
     let (app, autoscaler, seed_jobs) = try_join!(
         from.get::<Deployment>(&name),
@@ -125,7 +131,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets = [&auth, &redis, &database, &operator, &tls, &stripe, &stores_tls];
+    let secrets =
+        [&auth, &redis, &database, &operator, &tls, &stripe, &stores_tls, &events_key, &events_ca];
     let secrets = secrets.into_iter().flatten();
     let of_earlier = secrets
         .clone()
@@ -158,6 +165,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         tls: data(tls),
         stripe: data(stripe),
         stores_tls,
+        events_key: data(events_key),
+        events_ca: data(events_ca),
         secret_versions,
         database_exists,
         retained,

@@ -23,6 +23,10 @@ pub struct SecretNames {
     pub stripe: Option<String>,
     /// Certificates of the Redis nodes and of the sale's own database, if they have TLS.
     pub stores_tls: Option<String>,
+    /// Key of the webhooks of events, if one is declared.
+    pub events_key: Option<String>,
+    /// Authorities of the receiver of events, if they are declared.
+    pub events_ca: Option<String>,
 }
 
 impl SecretNames {
@@ -30,6 +34,7 @@ impl SecretNames {
     #[must_use]
     pub fn of(sale: &FlashSale) -> Self {
         let (name, spec) = (sale.name_any(), &sale.spec);
+        let webhook = spec.events.as_ref().map(|events| &events.webhook);
         Self {
             auth: names::auth_secret(&name, spec.declared_auth_secret()),
             redis: names::redis_secret(&name),
@@ -39,14 +44,18 @@ impl SecretNames {
             stripe: spec.declared_stripe_secret().map(str::to_owned),
             stores_tls: (spec.stores.tls_mode() != StoresTlsMode::Disabled)
                 .then(|| names::stores_tls_secret(&name, spec.stores.declared_tls_secret())),
+            events_key: webhook.map(|webhook| webhook.secret_ref.name.clone()),
+            events_ca: webhook
+                .and_then(|webhook| Some(webhook.authorities_ref.as_ref()?.name.clone())),
         }
     }
 
     /// Whether one of them has this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        let Self { auth, redis, database, operator, tls, stripe, stores_tls } = self;
-        let declared = tls.iter().chain(stripe).chain(stores_tls);
+        let Self { auth, redis, database, operator, tls, stripe, stores_tls, events_key, events_ca } =
+            self;
+        let declared = tls.iter().chain(stripe).chain(stores_tls).chain(events_key).chain(events_ca);
         [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

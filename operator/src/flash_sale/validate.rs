@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -55,6 +56,8 @@ pub struct ValidatedSale {
     pub operator_pods: Option<OperatorPods>,
     /// Secret with the certificates of the Redis nodes and of the sale's own database; absent: plain text.
     pub stores_tls: Option<StoresTlsSecret>,
+    /// The values of the Secrets of events that the app uses.
+    pub events_values: Vec<ByteString>,
     /// Name of the Service, the Secret and the `StatefulSet` of the sale's own database.
     pub own_database: String,
     /// Checksum of the credentials in the pods of that database. It stays what it is: the server takes user and password
@@ -173,6 +176,7 @@ pub fn validate(
     }
 
     let stores_tls = stores_tls(&name, &spec, references.stores_tls)?;
+    let events_values = events(&spec, references.events_key, references.events_ca)?;
 
     let operator_auth =
         Credentials { secret: names::operator_secret(&name), data: references.operator };
@@ -188,6 +192,7 @@ pub fn validate(
         seeded: sale.status.as_ref().and_then(|status| status.database.clone()),
         own_database: own_database_name,
         stores_tls,
+        events_values,
         hibernates: false,
         nodes: NodePlan::settled(spec.redis.nodes),
         adopted_id: retained::database_id(&references.retained),
@@ -206,6 +211,32 @@ pub fn validate(
         operator_auth,
         operator_pods: references.operator_pods,
     })
+}
+
+/// Checks the Secrets of events, and returns the values that the app uses.
+fn events(
+    spec: &FlashSaleSpec,
+    key: Option<SecretData>,
+    authorities: Option<SecretData>,
+) -> Result<Vec<ByteString>, NotReady> {
+    let Some(events) = &spec.events else { return Ok(Vec::new()) };
+    let declared = &events.webhook.secret_ref;
+    let secret = Credentials { secret: declared.name.clone(), data: key };
+    secret.check(true, &[&declared.key])?;
+    let mut values = Vec::new();
+    if let Some(data) = &secret.data {
+        secrets::check_webhook_key(&secret.secret, &declared.key, data)?;
+        values.extend(data.get(&declared.key).cloned());
+    }
+    if let Some(declared) = &events.webhook.authorities_ref {
+        let secret = Credentials { secret: declared.name.clone(), data: authorities };
+        secret.check(true, &[names::CA_CERTIFICATE])?;
+        if let Some(data) = &secret.data {
+            secrets::check_ca(&secret.secret, data)?;
+            values.extend(data.get(names::CA_CERTIFICATE).cloned());
+        }
+    }
+    Ok(values)
 }
 
 fn stores_tls(

@@ -71,6 +71,7 @@ fn secrets(sale: &FlashSale) -> References {
     References {
         auth: Some(data(&[("jwt-secret", "0123456789abcdef0123456789abcdef")])),
         database: Some(data(&[&[(uri, "postgres://user@host/name")], &own[..]].concat())),
+        events_key: Some(data(&[("webhook-key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")])),
         ..References::default()
     }
 }

@@ -10,6 +10,7 @@ mod claimed;
 mod configuration;
 mod counts;
 mod defaults;
+mod events;
 mod exposure;
 mod hibernation;
 mod images;

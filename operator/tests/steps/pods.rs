@@ -219,6 +219,9 @@ fn what_the_operator_sets_is_reserved() {
         ("jwks.json", r#"{"keys": []}"#),
     ];
     references.auth.as_mut().unwrap().extend(data(&auth));
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    references.events_key = Some(data(&[("webhook-key", key)]));
+    references.events_ca = Some(data(&[("ca.crt", "-----BEGIN CERTIFICATE-----")]));
     let changes = "
 strategy: Atomic
 holdFor: 5s
@@ -229,6 +232,7 @@ app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 
 endsAt: '2026-11-28T00:00:00Z'
 retentionDays: 30
 payments: {stripe: {secretRef: {name: stripe}}}
+events: {webhook: {url: 'http://a', secretRef: {name: events}, states: [paid], authoritiesRef: {name: ca}}}
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);

@@ -7,6 +7,7 @@
 mod alone;
 mod burst;
 mod crowd;
+mod events;
 mod far;
 mod fresh;
 mod http;
@@ -55,6 +56,8 @@ pub const SECTIONS: &[Section] = &[
     far::ALONE,
     limits::SECTION,
     traced::SECTION,
+    events::SECTION,
+    events::DELIVERY,
     observed::SECTION,
     loads::NOT_FITTED,
 ];

@@ -69,7 +69,8 @@ fn tests(filter: &str) -> Result<Tests> {
     let selection = ["--exclude", END_TO_END, "--filterset", filter].map(str::to_owned).to_vec();
     let judges = ("FLASHSALE_NODE_MODULES", packages::ensure_page_judges()?.into_os_string());
     let stripe = ("FLASHSALE_STRIPE_MODULES", packages::ensure_stripe()?.into_os_string());
-    let variables = vec![nextest::threads(), judges, stripe];
+    let webhooks = ("FLASHSALE_WEBHOOKS_PYTHON", packages::ensure_webhooks()?.into_os_string());
+    let variables = vec![nextest::threads(), judges, stripe, webhooks];
     Ok(Tests { profile: "default", selection, variables, ..Tests::default() })
 }
 

@@ -91,7 +91,9 @@ fn api_errors() -> impl Iterator<Item = ApiError> {
                 ApiError::UnknownBuyer(String::new())
             }
             ApiError::UnknownBuyer(id) => ApiError::AdministratorAccount(id.clone()),
-            ApiError::AdministratorAccount(_) => ApiError::WrongCredentials,
+            ApiError::AdministratorAccount(_) => ApiError::UnknownSink(String::new()),
+            ApiError::UnknownSink(_) => ApiError::UnknownEvent,
+            ApiError::UnknownEvent => ApiError::WrongCredentials,
             ApiError::WrongCredentials => ApiError::Forbidden,
             ApiError::Forbidden => ApiError::TooManyAttempts(too_many()),
             ApiError::TooManyAttempts(_) => ApiError::TooManySignUps(too_many()),

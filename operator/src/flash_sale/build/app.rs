@@ -17,7 +17,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
-use super::{payments, pod_template, pods, redis, requests, spread, stores_tls, tls, tracing};
+use super::{
+    events, payments, pod_template, pods, redis, requests, spread, stores_tls, tls, tracing,
+};
 use crate::crd::{QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::secrets::OPERATOR_TOKEN;
@@ -56,12 +58,7 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
                     metadata: Some(pods::template_metadata(
                         &sale.name,
                         Component::App,
-                        &[
-                            ("auth", &secrets.auth_checksum),
-                            ("database", &secrets.database_checksum),
-                            ("operator", &secrets.operator_checksum),
-                            ("redis", &secrets.redis_checksum),
-                        ],
+                        &checksums(secrets),
                     )),
                     spec: Some(PodSpec {
                         containers: vec![container(sale)],
@@ -81,10 +78,22 @@ pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment 
     }
 }
 
+/// What restarts the replicas when it changes.
+fn checksums(secrets: &Secrets) -> Vec<(&'static str, &str)> {
+    let mut checksums = vec![
+        ("auth", secrets.auth_checksum.as_str()),
+        ("database", &secrets.database_checksum),
+        ("operator", &secrets.operator_checksum),
+        ("redis", &secrets.redis_checksum),
+    ];
+    checksums.extend(secrets.events_checksum.iter().map(|checksum| ("events", checksum.as_str())));
+    checksums
+}
+
 fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
     let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
     let files = tls::volume(&sale.spec.app).into_iter().chain(payments::volume(&sale.spec));
-    let files = files.chain(stores_tls::client_volume(sale));
+    let files = files.chain(stores_tls::client_volume(sale)).chain(events::volume(sale));
     let volumes: Vec<_> = jwks.into_iter().chain(files).collect();
     (!volumes.is_empty()).then_some(volumes)
 }
@@ -136,6 +145,7 @@ fn container(sale: &ValidatedSale) -> Container {
     mounts.extend(tls::mount(&sale.spec.app));
     mounts.extend(payments::mount(&sale.spec));
     mounts.extend(stores_tls::mount(sale));
+    mounts.extend(events::mount(sale));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),
@@ -144,6 +154,7 @@ fn container(sale: &ValidatedSale) -> Container {
     env.extend(tls::environment(&sale.spec.app));
     env.extend(payments::environment(&sale.spec));
     env.extend(tracing::environment(&sale.spec.app));
+    env.extend(events::environment(sale));
     let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
     Container {
         args: Some(vec!["serve".to_owned()]),

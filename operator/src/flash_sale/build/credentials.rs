@@ -85,6 +85,8 @@ pub(super) struct Secrets {
     pub database_checksum: String,
     /// Checksum of the token that the app requires of the operator.
     pub operator_checksum: String,
+    /// Checksum of what the app uses of the Secrets of events; absent: it sends none.
+    pub events_checksum: Option<String>,
     /// Checksum of the administrator's id and password.
     pub admin_checksum: String,
     /// Checksum of the database's address: another password is still the same database.
@@ -155,6 +157,8 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
     let accepted_checksum = hash_secret(checksum_key, &accepted);
     let database_checksum = checksum(&sale.database, &database, uri_key);
     let operator_checksum = checksum(&sale.operator_auth, &operator, OPERATOR_TOKEN);
+    let events_checksum =
+        (!sale.events_values.is_empty()).then(|| hash_secret(checksum_key, &sale.events_values));
     Secrets {
         missing,
         auth_checksum,
@@ -162,6 +166,7 @@ pub(super) fn build(sale: &ValidatedSale, passwords: &Passwords) -> Secrets {
         accepted_checksum,
         database_checksum,
         operator_checksum,
+        events_checksum,
         admin_checksum,
         database_address,
     }

@@ -1,4 +1,5 @@
-//! A collector of traces that takes everything at once. As much of HTTP/1.1 as the app's exporter speaks.
+//! A collector of traces, or a receiver of events, that takes everything at once. As much of HTTP/1.1 as the app speaks
+//! to it.
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -6,12 +7,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// Serves until it is dropped.
-pub(super) struct TraceSink {
+pub(super) struct HttpSink {
     pub(super) url: String,
     _task: JoinSet<()>,
 }
 
-impl TraceSink {
+impl HttpSink {
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::http;
 use super::ledger::Ledger;
 use super::network::Network;
-use super::sink::TraceSink;
+use super::sink::HttpSink;
 use super::wrk;
 use crate::figures::Round;
 
@@ -46,6 +46,8 @@ pub(crate) struct Shape {
     pub(crate) max_per_buyer: Option<u32>,
     /// The share of requests that are traced; `None`: traces are off.
     pub(crate) traced: Option<f64>,
+    /// Events of orders.
+    pub(crate) events: Events,
     /// From the replicas to the nodes and to PostgreSQL, and back; `None`: loopback itself, without a proxy.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -55,6 +57,16 @@ pub(crate) struct Shape {
 pub(crate) enum Database {
     Postgres,
     Sqlite,
+}
+
+/// Whether events of orders are written, and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    None,
+    /// Nothing listens at the receiver's port.
+    Away,
+    /// The receiver takes each at once.
+    Taken,
 }
 
 /// What the figures are about unless their names say otherwise.
@@ -68,6 +80,7 @@ pub(crate) const USUAL: Shape = Shape {
     stock: ENDLESS,
     max_per_buyer: None,
     traced: None,
+    events: Events::None,
     round_trip: None,
 };
 
@@ -83,7 +96,7 @@ pub(super) struct Stage {
     pub(super) database_url: String,
     pub(super) network: Network,
     app: PathBuf,
-    _sink: Option<TraceSink>,
+    _sinks: [Option<HttpSink>; 2],
     folder: TempDir,
 }
 
@@ -133,9 +146,14 @@ impl Stage {
             ("STRATEGY", shape.strategy.to_owned()),
         ];
         let (sink, traces) = traces(shape.traced).await?;
+        let (receiver, events) = events(shape.events).await?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&round.app);
-            command.arg(subcommand).envs(environment.clone()).envs(traces.clone());
+            command
+                .arg(subcommand)
+                .envs(environment.clone())
+                .envs(traces.clone())
+                .envs(events.clone());
             command.stdin(Stdio::null());
             command
         };
@@ -167,7 +185,7 @@ impl Stage {
             database_url: url,
             network,
             app,
-            _sink: sink,
+            _sinks: [sink, receiver],
             folder,
         })
     }
@@ -211,15 +229,30 @@ impl Stage {
 }
 
 /// A collector, and the app's settings for it.
-async fn traces(share: Option<f64>) -> Result<(Option<TraceSink>, Vec<(&'static str, String)>)> {
+async fn traces(share: Option<f64>) -> Result<(Option<HttpSink>, Vec<(&'static str, String)>)> {
     let Some(share) = share else { return Ok((None, Vec::new())) };
-    let sink = TraceSink::start().await?;
+    let sink = HttpSink::start().await?;
     let settings = vec![
         ("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url.clone()),
         ("OTEL_TRACES_SAMPLER", "traceidratio".to_owned()),
         ("OTEL_TRACES_SAMPLER_ARG", share.to_string()),
     ];
     Ok((Some(sink), settings))
+}
+
+/// A receiver of events, and the app's settings for it.
+async fn events(events: Events) -> Result<(Option<HttpSink>, Vec<(&'static str, String)>)> {
+    let (receiver, url) = match events {
+        Events::None => return Ok((None, Vec::new())),
+        Events::Away => (None, format!("http://127.0.0.1:{}/", free_port()?)),
+        Events::Taken => {
+            let receiver = HttpSink::start().await?;
+            let url = receiver.url.clone();
+            (Some(receiver), url)
+        }
+    };
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned();
+    Ok((receiver, vec![("EVENTS_WEBHOOK_URL", url), ("EVENTS_WEBHOOK_SECRET", key)]))
 }
 
 const TOKENS: &str = "tokens";

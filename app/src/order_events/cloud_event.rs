@@ -1,0 +1,162 @@
+//! Events as CloudEvents 1.0, in the structured JSON format.
+
+use jiff::Timestamp;
+use ledger::events::{BUYER_ERASED, OrderEvent};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The media type of an event.
+pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json";
+/// In front of the state that the order has come into.
+const TYPE_PREFIX: &str = "dev.flashsale.order.";
+
+/// An event as it is sent, again and again the same, except that an erased buyer has a pseudonym.
+#[derive(Serialize)]
+pub(super) struct CloudEvent<'a> {
+    specversion: &'static str,
+    /// No other event of the sale has it.
+    pub(super) id: String,
+    source: &'a str,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// The order.
+    subject: String,
+    time: String,
+    datacontenttype: &'static str,
+    /// By CloudEvents' extension: events of an order are in order of these texts.
+    sequence: String,
+    data: Data<'a>,
+}
+
+/// The order.
+#[derive(Serialize)]
+struct Data<'a> {
+    order_id: Uuid,
+    /// Absent when only the buyer has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
+    buyer: &'a str,
+    items: Vec<Item<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_reference: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    product_id: &'a str,
+    quantity: i64,
+}
+
+/// The id of an event.
+pub(super) fn id(event: &OrderEvent) -> String {
+    // Without a full stop, which separates the parts of what is signed.
+    format!("{}-{}", event.order.id, event.number)
+}
+
+/// The `source` of the events of a sale.
+pub(super) fn source(sale: &str) -> String {
+    format!("/sales/{sale}")
+}
+
+impl<'a> CloudEvent<'a> {
+    pub(super) fn new(source: &'a str, event: &'a OrderEvent) -> Self {
+        let OrderEvent { number, state, at_ms, order, .. } = event;
+        // What came after the event is no part of it.
+        let is_unpaid = matches!(state.as_str(), "pending" | "confirmed");
+        let items = order
+            .lines
+            .iter()
+            .map(|line| Item { product_id: &line.product_id, quantity: line.quantity });
+        let data = Data {
+            order_id: order.id,
+            state: (state != BUYER_ERASED).then_some(state),
+            buyer: &order.buyer,
+            items: items.collect(),
+            payment_reference: order.payment_reference.as_deref().filter(|_| !is_unpaid),
+            created_at: created_at(order.id),
+            expires_at: order.expires_at_ms.and_then(time),
+        };
+        Self {
+            specversion: "1.0",
+            id: id(event),
+            source,
+            kind: format!("{TYPE_PREFIX}{state}"),
+            subject: order.id.to_string(),
+            time: time(*at_ms).unwrap_or_default(),
+            datacontenttype: "application/json",
+            sequence: format!("{number:020}"),
+            data,
+        }
+    }
+}
+
+fn time(millis: i64) -> Option<String> {
+    Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
+}
+
+/// Ids of orders begin with their time.
+fn created_at(id: Uuid) -> Option<String> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let (seconds, nanos) = (i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?);
+    Timestamp::new(seconds, nanos).ok().map(|time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::events::EventOrder;
+    use ledger::orders::OrderLine;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(state: &str) -> OrderEvent {
+        let order = EventOrder {
+            id: "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00".parse().unwrap(),
+            buyer: "ann".to_owned(),
+            lines: vec![OrderLine { product_id: "1".to_owned(), quantity: 2 }],
+            payment_reference: Some("p1".to_owned()),
+            expires_at_ms: None,
+        };
+        let state = state.to_owned();
+        OrderEvent { number: 7, state, at_ms: 1_795_737_600_123, attempts: 0, order }
+    }
+
+    #[test]
+    fn an_event_has_the_attributes_of_cloudevents() {
+        let (event, source) = (event("paid"), source("shop/black-friday"));
+        let sent = serde_json::to_value(CloudEvent::new(&source, &event)).unwrap();
+        let expected = json!({
+            "specversion": "1.0",
+            "id": "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00-7",
+            "source": "/sales/shop/black-friday",
+            "type": "dev.flashsale.order.paid",
+            "subject": "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00",
+            "time": "2026-11-27T00:00:00.123Z",
+            "datacontenttype": "application/json",
+            "sequence": "00000000000000000007",
+            "data": {
+                "order_id": "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00",
+                "state": "paid",
+                "buyer": "ann",
+                "items": [{"product_id": "1", "quantity": 2}],
+                "payment_reference": "p1",
+                "created_at": "2024-10-29T07:15:37.551Z",
+            },
+        });
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn an_event_has_no_later_payment_and_an_erasure_no_state() {
+        let data = |state: &str| {
+            let event = event(state);
+            serde_json::to_value(CloudEvent::new("/", &event)).unwrap()["data"].clone()
+        };
+        assert_eq!(data("confirmed").get("payment_reference"), None);
+        assert_eq!(data(BUYER_ERASED).get("state"), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! Replicas, the database and the receiver of events fail, again and again: each change of an order arrives at least
+//! once, in the order of the changes, and nothing arrives that is not in the database.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+mod receiver;
+
+use std::collections::{BTreeMap, HashMap};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use testkit::Postgres;
+
+use common::process::Process;
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
+use receiver::{KEY, Receiver, Reply, TAKEN, verified};
+
+const BUYERS: usize = 12;
+const FAULTS: usize = 15;
+
+/// Sends a request until it has an answer that is no failure of the moment.
+async fn until_answered(
+    sale: &TestSale,
+    token: &str,
+    urls: &[String],
+    key: &str,
+    body: &Value,
+) -> Value {
+    let deadline = Instant::now() + 3 * PATIENCE;
+    for attempt in 0.. {
+        assert!(Instant::now() < deadline, "{key} is not answered");
+        let request = sale.client.post(&urls[attempt % urls.len()]).bearer_auth(token);
+        let answer = request.header("Idempotency-Key", key).json(body).send().await;
+        if let Ok(answer) = answer
+            && (answer.status().is_success() || answer.status() == 409)
+            && let Ok(body) = answer.json().await
+        {
+            return body;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Value::Null
+}
+
+/// Kills a process of the server, as the kernel does without memory: all sessions end, and the log is read again.
+fn crash(postgres: &Postgres) {
+    let children =
+        Command::new("pgrep").args(["-P", &postgres.pid().to_string()]).output().unwrap();
+    let children = String::from_utf8(children.stdout).unwrap();
+    let child = children.lines().next().unwrap();
+    Command::new("kill").args(["-9", child]).status().unwrap();
+}
+
+/// The final state of each order of the database.
+async fn states(url: &str) -> HashMap<String, String> {
+    let read = async {
+        let mut database = PgConnection::connect(url).await?;
+        let states = "SELECT id::TEXT, coalesce(ended_as, state) FROM orders WHERE line = 0";
+        sqlx::query_as::<_, (String, String)>(states).fetch_all(&mut database).await
+    };
+    read.await.unwrap_or_default().into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does() {
+    let receiver = Receiver::start().await;
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.create_database("sale").unwrap();
+    let mut settings = receiver.settings();
+    settings.push(("DATABASE_URL", url.clone()));
+    settings.push(("LOCK_TIMEOUT_SECONDS", "1".to_owned()));
+    let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
+    let spec =
+        SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(Database::Postgres) };
+    let sale = TestSale::start(spec).await;
+    let mut processes = vec![Process::start(&sale), Process::start(&sale)];
+    let apis: Vec<String> = processes.iter().map(|process| process.api.clone()).collect();
+    let urls = |path: &str| -> Vec<String> {
+        apis.iter().map(|api| format!("http://{api}{path}")).collect()
+    };
+    // Of ten events, four are not taken in one way or another; the next attempt may be.
+    receiver.answer(|_| match rand::random_range(0..10) {
+        0 => Reply::Status(500),
+        1 => Reply::Close,
+        2 => Reply::Status(429),
+        3 => Reply::Later(0),
+        _ => TAKEN,
+    });
+
+    let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let tokens: Vec<String> = (0..BUYERS).map(|i| sale.buyer(&format!("b{i}")).token).collect();
+    let buying = join_all(tokens.iter().map(async |token| {
+        for number in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            let items = json!({"items": [{"product_id": "1"}]});
+            let key = format!("key-{number}");
+            let order = until_answered(&sale, token, &urls("/v1/orders"), &key, &items).await;
+            let path = format!("/v1/orders/{}/cancel", order["order_id"].as_str().unwrap());
+            until_answered(&sale, token, &urls(&path), "cancel", &json!(null)).await;
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    }));
+    let failing = async {
+        for fault in 0..FAULTS {
+            let until = done.load(Ordering::Relaxed) + rand::random_range(10..60);
+            eventually("buyers buy", async || done.load(Ordering::Relaxed) >= until).await;
+            if fault % 5 == 4 {
+                crash(&postgres);
+            } else {
+                let killed = &mut processes[fault % 2];
+                killed.kill();
+                killed.start_again(&sale);
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(buying, failing);
+    receiver.answer(|_| TAKEN);
+
+    let orders = states(&url).await;
+    let expected = ["pending", "cancelled"];
+    eventually("all events have arrived", async || {
+        let mut seen = BTreeMap::<String, usize>::new();
+        for webhook in receiver.taken() {
+            let bit = 1 << expected.iter().position(|kind| *kind == webhook.kind()).unwrap();
+            *seen.entry(webhook.order().to_owned()).or_default() |= bit;
+        }
+        orders.keys().all(|order| seen.get(order) == Some(&3))
+    })
+    .await;
+    let webhooks = receiver.all();
+    let mut kinds = HashMap::<&str, Vec<&str>>::new();
+    for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {
+        let of_order = kinds.entry(webhook.order()).or_default();
+        if !of_order.contains(&webhook.kind()) {
+            of_order.push(webhook.kind());
+        }
+    }
+    assert_eq!(kinds.len(), orders.len(), "no event without its order");
+    for (order, kinds) in &kinds {
+        assert_eq!(orders.get(*order).map(String::as_str), Some("cancelled"));
+        assert_eq!(*kinds, expected, "{order}");
+    }
+    // An id is always the same event.
+    let mut by_id = HashMap::<&str, &str>::new();
+    for webhook in &webhooks {
+        let body = by_id.entry(webhook.id()).or_insert(&webhook.body);
+        assert_eq!(*body, webhook.body);
+    }
+    assert_eq!(by_id.len(), 2 * orders.len());
+    let sample: Vec<_> = webhooks.iter().rev().take(200).cloned().collect();
+    assert!(verified(&sample, KEY).iter().all(|it| it == "ok"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_replica_delivers_within_five_seconds_of_the_death_of_the_first() {
+    let receiver = Receiver::start().await;
+    let settings = receiver.settings();
+    let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(Database::Postgres) };
+    let mut sale = TestSale::start(spec).await;
+    let mut first = Process::start(&sale);
+    let url = format!("http://{}/v1/purchases", first.api);
+    let purchase = json!({"product_id": "1"});
+    let token = sale.buyer("ann").token;
+    let order = async |key: &str| {
+        let answer =
+            until_answered(&sale, &token, std::slice::from_ref(&url), key, &purchase).await;
+        answer["order_id"].as_str().unwrap().to_owned()
+    };
+    let delivered = order("before").await;
+    receiver.await_kinds(&delivered, &["confirmed"]).await;
+    // The first one has the lease now. It hangs at the receiver when it is killed.
+    receiver.answer(|_| Reply::Hang);
+    let stuck = order("stuck").await;
+    eventually("it is under way", async || receiver.all().len() == 2).await;
+    sale.add_replica().await;
+    sale.await_ready(0).await;
+    receiver.answer(|_| TAKEN);
+    first.kill();
+    let killed = Instant::now();
+    receiver.await_kinds(&stuck, &["confirmed"]).await;
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}

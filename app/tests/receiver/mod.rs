@@ -1,0 +1,189 @@
+//! A receiver of webhooks: a real HTTP server that keeps what it was sent, answers as a test wants, and verifies the
+//! signatures with the library of the Standard Webhooks project.
+#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::common::eventually;
+
+pub const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const NEXT_KEY: &str = "whsec_bmV4dCBrZXkgb2YgdGhlIHRlc3RzLCAzMiBieXRlcy4=";
+
+/// What the receiver does with an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    Status(u16),
+    /// 503 with `Retry-After`.
+    Later(u32),
+    /// No answer.
+    Hang,
+    /// The connection ends without an answer.
+    Close,
+}
+
+pub const TAKEN: Reply = Reply::Status(204);
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    pub headers: HashMap<String, String>,
+    pub body: String,
+    pub event: Value,
+    pub reply: Reply,
+    pub at: Instant,
+}
+
+impl Webhook {
+    pub fn id(&self) -> &str {
+        self.event["id"].as_str().unwrap()
+    }
+
+    pub fn order(&self) -> &str {
+        self.event["subject"].as_str().unwrap()
+    }
+
+    /// The type without its prefix.
+    pub fn kind(&self) -> &str {
+        self.event["type"].as_str().unwrap().strip_prefix("dev.flashsale.order.").unwrap()
+    }
+}
+
+type Policy = Box<dyn Fn(&Value) -> Reply + Send>;
+
+struct Kept {
+    webhooks: Vec<Webhook>,
+    policy: Policy,
+}
+
+#[derive(Clone)]
+pub struct Receiver {
+    pub url: String,
+    kept: Arc<Mutex<Kept>>,
+    _server: Arc<Server>,
+}
+
+struct Server(JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/events", listener.local_addr().unwrap());
+        let kept = Kept { webhooks: Vec::new(), policy: Box::new(|_| TAKEN) };
+        let kept = Arc::new(Mutex::new(kept));
+        let router = Router::new().route("/events", post(take)).with_state(Arc::clone(&kept));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, kept, _server: Arc::new(Server(server)) }
+    }
+
+    /// The settings of a sale that sends its events here.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![("EVENTS_WEBHOOK_URL", self.url.clone()), ("EVENTS_WEBHOOK_SECRET", KEY.to_owned())]
+    }
+
+    /// Answers by this policy from now on.
+    pub fn answer(&self, policy: impl Fn(&Value) -> Reply + Send + 'static) {
+        self.kept.lock().unwrap().policy = Box::new(policy);
+    }
+
+    /// All that came, whatever the answer was.
+    pub fn all(&self) -> Vec<Webhook> {
+        self.kept.lock().unwrap().webhooks.clone()
+    }
+
+    /// What was taken.
+    pub fn taken(&self) -> Vec<Webhook> {
+        self.all().into_iter().filter(|webhook| webhook.reply == TAKEN).collect()
+    }
+
+    /// The types of the events of an order that were taken, each id once.
+    pub fn kinds_of(&self, order: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        let mut kinds = Vec::new();
+        for webhook in self.taken().iter().filter(|webhook| webhook.order() == order) {
+            if !ids.contains(&webhook.id().to_owned()) {
+                ids.push(webhook.id().to_owned());
+                kinds.push(webhook.kind().to_owned());
+            }
+        }
+        kinds
+    }
+
+    pub async fn await_kinds(&self, order: &str, expected: &[&str]) {
+        let what = format!("the events of {order} are {expected:?}");
+        eventually(&what, async || self.kinds_of(order).len() >= expected.len()).await;
+        assert_eq!(self.kinds_of(order), expected);
+    }
+}
+
+async fn take(State(kept): State<Arc<Mutex<Kept>>>, headers: HeaderMap, body: String) -> Response {
+    let event: Value = serde_json::from_str(&body).unwrap();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    let reply = {
+        let mut kept = kept.lock().unwrap();
+        let reply = (kept.policy)(&event);
+        kept.webhooks.push(Webhook { headers, body, event, reply, at: Instant::now() });
+        reply
+    };
+    match reply {
+        Reply::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Reply::Later(seconds) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", seconds.to_string())])
+                .into_response()
+        }
+        Reply::Hang => std::future::pending().await,
+        // The connection's task ends, without a message.
+        Reply::Close => std::panic::resume_unwind(Box::new(())),
+    }
+}
+
+/// Python with the library, which `cargo xtask test` installs.
+fn python() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receiver/.venv/bin/python");
+    let python = std::env::var_os("FLASHSALE_WEBHOOKS_PYTHON").map_or_else(own, PathBuf::from);
+    let missing = "is missing: run `cargo xtask test unit`, or install app/tests/receiver/requirements.txt in a \
+                   virtual environment .venv beside it";
+    assert!(python.exists(), "{} {missing}", python.display());
+    python
+}
+
+/// What the library says of each webhook with this key: `ok`, or the error.
+pub fn verified(webhooks: &[Webhook], key: &str) -> Vec<String> {
+    let lines = webhooks.iter().map(|webhook| {
+        json!({"key": key, "headers": webhook.headers, "body": webhook.body}).to_string()
+    });
+    let input = lines.collect::<Vec<_>>().join("\n");
+    let mut child = Command::new(python())
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receiver/verify.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}

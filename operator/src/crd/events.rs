@@ -1,0 +1,111 @@
+//! The part of the spec about events of orders.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::common::SecretName;
+use super::schema::{OBJECT_NAME, rules};
+
+/// Systems that are told of each change of an order.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderEvents {
+    /// Receiver of a request for each event, by the Standard Webhooks rules.
+    pub webhook: EventWebhook,
+}
+
+/// Receiver of webhooks.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EventWebhook {
+    /// URL that events are posted to. Redirects are not followed.
+    #[schemars(schema_with = "url")]
+    pub url: String,
+    /// Key of the signatures. A change restarts the replicas, one at a time.
+    pub secret_ref: WebhookKey,
+    /// States whose events are sent: those of orders, and `buyer_erased` when a pseudonym takes the buyer's place. Absent:
+    /// all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "set"))]
+    pub states: Vec<EventState>,
+    /// Secret whose key `ca.crt` has the certificates of authorities that are trusted beside the public ones. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities_ref: Option<SecretName>,
+}
+
+/// Key of a Secret in the sale's namespace.
+#[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
+    /// Key whose value is `whsec_` and 24 to 64 bytes in base64; two of them, separated by a blank, while the key changes.
+    #[serde(default = "WebhookKey::default_key")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^(\.?[-A-Za-z0-9_][-.A-Za-z0-9_]*)$")
+    )]
+    pub key: String,
+}
+
+impl WebhookKey {
+    fn default_key() -> String {
+        "webhook-key".to_owned()
+    }
+}
+
+/// What an order became.
+#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// It waits for its payment.
+    Pending,
+    /// It is sold, whenever it is paid for.
+    Confirmed,
+    /// It is paid.
+    Paid,
+    /// It was cancelled.
+    Cancelled,
+    /// Its payment failed.
+    PaymentFailed,
+    /// It was not paid in time.
+    Expired,
+    /// It was paid after it expired, when its units were gone.
+    RefundRequired,
+    /// A pseudonym has taken the buyer's place.
+    BuyerErased,
+}
+
+impl EventState {
+    /// As the app has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::PaymentFailed => "payment_failed",
+            Self::Expired => "expired",
+            Self::RefundRequired => "refund_required",
+            Self::BuyerErased => "buyer_erased",
+        }
+    }
+}
+
+/// A scheme, a host, an optional port, and an optional path with a query.
+const URL: &str = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[A-Za-z0-9._~/%?=&+,:;@!*-]*)?$";
+
+fn url(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 1024,
+        "x-kubernetes-validations": rules(&[(
+            &format!("self.matches(r'{URL}')"),
+            "events.webhook.url must be a URL such as https://shop.example/events, with http or https and without \
+             user and fragment",
+            None,
+        )]),
+    })
+}

@@ -23,6 +23,7 @@ use uuid::Uuid;
 pub use self::change::{Change, Standing};
 pub(crate) use self::holds::now_ms;
 pub use self::holds::{DueHold, HoldCounts};
+pub(crate) use self::order::amount;
 pub use self::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 pub use self::search::OrderSearch;
 pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task};

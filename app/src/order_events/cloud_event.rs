@@ -37,6 +37,11 @@ struct Data<'a> {
     state: Option<&'a str>,
     buyer: &'a str,
     items: Vec<Item<'a>>,
+    /// What it costs, in the smallest unit of the currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_reference: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,11 +76,14 @@ impl<'a> CloudEvent<'a> {
             .lines
             .iter()
             .map(|line| Item { product_id: &line.product_id, quantity: line.quantity });
+        let amount = order.amount();
         let data = Data {
             order_id: order.id,
             state: (state != BUYER_ERASED).then_some(state),
             buyer: &order.buyer,
             items: items.collect(),
+            amount: amount.map(|price| price.amount),
+            currency: amount.map(|price| price.currency.code()),
             payment_reference: order.payment_reference.as_deref().filter(|_| !is_unpaid),
             created_at: created_at(order.id),
             expires_at: order.expires_at_ms.and_then(time),
@@ -108,6 +116,7 @@ fn created_at(id: Uuid) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use ledger::events::EventOrder;
+    use ledger::{Currency, Price};
     use ledger::orders::OrderLine;
     use serde_json::json;
 
@@ -118,6 +127,7 @@ mod tests {
             id: "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00".parse().unwrap(),
             buyer: "ann".to_owned(),
             lines: vec![OrderLine { product_id: "1".to_owned(), quantity: 2 }],
+            prices: vec![Some(Price { amount: 4_999, currency: Currency::of("EUR").unwrap() })],
             payment_reference: Some("p1".to_owned()),
             expires_at_ms: None,
         };
@@ -143,6 +153,8 @@ mod tests {
                 "state": "paid",
                 "buyer": "ann",
                 "items": [{"product_id": "1", "quantity": 2}],
+                "amount": 9998,
+                "currency": "EUR",
                 "payment_reference": "p1",
                 "created_at": "2024-10-29T07:15:37.551Z",
             },

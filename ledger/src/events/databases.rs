@@ -11,13 +11,27 @@ use super::types::{
 };
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::orders::OrderLine;
 use crate::postgres::PostgresLedger;
 use crate::sqlite::SqliteLedger;
 use crate::transaction::Transaction;
 
 /// A line of an event's order, in the order of the columns in `sql.rs`.
-type Row<Id> = (i64, Id, String, i64, i64, String, String, i64, Option<String>, Option<i64>);
+type Row<Id> = (
+    i64,
+    Id,
+    String,
+    i64,
+    i64,
+    String,
+    String,
+    i64,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+);
 
 type DeadRow<Id> = (i64, String, Id, String, i64, i64, String, i64);
 
@@ -26,13 +40,23 @@ fn events<Id: Into<Uuid>>(rows: Vec<Row<Id>>) -> Vec<OrderEvent> {
     let mut events = Vec::<OrderEvent>::new();
     for row in rows {
         let (number, id, state, at_ms, attempts, buyer, product_id, quantity, ..) = row;
-        let (.., payment_reference, expires_at_ms) = row;
+        let (.., payment_reference, expires_at_ms, unit_price, currency) = row;
         let line = OrderLine { product_id, quantity };
+        let price = Price::of_columns(unit_price, currency.as_deref());
         match events.last_mut() {
-            Some(last) if last.number == number => last.order.lines.push(line),
+            Some(last) if last.number == number => {
+                last.order.lines.push(line);
+                last.order.prices.push(price);
+            }
             _ => {
-                let (id, lines) = (id.into(), vec![line]);
-                let order = EventOrder { id, buyer, lines, payment_reference, expires_at_ms };
+                let order = EventOrder {
+                    id: id.into(),
+                    buyer,
+                    lines: vec![line],
+                    prices: vec![price],
+                    payment_reference,
+                    expires_at_ms,
+                };
                 events.push(OrderEvent { number, state, at_ms, attempts, order });
             }
         }

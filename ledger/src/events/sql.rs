@@ -5,7 +5,7 @@
 macro_rules! of_orders {
     () => {
         "SELECT e.number, e.order_id, e.state, e.at_ms, e.attempts, o.buyer, o.product_id, \
-         o.quantity, o.payment_reference, o.expires_at_ms FROM "
+         o.quantity, o.payment_reference, o.expires_at_ms, o.unit_price, o.currency FROM "
     };
 }
 

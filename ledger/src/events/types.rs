@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::orders::OrderLine;
+use crate::money::Price;
+use crate::orders::{OrderLine, amount};
 
 /// The state of an event that tells that a pseudonym has taken the buyer's place.
 pub const BUYER_ERASED: &str = "buyer_erased";
@@ -42,10 +43,20 @@ pub struct EventOrder {
     pub buyer: String,
     /// By product.
     pub lines: Vec<OrderLine>,
+    /// The price of a unit of each line, as it was when the order was placed.
+    pub prices: Vec<Option<Price>>,
     /// What the payment service calls the payment.
     pub payment_reference: Option<String>,
     /// When its hold ends or ended, in milliseconds since 1970.
     pub expires_at_ms: Option<i64>,
+}
+
+impl EventOrder {
+    /// What it costs; `None`: it has no price.
+    #[must_use]
+    pub fn amount(&self) -> Option<Price> {
+        amount(&self.lines, &self.prices)
+    }
 }
 
 /// An attempt that failed.

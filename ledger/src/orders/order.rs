@@ -115,8 +115,7 @@ impl PlacedOrder {
     /// What it costs; `None`: it has no price, or prices in several currencies.
     #[must_use]
     pub fn amount(&self) -> Option<Price> {
-        let priced = self.lines.iter().zip(&self.prices);
-        money::sum(priced.filter_map(|(line, price)| Some((*price)?.of_units(line.quantity))))
+        amount(&self.lines, &self.prices)
     }
 
     /// Amount and currency of each line, as a row has them; 0 for none.
@@ -125,6 +124,12 @@ impl PlacedOrder {
             (price.map_or(0, |price| price.amount), price.map(|price| price.currency.code()))
         })
     }
+}
+
+/// What these lines cost at these prices; `None`: no line has a price, or they have several currencies.
+pub(crate) fn amount(lines: &[OrderLine], prices: &[Option<Price>]) -> Option<Price> {
+    let priced = lines.iter().zip(prices);
+    money::sum(priced.filter_map(|(line, price)| Some((*price)?.of_units(line.quantity))))
 }
 
 #[cfg(test)]

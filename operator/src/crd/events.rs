@@ -73,6 +73,8 @@ pub enum EventState {
     Expired,
     /// It was paid after it expired, when its units were gone.
     RefundRequired,
+    /// Its money was given back.
+    Refunded,
     /// A pseudonym has taken the buyer's place.
     BuyerErased,
 }
@@ -89,6 +91,7 @@ impl EventState {
             Self::PaymentFailed => "payment_failed",
             Self::Expired => "expired",
             Self::RefundRequired => "refund_required",
+            Self::Refunded => "refunded",
             Self::BuyerErased => "buyer_erased",
         }
     }

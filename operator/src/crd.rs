@@ -14,6 +14,7 @@ mod network;
 mod network_schema;
 mod pod_schema;
 mod pod_template;
+pub mod probes;
 pub mod reserved;
 mod schema;
 mod spec;

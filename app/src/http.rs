@@ -10,6 +10,7 @@ pub(crate) mod problem;
 mod refusal;
 mod rejection;
 pub(crate) mod server;
+pub(crate) mod shutdown;
 pub(crate) mod threads;
 pub(crate) mod tls;
 

@@ -22,6 +22,7 @@ use crate::erasures::Erasures;
 use crate::event_count::count_events;
 use crate::hold_count::count_holds;
 use crate::http::server;
+use crate::http::shutdown::Shutdown;
 use crate::http::threads::Threads;
 use crate::http::tls::Tls;
 use crate::http::{HttpConfig, TlsConfig};
@@ -38,8 +39,8 @@ use crate::upkeep::restart_on_panic;
 const START_RETRY: Duration = Duration::from_millis(250);
 /// How often the ledger is read for news that no notice brought.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long requests under way may take after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long requests under way may take once connections are closed.
+const FINISH: Duration = Duration::from_secs(10);
 
 /// Serves the API and the probes on these sockets until `shutdown`.
 ///
@@ -72,6 +73,7 @@ pub async fn run(
     let (payments, stripe) = payments(&config, &sale, &ledger, &metrics)?;
     let tls = tls(config.tls, &metrics).await?;
     let readiness = Arc::new(Readiness::default());
+    let ending = Shutdown::after(shutdown.clone(), config.http.drain_time);
 
     let probes = ProbeState {
         readiness: Arc::clone(&readiness),
@@ -104,7 +106,7 @@ pub async fn run(
     info!(api = %api.local_addr()?, internal = %internal.local_addr()?, "listening");
 
     let upkeep = tokio::spawn({
-        let shutdown = shutdown.clone();
+        let (readiness, closing) = (Arc::clone(&readiness), ending.closing().clone());
         async move {
             let working = async {
                 become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
@@ -130,12 +132,15 @@ pub async fn run(
                 );
             };
             // None: shut down.
-            let _ = shutdown.run_until_cancelled(Box::pin(working)).await;
-            readiness.set_unready(vec!["shutting down".to_owned()]);
+            let _ = closing.run_until_cancelled(Box::pin(working)).await;
             delivery.leave().await;
         }
     });
-    follow(provider, tls.clone(), stripe, &shutdown);
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        readiness.end();
+    });
+    follow(provider, tls.clone(), stripe, ending.closing());
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, tls, clients };
     let (api_router, internal_router) =
@@ -145,7 +150,7 @@ pub async fn run(
         None => api_router,
     };
     servers
-        .serve(api, api_router, internal, internal_router, &shutdown)
+        .serve(api, api_router, internal, internal_router, &ending)
         .await
         .context("cannot serve the API")?;
     // Ends with the same signal.
@@ -156,32 +161,32 @@ pub async fn run(
     Ok(())
 }
 
-/// Reads the provider's keys, the certificate and the secrets of payments again when they change, until `shutdown`.
+/// Reads the provider's keys, the certificate and the secrets of payments again when they change, until `closing`.
 fn follow(
     provider: Option<Arc<Provider>>,
     tls: Option<Arc<Tls>>,
     stripe: Option<Arc<Stripe>>,
-    shutdown: &CancellationToken,
+    closing: &CancellationToken,
 ) {
     if let Some(stripe) = stripe {
-        let shutdown = shutdown.clone();
+        let closing = closing.clone();
         tokio::spawn(async move {
             let following = restart_on_panic("reading the secrets of Stripe", || stripe.watch());
-            shutdown.run_until_cancelled(following).await
+            closing.run_until_cancelled(following).await
         });
     }
     if let Some(provider) = provider {
-        let shutdown = shutdown.clone();
+        let closing = closing.clone();
         tokio::spawn(async move {
             let following = restart_on_panic("reading the provider's keys", || provider.watch());
-            shutdown.run_until_cancelled(following).await
+            closing.run_until_cancelled(following).await
         });
     }
     if let Some(tls) = tls {
-        let shutdown = shutdown.clone();
+        let closing = closing.clone();
         tokio::spawn(async move {
             let following = restart_on_panic("reading the TLS certificate", || tls.watch());
-            shutdown.run_until_cancelled(following).await
+            closing.run_until_cancelled(following).await
         });
     }
 }
@@ -349,26 +354,26 @@ impl Servers {
         api_router: axum::Router,
         internal: TcpListener,
         internal_router: axum::Router,
-        shutdown: &CancellationToken,
+        ending: &Shutdown,
     ) -> std::io::Result<()> {
         let serve = |listener, router, tls, shutdown| {
             server::serve(listener, router, self.config, tls, Arc::clone(&self.clients), shutdown)
         };
         let threads = Threads::start()?;
-        let api = serve(threads.take_over(api)?, api_router, self.tls.clone(), shutdown.clone());
+        let api = serve(threads.take_over(api)?, api_router, self.tls.clone(), ending.clone());
         let api = threads.spawn(api);
         // The probes answer as long as requests are under way.
         let drained = CancellationToken::new();
-        let internal = tokio::spawn(serve(internal, internal_router, None, drained.clone()));
+        let probes = Shutdown::unannounced(drained.clone());
+        let internal = tokio::spawn(serve(internal, internal_router, None, probes));
 
         let deadline = async {
-            shutdown.cancelled().await;
-            info!("shutting down");
-            tokio::time::sleep(DRAIN).await;
+            ending.closing().cancelled().await;
+            tokio::time::sleep(FINISH).await;
         };
         tokio::select! {
             ended = api => ended?,
-            () = deadline => warn!("requests were still under way after {DRAIN:?}"),
+            () = deadline => warn!("requests were still under way after {FINISH:?}"),
         }
         drained.cancel();
         let _ = timeout(Duration::from_secs(1), internal).await;

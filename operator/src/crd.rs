@@ -16,6 +16,7 @@ mod network_schema;
 mod payments;
 mod pod_schema;
 mod pod_template;
+pub mod probes;
 pub mod reserved;
 mod schema;
 mod spec;

@@ -259,6 +259,8 @@ impl Sale {
             .command("serve")
             .env("LISTEN", format!("127.0.0.1:{port}"))
             .env("METRICS_LISTEN", metrics.to_string())
+            // No load balancer has to learn of the end.
+            .env("HTTP_DRAIN_SECONDS", "0")
             .spawn()
             .context("cannot start flashsale-app serve")?;
         Ok(Replica { name, metrics, child })

@@ -18,8 +18,8 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::cors::{AllowedOrigins, cors};
 use super::document::{self, ApiDoc};
 use super::{
-    admin, audit, auth, buyers, coupons, event_sinks, events, managed_orders, orders, page, payments,
-    probes, products, purchases, stocks, waitlist,
+    admin, audit, auth, buyers, coupons, event_sinks, events, managed_orders, orders, page,
+    payments, probes, products, purchases, stocks, waitlist,
 };
 use crate::api::state::AppState;
 use crate::http::gzip;

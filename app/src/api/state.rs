@@ -1,6 +1,7 @@
 //! The state that all handlers share.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::FromRef;
@@ -94,11 +95,16 @@ parts! {
 pub struct Readiness {
     /// The reasons; `None`: ready.
     unready: Mutex<Option<Vec<String>>>,
+    /// Set once: the replica shuts down, and is not ready again.
+    ends: AtomicBool,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { unready: Mutex::new(Some(vec!["starting".to_owned()])) }
+        Self {
+            unready: Mutex::new(Some(vec!["starting".to_owned()])),
+            ends: AtomicBool::new(false),
+        }
     }
 }
 
@@ -113,9 +119,17 @@ impl Readiness {
         *self.lock() = None;
     }
 
+    /// Marks the replica as not ready until its end, although it still answers.
+    pub fn end(&self) {
+        self.ends.store(true, Relaxed);
+    }
+
     /// The reasons why the replica is not ready; `None`: it is.
     #[must_use]
     pub fn unready(&self) -> Option<Vec<String>> {
+        if self.ends.load(Relaxed) {
+            return Some(vec!["shutting down".to_owned()]);
+        }
         self.lock().clone()
     }
 

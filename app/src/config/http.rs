@@ -1,12 +1,16 @@
 //! Sockets, and what clients may take.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::values::{TIME, number, seconds, value};
 use crate::http::HttpConfig;
+
+/// Bounds of the drain time.
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(1);
 
 /// The sockets of a replica.
 #[derive(Args, Clone, Copy, Debug)]
@@ -69,6 +73,15 @@ pub struct HttpArgs {
         value_parser = seconds(TIME)
     )]
     http_idle_timeout_seconds: Duration,
+    /// Time from SIGTERM until idle connections are closed, in seconds. In this time, new connections are accepted, and each
+    /// answer closes its connection and says so. Requests under way then have 10 more seconds.
+    #[arg(
+        long,
+        env = "HTTP_DRAIN_SECONDS",
+        default_value = "5",
+        value_parser = seconds(DRAIN)
+    )]
+    http_drain_seconds: Duration,
 }
 
 impl From<HttpArgs> for HttpConfig {
@@ -78,6 +91,7 @@ impl From<HttpArgs> for HttpConfig {
             header_timeout: args.http_header_timeout_seconds,
             body_timeout: args.http_body_timeout_seconds,
             idle_timeout: args.http_idle_timeout_seconds,
+            drain_time: args.http_drain_seconds,
         }
     }
 }

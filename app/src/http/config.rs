@@ -13,4 +13,6 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// `HTTP_IDLE_TIMEOUT_SECONDS`
     pub idle_timeout: Duration,
+    /// `HTTP_DRAIN_SECONDS`: from the signal to end until idle connections are closed.
+    pub drain_time: Duration,
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
@@ -26,6 +27,7 @@ use super::activity::{Activity, TrackedStream};
 use super::body;
 use super::config::HttpConfig;
 use super::rejection::{self, Rejection};
+use super::shutdown::Shutdown;
 use super::tls::{self, Protocol, Tls};
 use crate::metrics::{ClientMetrics, HandshakeFailure};
 
@@ -47,17 +49,17 @@ struct Server {
     /// `None`: plain HTTP.
     tls: Option<Arc<Tls>>,
     metrics: Arc<ClientMetrics>,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 }
 
-/// Serves until `shutdown`, then answers the requests in progress.
+/// Serves until `shutdown` closes connections, then answers the requests in progress.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     config: HttpConfig,
     tls: Option<Arc<Tls>>,
     metrics: Arc<ClientMetrics>,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 ) {
     let mut http = http1::Builder::new();
     // `Activity` limits both the header and the time between requests, at a lower cost: hyper would
@@ -69,7 +71,8 @@ pub(crate) async fn serve(
     let slots = Arc::new(Semaphore::new(config.max_connections));
     let refusing = Arc::new(Semaphore::new(MAX_REFUSALS));
     let connections = TaskTracker::new();
-    while let Some((stream, peer)) = server.shutdown.run_until_cancelled(accept(&listener)).await {
+    let closing = server.shutdown.closing();
+    while let Some((stream, peer)) = closing.run_until_cancelled(accept(&listener)).await {
         // Answers are small, so waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
@@ -129,7 +132,7 @@ impl Server {
 
     /// A handshake, within the time of a header, then a connection like any other.
     async fn tls_connection(&self, tls: &Tls, stream: TcpStream, peer: SocketAddr) {
-        let shutdown = self.shutdown.child_token();
+        let closing = self.shutdown.closing().child_token();
         let handshake = async {
             match tls::protocol(&stream).await? {
                 None => Ok(None),
@@ -143,7 +146,7 @@ impl Server {
         };
         let handshake = timeout(self.config.header_timeout, handshake);
         // `None`: shut down. No request is in progress.
-        let Some(handshake) = shutdown.run_until_cancelled(handshake).await else { return };
+        let Some(handshake) = closing.run_until_cancelled(handshake).await else { return };
         match handshake {
             Ok(Ok(Some(stream))) => self.connection(stream, peer).await,
             Ok(Ok(None)) => {}
@@ -172,16 +175,22 @@ impl Server {
             let answer = self.router.clone().call(request);
             let activity = &activity;
             async move {
-                let answer = answer.await;
+                let mut answer = answer.await;
                 activity.answered();
+                if self.shutdown.is_announced()
+                    && let Ok(answer) = &mut answer
+                {
+                    // hyper closes the connection after this answer.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 answer
             }
         });
         let mut connection = pin!(self.http.serve_connection(io, service));
         // A child token, because all connections would contend for the lock of a shared one.
-        let shutdown = self.shutdown.child_token();
-        let mut shutting_down = pin!(shutdown.cancelled());
-        let mut closing = false;
+        let closing = self.shutdown.closing().child_token();
+        let mut closing = pin!(closing.cancelled());
+        let mut is_closing = false;
         // A periodic check of the activity is cheaper than a timer for each request.
         let check_interval = self.config.header_timeout.min(self.config.idle_timeout) / 4;
         let mut next_check = pin!(sleep(check_interval));
@@ -194,8 +203,8 @@ impl Server {
                     }
                     return;
                 }
-                () = shutting_down.as_mut(), if !closing => {
-                    closing = true;
+                () = closing.as_mut(), if !is_closing => {
+                    is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = next_check.as_mut() => {

@@ -116,8 +116,8 @@ fn created_at(id: Uuid) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use ledger::events::EventOrder;
-    use ledger::{Currency, Price};
     use ledger::orders::OrderLine;
+    use ledger::{Currency, Price};
     use serde_json::json;
 
     use super::*;

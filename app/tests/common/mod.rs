@@ -65,6 +65,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// As a signal does.
+    pub fn end(&self) {
+        self.shutdown.cancel();
+    }
+
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
@@ -114,6 +119,8 @@ impl TestSale {
             ("CATALOG_FILE", folder.path().join("catalog.json").display().to_string()),
             ("LOCK_WAIT_SECONDS", "10".to_owned()),
             ("LOCK_NODE_TIMEOUT_SECONDS", "0.3".to_owned()),
+            // Tests have no clients that a replica must wait for; `ending.rs` has.
+            ("HTTP_DRAIN_SECONDS", "0".to_owned()),
         ]);
         settings.extend(spec.settings);
         let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();

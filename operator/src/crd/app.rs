@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::common::{Resources, SecretName};
 use super::exposure::{AppHttpRoute, AppIngress, AppService};
 use super::pod_template::PodTemplate;
+use super::probes::AppProbes;
 use super::tracing::AppTracing;
 use super::{pod_schema, schema};
 
@@ -68,6 +69,12 @@ pub struct App {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::idle_timeout")]
     pub idle_timeout: Option<Duration>,
+    /// Time for which a replica that ends still answers on open and new connections, and closes each connection after its
+    /// answer (`Connection: close`). Then idle connections are closed. Absent: 5s, or less if
+    /// `podTemplate.terminationGracePeriodSeconds` is below 18.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::drain_time")]
+    pub drain_time: Option<Duration>,
     /// Service of the API. Absent: a `ClusterIP` Service on port 8080.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<AppService>,
@@ -77,6 +84,9 @@ pub struct App {
     /// Ingress, for clusters without the Gateway API. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<AppIngress>,
+    /// Times and thresholds of the probes. A change restarts the replicas, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<AppProbes>>,
     /// Changes to the pods of the replicas. A change restarts them, one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pod_schema::app_template::<PodTemplate>")]
@@ -156,9 +166,11 @@ impl Default for App {
             cors: None,
             event_keep_alive: None,
             idle_timeout: None,
+            drain_time: None,
             service: None,
             http_route: None,
             ingress: None,
+            probes: None,
             pod_template: None,
             tls: None,
             tracing: None,

@@ -10,6 +10,7 @@ use super::schema::{OBJECT_NAME, rules};
 /// Names of volumes: DNS labels.
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 const MAX_ENTRIES: usize = 32;
+const MAX_CONTAINERS: usize = 8;
 
 pub(super) fn redis_template<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     template::<T>(generator, &reserved::REDIS)
@@ -46,6 +47,11 @@ fn template<T: JsonSchema>(generator: &mut SchemaGenerator, reserved: &Reserved)
     if let Some(variable) = schema.pointer_mut("/properties/env/items") {
         variable["x-kubernetes-validations"] = env_rules(reserved);
     }
+    for list in ["containers", "initContainers"] {
+        if let Some(container) = schema.pointer_mut(&format!("/properties/{list}/items")) {
+            container["x-kubernetes-validations"] = container_rules(reserved);
+        }
+    }
     schema
 }
 
@@ -65,6 +71,13 @@ fn env_rules(reserved: &Reserved) -> Value {
     ])
 }
 
+/// Rules of one more container.
+fn container_rules(reserved: &Reserved) -> Value {
+    let own = reserved.container;
+    let message = format!("the operator has a container named {own}");
+    rules(&[(&format!("self.name != '{own}'"), &message, Some(".name"))])
+}
+
 fn template_rules(reserved: &Reserved) -> Value {
     let (volumes, paths) = (json!(reserved.volumes), json!(reserved.paths));
     let labels = json!(reserved::LABELS);
@@ -73,7 +86,7 @@ fn template_rules(reserved: &Reserved) -> Value {
     let overlaps = format!(
         "{paths}.exists(p, m.mountPath == p || m.mountPath.startsWith(p + '/') || p.startsWith(m.mountPath + '/'))"
     );
-    json!([
+    let mut rules = json!([
         {
             "rule": format!("!has(self.labels) || self.labels.all(k, !(k in {labels}) && !k.startsWith('{owned}'))"),
             "message": format!("labels can't be {} or begin with {owned}: the operator sets them", reserved::LABELS.join(", ")),
@@ -99,7 +112,22 @@ fn template_rules(reserved: &Reserved) -> Value {
             "message": format!("a mountPath can't be, contain or be inside {}: the operator mounts a volume there", reserved.paths.join(", ")),
             "fieldPath": ".volumeMounts",
         },
-    ])
+        {
+            "rule": "!has(self.containers) || !has(self.initContainers) || \
+                     !self.containers.exists(c, self.initContainers.exists(i, i.name == c.name))",
+            "message": "containers and initContainers can't have the same name",
+            "fieldPath": ".initContainers",
+        },
+    ]);
+    if let Some(rules) = rules.as_array_mut().filter(|_| reserved.ends) {
+        rules.push(json!({
+            "rule": "!has(self.containers)",
+            "message": "a Job ends when all of its containers have ended: use initContainers, with restartPolicy: Always \
+                        for a sidecar",
+            "fieldPath": ".containers",
+        }));
+    }
+    rules
 }
 
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
@@ -190,6 +218,25 @@ pub(super) fn env(_: &mut SchemaGenerator) -> Schema {
                 "name": { "type": "string", "maxLength": 128, "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$" },
                 "value": { "type": "string" },
                 "valueFrom": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+            },
+        },
+    })
+}
+
+/// Containers are large, so their fields are open.
+pub(super) fn containers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_CONTAINERS,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": {
+            "type": "object",
+            "required": ["name", "image"],
+            "x-kubernetes-preserve-unknown-fields": true,
+            "properties": {
+                "name": { "type": "string", "maxLength": 63, "pattern": LABEL },
+                "image": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^\S+$" },
             },
         },
     })

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, EnvVar, PodSecurityContext, SecurityContext, Toleration, TopologySpreadConstraint,
-    Volume, VolumeMount,
+    Affinity, Container, EnvVar, PodSecurityContext, SecurityContext, Toleration,
+    TopologySpreadConstraint, Volume, VolumeMount,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,11 +60,11 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub pod_security_context: Option<Strict<PodSecurityContext>>,
-    /// Security context of the container. Declared fields replace the operator's, the others stay.
+    /// Security context of the operator's container. Declared fields replace the operator's, the others stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::open_object")]
     pub container_security_context: Option<Strict<SecurityContext>>,
-    /// More environment variables of the container.
+    /// More environment variables of the operator's container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::env")]
     pub env: Vec<Strict<EnvVar>>,
@@ -72,10 +72,20 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::volumes")]
     pub volumes: Vec<Strict<Volume>>,
-    /// Mounts of these volumes in the container.
+    /// Mounts of these volumes in the operator's container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::volume_mounts")]
     pub volume_mounts: Vec<Strict<VolumeMount>>,
+    /// More containers of the pods, as in a pod, beside the operator's. They can mount `volumes` of this template and need a
+    /// security context of their own. A pod is ready when all of its containers are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::containers")]
+    pub containers: Vec<Strict<Container>>,
+    /// Init containers of the pods, as in a pod. With `restartPolicy: Always` they are sidecars, which start before the
+    /// operator's container and end after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::containers")]
+    pub init_containers: Vec<Strict<Container>>,
     /// Seconds from the request to stop until the container is killed. Absent: 15 for Redis, 60 for the database, 30
     /// for the app and the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,10 @@ pub struct Reserved {
     pub volumes: &'static [&'static str],
     /// Folders that the operator mounts.
     pub paths: &'static [&'static str],
+    /// Container.
+    pub container: &'static str,
+    /// Whether the pods end by themselves, as those of a Job.
+    pub ends: bool,
 }
 
 impl Reserved {
@@ -42,6 +46,8 @@ pub const REDIS: Reserved = Reserved {
     own_env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
     volumes: &["data", "stores-tls"],
     paths: &["/data", STORES_TLS],
+    container: "redis",
+    ends: false,
 };
 
 /// The sale's own database.
@@ -50,6 +56,8 @@ pub const DATABASE: Reserved = Reserved {
     own_env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
     volumes: &["data", "run", "tmp", "stores-tls"],
     paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp", STORES_TLS],
+    container: "postgres",
+    ends: false,
 };
 
 /// What the purchase API and the seed Job share: the stores, the lock and the times of the sale.
@@ -92,6 +100,7 @@ pub const APP: Reserved = Reserved {
         "EVENT_LISTENERS_PER_ADDRESS",
         "EVENT_KEEP_ALIVE_SECONDS",
         "HTTP_IDLE_TIMEOUT_SECONDS",
+        "HTTP_DRAIN_SECONDS",
         "OPERATOR_TOKEN",
         "TLS_CERT_FILE",
         "TLS_KEY_FILE",
@@ -111,6 +120,8 @@ pub const APP: Reserved = Reserved {
     ],
     volumes: &["jwks", "tls", "stripe", "stores-tls", "events-ca"],
     paths: &["/etc/flashsale", "/etc/flashsale-events", STORES_TLS],
+    container: "app",
+    ends: false,
 };
 
 /// The seed Job.
@@ -119,4 +130,6 @@ pub const SEED: Reserved = Reserved {
     own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID"],
     volumes: &["catalog", "stores-tls"],
     paths: &["/etc/flashsale", STORES_TLS],
+    container: "seed",
+    ends: true,
 };

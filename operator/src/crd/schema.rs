@@ -101,8 +101,9 @@ pub(super) fn lock_rules() -> Value {
 pub(super) fn database_rules() -> Value {
     rules(&[
         (
-            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage) && !has(self.podTemplate))",
-            "database.secretRef names an external database: image, resources, storage and podTemplate must be absent",
+            "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage) && !has(self.probes) && \
+             !has(self.podTemplate))",
+            "database.secretRef names an external database: image, resources, storage, probes and podTemplate must be absent",
             None,
         ),
         (
@@ -147,6 +148,15 @@ pub(super) fn app_rules() -> Value {
              self.autoscaling.maxReplicas >= self.prewarm.replicas",
             "app.autoscaling.maxReplicas must be at least app.prewarm.replicas",
             Some(".autoscaling"),
+        ),
+        // Beside the drain: 3s before the signal (`preStop`), and 10s for requests under way.
+        (
+            "!has(self.drainTime) || duration(self.drainTime) + duration('13s') <= \
+             duration(has(self.podTemplate) && has(self.podTemplate.terminationGracePeriodSeconds) ? \
+             string(self.podTemplate.terminationGracePeriodSeconds) + 's' : '30s')",
+            "app.drainTime must be at least 13s shorter than app.podTemplate.terminationGracePeriodSeconds (30 unless it \
+             is set)",
+            Some(".drainTime"),
         ),
     ])
 }
@@ -196,6 +206,10 @@ pub(super) fn event_keep_alive(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn idle_timeout(_: &mut SchemaGenerator) -> Schema {
     duration_between("idleTimeout", "1s", "60m")
+}
+
+pub(super) fn drain_time(_: &mut SchemaGenerator) -> Schema {
+    duration_between("drainTime", "0s", "60s")
 }
 
 /// A time of `app.prewarm`, such as `10m`. Pods take seconds to start, and idle ones cost money.

@@ -15,6 +15,7 @@ use super::lock::{Lock, ProductLock};
 use super::network::NetworkPolicies;
 use super::payments::{Payments, Price};
 use super::pod_template::{PodTemplate, PodUser, SeedJob, Spread};
+use super::probes::StoreProbes;
 use super::status::FlashSaleStatus;
 use super::stores_tls::{StoresTls, StoresTlsMode};
 use super::{pod_schema, schema};
@@ -227,6 +228,9 @@ pub struct Redis {
     /// Spread of the nodes over machines and zones. Absent: machines `Preferred`, zones `Disabled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
+    /// Times and thresholds of the probes. A change restarts the nodes, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<StoreProbes>>,
     /// Changes to the pods of the nodes. A change restarts them, one at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pod_schema::redis_template::<PodTemplate>")]
@@ -247,6 +251,7 @@ impl Default for Redis {
             resources: None,
             storage: Storage::default(),
             spread: None,
+            probes: None,
             pod_template: None,
         }
     }
@@ -273,6 +278,9 @@ pub struct Database {
     /// ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
+    /// Times and thresholds of the probes of the sale's own database. A change restarts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Box<StoreProbes>>,
     /// Changes to the pod of the sale's own database. A change restarts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pod_schema::database_template::<PodTemplate>")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Container;
+
 use super::validate::ValidatedSale;
 use crate::crd::{App, Strategy};
 
@@ -19,6 +21,7 @@ pub fn warnings(sale: &ValidatedSale) -> Vec<String> {
         single_node(sale),
         single_replica(&sale.spec.app),
         unknown_utilization(&sale.spec.app),
+        unknown_utilization_of_others(&sale.spec.app),
         plain_database(sale),
     ];
     checks.into_iter().flatten().collect()
@@ -69,6 +72,25 @@ fn unknown_utilization(app: &App) -> Option<String> {
          app.resources.requests.cpu to what a replica needs"
             .to_owned()
     })
+}
+
+/// Further containers without a CPU request: Kubernetes computes no utilization of their pods.
+fn unknown_utilization_of_others(app: &App) -> Option<String> {
+    app.autoscaling.as_ref()?;
+    let template = app.pod_template.as_ref()?;
+    let requests_cpu = |container: &Container| {
+        let resources = container.resources.as_ref();
+        let amounts = resources.map(|it| [&it.requests, &it.limits]).into_iter().flatten();
+        amounts.flatten().any(|amounts| amounts.contains_key("cpu"))
+    };
+    let sidecars = template.init_containers.iter().filter(|it| it.restart_policy.is_some());
+    let mut others = template.containers.iter().chain(sidecars);
+    let unknown = others.find(|container| !requests_cpu(container))?;
+    Some(format!(
+        "app.podTemplate: container {} has no CPU request, so app.autoscaling has no utilization to act on; set its \
+         resources.requests.cpu",
+        unknown.name
+    ))
 }
 
 /// An external database to which neither the URI nor the app's environment requires TLS.

@@ -53,9 +53,19 @@ impl SecretNames {
     /// Whether one of them has this name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        let Self { auth, redis, database, operator, tls, stripe, stores_tls, events_key, events_ca } =
-            self;
-        let declared = tls.iter().chain(stripe).chain(stores_tls).chain(events_key).chain(events_ca);
+        let Self {
+            auth,
+            redis,
+            database,
+            operator,
+            tls,
+            stripe,
+            stores_tls,
+            events_key,
+            events_ca,
+        } = self;
+        let declared =
+            tls.iter().chain(stripe).chain(stores_tls).chain(events_key).chain(events_ca);
         [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

@@ -12,6 +12,7 @@ mod chart;
 mod check;
 mod claimed;
 mod cluster;
+mod containers;
 mod control_plane;
 mod crd;
 mod definition;

@@ -166,7 +166,7 @@ fn over_zones() -> Value {
 }
 
 /// Every spec must be refused with a message that contains all its fragments.
-async fn assert_refused(client: &Client, namespace: &str, cases: &[(Value, &[&str])]) {
+pub async fn assert_refused(client: &Client, namespace: &str, cases: &[(Value, &[&str])]) {
     let mut wrong = Vec::new();
     for (spec, fragments) in cases {
         match ask(client, namespace, spec).await {
@@ -313,6 +313,11 @@ async fn a_field_that_kubernetes_does_not_know_is_named() {
             "mistyped",
             json!({ "podSecurityContext": { "runAsUser": "root" } }),
             "spec.redis.podTemplate.podSecurityContext: runAsUser: invalid type",
+        ),
+        (
+            "container",
+            json!({ "containers": [{ "name": "proxy", "image": "i:1", "comand": ["true"] }] }),
+            "spec.redis.podTemplate.containers[0]: comand: unknown field",
         ),
         (
             "null",

@@ -8,6 +8,7 @@ mod cause;
 mod certificates;
 mod claimed;
 mod configuration;
+mod containers;
 mod counts;
 mod defaults;
 mod events;

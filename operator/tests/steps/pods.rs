@@ -226,7 +226,7 @@ fn what_the_operator_sets_is_reserved() {
 strategy: Atomic
 holdFor: 5s
 app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
-      cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s,
+      cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s, drainTime: 9s,
       tls: {secretRef: {name: certificate}},
       tracing: {endpoint: 'http://a', headersSecretRef: {name: key}}}
 endsAt: '2026-11-28T00:00:00Z'
@@ -240,6 +240,7 @@ stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
     for (template, reserved) in templates(built).into_iter().zip(parts) {
         let pod = template.spec.unwrap();
         let container = &pod.containers[0];
+        assert_eq!(container.name, reserved.container);
         let set: BTreeSet<&str> =
             container.env.iter().flatten().map(|it| it.name.as_str()).collect();
         let known: BTreeSet<&str> = reserved.env().into_iter().collect();

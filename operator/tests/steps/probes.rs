@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use flashsale_operator::flash_sale::cause;
 use flashsale_operator::flash_sale::names::Component;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, PodTemplateSpec, Probe};
 use serde_json::json;
 use testkit::{Postgres, RedisServer};
 
@@ -113,6 +113,35 @@ fn a_probe_that_is_killed_leaves_no_process_behind() {
         assert_eq!(clients(), "");
     }
     server.resume().unwrap();
+}
+
+#[test]
+fn declared_times_reach_the_probes_and_their_commands() {
+    let changes = "
+redis: {probes: {startup: {failureThreshold: 600}, readiness: {periodSeconds: 5}}}
+database: {probes: {readiness: {timeoutSeconds: 3}, liveness: {timeoutSeconds: 4, periodSeconds: 60}}}
+app: {probes: {readiness: {failureThreshold: 5}, liveness: {timeoutSeconds: 10}}}
+";
+    let times = |probe: Option<&Probe>| {
+        let probe = probe.unwrap();
+        [probe.period_seconds, probe.timeout_seconds, probe.failure_threshold].map(Option::unwrap)
+    };
+    let first = |template: PodTemplateSpec| template.spec.unwrap().containers.remove(0);
+    let built = built(changes, references());
+    let redis = first(built.redis.spec.unwrap().template);
+    assert_eq!(times(redis.startup_probe.as_ref()), [1, 2, 600]);
+    assert_eq!(times(redis.readiness_probe.as_ref()), [5, 5, 3]);
+    assert_eq!(times(redis.liveness_probe.as_ref()), [30, 10, 6]);
+    let database = first(built.database.unwrap().spec.unwrap().template);
+    assert_eq!(times(database.readiness_probe.as_ref()), [10, 3, 3]);
+    assert_eq!(times(database.liveness_probe.as_ref()), [60, 4, 6]);
+    // A command that outlived its probe would stay in the container.
+    let command = |probe: Option<Probe>| probe.unwrap().exec.unwrap().command.unwrap().remove(2);
+    assert!(command(database.readiness_probe).contains(" -t 2 "));
+    assert!(command(database.liveness_probe).contains(" -t 3 "));
+    let app = first(built.app.spec.unwrap().template);
+    assert_eq!(times(app.readiness_probe.as_ref()), [2, 2, 5]);
+    assert_eq!(times(app.liveness_probe.as_ref()), [10, 10, 6]);
 }
 
 #[test]

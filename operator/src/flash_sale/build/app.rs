@@ -10,17 +10,18 @@ use k8s_openapi::api::autoscaling::v2::{
     MetricTarget, ResourceMetricSource,
 };
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler,
-    PodSpec, PodTemplateSpec, Probe, SecretVolumeSource, SleepAction, Volume, VolumeMount,
+    Container, ContainerPort, EnvVar, KeyToPath, Lifecycle, LifecycleHandler, PodSpec,
+    PodTemplateSpec, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::credentials::{AUTH_SETTINGS, JWKS, Secrets};
 use super::metadata::metadata;
 use super::{
-    events, payments, pod_template, pods, redis, requests, spread, stores_tls, tls, tracing,
+    events, payments, pod_template, pods, probes, redis, requests, spread, stores_tls, tls, tracing,
 };
-use crate::crd::{QueueDiscipline, Strategy};
+use crate::crd::probes::{APP_LIVENESS, APP_READINESS};
+use crate::crd::{App, QueueDiscipline, Strategy};
 use crate::flash_sale::names::{self, Component, HTTP_PORT, METRICS_PORT};
 use crate::flash_sale::secrets::OPERATOR_TOKEN;
 use crate::flash_sale::validate::ValidatedSale;
@@ -28,6 +29,12 @@ use crate::flash_sale::validate::ValidatedSale;
 /// The user that the project's own images run as.
 pub(super) const USER: i64 = 65532;
 const JWKS_FOLDER: &str = "/etc/flashsale/auth";
+/// Seconds from the request to stop until the signal.
+const PRE_STOP: i64 = 3;
+/// Seconds that the app gives requests under way after its drain time.
+const FINISH: i64 = 10;
+/// The app's default of its drain time, in seconds.
+const DEFAULT_DRAIN: i64 = 5;
 
 pub(super) fn deployment(sale: &ValidatedSale, secrets: &Secrets) -> Deployment {
     let app = &sale.spec.app;
@@ -156,6 +163,7 @@ fn container(sale: &ValidatedSale) -> Container {
     env.extend(tracing::environment(&sale.spec.app));
     env.extend(events::environment(sale));
     let resources = requests::with_defaults(Component::App, sale.spec.app.resources.as_ref());
+    let times = sale.spec.app.probes.as_deref().cloned().unwrap_or_default();
     Container {
         args: Some(vec!["serve".to_owned()]),
         env: Some(env),
@@ -164,13 +172,12 @@ fn container(sale: &ValidatedSale) -> Container {
             port("metrics", METRICS_PORT),
         ]),
         // A replica that became ready without nodes or database would refuse every purchase.
-        readiness_probe: Some(http_probe("/readyz", 2, 2)),
-        // Slow to act: a restart does not restore an unavailable node, and it drops the queue.
-        liveness_probe: Some(http_probe("/livez", 10, 6)),
+        readiness_probe: Some(probes::http("/readyz", &APP_READINESS, times.readiness.as_ref())),
+        liveness_probe: Some(probes::http("/livez", &APP_LIVENESS, times.liveness.as_ref())),
         // Services stop sending requests before the server stops accepting them.
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
-                sleep: Some(SleepAction { seconds: 3 }),
+                sleep: Some(SleepAction { seconds: PRE_STOP }),
                 ..LifecycleHandler::default()
             }),
             ..Lifecycle::default()
@@ -178,20 +185,6 @@ fn container(sale: &ValidatedSale) -> Container {
         termination_message_policy: pods::end_of_log(true),
         volume_mounts: (!mounts.is_empty()).then_some(mounts),
         ..pods::container("app", &sale.images.app, &resources)
-    }
-}
-
-fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
-    Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
-            port: IntOrString::Int(METRICS_PORT),
-            ..HTTPGetAction::default()
-        }),
-        period_seconds: Some(period_seconds),
-        timeout_seconds: Some(2),
-        failure_threshold: Some(failure_threshold),
-        ..Probe::default()
     }
 }
 
@@ -208,12 +201,22 @@ fn bounds(sale: &ValidatedSale) -> impl Iterator<Item = EnvVar> {
         ("EVENT_LISTENERS_PER_ADDRESS", number(app.max_event_listeners_per_address)),
         ("EVENT_KEEP_ALIVE_SECONDS", app.event_keep_alive.map(seconds)),
         ("HTTP_IDLE_TIMEOUT_SECONDS", app.idle_timeout.map(seconds)),
+        ("HTTP_DRAIN_SECONDS", drain_time(app)),
         ("CORS_ALLOWED_ORIGINS", app.cors.as_ref().map(|cors| cors.allowed_origins.join(","))),
         ("HOLD_SECONDS", sale.spec.hold_for.map(seconds)),
         ("COMPARE_SECONDS", stores.compare_every.map(seconds)),
         ("LOAD_SECONDS", stores.load_every.map(seconds)),
     ];
     settings.into_iter().filter_map(|(name, value)| Some(pods::env(name, value?)))
+}
+
+/// The declared time, or what a short grace period leaves of the app's default.
+fn drain_time(app: &App) -> Option<String> {
+    let template = app.pod_template.as_ref();
+    let grace = template.and_then(|template| template.termination_grace_period_seconds);
+    let left = grace.map(|grace| (grace - PRE_STOP - FINISH).max(0));
+    let short = left.filter(|left| *left < DEFAULT_DRAIN).map(|left| left.to_string());
+    app.drain_time.map(seconds).or(short)
 }
 
 fn seconds(duration: kube::core::Duration) -> String {

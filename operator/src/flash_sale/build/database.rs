@@ -12,6 +12,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests, stores_tls};
 use crate::crd::DeletionPolicy;
+use crate::crd::probes::{STORE_LIVENESS, STORE_READINESS, STORE_STARTUP};
 use crate::flash_sale::names::{self, Component, DATABASE_CONTAINER, DATABASE_PORT};
 use crate::flash_sale::validate::ValidatedSale;
 
@@ -19,12 +20,25 @@ use crate::flash_sale::validate::ValidatedSale;
 const USER: i64 = 999;
 
 /// Asks the server over TCP, because during initialization the image runs a server that listens on the Unix socket only.
-/// Succeeds when it accepts connections; 1: it refuses them, such as during a recovery; 2: it does not reply.
-const RESPONDS: &str =
-    r#"exec pg_isready -q -t 4 -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB""#;
+/// Succeeds when it accepts connections; 1: it refuses them, such as during a recovery; 2: it does not reply in this many
+/// seconds.
+fn responds(within: i32) -> String {
+    format!("exec {}", asks(within))
+}
+
 /// Succeeds with any reply.
-const LIVES: &str =
-    r#"pg_isready -q -t 5 -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"; [ $? -le 1 ]"#;
+fn lives(within: i32) -> String {
+    format!("{}; [ $? -le 1 ]", asks(within))
+}
+
+fn asks(within: i32) -> String {
+    format!(r#"pg_isready -q -t {within} -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB""#)
+}
+
+/// Seconds for which the startup probe waits for a reply. A server that starts refuses connections at once.
+const STARTS_WITHIN: i32 = 4;
+/// Seconds for which the liveness probe waits for a reply at most.
+const LIVES_WITHIN: i32 = 5;
 
 /// Starts the image's own entrypoint with rules that refuse connections without TLS. Inside of the container the Unix
 /// socket needs no password, as in the image's own rules.
@@ -117,7 +131,10 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
     let declared = sale.spec.database.resources.as_ref();
     let resources = requests::with_defaults(Component::Database, declared);
     let tls = sale.stores_tls.is_some();
-    let ready = if tls { format!("{RELOAD}{RESPONDS}") } else { RESPONDS.to_owned() };
+    let times = sale.spec.database.probes.as_deref().cloned().unwrap_or_default();
+    let ready = responds(probes::reply_within(&STORE_READINESS, times.readiness.as_ref()));
+    let ready = if tls { format!("{RELOAD}{ready}") } else { ready };
+    let lives_within = probes::reply_within(&STORE_LIVENESS, times.liveness.as_ref());
     let mounts = [
         pods::mount("data", "/var/lib/postgresql/data"),
         pods::mount("run", "/var/run/postgresql"),
@@ -137,9 +154,17 @@ fn container(sale: &ValidatedSale, image: &str) -> Container {
             container_port: DATABASE_PORT,
             ..ContainerPort::default()
         }]),
-        startup_probe: Some(probes::startup(RESPONDS)),
-        readiness_probe: Some(probes::readiness(&ready)),
-        liveness_probe: Some(probes::liveness(LIVES)),
+        startup_probe: Some(probes::command(
+            &responds(STARTS_WITHIN),
+            &STORE_STARTUP,
+            times.startup.as_ref(),
+        )),
+        readiness_probe: Some(probes::command(&ready, &STORE_READINESS, times.readiness.as_ref())),
+        liveness_probe: Some(probes::command(
+            &lives(lives_within.min(LIVES_WITHIN)),
+            &STORE_LIVENESS,
+            times.liveness.as_ref(),
+        )),
         // SIGINT is the fast shutdown; on SIGTERM the server would wait for all clients to disconnect.
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {

@@ -10,6 +10,9 @@ use crate::crd::{PodTemplate, PodUser, SecretName};
 use crate::flash_sale::names::{self, Component};
 use crate::flash_sale::validate::ValidatedSale;
 
+/// Annotation with the container that `kubectl exec` and `kubectl logs` choose.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
 /// The pod template of a part with the changes that the sale declares.
 pub(super) fn customized(
     sale: &ValidatedSale,
@@ -32,9 +35,19 @@ pub(super) fn customized(
     for container in &mut pod.containers {
         customize_container(container, declared);
     }
+    let own = pod.containers.first().map(|container| container.name.clone());
+    pod.containers.append(&mut cloned(&declared.containers));
+    if !declared.init_containers.is_empty() {
+        pod.init_containers = Some(cloned(&declared.init_containers));
+    }
+    let has_others = pod.containers.len() > 1 || pod.init_containers.is_some();
     let metadata = template.metadata.get_or_insert_default();
     metadata.labels.get_or_insert_default().extend(declared.labels.clone());
-    metadata.annotations.get_or_insert_default().extend(declared.annotations.clone());
+    let annotations = metadata.annotations.get_or_insert_default();
+    if let Some(own) = own.filter(|_| has_others) {
+        annotations.insert(DEFAULT_CONTAINER.to_owned(), own);
+    }
+    annotations.extend(declared.annotations.clone());
     template
 }
 

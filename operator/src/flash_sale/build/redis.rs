@@ -14,6 +14,7 @@ use super::metadata::metadata;
 use super::pods::{self, when_deleted};
 use super::{pod_template, probes, requests, spread, stores_tls};
 use crate::crd::Strategy;
+use crate::crd::probes::{STORE_LIVENESS, STORE_READINESS, STORE_STARTUP};
 use crate::flash_sale::names::{self, Component, REDIS_CONTAINER, REDIS_PORT};
 use crate::flash_sale::retained::retains_redis;
 use crate::flash_sale::validate::ValidatedSale;
@@ -173,6 +174,7 @@ fn container(sale: &ValidatedSale) -> Container {
     let secret = &sale.redis_auth.secret;
     let declared = sale.spec.redis.resources.as_ref();
     let resources = requests::with_defaults(Component::Redis, declared);
+    let declared_probes = sale.spec.redis.probes.as_deref().cloned().unwrap_or_default();
     let tls = sale.stores_tls.is_some();
     let ready = if tls { reload_and(RESPONDS) } else { RESPONDS.to_owned() };
     let mounts = [pods::mount("data", "/data")].into_iter().chain(stores_tls::mount(sale));
@@ -195,9 +197,21 @@ fn container(sale: &ValidatedSale) -> Container {
             container_port: REDIS_PORT,
             ..ContainerPort::default()
         }]),
-        startup_probe: Some(probes::startup(&with_password(STARTED, tls))),
-        readiness_probe: Some(probes::readiness(&with_password(&ready, tls))),
-        liveness_probe: Some(probes::liveness(&with_password(LIVES, tls))),
+        startup_probe: Some(probes::command(
+            &with_password(STARTED, tls),
+            &STORE_STARTUP,
+            declared_probes.startup.as_ref(),
+        )),
+        readiness_probe: Some(probes::command(
+            &with_password(&ready, tls),
+            &STORE_READINESS,
+            declared_probes.readiness.as_ref(),
+        )),
+        liveness_probe: Some(probes::command(
+            &with_password(LIVES, tls),
+            &STORE_LIVENESS,
+            declared_probes.liveness.as_ref(),
+        )),
         volume_mounts: Some(mounts.collect()),
         termination_message_policy: pods::end_of_log(sale.images.redis_reports_its_end),
         ..pods::container(REDIS_CONTAINER, &sale.images.redis, &resources)

@@ -14,6 +14,7 @@ mod signature;
 mod sink;
 mod webhook;
 
+pub(crate) use cloud_event::kind;
 pub use config::{EventsConfig, WebhookConfig, WebhookUrl};
 pub(crate) use delivery::Delivery;
 pub use signature::SigningKey;

@@ -277,18 +277,18 @@ async fn become_ready(
                 Err(error) => reasons.push(format!("database: {error}")),
             }
         }
-        if migrated && let Err(error) = sale.catalog().refresh().await {
+        // Before the catalog: without a product nothing is sold, and an order of before would have no events.
+        if migrated && let Err(error) = delivery.keep_sinks().await {
+            reasons.push(format!("database: {error}"));
+        }
+        if reasons.is_empty()
+            && let Err(error) = sale.catalog().refresh().await
+        {
             reasons.push(format!("database: {error}"));
         }
         // A replica that did not know them would sell to erased buyers.
         if reasons.is_empty()
             && let Err(error) = erasures.read().await
-        {
-            reasons.push(format!("database: {error}"));
-        }
-        // Orders of before would have no events.
-        if reasons.is_empty()
-            && let Err(error) = delivery.keep_sinks().await
         {
             reasons.push(format!("database: {error}"));
         }

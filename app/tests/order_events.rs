@@ -344,7 +344,10 @@ async fn an_event_that_was_given_up_is_listed_and_replayed() {
 
         let page = dead("limit=1&sink=webhook").await.body;
         let event = &page["events"][0];
-        assert_eq!((&event["order_id"], &event["state"]), (&json!(one), &json!("cancelled")));
+        assert_eq!(
+            (&event["order_id"], &event["type"]),
+            (&json!(one), &json!("dev.flashsale.order.cancelled"))
+        );
         assert_eq!(event["error"], "it answered 500 Internal Server Error");
         assert!(event["attempts"].as_i64().unwrap() >= 2);
         let next = page["next"].as_str().unwrap();

@@ -17,6 +17,7 @@ use crate::api::problems::{
     Administrator, Database, DeadEventPath, Problems, QueryInput, SinkPath,
 };
 use crate::http::problem::ApiError;
+use crate::order_events;
 
 /// Where the events of orders go.
 #[derive(Serialize, ToSchema)]
@@ -90,9 +91,10 @@ struct DeadEventView {
     sink: String,
     #[schema(value_type = String, format = "uuid", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     order_id: String,
-    /// What the order became: one of its states, or `buyer_erased`.
-    #[schema(example = "paid")]
-    state: String,
+    /// As the event has it: what the order became is behind the last full stop.
+    #[serde(rename = "type")]
+    #[schema(example = "dev.flashsale.order.paid")]
+    kind: String,
     /// When the order changed, by RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false, example = "2026-11-27T00:00:00.123Z")]
@@ -116,7 +118,7 @@ impl From<DeadEvent> for DeadEventView {
             id: format!("{order_id}-{number}"),
             sink,
             order_id: order_id.to_string(),
-            state,
+            kind: order_events::kind(&state),
             at: time(at_ms),
             attempts,
             error,

@@ -62,6 +62,11 @@ pub(super) fn id(event: &OrderEvent) -> String {
     format!("{}-{}", event.order.id, event.number)
 }
 
+/// The `type` of an event of this state.
+pub(crate) fn kind(state: &str) -> String {
+    format!("{TYPE_PREFIX}{state}")
+}
+
 /// The `source` of the events of a sale.
 pub(super) fn source(sale: &str) -> String {
     format!("/sales/{sale}")
@@ -92,7 +97,7 @@ impl<'a> CloudEvent<'a> {
             specversion: "1.0",
             id: id(event),
             source,
-            kind: format!("{TYPE_PREFIX}{state}"),
+            kind: kind(state),
             subject: order.id.to_string(),
             time: time(*at_ms).unwrap_or_default(),
             datacontenttype: "application/json",
@@ -156,7 +161,7 @@ mod tests {
                 "amount": 9998,
                 "currency": "EUR",
                 "payment_reference": "p1",
-                "created_at": "2024-10-29T07:15:37.551Z",
+                "created_at": "2024-10-29T09:38:37.519Z",
             },
         });
         assert_eq!(sent, expected);

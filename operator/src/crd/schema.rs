@@ -151,9 +151,9 @@ pub(super) fn app_rules() -> Value {
         ),
         // Beside the drain: 3s before the signal (`preStop`), and 10s for requests under way.
         (
-            "!has(self.drainTime) || duration(self.drainTime) + duration('13s') <= \
-             duration(has(self.podTemplate) && has(self.podTemplate.terminationGracePeriodSeconds) ? \
-             string(self.podTemplate.terminationGracePeriodSeconds) + 's' : '30s')",
+            "!has(self.drainTime) || duration(self.drainTime).getSeconds() + 13 <= \
+             (has(self.podTemplate) && has(self.podTemplate.terminationGracePeriodSeconds) ? \
+             self.podTemplate.terminationGracePeriodSeconds : 30)",
             "app.drainTime must be at least 13s shorter than app.podTemplate.terminationGracePeriodSeconds (30 unless it \
              is set)",
             Some(".drainTime"),
@@ -208,8 +208,18 @@ pub(super) fn idle_timeout(_: &mut SchemaGenerator) -> Schema {
     duration_between("idleTimeout", "1s", "60m")
 }
 
+/// Whole seconds, so that a rule can add them to the seconds of a grace period.
 pub(super) fn drain_time(_: &mut SchemaGenerator) -> Schema {
-    duration_between("drainTime", "0s", "60s")
+    json_schema!({
+        "type": "string",
+        "maxLength": 16,
+        "pattern": r"^([0-9]+(s|m))+$",
+        "x-kubernetes-validations": rules(&[(
+            "duration(self) <= duration('60s')",
+            "drainTime must be from 0s to 60s, such as 10s",
+            None,
+        )]),
+    })
 }
 
 /// A time of `app.prewarm`, such as `10m`. Pods take seconds to start, and idle ones cost money.

@@ -112,8 +112,10 @@ impl Sale {
     /// Takes a buyer off the waiting list of a product; one who does not wait is off it already.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When there is no such product, or the database fails.
     pub async fn leave_waitlist(&self, product_id: &str, buyer: &str) -> Result<(), WaitlistError> {
+        let unknown = || PurchaseError::UnknownProduct(product_id.to_owned());
+        self.catalog.loaded()?.remaining(product_id).ok_or_else(unknown)?;
         self.ledger.leave_waitlist(product_id, buyer).await?;
         Ok(())
     }

@@ -111,7 +111,7 @@ pub(crate) async fn show(
     params(("id" = String, Path, description = "The product", example = "1")),
     responses(
         (status = 204, description = "The caller does not wait"),
-        Problems<(Login, PathInput, Database)>,
+        Problems<(Login, ProductPath, Database)>,
     )
 )]
 pub(crate) async fn leave(
@@ -119,8 +119,6 @@ pub(crate) async fn leave(
     State(sale): State<Arc<Sale>>,
     PathId(product_id): PathId,
 ) -> Result<StatusCode, ApiError> {
-    if !product_id.contains('\0') {
-        sale.leave_waitlist(&product_id, &claims.sub).await?;
-    }
+    sale.leave_waitlist(&product_id, &claims.sub).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -126,9 +126,9 @@ impl OrderAllocation {
         }
         let prices: Vec<Option<Price>> =
             new.lines.iter().map(|line| self.prices.get(&line.product_id).copied()).collect();
-        let mut priced = prices.iter().flatten();
-        if let Some(first) = priced.next()
-            && priced.any(|price| price.currency != first.currency)
+        let mut known = prices.iter().flatten();
+        if let Some(first) = known.next()
+            && known.any(|price| price.currency != first.currency)
         {
             return Settled::MixedCurrencies;
         }

@@ -128,8 +128,8 @@ impl PlacedOrder {
 
 /// What these lines cost at these prices; `None`: no line has a price, or they have several currencies.
 pub(crate) fn amount(lines: &[OrderLine], prices: &[Option<Price>]) -> Option<Price> {
-    let priced = lines.iter().zip(prices);
-    money::sum(priced.filter_map(|(line, price)| Some((*price)?.of_units(line.quantity))))
+    let each = lines.iter().zip(prices);
+    money::sum(each.filter_map(|(line, price)| Some((*price)?.of_units(line.quantity))))
 }
 
 #[cfg(test)]

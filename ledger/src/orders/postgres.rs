@@ -115,17 +115,13 @@ impl OrderStatements for PgConnection {
         id: Uuid,
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
-        let rows: Vec<Row<Uuid>> = match change {
-            Change::Refund { units_back, .. } => {
-                let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
-                let refund = sqlx::query_as(statement).bind(id).bind(holds::now_ms());
-                refund.bind(change.reference()).fetch_all(self).await?
-            }
-            _ => {
-                let changed =
-                    sqlx::query_as(sql::CHANGE_STATE).bind(id).bind(change.target().name());
-                changed.bind(change.reference()).fetch_all(self).await?
-            }
+        let rows: Vec<Row<Uuid>> = if let Change::Refund { units_back, .. } = change {
+            let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
+            let refund = sqlx::query_as(statement).bind(id).bind(holds::now_ms());
+            refund.bind(change.reference()).fetch_all(self).await?
+        } else {
+            let changed = sqlx::query_as(sql::CHANGE_STATE).bind(id).bind(change.target().name());
+            changed.bind(change.reference()).fetch_all(self).await?
         };
         rows::order(rows)
     }
@@ -237,8 +233,11 @@ impl OrderStatements for PgConnection {
 /// Units one buyer may have, and prices, by product.
 type Terms = (HashMap<String, i64>, HashMap<String, Price>);
 
+/// Id, units one buyer may have, price and currency of a product.
+type TermsRow = (String, Option<i64>, Option<i64>, Option<String>);
+
 async fn terms(connection: &mut PgConnection, products: Vec<&str>) -> Result<Terms, LedgerError> {
-    let rows: Vec<(String, Option<i64>, Option<i64>, Option<String>)> = sqlx::query_as(
+    let rows: Vec<TermsRow> = sqlx::query_as(
         "SELECT id, max_per_buyer, price, currency FROM products \
          WHERE id = ANY($1) AND (max_per_buyer IS NOT NULL OR price IS NOT NULL)",
     )

@@ -110,18 +110,15 @@ impl OrderStatements for SqliteConnection {
         id: Uuid,
         change: &Change,
     ) -> Result<Option<PlacedOrder>, LedgerError> {
-        let rows: Vec<Row<Hyphenated>> = match change {
-            Change::Refund { units_back, .. } => {
-                let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
-                let refund = sqlx::query_as(statement).bind(id.hyphenated());
-                let refund = refund.bind(holds::now_ms()).bind(change.reference());
-                refund.fetch_all(self).await?
-            }
-            _ => {
-                let changed = sqlx::query_as(sql::CHANGE_STATE).bind(id.hyphenated());
-                let changed = changed.bind(change.target().name()).bind(change.reference());
-                changed.fetch_all(self).await?
-            }
+        let rows: Vec<Row<Hyphenated>> = if let Change::Refund { units_back, .. } = change {
+            let statement = if *units_back { sql::REFUND_WITH_UNITS } else { sql::REFUND };
+            let refund = sqlx::query_as(statement).bind(id.hyphenated());
+            let refund = refund.bind(holds::now_ms()).bind(change.reference());
+            refund.fetch_all(self).await?
+        } else {
+            let changed = sqlx::query_as(sql::CHANGE_STATE).bind(id.hyphenated());
+            let changed = changed.bind(change.target().name()).bind(change.reference());
+            changed.fetch_all(self).await?
         };
         rows::order(rows)
     }

@@ -34,9 +34,7 @@ impl Refusal for PurchaseError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NotStarted(starts_at) => {
-                Duration::try_from(starts_at.duration_since(Timestamp::now())).ok()
-            }
+            Self::NotStarted(starts_at) => Some(until(*starts_at)),
             Self::Overloaded { retry_after } => Some(*retry_after),
             Self::LockTimeout
             | Self::QuorumUnavailable
@@ -103,10 +101,26 @@ impl Refusal for CouponError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Lock(error) => error.retry_after(),
-            Self::NotStarted(starts_at) => {
-                Duration::try_from(starts_at.duration_since(Timestamp::now())).ok()
-            }
+            Self::NotStarted(starts_at) => Some(until(*starts_at)),
             Self::Unknown(_) | Self::Exists(_) | Self::Exhausted | Self::Ended(_) => None,
         }
+    }
+}
+
+/// Time until the start; zero if it came since the refusal. Without the header the refusal would look final, as after the end.
+fn until(starts_at: Timestamp) -> Duration {
+    Duration::try_from(starts_at.duration_since(Timestamp::now())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_came_since_the_refusal_is_worth_a_retry() {
+        let start = Timestamp::UNIX_EPOCH;
+        assert_eq!(PurchaseError::NotStarted(start).retry_after(), Some(Duration::ZERO));
+        assert_eq!(CouponError::NotStarted(start).retry_after(), Some(Duration::ZERO));
+        assert_eq!(PurchaseError::Ended(start).retry_after(), None);
     }
 }

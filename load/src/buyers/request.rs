@@ -37,6 +37,9 @@ const PENDING: &str = "pending";
 
 /// Codes of final refusals by the rules of the sale.
 const DECLINED: [&str; 3] = ["sold_out", "limit_reached", "coupon_exhausted"];
+/// Codes of a sale or a coupon outside of its times. Before the start the answer says when to ask again; after the end it
+/// is final.
+const CLOSED: [&str; 2] = ["sale_not_open", "coupon_not_open"];
 
 #[derive(Deserialize)]
 struct Purchased {
@@ -151,7 +154,15 @@ fn reply(answer: &Answer, receipt: impl FnOnce() -> Option<Receipt>) -> Reply {
         return receipt().map_or_else(|| Reply::Lost("unreadable_answer".to_owned()), Reply::Done);
     }
     let problem = serde_json::from_slice(&answer.body).map(|Problem { code }| code);
-    Reply::of_problem(status, problem.unwrap_or_else(|_| format!("http_{}", status.as_u16())))
+    let code = problem.unwrap_or_else(|_| format!("http_{}", status.as_u16()));
+    if CLOSED.contains(&code.as_str()) {
+        return if answer.retry_after.is_zero() {
+            Reply::Declined(code)
+        } else {
+            Reply::Busy(code)
+        };
+    }
+    Reply::of_problem(status, code)
 }
 
 impl Reply {
@@ -193,10 +204,21 @@ mod tests {
             assert_eq!(answer(503, code), Reply::Lost(code.to_owned()));
         }
         assert_eq!(answer(500, "http_500"), Reply::Lost("http_500".to_owned()));
-        for (status, code) in
-            [(401, "token_expired"), (403, "sale_not_open"), (404, "unknown_product")]
-        {
+        for (status, code) in [(401, "token_expired"), (404, "unknown_product")] {
             assert_eq!(answer(status, code), Reply::Refused(code.to_owned()));
+        }
+    }
+
+    #[test]
+    fn buyers_wait_for_the_start_and_accept_the_end() {
+        for code in CLOSED {
+            let asked_to_wait = |retry_after| {
+                let body = json!({ "code": code }).to_string().into_bytes();
+                let answer = Answer { status: StatusCode::FORBIDDEN, retry_after, body };
+                purchase_reply(Kind::Purchase, &answer, &["1".to_owned()])
+            };
+            assert_eq!(asked_to_wait(Duration::from_secs(1)), Reply::Busy(code.to_owned()));
+            assert_eq!(asked_to_wait(Duration::ZERO), Reply::Declined(code.to_owned()));
         }
     }
 

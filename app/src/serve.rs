@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use ledger::{Ledger, LedgerError};
 use redlock::Redlock;
-use sale::{Coupons, Observer, ObserverPair, Sale};
+use sale::{Coupons, Observer, ObserverPair, Sale, SaleConfig};
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::api::AllowedOrigins;
 use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
 use crate::api::router;
@@ -61,8 +63,8 @@ pub async fn run(
     let traces = traces(&config, &metrics)?;
     let observer = observer(&metrics, traces.as_ref());
     let sale = Sale::new(ledger.clone(), redlock.clone(), &config.sale, Arc::clone(&observer))
+        .map(Arc::new)
         .map_err(|error| ConfigError::unusable("REDIS_NODES", &error))?;
-    let sale = Arc::new(sale);
     let coupons = Coupons::new(ledger.clone(), redlock.clone(), config.sale.lock.policy, observer);
     let coupons = Arc::new(coupons);
     let erasures = Arc::new(Erasures::new(ledger.clone(), Arc::clone(&sale), Arc::clone(&coupons)));
@@ -82,11 +84,7 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
         operator_token: config.auth.operator_token.as_deref().map(OperatorToken::new),
         redlock: redlock.clone(),
-        node_changes: Arc::new(NodeChanges::new(
-            redlock.clone(),
-            config.sale.strategy,
-            config.sale.lock.nodes.longest_lease,
-        )),
+        node_changes: node_changes(&redlock, &config.sale),
     };
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
@@ -119,16 +117,18 @@ pub async fn run(
                     restart_on_panic("counting the orders", || {
                         count_orders(&ledger, &sale, count_every, &metrics)
                     }),
-                    restart_on_panic("counting the holds", || count_holds(
-                        &sale, &ledger, &metrics
-                    )),
+                    restart_on_panic("counting the holds", || {
+                        count_holds(&sale, &ledger, &metrics)
+                    }),
                     restart_on_panic("erasing buyers", || erasures.keep()),
                     restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
                     restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
                     restart_on_panic("delivering events", || delivery.deliver()),
-                    restart_on_panic("the retention", || {
-                        retention::keep(&sale, retention_days, &coupons)
-                    }),
+                    restart_on_panic("the retention", || retention::keep(
+                        &sale,
+                        retention_days,
+                        &coupons
+                    )),
                 );
             };
             // None: shut down.
@@ -143,14 +143,9 @@ pub async fn run(
     follow(provider, tls.clone(), stripe, ending.closing());
     let clients = Arc::clone(state.metrics.clients());
     let servers = Servers { config: config.http, tls, clients };
-    let (api_router, internal_router) =
-        (router::api(state, config.cors.as_ref()), router::internal(probes));
-    let api_router = match &traces {
-        Some(traces) => traces.trace_requests(api_router),
-        None => api_router,
-    };
+    let api_router = api_router(state, config.cors.as_ref(), traces.as_ref());
     servers
-        .serve(api, api_router, internal, internal_router, &ending)
+        .serve(api, api_router, internal, router::internal(probes), &ending)
         .await
         .context("cannot serve the API")?;
     // Ends with the same signal.
@@ -159,6 +154,21 @@ pub async fn run(
         traces.flush().await;
     }
     Ok(())
+}
+
+/// The API, traced if traces are on.
+fn api_router(state: AppState, cors: Option<&AllowedOrigins>, traces: Option<&Traces>) -> Router {
+    let api = router::api(state, cors);
+    match traces {
+        Some(traces) => traces.trace_requests(api),
+        None => api,
+    }
+}
+
+/// What changes the lock's nodes while this replica sells.
+fn node_changes(redlock: &Redlock, config: &SaleConfig) -> Arc<NodeChanges> {
+    let longest_lease = config.lock.nodes.longest_lease;
+    Arc::new(NodeChanges::new(redlock.clone(), config.strategy, longest_lease))
 }
 
 /// Reads the provider's keys, the certificate and the secrets of payments again when they change, until `closing`.
@@ -351,9 +361,9 @@ impl Servers {
     async fn serve(
         &self,
         api: TcpListener,
-        api_router: axum::Router,
+        api_router: Router,
         internal: TcpListener,
-        internal_router: axum::Router,
+        internal_router: Router,
         ending: &Shutdown,
     ) -> std::io::Result<()> {
         let serve = |listener, router, tls, shutdown| {

@@ -77,7 +77,7 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
     let spec =
         SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(Database::Postgres) };
     let sale = TestSale::start(spec).await;
-    let mut processes = vec![Process::start(&sale), Process::start(&sale)];
+    let mut processes = [Process::start(&sale), Process::start(&sale)];
     let apis: Vec<String> = processes.iter().map(|process| process.api.clone()).collect();
     let urls = |path: &str| -> Vec<String> {
         apis.iter().map(|api| format!("http://{api}{path}")).collect()

@@ -1,5 +1,5 @@
 //! Payments that Stripe reports: signatures by Stripe's own library, once each, in any order.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 #[path = "payments/events.rs"]

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::purchases::{MAX_QUANTITY, REPLAYED, one};
 use crate::api::extract::{Authenticated, PathId};
 use crate::api::problems::{
-    Database, JsonInput, Login, PathInput, Problems, WaitPlaces, Waitlists,
+    Database, JsonInput, Login, PathInput, Problems, ProductPath, WaitPlaces, Waitlists,
 };
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;

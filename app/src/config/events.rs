@@ -12,6 +12,7 @@ use crate::order_events::{EventsConfig, SigningKey, WebhookConfig, WebhookUrl};
 /// Settings of [`EventsConfig`].
 // No `Debug`: it holds keys.
 #[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "each field is named as its setting")]
 #[command(next_help_heading = "Events")]
 pub struct EventsArgs {
     /// URL that gets each change of an order as a webhook, by the Standard Webhooks rules. Default: none.

@@ -1,4 +1,4 @@
-//! Events as CloudEvents 1.0, in the structured JSON format.
+//! Events as `CloudEvents` 1.0, in the structured JSON format.
 
 use jiff::Timestamp;
 use ledger::events::{BUYER_ERASED, OrderEvent};
@@ -23,7 +23,7 @@ pub(super) struct CloudEvent<'a> {
     subject: String,
     time: String,
     datacontenttype: &'static str,
-    /// By CloudEvents' extension: events of an order are in order of these texts.
+    /// By an extension of `CloudEvents`: events of an order are in order of these texts.
     sequence: String,
     data: Data<'a>,
 }

@@ -32,6 +32,16 @@ const GIVE_UP_AFTER: Duration = Duration::from_hours(72);
 
 type Sending<'a> = FuturesUnordered<BoxFuture<'a, (OrderEvent, Result<(), AttemptError>)>>;
 
+/// Whether the sink gets events.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Enabled,
+    /// Until an administrator enables it, or because that is not known yet.
+    Disabled,
+    /// It answered 410, and the ledger does not know it yet.
+    Gone,
+}
+
 /// The events of a sink, at the replica that delivers.
 pub(super) struct Queue<'a> {
     ledger: &'a Ledger,
@@ -42,10 +52,9 @@ pub(super) struct Queue<'a> {
     /// What the ledger does not know yet. Before it does, no more events are read.
     delivered: Vec<i64>,
     failed: Vec<Failure>,
-    is_gone: bool,
+    standing: Standing,
     was_away: bool,
     breaker: Breaker,
-    is_enabled: bool,
     status_at: Option<Instant>,
     /// The last page was full: there may be more events.
     has_more: bool,
@@ -66,10 +75,9 @@ impl<'a> Queue<'a> {
             busy: HashSet::new(),
             delivered: Vec::new(),
             failed: Vec::new(),
-            is_gone: false,
+            standing: Standing::Disabled,
             was_away: false,
             breaker: Breaker::default(),
-            is_enabled: false,
             status_at: None,
             has_more: false,
             is_failing: false,
@@ -128,7 +136,7 @@ impl<'a> Queue<'a> {
         let allowed = self.breaker.allowed(AT_ONCE, Instant::now());
         let room = allowed.saturating_sub(self.busy.len());
         self.has_more = false;
-        if room == 0 || !self.is_enabled {
+        if room == 0 || self.standing != Standing::Enabled {
             return Ok(Vec::new());
         }
         // Those under way are still there.
@@ -160,8 +168,7 @@ impl<'a> Queue<'a> {
             }
             Err(error) if error.is_gone => {
                 self.metrics.failed(self.name());
-                self.is_gone = true;
-                self.is_enabled = false;
+                self.standing = Standing::Gone;
             }
             Err(error) => {
                 self.metrics.failed(self.name());
@@ -194,13 +201,13 @@ impl<'a> Queue<'a> {
             self.ledger.attempt_failed(self.name(), failure).await?;
             self.failed.pop();
         }
-        if self.is_gone {
+        if self.standing == Standing::Gone {
             self.ledger.disable_sink(self.name()).await?;
             warn!(
                 sink = self.name(),
                 "the sink answered 410: it gets no events until an administrator enables it"
             );
-            self.is_gone = false;
+            self.standing = Standing::Disabled;
         }
         if self.was_away {
             self.ledger.retry_now(self.name()).await?;
@@ -217,7 +224,10 @@ impl<'a> Queue<'a> {
         }
         let sinks = self.ledger.sinks().await?;
         let ours = sinks.iter().find(|sink| sink.name == self.name());
-        self.is_enabled = ours.is_some_and(|sink| sink.disabled_at_ms.is_none());
+        let is_enabled = ours.is_some_and(|sink| sink.disabled_at_ms.is_none());
+        if self.standing != Standing::Gone {
+            self.standing = if is_enabled { Standing::Enabled } else { Standing::Disabled };
+        }
         self.status_at = Some(now + STATUS);
         Ok(())
     }

@@ -138,12 +138,12 @@ mod tests {
 
     const ORDER: &str = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00";
 
-    fn notice(kind: &str, object: Value) -> Result<PaymentNotice, &'static str> {
+    fn notice(kind: &str, object: &Value) -> Result<PaymentNotice, &'static str> {
         let event = json!({"id": "evt_1", "type": kind, "data": {"object": object}});
         read(event.to_string().as_bytes()).map_err(|error| error.code())
     }
 
-    fn session(changes: Value) -> Value {
+    fn session(changes: &Value) -> Value {
         let mut session = json!({
             "id": "cs_1", "client_reference_id": ORDER, "metadata": {}, "amount_total": 49_900,
             "currency": "eur", "payment_status": "paid", "payment_intent": "pi_1",
@@ -156,31 +156,31 @@ mod tests {
     #[test]
     fn a_session_reports_the_payment_of_its_order() {
         let completed = "checkout.session.completed";
-        let report = notice(completed, session(json!({}))).unwrap().report.unwrap();
+        let report = notice(completed, &session(&json!({}))).unwrap().report.unwrap();
         assert_eq!(report.order, OrderName::Id(ORDER.parse().unwrap()));
         assert_eq!((report.what, report.reference.as_str()), (PaymentFact::Paid, "pi_1"));
         assert_eq!(report.amount, amount::price(49_900, "eur"));
         let by_metadata = json!({"client_reference_id": null, "metadata": {"order_id": ORDER}});
-        assert!(notice(completed, session(by_metadata)).unwrap().report.is_some());
+        assert!(notice(completed, &session(&by_metadata)).unwrap().report.is_some());
         let free = json!({"payment_intent": null, "amount_total": 0});
-        assert_eq!(notice(completed, session(free)).unwrap().report.unwrap().reference, "cs_1");
+        assert_eq!(notice(completed, &session(&free)).unwrap().report.unwrap().reference, "cs_1");
         let expanded = json!({"payment_intent": {"id": "pi_2", "object": "payment_intent"}});
-        let report = notice(completed, session(expanded)).unwrap().report.unwrap();
+        let report = notice(completed, &session(&expanded)).unwrap().report.unwrap();
         assert_eq!(report.reference, "pi_2");
         let failed = "checkout.session.async_payment_failed";
-        let report = notice(failed, session(json!({"payment_status": "unpaid"})));
+        let report = notice(failed, &session(&json!({"payment_status": "unpaid"})));
         assert_eq!(report.unwrap().report.unwrap().what, PaymentFact::Failed);
     }
 
     #[test]
     fn what_is_no_payment_of_an_order_reports_nothing() {
         for (kind, object) in [
-            ("checkout.session.completed", session(json!({"payment_status": "unpaid"}))),
-            ("checkout.session.completed", session(json!({"client_reference_id": null}))),
-            ("checkout.session.expired", session(json!({}))),
+            ("checkout.session.completed", session(&json!({"payment_status": "unpaid"}))),
+            ("checkout.session.completed", session(&json!({"client_reference_id": null}))),
+            ("checkout.session.expired", session(&json!({}))),
             ("customer.created", json!({"id": "cus_1"})),
         ] {
-            assert_eq!(notice(kind, object).unwrap().report, None, "{kind}");
+            assert_eq!(notice(kind, &object).unwrap().report, None, "{kind}");
         }
     }
 
@@ -190,11 +190,11 @@ mod tests {
             json!({"id": "ch_1", "metadata": metadata, "amount_refunded": 100, "currency": "eur",
                 "refunded": refunded, "payment_intent": "pi_1"})
         };
-        let report = notice("charge.refunded", charge(json!({}), true)).unwrap().report.unwrap();
+        let report = notice("charge.refunded", &charge(json!({}), true)).unwrap().report.unwrap();
         assert_eq!(report.order, OrderName::Payment("pi_1".to_owned()));
         assert_eq!(report.what, PaymentFact::Refunded);
         let named = charge(json!({"order_id": ORDER}), false);
-        let report = notice("charge.refunded", named).unwrap().report.unwrap();
+        let report = notice("charge.refunded", &named).unwrap().report.unwrap();
         assert_eq!(report.order, OrderName::Id(ORDER.parse().unwrap()));
         assert_eq!(report.what, PaymentFact::PartlyRefunded);
     }
@@ -202,11 +202,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_has_a_code() {
         let completed = "checkout.session.completed";
-        let nobody = session(json!({"client_reference_id": "order 7"}));
-        assert_eq!(notice(completed, nobody).unwrap().report.unwrap().order, OrderName::Other);
-        let fractional = session(json!({"amount_total": 499.5}));
-        assert_eq!(notice(completed, fractional).unwrap_err(), "invalid_request");
-        assert_eq!(notice(completed, json!({"id": "cs_1"})).unwrap_err(), "invalid_request");
+        let nobody = session(&json!({"client_reference_id": "order 7"}));
+        assert_eq!(notice(completed, &nobody).unwrap().report.unwrap().order, OrderName::Other);
+        let fractional = session(&json!({"amount_total": 499.5}));
+        assert_eq!(notice(completed, &fractional).unwrap_err(), "invalid_request");
+        assert_eq!(notice(completed, &json!({"id": "cs_1"})).unwrap_err(), "invalid_request");
         assert_eq!(read(b"{").unwrap_err().code(), "invalid_json");
         assert_eq!(read(b"[]").unwrap_err().code(), "invalid_request");
         let long = json!({"id": "x".repeat(256), "type": "t", "data": {"object": {}}});

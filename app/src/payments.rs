@@ -1,6 +1,6 @@
 //! Payments as payment services report them: signed events, delivered at least once and in any order.
 //!
-//! A [`PaymentProvider`] knows the signature and the events of one service, and no order. [`Payments`] knows
+//! A `PaymentProvider` knows the signature and the events of one service, and no order. [`Payments`] knows
 //! orders, and no service. Neither knows HTTP beyond the headers of a request.
 
 mod error;

@@ -144,7 +144,7 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
         ),
         (
             with("database", json!({ "secretRef": { "name": "db" }, "image": "postgres" })),
-            &["spec.database", "image, resources, storage and podTemplate must be absent"],
+            &["spec.database", "image, resources, storage, probes and podTemplate must be absent"],
         ),
         (with("redis/storage", json!({ "size": "big" })), &["spec.redis.storage.size"]),
         (minimal("black.friday"), &["metadata.name must be at most 40 characters"]),

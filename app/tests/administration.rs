@@ -8,10 +8,9 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::process::Process;
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, execute};
 
 async fn sale(database: Database) -> TestSale {
     let products = json!([
@@ -19,19 +18,6 @@ async fn sale(database: Database) -> TestSale {
         {"id": "2", "name": "Game", "stock": 100},
     ]);
     TestSale::start(SaleSpec { nodes: 1, products, ..SaleSpec::on(database) }).await
-}
-
-async fn execute(url: &str, statements: &str) -> Result<(), sqlx::Error> {
-    let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(url).await?;
-        statements.execute(&mut connection).await?;
-        connection.close().await
-    } else {
-        let mut connection = PgConnection::connect(url).await?;
-        statements.execute(&mut connection).await?;
-        connection.close().await
-    }
 }
 
 async fn get(buyer: &Buyer<'_>, path: &str) -> Answer {
@@ -310,7 +296,7 @@ async fn a_change_that_cannot_be_logged_is_not_made() {
                  BEGIN SELECT RAISE(ABORT, 'broken'); END"
             }
         };
-        execute(&sale.database_url(), broken).await.unwrap();
+        sale.execute(broken).await;
         let product = json!({"id": "3", "name": "Headset", "stock": 5});
         let (paid, add) = (json!({"result": "paid"}), json!({"add": 5}));
         let coupon = json!({"id": "ten", "quantity": 10});

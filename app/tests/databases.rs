@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use testkit::{PgBouncer, Postgres};
 use tokio::time::timeout;
 
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
 
 const LAST: &str = "shop/black-friday";
 const NEXT: &str = "shop/spring";
@@ -27,19 +27,6 @@ fn on_the_database_of(other: &TestSale, name: &str) -> SaleSpec {
     let mut spec = SaleSpec { replicas: 0, products: json!([]), ..named(Database::Sqlite, name) };
     spec.settings.push(("DATABASE_URL", other.database_url()));
     spec
-}
-
-async fn execute(url: &str, statements: &str) {
-    let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(url).await.unwrap();
-        statements.execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    } else {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        statements.execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
 }
 
 async fn count(url: &str, of: &str) -> i64 {
@@ -104,7 +91,7 @@ async fn of_sales_that_claim_a_database_at_once_one_has_it() {
 async fn a_database_of_before_there_were_owners_is_claimed_by_the_first_that_comes() {
     for database in BOTH {
         let sale = TestSale::start(named(database, LAST)).await;
-        execute(&sale.database_url(), "UPDATE installation SET sale = NULL").await;
+        sale.execute("UPDATE installation SET sale = NULL").await;
         let mut replica = TestSale::start(on_the_database_of(&sale, LAST)).await;
         replica.add_replica().await;
         replica.await_ready(0).await;
@@ -220,7 +207,8 @@ async fn apply_a_later_migration(url: &str) {
              VALUES ({LATER}, 'later', {now}, {yes}, {bytes}, 0)"
         ),
     )
-    .await;
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +234,7 @@ async fn a_later_migration_that_this_version_cannot_live_with_is_refused() {
         let mut sale = TestSale::start(named(database, LAST)).await;
         apply_a_later_migration(&sale.database_url()).await;
         let needs = format!("UPDATE installation SET needs_migration = {LATER}");
-        execute(&sale.database_url(), &needs).await;
+        sale.execute(&needs).await;
         let says = async |replica: usize| {
             let (status, reasons) = sale.readiness(replica).await;
             status == StatusCode::SERVICE_UNAVAILABLE
@@ -276,7 +264,7 @@ async fn a_known_migration_with_another_text_is_refused_and_keeps_no_lock() {
                 "UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 2"
             }
         };
-        execute(&sale.database_url(), other).await;
+        sale.execute(other).await;
         // The second one would wait for the lock that the first one kept.
         let (first, second) = (sale.ledger(), sale.ledger());
         for ledger in [&first, &second] {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::process::Process;
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
@@ -62,20 +61,9 @@ fn is_replayed(answer: &Answer) -> bool {
     answer.headers.contains_key("idempotent-replayed")
 }
 
-async fn execute(sale: &TestSale, statement: &str) -> u64 {
-    let (url, statement) = (sale.database_url(), AssertSqlSafe(statement.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
-    } else {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
-    }
-}
-
 /// Makes the holds of all orders end now.
 async fn end_all_holds(sale: &TestSale) {
-    execute(sale, "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
+    sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
 }
 
 async fn await_state(buyer: &Buyer<'_>, id: &str, expected: &str) {
@@ -257,8 +245,8 @@ async fn paid_and_cancelled_orders_and_orders_without_an_end_do_not_expire() {
         assert_eq!(cancel(&ann, 0, &ids[1]).await.status, 200);
         // As a replica of the release before makes it.
         let unlimited = format!("UPDATE orders SET expires_at_ms = NULL WHERE id = '{}'", ids[2]);
-        execute(&sale, &unlimited).await;
-        execute(&sale, "UPDATE orders SET expires_at_ms = 1 WHERE expires_at_ms > 0").await;
+        sale.execute(&unlimited).await;
+        sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE expires_at_ms > 0").await;
         await_state(&ann, &ids[3], "expired").await;
         for (id, expected) in ids.iter().zip(["paid", "cancelled", "pending", "expired"]) {
             assert_eq!(get(&ann, id).await.body["state"], expected, "{database:?}");
@@ -282,10 +270,10 @@ async fn the_release_before_understands_what_is_written() {
                 "UPDATE orders SET line = line WHERE state = 'cancelled' AND ended_as = '{ended}'"
             )
         };
-        assert_eq!(execute(&sale, &touch("expired")).await, 1);
+        assert_eq!(sale.execute(&touch("expired")).await, 1);
         assert_eq!(eventually_order(&sale.buyer("bob"), &["A"]).await.len(), id.len());
         assert_eq!(state(&report(&admin, 0, &id, PAID).await), (200, "refund_required"));
-        assert_eq!(execute(&sale, &touch("refund_required")).await, 1);
+        assert_eq!(sale.execute(&touch("refund_required")).await, 1);
     }
 }
 

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 use receiver::{KEY, NEXT_KEY, Receiver, Reply, TAKEN, Webhook, verified};
@@ -29,17 +28,6 @@ async fn sale_of(
     let mut settings = receiver.settings();
     settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
     TestSale::start(SaleSpec { nodes: 1, products, settings, ..SaleSpec::on(database) }).await
-}
-
-async fn execute(sale: &TestSale, statement: &str) {
-    let (url, statement) = (sale.database_url(), AssertSqlSafe(statement.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
-    } else {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
-    }
 }
 
 async fn order(buyer: &Buyer<'_>, products: &[&str]) -> String {
@@ -94,7 +82,7 @@ async fn every_change_of_an_order_reaches_the_receiver_signed_and_in_order() {
         let failed = order(&bob, &["A"]).await;
         report(&sale, &failed, "failed").await;
         let expired = order(&ann, &["A", "B"]).await;
-        execute(&sale, "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
+        sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
         receiver.await_kinds(&expired, &["pending", "expired"]).await;
         // The nodes have the units a moment later than the database.
         let late = bought_soon(&sale, "B", 2).await;
@@ -176,11 +164,11 @@ async fn an_order_has_its_event_whoever_writes_it_and_none_if_it_is_not_committe
         };
         let [undone, kept] =
             [1, 2].map(|number| format!("0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d0{number}"));
-        execute(&sale, &format!("BEGIN; {} ROLLBACK", insert(&undone))).await;
-        execute(&sale, &insert(&kept)).await;
+        sale.execute(&format!("BEGIN; {} ROLLBACK", insert(&undone))).await;
+        sale.execute(&insert(&kept)).await;
         // Changes nothing of the order.
-        execute(&sale, "UPDATE orders SET idempotency_key = 'a', fence = 1").await;
-        execute(&sale, "UPDATE orders SET state = 'paid'").await;
+        sale.execute("UPDATE orders SET idempotency_key = 'a', fence = 1").await;
+        sale.execute("UPDATE orders SET state = 'paid'").await;
         receiver.await_kinds(&kept, &["confirmed", "paid"]).await;
         assert_eq!(receiver.kinds_of(&undone), [""; 0]);
     }
@@ -228,7 +216,7 @@ async fn an_event_that_fails_is_repeated_and_only_its_own_order_waits() {
             };
             eventually("it was tried twice", async || attempts().len() >= 2).await;
             // As a second change of the order.
-            execute(&sale, &format!("UPDATE orders SET buyer = 'x' WHERE id = '{stuck}'")).await;
+            sale.execute(&format!("UPDATE orders SET buyer = 'x' WHERE id = '{stuck}'")).await;
             let other = order(&ann, &["A"]).await;
             cancel(&ann, &other).await;
             receiver.await_kinds(&other, &["pending", "cancelled"]).await;
@@ -330,8 +318,7 @@ async fn an_event_that_was_given_up_is_listed_and_replayed() {
         let dead = async |query: &str| admin(&sale, "GET", &format!("dead?{query}")).await;
         eventually("both are given up", async || {
             // As if the first attempt had been long ago.
-            execute(
-                &sale,
+            sale.execute(
                 "UPDATE failed_events SET first_failed_at_ms = 1 WHERE dead_at_ms IS NULL",
             )
             .await;
@@ -339,7 +326,7 @@ async fn an_event_that_was_given_up_is_listed_and_replayed() {
         })
         .await;
         // Later events of the order no longer wait.
-        execute(&sale, "UPDATE orders SET buyer = 'x'").await;
+        sale.execute("UPDATE orders SET buyer = 'x'").await;
         receiver.await_kinds(&one, &["pending", "buyer_erased"]).await;
 
         let page = dead("limit=1&sink=webhook").await.body;

@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
@@ -93,19 +92,8 @@ impl Shop {
         found.body["events"].as_array().unwrap().clone()
     }
 
-    async fn execute(&self, statement: &str) {
-        let (url, statement) = (self.sale.database_url(), AssertSqlSafe(statement.to_owned()));
-        if url.starts_with("sqlite") {
-            let mut connection = SqliteConnection::connect(&url).await.unwrap();
-            sqlx::query(statement).execute(&mut connection).await.unwrap();
-        } else {
-            let mut connection = PgConnection::connect(&url).await.unwrap();
-            sqlx::query(statement).execute(&mut connection).await.unwrap();
-        }
-    }
-
     async fn expire(&self, id: &str) {
-        self.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
+        self.sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
         eventually("the hold is over", async || self.state(id).await == "expired").await;
     }
 }
@@ -273,7 +261,7 @@ async fn events_may_come_in_any_order() {
         assert_eq!(shop.state(&order).await, "paid");
         let unlucky = shop.order(1).await;
         shop.expire(&unlucky).await;
-        shop.execute("UPDATE stock SET declared = declared - available, available = 0").await;
+        shop.sale.execute("UPDATE stock SET declared = declared - available, available = 0").await;
         assert_eq!(outcome(&shop.send(&completed("evt_b3", &unlucky, 49_900)).await), "applied");
         assert_eq!(shop.state(&unlucky).await, "refund_required");
         let refund = refunded("evt_b4", &unlucky, 49_900, true);

@@ -4,7 +4,6 @@
 mod common;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -32,17 +31,6 @@ async fn sale(database: Database, strategy: &str) -> TestSale {
     let settings = vec![("STRATEGY", strategy.to_owned())];
     let spec = SaleSpec { nodes: 1, products: products(), settings, ..SaleSpec::on(database) };
     TestSale::start(spec).await
-}
-
-async fn execute(sale: &TestSale, statement: &str) {
-    let (url, statement) = (sale.database_url(), AssertSqlSafe(statement.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    } else {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    }
 }
 
 async fn order(buyer: &Buyer<'_>, items: &[(&str, i64)]) -> Answer {
@@ -195,27 +183,22 @@ async fn the_release_before_sells_at_the_price_too() {
     for database in BOTH {
         let sale = sale(database, "Locked").await;
         let id = uuid::Uuid::now_v7();
-        execute(
-            &sale,
-            &format!(
-                "INSERT INTO orders (id, product_id, buyer, quantity, fence) \
+        sale.execute(&format!(
+            "INSERT INTO orders (id, product_id, buyer, quantity, fence) \
                  VALUES ('{id}', '1', 'bob', 3, 1), ('{}', '3', 'bob', 1, 1)",
-                uuid::Uuid::now_v7()
-            ),
-        )
+            uuid::Uuid::now_v7()
+        ))
         .await;
         let id = id.to_string();
         assert_eq!(cost(&sale, &id).await, (json!(149_700), json!("EUR")), "{database:?}");
         // An order of before the migration.
-        execute(
-            &sale,
-            &format!("UPDATE orders SET unit_price = NULL, currency = NULL WHERE id = '{id}'"),
-        )
+        sale.execute(&format!(
+            "UPDATE orders SET unit_price = NULL, currency = NULL WHERE id = '{id}'"
+        ))
         .await;
         assert_eq!(cost(&sale, &id).await, (Value::Null, Value::Null));
         // A declaration of the release before says nothing about the price.
-        execute(
-            &sale,
+        sale.execute(
             "INSERT INTO products (id, name) VALUES ('1', 'Console II') \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name",
         )

@@ -5,7 +5,6 @@ mod common;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -16,17 +15,6 @@ async fn sale(database: Database, strategy: &str, stock: i64) -> TestSale {
     let settings = vec![("STRATEGY", strategy.to_owned()), ("HOLD_SECONDS", "5".to_owned())];
     let spec = SaleSpec { nodes: 1, replicas: 2, products, settings, ..SaleSpec::on(database) };
     TestSale::start(spec).await
-}
-
-async fn execute(sale: &TestSale, statement: &str) -> u64 {
-    let (url, statement) = (sale.database_url(), AssertSqlSafe(statement.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
-    } else {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
-    }
 }
 
 async fn paid(sale: &TestSale, buyer: &Buyer<'_>, units: i64) -> String {
@@ -176,7 +164,7 @@ async fn an_order_that_was_paid_too_late_is_worked_through() {
         let (ann, bob, admin) = (sale.buyer("ann"), sale.buyer("bob"), sale.admin("shop"));
         let body = json!({"items": [{"product_id": "1"}]});
         let id = ann.call("POST", "/v1/orders", Some(&body)).await.order().to_owned();
-        execute(&sale, "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
+        sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
         eventually("bob is faster", async || bob.buy("1", 1, None).await.status == 201).await;
         let report = json!({"result": "paid", "reference": "p1"});
         let late = admin.call("POST", &format!("/v1/orders/{id}/payment"), Some(&report)).await;
@@ -206,7 +194,7 @@ async fn the_release_before_understands_a_refund() {
             let touch = format!(
                 "UPDATE orders SET line = line WHERE id = '{id}' AND coalesce(ended_as, state) = '{expected}'"
             );
-            assert_eq!(execute(&sale, &touch).await, 1, "{database:?} {expected}");
+            assert_eq!(sale.execute(&touch).await, 1, "{database:?} {expected}");
         }
     }
 }

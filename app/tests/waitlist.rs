@@ -6,7 +6,6 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -17,17 +16,6 @@ async fn sale(database: Database, replicas: usize, stock: i64) -> TestSale {
     let settings = vec![("HOLD_SECONDS", "3600".to_owned())];
     let spec = SaleSpec { nodes: 1, replicas, products, settings, ..SaleSpec::on(database) };
     TestSale::start(spec).await
-}
-
-async fn execute(sale: &TestSale, statement: &str) {
-    let (url, statement) = (sale.database_url(), AssertSqlSafe(statement.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    } else {
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-    }
 }
 
 async fn order(buyer: &Buyer<'_>, units: i64) -> String {
@@ -80,8 +68,7 @@ async fn units_of_an_ended_hold_go_to_who_waits_first_whoever_hammers() {
             sold
         };
         let serving = async {
-            execute(&sale, &format!("UPDATE orders SET expires_at_ms = 1 WHERE id = '{held}'"))
-                .await;
+            sale.execute(&format!("UPDATE orders SET expires_at_ms = 1 WHERE id = '{held}'")).await;
             eventually("bob is served", async || place(&bob).await == 0).await;
             assert_eq!(orders(&bob).await, [("pending".to_owned(), 1)]);
             assert_eq!(place(&dan).await, 1, "dan is the next");
@@ -122,8 +109,7 @@ async fn units_of_a_failed_payment_and_of_a_refund_go_to_who_waits() {
         // Who is served and does not pay gives the unit to the next.
         let eve = sale.buyer("eve");
         join(&eve, 1).await;
-        execute(
-            &sale,
+        sale.execute(
             "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending' AND buyer = 'bob'",
         )
         .await;
@@ -190,14 +176,12 @@ async fn limits_hold_for_who_waits_and_large_wishes_are_passed_over() {
         assert_eq!(place(&dan).await, 0);
         assert_eq!(orders(&dan).await, [("pending".to_owned(), 2)]);
         // Who has as many as allowed by the time of the turn is not served.
-        execute(
-            &sale,
-            "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) VALUES ('1', 'bob', 2, 9000)",
+        sale.execute("INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) VALUES ('1', 'bob', 2, 9000)",
         )
         .await;
         let id = eve.call("GET", "/v1/orders", None).await.body["orders"][0]["order_id"].clone();
         let path = format!("/v1/orders/{}/cancel", id.as_str().unwrap());
-        execute(&sale, "UPDATE waitlist SET quantity = 2").await;
+        sale.execute("UPDATE waitlist SET quantity = 2").await;
         eve.call("POST", &path, None).await;
         assert_eq!(sale.sold().await[0]["sold"], 4, "{database:?}");
         assert_eq!(orders(&bob).await.len(), 1);

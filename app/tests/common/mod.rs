@@ -16,6 +16,7 @@ use ledger::Ledger;
 use redlock::Redlock;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use testkit::{Fsync, Postgres, RedisServer, User};
 use tokio::net::TcpListener;
@@ -198,6 +199,11 @@ impl TestSale {
         self.settings["DATABASE_URL"].clone()
     }
 
+    /// Executes statements in the sale's database. Returns how many rows changed.
+    pub async fn execute(&self, statements: &str) -> u64 {
+        execute(&self.database_url(), statements).await.unwrap()
+    }
+
     /// The sale's own database.
     pub fn ledger(&self) -> Ledger {
         Ledger::connect_lazy(&self.database_url(), 4).unwrap()
@@ -325,6 +331,22 @@ impl Answer {
     pub fn order(&self) -> &str {
         assert_eq!(self.status, 201, "{self:?}");
         self.body["order_id"].as_str().unwrap()
+    }
+}
+
+/// Executes statements on a connection of its own. Returns how many rows changed.
+pub async fn execute(url: &str, statements: &str) -> Result<u64, sqlx::Error> {
+    let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+    if url.starts_with("sqlite") {
+        let mut connection = SqliteConnection::connect(url).await?;
+        let done = statements.execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(done.rows_affected())
+    } else {
+        let mut connection = PgConnection::connect(url).await?;
+        let done = statements.execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(done.rows_affected())
     }
 }
 

@@ -239,7 +239,7 @@ impl Process {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_any_log() {
     const PASSWORD: &str = "correct-horse-battery";
     const ACCEPTED: &str = "another-secret-of-thirty-two-bytes-or-more";
@@ -290,7 +290,7 @@ async fn no_secret_is_in_any_log() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shell_s_limit_of_open_files_does_not_bound_the_connections() {
     let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;
     let process = Process::start(&sale, &[]);

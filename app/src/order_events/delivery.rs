@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use ledger::events::Sink;
 use ledger::{Ledger, LedgerError};
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -60,11 +60,11 @@ impl Delivery {
         self.ledger.keep_sinks(&sinks, UNUSED).await
     }
 
-    /// Writes the sinks down again and again, until the future is dropped.
+    /// Writes the sinks down again and again, until the future is dropped. The first time is before the replica is
+    /// ready, by [`Delivery::keep_sinks`].
     pub(crate) async fn keep_all_sinks(&self) {
-        let mut tick = interval(KEEP_SINKS);
         loop {
-            tick.tick().await;
+            sleep(KEEP_SINKS).await;
             while let Err(error) = self.keep_sinks().await {
                 debug!(%error, "cannot write the sinks of events");
                 sleep(RETRY).await;

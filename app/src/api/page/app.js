@@ -159,7 +159,14 @@
   // ---- waiting for units that come back ----
   // By product: the place, and how many waited when it was asked for.
   const waits = new Map();
+  // Where this page joined: the sale counts who waits a moment later.
+  const joined = stored('joined');
   const queuePath = (id) => `/v1/products/${encodeURIComponent(id)}/waitlist`;
+
+  const stopWaiting = (id) => {
+    waits.delete(id);
+    joined.set((joined.get() ?? []).filter((it) => it !== id));
+  };
 
   const showQueue = (product, parts, now) => {
     const place = waits.get(product.id);
@@ -178,6 +185,7 @@
     parts.queue.disabled = false;
     if (answer.status !== 201) return tell(id, 'bad', trouble(answer));
     waits.set(id, answer.body);
+    joined.set([...(joined.get() ?? []), id]);
     tell(id, 'wait', t('sale.wait.told'));
     refresh();
   };
@@ -185,7 +193,7 @@
   const leaveQueue = async (id) => {
     const answer = await ask('DELETE', queuePath(id));
     if (answer.status !== 204) return tell(id, 'bad', trouble(answer));
-    waits.delete(id);
+    stopWaiting(id);
     alertIn(cards.get(id).result, '');
     refresh();
   };
@@ -197,10 +205,12 @@
     if (place) await wait(Math.random() * 1000);
     const answer = await ask('GET', queuePath(id));
     if (answer.status === 200) waits.set(id, { ...answer.body, waiting: place ? waiting : answer.body.waiting });
-    else if (place && answer.body?.code === 'not_waiting') {
-      waits.delete(id);
-      tell(id, 'good', t('sale.wait.turn'));
-      showOrders();
+    else if (answer.body?.code === 'not_waiting') {
+      stopWaiting(id);
+      if (place) {
+        tell(id, 'good', t('sale.wait.turn'));
+        showOrders();
+      }
     } else if (place) place.asking = false;
     refresh();
   };
@@ -209,7 +219,7 @@
     waits.clear();
     if (!session.get() || !sale) return;
     for (const product of sale.products) {
-      if (product.waiting > 0) askForPlace(product.id, product.waiting);
+      if (product.waiting > 0 || joined.get()?.includes(product.id)) askForPlace(product.id, product.waiting);
     }
   };
 
@@ -406,6 +416,7 @@
     session.set(null);
     pending.set(null);
     bought.set(null);
+    joined.set(null);
     waits.clear();
     for (const parts of cards.values()) alertIn(parts.result, '');
     showAccount();

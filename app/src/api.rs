@@ -11,6 +11,7 @@ mod event_sinks;
 mod events;
 mod extract;
 pub(crate) mod feed;
+mod listing;
 mod managed_orders;
 mod order_view;
 mod orders;

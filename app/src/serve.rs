@@ -179,26 +179,26 @@ fn follow(
     closing: &CancellationToken,
 ) {
     if let Some(stripe) = stripe {
-        let closing = closing.clone();
-        tokio::spawn(async move {
-            let following = restart_on_panic("reading the secrets of Stripe", || stripe.watch());
-            closing.run_until_cancelled(following).await
+        until(closing, async move {
+            restart_on_panic("reading the secrets of Stripe", || stripe.watch()).await;
         });
     }
     if let Some(provider) = provider {
-        let closing = closing.clone();
-        tokio::spawn(async move {
-            let following = restart_on_panic("reading the provider's keys", || provider.watch());
-            closing.run_until_cancelled(following).await
+        until(closing, async move {
+            restart_on_panic("reading the provider's keys", || provider.watch()).await;
         });
     }
     if let Some(tls) = tls {
-        let closing = closing.clone();
-        tokio::spawn(async move {
-            let following = restart_on_panic("reading the TLS certificate", || tls.watch());
-            closing.run_until_cancelled(following).await
+        until(closing, async move {
+            restart_on_panic("reading the TLS certificate", || tls.watch()).await;
         });
     }
+}
+
+/// Runs a task beside the others until `closing`.
+fn until(closing: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let closing = closing.clone();
+    tokio::spawn(async move { closing.run_until_cancelled(task).await });
 }
 
 /// Traces, if they are configured.

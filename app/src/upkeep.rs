@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::time::sleep;
-use tracing::error;
+use tokio::time::{interval, sleep};
+use tracing::{error, warn};
 
 /// Pause before a restart, because the cause of the panic may persist.
 const RESTART_DELAY: Duration = Duration::from_millis(250);
@@ -16,6 +16,28 @@ pub(crate) async fn restart_on_panic<F: Future<Output = ()>>(what: &str, task: i
     while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
         error!(what, "panicked; begun again in {RESTART_DELAY:?}");
         sleep(RESTART_DELAY).await;
+    }
+}
+
+/// How often a file is checked for changes.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reads a file again and again, for ever. An error is logged once, with what goes on meanwhile.
+pub(crate) async fn reload_again<F: Future<Output = Result<(), String>>>(
+    meanwhile: &str,
+    reload: impl Fn() -> F,
+) {
+    let mut tick = interval(RELOAD_INTERVAL);
+    let mut last_error = None;
+    loop {
+        tick.tick().await;
+        let error = reload().await.err();
+        if let Some(error) = &error
+            && last_error.as_ref() != Some(error)
+        {
+            warn!(error, "{meanwhile}");
+        }
+        last_error = error;
     }
 }
 

@@ -71,8 +71,7 @@ impl Sale {
         buyer: &str,
         quantity: i64,
     ) -> Result<WaitReceipt, WaitlistError> {
-        let unknown = || PurchaseError::UnknownProduct(product_id.to_owned());
-        self.catalog.loaded()?.remaining(product_id).ok_or_else(unknown)?;
+        self.known(product_id)?;
         if !self.is_decided_by_the_database() {
             return Err(PurchaseError::NotWithAtomic.into());
         }
@@ -92,7 +91,9 @@ impl Sale {
             Joined::NothingHeld => Err(PurchaseError::SoldOut.into()),
             Joined::LimitReached => Err(PurchaseError::LimitReached.into()),
             Joined::Full => Err(WaitlistError::Full),
-            Joined::UnknownProduct => Err(unknown().into()),
+            Joined::UnknownProduct => {
+                Err(PurchaseError::UnknownProduct(product_id.to_owned()).into())
+            }
         }
     }
 
@@ -109,13 +110,17 @@ impl Sale {
         place.ok_or(WaitlistError::NotWaiting)
     }
 
+    fn known(&self, product_id: &str) -> Result<(), PurchaseError> {
+        let unknown = || PurchaseError::UnknownProduct(product_id.to_owned());
+        self.catalog.loaded()?.remaining(product_id).map(drop).ok_or_else(unknown)
+    }
+
     /// Takes a buyer off the waiting list of a product; one who does not wait is off it already.
     ///
     /// # Errors
     /// When there is no such product, or the database fails.
     pub async fn leave_waitlist(&self, product_id: &str, buyer: &str) -> Result<(), WaitlistError> {
-        let unknown = || PurchaseError::UnknownProduct(product_id.to_owned());
-        self.catalog.loaded()?.remaining(product_id).ok_or_else(unknown)?;
+        self.known(product_id)?;
         self.ledger.leave_waitlist(product_id, buyer).await?;
         Ok(())
     }

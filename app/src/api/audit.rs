@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::managed_orders::page_limit;
-use super::order_view::created_at;
+use super::listing::{page, page_limit};
 use crate::api::extract::Admin;
 use crate::api::problems::{Administrator, Database, Problems, QueryInput};
 use crate::http::problem::ApiError;
+use crate::times::created_at;
 
 /// Selects a page of the audit log. All conditions must apply.
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -76,7 +76,7 @@ pub(super) struct AuditEntryView {
 impl From<AuditEntry> for AuditEntryView {
     fn from(entry: AuditEntry) -> Self {
         let AuditEntry { id, actor, action, target, detail } = entry;
-        let at = created_at(id).map(|time| time.to_string());
+        let at = created_at(id);
         Self { id: id.to_string(), at, actor, action, target, detail }
     }
 }
@@ -107,11 +107,7 @@ pub(crate) async fn list(
         }
     }
     let search = AuditSearch { actor, action, target, after, limit: limit + 1 };
-    let mut entries = ledger.audit_log(&search).await?;
-    let more = i64::try_from(entries.len()).is_ok_and(|found| found > limit);
-    if more {
-        entries.pop();
-    }
-    let next = entries.last().filter(|_| more).map(|entry| entry.id.to_string());
+    let entries = ledger.audit_log(&search).await?;
+    let (entries, next) = page(entries, limit, |entry| entry.id.to_string());
     Ok(Json(AuditView { entries: entries.into_iter().map(Into::into).collect(), next }))
 }

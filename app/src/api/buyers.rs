@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audit::AuditEntryView;
-use super::order_view::{PlacedOrderView, created_at};
+use super::order_view::PlacedOrderView;
 use crate::api::extract::{Admin, PathId};
 use crate::api::problems::{
     Administrator, BuyerPath, Database, ErasedBuyers, Problems, Recorded, RedisStock,
@@ -24,6 +24,7 @@ use crate::auth::Role;
 use crate::erasures::{Erased, Erasures};
 use crate::http::problem::ApiError;
 use crate::order_state::OrderState;
+use crate::times::created_at;
 
 /// The longest name of a buyer, in bytes.
 const MAX_NAME: usize = 256;
@@ -212,7 +213,7 @@ fn view(buyer: String, record: BuyerRecord) -> BuyerView {
     let coupons = coupons.into_iter().map(|(coupon_id, issue)| IssuedCoupon {
         issue_id: issue.to_string(),
         coupon_id,
-        issued_at: created_at(issue).map(|time| time.to_string()),
+        issued_at: created_at(issue),
     });
     let line = |line: PastOrderLine| {
         let state = ledger::orders::OrderState::of(&line.shown_state)?.into();

@@ -18,6 +18,7 @@ use crate::api::problems::{
 };
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
+use crate::times::rfc3339;
 
 const MAX_ID: usize = 63;
 const MAX_QUANTITY: i64 = 1_000_000_000;
@@ -73,14 +74,13 @@ pub(crate) struct IssueView {
 
 impl From<Coupon> for CouponView {
     fn from(coupon: Coupon) -> Self {
-        let time = |millis| Timestamp::from_millisecond(millis).ok().map(|time| time.to_string());
         Self {
             remaining: coupon.quantity - coupon.issued,
             id: coupon.id,
             quantity: coupon.quantity,
             issued: coupon.issued,
-            starts_at: coupon.starts_at_ms.and_then(time),
-            ends_at: coupon.ends_at_ms.and_then(time),
+            starts_at: coupon.starts_at_ms.and_then(rfc3339),
+            ends_at: coupon.ends_at_ms.and_then(rfc3339),
         }
     }
 }

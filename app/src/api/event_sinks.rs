@@ -4,20 +4,20 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use jiff::Timestamp;
 use ledger::Ledger;
 use ledger::events::{DeadEvent, DeadSearch, Replay, SinkCounts};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::managed_orders::page_limit;
+use super::listing::{page, page_limit};
 use crate::api::extract::{Admin, PathId};
 use crate::api::problems::{
     Administrator, Database, DeadEventPath, Problems, QueryInput, SinkPath,
 };
 use crate::http::problem::ApiError;
 use crate::order_events;
+use crate::times::rfc3339;
 
 /// Where the events of orders go.
 #[derive(Serialize, ToSchema)]
@@ -51,7 +51,7 @@ impl From<SinkCounts> for EventSinkView {
         let SinkCounts { name, disabled_at_ms, pending, dead, lag_ms } = counts;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let lag_seconds = lag_ms.max(0) as f64 / 1e3;
-        Self { name, disabled_at: disabled_at_ms.and_then(time), pending, dead, lag_seconds }
+        Self { name, disabled_at: disabled_at_ms.and_then(rfc3339), pending, dead, lag_seconds }
     }
 }
 
@@ -119,10 +119,10 @@ impl From<DeadEvent> for DeadEventView {
             sink,
             order_id: order_id.to_string(),
             kind: order_events::kind(&state),
-            at: time(at_ms),
+            at: rfc3339(at_ms),
             attempts,
             error,
-            given_up_at: time(dead_at_ms),
+            given_up_at: rfc3339(dead_at_ms),
         }
     }
 }
@@ -133,10 +133,6 @@ pub(crate) struct ReplayedView {
     /// Their number.
     #[schema(example = 1)]
     replayed: u64,
-}
-
-fn time(millis: i64) -> Option<String> {
-    Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
 }
 
 /// The order and the number of an event.
@@ -239,13 +235,9 @@ pub(crate) async fn dead(
     };
     // One more than the page holds shows whether there is a next page.
     let search = DeadSearch { sink, after, limit: limit + 1 };
-    let mut events: Vec<DeadEventView> =
+    let events: Vec<DeadEventView> =
         ledger.dead_events(&search).await?.into_iter().map(Into::into).collect();
-    let more = i64::try_from(events.len()).is_ok_and(|found| found > limit);
-    if more {
-        events.pop();
-    }
-    let next = events.last().filter(|_| more).map(|event| event.id.clone());
+    let (events, next) = page(events, limit, |event| event.id.clone());
     Ok(Json(DeadEventsView { events, next }))
 }
 

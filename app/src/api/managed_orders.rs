@@ -21,14 +21,14 @@ use tracing::error;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::order_view::{OrdersView, PlacedOrderView, created_at};
+use super::listing::{page, page_limit};
+use super::order_view::{OrdersView, PlacedOrderView};
 use crate::api::extract::Admin;
 use crate::api::problems::{Administrator, Database, Problems, QueryInput, Recorded};
 use crate::http::problem::ApiError;
 use crate::order_state::OrderState;
+use crate::times::created_at;
 
-const DEFAULT_PAGE: i64 = 50;
-const MAX_PAGE: i64 = 500;
 /// Orders of an export that are in memory.
 const EXPORT_PAGE: i64 = 1_000;
 const MAX_NAME: usize = 256;
@@ -150,13 +150,6 @@ fn millis(field: &'static str, text: Option<&str>) -> Result<Option<u64>, ApiErr
     Ok(Some(millis.try_into().unwrap_or(0)))
 }
 
-/// The checked `limit` of a page.
-pub(super) fn page_limit(limit: Option<i64>) -> Result<i64, ApiError> {
-    let limit = limit.unwrap_or(DEFAULT_PAGE);
-    let rule = "must be from 1 to 500";
-    (1..=MAX_PAGE).contains(&limit).then_some(limit).ok_or(ApiError::Field { field: "limit", rule })
-}
-
 /// Searches the orders of all buyers
 ///
 /// For administrators. Newest first, page by page. A search without an order or a buyer may read all orders.
@@ -180,12 +173,8 @@ pub(crate) async fn search(
     // One more than the page holds shows whether there is a next page.
     let search = OrderSearch { limit: limit + 1, after, ..conditions.search()? };
     let complete = after.is_some() || sale.all_recorded().await;
-    let mut orders = ledger.find_orders(&search).await?;
-    let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
-    if more {
-        orders.pop();
-    }
-    let next = orders.last().filter(|_| more).map(|order| order.id.to_string());
+    let orders = ledger.find_orders(&search).await?;
+    let (orders, next) = page(orders, limit, |order| order.id.to_string());
     let orders: Vec<PlacedOrderView> = orders.into_iter().map(Into::into).collect();
     Ok(Json(OrdersView::new(orders, next, complete)))
 }
@@ -298,7 +287,7 @@ struct Exported<'a> {
 }
 
 fn write(text: &mut String, order: &PlacedOrder, format: Format) -> serde_json::Result<()> {
-    let created_at = created_at(order.id).map(|time| time.to_string()).unwrap_or_default();
+    let created_at = created_at(order.id).unwrap_or_default();
     for (number, (line, price)) in order.lines.iter().zip(&order.prices).enumerate() {
         let amount = price.map(|price| price.of_units(line.quantity));
         let line = Exported {

@@ -1,13 +1,12 @@
 //! Orders as answers show them.
 
-use jiff::Timestamp;
 use ledger::Price;
 use ledger::orders::{OrderLine, PlacedOrder};
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::order_state::OrderState;
+use crate::times::{created_at, rfc3339};
 
 /// A committed order.
 #[derive(Serialize, ToSchema)]
@@ -95,15 +94,15 @@ impl From<PlacedOrder> for PlacedOrderView {
             ItemView { product_id, quantity, unit_price: price.map(|price| price.amount) }
         };
         let (refunded_at, refund_reference) =
-            order.refund.map(|refund| (moment(refund.at_ms), refund.reference)).unzip();
+            order.refund.map(|refund| (rfc3339(refund.at_ms), refund.reference)).unzip();
         Self {
             order_id: order.id.to_string(),
             buyer: order.buyer,
             state: order.state.into(),
             items: order.lines.into_iter().zip(order.prices).map(item).collect(),
-            created_at: created_at(order.id).map(|time| time.to_string()),
+            created_at: created_at(order.id),
             payment_reference: order.payment_reference,
-            expires_at: order.expires_at_ms.and_then(moment),
+            expires_at: order.expires_at_ms.and_then(rfc3339),
             amount: amount.map(|amount| amount.amount),
             currency: amount.map(|amount| amount.currency.code()),
             decimals: amount.map(|amount| amount.currency.decimals()),
@@ -111,15 +110,4 @@ impl From<PlacedOrder> for PlacedOrderView {
             refund_reference: refund_reference.flatten(),
         }
     }
-}
-
-/// The time of creation, which is a part of the id.
-pub(super) fn created_at(id: Uuid) -> Option<Timestamp> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    Timestamp::new(seconds.try_into().ok()?, nanos.try_into().ok()?).ok()
-}
-
-/// RFC 3339, from milliseconds since 1970.
-pub(super) fn moment(millis: i64) -> Option<String> {
-    Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
 }

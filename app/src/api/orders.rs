@@ -13,6 +13,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listing::page;
 use super::order_view::{OrdersView, PlacedOrderView};
 use super::purchases::{
     IdempotencyKey, MAX_PRODUCT_ID, MAX_QUANTITY, REPLAYED, one, string_or_number,
@@ -182,12 +183,8 @@ pub(crate) async fn list(
         return Err(ApiError::Field { field: "limit", rule: "must be from 1 to 100" });
     }
     // One more than the page holds shows whether there is a next page.
-    let (mut orders, complete) = sale.orders_of(&claims.sub, after, limit + 1).await?;
-    let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
-    if more {
-        orders.pop();
-    }
-    let next = orders.last().filter(|_| more).map(|order| order.id.to_string());
+    let (orders, complete) = sale.orders_of(&claims.sub, after, limit + 1).await?;
+    let (orders, next) = page(orders, limit, |order| order.id.to_string());
     Ok(Json(OrdersView::new(orders.into_iter().map(Into::into).collect(), next, complete)))
 }
 

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::managed_orders::page_limit;
-use super::order_view::moment;
+use super::listing::{page, page_limit};
 use super::purchases::REPLAYED;
 use crate::api::extract::{Admin, PathId};
 use crate::api::problems::{
@@ -21,6 +20,7 @@ use crate::api::problems::{
 use crate::http::json::RawBody;
 use crate::http::problem::ApiError;
 use crate::payments::{Outcome, Payments, Received};
+use crate::times::rfc3339;
 
 /// An event that was received.
 #[derive(Serialize, ToSchema)]
@@ -122,8 +122,8 @@ impl From<PaymentEvent> for PaymentEventView {
             amount: event.amount,
             currency: event.currency,
             outcome: event.outcome,
-            received_at: moment(event.received_at_ms),
-            resolved_at: event.resolved_at_ms.and_then(moment),
+            received_at: rfc3339(event.received_at_ms),
+            resolved_at: event.resolved_at_ms.and_then(rfc3339),
         }
     }
 }
@@ -181,12 +181,8 @@ pub(crate) async fn list(
     let limit = page_limit(limit)?;
     let open_only = open.unwrap_or(false);
     let search = PaymentSearch { open_only, after, limit: limit + 1 };
-    let mut events = ledger.payment_events(&search).await?;
-    let more = i64::try_from(events.len()).is_ok_and(|found| found > limit);
-    if more {
-        events.pop();
-    }
-    let next = events.last().filter(|_| more).map(|event| event.id.to_string());
+    let events = ledger.payment_events(&search).await?;
+    let (events, next) = page(events, limit, |event| event.id.to_string());
     Ok(Json(PaymentEventsView { events: events.into_iter().map(Into::into).collect(), next }))
 }
 

@@ -5,19 +5,16 @@ pub(super) mod config;
 mod keys;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use jsonwebtoken::Header;
-use tokio::time::interval;
 use tracing::{info, warn};
 
 use self::config::{ProviderConfig, ProviderError};
 use self::keys::KeySet;
 use super::claims::Claims;
 use super::error::TokenError;
+use crate::upkeep::reload_again;
 
-/// How often the file is checked for changes.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Prefix of the provider's subjects. No account's id can begin with it, so no sign-up can take the
 /// identity of one of the provider's users.
 const SUBJECT_PREFIX: &str = "idp:";
@@ -43,18 +40,10 @@ impl Provider {
     /// Reloads the keys whenever the file changes, for ever. If the new file has no usable key, the
     /// previous keys stay in use.
     pub async fn watch(&self) {
-        let mut tick = interval(RELOAD_INTERVAL);
-        let mut last_error = None;
-        loop {
-            tick.tick().await;
-            let error = self.reload_if_changed().await.err().map(|error| error.to_string());
-            if let Some(error) = &error
-                && last_error.as_ref() != Some(error)
-            {
-                warn!(error, "JWKS_FILE: keeping the keys of before");
-            }
-            last_error = error;
-        }
+        reload_again("JWKS_FILE: keeping the keys of before", async || {
+            self.reload_if_changed().await.map_err(|error| error.to_string())
+        })
+        .await;
     }
 
     async fn reload_if_changed(&self) -> Result<(), ProviderError> {

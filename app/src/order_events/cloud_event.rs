@@ -1,9 +1,10 @@
 //! Events as `CloudEvents` 1.0, in the structured JSON format.
 
-use jiff::Timestamp;
 use ledger::events::{BUYER_ERASED, OrderEvent};
 use serde::Serialize;
 use uuid::Uuid;
+
+use crate::times::{created_at, rfc3339};
 
 /// The media type of an event.
 pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json";
@@ -91,7 +92,7 @@ impl<'a> CloudEvent<'a> {
             currency: amount.map(|price| price.currency.code()),
             payment_reference: order.payment_reference.as_deref().filter(|_| !is_unpaid),
             created_at: created_at(order.id),
-            expires_at: order.expires_at_ms.and_then(time),
+            expires_at: order.expires_at_ms.and_then(rfc3339),
         };
         Self {
             specversion: "1.0",
@@ -99,23 +100,12 @@ impl<'a> CloudEvent<'a> {
             source,
             kind: kind(state),
             subject: order.id.to_string(),
-            time: time(*at_ms).unwrap_or_default(),
+            time: rfc3339(*at_ms).unwrap_or_default(),
             datacontenttype: "application/json",
             sequence: format!("{number:020}"),
             data,
         }
     }
-}
-
-fn time(millis: i64) -> Option<String> {
-    Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
-}
-
-/// Ids of orders begin with their time.
-fn created_at(id: Uuid) -> Option<String> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    let (seconds, nanos) = (i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?);
-    Timestamp::new(seconds, nanos).ok().map(|time| time.to_string())
 }
 
 #[cfg(test)]

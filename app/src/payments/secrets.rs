@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use tokio::time::interval;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::error::SecretsError;
+use crate::upkeep::reload_again;
 
-/// How often the file is checked for changes.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Shorter ones are mistakes.
 const SHORTEST: usize = 16;
 
@@ -43,18 +40,10 @@ impl SecretsFile {
 
     /// Reads the file again whenever it changes, for ever. The secrets of before stay in use while it cannot be used.
     pub(super) async fn watch(&self, setting: &'static str) {
-        let mut tick = interval(RELOAD_INTERVAL);
-        let mut last_error = None;
-        loop {
-            tick.tick().await;
-            let error = self.reload_if_changed(setting).await.err().map(|error| error.to_string());
-            if let Some(error) = &error
-                && last_error.as_ref() != Some(error)
-            {
-                warn!(error, "{setting}: keeping the secrets of before");
-            }
-            last_error = error;
-        }
+        reload_again(&format!("{setting}: keeping the secrets of before"), async || {
+            self.reload_if_changed(setting).await.map_err(|error| error.to_string())
+        })
+        .await;
     }
 
     async fn reload_if_changed(&self, setting: &'static str) -> Result<(), SecretsError> {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
@@ -11,15 +10,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::time::interval;
 use tracing::{info, warn};
 
 use super::config::{CERTIFICATE, KEY, TlsConfig, TlsError};
 use super::validity::not_after;
 use crate::metrics::TlsMetrics;
-
-/// How often the files are checked for changes.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+use crate::upkeep::reload_again;
 
 /// Gives each handshake the current certificate.
 pub(super) struct Certificates {
@@ -56,22 +52,13 @@ impl Certificates {
 
     /// Reloads the files whenever they change, for ever. If they cannot be used, the previous certificate stays in use.
     pub(super) async fn watch(&self) {
-        let mut tick = interval(RELOAD_INTERVAL);
-        let mut last_error = None;
-        loop {
-            tick.tick().await;
-            let error = self.reload_if_changed().await.err();
-            if error.is_some() {
+        reload_again("the previous TLS certificate stays in use", async || {
+            self.reload_if_changed().await.map_err(|error| {
                 self.metrics.reload_failed();
-            }
-            let error = error.map(|error| format!("{}: {error}", error.setting()));
-            if let Some(error) = &error
-                && last_error.as_ref() != Some(error)
-            {
-                warn!(error, "the previous TLS certificate stays in use");
-            }
-            last_error = error;
-        }
+                format!("{}: {error}", error.setting())
+            })
+        })
+        .await;
     }
 
     async fn reload_if_changed(&self) -> Result<(), TlsError> {

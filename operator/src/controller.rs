@@ -19,7 +19,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::{PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::runtime::{PredicateConfig, WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
@@ -31,7 +31,7 @@ use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
 use crate::flash_sale::outcome::Outcome;
-use crate::flash_sale::{Error, leftovers, on_error, poll, reconcile};
+use crate::flash_sale::{Error, leftovers, on_error, pause, poll, reconcile};
 use crate::gateway_api::{HttpRoute, is_not_served};
 use crate::sale_metrics::SaleMetrics;
 use crate::watched::{self, Owned, Watched};
@@ -165,7 +165,6 @@ impl Watch<'_> {
         let deletions = Arc::new(Notify::new());
         let (deleted, counted) = (deletions.clone(), all.clone());
         let config = watcher::Config::default().page_size(watched::PAGE);
-        // A status update does not change the generation, so it triggers no reconcile.
         let sales = watcher(api::<Watched<FlashSale>>(&client, namespace), config)
             .map_ok(watched::read)
             .reflect(writer)
@@ -179,7 +178,7 @@ impl Watch<'_> {
             })
             .applied_objects()
             .backoff(watch_errors::delays())
-            .predicate_filter(predicates::generation, PredicateConfig::default());
+            .predicate_filter(pause::trigger, PredicateConfig::default());
         let counts = poll::changes(reader.clone(), all.clone(), &context);
         let claims = api::<PersistentVolumeClaim>(&client, namespace);
         let (labelling, stopped, known) = (client.clone(), shutdown.clone(), reader.clone());

@@ -6,7 +6,7 @@
 //! 4. `retention`, [`volumes`], [`apply`]: apply them; then [`seed`]: the state of the seed Job
 //! 5. [`update_status`]: conditions and [`phase`]; [`observe`] adds the causes while the sale is not ready
 //!
-//! [`unreadable`] handles a sale that cannot be read.
+//! [`unreadable`] handles a sale that cannot be read, and [`pause`] one that is paused.
 //!
 //! This file only calls the steps in order. No other file knows both the clock and the client.
 
@@ -40,6 +40,7 @@ pub mod observe;
 pub mod operator_pods;
 pub mod outcome;
 pub mod ownership;
+pub mod pause;
 pub mod phase;
 pub mod pinned_images;
 pub mod placement;
@@ -170,6 +171,9 @@ pub async fn reconcile(
         // The garbage collector deletes the parts by their owner references.
         return Ok(Action::await_change());
     }
+    if pause::is_paused(sale) {
+        return pause::report(sale, &context).await.map_err(Error::UpdateStatus);
+    }
     let timer = context.metrics.reconcile_timer();
     let result = Box::pin(run_steps(sale, &context)).await;
     timer.observe(result.as_ref().map_or("error", |(outcome, _)| outcome.label()));
@@ -190,6 +194,7 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
     if let Outcome::Applied { observed, .. } = &mut outcome {
         pods = observe::pods(context, &namespace, &sale.name_any()).await?;
         observed.configuration.extend(placement::warnings(&sale.spec, &pods));
+        observed.configuration.extend(pause::warning(sale));
     }
     let mut status = update_status::status(sale, &outcome, now);
     if let Outcome::Applied { resources, observed, .. } = &mut outcome
@@ -203,6 +208,7 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
     let changed =
         update_status::update(&context.client, sale, &status).await.map_err(Error::UpdateStatus)?;
     if changed {
+        pause::report_end(sale, context).await;
         events::publish_phase_change(sale, &status, context).await;
         events::publish_exposure_change(sale, &status, context).await;
     }

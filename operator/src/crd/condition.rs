@@ -20,12 +20,14 @@ pub const STALLED: &str = "Stalled";
 pub const DEGRADED: &str = "Degraded";
 /// The spec is accepted, but risky. Present only while True.
 pub const CONFIGURATION_WARNING: &str = "ConfigurationWarning";
+/// An annotation pauses the operator's work on this sale. Present only while True.
+pub const RECONCILIATION_PAUSED: &str = "ReconciliationPaused";
 
 /// Conditions of the parts in order of dependency: the first one that is False is the cause of the others.
 pub const PARTS: [&str; 4] = [REDIS_READY, DATABASE_READY, STOCK_SEEDED, APP_AVAILABLE];
 
 /// All types in the order of the status.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 10] = [
     REDIS_READY,
     DATABASE_READY,
     STOCK_SEEDED,
@@ -35,4 +37,5 @@ pub const ALL: [&str; 9] = [
     STALLED,
     DEGRADED,
     CONFIGURATION_WARNING,
+    RECONCILIATION_PAUSED,
 ];

@@ -20,7 +20,8 @@ pub struct FlashSaleStatus {
     /// Conditions of the parts: `RedisReady`, `DatabaseReady`, `StockSeeded` and `AppAvailable`. `Ready` is True if all
     /// four are, or if the sale hibernates. `Exposed`, if the sale declares a route, an Ingress or another type of Service:
     /// whether they have addresses. Present only while True: `Reconciling`, `Stalled` (the sale needs a person; the message
-    /// has the cause), `Degraded` and `ConfigurationWarning`.
+    /// has the cause), `Degraded`,
+    /// `ConfigurationWarning` and `ReconciliationPaused`.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

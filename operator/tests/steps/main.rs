@@ -18,6 +18,7 @@ mod images;
 mod kstatus;
 mod network;
 mod nodes;
+mod pause;
 mod payments;
 mod phase;
 mod placement;

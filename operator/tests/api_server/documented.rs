@@ -1,0 +1,137 @@
+//! What `docs/OPERATIONS.md` shows: manifests are accepted as they stand, and commands that change a sale work.
+
+use std::process::Command;
+
+use flashsale_operator::crd::FlashSale;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::core::TypeMeta;
+use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::support::{admin_kubeconfig, apply, bin, minimal, namespace};
+
+const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
+/// The namespace and the sale of the examples.
+const NAMESPACE: &str = "shop";
+const SALE: &str = "black-friday";
+/// Groups that this API server serves.
+const SERVED: [&str; 3] = ["flashsale.dev/", "autoscaling/", "batch/"];
+
+/// Commands that change a sale.
+const CHANGES: [&str; 3] =
+    ["kubectl patch fsale ", "kubectl annotate fsale ", "kubectl scale fsale "];
+
+/// The blocks in one language, without their indentation.
+fn blocks(language: &str) -> Vec<String> {
+    let fence = format!("```{language}");
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for line in OPERATIONS.lines() {
+        let text = line.trim_start();
+        match &mut open {
+            None if text == fence => open = Some((line.len() - text.len(), String::new())),
+            None => {}
+            Some(_) if text == "```" => blocks.extend(open.take().map(|(_, block)| block)),
+            Some((indentation, block)) => {
+                block.push_str(line.get(*indentation..).unwrap_or_default());
+                block.push('\n');
+            }
+        }
+    }
+    blocks
+}
+
+fn documents(block: &str) -> Vec<Value> {
+    let documents = serde_norway::Deserializer::from_str(block);
+    let read = |document| {
+        Value::deserialize(document).unwrap_or_else(|error| panic!("{error} in\n{block}"))
+    };
+    documents.map(read).collect()
+}
+
+fn merge(into: &mut Value, changes: &Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, changes) => *into = changes.clone(),
+    }
+}
+
+/// Asks the API server whether it would accept the object as a user writes it.
+async fn try_out(client: &Client, mut object: Value) -> kube::Result<DynamicObject> {
+    object["metadata"]["namespace"] = NAMESPACE.into();
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    let types: TypeMeta = object.types.clone().unwrap();
+    let kind = ApiResource::from_gvk(&GroupVersionKind::try_from(&types).unwrap());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &kind);
+    let params = PatchParams::apply("documented").dry_run().validation_strict();
+    api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await
+}
+
+/// The object of a document as a whole; `None`, with a word on it, for one that this API server cannot judge.
+fn object(document: &Value, block: &str) -> Option<Value> {
+    let version = document["apiVersion"].as_str();
+    match version {
+        Some(version) if !SERVED.iter().any(|served| version.starts_with(served)) => {
+            println!("not served here: {version} {}", document["kind"]);
+            None
+        }
+        Some(version) if !version.starts_with("flashsale.dev/") => Some(document.clone()),
+        None if !document["spec"].is_object() => {
+            println!("a part of another object: {}", block.lines().next().unwrap_or_default());
+            None
+        }
+        _ => {
+            let mut sale = minimal(SALE);
+            merge(&mut sale, document);
+            Some(sale)
+        }
+    }
+}
+
+#[tokio::test]
+async fn manifests_that_operations_shows_are_accepted_and_its_commands_change_a_sale() {
+    let (client, namespace) = namespace(NAMESPACE).await;
+    let mut tried = 0;
+    for block in blocks("yaml") {
+        let objects = documents(&block);
+        for object in objects.iter().filter_map(|document| object(document, &block)) {
+            if let Err(error) = try_out(&client, object).await {
+                panic!("{error}\nin\n{block}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "only {tried} manifests were found");
+
+    apply(&client, &namespace, &minimal(SALE)).await.unwrap();
+    let run = run_commands(&admin_kubeconfig().await);
+    assert!(run > 10, "only {run} commands were found");
+    let sales: Api<FlashSale> = Api::namespaced(client, &namespace);
+    let sale = sales.get(SALE).await.unwrap();
+    assert_eq!(sale.spec.app.replicas, 6, "of kubectl scale");
+}
+
+/// Runs the commands that change a sale, and returns how many there are.
+fn run_commands(kubeconfig: &str) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig).unwrap();
+    let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
+    let bash = blocks("bash");
+    let lines = bash.iter().flat_map(|block| block.lines()).map(str::trim_start);
+    let lines: Vec<&str> =
+        lines.filter(|line| CHANGES.iter().any(|change| line.starts_with(change))).collect();
+    for line in &lines {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", line]).env("KUBECONFIG", &file).env("PATH", &path);
+        let output = shell.output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}\n{complaint}");
+    }
+    lines.len()
+}

@@ -6,6 +6,7 @@
 
 mod buyers;
 mod faults;
+mod gone;
 mod load;
 mod manifest;
 mod operator;

@@ -43,6 +43,14 @@ impl Verdict {
         ensure!(self.0["verdict"] == "PASS", "the load's verdict: {:#}", self.0);
         Ok(())
     }
+
+    /// Units that the buyers were sold.
+    ///
+    /// # Errors
+    /// When the verdict does not say it.
+    pub fn sold(&self) -> Result<i64> {
+        self.0["sold"].as_i64().context("a verdict without what was sold")
+    }
 }
 
 impl Shop {
@@ -126,6 +134,11 @@ fn reach(job: &mut DynamicObject, stores: Stores) -> Result<()> {
     let all = nodes["value"].as_str().context("REDIS_NODES without a value")?;
     let read: Vec<&str> = all.split(',').take(stores.nodes).collect();
     nodes["value"] = read.join(",").into();
+    if let Some(secret) = stores.database {
+        let uri = env.iter_mut().find(|variable| variable["name"] == "DATABASE_URL");
+        let uri = uri.context("the load has no DATABASE_URL")?;
+        uri["valueFrom"]["secretKeyRef"]["name"] = secret.into();
+    }
     if stores.tls {
         for file in ["REDIS_CA_FILE", "DATABASE_CA_FILE"] {
             env.push(json!({ "name": file, "value": "/etc/stores/ca.crt" }));

@@ -10,7 +10,7 @@ use kube::api::{
 };
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::wait::{self, within};
 
@@ -30,6 +30,8 @@ pub struct Stores {
     pub nodes: usize,
     /// Whether `stores.tls` is on.
     pub tls: bool,
+    /// The Secret of an external database.
+    pub database: Option<&'static str>,
 }
 
 /// A namespace with a sale.
@@ -52,7 +54,7 @@ impl Shop {
         let wanted = json!({"metadata": {"generateName": format!("e2e-{name}-")}});
         let made =
             namespaces.create(&PostParams::default(), &serde_json::from_value(wanted)?).await?;
-        let stores = Stores { nodes: 5, tls: false };
+        let stores = Stores { nodes: 5, tls: false, database: None };
         let shop = Self { client, namespace: made.name_any(), stores };
         let result = test(&shop).await;
         if result.is_err()
@@ -202,8 +204,25 @@ impl Shop {
     /// # Errors
     /// When the pod does not run, or the command fails.
     pub async fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
-        let parameters = AttachParams::default().stderr(false);
+        self.exec_with_input(pod, command, "").await
+    }
+
+    /// The same, and gives the command this input.
+    ///
+    /// # Errors
+    /// When the pod does not run, or the command fails.
+    pub async fn exec_with_input(
+        &self,
+        pod: &str,
+        command: &[&str],
+        input: &str,
+    ) -> Result<String> {
+        let parameters = AttachParams::default().stdin(!input.is_empty()).stderr(false);
         let mut process = self.api::<Pod>().exec(pod, command.iter().copied(), &parameters).await?;
+        if let Some(mut stdin) = process.stdin() {
+            stdin.write_all(input.as_bytes()).await?;
+            stdin.shutdown().await?;
+        }
         let mut output = String::new();
         process.stdout().context("exec without stdout")?.read_to_string(&mut output).await?;
         let status = process.take_status();

@@ -11,11 +11,9 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PostParams};
-use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, watch_object, watcher};
-use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 const BLACK_FRIDAY: &str = "manifests/samples/black-friday.yaml";
@@ -117,8 +115,8 @@ async fn it_hibernates_and_wakes(shop: &Shop) -> Result<()> {
 
 async fn its_orders_outlive_it(shop: &Shop) -> Result<()> {
     shop.sales().delete(SALE, &DeleteParams::default()).await?;
-    gone::<StatefulSet>(shop).await?;
-    gone::<Pod>(shop).await?;
+    shop.gone::<StatefulSet>().await?;
+    shop.gone::<Pod>().await?;
     let retained = ListParams::default().labels(&format!("flashsale.dev/retained={SALE}"));
     within(SOON, "the claim and the Secret to be listed", async {
         let left = async || -> Result<_> {
@@ -168,7 +166,7 @@ async fn a_database_has_one_sale_and_the_next_one_only_by_name() -> Result<()> {
         shop.sales().delete("second", &DeleteParams::default()).await?;
 
         shop.sales().delete(SALE, &DeleteParams::default()).await?;
-        gone::<StatefulSet>(shop).await?;
+        shop.gone::<StatefulSet>().await?;
         create(named("winter", json!({"adopt": SALE}))).await?;
         await_ready_is(shop, "winter", "True", "AllReady").await?;
         let winter = shop.sales().get("winter").await?;
@@ -201,38 +199,14 @@ async fn deleting_it_removes_its_children(shop: &Shop) -> Result<()> {
     shop.change_spec(json!({ "database": { "deletionPolicy": "Delete" } })).await?;
     shop.await_ready().await?;
     shop.sales().delete(SALE, &DeleteParams::default()).await?;
-    gone::<StatefulSet>(shop).await?;
-    gone::<Deployment>(shop).await?;
-    gone::<Job>(shop).await?;
-    gone::<Service>(shop).await?;
-    gone::<Secret>(shop).await?;
-    gone::<ConfigMap>(shop).await?;
-    gone::<Pod>(shop).await?;
-    gone::<PersistentVolumeClaim>(shop).await
-}
-
-/// Waits until no object of a kind is left that the operator made.
-async fn gone<K>(shop: &Shop) -> Result<()>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
-{
-    let labels = format!(
-        "app.kubernetes.io/managed-by=flashsale-operator,app.kubernetes.io/instance={SALE}"
-    );
-    let ours = watcher::Config::default().labels(&labels);
-    let what = format!("every {} to be gone", K::kind(&()));
-    within(GONE, &what, async {
-        let mut changes = unbroken(watcher(shop.api::<K>(), ours));
-        while changes.next().await.is_some() {
-            let left = shop.api::<K>().list(&ListParams::default().labels(&labels)).await?;
-            if left.items.is_empty() {
-                break;
-            }
-        }
-        Ok(())
-    })
-    .await
+    shop.gone::<StatefulSet>().await?;
+    shop.gone::<Deployment>().await?;
+    shop.gone::<Job>().await?;
+    shop.gone::<Service>().await?;
+    shop.gone::<Secret>().await?;
+    shop.gone::<ConfigMap>().await?;
+    shop.gone::<Pod>().await?;
+    shop.gone::<PersistentVolumeClaim>().await
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! Failures and changes that take long: `cargo xtask test e2e --all-failures`.
 
+mod backup;
+mod clock;
+mod external;
+mod gone;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

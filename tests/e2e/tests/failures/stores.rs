@@ -25,7 +25,7 @@ async fn a_sale_gets_five_nodes_and_one_again() -> Result<()> {
         sale.data["spec"]["redis"]["nodes"] = 1.into();
         shop.open_sale(&sale).await?;
         // The load reads the node that stays.
-        let shop = shop.with_stores(Stores { nodes: 1, tls: false });
+        let shop = shop.with_stores(Stores { nodes: 1, tls: false, database: None });
         shop.step("one redis node becomes five", NO_REFUSAL, async || {
             nodes(&shop, 5).await?;
             for node in 0..5 {
@@ -90,7 +90,7 @@ async fn turned_on(shop: &Shop) -> Result<Shop> {
     shop.change_spec(json!({ "hibernation": { "mode": "Never" }, "stores": managed["stores"] }))
         .await?;
     shop.await_ready_within(CHANGE).await?;
-    Ok(shop.with_stores(Stores { nodes: 5, tls: true }))
+    Ok(shop.with_stores(Stores { nodes: 5, tls: true, database: None }))
 }
 
 /// Open connections continue, so no buyer notices.

@@ -13,6 +13,8 @@ use crate::cores::program;
 #[derive(Debug)]
 pub struct Target<'a> {
     pub url: String,
+    /// The authority of a sale with `https`.
+    pub ca_file: Option<std::path::PathBuf>,
     pub metrics_url: String,
     pub redis: Vec<String>,
     pub database_url: &'a str,
@@ -48,6 +50,7 @@ pub async fn run(
         .arg("--scenario-file")
         .arg(&file)
         .env("SALE_URL", &target.url)
+        .envs(target.ca_file.as_ref().map(|file| ("SALE_CA_FILE", file)))
         .env("METRICS_URLS", &target.metrics_url)
         .env("REDIS_NODES", target.redis.join(","))
         .env("DATABASE_URL", target.database_url)

@@ -10,6 +10,7 @@ mod crowd;
 mod events;
 mod far;
 mod fresh;
+mod holds;
 mod http;
 mod large;
 mod ledger;
@@ -17,6 +18,7 @@ mod limited;
 mod limits;
 mod load_job;
 mod loads;
+mod metrics;
 mod network;
 mod observed;
 mod run;
@@ -24,6 +26,7 @@ mod several;
 mod sink;
 mod spent;
 mod stage;
+mod tls;
 mod traced;
 mod wrk;
 
@@ -49,6 +52,7 @@ pub const SECTIONS: &[Section] = &[
     crowd::SECTION,
     loads::HUNDRED_PRODUCTS,
     limited::SECTION,
+    tls::SECTION,
     far::SECTION,
     large::RECOVERY,
     large::SOLD_OUT,
@@ -58,6 +62,7 @@ pub const SECTIONS: &[Section] = &[
     traced::SECTION,
     events::SECTION,
     events::DELIVERY,
+    holds::SECTION,
     observed::SECTION,
     loads::NOT_FITTED,
 ];

@@ -81,6 +81,7 @@ async fn measure(round: Round, schedule: Schedule, names: [&'static str; 3]) -> 
     );
     let target = load_program::Target {
         url: format!("http://127.0.0.1:{}", server.port),
+        ca_file: None,
         metrics_url: format!("http://127.0.0.1:{}/metrics", server.port),
         redis: vec![redis.address()],
         database_url: &database_url,

@@ -62,6 +62,7 @@ async fn wrk(
     let load = Load {
         connections: CONNECTIONS,
         lasting,
+        scheme: "http",
         ports: &ports,
         tokens: &stage.tokens_file(),
         products: &stage.products[..1],
@@ -103,6 +104,7 @@ async fn by_load_job(
     let replica = &stage.replicas[0];
     let target = load_program::Target {
         url: format!("http://127.0.0.1:{}", replica.port),
+        ca_file: None,
         metrics_url: format!("http://127.0.0.1:{}/metrics", replica.metrics),
         redis: stage.redis.iter().map(RedisServer::address).collect(),
         database_url: &stage.database_url,

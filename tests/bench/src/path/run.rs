@@ -131,6 +131,7 @@ impl Stage {
         let load = Load {
             connections,
             lasting,
+            scheme: if self.tls.is_some() { "https" } else { "http" },
             ports: &ports,
             tokens: &tokens,
             products: if buys { &self.products } else { &[] },

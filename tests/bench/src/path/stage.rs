@@ -12,12 +12,13 @@ use anyhow::{Context, Result, bail, ensure};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Fsync, Postgres, RedisServer, free_port};
+use testkit::{Authority, Fsync, Postgres, RedisServer, TlsFolder, free_port};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use super::http;
 use super::ledger::Ledger;
+use super::metrics::sample;
 use super::network::Network;
 use super::sink::HttpSink;
 use super::wrk;
@@ -48,6 +49,8 @@ pub(crate) struct Shape {
     pub(crate) traced: Option<f64>,
     /// Events of orders.
     pub(crate) events: Events,
+    /// Buyers come over TLS.
+    pub(crate) tls: bool,
     /// From the replicas to the nodes and to PostgreSQL, and back; `None`: loopback itself, without a proxy.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -81,6 +84,7 @@ pub(crate) const USUAL: Shape = Shape {
     max_per_buyer: None,
     traced: None,
     events: Events::None,
+    tls: false,
     round_trip: None,
 };
 
@@ -95,6 +99,7 @@ pub(super) struct Stage {
     pub(super) secret: String,
     pub(super) database_url: String,
     pub(super) network: Network,
+    pub(super) tls: Option<TlsFolder>,
     app: PathBuf,
     _sinks: [Option<HttpSink>; 2],
     folder: TempDir,
@@ -147,13 +152,15 @@ impl Stage {
         ];
         let (sink, traces) = traces(shape.traced).await?;
         let (receiver, events) = events(shape.events).await?;
+        let tls = shape.tls.then(certificate).transpose()?;
         let command = |subcommand: &str| {
             let mut command = Command::new(&round.app);
             command
                 .arg(subcommand)
                 .envs(environment.clone())
                 .envs(traces.clone())
-                .envs(events.clone());
+                .envs(events.clone())
+                .envs(tls.iter().flat_map(tls_settings));
             command.stdin(Stdio::null());
             command
         };
@@ -184,6 +191,7 @@ impl Stage {
             secret,
             database_url: url,
             network,
+            tls,
             app,
             _sinks: [sink, receiver],
             folder,
@@ -255,6 +263,16 @@ async fn events(events: Events) -> Result<(Option<HttpSink>, Vec<(&'static str, 
     Ok((receiver, vec![("EVENTS_WEBHOOK_URL", url), ("EVENTS_WEBHOOK_SECRET", key)]))
 }
 
+/// A certificate for `localhost`, and its authority.
+fn certificate() -> Result<TlsFolder> {
+    let authority = Authority::new()?;
+    TlsFolder::new(&authority.issue("localhost", 30)?, authority.certificate())
+}
+
+fn tls_settings(files: &TlsFolder) -> [(&'static str, PathBuf); 2] {
+    [("TLS_CERT_FILE", files.path("tls.crt")), ("TLS_KEY_FILE", files.path("tls.key"))]
+}
+
 const TOKENS: &str = "tokens";
 
 /// Ids of one length.
@@ -295,17 +313,6 @@ fn secret() -> Result<String> {
         write!(text, "{byte:02x}")?;
     }
     Ok(text)
-}
-
-/// The sum of a metric's samples in Prometheus's text format.
-fn sample(text: &str, name: &str, labels: &[&str]) -> f64 {
-    let samples = text.lines().filter_map(|line| {
-        let (labelled, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
-        let is_this = labelled.is_empty() || labelled.starts_with('{');
-        let has_labels = labels.iter().all(|label| labelled.contains(label));
-        (is_this && has_labels).then(|| value.parse::<f64>().ok()).flatten()
-    });
-    samples.sum()
 }
 
 impl Replica {
@@ -371,16 +378,6 @@ impl Drop for Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn adds_up_the_samples_of_one_metric() {
-        let text = "# HELP sold_total x\nsold_total{outcome=\"sold\",product=\"1\"} 3\n\
-                    sold_total{outcome=\"sold\",product=\"2\"} 4\nsold_total{outcome=\"lost\"} 5\n\
-                    sold_total_more 100\nplain 7\n";
-        assert!((sample(text, "sold_total", &["outcome=\"sold\""]) - 7.0).abs() < 1e-9);
-        assert!((sample(text, "sold_total", &[]) - 12.0).abs() < 1e-9);
-        assert!((sample(text, "plain", &[]) - 7.0).abs() < 1e-9);
-    }
 
     #[test]
     fn ids_of_products_have_one_length() {

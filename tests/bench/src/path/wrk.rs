@@ -54,6 +54,8 @@ pub(super) struct Load<'a> {
     /// Keep-alive connections, over all threads.
     pub(super) connections: u32,
     pub(super) lasting: Duration,
+    /// `http` or `https`; certificates are not verified.
+    pub(super) scheme: &'static str,
     /// Of the replicas. Each thread of `wrk` keeps to one of them.
     pub(super) ports: &'a [u16],
     /// A file with one signed token a line.
@@ -111,7 +113,7 @@ impl Load<'_> {
             .arg(format!("--timeout={timeout}s"))
             .arg("--script")
             .arg(&script)
-            .arg(format!("http://127.0.0.1:{}", ports[0]))
+            .arg(format!("{}://127.0.0.1:{}", self.scheme, ports[0]))
             .env("BENCH_PORTS", ports.join(","))
             .env("BENCH_TOKENS", self.tokens)
             .env("BENCH_PRODUCTS", self.products.join(","))
@@ -203,6 +205,7 @@ mod tests {
         let load = Load {
             connections: 64,
             lasting: Duration::from_secs(5),
+            scheme: "http",
             ports: &[server.port],
             tokens: &tokens,
             products: &["1".to_owned()],

@@ -1,0 +1,124 @@
+//! A hundred thousand unpaid orders whose holds end at one moment, while buyers buy the same product.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::FutureExt;
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use super::ledger::Ledger;
+use super::run::WARM_UP;
+use super::stage::{Stage, USUAL};
+use super::wrk::Repeats;
+use crate::figures::{Measured, Round, Row, Section, Target, Unit};
+
+pub(super) const SECTION: Section = Section {
+    title: "100,000 holds that end at one moment, while 512 connections buy the same product",
+    rows: &[
+        Row::Judged("holds_ended_after", Unit::Millis, Target::AtMost(10_000.0)),
+        Row::Figure("purchases_before_holds_end", Unit::PerSecond),
+        Row::Figure("purchases_while_holds_end", Unit::PerSecond),
+        Row::Ratio(
+            "purchases_while_holds_end",
+            "purchases_before_holds_end",
+            Some(Target::AtLeast(0.80)),
+        ),
+    ],
+    round: |round| measure(round).boxed(),
+};
+
+const CONNECTIONS: u32 = 512;
+const HOLDS: u32 = 100_000;
+/// Longer than all that is measured.
+const LOAD: Duration = Duration::from_secs(40);
+const BEFORE: Duration = Duration::from_secs(4);
+/// Ends the round.
+const GIVEN_UP: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+const SOLD: &str = "flashsale_batch_size_sum";
+
+/// Orders of product `$1`, `$2` of them, that hold their units for a day.
+const HOLD: &str = "WITH held AS (\
+     INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
+     SELECT gen_random_uuid(), $1, 'held-' || n, 1, 1, 'pending', \
+     (extract(epoch FROM now()) * 1000)::BIGINT + 86400000 FROM generate_series(1, $2) n) \
+     UPDATE stock SET available = available - $2 WHERE product_id = $1";
+const END: &str =
+    "UPDATE orders SET expires_at_ms = expires_at_ms - 172800000 WHERE state = 'pending'";
+const SOME_HELD: &str = "SELECT EXISTS (SELECT FROM orders WHERE state = 'pending' AND expires_at_ms IS NOT NULL AND line = 0)";
+/// Units that are not in the stock, and those of orders that are not over.
+const TAKEN: &str = "SELECT (SELECT sum(declared - available)::BIGINT FROM stock), \
+     (SELECT sum(quantity)::BIGINT FROM orders WHERE state NOT IN ('expired', 'cancelled'))";
+
+async fn measure(round: Round) -> Result<Measured> {
+    let stage = Stage::start(&round, USUAL).await?;
+    let Ledger::Postgres(database) = &stage.ledger else { bail!("holds are put into PostgreSQL") };
+    sqlx::query(HOLD).bind(&stage.products[0]).bind(i64::from(HOLDS)).execute(database).await?;
+    sqlx::raw_sql("VACUUM ANALYZE orders").execute(database).await?;
+    stage.wrk(CONNECTIONS, WARM_UP, true, "warm-up", Repeats::None).await?;
+    let load = stage.wrk(CONNECTIONS, LOAD, true, "holds", Repeats::None);
+    let watched = watch(&stage, database);
+    // What is measured is over before the load, so the load need not be waited for.
+    let figures = tokio::select! {
+        report = load => bail!("the load ended first: {report:?}"),
+        figures = watched => figures?,
+    };
+    taken(&stage, database).await?;
+    Ok(figures.into())
+}
+
+async fn watch(stage: &Stage, database: &PgPool) -> Result<Vec<(&'static str, f64)>> {
+    // The load has begun.
+    sleep(Duration::from_secs(1)).await;
+    let before = rate(stage, async || {
+        sleep(BEFORE).await;
+        Ok(())
+    })
+    .await?;
+    let ended = sqlx::query(END).execute(database).await?;
+    ensure!(ended.rows_affected() == u64::from(HOLDS), "{ended:?}");
+    let since = Instant::now();
+    let beside = rate(stage, async || {
+        while sqlx::query_scalar(SOME_HELD).fetch_one(database).await? {
+            ensure!(since.elapsed() < GIVEN_UP, "some holds did not end within {GIVEN_UP:?}");
+            sleep(POLL).await;
+        }
+        Ok(())
+    })
+    .await?;
+    let after = since.elapsed().as_secs_f64() * 1e3;
+    eprintln!(
+        "  holds_ended_after: {after:.0} ms; purchases {before:.0}/s, meanwhile {beside:.0}/s"
+    );
+    Ok(vec![
+        ("holds_ended_after", after),
+        ("purchases_before_holds_end", before),
+        ("purchases_while_holds_end", beside),
+    ])
+}
+
+/// Purchases a second while something takes its time.
+async fn rate(stage: &Stage, meanwhile: impl AsyncFnOnce() -> Result<()>) -> Result<f64> {
+    let (began, before) = (Instant::now(), stage.metric(SOLD, &[]).await?);
+    meanwhile().await?;
+    Ok((stage.metric(SOLD, &[]).await? - before) / began.elapsed().as_secs_f64())
+}
+
+/// Each unit that is not in the stock belongs to one order that is not over.
+async fn taken(stage: &Stage, database: &PgPool) -> Result<()> {
+    let deadline = Instant::now() + GIVEN_UP;
+    loop {
+        let (missing, ordered): (i64, i64) =
+            sqlx::query_as(TAKEN).fetch_one(database).await.context("cannot read the database")?;
+        if missing == ordered {
+            return Ok(());
+        }
+        let products = &stage.products;
+        ensure!(
+            Instant::now() < deadline,
+            "{missing} units of {products:?} are taken, and orders have {ordered}"
+        );
+        sleep(POLL).await;
+    }
+}

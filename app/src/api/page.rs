@@ -17,9 +17,10 @@ use self::texts::{Language, data_block, escaped, fill};
 use crate::api::state::AppState;
 
 /// Path, media type and content of each file.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     ("/app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
     ("/common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
+    ("/feed.js", "text/javascript; charset=utf-8", include_str!("page/feed.js")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
     ("/admin.js", "text/javascript; charset=utf-8", include_str!("page/admin.js")),
     ("/orders.js", "text/javascript; charset=utf-8", include_str!("page/orders.js")),

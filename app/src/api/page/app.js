@@ -9,66 +9,6 @@
   const cards = new Map();
   let sale = null;
 
-  // ---- the sale, live ----
-  const RESYNC = 300000;
-  const POLL = 3000;
-  let events = null;
-  let polling = null;
-  let synced = 0;
-
-  const load = async () => {
-    const asked = performance.now();
-    const answer = await ask('GET', '/v1/sale', { signedIn: false });
-    if (answer.status !== 200) return false;
-    clock.set(answer.body.now, asked, performance.now());
-    synced = performance.now();
-    alertIn(byId('notice'), '');
-    show(answer.body);
-    return true;
-  };
-
-  const follow = () => {
-    if (events || document.hidden) return;
-    clearTimeout(polling);
-    events = new EventSource('/v1/sale/events');
-    events.addEventListener('sale', (event) => {
-      live('on', t('common.live'));
-      if (!sale) alertIn(byId('notice'), '');
-      show(JSON.parse(event.data));
-    });
-    events.addEventListener('error', () => {
-      live('wait', t('sale.reconnecting'));
-      if (events?.readyState === EventSource.CLOSED) {
-        unfollow();
-        poll();
-      }
-    });
-  };
-
-  const unfollow = () => {
-    events?.close();
-    events = null;
-  };
-
-  // Where events are not to be had: too many listen, or something in between does not pass them.
-  const poll = async () => {
-    if (document.hidden) return;
-    const well = await load();
-    live('wait', t(well ? 'sale.polling' : 'sale.no_connection'));
-    polling = setTimeout(() => (Math.random() < 0.2 ? follow() : poll()), POLL * (0.75 + Math.random() / 2));
-  };
-
-  document.addEventListener('visibilitychange', () => {
-    if (document.hidden) {
-      // A browser has six connections for all of its tabs; one that nobody sees needs none.
-      unfollow();
-      clearTimeout(polling);
-    } else {
-      load();
-      follow();
-    }
-  });
-
   // ---- showing it ----
   const parse = (time) => (time ? Date.parse(time) : null);
   const phase = () => {
@@ -424,11 +364,12 @@
   });
 
   // ---- from here on ----
+  const feed = flash.feed(show);
   const begin = async () => {
     showAccount();
     live('wait', t('sale.connecting'));
-    const loaded = await load();
-    follow();
+    const loaded = await feed.load();
+    feed.follow();
     if (!loaded) alertIn(byId('notice'), t('sale.no_answer_yet'));
     await showOrders();
     findPlaces();
@@ -440,10 +381,7 @@
   setInterval(() => {
     refresh();
     showHolds();
-    if (!document.hidden && performance.now() - synced > RESYNC) {
-      synced = performance.now();
-      load();
-    }
+    feed.resync();
   }, 250);
   begin();
 })();

@@ -7,9 +7,10 @@ use axum::http::{HeaderName, HeaderValue};
 use super::*;
 
 const PAGES: [&str; 2] = [include_str!("../index.html"), include_str!("../admin.html")];
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
     include_str!("../common.js"),
     include_str!("../app.js"),
+    include_str!("../feed.js"),
     include_str!("../admin.js"),
     include_str!("../orders.js"),
 ];

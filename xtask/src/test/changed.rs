@@ -34,6 +34,7 @@ const SLOW: &[&str] = &[
     "matrix",
     "members",
     "membership",
+    "nats",
     "order_events",
     "order_states",
     "orders",

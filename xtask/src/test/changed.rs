@@ -42,6 +42,7 @@ const SLOW: &[&str] = &[
     "packets",
     "page",
     "panels",
+    "previous",
     "promtool",
     "purchases",
     "quorum",

@@ -9,12 +9,16 @@ mod backoff;
 mod cloud_event;
 mod config;
 mod delivery;
+mod nats;
+mod nats_config;
 mod queue;
 mod signature;
 mod sink;
+mod tls;
 mod webhook;
 
 pub(crate) use cloud_event::kind;
 pub use config::{EventsConfig, WebhookConfig, WebhookUrl};
 pub(crate) use delivery::Delivery;
+pub use nats_config::{NatsConfig, NatsLogin, NatsServer, NatsSubject, StreamName};
 pub use signature::SigningKey;

@@ -233,7 +233,7 @@ fn payments(
 fn delivery(config: &ServeConfig, ledger: &Ledger, metrics: &Metrics) -> Result<Delivery> {
     let metrics = Arc::clone(metrics.events());
     let delivery = Delivery::new(&config.events, &config.sale.name, ledger.clone(), metrics);
-    Ok(delivery.map_err(|error| ConfigError::unusable("EVENTS_WEBHOOK_CA_FILE", &error))?)
+    Ok(delivery.map_err(|file| ConfigError::unusable(file.setting, &file.error))?)
 }
 
 /// Who learns what the sale does.

@@ -1,19 +1,22 @@
-//! Replicas, the database and the receiver of events fail, again and again: each change of an order arrives at least
-//! once, in the order of the changes, and nothing arrives that is not in the database.
+//! Replicas, the database and the receivers of events fail, again and again: each change of an order arrives at the webhook
+//! at least once and is in the stream exactly once, in the order of the changes, and nothing arrives that is not in the
+//! database.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 mod receiver;
+mod stream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use async_nats::ConnectOptions;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use testkit::Postgres;
+use testkit::{NatsServer, Postgres};
 
 use common::process::Process;
 use common::{Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
@@ -67,10 +70,12 @@ async fn states(url: &str) -> HashMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does() {
-    let receiver = Receiver::start().await;
+    let (mut nats, receiver) = (NatsServer::start("").unwrap(), Receiver::start().await);
+    let reader = stream::jetstream(&nats, ConnectOptions::new()).await;
+    stream::create(&reader).await;
     let postgres = Postgres::start().unwrap();
     let url = postgres.create_database("sale").unwrap();
-    let mut settings = receiver.settings();
+    let mut settings = [receiver.settings(), stream::settings(&nats)].concat();
     settings.push(("DATABASE_URL", url.clone()));
     settings.push(("LOCK_TIMEOUT_SECONDS", "1".to_owned()));
     let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
@@ -108,14 +113,24 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
     }));
     let failing = async {
         for fault in 0..FAULTS {
-            let until = done.load(Ordering::Relaxed) + rand::random_range(10..60);
-            eventually("buyers buy", async || done.load(Ordering::Relaxed) >= until).await;
-            if fault % 5 == 4 {
-                crash(&postgres);
-            } else {
-                let killed = &mut processes[fault % 2];
-                killed.kill();
-                killed.start_again(&sale);
+            let more = async |least| {
+                let until = done.load(Ordering::Relaxed) + rand::random_range(least..least + 50);
+                eventually("buyers buy", async || done.load(Ordering::Relaxed) >= until).await;
+            };
+            more(10).await;
+            match fault % 5 {
+                4 => crash(&postgres),
+                1 => nats.restart("").unwrap(),
+                3 => {
+                    nats.kill().unwrap();
+                    more(0).await;
+                    nats.restart("").unwrap();
+                }
+                _ => {
+                    let killed = &mut processes[fault % 2];
+                    killed.kill();
+                    killed.start_again(&sale);
+                }
             }
         }
         over.store(true, Ordering::Relaxed);
@@ -136,6 +151,21 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
         orders.keys().all(|order| seen.get(order) == Some(&3))
     })
     .await;
+    eventually("all events are in the stream", async || {
+        execute(&url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
+        let left = "SELECT count(*) FROM order_events UNION ALL SELECT count(*) FROM failed_events";
+        let mut database = PgConnection::connect(&url).await.unwrap();
+        let left: Vec<i64> = sqlx::query_scalar(left).fetch_all(&mut database).await.unwrap();
+        left == [0, 0]
+    })
+    .await;
+    let stored = stream::stored(&reader).await;
+    let in_stream = stream::kinds(&stored);
+    assert_eq!((stored.len(), in_stream.len()), (2 * orders.len(), orders.len()));
+    for (order, kinds) in in_stream {
+        assert_eq!(kinds, expected, "{order}");
+    }
+
     let webhooks = receiver.all();
     let mut kinds = HashMap::<&str, Vec<&str>>::new();
     for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {

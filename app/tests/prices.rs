@@ -102,7 +102,55 @@ async fn many_purchases_at_once_all_have_the_price() {
         for (i, answer) in answers.iter().enumerate() {
             let expected = if i % 2 == 0 { 49_900 } else { 6_999 };
             assert_eq!(cost(&sale, answer.order()).await.0, expected, "{database:?} {strategy}");
+            let told = if strategy == "Locked" { json!(expected) } else { Value::Null };
+            assert_eq!(answer.body["amount"], told, "{database:?} {strategy}");
         }
+    }
+}
+
+/// With `Atomic`, the order has it once it is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_has_the_amount_and_a_repetition_has_the_same() {
+    for (database, strategy) in ALL_STORES {
+        let sale = sale(database, strategy).await;
+        let ann = sale.buyer("ann");
+        let told = |answer: &Answer| {
+            ["unit_price", "amount", "currency", "decimals"].map(|name| answer.body[name].clone())
+        };
+        let eur = |unit: i64, amount: i64| {
+            if strategy == "Atomic" {
+                return [Value::Null, Value::Null, Value::Null, Value::Null];
+            }
+            [json!(unit), json!(amount), json!("EUR"), json!(2)]
+        };
+        let context = format!("{database:?} {strategy}");
+        assert_eq!(told(&ann.buy("1", 2, None).await), eur(49_900, 99_800), "{context}");
+        let keyed = ann.buy("1", 2, Some("k")).await;
+        let limited = ann.buy("2", 3, Some("l")).await;
+        assert_eq!(told(&limited), eur(6_999, 20_997), "{context}");
+        let twice = [(); 8].map(|()| ann.buy("2", 1, Some("t")));
+        let twice = futures::future::join_all(twice).await;
+        assert!(twice.iter().all(|answer| told(answer) == eur(6_999, 6_999)), "{twice:?}");
+        assert!(told(&ann.buy("3", 1, None).await).iter().all(Value::is_null), "{context}");
+        set_price(&sale, "1", &price(1, "JPY")).await;
+        let again = ann.buy("1", 2, Some("k")).await;
+        assert_eq!(
+            (again.order(), told(&again)),
+            (keyed.order(), eur(49_900, 99_800)),
+            "{context}"
+        );
+        // Refused before the engine is asked, but for the key.
+        sale.buyer("bob").buy("1", 46, None).await.order();
+        eventually("it is sold out", async || {
+            sale.buyer("eve").buy("1", 1, None).await.status == 409
+        })
+        .await;
+        let again = ann.buy("1", 2, Some("k")).await;
+        assert_eq!(
+            (again.order(), told(&again)),
+            (keyed.order(), eur(49_900, 99_800)),
+            "{context}"
+        );
     }
 }
 

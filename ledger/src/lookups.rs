@@ -11,7 +11,7 @@ use crate::ledger::{Ledger, either};
 use crate::postgres::PostgresLedger;
 use crate::sql;
 use crate::sqlite::{SqliteLedger, sell};
-use crate::types::Order;
+use crate::types::{Order, OrderRow};
 
 /// The purchase made under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl KeyedOrder {
     /// `None` for an order without a key.
     #[must_use]
     pub fn of(order: Order) -> Option<Self> {
-        let Order { id, product_id, buyer, quantity, idempotency_key, lines } = order;
+        let Order { id, product_id, buyer, quantity, idempotency_key, lines, .. } = order;
         let quantity = if lines == 1 { quantity } else { 0 };
         Some(Self { id, product_id, buyer, quantity, idempotency_key: idempotency_key? })
     }
@@ -56,17 +56,12 @@ pub struct KeysPage {
     pub next: Option<(String, String)>,
 }
 
-type OrderRow<Id> = (Id, String, String, i64, Option<String>, i64);
-
 fn keys_page<Id: Into<Uuid>>(rows: Vec<OrderRow<Id>>, limit: i64) -> KeysPage {
     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
     // Rows without a key are the first of a buyer or the last, by the database: they are passed once.
     let end = |row: &OrderRow<Id>| (row.2.clone(), row.4.clone().unwrap_or_default());
     let next = rows.last().filter(|_| is_full).map(end);
-    let order = |(id, product_id, buyer, quantity, idempotency_key, lines): OrderRow<Id>| {
-        let id = id.into();
-        KeyedOrder::of(Order { id, product_id, buyer, quantity, idempotency_key, lines })
-    };
+    let order = |row| KeyedOrder::of(Order::of_row(row));
     KeysPage { orders: rows.into_iter().filter_map(order).collect(), next }
 }
 
@@ -210,11 +205,9 @@ impl PostgresLedger {
     async fn orders_by_keys(&self, asked: &[(String, String)]) -> Result<Vec<Order>, LedgerError> {
         let (buyers, keys): (Vec<&str>, Vec<&str>) =
             asked.iter().map(|(buyer, key)| (buyer.as_str(), key.as_str())).unzip();
-        Ok(sqlx::query_as(sql::ORDERS_BY_KEYS)
-            .bind(buyers)
-            .bind(keys)
-            .fetch_all(&self.pool)
-            .await?)
+        let query = sqlx::query_as(sql::ORDERS_BY_KEYS).bind(buyers).bind(keys);
+        let rows: Vec<OrderRow<Uuid>> = query.fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(Order::of_row).collect())
     }
 
     async fn keyed_after(

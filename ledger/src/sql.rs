@@ -39,7 +39,7 @@ pub(crate) const ORDERED_UNITS: &str = concat!(
 );
 
 pub(crate) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, idempotency_key, \
-     (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
+     (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines, unit_price, currency \
      FROM orders o WHERE buyer = $1 AND idempotency_key = $2 AND line = 0";
 
 pub(crate) const KEYS_OF: &str = "SELECT buyer, idempotency_key FROM orders \
@@ -94,7 +94,7 @@ pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = 
 macro_rules! keyed_columns {
     () => {
         "o.id, o.product_id, o.buyer, o.quantity, o.idempotency_key, \
-         (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines"
+         (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines, o.unit_price, o.currency"
     };
 }
 pub(crate) use keyed_columns;

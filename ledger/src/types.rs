@@ -1,5 +1,7 @@
 //! What the ledger holds: accounts, products, purchases and the orders they lead to.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use crate::money::Price;
@@ -72,12 +74,17 @@ impl Purchase {
             quantity: self.quantity,
             idempotency_key: self.idempotency_key.clone(),
             lines: 1,
+            unit_price: None,
         }
     }
 }
 
+/// An order as the statements have it: the columns of `sql::keyed_columns`.
+pub(crate) type OrderRow<Id> =
+    (Id, String, String, i64, Option<String>, i64, Option<i64>, Option<String>);
+
 /// Units sold, committed.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// In order of time.
     pub id: Uuid,
@@ -91,6 +98,23 @@ pub struct Order {
     pub idempotency_key: Option<String>,
     /// Number of products of the order; a purchase has one.
     pub lines: i64,
+    /// The price of a unit at the moment of the sale; `None`: it had none, or it is not known.
+    pub unit_price: Option<Price>,
+}
+
+impl Order {
+    pub(crate) fn of_row<Id: Into<Uuid>>(row: OrderRow<Id>) -> Self {
+        let (id, product_id, buyer, quantity, idempotency_key, lines, price, currency) = row;
+        let unit_price = Price::of_columns(price, currency.as_deref());
+        let id = id.into();
+        Self { id, product_id, buyer, quantity, idempotency_key, lines, unit_price }
+    }
+
+    /// What all units cost.
+    #[must_use]
+    pub fn amount(&self) -> Option<Price> {
+        Some(self.unit_price?.of_units(self.quantity))
+    }
 }
 
 /// The decision on a purchase.
@@ -116,6 +140,23 @@ impl Outcome {
             Self::Replayed(order)
         } else {
             Self::KeyReused
+        }
+    }
+
+    /// Gives the orders that were sold now the price of a unit, also where their keys were repeated.
+    pub(crate) fn set_price(outcomes: &mut [Self], price: Option<Price>) {
+        let sold = |outcome: &Self| match outcome {
+            Self::Sold(order) => Some(order.id),
+            _ => None,
+        };
+        let sold: HashSet<Uuid> = outcomes.iter().filter_map(sold).collect();
+        for outcome in outcomes {
+            match outcome {
+                Self::Sold(order) | Self::Replayed(order) if sold.contains(&order.id) => {
+                    order.unit_price = price;
+                }
+                _ => {}
+            }
         }
     }
 }

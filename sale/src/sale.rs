@@ -217,11 +217,17 @@ impl Sale {
             Engine::Locked(..) => None,
             Engine::Atomic(atomic) => atomic.order_by_key(&purchase.buyer, key).await,
         };
-        let order = match decided {
+        let mut order = match decided {
             Some(order) => order,
             // Boxed: the future of each waiting purchase stays small.
             None => Box::pin(self.known_keys.order(&purchase.buyer, key)).await?,
         };
+        // With `Atomic`, Redis answers most repetitions, and does not have it: all answers shall be the same.
+        if !self.is_decided_by_the_database()
+            && let Some(order) = &mut order
+        {
+            order.unit_price = None;
+        }
         match order {
             Some(order) => receipt(Outcome::of_existing(order, product_id, purchase.quantity)),
             None => Err(refusal),

@@ -13,6 +13,7 @@ mod neighbours;
 mod nextest;
 mod openapi;
 mod previous;
+mod previous_app;
 mod random;
 mod steps;
 mod unit;

@@ -31,12 +31,13 @@ pub const NODE: &[&str] = &[
     "libc6-dev",
 ];
 /// For the tests against real processes: Redis (and a clock of its own for it), PostgreSQL and a
-/// pooler before it, the API server's etcd, and a browser for the sale page (with fonts).
+/// pooler before it, a NATS server, the API server's etcd, and a browser for the sale page (with fonts).
 pub const PROCESSES: &[&str] = &[
     "redis-server",
     "libfaketime",
     "postgresql-15",
     "pgbouncer",
+    "nats-server",
     "etcd-server",
     "openssl",
     "chromium",

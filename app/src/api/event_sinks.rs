@@ -44,14 +44,19 @@ struct EventSinkView {
     /// Age of the oldest pending event; 0: there is none.
     #[schema(example = 0.0)]
     lag_seconds: f64,
+    /// Why the last attempt of a pending event failed. Absent: none has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "it answered 500 Internal Server Error")]
+    error: Option<String>,
 }
 
 impl From<SinkCounts> for EventSinkView {
     fn from(counts: SinkCounts) -> Self {
-        let SinkCounts { name, disabled_at_ms, pending, dead, lag_ms } = counts;
+        let SinkCounts { name, disabled_at_ms, pending, dead, lag_ms, error } = counts;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let lag_seconds = lag_ms.max(0) as f64 / 1e3;
-        Self { name, disabled_at: disabled_at_ms.and_then(rfc3339), pending, dead, lag_seconds }
+        let disabled_at = disabled_at_ms.and_then(rfc3339);
+        Self { name, disabled_at, pending, dead, lag_seconds, error }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ledger::Purchase;
+use ledger::{Currency, Order, Purchase};
 use sale::{Receipt, Sale};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -48,6 +48,39 @@ pub(crate) struct OrderView {
     product_id: String,
     quantity: i64,
     buyer: String,
+    /// What a unit costs, in the smallest unit of the currency. Absent: the product had no price, or Redis decides the
+    /// sale; then `GET /v1/orders/{id}` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 49_900)]
+    unit_price: Option<i64>,
+    /// What all units cost, by the price at the moment of the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 49_900)]
+    amount: Option<i64>,
+    /// ISO 4217.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "EUR")]
+    currency: Option<&'static str>,
+    /// Decimal places of the currency: an `amount` of 49900 with 2 is 499.00.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 2)]
+    decimals: Option<u32>,
+}
+
+impl From<Order> for OrderView {
+    fn from(order: Order) -> Self {
+        let currency = order.unit_price.map(|price| price.currency);
+        Self {
+            order_id: order.id,
+            unit_price: order.unit_price.map(|price| price.amount),
+            amount: order.amount().map(|price| price.amount),
+            currency: currency.map(Currency::code),
+            decimals: currency.map(Currency::decimals),
+            product_id: order.product_id,
+            quantity: order.quantity,
+            buyer: order.buyer,
+        }
+    }
 }
 
 pub(super) fn one() -> i64 {
@@ -111,13 +144,7 @@ pub(crate) async fn purchase(
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
-    let view = OrderView {
-        order_id: order.id,
-        product_id: order.product_id,
-        quantity: order.quantity,
-        buyer: order.buyer,
-    };
-    Ok((StatusCode::CREATED, headers, Json(view)))
+    Ok((StatusCode::CREATED, headers, Json(order.into())))
 }
 
 /// The `Idempotency-Key` of a request. An extractor of its own, because a `HeaderMap` would keep all

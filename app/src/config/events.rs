@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ledger::events::BUYER_ERASED;
-use ledger::orders::OrderState;
 
 use super::error::ConfigError;
+use super::event_states::states;
+use super::events_nats::NatsArgs;
 use crate::order_events::{EventsConfig, SigningKey, WebhookConfig, WebhookUrl};
 
 /// Settings of [`EventsConfig`].
 // No `Debug`: it holds keys.
 #[derive(Args)]
-#[expect(clippy::struct_field_names, reason = "each field is named as its setting")]
 #[command(next_help_heading = "Events")]
 pub struct EventsArgs {
     /// URL that gets each change of an order as a webhook, by the Standard Webhooks rules. Default: none.
@@ -34,19 +33,25 @@ pub struct EventsArgs {
     /// PEM file with the certificates of authorities that are trusted beside the public ones. Default: none.
     #[arg(long, env = "EVENTS_WEBHOOK_CA_FILE")]
     events_webhook_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    nats: NatsArgs,
 }
 
 impl EventsArgs {
     pub(super) fn into_config(self) -> Result<EventsConfig, ConfigError> {
+        let nats = self.nats.into_config()?;
         let keys = keys(self.events_webhook_secret.as_deref().unwrap_or_default())?;
         let states = states("EVENTS_WEBHOOK_STATES", self.events_webhook_states.as_deref())?;
-        let Some(url) = self.events_webhook_url else { return Ok(EventsConfig::default()) };
+        let Some(url) = self.events_webhook_url else {
+            return Ok(EventsConfig { webhook: None, nats });
+        };
         if keys.is_empty() {
             let problem = "is needed with EVENTS_WEBHOOK_URL";
             return Err(ConfigError::new("EVENTS_WEBHOOK_SECRET", problem));
         }
         let authorities = self.events_webhook_ca_file;
-        Ok(EventsConfig { webhook: Some(WebhookConfig { url, keys, states, authorities }) })
+        let webhook = Some(WebhookConfig { url, keys, states, authorities });
+        Ok(EventsConfig { webhook, nats })
     }
 }
 
@@ -59,18 +64,6 @@ fn keys(text: &str) -> Result<Vec<SigningKey>, ConfigError> {
         return Err(ConfigError::new(name, "must have one key, or two while the key changes"));
     }
     Ok(keys)
-}
-
-fn states(name: &str, text: Option<&str>) -> Result<Vec<String>, ConfigError> {
-    let text = text.unwrap_or_default();
-    let states: Vec<&str> = text.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
-    let is_known = |state: &&str| *state == BUYER_ERASED || OrderState::of(state).is_some();
-    match states.iter().find(|state| !is_known(state)) {
-        Some(unknown) => {
-            Err(ConfigError::new(name, format!("{unknown:?} is no state of an order")))
-        }
-        None => Ok(states.into_iter().map(str::to_owned).collect()),
-    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ pub struct LogConfig {
     #[arg(long = "log-format", env = "LOG_FORMAT", default_value = "text", value_parser = value::<LogFormat>("text or json"))]
     pub format: LogFormat,
     /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
-    // rustls warns of what any client can send, such as an address for a host name.
-    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,rustls=error")]
+    // rustls warns of what any client can send, such as an address for a host name. What async-nats logs of its
+    // connection is logged once as a sink that takes no events.
+    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,rustls=error,async_nats=off")]
     pub filter: String,
 }
 

@@ -8,7 +8,7 @@ use prometheus::{
 };
 
 /// The sinks that there can be.
-const SINKS: [&str; 1] = ["webhook"];
+const SINKS: [&str; 2] = ["webhook", "nats"];
 /// From the change of an order until its event was taken, in seconds.
 const BUCKETS: [f64; 13] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 600.0, 3600.0];

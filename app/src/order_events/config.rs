@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use axum::http::Uri;
 
+use super::nats_config::NatsConfig;
 use super::signature::SigningKey;
 
 /// The systems that get the events of orders.
@@ -14,6 +15,8 @@ use super::signature::SigningKey;
 pub struct EventsConfig {
     /// Gets each event as a request.
     pub webhook: Option<WebhookConfig>,
+    /// Gets each event as a message.
+    pub nats: Option<NatsConfig>,
 }
 
 /// A receiver of webhooks, by the Standard Webhooks rules.

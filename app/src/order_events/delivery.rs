@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::cloud_event::source;
 use super::config::EventsConfig;
+use super::nats::Nats;
 use super::queue::Queue;
 use super::sink::SinkClient;
 use super::webhook::Webhook;
@@ -27,6 +28,12 @@ const KEEP_SINKS: Duration = Duration::from_mins(1);
 /// A sink that no replica has had in its settings for this long is forgotten.
 const UNUSED: Duration = Duration::from_hours(1);
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A file of the settings cannot be used.
+pub(crate) struct UnusableFile {
+    pub(crate) setting: &'static str,
+    pub(crate) error: io::Error,
+}
 
 /// Sends events to all sinks of this replica's settings, when it is its turn.
 pub(crate) struct Delivery {
@@ -45,11 +52,19 @@ impl Delivery {
         sale: &str,
         ledger: Ledger,
         metrics: Arc<EventMetrics>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, UnusableFile> {
         let mut clients = Vec::new();
         if let Some(webhook) = &config.webhook {
-            let (states, client) = (webhook.states.clone(), Webhook::new(webhook.clone())?);
-            clients.push(SinkClient::webhook(source(sale), states, client));
+            let client = Webhook::new(webhook.clone());
+            let setting = "EVENTS_WEBHOOK_CA_FILE";
+            let client = client.map_err(|error| UnusableFile { setting, error })?;
+            clients.push(SinkClient::webhook(source(sale), webhook.states.clone(), client));
+        }
+        if let Some(nats) = &config.nats {
+            let client = Nats::new(nats.clone());
+            let setting = "EVENTS_NATS_CA_FILE";
+            let client = client.map_err(|error| UnusableFile { setting, error })?;
+            clients.push(SinkClient::nats(source(sale), nats.states.clone(), client));
         }
         Ok(Self { ledger, clients, metrics, owner: Uuid::new_v4() })
     }

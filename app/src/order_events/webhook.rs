@@ -1,8 +1,6 @@
 //! Sends events as webhooks: one event a request, over connections that are kept.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,15 +12,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 use super::attempt::AttemptError;
 use super::cloud_event::MEDIA_TYPE;
 use super::config::WebhookConfig;
 use super::signature::signatures;
+use super::tls::client_config;
 
 /// How long the receiver may take for an event.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +47,7 @@ impl Webhook {
         http.set_nodelay(true);
         http.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(config.authorities.as_deref())?)
+            .with_tls_config(client_config(config.authorities.as_deref())?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
@@ -91,26 +87,6 @@ impl Webhook {
             is_gone: head.status == StatusCode::GONE,
         })
     }
-}
-
-fn tls(authorities: Option<&Path>) -> io::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(file) = authorities {
-        let mut found = 0;
-        for certificate in CertificateDer::pem_file_iter(file).map_err(io::Error::other)? {
-            roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-            found += 1;
-        }
-        if found == 0 {
-            return Err(io::Error::other("has no certificate in PEM"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Seconds, or a time.

@@ -1,5 +1,6 @@
 //! A replica in a process of its own, which can be killed.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::TestSale;
@@ -7,20 +8,26 @@ use super::TestSale;
 /// On ports that it keeps when it is started again.
 pub struct Process {
     child: Child,
+    program: PathBuf,
     pub api: String,
     pub internal: String,
 }
 
 impl Process {
     pub fn start(sale: &TestSale) -> Self {
-        let port = || testkit::free_port().unwrap();
-        let (api, internal) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
-        let child = Self::spawn(sale, &api, &internal);
-        Self { child, api, internal }
+        Self::start_program(sale, Path::new(env!("CARGO_BIN_EXE_flashsale-app")))
     }
 
-    fn spawn(sale: &TestSale, api: &str, internal: &str) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_flashsale-app"))
+    /// Of another build of the app.
+    pub fn start_program(sale: &TestSale, program: &Path) -> Self {
+        let port = || testkit::free_port().unwrap();
+        let (api, internal) = (format!("127.0.0.1:{}", port()), format!("127.0.0.1:{}", port()));
+        let child = Self::spawn(sale, program, &api, &internal);
+        Self { child, program: program.to_owned(), api, internal }
+    }
+
+    fn spawn(sale: &TestSale, program: &Path, api: &str, internal: &str) -> Child {
+        Command::new(program)
             .arg("serve")
             .envs(sale.settings())
             .envs([("LISTEN", api), ("METRICS_LISTEN", internal), ("RUST_LOG", "error")])
@@ -40,7 +47,7 @@ impl Process {
     }
 
     pub fn start_again(&mut self, sale: &TestSale) {
-        self.child = Self::spawn(sale, &self.api, &self.internal);
+        self.child = Self::spawn(sale, &self.program, &self.api, &self.internal);
     }
 }
 

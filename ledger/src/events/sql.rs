@@ -78,14 +78,14 @@ macro_rules! statements {
 
             pub(in crate::events) const FAILED_FIRST: &str = concat!(
                 "INSERT INTO failed_events (sink, number, order_id, state, at_ms, attempts, \
-                 first_failed_at_ms, retry_at_ms, error) \
-                 SELECT sink, number, order_id, state, at_ms, 1, ", $now, ", ", $now, " + $3, $4 \
+                 first_failed_at_ms, failed_at_ms, retry_at_ms, error) \
+                 SELECT sink, number, order_id, state, at_ms, 1, ", $now, ", ", $now, ", ", $now, " + $3, $4 \
                  FROM order_events WHERE sink = $1 AND number = $2"
             );
 
             pub(in crate::events) const FAILED_AGAIN: &str = concat!(
                 "UPDATE failed_events SET attempts = attempts + 1, retry_at_ms = ", $now, " + $3, \
-                 error = $4, \
+                 failed_at_ms = ", $now, ", error = $4, \
                  dead_at_ms = CASE WHEN first_failed_at_ms + $5 <= ", $now, " THEN ", $now, " END \
                  WHERE sink = $1 AND number = $2 AND dead_at_ms IS NULL"
             );
@@ -112,7 +112,9 @@ macro_rules! statements {
                    SELECT * FROM (SELECT at_ms FROM order_events WHERE sink = name \
                      ORDER BY number LIMIT 1) AS first_new \
                    UNION ALL SELECT at_ms FROM failed_events \
-                     WHERE sink = name AND dead_at_ms IS NULL) AS pending), 0) AS lag_ms \
+                     WHERE sink = name AND dead_at_ms IS NULL) AS pending), 0) AS lag_ms, \
+                 (SELECT error FROM failed_events WHERE sink = name AND dead_at_ms IS NULL \
+                   ORDER BY coalesce(failed_at_ms, 0) DESC, number DESC LIMIT 1) AS error \
                  FROM event_sinks ORDER BY name"
             );
 

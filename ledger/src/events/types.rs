@@ -94,6 +94,8 @@ pub struct SinkCounts {
     pub dead: i64,
     /// The age of the oldest pending event, in milliseconds; 0: there is none.
     pub lag_ms: i64,
+    /// Why the last attempt of a pending event failed; `None`: none has failed.
+    pub error: Option<String>,
 }
 
 /// An event that was given up.

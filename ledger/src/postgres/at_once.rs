@@ -10,6 +10,7 @@ use super::known_units::{KnownUnits, Usable};
 use super::rows::{Columns, row};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::sql;
 use crate::types::{Decision, Order, Outcome};
 
@@ -38,9 +39,10 @@ macro_rules! sell_at_once {
                WHERE fence < token AND deleted_at IS NULL \
                  AND (is_simple OR max_per_buyer IS NULL)), \
              judged AS MATERIALIZED (\
-               SELECT number, seen, max_per_buyer, unit_price, currency, wanted.place + first - 1 AS place, wanted.id, wanted.buyer, \
+               SELECT number, seen, max_per_buyer, demand.unit_price, demand.currency, wanted.place + first - 1 AS place, wanted.id, wanted.buyer, \
                  wanted.quantity, wanted.key, known.id AS known_id, \
                  known.product_id AS known_product, known.quantity AS known_quantity, lines, \
+                 known.unit_price AS known_price, known.currency AS known_currency, \
                  units AS read_units, known.id IS NULL AND (max_per_buyer IS NULL OR \
                    coalesce(units, CASE WHEN is_known THEN known_units END, 0) + ",
             $units_of_the_buyer,
@@ -58,7 +60,7 @@ macro_rules! sell_at_once {
             sql::kept!(),
             ") had ON TRUE \
                LEFT JOIN LATERAL (\
-                 SELECT o.id, o.product_id, o.quantity, \
+                 SELECT o.id, o.product_id, o.quantity, o.unit_price, o.currency, \
                    (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
                  FROM orders o WHERE ($12 OR ",
             $looks_up_key,
@@ -67,11 +69,13 @@ macro_rules! sell_at_once {
              taken AS (\
                UPDATE stock SET fence = ($2::BIGINT[])[number::INT], available = available - units \
                FROM (SELECT number, min(seen) AS seen, min(max_per_buyer) AS max_per_buyer, \
+                       min(unit_price) AS unit_price, min(currency) AS currency, \
                        coalesce(sum(quantity) FILTER (WHERE granted), 0)::BIGINT AS units \
                      FROM judged GROUP BY number) decided \
                WHERE product_id = ($1::TEXT[])[number::INT] AND fence = seen AND available >= units \
                  AND deleted_at IS NULL \
-               RETURNING number, available, CASE WHEN max_per_buyer IS NOT NULL THEN seen END AS seen), \
+               RETURNING number, available, CASE WHEN max_per_buyer IS NOT NULL THEN seen END AS seen, \
+                 unit_price, currency), \
              sold AS (\
                INSERT INTO orders \
                  (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
@@ -81,9 +85,9 @@ macro_rules! sell_at_once {
                ORDER BY buyer, key) \
              SELECT number, available, seen, NULL::BIGINT AS place, FALSE AS granted, \
                NULL::BIGINT AS units, NULL::UUID AS known_id, NULL::TEXT AS known_product, \
-               NULL::BIGINT AS known_quantity, NULL::BIGINT AS lines FROM taken \
+               NULL::BIGINT AS known_quantity, NULL::BIGINT AS lines, unit_price, currency FROM taken \
              UNION ALL SELECT number, NULL, NULL, place, granted, read_units, known_id, \
-               known_product, known_quantity, lines FROM judged \
+               known_product, known_quantity, lines, known_price, known_currency FROM judged \
              WHERE (NOT granted OR read_units IS NOT NULL) \
                AND number = ANY(ARRAY(SELECT number FROM taken))"
         )
@@ -120,11 +124,15 @@ struct ResultRow {
     known_product: Option<String>,
     known_quantity: Option<i64>,
     lines: Option<i64>,
+    /// Of a unit: at a product that was taken its price, at a known order that of the order.
+    unit_price: Option<i64>,
+    currency: Option<String>,
 }
 
 impl ResultRow {
     /// Without buyer and key, which are those of the purchase.
     fn known_order(self) -> Option<Order> {
+        let unit_price = self.price();
         Some(Order {
             id: self.known_id?,
             product_id: self.known_product?,
@@ -132,7 +140,12 @@ impl ResultRow {
             quantity: self.known_quantity?,
             idempotency_key: None,
             lines: self.lines?,
+            unit_price,
         })
+    }
+
+    fn price(&self) -> Option<Price> {
+        Price::of_columns(self.unit_price, self.currency.as_deref())
     }
 }
 
@@ -185,12 +198,16 @@ impl<'a> Asked<'a> {
     }
 
     /// What the statement answered, for each purchase in its order.
-    fn outcomes(self, mut refused: HashMap<usize, Option<Order>>) -> Vec<Outcome> {
+    fn outcomes(
+        self,
+        mut refused: HashMap<usize, Option<Order>>,
+        unit_price: Option<Price>,
+    ) -> Vec<Outcome> {
         let Self { demand, orders, order_of, .. } = self;
         let (product_id, mut outcomes) = (demand.product_id, Vec::with_capacity(orders.len()));
         for (index, order) in orders.into_iter().enumerate() {
             outcomes.push(match refused.remove(&index) {
-                None => Outcome::Sold(order),
+                None => Outcome::Sold(Order { unit_price, ..order }),
                 Some(None) => Outcome::LimitReached,
                 Some(Some(known)) => {
                     let Order { buyer, idempotency_key, quantity, .. } = order;
@@ -223,6 +240,8 @@ type Key<'a> = (&'a str, &'a str);
 struct Said {
     available: Option<i64>,
     seen: Option<i64>,
+    /// Of a unit.
+    price: Option<Price>,
     /// Purchases that were not granted, and the orders that have their keys.
     refused: HashMap<usize, Option<Order>>,
     /// Units of buyers that were read.
@@ -264,7 +283,8 @@ pub(crate) async fn sell_at_once(
                     let orders = orders.map(|((order, had), granted)| (order, had, granted));
                     known.sold(asked.demand, seen, orders);
                 }
-                Some(Ok(Decision { outcomes: asked.outcomes(said.refused), available }))
+                let outcomes = asked.outcomes(said.refused, said.price);
+                Some(Ok(Decision { outcomes, available }))
             }
             // The lost statement may have sold it.
             None if is_repeated => Some(Err(LedgerError::ConnectionLost)),
@@ -289,6 +309,7 @@ fn by_product(rows: Vec<ResultRow>, asked: &[Asked<'_>]) -> Vec<Said> {
         let of_this = &mut said[number];
         let place = row.place.and_then(index).and_then(|place| place.checked_sub(begins[number]));
         let Some(place) = place else {
+            of_this.price = row.price();
             (of_this.available, of_this.seen) = (row.available, row.seen);
             continue;
         };

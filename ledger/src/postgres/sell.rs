@@ -5,14 +5,16 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::PgPool;
 use sqlx::{Executor, PgConnection, SqlSafeStr};
+use uuid::Uuid;
 
 use super::at_once::{SELL_AT_ONCE, SELL_REPEATED_AT_ONCE};
 use super::connection::{IsRepeated, fetch};
 use super::rows::{Columns, row};
 use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::sql;
-use crate::types::{Decision, Order, Outcome, Purchase};
+use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
 
 /// The second half of both statements that sell: it writes the orders of the products in `taken`. In the
 /// order of the keys, so that transactions which use the same ones wait for each other, not in a circle.
@@ -25,7 +27,7 @@ macro_rules! sold {
            FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
              AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
            ORDER BY buyer, key) \
-         SELECT number, available FROM taken"
+         SELECT number, available, nullif(unit_price, 0), currency FROM taken"
     };
 }
 
@@ -92,6 +94,8 @@ pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// What is left of a product, and the price of a unit.
+type TakenRow = (i64, i64, Option<i64>, Option<String>);
 type ReadRow = (String, i64, i64, Option<i64>, Option<String>, i64);
 
 /// Sales that one statement writes: for each its number, and what it takes.
@@ -103,8 +107,11 @@ struct Sales<'a> {
 }
 
 impl Sales<'_> {
-    /// Returns what is left of the products that were changed, by their position.
-    async fn write(&self, pool: &PgPool) -> Result<(HashMap<usize, i64>, IsRepeated), LedgerError> {
+    /// Returns what is left of the products that were changed, and the prices of their units, by their position.
+    async fn write(
+        &self,
+        pool: &PgPool,
+    ) -> Result<(HashMap<usize, (i64, Option<Price>)>, IsRepeated), LedgerError> {
         let Self { demands, orders, seen } = self;
         let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
         let tokens: Vec<i64> = demands.iter().map(|demand| demand.token).collect();
@@ -128,8 +135,11 @@ impl Sales<'_> {
                 .bind(&keys);
             if let Some(seen) = seen { query.bind(seen) } else { query }
         };
-        let (taken, is_repeated): (Vec<(i64, i64)>, _) = fetch(pool, query).await?;
-        let position = |(number, available)| Some((usize::try_from(number).ok()? - 1, available));
+        let (taken, is_repeated): (Vec<TakenRow>, _) = fetch(pool, query).await?;
+        let position = |(number, available, price, currency): TakenRow| {
+            let price = Price::of_columns(price, currency.as_deref());
+            Some((usize::try_from(number).ok()? - 1, (available, price)))
+        };
         Ok((taken.into_iter().filter_map(position).collect(), is_repeated))
     }
 }
@@ -147,8 +157,9 @@ pub(crate) async fn sell_all(
     };
     let (available, is_repeated) = sales.write(pool).await?;
     let decision = |(position, orders): (usize, Vec<Order>)| match available.get(&position) {
-        Some(&available) => {
-            let outcomes = orders.into_iter().map(Outcome::Sold).collect();
+        Some(&(available, unit_price)) => {
+            let outcome = |order| Outcome::Sold(Order { unit_price, ..order });
+            let outcomes = orders.into_iter().map(outcome).collect();
             Some(Ok(Decision { outcomes, available }))
         }
         // The lost statement may have sold it.
@@ -205,9 +216,12 @@ async fn decide(
         seen: Some(rulings.iter().map(|(_, seen, _)| *seen).collect()),
     };
     let (available, is_repeated) = sales.write(pool).await?;
-    for (number, (position, _, outcomes)) in rulings.into_iter().enumerate() {
+    for (number, (position, _, mut outcomes)) in rulings.into_iter().enumerate() {
         decided[position] = match available.get(&number) {
-            Some(&available) => Some(Ok(Decision { outcomes, available })),
+            Some(&(available, price)) => {
+                Outcome::set_price(&mut outcomes, price);
+                Some(Ok(Decision { outcomes, available }))
+            }
             // The lost statement may have sold it.
             None if is_repeated => Some(Err(LedgerError::ConnectionLost)),
             None => None,
@@ -294,10 +308,10 @@ async fn existing(
         return Ok(HashMap::new());
     }
     let query = || sqlx::query_as(sql::ORDERS_BY_KEYS).bind(&buyers).bind(&keys);
-    let (orders, _): (Vec<Order>, _) = fetch(pool, query).await?;
+    let (rows, _): (Vec<OrderRow<Uuid>>, _) = fetch(pool, query).await?;
     let by_key =
         |order: Order| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
-    Ok(orders.into_iter().filter_map(by_key).collect())
+    Ok(rows.into_iter().map(Order::of_row).filter_map(by_key).collect())
 }
 
 #[cfg(test)]

@@ -10,14 +10,9 @@ use uuid::fmt::Hyphenated;
 use crate::allocation::Allocation;
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::money::Price;
 use crate::sql;
-use crate::types::{Decision, Order, Outcome, Purchase};
-
-type OrderRow = (Hyphenated, String, String, i64, Option<String>, i64);
-
-fn order((id, product_id, buyer, quantity, idempotency_key, lines): OrderRow) -> Order {
-    Order { id: id.into_uuid(), product_id, buyer, quantity, idempotency_key, lines }
-}
+use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
 
 /// Units for everybody, where no buyer has a limit.
 const TAKE_ALL: &str = "UPDATE stock SET fence = $2, available = available - $3 \
@@ -76,8 +71,9 @@ async fn take_all(
     let Some(available) = left else { return Ok(None) };
     let sold = demand.orders();
     let orders: Vec<&Order> = sold.iter().collect();
-    record_orders(connection, demand.product_id, demand.token, &orders).await?;
-    Ok(Some(Decision { outcomes: sold.into_iter().map(Outcome::Sold).collect(), available }))
+    let unit_price = record_orders(connection, demand.product_id, demand.token, &orders).await?;
+    let outcome = |order| Outcome::Sold(Order { unit_price, ..order });
+    Ok(Some(Decision { outcomes: sold.into_iter().map(outcome).collect(), available }))
 }
 
 /// Each product by the rules.
@@ -123,8 +119,10 @@ async fn decide(
     if max_per_buyer.is_some() {
         allocation.bought = bought_by_each(connection, product_id, purchases).await?;
     }
-    let outcomes = allocation.decide(purchases);
-    record(connection, product_id, token, available - allocation.available, &outcomes).await?;
+    let mut outcomes = allocation.decide(purchases);
+    let units = available - allocation.available;
+    let price = record(connection, product_id, token, units, &outcomes).await?;
+    Outcome::set_price(&mut outcomes, price);
     Ok(Decision { outcomes, available: allocation.available })
 }
 
@@ -140,10 +138,10 @@ async fn existing(
     if keyed.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows: Vec<OrderRow> =
+    let rows: Vec<OrderRow<Hyphenated>> =
         sqlx::query_as(EXISTING).bind(json(&keyed)?).fetch_all(connection).await?;
     let by_key = |row| {
-        let order = order(row);
+        let order = Order::of_row(row);
         Some(((order.buyer.clone(), order.idempotency_key.clone()?), order))
     };
     Ok(rows.into_iter().filter_map(by_key).collect())
@@ -204,21 +202,21 @@ pub(crate) async fn find_order(
     buyer: &str,
     key: &str,
 ) -> Result<Option<Order>, LedgerError> {
-    let row: Option<OrderRow> =
+    let row: Option<OrderRow<Hyphenated>> =
         sqlx::query_as(sql::ORDER_BY_KEY).bind(buyer).bind(key).fetch_optional(connection).await?;
-    Ok(row.map(order))
+    Ok(row.map(Order::of_row))
 }
 
-/// Writes what was decided.
+/// Writes what was decided. Returns the price of a unit.
 async fn record(
     connection: &mut SqliteConnection,
     product_id: &str,
     token: i64,
     units: i64,
     outcomes: &[Outcome],
-) -> Result<(), LedgerError> {
+) -> Result<Option<Price>, LedgerError> {
     if units == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let done = sqlx::query(sql::TAKE)
         .bind(product_id)
@@ -238,12 +236,13 @@ async fn record(
     record_orders(connection, product_id, token, &sold.collect::<Vec<_>>()).await
 }
 
+/// Returns the price of a unit.
 async fn record_orders(
     connection: &mut SqliteConnection,
     product_id: &str,
     token: i64,
     orders: &[&Order],
-) -> Result<(), LedgerError> {
+) -> Result<Option<Price>, LedgerError> {
     let (price, currency): (Option<i64>, Option<String>) =
         sqlx::query_as(sql::PRICE).bind(product_id).fetch_one(&mut *connection).await?;
     // As the column's default, which would be made for each row.
@@ -271,7 +270,7 @@ async fn record_orders(
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    Ok(Price::of_columns(price, currency.as_deref()))
 }
 
 #[cfg(test)]

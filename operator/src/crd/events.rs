@@ -4,14 +4,23 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::common::SecretName;
+use super::event_state::EventState;
+use super::events_nats::EventNats;
 use super::schema::{OBJECT_NAME, rules};
 
 /// Systems that are told of each change of an order.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(&[(
+    "has(self.webhook) || has(self.nats)", "events needs webhook or nats, or both", None,
+)])))]
 pub struct OrderEvents {
-    /// Receiver of a request for each event, by the Standard Webhooks rules.
-    pub webhook: EventWebhook,
+    /// Receiver of a request for each event, by the Standard Webhooks rules. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<EventWebhook>,
+    /// Stream of NATS `JetStream` that stores a message for each event. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<EventNats>,
 }
 
 /// Receiver of webhooks.
@@ -52,48 +61,6 @@ pub struct WebhookKey {
 impl WebhookKey {
     fn default_key() -> String {
         "webhook-key".to_owned()
-    }
-}
-
-/// What an order became.
-#[derive(JsonSchema, Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-pub enum EventState {
-    /// It waits for its payment.
-    Pending,
-    /// It is sold, whenever it is paid for.
-    Confirmed,
-    /// It is paid.
-    Paid,
-    /// It was cancelled.
-    Cancelled,
-    /// Its payment failed.
-    PaymentFailed,
-    /// It was not paid in time.
-    Expired,
-    /// It was paid after it expired, when its units were gone.
-    RefundRequired,
-    /// Its money was given back.
-    Refunded,
-    /// A pseudonym has taken the buyer's place.
-    BuyerErased,
-}
-
-impl EventState {
-    /// As the app has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Confirmed => "confirmed",
-            Self::Paid => "paid",
-            Self::Cancelled => "cancelled",
-            Self::PaymentFailed => "payment_failed",
-            Self::Expired => "expired",
-            Self::RefundRequired => "refund_required",
-            Self::Refunded => "refunded",
-            Self::BuyerErased => "buyer_erased",
-        }
     }
 }
 

@@ -31,6 +31,19 @@ use crate::gateway_api::{HttpRoute, is_not_served};
 /// Keys and values of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
 
+/// Secrets of events of orders, those that are declared and exist.
+#[derive(Clone, Debug, Default)]
+pub struct EventSecrets {
+    /// Key of the webhooks.
+    pub webhook_key: Option<SecretData>,
+    /// Authorities of the receiver of webhooks.
+    pub webhook_ca: Option<SecretData>,
+    /// Log-in to NATS.
+    pub nats: Option<SecretData>,
+    /// Authorities of NATS.
+    pub nats_ca: Option<SecretData>,
+}
+
 /// Objects found in the sale's namespace.
 #[derive(Clone, Debug, Default)]
 pub struct References {
@@ -48,10 +61,8 @@ pub struct References {
     pub stripe: Option<SecretData>,
     /// Secret with the certificates of the Redis nodes and of the sale's own database.
     pub stores_tls: Option<Secret>,
-    /// Secret with the key of the webhooks of events.
-    pub events_key: Option<SecretData>,
-    /// Secret with the authorities of the receiver of events.
-    pub events_ca: Option<SecretData>,
+    /// Secrets of events of orders.
+    pub events: EventSecrets,
     /// Resource version of each Secret that exists, by name.
     pub secret_versions: BTreeMap<String, String>,
     /// Whether the sale's own database or its volume exists. The database keeps its first password.
@@ -92,7 +103,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     let (name, spec) = (sale.name_any(), &sale.spec);
     let from = Namespace { client, namespace: sale.namespace().unwrap_or_default() };
     let secrets = SecretNames::of(sale);
-    let (auth, redis, database, operator, tls, stripe, stores_tls, events_key, events_ca) = try_join!(
+    let (auth, redis, database, operator, tls, stripe, stores_tls) = try_join!(
         from.get::<Secret>(&secrets.auth),
         from.get::<Secret>(&secrets.redis),
         from.get::<Secret>(&secrets.database),
@@ -100,8 +111,12 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         from.get_declared::<Secret>(secrets.tls.as_deref()),
         from.get_declared::<Secret>(secrets.stripe.as_deref()),
         from.get_declared::<Secret>(secrets.stores_tls.as_deref()),
+    )?;
+    let (events_key, events_ca, events_nats, events_nats_ca) = try_join!(
         from.get_declared::<Secret>(secrets.events_key.as_deref()),
         from.get_declared::<Secret>(secrets.events_ca.as_deref()),
+        from.get_declared::<Secret>(secrets.events_nats.as_deref()),
+        from.get_declared::<Secret>(secrets.events_nats_ca.as_deref()),
     )?;
     let (app, autoscaler, seed_jobs) = try_join!(
         from.get::<Deployment>(&name),
@@ -131,9 +146,9 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
-    let secrets =
-        [&auth, &redis, &database, &operator, &tls, &stripe, &stores_tls, &events_key, &events_ca];
-    let secrets = secrets.into_iter().flatten();
+    let of_events = [&events_key, &events_ca, &events_nats, &events_nats_ca];
+    let secrets = [&auth, &redis, &database, &operator, &tls, &stripe, &stores_tls];
+    let secrets = secrets.into_iter().chain(of_events).flatten();
     let of_earlier = secrets
         .clone()
         .map(|secret| ExistingPart::new(sale, secret))
@@ -165,8 +180,12 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         tls: data(tls),
         stripe: data(stripe),
         stores_tls,
-        events_key: data(events_key),
-        events_ca: data(events_ca),
+        events: EventSecrets {
+            webhook_key: data(events_key),
+            webhook_ca: data(events_ca),
+            nats: data(events_nats),
+            nats_ca: data(events_nats_ca),
+        },
         secret_versions,
         database_exists,
         retained,

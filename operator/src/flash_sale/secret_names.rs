@@ -27,6 +27,10 @@ pub struct SecretNames {
     pub events_key: Option<String>,
     /// Authorities of the receiver of events, if they are declared.
     pub events_ca: Option<String>,
+    /// Log-in to NATS, if one is declared.
+    pub events_nats: Option<String>,
+    /// Authorities of NATS, if they are declared.
+    pub events_nats_ca: Option<String>,
 }
 
 impl SecretNames {
@@ -34,7 +38,8 @@ impl SecretNames {
     #[must_use]
     pub fn of(sale: &FlashSale) -> Self {
         let (name, spec) = (sale.name_any(), &sale.spec);
-        let webhook = spec.events.as_ref().map(|events| &events.webhook);
+        let webhook = spec.events.as_ref().and_then(|events| events.webhook.as_ref());
+        let nats = spec.events.as_ref().and_then(|events| events.nats.as_ref());
         Self {
             auth: names::auth_secret(&name, spec.declared_auth_secret()),
             redis: names::redis_secret(&name),
@@ -47,6 +52,8 @@ impl SecretNames {
             events_key: webhook.map(|webhook| webhook.secret_ref.name.clone()),
             events_ca: webhook
                 .and_then(|webhook| Some(webhook.authorities_ref.as_ref()?.name.clone())),
+            events_nats: nats.and_then(|nats| Some(nats.secret_ref.as_ref()?.name.clone())),
+            events_nats_ca: nats.and_then(|nats| Some(nats.authorities_ref.as_ref()?.name.clone())),
         }
     }
 
@@ -63,9 +70,11 @@ impl SecretNames {
             stores_tls,
             events_key,
             events_ca,
+            events_nats,
+            events_nats_ca,
         } = self;
-        let declared =
-            tls.iter().chain(stripe).chain(stores_tls).chain(events_key).chain(events_ca);
+        let events = [events_key, events_ca, events_nats, events_nats_ca].into_iter().flatten();
+        let declared = tls.iter().chain(stripe).chain(stores_tls).chain(events);
         [auth, redis, database, operator].into_iter().chain(declared).any(|it| it == name)
     }
 }

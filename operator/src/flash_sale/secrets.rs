@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::dereference::SecretData;
@@ -143,33 +141,12 @@ pub fn check_ca(secret: &str, data: &SecretData) -> Result<(), NotReady> {
     Err(invalid(secret, CA_CERTIFICATE, rule))
 }
 
-/// Checks the key of the webhooks of events, as the app does.
-///
-/// # Errors
-/// When it is no key, or there are more than two.
-pub fn check_webhook_key(secret: &str, key: &str, data: &SecretData) -> Result<(), NotReady> {
-    let text = String::from_utf8_lossy(value(data, key).unwrap_or_default());
-    let is_key = |key: &str| {
-        let decoded = key.strip_prefix("whsec_").and_then(|key| STANDARD.decode(key).ok());
-        decoded.is_some_and(|key| WEBHOOK_KEY_BYTES.contains(&key.len()))
-    };
-    let mut keys = text.split_whitespace();
-    if (1..=2).contains(&keys.clone().count()) && keys.all(is_key) {
-        return Ok(());
-    }
-    let rule = "must be whsec_ and 24 to 64 bytes in base64, or two such keys separated by a blank";
-    Err(invalid(secret, key, rule))
-}
-
-/// Bytes of the key of webhooks.
-const WEBHOOK_KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
-fn contains(data: &SecretData, key: &str, mark: &str) -> bool {
+pub(super) fn contains(data: &SecretData, key: &str, mark: &str) -> bool {
     String::from_utf8_lossy(value(data, key).unwrap_or_default()).contains(mark)
 }
 
 /// The value without trailing whitespace, such as the line end of an editor; an empty value counts as absent.
-fn value<'a>(data: &'a SecretData, key: &str) -> Option<&'a [u8]> {
+pub(super) fn value<'a>(data: &'a SecretData, key: &str) -> Option<&'a [u8]> {
     let value = data.get(key)?.0.trim_ascii_end();
     (!value.is_empty()).then_some(value)
 }
@@ -179,7 +156,7 @@ fn is_account_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.chars().all(allowed)
 }
 
-fn invalid(secret: &str, key: &str, rule: &str) -> NotReady {
+pub(super) fn invalid(secret: &str, key: &str, rule: &str) -> NotReady {
     NotReady {
         reason: "SecretInvalid",
         message: format!("Secret {secret}: {key} {rule}"),

@@ -3,8 +3,6 @@
 //!
 //! Rules that the API server enforces (schema and CEL) are not checked again.
 
-use std::time::Duration;
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
@@ -12,8 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
 use super::certificates::Certificates;
+use super::credentials::Credentials;
 use super::database::ACCEPT_LOSS;
-use super::dereference::{References, SecretData};
+use super::dereference::References;
+use super::event_secrets;
 use super::names::{self, CREDENTIALS_CHECKSUM, DATABASE_CONTAINER, REDIS_CONTAINER};
 use super::nodes::NodePlan;
 use super::not_ready::NotReady;
@@ -23,9 +23,6 @@ use super::retained::{self, adopted_name};
 use super::secrets;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec, StoresTlsMode};
-
-/// A missing or incomplete Secret is polled as well as watched: the operator may lack the right to watch.
-const SECRET_RETRY: Duration = Duration::from_secs(5);
 
 /// A sale that can be built.
 #[derive(Clone, Debug)]
@@ -103,15 +100,6 @@ pub struct StoresTlsSecret {
     pub changed: Option<Certificates>,
 }
 
-/// A Secret that the pods use.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The Secret.
-    pub secret: String,
-    /// The Secret's data; absent: it is generated.
-    pub data: Option<SecretData>,
-}
-
 /// Validates the sale against its references.
 ///
 /// # Errors
@@ -176,7 +164,7 @@ pub fn validate(
     }
 
     let stores_tls = stores_tls(&name, &spec, references.stores_tls)?;
-    let events_values = events(&spec, references.events_key, references.events_ca)?;
+    let events_values = event_secrets::check(&spec, references.events)?;
 
     let operator_auth =
         Credentials { secret: names::operator_secret(&name), data: references.operator };
@@ -211,32 +199,6 @@ pub fn validate(
         operator_auth,
         operator_pods: references.operator_pods,
     })
-}
-
-/// Checks the Secrets of events, and returns the values that the app uses.
-fn events(
-    spec: &FlashSaleSpec,
-    key: Option<SecretData>,
-    authorities: Option<SecretData>,
-) -> Result<Vec<ByteString>, NotReady> {
-    let Some(events) = &spec.events else { return Ok(Vec::new()) };
-    let declared = &events.webhook.secret_ref;
-    let secret = Credentials { secret: declared.name.clone(), data: key };
-    secret.check(true, &[&declared.key])?;
-    let mut values = Vec::new();
-    if let Some(data) = &secret.data {
-        secrets::check_webhook_key(&secret.secret, &declared.key, data)?;
-        values.extend(data.get(&declared.key).cloned());
-    }
-    if let Some(declared) = &events.webhook.authorities_ref {
-        let secret = Credentials { secret: declared.name.clone(), data: authorities };
-        secret.check(true, &[names::CA_CERTIFICATE])?;
-        if let Some(data) = &secret.data {
-            secrets::check_ca(&secret.secret, data)?;
-            values.extend(data.get(names::CA_CERTIFICATE).cloned());
-        }
-    }
-    Ok(values)
 }
 
 fn stores_tls(
@@ -312,41 +274,4 @@ fn image(
         ),
         requeue_after: None,
     })
-}
-
-impl Credentials {
-    /// Whether the Secret has this optional key.
-    #[must_use]
-    pub fn has(&self, key: &str) -> bool {
-        self.data.as_ref().is_some_and(|data| data.contains_key(key))
-    }
-
-    /// Checks that the Secret has `keys`, and exists if it `must_exist`.
-    fn check(&self, must_exist: bool, keys: &[&str]) -> Result<(), NotReady> {
-        let secret = &self.secret;
-        let Some(data) = &self.data else {
-            return if must_exist {
-                Err(NotReady {
-                    reason: "SecretMissing",
-                    message: format!(
-                        "Secret {secret} does not exist; create it with {}",
-                        keys.join(", ")
-                    ),
-                    requeue_after: Some(SECRET_RETRY),
-                })
-            } else {
-                Ok(())
-            };
-        };
-        let missing =
-            keys.iter().find(|key| data.get(**key).is_none_or(|value| value.0.is_empty()));
-        match missing {
-            Some(key) => Err(NotReady {
-                reason: "SecretIncomplete",
-                message: format!("Secret {secret} has no value for {key}"),
-                requeue_after: Some(SECRET_RETRY),
-            }),
-            None => Ok(()),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flashsale_operator::crd::FlashSale;
 use flashsale_operator::flash_sale::build::build;
 use flashsale_operator::flash_sale::build::credentials::Passwords;
-use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::dereference::{EventSecrets, References};
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::ByteString;
 use kube::api::{DynamicObject, PostParams};
@@ -71,7 +71,10 @@ fn secrets(sale: &FlashSale) -> References {
     References {
         auth: Some(data(&[("jwt-secret", "0123456789abcdef0123456789abcdef")])),
         database: Some(data(&[&[(uri, "postgres://user@host/name")], &own[..]].concat())),
-        events_key: Some(data(&[("webhook-key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")])),
+        events: EventSecrets {
+            webhook_key: Some(data(&[("webhook-key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")])),
+            ..EventSecrets::default()
+        },
         ..References::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use flashsale_operator::crd::custom_resource_definition;
 use flashsale_operator::crd::reserved;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared};
+use flashsale_operator::flash_sale::dereference::EventSecrets;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Value, json};
 
@@ -220,8 +221,13 @@ fn what_the_operator_sets_is_reserved() {
     ];
     references.auth.as_mut().unwrap().extend(data(&auth));
     let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    references.events_key = Some(data(&[("webhook-key", key)]));
-    references.events_ca = Some(data(&[("ca.crt", "-----BEGIN CERTIFICATE-----")]));
+    let authorities = Some(data(&[("ca.crt", "-----BEGIN CERTIFICATE-----")]));
+    references.events = EventSecrets {
+        webhook_key: Some(data(&[("webhook-key", key)])),
+        webhook_ca: authorities.clone(),
+        nats: Some(data(&[("token", "t")])),
+        nats_ca: authorities,
+    };
     let changes = "
 strategy: Atomic
 holdFor: 5s
@@ -232,7 +238,9 @@ app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 
 endsAt: '2026-11-28T00:00:00Z'
 retentionDays: 30
 payments: {stripe: {secretRef: {name: stripe}}}
-events: {webhook: {url: 'http://a', secretRef: {name: events}, states: [paid], authoritiesRef: {name: ca}}}
+events:
+  webhook: {url: 'http://a', secretRef: {name: events}, states: [paid], authoritiesRef: {name: ca}}
+  nats: {servers: ['nats://a'], subject: a, stream: a, secretRef: {name: nats}, states: [paid], authoritiesRef: {name: ca}}
 stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
 ";
     let built = built(changes, references);

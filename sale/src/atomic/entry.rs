@@ -54,6 +54,7 @@ pub(crate) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> 
         quantity: parts.next()?.parse().ok()?,
         idempotency_key: Some(key.to_owned()),
         lines: 1,
+        unit_price: None,
     })
 }
 

@@ -266,7 +266,8 @@ fn receipt(
     };
     let Purchase { buyer, quantity, idempotency_key } = purchase;
     let product_id = product_id.to_owned();
-    let order = Order { id, product_id, buyer, quantity, idempotency_key, lines: 1 };
+    let (lines, unit_price) = (1, None);
+    let order = Order { id, product_id, buyer, quantity, idempotency_key, lines, unit_price };
     Ok(Receipt { order, replayed })
 }
 

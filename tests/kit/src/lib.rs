@@ -1,4 +1,4 @@
-//! Real `redis-server`, `postgres` and `pgbouncer` processes on free loopback ports, for tests and for
+//! Real `redis-server`, `postgres`, `pgbouncer` and `nats-server` processes on free loopback ports, for tests and for
 //! `cargo xtask local`. Each lives in a temporary folder and ends when it is dropped. And a proxy
 //! to fail the network between them and their clients, a browser, and a Kubernetes API server.
 //!
@@ -8,6 +8,7 @@ mod api_server;
 mod browser;
 mod echo;
 mod faketime;
+mod nats;
 mod pgbouncer;
 mod port;
 mod postgres;
@@ -20,6 +21,7 @@ mod tls;
 pub use api_server::{ApiServer, ApiUser};
 pub use browser::Browser;
 pub use echo::raw_round_trips;
+pub use nats::NatsServer;
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::Postgres;

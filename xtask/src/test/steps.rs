@@ -29,6 +29,8 @@ pub enum Step {
     Openapi,
     /// unit and integration tests: real Redis, PostgreSQL and browser processes
     Unit,
+    /// replicas of the release before beside those of this one, on the same tables and nodes
+    Previous,
     /// the API by requests made from its OpenAPI document
     Fuzz,
     /// clients generated from the API's document, in three languages, buy from a real sale
@@ -78,6 +80,7 @@ impl Step {
             Self::Generated => count.check(generate::check()),
             Self::Openapi => openapi::run(count),
             Self::Unit => unit::run(count),
+            Self::Previous => unit::run_with_previous(count),
             Self::Monitoring => unit::run_with_prometheus(count),
             Self::ApiServer => unit::run_on_api_servers(count),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::count::Count;
 use super::libtest;
 use super::nextest::{self, Tests};
+use super::previous_app;
 use crate::binaries::Build;
 use crate::packages;
 use crate::shell::binaries_folder;
@@ -14,6 +15,8 @@ use crate::tools;
 
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
+/// They run replicas of the release before, which is built for them.
+const PREVIOUS: &str = "previous";
 /// Its tests share one API server in one process; nextest would start one for each test.
 const API_SERVER: &str = "api_server";
 /// In percent, of Lighthouse. It depends on the machine, so the `unit` step does not judge it.
@@ -27,13 +30,28 @@ const TIMEOUT: &str =
 
 /// Runs the tests that need neither API server nor cluster.
 pub fn run(count: &mut Count) {
-    let filter = format!("not (binary(={API_SERVER}) | (package(={MONITORING}) & kind(test)))");
+    let filter = format!(
+        "not (binary(={API_SERVER}) | binary(={PREVIOUS}) | (package(={MONITORING}) & kind(test)))"
+    );
     let tests = match tests(&filter).and_then(|tests| tests.build().map(|()| tests)) {
         Ok(tests) => tests,
         Err(error) => return count.check(Err(error)),
     };
     tests.run(count);
     libtest::run(|| libtest::command(&["--doc"]), count);
+}
+
+/// Runs the tests with replicas of the release before.
+pub fn run_with_previous(count: &mut Count) {
+    let tests = previous_app::ensure().and_then(|program| {
+        let mut tests = tests(&format!("binary(={PREVIOUS})"))?;
+        tests.variables.push(("FLASHSALE_PREVIOUS_APP", program.into_os_string()));
+        Ok(tests)
+    });
+    match tests {
+        Ok(tests) => tests.run(count),
+        Err(error) => count.check(Err(error)),
+    }
 }
 
 /// Runs the tests of metrics, dashboards and alerts.

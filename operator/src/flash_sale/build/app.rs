@@ -100,7 +100,7 @@ fn checksums(secrets: &Secrets) -> Vec<(&'static str, &str)> {
 fn volumes(sale: &ValidatedSale) -> Option<Vec<Volume>> {
     let jwks = sale.auth.has(JWKS).then(|| jwks_volume(sale));
     let files = tls::volume(&sale.spec.app).into_iter().chain(payments::volume(&sale.spec));
-    let files = files.chain(stores_tls::client_volume(sale)).chain(events::volume(sale));
+    let files = files.chain(stores_tls::client_volume(sale)).chain(events::volumes(sale));
     let volumes: Vec<_> = jwks.into_iter().chain(files).collect();
     (!volumes.is_empty()).then_some(volumes)
 }
@@ -152,7 +152,7 @@ fn container(sale: &ValidatedSale) -> Container {
     mounts.extend(tls::mount(&sale.spec.app));
     mounts.extend(payments::mount(&sale.spec));
     mounts.extend(stores_tls::mount(sale));
-    mounts.extend(events::mount(sale));
+    mounts.extend(events::mounts(sale));
     env.extend([
         pods::env("LISTEN", format!("[::]:{HTTP_PORT}")),
         pods::env("METRICS_LISTEN", format!("[::]:{METRICS_PORT}")),

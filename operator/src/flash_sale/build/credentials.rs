@@ -9,11 +9,12 @@ use rand::distr::Alphanumeric;
 
 use super::checksum::{hash, hash_secret};
 use super::metadata::metadata;
+use crate::flash_sale::credentials::Credentials;
 use crate::flash_sale::dereference::SecretData;
 use crate::flash_sale::names::{self, Component, SALE_UID};
 use crate::flash_sale::retained;
 use crate::flash_sale::secrets::{CHECKSUM_KEY, OPERATOR_TOKEN};
-use crate::flash_sale::validate::{Credentials, ValidatedSale};
+use crate::flash_sale::validate::ValidatedSale;
 
 /// Optional settings in the Secret of `auth`: the app's environment variable and the key in the Secret.
 pub(super) const AUTH_SETTINGS: [(&str, &str); 4] = [

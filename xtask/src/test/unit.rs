@@ -1,5 +1,6 @@
 //! The `unit`, `monitoring` and `api-server` steps: all tests that need no cluster.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -43,13 +44,14 @@ pub fn run(count: &mut Count) {
 
 /// Runs the tests with replicas of the release before.
 pub fn run_with_previous(count: &mut Count) {
-    let tests = previous_app::ensure().and_then(|program| {
+    let beside = |program: PathBuf| {
         let mut tests = tests(&format!("binary(={PREVIOUS})"))?;
         tests.variables.push(("FLASHSALE_PREVIOUS_APP", program.into_os_string()));
         Ok(tests)
-    });
-    match tests {
-        Ok(tests) => tests.run(count),
+    };
+    match previous_app::ensure().and_then(|program| program.map(beside).transpose()) {
+        Ok(Some(tests)) => tests.run(count),
+        Ok(None) => {}
         Err(error) => count.check(Err(error)),
     }
 }

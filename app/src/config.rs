@@ -199,8 +199,8 @@ mod tests {
             let flag = argument.get_long().unwrap().replace('-', "_").to_uppercase();
             assert_eq!(flag, name);
             assert!(argument.get_help().is_some(), "{name}");
-            let secret =
-                ["SECRET", "PASSWORD", "TOKEN", "CODES"].iter().any(|word| name.contains(word));
+            let secrets = ["SECRET", "PASSWORD", "TOKEN", "CODES", "NKEY", "CREDENTIALS"];
+            let secret = secrets.iter().any(|word| name.contains(word));
             assert_eq!(
                 argument.is_hide_env_values_set(),
                 secret

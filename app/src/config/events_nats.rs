@@ -17,7 +17,7 @@ const MOST_SERVERS: usize = 16;
 #[expect(clippy::struct_field_names, reason = "each field is named as its setting")]
 pub(super) struct NatsArgs {
     /// Servers of NATS, as URLs with commas between them: events go to a stream of `JetStream`. Default: none.
-    #[arg(long, value_name = "URLS", env = "EVENTS_NATS_SERVERS", hide_env_values = true)]
+    #[arg(long, value_name = "URLS", env = "EVENTS_NATS_SERVERS")]
     events_nats_servers: Option<String>,
     /// Subject that events are published to. A part of it can be `{state}`: the state that the order has come into.
     #[arg(long, env = "EVENTS_NATS_SUBJECT", value_parser = |text: &str| text.parse::<NatsSubject>())]

@@ -12,6 +12,7 @@ mod sign_up;
 mod token;
 mod token_cache;
 
+pub(crate) use claims::person;
 pub use claims::{Claims, Role};
 pub use credentials::{CredentialsError, canonical_id, check_credentials};
 pub use error::TokenError;

@@ -51,6 +51,23 @@ impl Product {
     }
 }
 
+/// A buyer, and the person for whose limit counts what the buyer gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applicant {
+    /// The buyer.
+    pub buyer: String,
+    /// Stands for the person: see [`crate::LimitBy::key`]. `None`: it counts for the buyer's account alone.
+    pub limit_key: Option<String>,
+}
+
+impl Applicant {
+    /// A buyer for whose account alone it counts.
+    #[must_use]
+    pub fn account(buyer: &str) -> Self {
+        Self { buyer: buyer.to_owned(), limit_key: None }
+    }
+}
+
 /// A purchase that asks for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
@@ -60,6 +77,8 @@ pub struct Purchase {
     pub quantity: i64,
     /// The same key of the same buyer is the same purchase.
     pub idempotency_key: Option<String>,
+    /// The person for whose limit it counts: see [`crate::LimitBy::key`]. `None`: it counts for the buyer alone.
+    pub limit_key: Option<String>,
 }
 
 impl Purchase {
@@ -72,6 +91,7 @@ impl Purchase {
             quantity: self.quantity,
             idempotency_key: self.idempotency_key.clone(),
             lines: 1,
+            limit_key: self.limit_key.clone(),
         }
     }
 }
@@ -91,6 +111,9 @@ pub struct Order {
     pub idempotency_key: Option<String>,
     /// Number of products of the order; a purchase has one.
     pub lines: i64,
+    /// See [`Purchase::limit_key`]; `None` also where an order of before was looked up.
+    #[sqlx(default)]
+    pub limit_key: Option<String>,
 }
 
 /// The decision on a purchase.

@@ -117,6 +117,7 @@ fn receipt() -> Receipt {
         quantity: 1,
         idempotency_key: None,
         lines: 1,
+        limit_key: None,
     };
     Receipt { order, replayed: false }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ledger::{Account, Ledger, LedgerError, ProductChange, ProductDeclaration};
 use redlock::{Policy, Redlock};
-use sale::{ChangeError, LeaseBounds, change_product, check_product};
+use sale::{ChangeError, LeaseBounds, change_product, check_limit_claim, check_product};
 use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -27,6 +27,18 @@ const ALL_NODES: Duration = Duration::from_secs(10);
 #[serde(deny_unknown_fields)]
 struct CatalogFile {
     products: Vec<ProductDeclaration>,
+    /// The claim by which the sale limits buyers; absent: by their account.
+    #[serde(default)]
+    limit_claim: Option<String>,
+}
+
+/// A catalog whose products keep the rules.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The products.
+    pub products: Vec<ProductDeclaration>,
+    /// The claim by which the sale limits buyers; `None`: by their account.
+    pub limit_claim: Option<String>,
 }
 
 /// Seeds; waits for the database and a quorum of nodes until the timeout.
@@ -37,8 +49,9 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     let path = config.catalog_file.display();
     let text = std::fs::read_to_string(&config.catalog_file)
         .with_context(|| format!("CATALOG_FILE: cannot read {path}"))?;
-    let products = read_catalog(&text, LeaseBounds::from(&config.lock.nodes))
-        .with_context(|| format!("CATALOG_FILE: {path}"))?;
+    let Catalog { products, limit_claim } =
+        read_catalog(&text, LeaseBounds::from(&config.lock.nodes))
+            .with_context(|| format!("CATALOG_FILE: {path}"))?;
 
     // One thing after the other needs one connection.
     let ledger = Ledger::connect_lazy(&config.database.location.url(), 1)
@@ -58,6 +71,8 @@ pub async fn run(config: &SeedConfig) -> Result<()> {
     if let Some((id, password)) = &config.admin {
         put_admin(&ledger, id, password).await?;
     }
+    // Before the products: no replica may know a limit without knowing whom it is for.
+    until(deadline, || ledger.set_limit_claim(limit_claim.as_deref())).await?;
     all_connected(&redlock, Instant::now() + ALL_NODES).await;
     for product in &products {
         declare(&ledger, &redlock, config.lock.policy, product, deadline).await?;
@@ -89,16 +104,20 @@ fn is_expected(found: Option<&str>, expected: &str) -> Result<()> {
 /// The products of a catalog, each checked.
 ///
 /// # Errors
-/// When the catalog is no JSON of the right form, a product breaks a rule, or is declared twice.
-pub fn read_catalog(text: &str, leases: LeaseBounds) -> Result<Vec<ProductDeclaration>> {
-    let CatalogFile { products } = serde_json::from_str(text)?;
+/// When the catalog is no JSON of the right form, a product breaks a rule, or is declared twice, or the claim can stand for
+/// nobody.
+pub fn read_catalog(text: &str, leases: LeaseBounds) -> Result<Catalog> {
+    let CatalogFile { products, limit_claim } = serde_json::from_str(text)?;
+    if let Some(claim) = &limit_claim {
+        check_limit_claim(claim).map_err(|error| anyhow!("catalog: {error}"))?;
+    }
     let mut ids = HashSet::new();
     for product in &products {
         let id = &product.id;
         check_product(product, leases).map_err(|error| anyhow!("product {id:?}: {error}"))?;
         ensure!(ids.insert(id), "product {id:?}: id must not be that of another product");
     }
-    Ok(products)
+    Ok(Catalog { products, limit_claim })
 }
 
 /// Makes the account, or gives it this password if it has another: the setting is what counts.

@@ -18,7 +18,7 @@ use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
 use crate::api::router;
 use crate::api::state::{AppState, Parts, Readiness};
-use crate::auth::{OperatorToken, Passwords, Provider, Tokens};
+use crate::auth::{LoginRateLimiter, OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::erasures::Erasures;
 use crate::event_count::count_events;
@@ -86,13 +86,14 @@ pub async fn run(
         redlock: redlock.clone(),
         node_changes: node_changes(&redlock, &config.sale),
     };
+    let (nodes, secret) = (&config.sale.lock.nodes, &config.auth.secret);
     let state = AppState::of(Parts {
         sale: Arc::clone(&sale),
         coupons: Arc::clone(&coupons),
         ledger: ledger.clone(),
         tokens: Arc::new(tokens),
         passwords: Passwords::new()?.observed(Arc::clone(metrics.clients())),
-        rate_limiter: Arc::default(),
+        rate_limiter: LoginRateLimiter::start(nodes, secret, metrics.clients(), &shutdown),
         sign_up: Arc::new(config.buyers.sign_up),
         erasures: Arc::clone(&erasures),
         payments,

@@ -183,7 +183,7 @@ fn order(key: Option<&str>, quantity: i64) -> DecidedOrder {
     let id = uuid::Uuid::now_v7();
     let idempotency_key = key.map(str::to_owned);
     let (buyer, sold_for) = ("ann".to_owned(), SoldFor::Nothing);
-    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
+    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for, limit_key: None }
 }
 
 #[tokio::test]

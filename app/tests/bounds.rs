@@ -25,6 +25,8 @@ struct Case {
     env: BTreeMap<String, String>,
     #[serde(default)]
     entry: Map<String, Value>,
+    #[serde(default)]
+    catalog: Map<String, Value>,
 }
 
 impl Case {
@@ -57,7 +59,9 @@ impl Case {
         let config = self.seed()?;
         let mut product = json!({ "id": "1", "name": "Console", "stock": 1 });
         product.as_object_mut().unwrap().extend(self.entry.clone());
-        let catalog = json!({ "products": [product] }).to_string();
+        let mut catalog = json!({ "products": [product] });
+        catalog.as_object_mut().unwrap().extend(self.catalog.clone());
+        let catalog = catalog.to_string();
         let read = read_catalog(&catalog, LeaseBounds::from(&config.lock.nodes));
         read.map(|_| ()).map_err(|error| error.to_string())
     }
@@ -90,7 +94,8 @@ fn the_app_and_the_seed_refuse_what_the_resource_refuses_and_name_the_field() {
     for Bound { field, setting, product, refuses, .. } in bounds() {
         for case in refuses {
             let mut answers = Vec::new();
-            if let Some(product) = product.as_ref().filter(|_| !case.entry.is_empty()) {
+            let is_seeded = !case.entry.is_empty() || !case.catalog.is_empty();
+            if let Some(product) = product.as_ref().filter(|_| is_seeded) {
                 answers.push((case.catalog(), format!(": {product} must")));
             } else if let Some(setting) = setting.as_ref().filter(|_| !case.env.is_empty()) {
                 answers.push((case.serve(), format!("{setting}: ")));
@@ -113,7 +118,8 @@ fn the_app_and_the_seed_refuse_what_the_resource_refuses_and_name_the_field() {
 fn a_catalog_names_a_product_once() {
     let product = json!({ "id": "1", "name": "Console", "stock": 1 });
     let catalog = json!({ "products": [product, product] }).to_string();
-    let config = Case { env: BTreeMap::new(), entry: Map::new() }.seed().unwrap();
+    let config =
+        Case { env: BTreeMap::new(), entry: Map::new(), catalog: Map::new() }.seed().unwrap();
     let answer = read_catalog(&catalog, LeaseBounds::from(&config.lock.nodes));
     assert!(answer.unwrap_err().to_string().starts_with("product \"1\": id must not"));
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use ledger::LedgerError;
 use ledger::coupons::Issued;
+use ledger::{Applicant, LedgerError};
 use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -229,10 +229,10 @@ async fn the_ledger_alone_issues_each_buyer_one_and_not_one_too_many() {
         let (ledger, token) = (&ledger, &token);
         let calls = (0..40).map(async |i| {
             let buyers = [format!("buyer-{}", i % 20), format!("buyer-{}", (i + 1) % 20)];
-            let buyers = [buyers[0].as_str(), buyers[1].as_str()];
+            let buyers = buyers.map(|buyer| Applicant::account(&buyer));
             loop {
                 let token = token.fetch_add(1, Ordering::SeqCst);
-                match ledger.issue("ten", token, &buyers).await {
+                match ledger.issue("ten", token, &buyers.each_ref()).await {
                     Err(LedgerError::StaleToken { .. }) => {}
                     issued => return issued.unwrap().outcomes,
                 }
@@ -256,9 +256,9 @@ async fn a_late_holder_issues_nothing_and_tries_again_above() {
         let sale = sale(database, 1).await;
         create(&sale, &json!({"id": "ten", "quantity": 10})).await;
         let ledger = sale.ledger();
-        ledger.issue("ten", 1_000, &["bob"]).await.unwrap();
+        ledger.issue("ten", 1_000, &[&Applicant::account("bob")]).await.unwrap();
         for token in [999, 1_000] {
-            let late = ledger.issue("ten", token, &["carl"]).await;
+            let late = ledger.issue("ten", token, &[&Applicant::account("carl")]).await;
             assert!(matches!(late, Err(LedgerError::StaleToken { seen: 1_000, .. })), "{late:?}");
         }
         assert_eq!(issue(&sale.buyer("ann"), 0, "ten").await.status, 201, "{database:?}");

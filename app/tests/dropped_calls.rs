@@ -11,7 +11,8 @@ use futures::future::poll_fn;
 use ledger::coupons::Coupon;
 use ledger::orders::{NewOrder, OrderLine, OrderState, Task};
 use ledger::{
-    DecidedOrder, Demand, Ledger, LedgerError, Outcome, ProductChange, ProductDeclaration, Purchase,
+    Applicant, DecidedOrder, Demand, Ledger, LedgerError, Outcome, ProductChange,
+    ProductDeclaration, Purchase,
 };
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection};
@@ -58,6 +59,7 @@ fn purchase(buyer: &str) -> Purchase {
         buyer: buyer.to_owned(),
         quantity: 1,
         idempotency_key: Some(format!("key of {buyer}")),
+        limit_key: None,
     }
 }
 
@@ -86,12 +88,16 @@ fn calls(ledger: &Ledger, token: i64) -> Vec<(&'static str, Call<'_>)> {
         idempotency_key: None,
         state: OrderState::Pending,
         hold_ms: None,
+        limit_key: None,
     });
     let settle = async move {
         let tokens = BTreeMap::from([(LIMITED.to_owned(), token)]);
         ledger.settle(&tokens, &[&order]).await.map(drop)
     };
-    let issue = async move { ledger.issue("coupon", token, &["ann", "bob"]).await.map(drop) };
+    let issue = async move {
+        let applicants = ["ann", "bob"].map(Applicant::account);
+        ledger.issue("coupon", token, &applicants.each_ref()).await.map(drop)
+    };
     let restock = ProductChange::Restock { id: LIMITED.to_owned(), add: 1, from: None };
     let change = async move { ledger.change(&restock, token).await.map(drop) };
     let decided = DecidedOrder {
@@ -100,6 +106,7 @@ fn calls(ledger: &Ledger, token: i64) -> Vec<(&'static str, Call<'_>)> {
         quantity: 1,
         idempotency_key: None,
         sold_for: ledger::SoldFor::Nothing,
+        limit_key: None,
     };
     let record = async move { ledger.record(LIMITED, 0, vec![&decided]).await.map(drop) };
     let migrate = async move { ledger.migrate().await };

@@ -122,6 +122,7 @@ async fn keys_crossed_over_two_products_fail_nobody() {
             buyer: "ann".to_owned(),
             quantity: 1,
             idempotency_key: Some(key.to_string()),
+            limit_key: None,
         };
         for round in 0..20 {
             let forth: Vec<Purchase> = (round * 50..round * 50 + 50).map(purchase).collect();
@@ -144,7 +145,8 @@ async fn a_database_that_vanished_without_a_word_is_left_for_its_successor() {
     let (proxy, ledger, _url) = ledger_behind_a_proxy(&postgres, 4).await;
 
     proxy.stall_connections();
-    let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+    let purchase =
+        Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None, limit_key: None };
     let limit = Duration::from_millis(100);
     let asked = [&purchase];
     let hanging =
@@ -160,7 +162,8 @@ async fn a_database_that_vanished_without_a_word_is_left_for_its_successor() {
 async fn a_replica_that_froze_in_the_middle_of_a_sale_does_not_keep_the_row() {
     let postgres = Postgres::shared().unwrap();
     let (proxy, frozen, url) = ledger_behind_a_proxy(&postgres, 1).await;
-    let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+    let purchase =
+        Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None, limit_key: None };
 
     // It waits for the row, in its transaction, when it is cut off; then it gets the row. A sale is
     // a statement of its own, so it changes the product.
@@ -244,7 +247,12 @@ async fn ledgers() -> Vec<(Ledger, Box<dyn std::any::Any>)> {
 #[tokio::test]
 async fn the_ledger_sells_no_deleted_product() {
     for (ledger, _keep) in ledgers().await {
-        let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+        let purchase = Purchase {
+            buyer: "ann".to_owned(),
+            quantity: 1,
+            idempotency_key: None,
+            limit_key: None,
+        };
         let delete = ProductChange::Delete { id: "1".to_owned() };
         sell(&ledger, "1", 5, &[&purchase]).await.unwrap();
         let late = ledger.change(&delete, 5).await.unwrap_err();
@@ -262,7 +270,12 @@ async fn the_ledger_sells_no_deleted_product() {
 #[tokio::test]
 async fn a_late_holder_is_refused_by_the_ledger() {
     for (ledger, _keep) in ledgers().await {
-        let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+        let purchase = Purchase {
+            buyer: "ann".to_owned(),
+            quantity: 1,
+            idempotency_key: None,
+            limit_key: None,
+        };
         let sold = sell(&ledger, "1", 7, &[&purchase]).await.unwrap();
         assert_eq!(sold.available, 999);
         for token in [6, 7] {
@@ -276,14 +289,23 @@ async fn a_late_holder_is_refused_by_the_ledger() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_alone_never_oversells() {
     for (ledger, _keep) in ledgers().await {
-        let most = Purchase { buyer: "bob".to_owned(), quantity: 990, idempotency_key: None };
+        let most = Purchase {
+            buyer: "bob".to_owned(),
+            quantity: 990,
+            idempotency_key: None,
+            limit_key: None,
+        };
         sell(&ledger, "1", 2, &[&most]).await.unwrap();
         let token = Arc::new(AtomicI64::new(2));
         let sales = (0..40).map(|i| {
             let (ledger, token) = (ledger.clone(), Arc::clone(&token));
             tokio::spawn(async move {
-                let purchase =
-                    Purchase { buyer: format!("buyer-{i}"), quantity: 1, idempotency_key: None };
+                let purchase = Purchase {
+                    buyer: format!("buyer-{i}"),
+                    quantity: 1,
+                    idempotency_key: None,
+                    limit_key: None,
+                };
                 loop {
                     let token = token.fetch_add(1, Ordering::SeqCst) + 1;
                     match sell(&ledger, "1", token, &[&purchase]).await {

@@ -63,6 +63,7 @@ impl Lane<'_> {
             idempotency_key: None,
             state: OrderState::Pending,
             hold_ms: Some(0),
+            limit_key: None,
         };
         let Settled::Done(order) = self.settle(&Task::Place(order)).await else { unreachable!() };
         order.id

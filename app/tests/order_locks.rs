@@ -193,6 +193,7 @@ async fn one_token_that_is_too_low_refuses_all_products_of_a_transaction() {
             idempotency_key: None,
             state: OrderState::Confirmed,
             hold_ms: None,
+            limit_key: None,
         });
         let tokens = |a: i64, b: i64| BTreeMap::from([("A".to_owned(), a), ("B".to_owned(), b)]);
         let done = ledger.settle(&tokens(100, 100), &[&order]).await.unwrap();
@@ -222,6 +223,7 @@ async fn a_key_used_for_other_products_at_the_same_moment_orders_once() {
                 buyer: "ann".to_owned(),
                 quantity: 1,
                 idempotency_key: Some(key.clone()),
+                limit_key: None,
             };
             let order = Task::Place(NewOrder {
                 buyer: "ann".to_owned(),
@@ -229,6 +231,7 @@ async fn a_key_used_for_other_products_at_the_same_moment_orders_once() {
                 idempotency_key: Some(key),
                 state: OrderState::Confirmed,
                 hold_ms: None,
+                limit_key: None,
             });
             let tokens = BTreeMap::from([("B".to_owned(), token)]);
             let demand = [Demand { product_id: "A", token, purchases: vec![&purchase] }];

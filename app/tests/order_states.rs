@@ -244,6 +244,7 @@ async fn the_ledger_alone_gives_units_back_once() {
                 idempotency_key: None,
                 state: OrderState::Pending,
                 hold_ms: None,
+                limit_key: None,
             })
         };
         let placing: Vec<Task> = (0..3).map(new).collect();

@@ -119,9 +119,25 @@ async fn buy(sale: &TestSale, buyers: usize) {
     assert!(bought.iter().all(|status| *status == 201), "{bought:?}");
 }
 
-/// Purchases, an order of several products, coupons and an administrator's changes.
+/// An account, a wrong password and the right one.
+async fn somebody_logs_in(sale: &TestSale) {
+    let nobody = sale.buyer("nobody");
+    let account = json!({"id": "dora", "password": "correct horse"});
+    let made = nobody.call("POST", "/v1/auth/signup", Some(&account)).await;
+    assert!([201, 409].contains(&made.status), "{made:?}");
+    let wrong = json!({"id": "dora", "password": "wrong horse"});
+    assert_eq!(nobody.call("POST", "/v1/auth/login", Some(&wrong)).await.status, 401);
+    assert_eq!(nobody.call("POST", "/v1/auth/login", Some(&account)).await.status, 200);
+}
+
+/// Purchases, log-ins, an order of several products, coupons and an administrator's changes.
 async fn everything_is_sold(sale: &TestSale, locked: bool) {
     buy(sale, 30).await;
+    eventually("the limits are shared", async || {
+        sale.metrics().await.contains("\nflashsale_rate_limits_shared 1\n")
+    })
+    .await;
+    somebody_logs_in(sale).await;
     let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
     if locked {
         several_products_and_coupons(sale).await;
@@ -185,7 +201,8 @@ async fn the_documented_user_may_do_what_the_lock_needs_and_no_more() {
         eventually("all nodes vote again", async || sale.nodes.iter().all(votes)).await;
         seen.look(&sale);
     }
-    seen.covers(&commands(&user), &in_scripts("redlock/src/scripts"));
+    let scripts = &in_scripts("redlock/src/scripts") | &in_scripts("app/src/auth");
+    seen.covers(&commands(&user), &scripts);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +224,7 @@ async fn the_documented_user_may_do_what_atomic_needs_and_no_more() {
     .await;
     seen.look(&sale);
     let scripts = &in_scripts("sale/src/atomic") | &in_scripts("redlock/src/scripts");
+    let scripts = &scripts | &in_scripts("app/src/auth");
     println!("called: {:?}", seen.0);
     seen.covers(&commands(&user), &scripts);
 }

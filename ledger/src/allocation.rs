@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::limit::counted_names;
 use crate::types::{Order, Outcome, Purchase};
 
 /// The state that the transaction read, and the decision made from it.
@@ -11,7 +12,7 @@ pub(crate) struct Allocation<'a> {
     pub(crate) max_per_buyer: Option<i64>,
     /// Orders that exist under keys of this batch, by buyer and key.
     pub(crate) existing: HashMap<(String, String), Order>,
-    /// Units that buyers of this batch have already.
+    /// Units that buyers and persons of this batch have already, by buyer and limit key.
     pub(crate) bought: HashMap<String, i64>,
 }
 
@@ -31,11 +32,14 @@ impl Allocation<'_> {
             return Outcome::SoldOut;
         }
         if let Some(limit) = self.max_per_buyer {
-            let bought = self.bought.entry(purchase.buyer.clone()).or_default();
-            if bought.saturating_add(purchase.quantity) > limit {
+            let names = counted_names(&purchase.buyer, purchase.limit_key.as_deref());
+            let bought = |name| self.bought.get(name).copied().unwrap_or(0);
+            if names.clone().any(|name| bought(name).saturating_add(purchase.quantity) > limit) {
                 return Outcome::LimitReached;
             }
-            *bought += purchase.quantity;
+            for name in names {
+                *self.bought.entry(name.to_owned()).or_default() += purchase.quantity;
+            }
         }
         self.available -= purchase.quantity;
         let order = purchase.order(self.product_id);
@@ -51,7 +55,8 @@ mod tests {
     use super::*;
 
     fn purchase(buyer: &str, quantity: i64, key: Option<&str>) -> Purchase {
-        Purchase { buyer: buyer.to_owned(), quantity, idempotency_key: key.map(str::to_owned) }
+        let idempotency_key = key.map(str::to_owned);
+        Purchase { buyer: buyer.to_owned(), quantity, idempotency_key, limit_key: None }
     }
 
     fn ruling(available: i64, max_per_buyer: Option<i64>) -> Allocation<'static> {
@@ -122,5 +127,26 @@ mod tests {
         ];
         assert_eq!(decide(&mut ruling, &purchases), ["sold", "limit", "sold", "limit", "sold"]);
         assert_eq!(ruling.available, 4);
+    }
+
+    #[test]
+    fn neither_an_account_nor_a_person_has_more_than_the_limit() {
+        let by = |buyer: &str, person: Option<&str>| Purchase {
+            limit_key: person.map(str::to_owned),
+            ..purchase(buyer, 1, None)
+        };
+        let mut ruling = ruling(9, Some(2));
+        ruling.bought.insert("old".to_owned(), 2);
+        let purchases = [
+            by("a", Some("p")),
+            by("b", Some("p")),
+            by("a", Some("p")),
+            by("c", Some("p")),
+            by("c", Some("q")),
+            by("old", Some("new")),
+        ];
+        let expected = ["sold", "sold", "limit", "limit", "sold", "limit"];
+        assert_eq!(decide(&mut ruling, &purchases), expected);
+        assert_eq!(ruling.available, 6);
     }
 }

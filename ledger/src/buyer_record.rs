@@ -22,6 +22,8 @@ pub struct BuyerRecord {
     pub coupons: Vec<(String, Uuid)>,
     /// Products that the buyer waits for, with the units.
     pub waits: Vec<(String, i64)>,
+    /// Limit keys that orders, coupons and the waiting list have of the buyer.
+    pub limit_keys: Vec<String>,
     /// Of earlier sales.
     pub past_order_lines: Vec<PastOrderLine>,
     /// Of earlier sales: sale and coupon.
@@ -54,6 +56,11 @@ const COUPONS: &str = "SELECT coupon_id, id FROM coupon_issues \
 
 const WAITS: &str =
     "SELECT product_id, quantity FROM waitlist WHERE buyer = $1 ORDER BY product_id";
+
+const LIMIT_KEYS: &str = "SELECT limit_key FROM orders WHERE buyer = $1 AND limit_key IS NOT NULL \
+     UNION SELECT limit_key FROM waitlist WHERE buyer = $1 AND limit_key IS NOT NULL \
+     UNION SELECT limit_key FROM coupon_issues WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1 \
+     AND limit_key IS NOT NULL ORDER BY 1";
 
 const PAST_LINES: &str = concat!(
     "SELECT sale, CAST(id AS TEXT) AS order_id, product_id, quantity, ",
@@ -95,6 +102,7 @@ impl PostgresLedger {
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?,
             waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
+            limit_keys: sqlx::query_scalar(LIMIT_KEYS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })
@@ -111,6 +119,7 @@ impl SqliteLedger {
             orders: self.placed_by(buyer, None, i64::MAX).await?,
             coupons: coupons.into_iter().map(|(coupon, id)| (coupon, id.into_uuid())).collect(),
             waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
+            limit_keys: sqlx::query_scalar(LIMIT_KEYS).bind(buyer).fetch_all(pool).await?,
             past_order_lines: sqlx::query_as(PAST_LINES).bind(buyer).fetch_all(pool).await?,
             past_coupons: sqlx::query_as(PAST_COUPONS).bind(buyer).fetch_all(pool).await?,
         })

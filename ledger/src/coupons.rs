@@ -1,4 +1,4 @@
-//! Coupons: a limited number of each kind, one per buyer.
+//! Coupons: a limited number of each kind, one per buyer, and one per person where the sale limits by a claim.
 
 mod allocation;
 mod issue;
@@ -13,6 +13,7 @@ pub use self::types::{Coupon, Issuance, Issue, Issued};
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
+use crate::types::Applicant;
 
 impl Ledger {
     /// Makes a coupon; `false` when the id is taken. `actor`: the administrator, for the audit log.
@@ -59,7 +60,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.issues_after(id, buyer, limit)) }).await
     }
 
-    /// Issues to these buyers, in their order, in one transaction.
+    /// Issues to these applicants, in their order, in one transaction.
     ///
     /// # Errors
     /// As [`Ledger::sell`], with [`LedgerError::UnknownProduct`] for an unknown coupon.
@@ -67,8 +68,8 @@ impl Ledger {
         &self,
         id: &str,
         token: i64,
-        buyers: &[&str],
+        applicants: &[&Applicant],
     ) -> Result<Issuance, LedgerError> {
-        either!(self, ledger => ledger.issue(id, token, buyers))
+        either!(self, ledger => ledger.issue(id, token, applicants))
     }
 }

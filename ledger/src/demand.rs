@@ -21,6 +21,11 @@ pub struct Demand<'a> {
 pub type Decided = Vec<Option<Result<Decision, LedgerError>>>;
 
 impl Demand<'_> {
+    /// Whether the sale limits by a claim: then orders have limit keys.
+    pub(crate) fn has_limit_keys(&self) -> bool {
+        self.purchases.iter().any(|purchase| purchase.limit_key.is_some())
+    }
+
     pub(crate) fn units(&self) -> i64 {
         self.purchases.iter().map(|purchase| purchase.quantity).sum()
     }

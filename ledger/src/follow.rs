@@ -1,11 +1,17 @@
 //! What keeps Redis and the ledger in agreement: the stock rows that Redis is compared with, and the
 //! orders that Redis decided. Each order is recorded once, however often it is delivered.
 
+mod statements;
+
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _, SqliteConnection};
 use uuid::Uuid;
 
+use self::statements::{
+    INSERT_NEW, INSERT_NEW_BY_LIMIT_KEY, INSERT_UNKNOWN, INSERT_UNKNOWN_BY_LIMIT_KEY, REINCARNATE,
+    ROWS, TAKE_RECORDED,
+};
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
@@ -43,6 +49,8 @@ pub struct DecidedOrder {
     pub idempotency_key: Option<String>,
     /// The price of a unit at that moment.
     pub sold_for: SoldFor,
+    /// The person for whose limit it counts: see [`crate::LimitBy::key`]. `None`: it counts for the buyer alone.
+    pub limit_key: Option<String>,
 }
 
 /// The price of a unit that was sold.
@@ -81,31 +89,6 @@ pub struct Recorded {
     /// Orders that cannot be recorded: the buyer's key belongs to another order.
     pub refused: Vec<Uuid>,
 }
-
-const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
-     WHERE deleted_at IS NULL ORDER BY product_id";
-
-/// Begins a Redis stock made from this row.
-const REINCARNATE: &str = "UPDATE stock SET fence = $2, incarnation = $2, recorded = 0 \
-     WHERE product_id = $1 AND fence < $2 AND deleted_at IS NULL RETURNING available";
-
-const TAKE_RECORDED: &str = "UPDATE stock SET available = available - $2, \
-     recorded = recorded + CASE WHEN incarnation = $3 THEN $2 ELSE 0 END WHERE product_id = $1";
-
-/// `ON CONFLICT` would nearly double what a row costs, and all are new but for those of a replica
-/// that died.
-const INSERT_NEW: &str = "INSERT INTO orders \
-     (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
-     SELECT unnest($3::UUID[]), $1, unnest($4::TEXT[]), unnest($5::BIGINT[]), unnest($6::TEXT[]), $2, \
-     unnest($7::BIGINT[]), unnest($8::TEXT[])";
-
-/// Returns the quantities of those that were not there.
-const INSERT_UNKNOWN: &str = "INSERT INTO orders \
-     (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
-     SELECT id, $1, buyer, quantity, key, $2, price, currency \
-     FROM unnest($3::UUID[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-     AS decided (id, buyer, quantity, key, price, currency) ORDER BY id \
-     ON CONFLICT DO NOTHING RETURNING quantity";
 
 /// Orders in one statement. Where PostgreSQL shares processors with Redis, purchases may wait as long
 /// as a statement takes.
@@ -240,7 +223,9 @@ async fn insert_new(
         .execute(&mut *connection)
         .await?;
     for orders in orders.chunks(STATEMENT) {
-        insert(INSERT_NEW, product_id, incarnation, orders).execute(&mut *connection).await?;
+        insert([INSERT_NEW, INSERT_NEW_BY_LIMIT_KEY], product_id, incarnation, orders)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -256,8 +241,9 @@ async fn insert_unknown(
         .bind(product_id)
         .execute(&mut *connection)
         .await?;
+    let statements = [INSERT_UNKNOWN, INSERT_UNKNOWN_BY_LIMIT_KEY];
     let new =
-        insert(INSERT_UNKNOWN, product_id, incarnation, orders).fetch_all(&mut *connection).await?;
+        insert(statements, product_id, incarnation, orders).fetch_all(&mut *connection).await?;
     let units: i64 =
         new.iter().map(|quantity| quantity.try_get::<i64, _>(0)).sum::<Result<_, _>>()?;
     let refused = if new.len() == orders.len() {
@@ -274,9 +260,9 @@ async fn insert_unknown(
     Ok(Recorded { new: new.len(), refused })
 }
 
-/// Either of the statements that insert orders.
+/// Either of the statements that insert orders: without and with limit keys.
 fn insert<'q>(
-    statement: &'static str,
+    [plain, with_limit_keys]: [&'static str; 2],
     product_id: &'q str,
     incarnation: i64,
     orders: &[&'q DecidedOrder],
@@ -284,7 +270,9 @@ fn insert<'q>(
     let (ids, buyers, quantities, keys): Columns<'q> = orders.iter().copied().map(row).collect();
     let (prices, currencies): (Vec<Option<i64>>, Vec<Option<&str>>) =
         orders.iter().map(|order| order.sold_for.columns()).unzip();
-    sqlx::query(statement)
+    let persons: Vec<Option<&str>> = orders.iter().map(|it| it.limit_key.as_deref()).collect();
+    let has_limit_keys = persons.iter().any(Option::is_some);
+    let query = sqlx::query(if has_limit_keys { with_limit_keys } else { plain })
         .bind(product_id)
         .bind(incarnation)
         .bind(ids)
@@ -292,7 +280,8 @@ fn insert<'q>(
         .bind(quantities)
         .bind(keys)
         .bind(prices)
-        .bind(currencies)
+        .bind(currencies);
+    if has_limit_keys { query.bind(persons) } else { query }
 }
 
 fn row(order: &DecidedOrder) -> Row<'_> {
@@ -354,8 +343,8 @@ async fn insert_one_by_one(
     for order in orders {
         let done = sqlx::query(
             "INSERT INTO orders \
-             (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+             (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency, limit_key) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(order.id.hyphenated())
         .bind(product_id)
@@ -365,6 +354,7 @@ async fn insert_one_by_one(
         .bind(incarnation)
         .bind(order.sold_for.columns().0)
         .bind(order.sold_for.columns().1)
+        .bind(&order.limit_key)
         .execute(&mut *connection)
         .await?;
         if done.rows_affected() == 1 {

@@ -98,7 +98,10 @@ const ARCHIVE: [&str; 4] = [
 ];
 
 /// Referring rows first. Buyers keep their accounts; the next sale makes its own administrator.
-const CLEAR: [&str; 12] = [
+const CLEAR: [&str; 14] = [
+    "DELETE FROM erased_units",
+    "UPDATE installation SET limit_claim = NULL, \
+     needs_migration = CASE needs_migration WHEN 28 THEN 0 ELSE needs_migration END",
     "DELETE FROM waitlist",
     "DELETE FROM payment_events",
     "DELETE FROM order_events",

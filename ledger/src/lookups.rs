@@ -8,6 +8,7 @@ use uuid::fmt::Hyphenated;
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
+use crate::limit::units_of_person;
 use crate::postgres::PostgresLedger;
 use crate::sql;
 use crate::sqlite::{SqliteLedger, sell};
@@ -38,12 +39,12 @@ impl KeyedOrder {
     }
 }
 
-/// Units per buyer and product, sorted by buyer. All rows of a buyer are on one page.
+/// Units per name and product, sorted by name: a buyer or a limit key. All rows of a name are on one page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitsPage {
-    /// Buyer, product, units.
+    /// Name, product, units.
     pub units: Vec<(String, String, i64)>,
-    /// The last of these buyers, if there may be more.
+    /// The last of these names, if there may be more.
     pub next: Option<String>,
 }
 
@@ -72,27 +73,39 @@ const KEYED_AFTER: &str = concat!(
      ORDER BY o.buyer, o.idempotency_key LIMIT $3"
 );
 
-const BOUGHT: &str = concat!(
-    "SELECT asked.buyer, CAST(coalesce(found.units, 0) AS BIGINT) \
-     FROM unnest($2::TEXT[]) AS asked (buyer) CROSS JOIN LATERAL \
-     (SELECT sum(quantity) AS units FROM orders \
-      WHERE product_id = $1 AND buyer = asked.buyer AND ",
+pub(crate) const BOUGHT: &str = concat!(
+    "SELECT asked.name, CAST(coalesce(found.units, 0) AS BIGINT) \
+     FROM unnest($2::TEXT[]) AS asked (name) CROSS JOIN LATERAL \
+     (SELECT sum(units) AS units FROM (SELECT o.quantity AS units FROM orders o \
+      WHERE o.product_id = $1 AND o.buyer = asked.name AND o.",
     sql::kept!(),
-    ") found"
+    " UNION ALL ",
+    units_of_person!("asked.name", "$1"),
+    ") had) found"
 );
 
-/// The rows are not summed up here, so the database reads no more rows than the limit, whatever plan it
-/// chooses.
-const UNITS_AFTER: &str = concat!(
-    "SELECT buyer, product_id, quantity FROM orders WHERE buyer > $1 AND ",
+/// The rows are not summed up here, and each part has the limit, so the database reads no more rows than that,
+/// whatever plan it chooses.
+pub(crate) const UNITS_AFTER: &str = concat!(
+    "SELECT * FROM (\
+     SELECT * FROM (SELECT buyer AS name, product_id, quantity FROM orders WHERE buyer > $1 AND ",
     sql::kept!(),
-    " ORDER BY buyer LIMIT $2"
+    " ORDER BY buyer LIMIT $2) of_buyers UNION ALL \
+     SELECT * FROM (SELECT limit_key AS name, product_id, quantity FROM orders WHERE limit_key > $1 AND ",
+    sql::kept!(),
+    " ORDER BY limit_key LIMIT $2) of_persons UNION ALL \
+     SELECT * FROM (SELECT limit_key AS name, item AS product_id, units AS quantity FROM erased_units \
+                    WHERE limit_key > $1 ORDER BY limit_key LIMIT $2) of_erased) counted \
+     ORDER BY name LIMIT $2"
 );
 
-const UNITS_OF: &str = concat!(
-    "SELECT buyer, product_id, CAST(sum(quantity) AS BIGINT) FROM orders WHERE buyer = $1 AND ",
+pub(crate) const UNITS_OF: &str = concat!(
+    "SELECT CAST($1 AS TEXT), product_id, CAST(sum(quantity) AS BIGINT) FROM (\
+     SELECT product_id, quantity FROM orders WHERE buyer = $1 AND ",
     sql::kept!(),
-    " GROUP BY buyer, product_id"
+    " UNION ALL SELECT product_id, quantity FROM orders WHERE limit_key = $1 AND ",
+    sql::kept!(),
+    " UNION ALL SELECT item, units FROM erased_units WHERE limit_key = $1) counted GROUP BY product_id"
 );
 
 impl Ledger {
@@ -147,7 +160,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.keyed_after(buyer, key, limit)) }).await
     }
 
-    /// Units of a product that each of these buyers has.
+    /// Units of a product that each of these buyers or limit keys has.
     ///
     /// # Errors
     /// When the database fails.
@@ -159,7 +172,7 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.bought_by(product_id, buyers)) }).await
     }
 
-    /// Units of all products that buyers have, from the buyer after this one; some `limit` rows are
+    /// Units of all products that buyers and limit keys have, from the name after this one; some `limit` rows are
     /// read and kept.
     ///
     /// # Errors

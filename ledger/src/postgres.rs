@@ -1,6 +1,7 @@
 //! The ledger in PostgreSQL.
 
 mod at_once;
+mod at_once_sql;
 mod connection;
 mod known_units;
 pub(crate) mod rows;
@@ -138,6 +139,9 @@ impl PostgresLedger {
     }
 
     pub(crate) async fn sell_all(&self, demands: &[Demand<'_>]) -> Result<Decided, LedgerError> {
+        if demands.iter().any(Demand::has_limit_keys) {
+            return self.sell_at_once(demands, false).await;
+        }
         sell::sell_all(&self.pool, demands).await
     }
 

@@ -53,6 +53,23 @@ impl Product {
     }
 }
 
+/// A buyer, and the person for whose limit counts what the buyer gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applicant {
+    /// The buyer.
+    pub buyer: String,
+    /// Stands for the person: see [`crate::LimitBy::key`]. `None`: it counts for the buyer's account alone.
+    pub limit_key: Option<String>,
+}
+
+impl Applicant {
+    /// A buyer for whose account alone it counts.
+    #[must_use]
+    pub fn account(buyer: &str) -> Self {
+        Self { buyer: buyer.to_owned(), limit_key: None }
+    }
+}
+
 /// A purchase that asks for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
@@ -62,6 +79,8 @@ pub struct Purchase {
     pub quantity: i64,
     /// The same key of the same buyer is the same purchase.
     pub idempotency_key: Option<String>,
+    /// The person for whose limit it counts: see [`crate::LimitBy::key`]. `None`: it counts for the buyer alone.
+    pub limit_key: Option<String>,
 }
 
 impl Purchase {
@@ -75,6 +94,7 @@ impl Purchase {
             idempotency_key: self.idempotency_key.clone(),
             lines: 1,
             unit_price: None,
+            limit_key: self.limit_key.clone(),
         }
     }
 }
@@ -100,14 +120,16 @@ pub struct Order {
     pub lines: i64,
     /// The price of a unit at the moment of the sale; `None`: it had none, or it is not known.
     pub unit_price: Option<Price>,
+    /// See [`Purchase::limit_key`]; `None` also where an order of before was looked up.
+    pub limit_key: Option<String>,
 }
 
 impl Order {
     pub(crate) fn of_row<Id: Into<Uuid>>(row: OrderRow<Id>) -> Self {
         let (id, product_id, buyer, quantity, idempotency_key, lines, price, currency) = row;
         let unit_price = Price::of_columns(price, currency.as_deref());
-        let id = id.into();
-        Self { id, product_id, buyer, quantity, idempotency_key, lines, unit_price }
+        let (id, limit_key) = (id.into(), None);
+        Self { id, product_id, buyer, quantity, idempotency_key, lines, unit_price, limit_key }
     }
 
     /// What all units cost.

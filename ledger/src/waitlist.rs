@@ -6,6 +6,7 @@
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
+use crate::limit::units_of_person;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
 use crate::sqlite::SqliteLedger;
@@ -24,6 +25,8 @@ pub struct NewWaiter {
     pub quantity: i64,
     /// How long the order holds the units that will serve the buyer.
     pub hold_ms: i64,
+    /// The person for whose limit the order will count: see [`crate::LimitBy::key`].
+    pub limit_key: Option<String>,
 }
 
 /// Where a buyer waits.
@@ -66,6 +69,8 @@ struct Demand {
     max_per_buyer: Option<i64>,
     waiting: i64,
     bought: i64,
+    /// By the person for whom the limit key stands.
+    bought_by_person: i64,
     is_held: bool,
     waits: bool,
 }
@@ -74,7 +79,7 @@ impl Demand {
     /// Why the buyer may not wait.
     fn refusal(&self, quantity: i64) -> Option<Joined> {
         let limit = self.max_per_buyer.unwrap_or(i64::MAX);
-        if self.bought.saturating_add(quantity) > limit {
+        if self.bought.max(self.bought_by_person).saturating_add(quantity) > limit {
             Some(Joined::LimitReached)
         } else if self.available >= quantity {
             Some(Joined::UnitsLeft)
@@ -88,22 +93,25 @@ impl Demand {
     }
 }
 
-/// `$1` is the product, `$2` the buyer.
-const DEMAND: &str = concat!(
+/// CROSS JOIN: SQLite would read all orders of other plans. `$1` is the product, `$2` the buyer, `$3` the limit key.
+pub(crate) const DEMAND: &str = concat!(
     "SELECT available, declared, max_per_buyer, \
      (SELECT count(*) FROM waitlist w WHERE w.product_id = $1) AS waiting, \
      (SELECT CAST(coalesce(sum(quantity), 0) AS BIGINT) FROM orders o \
       WHERE o.buyer = $2 AND o.product_id = $1 AND ",
     kept!(),
     ") AS bought, \
-     EXISTS (SELECT 1 FROM orders h JOIN orders o ON o.id = h.id WHERE h.state = 'pending' \
-             AND h.line = 0 AND h.expires_at_ms IS NOT NULL AND o.product_id = $1) AS is_held, \
+     (SELECT CAST(coalesce(sum(units), 0) AS BIGINT) FROM (",
+    units_of_person!("$3", "$1"),
+    ") of_person) AS bought_by_person, \
+     EXISTS (SELECT 1 FROM orders h CROSS JOIN orders o WHERE h.state = 'pending' \
+             AND h.line = 0 AND h.expires_at_ms IS NOT NULL AND o.id = h.id AND o.product_id = $1) AS is_held, \
      EXISTS (SELECT 1 FROM waitlist w WHERE w.product_id = $1 AND w.buyer = $2) AS waits \
      FROM stock JOIN products ON id = product_id WHERE product_id = $1 AND deleted_at IS NULL"
 );
 
-const JOIN: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
-     VALUES ($1, $2, $3, $4) ON CONFLICT (product_id, buyer) DO NOTHING";
+const JOIN: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms, limit_key) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (product_id, buyer) DO NOTHING";
 
 const PLACE: &str = "SELECT w.quantity, (SELECT count(*) FROM waitlist o \
      WHERE o.product_id = w.product_id AND o.place <= w.place) AS position, \
@@ -171,8 +179,8 @@ macro_rules! on {
     ($ledger:ty, $read:ident, $write:ident) => {
         impl $ledger {
             async fn join_waitlist(&self, waiter: &NewWaiter) -> Result<Joined, LedgerError> {
-                let NewWaiter { product_id, buyer, quantity, hold_ms } = waiter;
-                let demand = sqlx::query_as(DEMAND).bind(product_id).bind(buyer);
+                let NewWaiter { product_id, buyer, quantity, hold_ms, limit_key } = waiter;
+                let demand = sqlx::query_as(DEMAND).bind(product_id).bind(buyer).bind(limit_key);
                 let demand: Option<Demand> = demand.fetch_optional(&self.$read).await?;
                 let Some(demand) = demand else { return Ok(Joined::UnknownProduct) };
                 let mut joined = false;
@@ -181,7 +189,8 @@ macro_rules! on {
                         return Ok(refusal);
                     }
                     let join = sqlx::query(JOIN).bind(product_id).bind(buyer);
-                    let done = join.bind(quantity).bind(hold_ms).execute(&self.$write).await?;
+                    let join = join.bind(quantity).bind(hold_ms).bind(limit_key);
+                    let done = join.execute(&self.$write).await?;
                     joined = done.rows_affected() == 1;
                 }
                 Ok(match self.waitlist_place(product_id, buyer).await? {
@@ -234,6 +243,7 @@ mod tests {
             max_per_buyer: Some(2),
             waiting: 0,
             bought: 0,
+            bought_by_person: 0,
             is_held: true,
             waits: false,
         }
@@ -249,6 +259,7 @@ mod tests {
         };
         assert_eq!(demand().refusal(3), Some(Joined::LimitReached));
         assert_eq!(changed(|demand| demand.bought = 2), Some(Joined::LimitReached));
+        assert_eq!(changed(|demand| demand.bought_by_person = 2), Some(Joined::LimitReached));
         assert_eq!(changed(|demand| demand.available = 1), Some(Joined::UnitsLeft));
         assert_eq!(changed(|demand| demand.is_held = false), Some(Joined::NothingHeld));
         assert_eq!(changed(|demand| demand.waiting = 5), Some(Joined::Full));

@@ -141,34 +141,38 @@ impl Atomic {
         self.engine.await_recorded(order).await
     }
 
-    /// Makes sure that Redis counts this buyer's units before the database gives some of them back. If
+    /// Makes sure that Redis counts the units of these names, the buyer's and the limit key, before the database gives some of them back. If
     /// Redis read them later, it could not tell whether the returned units are among them. Returns the
     /// incarnation that counts them.
-    pub(crate) async fn prepare_give_back(&self, product_id: &str, buyer: &str) -> Option<i64> {
+    pub(crate) async fn prepare_give_back(
+        &self,
+        product_id: &str,
+        names: &[String],
+    ) -> Option<i64> {
         self.engine.catalog.max_per_buyer(product_id)?;
         let deadline = Instant::now() + READY_FOR_CANCEL;
         let (mut connection, _, incarnation) = self.engine.ready_for(product_id, deadline).await?;
-        let known = self.engine.fill_buyer(&mut connection, (product_id, incarnation), buyer).await;
-        known
-            .map_err(|error| warn!(product_id, buyer, %error, "units cannot be looked up"))
-            .ok()?;
+        let known = self.engine.fill_names(&mut connection, (product_id, incarnation), names).await;
+        known.map_err(|error| warn!(product_id, %error, "units cannot be looked up")).ok()?;
         Some(incarnation)
     }
 
-    /// Reduces the buyer's count after the database gave units back, if this incarnation counted them
+    /// Reduces the counts of these names after the database gave units back, if this incarnation counted them
     /// before, and wakes the reconciler, which brings the units to Redis.
     pub(crate) async fn give_back(
         &self,
         product_id: &str,
-        (buyer, units): (&str, i64),
+        (names, units): (&[String], i64),
         incarnation: Option<i64>,
     ) {
         let connection = self.engine.ready.borrow().connection.clone();
         let limited = self.engine.catalog.max_per_buyer(product_id).is_some();
         if let Some(mut connection) = connection.filter(|_| limited) {
             let (scripts, stock) = (&self.engine.scripts, (product_id, incarnation));
-            if let Err(error) = scripts.give_back(&mut connection, stock, buyer, units).await {
-                warn!(product_id, buyer, units, %error, "the limit still counts returned units");
+            for name in names {
+                if let Err(error) = scripts.give_back(&mut connection, stock, name, units).await {
+                    warn!(product_id, units, %error, "the limit still counts returned units");
+                }
             }
         }
         self.engine.wakeup.notify_one();

@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ledger::{Ledger, LedgerError, Price, Product};
+use ledger::{Ledger, LedgerError, LimitBy, Price, Product};
 use redlock::{Policy, Published, QueueDiscipline, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
 
@@ -27,6 +27,7 @@ pub struct Catalog {
     leases: LeaseBounds,
     strategy: Strategy,
     entries: RwLock<HashMap<String, CatalogEntry>>,
+    limit_by: RwLock<Option<Arc<LimitBy>>>,
     loaded: AtomicBool,
     /// Serializes refreshes, so that an earlier read never replaces a later one.
     refreshing: Mutex<()>,
@@ -83,6 +84,7 @@ impl Catalog {
             leases: LeaseBounds::from(&lock.nodes),
             strategy: *strategy,
             entries: RwLock::default(),
+            limit_by: RwLock::default(),
             loaded: AtomicBool::new(false),
             refreshing: Mutex::default(),
         }
@@ -102,6 +104,9 @@ impl Catalog {
             return Err(error);
         }
         let products = self.ledger.products().await?;
+        // After the products: it is seeded before them.
+        let limit_by = self.ledger.limit_by().await?.map(Arc::new);
+        *self.limit_by.write().unwrap_or_else(PoisonError::into_inner) = limit_by;
         let waiting: HashMap<String, i64> =
             self.ledger.waitlist_counts().await?.into_iter().collect();
         // Redlock writes these values again to each node that comes back.
@@ -174,6 +179,12 @@ impl Catalog {
             .collect();
         list.sort_unstable_by(|a, b| a.product.id.cmp(&b.product.id));
         list
+    }
+
+    /// The claim of access tokens by which the sale limits buyers; `None`: by their account.
+    #[must_use]
+    pub fn limit_by(&self) -> Option<Arc<LimitBy>> {
+        self.limit_by.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The leases that a product may ask for.

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use ledger::coupons::{Coupon, Issuance, Issue, Issued};
-use ledger::{Ledger, LedgerError};
+use ledger::{Applicant, Ledger, LedgerError};
 use redlock::{
     Batch, Combiner, CombinerConfig, Domain, Entry, Lease, Policy, Redlock, SubmitError,
 };
@@ -153,12 +153,18 @@ impl Coupons {
         coupon.ok_or_else(|| CouponError::Unknown(id.to_owned()))
     }
 
-    /// Issues a coupon to a buyer. A buyer who has it already gets the same issue again.
+    /// Issues a coupon to a buyer. A buyer who has it already gets the same issue again. `missing`: the claim by which
+    /// the sale limits buyers, if the buyer's token lacks it.
     ///
     /// # Errors
     /// See [`CouponError`].
-    pub async fn issue(&self, id: &str, buyer: String) -> Result<IssueReceipt, CouponError> {
-        let result = self.try_issue(id, buyer).await;
+    pub async fn issue(
+        &self,
+        id: &str,
+        applicant: Applicant,
+        missing: Option<String>,
+    ) -> Result<IssueReceipt, CouponError> {
+        let result = self.try_issue(id, applicant, missing).await;
         self.observer.coupon(match &result {
             Ok(IssueReceipt { replayed: false, .. }) => "issued",
             Ok(IssueReceipt { replayed: true, .. }) => "replayed",
@@ -167,18 +173,25 @@ impl Coupons {
         result
     }
 
-    async fn try_issue(&self, id: &str, buyer: String) -> Result<IssueReceipt, CouponError> {
+    async fn try_issue(
+        &self,
+        id: &str,
+        applicant: Applicant,
+        missing: Option<String>,
+    ) -> Result<IssueReceipt, CouponError> {
         let coupon = self.known(id).await?;
-        let closed = window(&coupon, Timestamp::now()).err();
+        let missing = missing.map(|claim| PurchaseError::LimitClaimMissing(claim).into());
+        let refusal = window(&coupon, Timestamp::now()).err().or(missing);
+        let buyer = &applicant.buyer;
         let found = if self.is_exhausted(id) {
-            self.holders.holder_of_exhausted(&coupon, &buyer).await?.ok_or(CouponError::Exhausted)
-        } else if let Some(refusal) = closed {
-            self.holders.look_up(id, &buyer).await?.ok_or(refusal)
+            self.holders.holder_of_exhausted(&coupon, buyer).await?.ok_or(CouponError::Exhausted)
+        } else if let Some(refusal) = refusal {
+            self.holders.look_up(id, buyer).await?.ok_or(refusal)
         } else {
-            let buyer = Marked { item: buyer, origin: self.observer.origin() };
-            return self.combiner.submit(&self.domain.resource(id), buyer).await?;
+            let applicant = Marked { item: applicant, origin: self.observer.origin() };
+            return self.combiner.submit(&self.domain.resource(id), applicant).await?;
         };
-        let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer };
+        let issue = Issue { id: found?, coupon_id: id.to_owned(), buyer: applicant.buyer };
         Ok(IssueReceipt { issue, replayed: true })
     }
 
@@ -221,7 +234,7 @@ fn window(coupon: &Coupon, now: Timestamp) -> Result<(), CouponError> {
     }
 }
 
-type QueuedBuyer = Entry<Marked<String>, Result<IssueReceipt, CouponError>>;
+type QueuedApplicant = Entry<Marked<Applicant>, Result<IssueReceipt, CouponError>>;
 
 /// Issues to a batch of buyers under the coupon's lock.
 #[derive(Debug)]
@@ -233,11 +246,10 @@ struct CouponBatch {
 }
 
 impl Batch for CouponBatch {
-    /// The buyer.
-    type Item = Marked<String>;
+    type Item = Marked<Applicant>;
     type Output = Result<IssueReceipt, CouponError>;
 
-    fn policy(&self, resource: &str, _buyer: &Marked<String>) -> Policy {
+    fn policy(&self, resource: &str, _applicant: &Marked<Applicant>) -> Policy {
         self.domain.policy(key(resource))
     }
 
@@ -245,8 +257,8 @@ impl Batch for CouponBatch {
         &self,
         resource: &str,
         lease: Lease,
-        entries: Vec<QueuedBuyer>,
-    ) -> Vec<QueuedBuyer> {
+        entries: Vec<QueuedApplicant>,
+    ) -> Vec<QueuedApplicant> {
         let mut recorder = BatchRecorder::new(entries.iter().map(|entry| &entry.item.origin));
         recorder.acquired(&lease);
         let started = recorder.started();
@@ -299,15 +311,15 @@ impl CouponBatch {
         &self,
         resource: &str,
         lease: &Lease,
-        entries: &[QueuedBuyer],
+        entries: &[QueuedApplicant],
     ) -> Result<Issuance, Failure> {
         let unavailable = || Failure::Refused(PurchaseError::DatabaseUnavailable.into());
-        let buyers: Vec<&str> = entries.iter().map(|entry| entry.item.item.as_str()).collect();
+        let applicants: Vec<&Applicant> = entries.iter().map(|entry| &entry.item.item).collect();
         let Ok(token) = i64::try_from(lease.token()) else {
             error!(resource, token = lease.token(), "fencing tokens are used up");
             return Err(unavailable());
         };
-        match lease.while_held(self.ledger.issue(key(resource), token, &buyers)).await {
+        match lease.while_held(self.ledger.issue(key(resource), token, &applicants)).await {
             Some(Ok(issuance)) => Ok(issuance),
             Some(Err(LedgerError::StaleToken { seen, .. })) => {
                 Err(Failure::StaleToken(u64::try_from(seen).unwrap_or(0)))
@@ -332,6 +344,7 @@ fn receipt(outcome: Issued) -> Result<IssueReceipt, CouponError> {
         Issued::Now(issue) => Ok(IssueReceipt { issue, replayed: false }),
         Issued::Before(issue) => Ok(IssueReceipt { issue, replayed: true }),
         Issued::Exhausted => Err(CouponError::Exhausted),
+        Issued::LimitReached => Err(PurchaseError::LimitReached.into()),
     }
 }
 

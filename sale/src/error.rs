@@ -28,6 +28,11 @@ pub enum PurchaseError {
     /// The buyer would have more than the product allows.
     #[error("limit per buyer reached")]
     LimitReached,
+    /// The sale limits buyers by this claim, and the access token lacks it.
+    #[error(
+        "this is limited by the claim {0:?} of the access token, which yours does not have as a text or a whole number"
+    )]
+    LimitClaimMissing(String),
     /// The idempotency key belongs to another product or quantity.
     #[error("the idempotency key was used for another purchase")]
     KeyReused,
@@ -65,11 +70,12 @@ pub enum PurchaseError {
 
 impl PurchaseError {
     /// All codes.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 14] = [
         "sale_not_open",
         "unknown_product",
         "sold_out",
         "limit_reached",
+        "limit_claim_missing",
         "idempotency_key_reused",
         "lock_timeout",
         "quorum_unavailable",
@@ -89,6 +95,7 @@ impl PurchaseError {
             Self::UnknownProduct(_) => "unknown_product",
             Self::SoldOut => "sold_out",
             Self::LimitReached => "limit_reached",
+            Self::LimitClaimMissing(_) => "limit_claim_missing",
             Self::KeyReused => "idempotency_key_reused",
             Self::LockTimeout => "lock_timeout",
             Self::QuorumUnavailable => "quorum_unavailable",
@@ -164,6 +171,7 @@ mod tests {
             PurchaseError::UnknownProduct(String::new()),
             PurchaseError::SoldOut,
             PurchaseError::LimitReached,
+            PurchaseError::LimitClaimMissing(String::new()),
             PurchaseError::KeyReused,
             PurchaseError::LockTimeout,
             PurchaseError::QuorumUnavailable,

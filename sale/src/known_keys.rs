@@ -207,6 +207,7 @@ mod tests {
             buyer: buyer.to_owned(),
             quantity: 1,
             idempotency_key: Some(key.to_owned()),
+            limit_key: None,
         };
         read(&keys, "few", &purchase("few", "key-1")).await;
         assert!(!keys.rule_out("few", 1, &purchase("few", "key-1")));

@@ -40,6 +40,8 @@ pub use observer::{Drift, Job, Observer, ObserverPair};
 pub use orders::{Caller, OrderError, OrderReceipt};
 pub use purchase::Receipt;
 pub use resource::stock_resource;
-pub use rules::{LeaseBounds, RuleError, check_product, check_terms, check_units};
+pub use rules::{
+    LeaseBounds, RuleError, check_limit_claim, check_product, check_terms, check_units,
+};
 pub use sale::Sale;
 pub use waitlist::{WaitReceipt, WaitlistError};

@@ -1,6 +1,7 @@
 //! Orders on behalf of a caller: placing, changing, reading.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use jiff::Timestamp;
 use ledger::LedgerError;
@@ -128,7 +129,11 @@ impl Sale {
             }
         }
         let closed = self.window.check(Timestamp::now()).err().map(OrderError::from);
-        if let Some(refusal) = closed.or(sold_out) {
+        let uncountable = order.lines.iter().find_map(|OrderLine { product_id, .. }| {
+            let reason = self.check_limit_key(product_id, order.limit_key.as_deref()).err()?;
+            Some(OrderError::Product { product_id: product_id.clone(), reason })
+        });
+        if let Some(refusal) = closed.or(sold_out).or(uncountable) {
             return self.placed_or(refusal, &order).await;
         }
         let products = products(&order.lines);
@@ -261,8 +266,9 @@ impl Sale {
     pub(crate) async fn prepare_give_back(&self, order: &PlacedOrder) -> CountedBy {
         let mut counted = CountedBy::new();
         if let Engine::Atomic(atomic) = &self.engine {
+            let names = counted_names(order);
             for OrderLine { product_id, .. } in &order.lines {
-                let stock = atomic.prepare_give_back(product_id, &order.buyer).await;
+                let stock = atomic.prepare_give_back(product_id, &names).await;
                 counted.insert(product_id.clone(), stock);
             }
         }
@@ -272,9 +278,10 @@ impl Sale {
     /// With `Atomic`, tells Redis of units that the database gave back.
     pub(crate) async fn give_back(&self, order: &PlacedOrder, counted: &CountedBy) {
         let Engine::Atomic(atomic) = &self.engine else { return };
+        let names = counted_names(order);
         for OrderLine { product_id, quantity } in &order.lines {
             let stock = counted.get(product_id).copied().flatten();
-            atomic.give_back(product_id, (&order.buyer, *quantity), stock).await;
+            atomic.give_back(product_id, (&names, *quantity), stock).await;
         }
     }
 
@@ -320,6 +327,11 @@ impl Sale {
     pub(crate) fn discipline(&self) -> QueueDiscipline {
         self.catalog.discipline()
     }
+}
+
+/// The names under which the order's units are counted.
+fn counted_names(order: &PlacedOrder) -> Vec<String> {
+    iter::once(&order.buyer).chain(&order.limit_key).cloned().collect()
 }
 
 fn products(lines: &[OrderLine]) -> BTreeSet<String> {

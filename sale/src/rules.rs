@@ -103,6 +103,25 @@ fn check_price(DeclaredPrice { amount, currency }: &DeclaredPrice) -> Result<(),
     Ok(())
 }
 
+/// Claims that say nothing about a person beyond the account: they are the same for all, another in each token, or the
+/// account itself.
+const IMPERSONAL_CLAIMS: [&str; 8] = ["aud", "exp", "iat", "iss", "jti", "nbf", "role", "sub"];
+
+/// Checks the name of a claim that stands for a person.
+///
+/// # Errors
+/// When no claim has that name, or it can stand for nobody.
+pub fn check_limit_claim(claim: &str) -> Result<(), RuleError> {
+    let is_name =
+        (1..=128).contains(&claim.len()) && claim.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_name && !IMPERSONAL_CLAIMS.contains(&claim) {
+        return Ok(());
+    }
+    let rule = "must be 1 to 128 visible ASCII characters, and not aud, exp, iat, iss, jti, nbf, role or sub: \
+                they say nothing about a person beyond the account";
+    Err(RuleError { field: "limit_claim", rule })
+}
+
 /// A name must fit on one line of pages and logs.
 fn check_name(name: &str) -> Result<(), RuleError> {
     let length = name.chars().count();
@@ -151,6 +170,17 @@ mod tests {
 
     fn price(amount: i64, currency: &str) -> DeclaredPrice {
         DeclaredPrice { amount, currency: currency.to_owned() }
+    }
+
+    #[test]
+    fn a_claim_that_says_nothing_about_a_person_limits_nobody() {
+        for claim in ["person_id", "https://shop.example/person", "x"] {
+            assert_eq!(check_limit_claim(claim), Ok(()), "{claim}");
+        }
+        let long = "x".repeat(129);
+        for claim in ["", "a b", "é", "a\n", long.as_str(), "iss", "exp", "role", "sub"] {
+            assert_eq!(check_limit_claim(claim).unwrap_err().field, "limit_claim", "{claim}");
+        }
     }
 
     type Break = fn(&mut ProductDeclaration);

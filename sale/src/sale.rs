@@ -194,12 +194,31 @@ impl Sale {
             }
             return self.replay_or(PurchaseError::SoldOut, product_id, &purchase).await;
         }
+        if let Err(refusal) = self.check_limit_key(product_id, purchase.limit_key.as_deref()) {
+            return self.replay_or(refusal, product_id, &purchase).await;
+        }
         match &self.engine {
             Engine::Locked(combiner, _) => {
                 let purchase = Marked { item: purchase, origin: self.observer.origin() };
                 combiner.submit(&stock_resource(product_id), purchase).await?
             }
             Engine::Atomic(atomic) => atomic.purchase(product_id, purchase).await,
+        }
+    }
+
+    /// Without the claim by which the sale limits buyers, nobody knows whose limit a purchase counts for.
+    pub(crate) fn check_limit_key(
+        &self,
+        product_id: &str,
+        limit_key: Option<&str>,
+    ) -> Result<(), PurchaseError> {
+        match self.catalog.limit_by() {
+            Some(limit_by)
+                if limit_key.is_none() && self.catalog.max_per_buyer(product_id).is_some() =>
+            {
+                Err(PurchaseError::LimitClaimMissing(limit_by.claim.clone()))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -4,9 +4,9 @@
 //! come in another way, such as by a restock, are handed out by the replica that ends holds.
 
 use jiff::Timestamp;
-use ledger::LedgerError;
 use ledger::orders::Task;
 use ledger::waitlist::{Joined, NewWaiter, WaitPlace};
+use ledger::{Applicant, LedgerError};
 use tracing::warn;
 
 use crate::error::PurchaseError;
@@ -68,7 +68,7 @@ impl Sale {
     pub async fn join_waitlist(
         &self,
         product_id: &str,
-        buyer: &str,
+        applicant: Applicant,
         quantity: i64,
     ) -> Result<WaitReceipt, WaitlistError> {
         self.known(product_id)?;
@@ -76,12 +76,15 @@ impl Sale {
             return Err(PurchaseError::NotWithAtomic.into());
         }
         self.window.check(Timestamp::now())?;
+        let Applicant { buyer, limit_key } = applicant;
+        self.check_limit_key(product_id, limit_key.as_deref())?;
         let hold = self.catalog.hold(product_id).unwrap_or(self.hold);
         let waiter = NewWaiter {
             product_id: product_id.to_owned(),
-            buyer: buyer.to_owned(),
+            buyer,
             quantity,
             hold_ms: i64::try_from(hold.as_millis()).unwrap_or(i64::MAX),
+            limit_key,
         };
         match self.ledger.join_waitlist(&waiter).await? {
             Joined::Waits(place) => Ok(WaitReceipt { place, replayed: false }),

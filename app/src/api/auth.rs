@@ -153,7 +153,7 @@ impl LoginService {
             return Err(ApiError::SignUp(SignUpRefused::Closed));
         }
         let attempt =
-            self.rate_limiter.charge_sign_up(address).map_err(ApiError::TooManySignUps)?;
+            self.rate_limiter.charge_sign_up(address).await.map_err(ApiError::TooManySignUps)?;
         // A wrong code counts, so codes cannot be guessed.
         self.policy.check(invite_code).map_err(ApiError::SignUp)?;
         if self.erasures.contains(&canonical_id(&id)) {
@@ -163,7 +163,7 @@ impl LoginService {
         let taken = match self.ledger.account(&id).await {
             Ok(account) => account.is_some(),
             Err(error) => {
-                attempt.refund();
+                attempt.refund().await;
                 return Err(error.into());
             }
         };
@@ -173,7 +173,7 @@ impl LoginService {
         let password_hash = match self.passwords.hash(password).await {
             Ok(hash) => hash,
             Err(error) => {
-                attempt.refund();
+                attempt.refund().await;
                 return Err(error.into());
             }
         };
@@ -192,15 +192,16 @@ impl LoginService {
         address: IpAddr,
     ) -> Result<Account, ApiError> {
         let metrics = self.metrics.clients();
-        let attempt =
-            self.rate_limiter.charge_log_in(&canonical_id(&id), address).map_err(|refused| {
+        let attempt = self.rate_limiter.charge_log_in(&canonical_id(&id), address).await.map_err(
+            |refused| {
                 metrics.log_in(LogIn::TooMany);
                 ApiError::TooManyAttempts(refused)
-            })?;
+            },
+        )?;
         let account = match self.ledger.account(&id).await {
             Ok(account) => account,
             Err(error) => {
-                attempt.refund();
+                attempt.refund().await;
                 return Err(error.into());
             }
         };
@@ -211,7 +212,7 @@ impl LoginService {
                     metrics.log_in(LogIn::Wrong);
                     return Err(ApiError::WrongCredentials);
                 };
-                attempt.succeeded();
+                attempt.succeeded().await;
                 metrics.log_in(LogIn::Succeeded);
                 Ok(account)
             }
@@ -219,7 +220,7 @@ impl LoginService {
                 if let PasswordError::Overloaded { .. } = error {
                     metrics.log_in(LogIn::Overloaded);
                 }
-                attempt.refund();
+                attempt.refund().await;
                 Err(error.into())
             }
         }

@@ -57,6 +57,8 @@ pub(crate) struct BuyerView {
     coupons: Vec<IssuedCoupon>,
     /// Products that the buyer waits for.
     waits: Vec<WaitView>,
+    /// Salted hashes of the claim by which the sale limits persons, as the buyer's orders and coupons have them.
+    limit_keys: Vec<String>,
     /// Products of orders of earlier sales on this database.
     past_order_lines: Vec<PastLine>,
     /// Coupons of earlier sales on this database.
@@ -136,7 +138,8 @@ fn checked(id: String) -> Result<String, ApiError> {
 /// Erases a buyer
 ///
 /// For administrators. The account goes, and a pseudonym takes the buyer's place in orders, coupons, the audit log and
-/// Redis. Stock does not change, and limits count the orders under the pseudonym. Tokens of the buyer are refused from
+/// Redis. Stock does not change, and limits count the orders under the pseudonym; the limit of a person counts what
+/// an erased account had, without a sign of whose order it was. Tokens of the buyer are refused from
 /// then on. The answer takes about three seconds. A repeated request is safe.
 #[utoipa::path(delete, path = "/v1/buyers/{id}", operation_id = "erase_buyer", tag = "administration", security(("bearer" = [])),
     params(("id" = String, Path, description = "The buyer: the id of an account, or the `sub` of tokens", example = "ann")),
@@ -203,7 +206,8 @@ pub(crate) async fn export(
 const MAX_AUDIT: i64 = 500;
 
 fn view(buyer: String, record: BuyerRecord) -> BuyerView {
-    let BuyerRecord { account, orders, coupons, waits, past_order_lines, past_coupons } = record;
+    let BuyerRecord { account, orders, coupons, waits, limit_keys, past_order_lines, past_coupons } =
+        record;
     let account = account.map(|(id, role, created_at)| AccountView {
         id,
         role: if role == "admin" { Role::Admin } else { Role::Buyer },
@@ -230,6 +234,7 @@ fn view(buyer: String, record: BuyerRecord) -> BuyerView {
             .into_iter()
             .map(|(product_id, quantity)| WaitView { product_id, quantity })
             .collect(),
+        limit_keys,
         past_order_lines: past_order_lines.into_iter().filter_map(line).collect(),
         past_coupons: past_coupons
             .into_iter()

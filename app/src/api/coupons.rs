@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::purchases::REPLAYED;
-use crate::api::extract::{Admin, Authenticated, PathId};
+use crate::api::extract::{Admin, Authenticated, Buyer, PathId};
 use crate::api::problems::{
     Administrator, CouponIssues, CouponPath, Database, JsonInput, Login, NewCoupons, Problems,
 };
@@ -164,7 +164,7 @@ pub(crate) async fn show(
 
 /// Issues a coupon to the caller
 ///
-/// One for each buyer. A repeated request returns the same one.
+/// One for each buyer, and one for each person where the sale limits by a claim. A repeated request returns the same one.
 #[utoipa::path(post, path = "/v1/coupons/{id}/issue", operation_id = "issue_coupon", tag = "coupons", security(("bearer" = [])),
     params(("id" = String, Path, description = "The coupon", example = "ten-percent")),
     responses(
@@ -175,11 +175,11 @@ pub(crate) async fn show(
     )
 )]
 pub(crate) async fn issue(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant, missing }: Buyer,
     State(coupons): State<Arc<Coupons>>,
     PathId(id): PathId,
 ) -> Result<(StatusCode, HeaderMap, Json<IssueView>), ApiError> {
-    let IssueReceipt { issue, replayed } = coupons.issue(checked(&id)?, claims.sub).await?;
+    let IssueReceipt { issue, replayed } = coupons.issue(checked(&id)?, applicant, missing).await?;
     let mut headers = HeaderMap::new();
     let status = if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));

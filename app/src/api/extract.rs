@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, request};
+use ledger::Applicant;
 
 use super::state::AppState;
-use crate::auth::{Claims, Role, TokenError};
+use crate::auth::{Claims, Role, TokenError, person};
 use crate::client_address::client_address;
 use crate::http::problem::ApiError;
 use crate::http::server::Peer;
@@ -28,6 +29,34 @@ impl FromRequestParts<AppState> for Authenticated {
             return Err(TokenError::Erased.into());
         }
         Ok(Self(claims))
+    }
+}
+
+/// A caller who buys, and whose limit that counts for.
+#[derive(Debug)]
+pub(crate) struct Buyer {
+    /// The caller's name, and the person's limit key where the sale limits by a claim that the token has.
+    pub(crate) applicant: Applicant,
+    /// The claim by which the sale limits buyers, if the token lacks it.
+    pub(crate) missing: Option<String>,
+}
+
+impl FromRequestParts<AppState> for Buyer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut request::Parts,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let Authenticated(claims) = Authenticated::from_request_parts(parts, state).await?;
+        let (mut limit_key, mut missing) = (None, None);
+        if let Some(limit_by) = state.sale.catalog().limit_by() {
+            match person(bearer_token(&parts.headers)?, &limit_by.claim) {
+                Some(person) => limit_key = Some(limit_by.key(&person)),
+                None => missing = Some(limit_by.claim.clone()),
+            }
+        }
+        Ok(Self { applicant: Applicant { buyer: claims.sub, limit_key }, missing })
     }
 }
 

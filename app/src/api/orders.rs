@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use ledger::Applicant;
 use ledger::orders::{self, Change, NewOrder, OrderLine};
 use sale::{OrderError, OrderReceipt, Sale};
 use serde::Deserialize;
@@ -18,7 +19,7 @@ use super::order_view::{OrdersView, PlacedOrderView};
 use super::purchases::{
     IdempotencyKey, MAX_PRODUCT_ID, MAX_QUANTITY, REPLAYED, one, string_or_number,
 };
-use crate::api::extract::{Admin, Authenticated, PathId};
+use crate::api::extract::{Admin, Authenticated, Buyer, PathId};
 use crate::api::problems::{
     Administrator, Database, JsonInput, Login, OrderChanges, OrderPath, Orders, Problems,
     QueryInput,
@@ -103,7 +104,7 @@ pub(crate) struct Page {
 
 /// Checks the items and adds up the quantities of each product.
 pub(super) fn new_order(
-    buyer: String,
+    Applicant { buyer, limit_key }: Applicant,
     idempotency_key: Option<String>,
     field: &'static str,
     items: Vec<Item>,
@@ -125,7 +126,7 @@ pub(super) fn new_order(
     let line = |(product_id, quantity)| OrderLine { product_id, quantity };
     let lines = lines.into_iter().map(line).collect();
     // The sale knows how long the products are held.
-    Ok(NewOrder { buyer, lines, idempotency_key, state, hold_ms: None })
+    Ok(NewOrder { buyer, lines, idempotency_key, state, hold_ms: None, limit_key })
 }
 
 /// The response with an order; a replayed one carries `Idempotent-Replayed`.
@@ -155,13 +156,12 @@ pub(super) fn answer(
     )
 )]
 pub(crate) async fn place(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant, .. }: Buyer,
     State(sale): State<Arc<Sale>>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     JsonBody(OrderRequest { items }): JsonBody<OrderRequest>,
 ) -> Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError> {
-    let order =
-        new_order(claims.sub, idempotency_key, "items", items, orders::OrderState::Pending)?;
+    let order = new_order(applicant, idempotency_key, "items", items, orders::OrderState::Pending)?;
     Ok(answer(sale.place(order, None).await?, StatusCode::CREATED))
 }
 

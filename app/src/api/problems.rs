@@ -207,13 +207,18 @@ problems! {
         PurchaseError::Interrupted,
     }
 
+    /// The sale may limit what a person gets.
+    Limits {
+        PurchaseError::LimitReached,
+        PurchaseError::LimitClaimMissing(String::new()) => "the sale limits buyers by a claim that the token lacks",
+    }
+
     /// The operation takes units of one product.
-    Purchases: Locks {
+    Purchases: Locks, Limits {
         PurchaseError::NotStarted(Timestamp::MAX) => "before the start",
         PurchaseError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
         PurchaseError::UnknownProduct(String::new()),
         PurchaseError::SoldOut,
-        PurchaseError::LimitReached,
         PurchaseError::KeyReused,
         invalid_field(),
     }
@@ -233,12 +238,11 @@ problems! {
     }
 
     /// The operation puts the caller on a waiting list.
-    Waitlists: Database {
+    Waitlists: Database, Limits {
         PurchaseError::NotStarted(Timestamp::MAX) => "before the start",
         PurchaseError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
         PurchaseError::UnknownProduct(String::new()),
         PurchaseError::SoldOut => "no unpaid order holds units of it",
-        PurchaseError::LimitReached,
         PurchaseError::NotWithAtomic,
         WaitlistError::UnitsLeft => "there are enough units",
         WaitlistError::Full => "as many wait as the product has units, or 10,000",
@@ -271,7 +275,7 @@ problems! {
     NewCoupons { CouponError::Exists(String::new()) }
 
     /// The operation issues a coupon.
-    CouponIssues: Locks {
+    CouponIssues: Locks, Limits {
         CouponError::NotStarted(Timestamp::MAX) => "before the start",
         CouponError::Ended(Timestamp::UNIX_EPOCH) => "after the end",
         CouponError::Exhausted,

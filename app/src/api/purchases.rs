@@ -7,14 +7,14 @@ use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use ledger::{Currency, Order, Purchase};
+use ledger::{Applicant, Currency, Order, Purchase};
 use sale::{Receipt, Sale};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::extract::Authenticated;
+use crate::api::extract::Buyer;
 use crate::api::problems::{JsonInput, Login, Problems, Purchases, RedisStock};
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
@@ -127,7 +127,7 @@ pub(super) fn string_or_number<'de, D: Deserializer<'de>>(
     )
 )]
 pub(crate) async fn purchase(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant: Applicant { buyer, limit_key }, .. }: Buyer,
     State(sale): State<Arc<Sale>>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     JsonBody(PurchaseRequest { product_id, quantity }): JsonBody<PurchaseRequest>,
@@ -138,7 +138,7 @@ pub(crate) async fn purchase(
     if product_id.len() > MAX_PRODUCT_ID {
         return Err(ApiError::Field { field: "product_id", rule: "must have at most 63 bytes" });
     }
-    let purchase = Purchase { buyer: claims.sub, quantity, idempotency_key };
+    let purchase = Purchase { buyer, quantity, idempotency_key, limit_key };
     let Receipt { order, replayed } = sale.purchase(&product_id, purchase).await?;
     let mut headers = HeaderMap::new();
     if replayed {

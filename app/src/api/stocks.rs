@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use ledger::Applicant;
 use ledger::orders::OrderState;
 use redlock::QueueDiscipline;
 use sale::Sale;
@@ -14,7 +15,7 @@ use utoipa::ToSchema;
 use super::order_view::PlacedOrderView;
 use super::orders::{Item, answer, new_order};
 use super::purchases::{IdempotencyKey, one, string_or_number};
-use crate::api::extract::Authenticated;
+use crate::api::extract::Buyer;
 use crate::api::problems::{JsonInput, Login, Orders, Problems};
 use crate::http::json::JsonBody;
 use crate::http::problem::ApiError;
@@ -57,12 +58,12 @@ type Answer = Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError>;
     )
 )]
 pub(crate) async fn distributed(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant, .. }: Buyer,
     State(sale): State<Arc<Sale>>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     JsonBody(request): JsonBody<StockRequest>,
 ) -> Answer {
-    take(&sale, claims.sub, idempotency_key, request, None).await
+    take(&sale, applicant, idempotency_key, request, None).await
 }
 
 /// Takes units of several products, first come, first served
@@ -79,23 +80,23 @@ pub(crate) async fn distributed(
     )
 )]
 pub(crate) async fn fair(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant, .. }: Buyer,
     State(sale): State<Arc<Sale>>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     JsonBody(request): JsonBody<StockRequest>,
 ) -> Answer {
-    take(&sale, claims.sub, idempotency_key, request, Some(QueueDiscipline::Fair)).await
+    take(&sale, applicant, idempotency_key, request, Some(QueueDiscipline::Fair)).await
 }
 
 async fn take(
     sale: &Sale,
-    buyer: String,
+    applicant: Applicant,
     idempotency_key: Option<String>,
     StockRequest { orders }: StockRequest,
     discipline: Option<QueueDiscipline>,
 ) -> Answer {
     let item = |StockOrder { product, quantity }| Item { product_id: product, quantity };
     let items = orders.into_iter().map(item).collect();
-    let order = new_order(buyer, idempotency_key, "orders", items, OrderState::Confirmed)?;
+    let order = new_order(applicant, idempotency_key, "orders", items, OrderState::Confirmed)?;
     Ok(answer(sale.place(order, discipline).await?, StatusCode::OK))
 }

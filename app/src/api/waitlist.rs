@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::purchases::{MAX_QUANTITY, REPLAYED, one};
-use crate::api::extract::{Authenticated, PathId};
+use crate::api::extract::{Authenticated, Buyer, PathId};
 use crate::api::problems::{
     Database, JsonInput, Login, PathInput, Problems, ProductPath, WaitPlaces, Waitlists,
 };
@@ -65,7 +65,7 @@ impl WaitPlaceView {
     )
 )]
 pub(crate) async fn join(
-    Authenticated(claims): Authenticated,
+    Buyer { applicant, .. }: Buyer,
     State(sale): State<Arc<Sale>>,
     PathId(product_id): PathId,
     JsonBody(Wish { quantity }): JsonBody<Wish>,
@@ -74,7 +74,7 @@ pub(crate) async fn join(
         return Err(ApiError::Field { field: "quantity", rule: "must be from 1 to 1000000" });
     }
     let WaitReceipt { place, replayed } =
-        sale.join_waitlist(&product_id, &claims.sub, quantity).await?;
+        sale.join_waitlist(&product_id, applicant, quantity).await?;
     let mut headers = HeaderMap::new();
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));

@@ -1,9 +1,11 @@
 //! The claims of a token. The same rules hold for our own key and for the identity provider's.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::{Deserialize, Serialize};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use super::error::TokenError;
 
@@ -79,6 +81,26 @@ impl Payload {
     }
 }
 
+/// The most bytes of a claim that stands for a person.
+const MAX_PERSON: usize = 256;
+
+/// What a claim of a token says, if it can stand for a person: a text that is not blank, or a whole number. The token was
+/// verified before.
+#[must_use]
+pub(crate) fn person(token: &str, claim: &str) -> Option<String> {
+    let payload = token.split('.').nth(1)?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
+    match claims.get(claim)? {
+        Value::String(text) => {
+            let is_usable = !text.trim().is_empty() && text.len() <= MAX_PERSON;
+            is_usable.then(|| text.clone())
+        }
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
 impl Claims {
     /// The caller, as the sale knows it.
     #[must_use]
@@ -141,6 +163,32 @@ mod tests {
         assert_eq!(token(now() + 2 * far, now() + far), Err(TokenError::Invalid));
         assert!(token(now() - half, 0).is_ok());
         assert_eq!(token(now() - far, 0), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_person_is_a_text_or_a_whole_number() {
+        let person = |value: Value| {
+            let payload = json!({"sub": "ann", "https://shop.example/person": value}).to_string();
+            let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(payload));
+            person(&token, "https://shop.example/person")
+        };
+        assert_eq!(person(json!("p-1")).as_deref(), Some("p-1"));
+        assert_eq!(person(json!(4711)), person(json!("4711")));
+        assert_eq!(person(json!(u64::MAX)).as_deref(), Some("18446744073709551615"));
+        for none in [
+            json!(null),
+            json!(""),
+            json!(" \t"),
+            json!("x".repeat(257)),
+            json!(1.5),
+            json!(1e30),
+            json!(true),
+            json!(["p-1"]),
+            json!({"id": "p-1"}),
+        ] {
+            assert_eq!(person(none.clone()), None, "{none}");
+        }
+        assert_eq!(super::person("e30.e30.c2ln", "person"), None);
     }
 
     #[test]

@@ -16,8 +16,12 @@
 //! never fills the queue. A sign-up is charged whether or not it creates an account.
 //!
 //! An attempt is charged before the password is checked, or many parallel guesses would be free, and
-//! is refunded if the password was right. An unknown id is charged like a known one. The budgets live
-//! in this replica's memory: `n` replicas allow `n` times as many attempts.
+//! is refunded if the password was right. An unknown id is charged like a known one.
+//!
+//! All replicas share the budgets ([`SharedBudgets`]), and each replica has them once more in its memory. An attempt must be
+//! within both; while the shared ones are away, the replica's own decide, and `n` replicas allow `n` times as many
+//! attempts. The budget of an id is the exception: where the shared one decides, an empty own one refuses nobody, because
+//! this replica does not know at which addresses the id has logged in elsewhere.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -25,29 +29,24 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
+use super::budget::{
+    Budget, PER_ADDRESS, PER_ID, PER_ID_AND_ADDRESS, SIGN_UPS_PER_ADDRESS, TooManyAttempts,
+};
+use super::shared_budgets::{Charged, Charges, SharedBudgets};
 use crate::client_address::network;
+use crate::metrics::ClientMetrics;
 
 /// Entries of each [`DeadlineMap`], of about 16 bytes.
 const CAPACITY: usize = 1 << 16;
-
-/// A token bucket's size and speed.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    attempts: u32,
-    /// Time until one attempt is refilled.
-    refill: Duration,
-}
-
-const PER_ID_AND_ADDRESS: Budget = Budget { attempts: 5, refill: Duration::from_secs(30) };
-const PER_ADDRESS: Budget = Budget { attempts: 300, refill: Duration::from_secs(1) };
-const PER_ID: Budget = Budget { attempts: 50, refill: Duration::from_secs(10) };
-const SIGN_UPS_PER_ADDRESS: Budget = Budget { attempts: 30, refill: Duration::from_secs(1) };
 
 /// Limits attempts to log in and to sign up.
 #[derive(Debug, Default)]
 pub struct LoginRateLimiter {
     hasher: RandomState,
     state: Mutex<State>,
+    shared: Option<Arc<SharedBudgets>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +65,8 @@ struct State {
 pub struct LoginAttempt {
     limiter: Arc<LoginRateLimiter>,
     keys: Keys,
+    /// What was charged at the shared budgets.
+    shared: Option<Charges>,
 }
 
 /// A charged sign-up. Dropping it keeps the charge.
@@ -74,6 +75,8 @@ pub struct LoginAttempt {
 pub struct SignUpAttempt {
     limiter: Arc<LoginRateLimiter>,
     address: u64,
+    /// What was charged at the shared budget.
+    shared: Option<Charges>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,41 +86,77 @@ struct Keys {
     id: u64,
 }
 
-/// The budget is empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many attempts")]
-pub struct TooManyAttempts {
-    /// Time until the next attempt is refilled.
-    pub retry_after: Duration,
-}
-
 impl LoginRateLimiter {
+    /// With budgets that all replicas share, in the first of these nodes, under hashes that need `key`. The connection is
+    /// kept until `shutdown`.
+    #[must_use]
+    pub fn start(
+        nodes: &redlock::Config,
+        key: &str,
+        metrics: &Arc<ClientMetrics>,
+        shutdown: &CancellationToken,
+    ) -> Arc<Self> {
+        let shared = SharedBudgets::start(nodes, key, metrics, shutdown);
+        Arc::new(Self { shared, ..Self::default() })
+    }
+
     /// Charges a log-in.
     ///
     /// # Errors
     /// [`TooManyAttempts`]: a budget is empty, and none was charged.
-    pub fn charge_log_in(
+    pub async fn charge_log_in(
         self: &Arc<Self>,
         id: &str,
         address: IpAddr,
     ) -> Result<LoginAttempt, TooManyAttempts> {
         let keys = self.keys(id, address);
-        self.state().charge(keys, Instant::now())?;
-        Ok(LoginAttempt { limiter: Arc::clone(self), keys })
+        let shared = self.charge_shared(|shared| shared.log_in(id, network(address))).await?;
+        let charged = self.state().charge(keys, Instant::now(), shared.is_none());
+        if let Err(refused) = charged {
+            self.settle(shared.as_ref(), false).await;
+            return Err(refused);
+        }
+        Ok(LoginAttempt { limiter: Arc::clone(self), keys, shared })
     }
 
     /// Charges a sign-up.
     ///
     /// # Errors
     /// [`TooManyAttempts`]: the budget is empty, and was not charged.
-    pub fn charge_sign_up(
+    pub async fn charge_sign_up(
         self: &Arc<Self>,
         address: IpAddr,
     ) -> Result<SignUpAttempt, TooManyAttempts> {
-        let address = self.hasher.hash_one(network(address));
-        let now = Instant::now();
-        self.state().sign_ups_by_address.charge(SIGN_UPS_PER_ADDRESS, address, now)?;
-        Ok(SignUpAttempt { limiter: Arc::clone(self), address })
+        let network = network(address);
+        let shared = self.charge_shared(|shared| shared.sign_up(network)).await?;
+        let (address, now) = (self.hasher.hash_one(network), Instant::now());
+        let charged = self.state().sign_ups_by_address.charge(SIGN_UPS_PER_ADDRESS, address, now);
+        if let Err(refused) = charged {
+            self.settle(shared.as_ref(), false).await;
+            return Err(refused);
+        }
+        Ok(SignUpAttempt { limiter: Arc::clone(self), address, shared })
+    }
+
+    /// What was charged at the shared budgets; `None`: they are away.
+    async fn charge_shared(
+        &self,
+        charges: impl FnOnce(&SharedBudgets) -> Charges,
+    ) -> Result<Option<Charges>, TooManyAttempts> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let charges = charges(shared);
+        match shared.charge(&charges).await {
+            Charged::Yes => Ok(Some(charges)),
+            Charged::No(refused) => Err(refused),
+            Charged::Unknown => Ok(None),
+        }
+    }
+
+    /// Gives back what was charged at the shared budgets.
+    async fn settle(&self, charges: Option<&Charges>, succeeded: bool) {
+        if let (Some(shared), Some(charges)) = (&self.shared, charges) {
+            shared.settle(charges, succeeded).await;
+        }
     }
 
     fn keys(&self, id: &str, address: IpAddr) -> Keys {
@@ -136,38 +175,48 @@ impl LoginRateLimiter {
 
 impl LoginAttempt {
     /// The password was right: refunds the charge and remembers the address for this id.
-    pub fn succeeded(self) {
-        let mut state = self.limiter.state();
-        state.refund(self.keys);
-        state.by_id_and_address.0.remove(&self.keys.id_and_address);
-        state.last_success.insert(self.keys.id_and_address, Instant::now());
+    pub async fn succeeded(self) {
+        self.limiter.state().succeed(self.keys, Instant::now());
+        self.limiter.settle(self.shared.as_ref(), true).await;
     }
 
     /// The password was not checked: refunds the charge.
-    pub fn refund(self) {
+    pub async fn refund(self) {
         self.limiter.state().refund(self.keys);
+        self.limiter.settle(self.shared.as_ref(), false).await;
     }
 }
 
 impl SignUpAttempt {
     /// No password was hashed: refunds the charge.
-    pub fn refund(self) {
+    pub async fn refund(self) {
         self.limiter.state().sign_ups_by_address.refund(SIGN_UPS_PER_ADDRESS, self.address);
+        self.limiter.settle(self.shared.as_ref(), false).await;
     }
 }
 
 impl State {
-    fn charge(&mut self, keys: Keys, now: Instant) -> Result<(), TooManyAttempts> {
+    /// `limits_id`: whether an empty budget of the id refuses the attempt.
+    fn charge(&mut self, keys: Keys, now: Instant, limits_id: bool) -> Result<(), TooManyAttempts> {
         let known = self.last_success.0.contains_key(&keys.id_and_address);
         let id_and_address =
             self.by_id_and_address.after_charge(PER_ID_AND_ADDRESS, keys.id_and_address, now)?;
         let address = self.by_address.after_charge(PER_ADDRESS, keys.address, now)?;
         if !known {
-            self.by_id.charge(PER_ID, keys.id, now)?;
+            let charged = self.by_id.charge(PER_ID, keys.id, now);
+            if limits_id {
+                charged?;
+            }
         }
         self.by_id_and_address.insert(keys.id_and_address, id_and_address);
         self.by_address.insert(keys.address, address);
         Ok(())
+    }
+
+    fn succeed(&mut self, keys: Keys, now: Instant) {
+        self.refund(keys);
+        self.by_id_and_address.0.remove(&keys.id_and_address);
+        self.last_success.insert(keys.id_and_address, now);
     }
 
     fn refund(&mut self, keys: Keys) {
@@ -247,13 +296,12 @@ mod tests {
         }
 
         fn charge(&self, id: &str, address: &str) -> Result<(), TooManyAttempts> {
-            self.limiter.state().charge(self.keys(id, address), self.now)
+            self.limiter.state().charge(self.keys(id, address), self.now, true)
         }
 
         fn succeed(&self, id: &str, address: &str) {
             self.charge(id, address).unwrap();
-            let keys = self.keys(id, address);
-            LoginAttempt { limiter: Arc::clone(&self.limiter), keys }.succeeded();
+            self.limiter.state().succeed(self.keys(id, address), self.now);
         }
 
         /// Attempts until one is refused.
@@ -307,26 +355,31 @@ mod tests {
         for _ in 0..200 {
             world.succeed("ann", HOME);
             world.charge("bob", HOME).unwrap();
-            let keys = world.keys("bob", HOME);
-            LoginAttempt { limiter: Arc::clone(&world.limiter), keys }.refund();
+            world.limiter.state().refund(world.keys("bob", HOME));
         }
         assert_eq!(world.spend("bob", HOME), 5);
     }
 
-    #[test]
-    fn an_address_has_thirty_sign_ups_and_one_more_every_second() {
+    #[tokio::test]
+    async fn an_address_has_thirty_sign_ups_and_one_more_every_second() {
         let world = World::new();
         let address: IpAddr = ATTACKER.parse().unwrap();
-        let charged: Vec<_> =
-            std::iter::from_fn(|| world.limiter.charge_sign_up(address).ok()).collect();
+        let mut charged = Vec::new();
+        let refused = loop {
+            match world.limiter.charge_sign_up(address).await {
+                Ok(attempt) => charged.push(attempt),
+                Err(refused) => break refused,
+            }
+        };
         assert!((30..=31).contains(&charged.len()), "{}", charged.len());
-        let refused = world.limiter.charge_sign_up(address).unwrap_err();
         assert!(refused.retry_after <= SIGN_UPS_PER_ADDRESS.refill);
         // Other addresses and log-ins have budgets of their own. Unhashed passwords are refunded.
-        assert!(world.limiter.charge_sign_up(HOME.parse().unwrap()).is_ok());
+        assert!(world.limiter.charge_sign_up(HOME.parse().unwrap()).await.is_ok());
         assert!(world.charge("ann", ATTACKER).is_ok());
-        charged.into_iter().for_each(SignUpAttempt::refund);
-        assert!(world.limiter.charge_sign_up(address).is_ok());
+        for attempt in charged {
+            attempt.refund().await;
+        }
+        assert!(world.limiter.charge_sign_up(address).await.is_ok());
     }
 
     #[test]

@@ -51,7 +51,9 @@ pub struct SeedArgs {
 #[command(next_help_heading = "Seed")]
 struct CatalogArgs {
     /// Path of the JSON catalog: `{"products": [{"id": "1", "name": "Console", "stock": 100}]}`; optional per
-    /// product: `max_per_buyer`, `wait_timeout_ms`, `lease_time_ms`, `hold_seconds`.
+    /// product: `max_per_buyer`, `wait_timeout_ms`, `lease_time_ms`, `hold_seconds`, `price`. Beside `products`, optional:
+    /// `limit_claim`, the claim of access tokens that stands for the person whom `max_per_buyer` limits. Default: the
+    /// account.
     #[arg(long, env = "CATALOG_FILE")]
     catalog_file: PathBuf,
     /// Id of the administrator. The account is created if it is absent.

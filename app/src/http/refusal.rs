@@ -18,7 +18,9 @@ pub(super) trait Refusal {
 impl Refusal for PurchaseError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotStarted(_) | Self::Ended(_) => StatusCode::FORBIDDEN,
+            Self::NotStarted(_) | Self::Ended(_) | Self::LimitClaimMissing(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::UnknownProduct(_) => StatusCode::NOT_FOUND,
             Self::SoldOut | Self::LimitReached | Self::NotWithAtomic => StatusCode::CONFLICT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -45,6 +47,7 @@ impl Refusal for PurchaseError {
             | Self::UnknownProduct(_)
             | Self::SoldOut
             | Self::LimitReached
+            | Self::LimitClaimMissing(_)
             | Self::NotWithAtomic
             | Self::KeyReused
             | Self::Internal => None,

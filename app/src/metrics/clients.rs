@@ -16,6 +16,8 @@ pub struct ClientMetrics {
     dropped: IntCounter,
     log_ins: IntCounterVec,
     sign_ups: IntCounterVec,
+    budgets_shared: IntGauge,
+    budget_fallbacks: IntCounter,
     password_seconds: DurationFamily,
     hashes: Arc<DurationHistogram>,
 }
@@ -100,6 +102,14 @@ impl ClientMetrics {
                 Opts::new("flashsale_sign_ups_total", "Sign-ups, by outcome."),
                 &["outcome"],
             )?,
+            budgets_shared: IntGauge::new(
+                "flashsale_rate_limits_shared",
+                "1: the replica shares the limits of log-ins and sign-ups with the others; 0: it has its own.",
+            )?,
+            budget_fallbacks: IntCounter::new(
+                "flashsale_rate_limit_fallbacks_total",
+                "Log-ins and sign-ups that the replica's own limits decided, because the shared ones were away.",
+            )?,
             password_seconds,
             hashes,
         };
@@ -116,6 +126,8 @@ impl ClientMetrics {
             dropped,
             log_ins,
             sign_ups,
+            budgets_shared,
+            budget_fallbacks,
             password_seconds: _,
             hashes: _,
         } = &metrics;
@@ -124,6 +136,8 @@ impl ClientMetrics {
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(log_ins.clone()))?;
         registry.register(Box::new(sign_ups.clone()))?;
+        registry.register(Box::new(budgets_shared.clone()))?;
+        registry.register(Box::new(budget_fallbacks.clone()))?;
         Ok(metrics)
     }
 
@@ -157,6 +171,16 @@ impl ClientMetrics {
     /// Counts a sign-up.
     pub fn sign_up(&self, outcome: SignUp) {
         self.sign_ups.with_label_values(&[outcome.label()]).inc();
+    }
+
+    /// Whether the limits of log-ins and sign-ups are those of all replicas.
+    pub fn set_budgets_shared(&self, shared: bool) {
+        self.budgets_shared.set(i64::from(shared));
+    }
+
+    /// Counts an attempt that this replica's own limits decide.
+    pub fn budget_fallback(&self) {
+        self.budget_fallbacks.inc();
     }
 
     /// Counts a hash.

@@ -49,12 +49,22 @@ pub struct SaleSpec {
     pub settings: Vec<(&'static str, String)>,
     /// How the app logs in to Redis; without one as the default user.
     pub user: Option<User>,
+    /// The claim by which the sale limits buyers.
+    pub limit_claim: Option<&'static str>,
 }
 
 impl SaleSpec {
     pub fn on(database: Database) -> Self {
         let products = json!([{"id": "1", "name": "Console", "stock": 100}]);
-        Self { database, nodes: 5, replicas: 1, products, settings: Vec::new(), user: None }
+        Self {
+            database,
+            nodes: 5,
+            replicas: 1,
+            products,
+            settings: Vec::new(),
+            user: None,
+            limit_claim: None,
+        }
     }
 }
 
@@ -82,6 +92,7 @@ pub struct TestSale {
     pub replicas: Vec<Replica>,
     pub client: Client,
     pub settings: HashMap<&'static str, String>,
+    pub limit_claim: Option<&'static str>,
     folder: TempDir,
     _postgres: Option<Arc<Postgres>>,
 }
@@ -125,8 +136,15 @@ impl TestSale {
         ]);
         settings.extend(spec.settings);
         let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        let mut sale =
-            Self { nodes, replicas: Vec::new(), client, settings, folder, _postgres: postgres };
+        let mut sale = Self {
+            nodes,
+            replicas: Vec::new(),
+            client,
+            settings,
+            limit_claim: spec.limit_claim,
+            folder,
+            _postgres: postgres,
+        };
         if spec.products.as_array().is_some_and(|products| !products.is_empty()) {
             sale.seed(&spec.products).await.unwrap();
         }
@@ -144,7 +162,10 @@ impl TestSale {
 
     /// Where `CATALOG_FILE` is.
     pub fn write_catalog(&self, products: &Value) {
-        let catalog = json!({ "products": products });
+        let mut catalog = json!({ "products": products });
+        if let Some(claim) = self.limit_claim {
+            catalog["limit_claim"] = claim.into();
+        }
         std::fs::write(self.folder.path().join("catalog.json"), catalog.to_string()).unwrap();
     }
 
@@ -187,6 +208,15 @@ impl TestSale {
 
     pub fn buyer(&self, name: &str) -> Buyer<'_> {
         let (token, _) = auth::Tokens::new(JWT_SECRET).sign(name, auth::Role::Buyer).unwrap();
+        Buyer { sale: self, token }
+    }
+
+    /// A buyer whose token has these claims beside `sub` and `exp`, signed by the shop with the sale's key.
+    pub fn buyer_with(&self, name: &str, claims: &Value) -> Buyer<'_> {
+        let mut all = json!({"sub": name, "exp": 4_000_000_000_i64});
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        let key = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).unwrap();
         Buyer { sale: self, token }
     }
 

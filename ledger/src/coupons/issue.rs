@@ -1,14 +1,15 @@
 //! What happens under a coupon's lock, in the order of its steps: the same in both databases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::allocation::{CouponAllocation, distinct};
+use super::allocation::{CouponAllocation, buyers, limit_keys};
 use super::types::{Coupon, Issuance, Issue};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
+use crate::types::Applicant;
 
 /// The statements of one database, on a connection inside a transaction.
 pub(crate) trait CouponStatements: AuditStatements {
@@ -25,11 +26,19 @@ pub(crate) trait CouponStatements: AuditStatements {
         buyers: &[&str],
     ) -> Result<HashMap<String, Uuid>, LedgerError>;
 
+    /// Those of these limit keys whose persons have a coupon of this kind, or had one when their account was erased.
+    async fn persons(&mut self, id: &str, keys: &[&str]) -> Result<HashSet<String>, LedgerError>;
+
     /// Takes coupons whose token is installed; returns how many rows changed.
     async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError>;
 
-    /// Writes down who has a coupon now.
-    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError>;
+    /// Writes down who has a coupon now, with the limit keys.
+    async fn write(
+        &mut self,
+        id: &str,
+        issues: &[(Issue, Option<String>)],
+        token: i64,
+    ) -> Result<(), LedgerError>;
 }
 
 /// Makes a coupon, and logs who did it.
@@ -47,17 +56,21 @@ pub(crate) async fn create<S: CouponStatements>(
     Ok(created)
 }
 
-/// Issues to these buyers, in their order.
+/// Issues to these applicants, in their order.
 pub(crate) async fn issue<S: CouponStatements>(
     statements: &mut S,
     id: &str,
     token: i64,
-    buyers: &[&str],
+    applicants: &[&Applicant],
 ) -> Result<Issuance, LedgerError> {
     let remaining = statements.fence(id, token).await?;
-    let existing = statements.existing(id, &distinct(buyers)).await?;
+    let existing = statements.existing(id, &buyers(applicants)).await?;
     let mut allocation = CouponAllocation::new(id, remaining, existing);
-    let outcomes = allocation.issue_all(buyers);
+    let keys = limit_keys(applicants);
+    if !keys.is_empty() {
+        allocation.persons = statements.persons(id, &keys).await?;
+    }
+    let outcomes = allocation.issue_all(applicants);
     if !allocation.new.is_empty() {
         // The transaction has held the row since `fence`, so another count is a defect: nothing may be
         // issued then.

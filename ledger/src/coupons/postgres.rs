@@ -1,6 +1,6 @@
 //! Coupons in PostgreSQL.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use super::sql;
 use super::types::{Coupon, Issuance, Issue};
 use crate::error::LedgerError;
 use crate::postgres::PostgresLedger;
+use crate::types::Applicant;
 
 impl PostgresLedger {
     pub(crate) async fn create_coupon(
@@ -50,10 +51,10 @@ impl PostgresLedger {
         &self,
         id: &str,
         token: i64,
-        buyers: &[&str],
+        applicants: &[&Applicant],
     ) -> Result<Issuance, LedgerError> {
         let mut transaction = self.begin().await?;
-        let issuance = issue(&mut *transaction, id, token, buyers).await;
+        let issuance = issue(&mut *transaction, id, token, applicants).await;
         transaction.end(issuance).await
     }
 }
@@ -94,20 +95,40 @@ impl CouponStatements for PgConnection {
         Ok(existing.into_iter().collect())
     }
 
+    async fn persons(&mut self, id: &str, keys: &[&str]) -> Result<HashSet<String>, LedgerError> {
+        let persons: Vec<String> = sqlx::query_scalar(
+            "SELECT limit_key FROM coupon_issues WHERE coupon_id = $1 AND limit_key = ANY($2) \
+             UNION ALL SELECT limit_key FROM erased_units \
+             WHERE limit_key = ANY($2) AND item = 'coupon:' || $1",
+        )
+        .bind(id)
+        .bind(keys)
+        .fetch_all(self)
+        .await?;
+        Ok(persons.into_iter().collect())
+    }
+
     async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError> {
         let take = sqlx::query(sql::TAKE).bind(id).bind(count).bind(token);
         Ok(take.execute(self).await?.rows_affected())
     }
 
-    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError> {
+    async fn write(
+        &mut self,
+        id: &str,
+        issues: &[(Issue, Option<String>)],
+        token: i64,
+    ) -> Result<(), LedgerError> {
         sqlx::query(
-            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) \
-             SELECT id, $1, buyer, $2 FROM unnest($3::UUID[], $4::TEXT[]) AS issued (id, buyer)",
+            "INSERT INTO coupon_issues (id, coupon_id, buyer, fence, limit_key) \
+             SELECT id, $1, buyer, $2, key FROM unnest($3::UUID[], $4::TEXT[], $5::TEXT[]) \
+             AS issued (id, buyer, key)",
         )
         .bind(id)
         .bind(token)
-        .bind(issues.iter().map(|issue| issue.id).collect::<Vec<_>>())
-        .bind(issues.iter().map(|issue| issue.buyer.as_str()).collect::<Vec<_>>())
+        .bind(issues.iter().map(|(issue, _)| issue.id).collect::<Vec<_>>())
+        .bind(issues.iter().map(|(issue, _)| issue.buyer.as_str()).collect::<Vec<_>>())
+        .bind(issues.iter().map(|(_, key)| key.as_deref()).collect::<Vec<_>>())
         .execute(self)
         .await?;
         Ok(())

@@ -1,6 +1,6 @@
 //! Coupons in SQLite.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use super::sql;
 use super::types::{Coupon, Issuance, Issue};
 use crate::error::LedgerError;
 use crate::sqlite::SqliteLedger;
+use crate::types::Applicant;
 
 impl SqliteLedger {
     pub(crate) async fn create_coupon(
@@ -56,10 +57,10 @@ impl SqliteLedger {
         &self,
         id: &str,
         token: i64,
-        buyers: &[&str],
+        applicants: &[&Applicant],
     ) -> Result<Issuance, LedgerError> {
         let mut transaction = self.begin().await?;
-        let issuance = issue(&mut *transaction, id, token, buyers).await;
+        let issuance = issue(&mut *transaction, id, token, applicants).await;
         transaction.end(issuance).await
     }
 }
@@ -99,20 +100,45 @@ impl CouponStatements for SqliteConnection {
         Ok(existing)
     }
 
+    async fn persons(&mut self, id: &str, keys: &[&str]) -> Result<HashSet<String>, LedgerError> {
+        let mut persons = HashSet::new();
+        for key in keys {
+            let has: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM coupon_issues WHERE coupon_id = $1 AND limit_key = $2) \
+                 OR EXISTS (SELECT 1 FROM erased_units WHERE limit_key = $2 AND item = 'coupon:' || $1)",
+            )
+            .bind(id)
+            .bind(key)
+            .fetch_one(&mut *self)
+            .await?;
+            if has {
+                persons.insert((*key).to_owned());
+            }
+        }
+        Ok(persons)
+    }
+
     async fn take(&mut self, id: &str, count: i64, token: i64) -> Result<u64, LedgerError> {
         let take = sqlx::query(sql::TAKE).bind(id).bind(count).bind(token);
         Ok(take.execute(self).await?.rows_affected())
     }
 
-    async fn write(&mut self, id: &str, issues: &[Issue], token: i64) -> Result<(), LedgerError> {
-        for issue in issues {
+    async fn write(
+        &mut self,
+        id: &str,
+        issues: &[(Issue, Option<String>)],
+        token: i64,
+    ) -> Result<(), LedgerError> {
+        for (issue, limit_key) in issues {
             sqlx::query(
-                "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) VALUES ($1, $2, $3, $4)",
+                "INSERT INTO coupon_issues (id, coupon_id, buyer, fence, limit_key) \
+                 VALUES ($1, $2, $3, $4, $5)",
             )
             .bind(issue.id.hyphenated())
             .bind(id)
             .bind(&issue.buyer)
             .bind(token)
+            .bind(limit_key)
             .execute(&mut *self)
             .await?;
         }

@@ -39,6 +39,8 @@ pub enum Issued {
     Before(Issue),
     /// None is left.
     Exhausted,
+    /// Another account of the person has one.
+    LimitReached,
 }
 
 /// What one transaction issued.

@@ -169,6 +169,11 @@ macro_rules! statements {
                 Ok(())
             }
 
+            pub(super) async fn clear_erased_units(&self) -> Result<(), LedgerError> {
+                sqlx::query("DELETE FROM erased_units").execute(&self.$write).await?;
+                Ok(())
+            }
+
             pub(super) async fn keys_of(&self, pseudonym: &str) -> Result<Vec<String>, LedgerError> {
                 let keys = sqlx::query_scalar(KEYS_OF).bind(pseudonym);
                 Ok(keys.fetch_all(&self.$read).await?)

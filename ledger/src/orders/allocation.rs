@@ -8,6 +8,7 @@ use crate::money::Price;
 
 use super::order::{OrderLine, PlacedOrder};
 use super::types::{FencedStock, NewOrder, Settled, Task};
+use crate::limit::counted_names;
 
 /// The state that the transaction read, and the decision made from it.
 pub(crate) struct OrderAllocation {
@@ -23,7 +24,7 @@ pub(crate) struct OrderAllocation {
     pub(crate) limits: HashMap<String, i64>,
     /// The price of a unit of a product.
     pub(crate) prices: HashMap<String, Price>,
-    /// Units that a buyer has of a product already, by both.
+    /// Units that a buyer or a person has of a product already: by buyer or limit key, and product.
     pub(crate) bought: HashMap<(String, String), i64>,
     /// Orders that exist under keys of these tasks, by buyer and key.
     pub(crate) existing: HashMap<(String, String), PlacedOrder>,
@@ -88,7 +89,12 @@ impl OrderAllocation {
     }
 
     /// Why these lines cannot be taken for a buyer.
-    pub(crate) fn refusal(&self, buyer: &str, lines: &[OrderLine]) -> Option<Settled> {
+    pub(crate) fn refusal(
+        &self,
+        buyer: &str,
+        limit_key: Option<&str>,
+        lines: &[OrderLine],
+    ) -> Option<Settled> {
         for line in lines {
             let left = self.available.get(&line.product_id).copied().unwrap_or(0);
             if line.quantity > left || self.deleted.contains(&line.product_id) {
@@ -96,22 +102,26 @@ impl OrderAllocation {
             }
         }
         for line in lines {
-            let bought = (buyer.to_owned(), line.product_id.clone());
-            let bought = self.bought.get(&bought).copied().unwrap_or(0);
-            let limit = self.limits.get(&line.product_id);
-            if limit.is_some_and(|limit| bought.saturating_add(line.quantity) > *limit) {
-                return Some(Settled::LimitReached(line.product_id.clone()));
+            let Some(limit) = self.limits.get(&line.product_id) else { continue };
+            for name in counted_names(buyer, limit_key) {
+                let bought = (name.to_owned(), line.product_id.clone());
+                let bought = self.bought.get(&bought).copied().unwrap_or(0);
+                if bought.saturating_add(line.quantity) > *limit {
+                    return Some(Settled::LimitReached(line.product_id.clone()));
+                }
             }
         }
         None
     }
 
     /// Takes lines that are not refused.
-    pub(crate) fn take(&mut self, buyer: &str, lines: &[OrderLine]) {
+    pub(crate) fn take(&mut self, buyer: &str, limit_key: Option<&str>, lines: &[OrderLine]) {
         for line in lines {
             *self.available.entry(line.product_id.clone()).or_default() -= line.quantity;
-            *self.bought.entry((buyer.to_owned(), line.product_id.clone())).or_default() +=
-                line.quantity;
+            for name in counted_names(buyer, limit_key) {
+                *self.bought.entry((name.to_owned(), line.product_id.clone())).or_default() +=
+                    line.quantity;
+            }
         }
     }
 
@@ -121,7 +131,8 @@ impl OrderAllocation {
         if let Some(order) = key.as_ref().and_then(|key| self.existing.get(key)) {
             return Settled::of_existing(order.clone(), &new.lines);
         }
-        if let Some(refusal) = self.refusal(&new.buyer, &new.lines) {
+        let limit_key = new.limit_key.as_deref();
+        if let Some(refusal) = self.refusal(&new.buyer, limit_key, &new.lines) {
             return refusal;
         }
         let prices: Vec<Option<Price>> =
@@ -132,7 +143,7 @@ impl OrderAllocation {
         {
             return Settled::MixedCurrencies;
         }
-        self.take(&new.buyer, &new.lines);
+        self.take(&new.buyer, limit_key, &new.lines);
         let order = PlacedOrder {
             id: Uuid::now_v7(),
             buyer: new.buyer.clone(),
@@ -143,6 +154,7 @@ impl OrderAllocation {
             payment_reference: None,
             expires_at_ms: new.hold_ms.map(|hold| self.now_ms.saturating_add(hold)),
             refund: None,
+            limit_key: new.limit_key.clone(),
         };
         if let Some(key) = key {
             self.existing.insert(key, order.clone());
@@ -189,6 +201,7 @@ mod tests {
             idempotency_key: key.map(str::to_owned),
             state: OrderState::Confirmed,
             hold_ms: None,
+            limit_key: None,
         }
     }
 
@@ -278,6 +291,7 @@ mod tests {
             payment_reference: None,
             expires_at_ms: None,
             refund: None,
+            limit_key: None,
         };
         allocation.give_back(&back);
         assert!(matches!(allocation.place(&new("ann", &[("a", 1)], None)), Settled::Done(_)));

@@ -104,6 +104,7 @@ mod tests {
             payment_reference: reference.map(str::to_owned),
             expires_at_ms: None,
             refund: None,
+            limit_key: None,
         }
     }
 

@@ -100,6 +100,8 @@ pub struct PlacedOrder {
     pub expires_at_ms: Option<i64>,
     /// The refund, if there was one.
     pub refund: Option<Refunded>,
+    /// The person for whose limit it counts: see [`crate::LimitBy::key`]. `None`: it counts for the buyer alone.
+    pub limit_key: Option<String>,
 }
 
 /// A refund that was made.

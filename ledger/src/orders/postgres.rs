@@ -13,6 +13,7 @@ use super::settle::{OrderStatements, change_state, settle};
 use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
+use crate::limit::BOUGHT_BY_PERSONS;
 use crate::money::Price;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
@@ -201,11 +202,11 @@ impl OrderStatements for PgConnection {
         sqlx::query(
             "INSERT INTO orders \
              (id, line, product_id, buyer, quantity, idempotency_key, fence, state, expires_at_ms, \
-              unit_price, currency) \
-             SELECT id, line, product, buyer, quantity, key, fence, state, expires, price, currency \
+              unit_price, currency, limit_key) \
+             SELECT id, line, product, buyer, quantity, key, fence, state, expires, price, currency, person \
              FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
-                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::TEXT[]) \
-             AS sold (id, line, product, buyer, quantity, key, fence, state, expires, price, currency) \
+                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::TEXT[], $12::TEXT[]) \
+             AS sold (id, line, product, buyer, quantity, key, fence, state, expires, price, currency, person) \
              ORDER BY buyer, key, line",
         )
         .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
@@ -224,6 +225,7 @@ impl OrderStatements for PgConnection {
         .bind(lines.iter().map(|(order, ..)| order.expires_at_ms).collect::<Vec<_>>())
         .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.0).collect::<Vec<_>>())
         .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.1).collect::<Vec<_>>())
+        .bind(lines.iter().map(|(order, ..)| order.limit_key.as_deref()).collect::<Vec<_>>())
         .execute(self)
         .await?;
         Ok(())
@@ -261,7 +263,7 @@ async fn bought(
     allocation: &OrderAllocation,
     orders: &[&NewOrder],
 ) -> Result<HashMap<(String, String), i64>, LedgerError> {
-    let rows: Vec<(String, String, i64)> = sqlx::query_as(concat!(
+    let mut rows: Vec<(String, String, i64)> = sqlx::query_as(concat!(
         "SELECT buyer, product_id, sum(quantity)::BIGINT FROM orders \
          WHERE buyer = ANY($1) AND product_id = ANY($2) AND ",
         kept!(),
@@ -269,8 +271,14 @@ async fn bought(
     ))
     .bind(orders.iter().map(|order| order.buyer.as_str()).collect::<Vec<_>>())
     .bind(allocation.limits.keys().collect::<Vec<_>>())
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    let keys: Vec<&str> = orders.iter().filter_map(|order| order.limit_key.as_deref()).collect();
+    if !keys.is_empty() {
+        let by_persons = sqlx::query_as(BOUGHT_BY_PERSONS).bind(&keys);
+        let by_persons = by_persons.bind(allocation.limits.keys().collect::<Vec<_>>());
+        rows.extend(by_persons.fetch_all(connection).await?);
+    }
     Ok(rows.into_iter().map(|(buyer, product, units)| ((buyer, product), units)).collect())
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Row<Id> {
     currency: Option<String>,
     refunded_at_ms: Option<i64>,
     refund_reference: Option<String>,
+    limit_key: Option<String>,
 }
 
 /// Puts lines together, the newest order first.
@@ -50,6 +51,7 @@ pub(crate) fn orders<Id: Into<Uuid>>(
             payment_reference: row.payment_reference,
             expires_at_ms: row.expires_at_ms,
             refund,
+            limit_key: row.limit_key,
         });
         order.lines.push(OrderLine { product_id: row.product_id, quantity: row.quantity });
         order.prices.push(Price::of_columns(row.unit_price, row.currency.as_deref()));

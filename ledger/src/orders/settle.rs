@@ -244,12 +244,13 @@ async fn pay_late<S: OrderStatements>(
         Some(order) if change.standing(&order) == Standing::Late => order,
         order => return Ok(Settled::of_unchanged(order, change)),
     };
-    let takes = take && allocation.refusal(&order.buyer, &order.lines).is_none();
+    let limit_key = order.limit_key.as_deref();
+    let takes = take && allocation.refusal(&order.buyer, limit_key, &order.lines).is_none();
     let to = if takes { OrderState::Paid } else { OrderState::RefundRequired };
     match statements.pay_late(order.id, to, change.reference()).await? {
         Some(order) => {
             if takes {
-                allocation.take(&order.buyer, &order.lines);
+                allocation.take(&order.buyer, order.limit_key.as_deref(), &order.lines);
             }
             Ok(Settled::Done(order))
         }
@@ -265,5 +266,6 @@ fn again(order: &PlacedOrder) -> NewOrder {
         idempotency_key: None,
         state: order.state,
         hold_ms: None,
+        limit_key: order.limit_key.clone(),
     }
 }

@@ -7,7 +7,7 @@ macro_rules! columns {
             "id, line, product_id, buyer, quantity, ",
             crate::sql::shown_state!(),
             " AS shown_state, idempotency_key, payment_reference, expires_at_ms, unit_price, currency, \
-             refunded_at_ms, refund_reference"
+             refunded_at_ms, refund_reference, limit_key"
         )
     };
 }
@@ -78,7 +78,7 @@ macro_rules! most_waiters {
 macro_rules! waiting {
     ($products:literal, $end:literal) => {
         concat!(
-            "SELECT place, product_id, buyer, quantity, hold_ms FROM waitlist WHERE product_id ",
+            "SELECT place, product_id, buyer, quantity, hold_ms, limit_key FROM waitlist WHERE product_id ",
             $products,
             " ORDER BY place LIMIT ",
             most_waiters!(),

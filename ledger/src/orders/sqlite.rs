@@ -14,6 +14,7 @@ use super::settle::{OrderStatements, change_state, settle};
 use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
+use crate::limit::counted_names;
 use crate::money::Price;
 use crate::sqlite::{SqliteLedger, sell};
 
@@ -198,8 +199,8 @@ impl OrderStatements for SqliteConnection {
                 sqlx::query(
                     "INSERT INTO orders \
                      (id, line, product_id, buyer, quantity, idempotency_key, fence, state, \
-                      expires_at_ms, unit_price, currency) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                      expires_at_ms, unit_price, currency, limit_key) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                 )
                 .bind(order.id.hyphenated())
                 .bind(number)
@@ -212,6 +213,7 @@ impl OrderStatements for SqliteConnection {
                 .bind(order.expires_at_ms)
                 .bind(price)
                 .bind(currency)
+                .bind(&order.limit_key)
                 .execute(&mut *self)
                 .await?;
             }
@@ -254,8 +256,10 @@ async fn read_one(
             .await?;
         let Some(limit) = limit else { continue };
         allocation.limits.insert(product.clone(), limit);
-        let bought = sell::bought(connection, product, &order.buyer).await?;
-        allocation.bought.insert((order.buyer.clone(), product.clone()), bought);
+        for name in counted_names(&order.buyer, order.limit_key.as_deref()) {
+            let bought = sell::bought(connection, product, name).await?;
+            allocation.bought.insert((name.to_owned(), product.clone()), bought);
+        }
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct NewOrder {
     pub state: OrderState,
     /// How long it holds its units if it is not paid; `None`: without an end.
     pub hold_ms: Option<i64>,
+    /// The person for whose limit it counts: see [`crate::LimitBy::key`]. `None`: it counts for the buyer alone.
+    pub limit_key: Option<String>,
 }
 
 /// What is asked for under the locks of all products in question.
@@ -122,17 +124,18 @@ pub(crate) struct Waiter {
     pub(crate) order: NewOrder,
 }
 
-/// A row of the waiting list: place, product, buyer, units, and how long the order holds them.
-pub(crate) type WaiterRow = (i64, String, String, i64, i64);
+/// A row of the waiting list: place, product, buyer, units, how long the order holds them, and the limit key.
+pub(crate) type WaiterRow = (i64, String, String, i64, i64, Option<String>);
 
 impl From<WaiterRow> for Waiter {
-    fn from((place, product_id, buyer, quantity, hold_ms): WaiterRow) -> Self {
+    fn from((place, product_id, buyer, quantity, hold_ms, limit_key): WaiterRow) -> Self {
         let order = NewOrder {
             buyer,
             lines: vec![OrderLine { product_id, quantity }],
             idempotency_key: None,
             state: OrderState::Pending,
             hold_ms: Some(hold_ms),
+            limit_key,
         };
         Self { place, order }
     }

@@ -5,108 +5,15 @@ use std::collections::{HashMap, HashSet};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
+use super::at_once_sql::{SELL_AT_ONCE, SELL_BY_LIMIT_KEY, SELL_REPEATED_AT_ONCE};
 use super::connection::{IsRepeated, fetch};
 use super::known_units::{KnownUnits, Usable};
-use super::rows::{Columns, row};
+use super::rows::{Columns, limit_keys, row};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::limit::counted_names;
 use crate::money::Price;
-use crate::sql;
 use crate::types::{Decision, Order, Outcome};
-
-/// Decides the purchases of each product that has enough units for all that are granted. A product is
-/// left out, and nothing of it is changed, if its fence is not below the token or changes meanwhile, or
-/// if too few units are left.
-///
-/// All is read from one snapshot. A statement that waited for another transaction sees what that one
-/// changed in `stock`, though not its orders; whoever changes who has how many of a product, or uses a
-/// key for it, moves its fence, so `fence = seen` refuses. A key that was used for another product
-/// meanwhile violates the orders' constraint and undoes the statement, and so does every used key that is
-/// not looked up: without $12, only keys of buyers at their limit are.
-///
-/// Each part has one plan only, whatever the planner thinks of the tables: `OFFSET 0` makes the
-/// look-ups loops over an index, and a product's purchases are slices of the arrays, not a join.
-macro_rules! sell_at_once {
-    ($units_of_the_buyer:literal, $looks_up_key:literal) => {
-        concat!(
-            "WITH demand AS MATERIALIZED (\
-               SELECT number, product_id, fence AS seen, fence = known_fence AS is_known, \
-                 max_per_buyer, coalesce(price, 0) AS unit_price, currency, first, last \
-               FROM unnest($1::TEXT[], $2::BIGINT[], $3::INT[], $4::INT[], $5::BOOLEAN[], \
-                 $10::BIGINT[]) WITH ORDINALITY \
-                 AS asked (product, token, first, last, is_simple, known_fence, number) \
-               JOIN stock ON product_id = product JOIN products ON products.id = product \
-               WHERE fence < token AND deleted_at IS NULL \
-                 AND (is_simple OR max_per_buyer IS NULL)), \
-             judged AS MATERIALIZED (\
-               SELECT number, seen, max_per_buyer, demand.unit_price, demand.currency, wanted.place + first - 1 AS place, wanted.id, wanted.buyer, \
-                 wanted.quantity, wanted.key, known.id AS known_id, \
-                 known.product_id AS known_product, known.quantity AS known_quantity, lines, \
-                 known.unit_price AS known_price, known.currency AS known_currency, \
-                 units AS read_units, known.id IS NULL AND (max_per_buyer IS NULL OR \
-                   coalesce(units, CASE WHEN is_known THEN known_units END, 0) + ",
-            $units_of_the_buyer,
-            " <= max_per_buyer) AS granted \
-               FROM demand CROSS JOIN LATERAL \
-                 unnest(($6::UUID[])[first:last], ($7::TEXT[])[first:last], \
-                   ($8::BIGINT[])[first:last], ($9::TEXT[])[first:last], \
-                   ($11::BIGINT[])[first:last]) WITH ORDINALITY \
-                 AS wanted (id, buyer, quantity, key, known_units, place) \
-               LEFT JOIN LATERAL (\
-                 SELECT sum(o.quantity)::BIGINT AS units FROM orders o \
-                 WHERE max_per_buyer IS NOT NULL AND NOT (is_known AND known_units IS NOT NULL) \
-                   AND o.buyer = wanted.buyer \
-                   AND o.product_id = demand.product_id AND ",
-            sql::kept!(),
-            ") had ON TRUE \
-               LEFT JOIN LATERAL (\
-                 SELECT o.id, o.product_id, o.quantity, o.unit_price, o.currency, \
-                   (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines \
-                 FROM orders o WHERE ($12 OR ",
-            $looks_up_key,
-            ") AND o.buyer = wanted.buyer AND o.idempotency_key = wanted.key \
-                   AND o.line = 0 OFFSET 0) known ON TRUE), \
-             taken AS (\
-               UPDATE stock SET fence = ($2::BIGINT[])[number::INT], available = available - units \
-               FROM (SELECT number, min(seen) AS seen, min(max_per_buyer) AS max_per_buyer, \
-                       min(unit_price) AS unit_price, min(currency) AS currency, \
-                       coalesce(sum(quantity) FILTER (WHERE granted), 0)::BIGINT AS units \
-                     FROM judged GROUP BY number) decided \
-               WHERE product_id = ($1::TEXT[])[number::INT] AND fence = seen AND available >= units \
-                 AND deleted_at IS NULL \
-               RETURNING number, available, CASE WHEN max_per_buyer IS NOT NULL THEN seen END AS seen, \
-                 unit_price, currency), \
-             sold AS (\
-               INSERT INTO orders \
-                 (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
-               SELECT id, ($1::TEXT[])[number::INT], buyer, quantity, key, ($2::BIGINT[])[number::INT], \
-                 unit_price, currency \
-               FROM judged WHERE granted AND number = ANY(ARRAY(SELECT number FROM taken)) \
-               ORDER BY buyer, key) \
-             SELECT number, available, seen, NULL::BIGINT AS place, FALSE AS granted, \
-               NULL::BIGINT AS units, NULL::UUID AS known_id, NULL::TEXT AS known_product, \
-               NULL::BIGINT AS known_quantity, NULL::BIGINT AS lines, unit_price, currency FROM taken \
-             UNION ALL SELECT number, NULL, NULL, place, granted, read_units, known_id, \
-               known_product, known_quantity, lines, known_price, known_currency FROM judged \
-             WHERE (NOT granted OR read_units IS NOT NULL) \
-               AND number = ANY(ARRAY(SELECT number FROM taken))"
-        )
-    };
-}
-
-/// No product has two purchases of one buyer.
-pub(super) const SELL_AT_ONCE: &str = sell_at_once!(
-    "wanted.quantity",
-    "coalesce(units, CASE WHEN is_known THEN known_units END, 0) + wanted.quantity > max_per_buyer"
-);
-
-/// Counts the earlier purchases of a buyer in the batch as well. Those that repeat a known key take
-/// nothing. If one is refused, so is every later one of the same quantity.
-pub(super) const SELL_REPEATED_AT_ONCE: &str = sell_at_once!(
-    "(sum(wanted.quantity) FILTER (WHERE known.id IS NULL) \
-     OVER (PARTITION BY number, wanted.buyer ORDER BY wanted.place))::BIGINT",
-    "TRUE"
-);
 
 /// Of a product that was taken: what is left, and if it has a limit the fence before. Of a purchase that
 /// was not granted, or whose buyer has units that were read: its place.
@@ -141,6 +48,7 @@ impl ResultRow {
             idempotency_key: None,
             lines: self.lines?,
             unit_price,
+            limit_key: None,
         })
     }
 
@@ -159,7 +67,7 @@ struct Asked<'a> {
     order_of: Vec<usize>,
     /// Whether a buyer has several orders.
     is_repeated: bool,
-    /// Whether these are all of the same quantity.
+    /// Whether these are all of the same quantity, and have no limit key.
     is_simple: bool,
 }
 
@@ -186,9 +94,11 @@ impl<'a> Asked<'a> {
                 }
                 of_key.insert(key, orders.len());
             }
-            if let Some(quantity) = quantity_of.insert(&purchase.buyer, purchase.quantity) {
-                is_repeated = true;
-                is_simple &= quantity == purchase.quantity;
+            for name in counted_names(&purchase.buyer, purchase.limit_key.as_deref()) {
+                if let Some(quantity) = quantity_of.insert(name, purchase.quantity) {
+                    is_repeated = true;
+                    is_simple &= quantity == purchase.quantity && purchase.limit_key.is_none();
+                }
             }
             order_of.push(orders.len());
             orders.push(purchase.order(demand.product_id));
@@ -263,15 +173,22 @@ pub(crate) async fn sell_at_once(
     if asked.is_empty() {
         return Ok(decided);
     }
-    let usable = |asked: &Asked<'_>| known.usable(asked.demand.product_id, &asked.orders);
+    let has_limit_keys = demands.iter().any(Demand::has_limit_keys);
+    let usable = |asked: &Asked<'_>| {
+        if has_limit_keys {
+            Usable::nothing(&asked.orders)
+        } else {
+            known.usable(asked.demand.product_id, &asked.orders)
+        }
+    };
     let usable: Vec<Usable> = asked.iter().map(usable).collect();
-    let (rows, is_repeated) = write(pool, &asked, &usable, looks_up_keys).await?;
+    let (rows, is_repeated) = write(pool, &asked, &usable, looks_up_keys, has_limit_keys).await?;
     let said = by_product(rows, &asked);
     for ((asked, said), usable) in asked.into_iter().zip(said).zip(usable) {
         let position = asked.position;
         decided[position] = match said.available {
             Some(available) => {
-                if let Some(seen) = said.seen {
+                if let Some(seen) = said.seen.filter(|_| !has_limit_keys) {
                     let is_known = seen == usable.fence;
                     let had = |(place, known): (usize, &Option<i64>)| {
                         let known = known.filter(|_| is_known);
@@ -327,6 +244,7 @@ async fn write(
     asked: &[Asked<'_>],
     usable: &[Usable],
     looks_up_keys: bool,
+    has_limit_keys: bool,
 ) -> Result<(Vec<ResultRow>, IsRepeated), LedgerError> {
     let products: Vec<&str> = asked.iter().map(|asked| asked.demand.product_id).collect();
     let tokens: Vec<i64> = asked.iter().map(|asked| asked.demand.token).collect();
@@ -340,11 +258,16 @@ async fn write(
     let orders = asked.iter().flat_map(|asked| &asked.orders);
     let (ids, buyers, quantities, keys): Columns<'_> = orders.map(row).collect();
     let is_repeated = asked.iter().any(|asked| asked.is_repeated);
-    let statement = if is_repeated { SELL_REPEATED_AT_ONCE } else { SELL_AT_ONCE };
+    let persons = limit_keys(asked.iter().flat_map(|asked| &asked.orders));
+    let statement = match (has_limit_keys, is_repeated) {
+        (true, _) => SELL_BY_LIMIT_KEY,
+        (false, true) => SELL_REPEATED_AT_ONCE,
+        (false, false) => SELL_AT_ONCE,
+    };
     let fences: Vec<i64> = usable.iter().map(|usable| usable.fence).collect();
     let units: Vec<Option<i64>> = usable.iter().flat_map(|usable| &usable.units).copied().collect();
     let query = || {
-        sqlx::query_as(statement)
+        let query = sqlx::query_as(statement)
             .bind(&products)
             .bind(&tokens)
             .bind(&first)
@@ -356,7 +279,8 @@ async fn write(
             .bind(&keys)
             .bind(&fences)
             .bind(&units)
-            .bind(looks_up_keys)
+            .bind(looks_up_keys);
+        if has_limit_keys { query.bind(&persons) } else { query }
     };
     fetch(pool, query).await
 }

@@ -29,11 +29,18 @@ pub(super) struct Usable {
     pub(super) units: Vec<Option<i64>>,
 }
 
+impl Usable {
+    /// Nothing is known.
+    pub(super) fn nothing(orders: &[Order]) -> Self {
+        Self { fence: -1, units: vec![None; orders.len()] }
+    }
+}
+
 impl KnownUnits {
     pub(super) fn usable(&self, product_id: &str, orders: &[Order]) -> Usable {
         let products = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = products.get(product_id) else {
-            return Usable { fence: -1, units: vec![None; orders.len()] };
+            return Usable::nothing(orders);
         };
         let units = orders.iter().map(|order| known.units.get(&order.buyer).copied()).collect();
         Usable { fence: known.fence, units }

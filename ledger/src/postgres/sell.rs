@@ -7,27 +7,36 @@ use sqlx::postgres::PgPool;
 use sqlx::{Executor, PgConnection, SqlSafeStr};
 use uuid::Uuid;
 
-use super::at_once::{SELL_AT_ONCE, SELL_REPEATED_AT_ONCE};
+use super::at_once_sql::{SELL_AT_ONCE, SELL_BY_LIMIT_KEY, SELL_REPEATED_AT_ONCE};
 use super::connection::{IsRepeated, fetch};
-use super::rows::{Columns, row};
+use super::rows::{Columns, limit_keys, row};
 use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
+use crate::limit::units_of_person;
 use crate::money::Price;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
 
 /// The second half of both statements that sell: it writes the orders of the products in `taken`. In the
 /// order of the keys, so that transactions which use the same ones wait for each other, not in a circle.
+/// The arguments: the column of limit keys, and the array of its values.
 macro_rules! sold {
-    () => {
-        "sold AS (\
-           INSERT INTO orders \
-             (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency) \
-           SELECT id, product_id, buyer, quantity, key, fence, unit_price, currency \
-           FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]) \
-             AS wanted (number, id, buyer, quantity, key) JOIN taken USING (number) \
-           ORDER BY buyer, key) \
-         SELECT number, available, nullif(unit_price, 0), currency FROM taken"
+    ($limit_key:literal, $limit_keys:literal) => {
+        concat!(
+            "sold AS (\
+               INSERT INTO orders \
+                 (id, product_id, buyer, quantity, idempotency_key, fence, unit_price, currency",
+            $limit_key,
+            ") SELECT id, product_id, buyer, quantity, key, fence, unit_price, currency",
+            $limit_key,
+            " FROM unnest($4::BIGINT[], $5::UUID[], $6::TEXT[], $7::BIGINT[], $8::TEXT[]",
+            $limit_keys,
+            ") AS wanted (number, id, buyer, quantity, key",
+            $limit_key,
+            ") JOIN taken USING (number) \
+               ORDER BY buyer, key) \
+             SELECT number, available, nullif(unit_price, 0), currency FROM taken"
+        )
     };
 }
 
@@ -42,7 +51,7 @@ const SELL_ALL: &str = concat!(
        WHERE product_id = product AND fence < token AND available >= units \
          AND deleted_at IS NULL AND max_per_buyer IS NULL \
        RETURNING number, product_id, fence, available, coalesce(price, 0) AS unit_price, currency), ",
-    sold!()
+    sold!("", "")
 );
 
 /// What was decided from [`READ`], of the products whose fence is still the one that was read: all
@@ -56,11 +65,12 @@ const SELL_AS_READ: &str = concat!(
        WHERE product_id = product AND fence = seen AND available >= units \
          AND deleted_at IS NULL \
        RETURNING number, product_id, fence, available, coalesce(price, 0) AS unit_price, currency), ",
-    sold!()
+    sold!(", limit_key", ", $10::TEXT[]")
 );
 
 /// A row for each product ($1), with its fence, and one for each of the buyers ($2 product, $3
-/// buyer) of a limited product who has some of it. One statement, so that they belong together.
+/// buyer) of a limited product who has some of it, and of the limit keys ($4 product, $5 key). One statement,
+/// so that they belong together.
 const READ: &str = concat!(
     "SELECT product_id, fence, available, max_per_buyer, NULL AS buyer, 0::BIGINT AS bought \
      FROM stock JOIN products ON id = product_id \
@@ -72,12 +82,26 @@ const READ: &str = concat!(
        (SELECT sum(quantity) AS units FROM orders \
         WHERE buyer = asked.buyer AND product_id = asked.product AND ",
     sql::kept!(),
-    ") had WHERE units IS NOT NULL"
+    ") had WHERE units IS NOT NULL \
+     UNION ALL \
+     SELECT product, 0, 0, NULL, asked.key, had.units::BIGINT \
+     FROM unnest($4::TEXT[], $5::TEXT[]) AS asked (product, key) \
+     JOIN products ON id = product AND max_per_buyer IS NOT NULL CROSS JOIN LATERAL \
+       (SELECT sum(units) AS units FROM (",
+    units_of_person!("asked.key", "asked.product"),
+    ") of_person) had WHERE had.units IS NOT NULL"
 );
 
 /// Those of a sale, the most frequent first.
-const STATEMENTS: [&str; 6] =
-    [SELL_ALL, SELL_AT_ONCE, SELL_REPEATED_AT_ONCE, READ, sql::ORDERS_BY_KEYS, SELL_AS_READ];
+const STATEMENTS: [&str; 7] = [
+    SELL_ALL,
+    SELL_AT_ONCE,
+    SELL_REPEATED_AT_ONCE,
+    READ,
+    sql::ORDERS_BY_KEYS,
+    SELL_AS_READ,
+    SELL_BY_LIMIT_KEY,
+];
 
 /// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
 /// Statements that the database refuses, because its tables are not made yet or are locked, are
@@ -122,6 +146,7 @@ impl Sales<'_> {
             numbered.flat_map(|(orders, number)| orders.iter().map(move |_| number)).collect();
         let (ids, buyers, quantities, keys): Columns<'_> =
             orders.iter().flatten().copied().map(row).collect();
+        let persons = limit_keys(orders.iter().flatten().copied());
         let statement = if seen.is_some() { SELL_AS_READ } else { SELL_ALL };
         let query = || {
             let query = sqlx::query_as(statement)
@@ -133,7 +158,10 @@ impl Sales<'_> {
                 .bind(&buyers)
                 .bind(&quantities)
                 .bind(&keys);
-            if let Some(seen) = seen { query.bind(seen) } else { query }
+            match seen {
+                Some(seen) => query.bind(seen).bind(&persons),
+                None => query,
+            }
         };
         let (taken, is_repeated): (Vec<TakenRow>, _) = fetch(pool, query).await?;
         let position = |(number, available, price, currency): TakenRow| {
@@ -259,8 +287,12 @@ async fn read(
     asked.sort_unstable();
     asked.dedup();
     let (of, buyers): (Vec<&str>, Vec<&str>) = asked.into_iter().unzip();
+    let (of_keys, keys) = asked_keys(demands);
     let products: Vec<&str> = demands.iter().map(|demand| demand.product_id).collect();
-    let query = || sqlx::query_as(READ).bind(&products).bind(&of).bind(&buyers);
+    let query = || {
+        let read = sqlx::query_as(READ).bind(&products).bind(&of).bind(&buyers);
+        read.bind(&of_keys).bind(&keys)
+    };
     let (rows, _): (Vec<ReadRow>, _) = fetch(pool, query).await?;
     let mut states = HashMap::new();
     let mut bought = Vec::new();
@@ -279,6 +311,16 @@ async fn read(
         }
     }
     Ok(states)
+}
+
+/// The limit keys of the demands, each with its product.
+fn asked_keys<'a>(demands: &'a [Demand<'_>]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let keys = |demand: &'a Demand<'_>| {
+        let keys = demand.purchases.iter().filter_map(|purchase| purchase.limit_key.as_deref());
+        keys.map(|key| (demand.product_id, key))
+    };
+    let asked: HashSet<(&str, &str)> = demands.iter().flat_map(keys).collect();
+    asked.into_iter().unzip()
 }
 
 /// Those orders whose keys the demand has.

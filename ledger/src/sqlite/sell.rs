@@ -10,6 +10,7 @@ use uuid::fmt::Hyphenated;
 use crate::allocation::Allocation;
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::limit::units_of_person;
 use crate::money::Price;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
@@ -40,6 +41,23 @@ const BOUGHT: &str = concat!(
      WHERE o.buyer = asked.value AND o.product_id = $1 AND ",
     sql::kept!(),
     " GROUP BY o.buyer"
+);
+
+/// Units of the product ($1) that persons have (limit keys in $2, an array without duplicates).
+pub(crate) const BOUGHT_BY_PERSONS: &str = concat!(
+    "SELECT asked.value, (SELECT sum(units) FROM (",
+    units_of_person!("asked.value", "$1"),
+    ")) AS had FROM json_each($2) asked WHERE had IS NOT NULL"
+);
+
+/// Units of the product ($1) that a buyer or a limit key ($2) has.
+pub(crate) const BOUGHT_BY_NAME: &str = concat!(
+    "SELECT coalesce(sum(units), 0) FROM (SELECT quantity AS units FROM orders \
+     WHERE product_id = $1 AND buyer = $2 AND ",
+    sql::kept!(),
+    " UNION ALL ",
+    units_of_person!("$2", "$1"),
+    ")"
 );
 
 /// Decides all products. A key that was used before may undo it: that is an error.
@@ -147,7 +165,7 @@ async fn existing(
     Ok(rows.into_iter().filter_map(by_key).collect())
 }
 
-/// Units of the product that buyers of these purchases have.
+/// Units of the product that buyers and persons of these purchases have.
 async fn bought_by_each(
     connection: &mut SqliteConnection,
     product_id: &str,
@@ -155,7 +173,13 @@ async fn bought_by_each(
 ) -> Result<HashMap<String, i64>, LedgerError> {
     let buyers: HashSet<&str> = purchases.iter().map(|purchase| purchase.buyer.as_str()).collect();
     let query = sqlx::query_as(BOUGHT).bind(product_id).bind(json(&buyers)?);
-    let rows: Vec<(String, i64)> = query.fetch_all(connection).await?;
+    let mut rows: Vec<(String, i64)> = query.fetch_all(&mut *connection).await?;
+    let keys: HashSet<&str> =
+        purchases.iter().filter_map(|purchase| purchase.limit_key.as_deref()).collect();
+    if !keys.is_empty() {
+        let query = sqlx::query_as(BOUGHT_BY_PERSONS).bind(product_id).bind(json(&keys)?);
+        rows.extend(query.fetch_all(connection).await?);
+    }
     Ok(rows.into_iter().collect())
 }
 
@@ -184,17 +208,13 @@ async fn fence(
     Err(LedgerError::refused(product_id, token, seen))
 }
 
-/// Units that the buyer has of the product.
+/// Units of the product that belong to a buyer or to a limit key.
 pub(crate) async fn bought(
     connection: &mut SqliteConnection,
     product_id: &str,
-    buyer: &str,
+    name: &str,
 ) -> Result<i64, LedgerError> {
-    let query = concat!(
-        "SELECT coalesce(sum(quantity), 0) FROM orders WHERE product_id = $1 AND buyer = $2 AND ",
-        sql::kept!()
-    );
-    Ok(sqlx::query_scalar(query).bind(product_id).bind(buyer).fetch_one(connection).await?)
+    Ok(sqlx::query_scalar(BOUGHT_BY_NAME).bind(product_id).bind(name).fetch_one(connection).await?)
 }
 
 pub(crate) async fn find_order(
@@ -253,7 +273,8 @@ async fn record_orders(
         rest = others;
         QueryBuilder::<Sqlite>::new(
             "INSERT INTO orders \
-             (id, product_id, buyer, quantity, idempotency_key, fence, created_at, unit_price, currency) ",
+             (id, product_id, buyer, quantity, idempotency_key, fence, created_at, unit_price, currency, \
+              limit_key) ",
         )
         .push_values(rows, |mut row, order| {
             row.push_bind(order.id.hyphenated())
@@ -264,7 +285,8 @@ async fn record_orders(
                 .push_bind(token)
                 .push_bind(now.as_str())
                 .push_bind(price.unwrap_or(0))
-                .push_bind(currency.as_deref());
+                .push_bind(currency.as_deref())
+                .push_bind(order.limit_key.as_deref());
         })
         .build()
         .execute(&mut *connection)
@@ -295,6 +317,7 @@ mod tests {
             buyer: format!("buyer-{buyer}"),
             quantity: 1,
             idempotency_key: buyer.is_multiple_of(2).then(|| format!("key-{buyer}")),
+            limit_key: None,
         };
         let purchases: Vec<Purchase> = (0..BUYERS).map(purchase).collect();
         let demand = Demand { product_id: "1", token: 2, purchases: purchases.iter().collect() };

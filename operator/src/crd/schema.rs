@@ -66,11 +66,25 @@ pub(super) fn sale_rules() -> Value {
             Some(".database"),
         ),
         (
+            "!has(self.limitBy) || has(self.auth)",
+            "limitBy needs auth.secretRef, with the keys of whoever signs tokens with that claim: accounts of the sale itself have \
+             none",
+            Some(".limitBy"),
+        ),
+        (
             "self.strategy == oldSelf.strategy",
             "strategy can't be changed: the stores may not have the same orders yet",
             Some(".strategy"),
         ),
     ])
+}
+
+pub(super) fn limit_claim_rules() -> Value {
+    rules(&[(
+        "!(self in ['aud', 'exp', 'iat', 'iss', 'jti', 'nbf', 'role', 'sub'])",
+        "limitBy.claim can't be aud, exp, iat, iss, jti, nbf, role or sub: they say nothing about a person beyond the account",
+        None,
+    )])
 }
 
 pub(super) fn product_list_rules() -> Value {

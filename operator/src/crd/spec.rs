@@ -11,6 +11,7 @@ use super::app::App;
 use super::common::{Resources, SecretKey, SecretName, Storage};
 use super::events::OrderEvents;
 use super::lifetime::{DeletionPolicy, Hibernation};
+use super::limit::LimitBy;
 use super::lock::{Lock, ProductLock};
 use super::network::NetworkPolicies;
 use super::payments::{Payments, Price};
@@ -85,6 +86,9 @@ pub struct FlashSaleSpec {
         )
     )]
     pub products: Vec<Product>,
+    /// Whom `maxPerBuyer` limits. Absent: the account, the claim `sub`. Can be changed while the sale is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_by: Option<LimitBy>,
     /// How long an unpaid order of `POST /v1/orders` holds its units. Then they are for sale again. From 5s to 24h.
     /// Absent: 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,7 +180,7 @@ pub struct Product {
     /// It cannot be lowered.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub stock: i64,
-    /// Maximum units per buyer. Absent: no limit.
+    /// Maximum units per buyer; `limitBy` of the sale says who that is. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_per_buyer: Option<i64>,

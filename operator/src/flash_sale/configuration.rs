@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Container;
 
 use super::validate::ValidatedSale;
-use crate::crd::{App, Strategy};
+use crate::crd::{App, SignUp, Strategy};
 
 /// A shorter lease can end before the database has committed. A commit takes milliseconds, but a slow disk or a
 /// checkpoint takes hundreds of them.
@@ -18,6 +18,7 @@ const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
 pub fn warnings(sale: &ValidatedSale) -> Vec<String> {
     let checks = [
         short_leases(sale),
+        own_accounts(sale),
         single_node(sale),
         single_replica(&sale.spec.app),
         unknown_utilization(&sale.spec.app),
@@ -44,6 +45,16 @@ fn short_leases(sale: &ValidatedSale) -> Option<String> {
             "{}: below 1s, a slow commit of the database outlasts the lease, and its buyers get \
              database_unavailable",
             fields.join(", ")
+        )
+    })
+}
+
+fn own_accounts(sale: &ValidatedSale) -> Option<String> {
+    let claim = &sale.spec.limit_by.as_ref()?.claim;
+    (sale.spec.app.sign_up != Some(SignUp::Closed)).then(|| {
+        format!(
+            "limitBy: accounts that buyers sign up for here have no claim {claim}, so they buy no product with \
+             maxPerBuyer; set app.signUp: Closed"
         )
     })
 }

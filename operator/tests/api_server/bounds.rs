@@ -30,6 +30,8 @@ struct Case {
     env: BTreeMap<String, String>,
     #[serde(default)]
     entry: Map<String, Value>,
+    #[serde(default)]
+    catalog: Map<String, Value>,
 }
 
 fn bounds() -> Vec<Bound> {
@@ -97,7 +99,11 @@ fn differences(sale: &FlashSale, case: &Case) -> Vec<String> {
         let made = &product[name];
         (made != value).then(|| format!("{name} is {made}, not {value}"))
     });
-    settings.chain(entries).collect()
+    let catalog = case.catalog.iter().filter_map(|(name, value)| {
+        let made = &catalog[name];
+        (made != value).then(|| format!("{name} is {made}, not {value}"))
+    });
+    settings.chain(entries).chain(catalog).collect()
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ fn each_risk_is_named_with_its_field() {
     let cases = [
         ("{redis: {nodes: 1}}", "redis.nodes: 1: no purchase is possible while the node is away"),
         ("{app: {replicas: 1}}", "app.replicas: 1: "),
+        (
+            "{auth: {secretRef: {name: keys}}, limitBy: {claim: person_id}}",
+            "limitBy: accounts that buyers sign up for here have no claim person_id",
+        ),
         ("{lock: {leaseTime: 999ms}}", "lock.leaseTime: below 1s, a slow commit"),
         (
             "{products: [{id: a, stock: 1, lock: {leaseTime: 500ms}}]}",
@@ -54,6 +58,9 @@ fn each_risk_is_named_with_its_field() {
     assert_eq!(of("{strategy: Atomic, redis: {nodes: 1}, lock: {leaseTime: 900ms}}").len(), 0);
     let cpu = "{app: {autoscaling: {maxReplicas: 9, targetCpuPercent: 70}, resources: {limits: {cpu: '1'}}}}";
     assert_eq!(of(cpu).len(), 0);
+    let claim =
+        "{auth: {secretRef: {name: keys}}, limitBy: {claim: person_id}, app: {signUp: Closed}}";
+    assert_eq!(of(claim).len(), 0);
 }
 
 #[test]

@@ -2,15 +2,15 @@
 //!
 //! An entry has all orders of one call in the fields `version` (2), `incarnation`, `orders` and `price`: for
 //! each order the field name and the value of its key, all separated by NUL; and the price of a unit, which an
-//! entry of the release before lacks.
+//! entry of the release before lacks. Version 3 has a field `limits` too: the limit key of each order (empty: none).
 
 use ledger::{Currency, DecidedOrder, Order, Price, SoldFor};
 use redis::FromRedisValue;
 use redis::streams::StreamId;
 use uuid::Uuid;
 
-/// The version of entries that this replica can read.
-const VERSION: u32 = 2;
+/// The versions of entries that this replica can read.
+const VERSIONS: [u32; 2] = [2, 3];
 
 /// The field of an idempotency key in the hash of keys. A key has no spaces.
 pub(crate) fn key_field(buyer: &str, key: &str) -> String {
@@ -55,6 +55,7 @@ pub(crate) fn keyed_order(value: &str, buyer: &str, key: &str) -> Option<Order> 
         idempotency_key: Some(key.to_owned()),
         lines: 1,
         unit_price: None,
+        limit_key: None,
     })
 }
 
@@ -70,7 +71,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Decodes an entry. Err: the id of an entry that only a later version can read.
     pub(crate) fn read(entry: StreamId) -> Result<Self, String> {
-        if field::<u32>(&entry, "version").is_some_and(|version| version != VERSION) {
+        if field::<u32>(&entry, "version").is_some_and(|version| !VERSIONS.contains(&version)) {
             return Err(entry.id);
         }
         let (incarnation, orders) = read_orders(&entry).unwrap_or_default();
@@ -85,6 +86,8 @@ fn field<T: FromRedisValue>(entry: &StreamId, name: &str) -> Option<T> {
 fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
     let text: String = field(entry, "orders")?;
     let sold_for = sold_for(field::<String>(entry, "price").as_deref());
+    let limits: Option<String> = field(entry, "limits");
+    let mut limits = limits.as_deref().map(|limits| limits.split('\0'));
     let mut parts = text.split('\0');
     let mut orders = Vec::new();
     while let Some(field) = parts.next() {
@@ -92,7 +95,11 @@ fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
         let mut value = parts.next()?.split(' ');
         let (id, _product, quantity) = (value.next()?, value.next()?, value.next()?);
         let order = decided(id.parse().ok()?, buyer, quantity.parse().ok()?, key)?;
-        orders.push(DecidedOrder { sold_for, ..order });
+        let limit_key = match &mut limits {
+            Some(limits) => Some(limits.next()?).filter(|key| !key.is_empty()).map(str::to_owned),
+            None => None,
+        };
+        orders.push(DecidedOrder { sold_for, limit_key, ..order });
     }
     Some((field(entry, "incarnation")?, orders))
 }
@@ -100,7 +107,7 @@ fn read_orders(entry: &StreamId) -> Option<(i64, Vec<DecidedOrder>)> {
 fn decided(id: Uuid, buyer: &str, quantity: i64, key: &str) -> Option<DecidedOrder> {
     let idempotency_key = Some(key).filter(|key| !key.is_empty()).map(str::to_owned);
     let (buyer, sold_for) = (buyer.to_owned(), SoldFor::Unknown);
-    let order = DecidedOrder { id, buyer, quantity, idempotency_key, sold_for };
+    let order = DecidedOrder { id, buyer, quantity, idempotency_key, sold_for, limit_key: None };
     (quantity > 0).then_some(order)
 }
 
@@ -129,7 +136,7 @@ mod tests {
     fn order(id: u128, buyer: &str, quantity: i64, key: Option<&str>) -> DecidedOrder {
         let (id, idempotency_key) = (Uuid::from_u128(id), key.map(str::to_owned));
         let (buyer, sold_for) = (buyer.to_owned(), SoldFor::Unknown);
-        DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
+        DecidedOrder { id, buyer, quantity, idempotency_key, sold_for, limit_key: None }
     }
 
     #[test]
@@ -162,9 +169,25 @@ mod tests {
     }
 
     #[test]
+    fn each_order_of_a_sale_that_limits_by_a_claim_has_its_limit_key() {
+        let first = [key_field("ann", "k"), key_value(Uuid::from_u128(1), "p", 3)];
+        let second = [key_field("bob", ""), key_value(Uuid::from_u128(2), "p", 1)];
+        let orders = [first, second].concat().join("\0");
+        let read = |limits: &str| {
+            let fields =
+                [("version", "3"), ("incarnation", "7"), ("orders", &*orders), ("limits", limits)];
+            Entry::read(entry(&fields)).unwrap().orders
+        };
+        let limit_key = Some("limit:1".to_owned());
+        let ann = DecidedOrder { limit_key, ..order(1, "ann", 3, Some("k")) };
+        assert_eq!(read("limit:1\0"), [ann, order(2, "bob", 1, None)]);
+        assert_eq!(read("limit:1"), [], "a limit key is missing");
+    }
+
+    #[test]
     fn an_entry_of_a_later_version_is_not_malformed() {
         let read = |fields: &[(&str, &str)]| Entry::read(entry(fields));
-        assert_eq!(read(&[("version", "3"), ("incarnation", "7")]), Err("1-0".to_owned()));
+        assert_eq!(read(&[("version", "4"), ("incarnation", "7")]), Err("1-0".to_owned()));
         let malformed = Ok(Entry { id: "1-0".to_owned(), ..Entry::default() });
         assert_eq!(read(&[("incarnation", "7")]), malformed);
         let fields = [("version", "2"), ("incarnation", "7"), ("orders", "k ann\0x p 1")];

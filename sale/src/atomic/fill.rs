@@ -6,10 +6,13 @@
 //! ([`AtomicEngine::look_up`]). Meanwhile one replica copies everything, page by page
 //! ([`AtomicEngine::run_filler`]). Its progress is in Redis, so another replica continues if it dies.
 //!
+//! What is said of buyers here holds for limit keys too: units are counted by both, in the same hash.
+//!
 //! Values in Redis are never overwritten, because they count later sales (`fill.lua`,
 //! `fill_keys.lua`).
 
 use std::collections::{BTreeMap, HashSet};
+use std::iter;
 use std::time::Duration;
 
 use ledger::KeyedOrder;
@@ -228,10 +231,11 @@ impl AtomicEngine {
         }
         let limited = self.catalog.max_per_buyer(product_id).is_some();
         if let Some(incarnation) = ready.incarnations.get(product_id).filter(|_| limited) {
-            let buyers: HashSet<&String> =
-                purchases.iter().map(|queued| &queued.purchase.buyer).collect();
-            let buyers: Vec<String> = buyers.into_iter().cloned().collect();
-            self.look_up_units(&mut connection, (product_id, *incarnation), &buyers).await?;
+            let purchases = purchases.iter().map(|queued| &queued.purchase);
+            let names = purchases.flat_map(|it| iter::once(&it.buyer).chain(&it.limit_key));
+            let names: HashSet<&String> = names.collect();
+            let names: Vec<String> = names.into_iter().cloned().collect();
+            self.look_up_units(&mut connection, (product_id, *incarnation), &names).await?;
         }
         Ok(())
     }
@@ -258,17 +262,17 @@ impl AtomicEngine {
         Ok(())
     }
 
-    /// Copies the units of one buyer to this stock, unless the stock has all buyers.
-    pub(crate) async fn fill_buyer(
+    /// Copies the units of these names, a buyer's or limit keys, to this stock, unless the stock has all.
+    pub(crate) async fn fill_names(
         &self,
         connection: &mut MultiplexedConnection,
         stock: (&str, i64),
-        buyer: &str,
+        names: &[String],
     ) -> Result<(), ReconcileError> {
         let mut ask = redis::cmd("HGET");
         ask.arg(stock_key(stock.0)).arg("limited");
         if ask.query_async::<Option<u8>>(connection).await? == Some(2) {
-            self.look_up_units(connection, stock, &[buyer.to_owned()]).await?;
+            self.look_up_units(connection, stock, names).await?;
         }
         Ok(())
     }
@@ -277,9 +281,9 @@ impl AtomicEngine {
         &self,
         connection: &mut MultiplexedConnection,
         stock: (&str, i64),
-        buyers: &[String],
+        names: &[String],
     ) -> Result<(), ReconcileError> {
-        let units = self.ledger.bought_by(stock.0, buyers).await?;
+        let units = self.ledger.bought_by(stock.0, names).await?;
         self.scripts.fill(connection, stock, FillProgress::Unchanged, &units).await?;
         Ok(())
     }

@@ -39,7 +39,8 @@ mod tests {
     use super::*;
 
     fn queued(quantity: i64) -> QueuedPurchase {
-        let purchase = Purchase { buyer: "a".to_owned(), quantity, idempotency_key: None };
+        let (buyer, idempotency_key) = ("a".to_owned(), None);
+        let purchase = Purchase { buyer, quantity, idempotency_key, limit_key: None };
         let deadline = Instant::now() + Duration::from_secs(1);
         let reply = oneshot::channel().0;
         QueuedPurchase { purchase, deadline, checked: None, reply, origin: None }

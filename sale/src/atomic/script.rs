@@ -169,7 +169,9 @@ impl Scripts {
         call.arg(stream_key(product_id)).arg(bought_key(product_id)).arg(KEYS);
         call.arg(stock.incarnation).arg(product_id);
         call.arg(stock.max_per_buyer.unwrap_or(0)).arg(stock.max_unrecorded).arg(purchases.len());
+        let has_limit_keys = purchases.clone().any(|(_, purchase)| purchase.limit_key.is_some());
         call.arg(checked.count).arg(epoch_arg(checked.epoch)).arg(price_value(stock.unit_price));
+        call.arg(u8::from(has_limit_keys));
         for (_, purchase) in purchases.clone() {
             let key = purchase.idempotency_key.as_deref().unwrap_or_default();
             call.arg(key_field(&purchase.buyer, key));
@@ -179,6 +181,11 @@ impl Scripts {
         }
         for (_, purchase) in purchases.clone() {
             call.arg(purchase.quantity);
+        }
+        if has_limit_keys {
+            for (_, purchase) in purchases.clone() {
+                call.arg(purchase.limit_key.as_deref().unwrap_or_default());
+            }
         }
         let answer: Value = match call.query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -277,7 +284,7 @@ impl Scripts {
         call.invoke_async(connection).await
     }
 
-    /// Reduces a buyer's count by units that the database gave back. False: another stock counted
+    /// Reduces the count of a buyer or a limit key by units that the database gave back. False: another stock counted
     /// them.
     pub(crate) async fn give_back(
         &self,

@@ -80,6 +80,7 @@ mod tests {
             quantity: 1,
             idempotency_key: None,
             sold_for: ledger::SoldFor::Nothing,
+            limit_key: None,
         };
         Entry { id: id.to_string(), incarnation: 1, orders: vec![order; orders] }
     }

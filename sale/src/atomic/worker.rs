@@ -246,8 +246,8 @@ fn checked_first(batch: &mut [QueuedPurchase]) -> CheckedKeys {
 }
 
 fn decided(id: Uuid, purchase: &Purchase, sold_for: SoldFor) -> DecidedOrder {
-    let Purchase { buyer, quantity, idempotency_key } = purchase.clone();
-    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for }
+    let Purchase { buyer, quantity, idempotency_key, limit_key } = purchase.clone();
+    DecidedOrder { id, buyer, quantity, idempotency_key, sold_for, limit_key }
 }
 
 fn receipt(
@@ -264,10 +264,11 @@ fn receipt(
         Some(NotSold::KeyReused) => return Err(PurchaseError::KeyReused),
         Some(NotSold::Unknown) => return Err(PurchaseError::StockUnavailable),
     };
-    let Purchase { buyer, quantity, idempotency_key } = purchase;
+    let Purchase { buyer, quantity, idempotency_key, limit_key } = purchase;
     let product_id = product_id.to_owned();
     let (lines, unit_price) = (1, None);
-    let order = Order { id, product_id, buyer, quantity, idempotency_key, lines, unit_price };
+    let order =
+        Order { id, product_id, buyer, quantity, idempotency_key, lines, unit_price, limit_key };
     Ok(Receipt { order, replayed })
 }
 

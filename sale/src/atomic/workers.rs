@@ -90,7 +90,8 @@ mod tests {
         let broken = workers.queue("1", panicking);
         let wait = || {
             let (reply, answer) = oneshot::channel();
-            let purchase = Purchase { buyer: "ann".to_owned(), quantity: 1, idempotency_key: None };
+            let (buyer, idempotency_key) = ("ann".to_owned(), None);
+            let purchase = Purchase { buyer, quantity: 1, idempotency_key, limit_key: None };
             let deadline = Instant::now() + Duration::from_secs(1);
             assert!(broken.push(QueuedPurchase {
                 purchase,

@@ -38,7 +38,8 @@ async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgP
 }
 
 fn purchase(buyer: &str, key: Option<&str>) -> Purchase {
-    Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key: key.map(str::to_owned) }
+    let idempotency_key = key.map(str::to_owned);
+    Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key, limit_key: None }
 }
 
 fn demand<'a>(product_id: &'a str, token: i64, purchases: &[&'a Purchase]) -> Demand<'a> {

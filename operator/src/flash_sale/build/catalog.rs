@@ -16,6 +16,8 @@ pub(super) const FILE: &str = "catalog.json";
 #[derive(Serialize)]
 struct Catalog<'a> {
     products: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_claim: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +62,8 @@ pub(super) fn whole_millis(duration: Duration) -> Duration {
 /// The catalog as JSON.
 pub(super) fn json(sale: &ValidatedSale) -> Result<String, serde_json::Error> {
     let products = sale.spec.products.iter().map(Entry::new).collect();
-    serde_json::to_string(&Catalog { products })
+    let limit_claim = sale.spec.limit_by.as_ref().map(|limit_by| limit_by.claim.as_str());
+    serde_json::to_string(&Catalog { products, limit_claim })
 }
 
 pub(super) fn build(sale: &ValidatedSale, json: &str) -> ConfigMap {

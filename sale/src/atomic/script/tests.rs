@@ -16,7 +16,8 @@ async fn connect(server: &RedisServer) -> MultiplexedConnection {
 }
 
 fn purchase_by(buyer: &str, key: &str) -> Purchase {
-    Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key: Some(key.to_owned()) }
+    let idempotency_key = Some(key.to_owned());
+    Purchase { buyer: buyer.to_owned(), quantity: 1, idempotency_key, limit_key: None }
 }
 
 /// Whether a purchase is sold whose key was looked up in an earlier epoch of the keys.

@@ -118,6 +118,7 @@ fn receipt() -> Receipt {
         idempotency_key: None,
         lines: 1,
         unit_price: None,
+        limit_key: None,
     };
     Receipt { order, replayed: false }
 }

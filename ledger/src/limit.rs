@@ -1,0 +1,202 @@
+//! By what the sale limits buyers: by their account or, where it names a claim of access tokens, by the person for whom
+//! that claim stands. No account and no person has more than `max_per_buyer` units of a product.
+//!
+//! A person is known by a *limit key*: a salted hash of the claim's value. Units are counted by names, and a name is a
+//! buyer or a limit key.
+
+use sha2::{Digest, Sha256};
+
+use crate::calls::bounded;
+use crate::error::LedgerError;
+use crate::ledger::{Ledger, either};
+use crate::postgres::PostgresLedger;
+use crate::sqlite::SqliteLedger;
+
+/// What every limit key begins with.
+const PREFIX: &str = "limit:";
+
+/// The migration that brings limit keys: an app that does not know it would sell without them.
+const MIGRATION: i64 = 28;
+
+/// The claim that stands for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitBy {
+    /// The name of the claim.
+    pub claim: String,
+    salt: String,
+}
+
+impl LimitBy {
+    /// The limit key of the person for whom the claim has this value.
+    #[must_use]
+    pub fn key(&self, value: &str) -> String {
+        let hash = Sha256::digest([&self.salt, "\0limit\0", &self.claim, "\0", value].concat());
+        let mut key = String::with_capacity(PREFIX.len() + 2 * hash.len());
+        key.push_str(PREFIX);
+        for byte in hash {
+            for half in [byte >> 4, byte & 15] {
+                key.extend(char::from_digit(half.into(), 16));
+            }
+        }
+        key
+    }
+}
+
+/// The names under which a buyer's units are counted.
+pub(crate) fn counted_names<'a>(
+    buyer: &'a str,
+    limit_key: Option<&'a str>,
+) -> impl Iterator<Item = &'a str> + Clone {
+    std::iter::once(buyer).chain(limit_key)
+}
+
+/// Units of the product `$product` that belong to the limit key `$key`, as rows of one column.
+macro_rules! units_of_person {
+    ($key:literal, $product:literal) => {
+        concat!(
+            "SELECT o.quantity AS units FROM orders o WHERE o.limit_key = ",
+            $key,
+            " AND o.product_id = ",
+            $product,
+            " AND o.",
+            crate::sql::kept!(),
+            " UNION ALL SELECT e.units FROM erased_units e WHERE e.limit_key = ",
+            $key,
+            " AND e.item = ",
+            $product
+        )
+    };
+}
+pub(crate) use units_of_person;
+
+/// Units of these products ($2) that belong to limit keys ($1); PostgreSQL only.
+pub(crate) const BOUGHT_BY_PERSONS: &str = concat!(
+    "SELECT name, product, sum(units)::BIGINT FROM (\
+     SELECT limit_key AS name, product_id AS product, quantity AS units FROM orders \
+     WHERE limit_key = ANY($1) AND product_id = ANY($2) AND ",
+    crate::sql::kept!(),
+    " UNION ALL SELECT limit_key, item, units FROM erased_units \
+     WHERE limit_key = ANY($1) AND item = ANY($2)) counted GROUP BY name, product"
+);
+
+const READ: &str = "SELECT limit_claim, coalesce(erasure_salt, '') FROM installation WHERE limit_claim IS NOT NULL";
+
+/// A sale with a claim needs an app that knows limit keys, and only such a sale does.
+const SET: &str = "UPDATE installation SET limit_claim = $1, needs_migration = CASE \
+     WHEN CAST($1 AS TEXT) IS NOT NULL AND needs_migration < $2 THEN $2 \
+     WHEN CAST($1 AS TEXT) IS NULL AND needs_migration = $2 THEN 0 ELSE needs_migration END";
+
+impl Ledger {
+    /// The claim by which the sale limits buyers; `None`: by their account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn limit_by(&self) -> Result<Option<LimitBy>, LedgerError> {
+        let row = bounded(async { either!(self, ledger => ledger.limit_by()) }).await?;
+        Ok(row.map(|(claim, salt)| LimitBy { claim, salt }))
+    }
+
+    /// Limits buyers by this claim from now on; `None`: by their account. Every replica knows it within a second;
+    /// replicas of a release that does not know limit keys stop selling.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_limit_claim(&self, claim: Option<&str>) -> Result<(), LedgerError> {
+        bounded(async { either!(self, ledger => ledger.set_limit_claim(claim)) }).await
+    }
+}
+
+/// One text for two databases.
+macro_rules! on {
+    ($ledger:ty, $read:ident, $write:ident) => {
+        impl $ledger {
+            async fn limit_by(&self) -> Result<Option<(String, String)>, LedgerError> {
+                Ok(sqlx::query_as(READ).fetch_optional(&self.$read).await?)
+            }
+
+            async fn set_limit_claim(&self, claim: Option<&str>) -> Result<(), LedgerError> {
+                let set = sqlx::query(SET).bind(claim).bind(MIGRATION);
+                set.execute(&self.$write).await?;
+                Ok(())
+            }
+        }
+    };
+}
+
+on!(PostgresLedger, pool, pool);
+on!(SqliteLedger, readers, writer);
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row};
+    use testkit::Postgres;
+
+    use super::*;
+    use crate::{lookups, sqlite, waitlist};
+
+    /// What the database would do, a step a line.
+    async fn plan_on_postgres(ledger: &PostgresLedger, statement: &str) -> Vec<String> {
+        let mut connection = ledger.pool.acquire().await.unwrap();
+        sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        let parameters = (1..=5).filter(|n| statement.contains(&format!("${n}"))).count();
+        let nulls = vec!["NULL"; parameters].join(", ");
+        let explain =
+            format!("PREPARE s AS {statement}; EXPLAIN EXECUTE s ({nulls}); DEALLOCATE s");
+        let explain = sqlx::raw_sql(AssertSqlSafe(explain));
+        let rows = explain.fetch_all(&mut *connection).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn plan_on_sqlite(ledger: &SqliteLedger, statement: &str) -> Vec<String> {
+        let explain = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
+        let rows = explain.fetch_all(&ledger.readers).await.unwrap();
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn no_read_of_limits_reads_all_orders() {
+        let both = [lookups::UNITS_AFTER, lookups::UNITS_OF, waitlist::DEMAND];
+        let server = Postgres::shared().unwrap();
+        let name = format!("t{}", uuid::Uuid::now_v7().simple());
+        let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
+        ledger.migrate().await.unwrap();
+        let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
+        for statement in both.into_iter().chain([lookups::BOUGHT, BOUGHT_BY_PERSONS]) {
+            let plan = plan_on_postgres(postgres, statement).await;
+            let reads_all = |line: &String| line.contains("Seq Scan on orders");
+            assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
+            assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("sale.db").display());
+        let ledger = Ledger::connect_lazy(&url, 2).unwrap();
+        ledger.migrate().await.unwrap();
+        let Ledger::Sqlite(sqlite) = &ledger else { panic!("it is SQLite") };
+        let own = [sqlite::sell::BOUGHT_BY_PERSONS, sqlite::sell::BOUGHT_BY_NAME];
+        for statement in both.into_iter().chain(own) {
+            let plan = plan_on_sqlite(sqlite, statement).await;
+            let reads_all =
+                |line: &String| ["SCAN orders", "SCAN o", "SCAN h"].contains(&line.as_str());
+            assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
+            assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
+        }
+    }
+
+    #[test]
+    fn a_key_depends_on_salt_claim_and_value_and_tells_none_of_them() {
+        let limit_by = |claim: &str, salt: &str| LimitBy { claim: claim.into(), salt: salt.into() };
+        let key = limit_by("person", "s").key("4711");
+        assert_eq!(key, limit_by("person", "s").key("4711"));
+        assert!(key.starts_with(PREFIX) && key.len() == 70 && !key.contains("4711"), "{key}");
+        for other in [
+            limit_by("person", "s").key("4712"),
+            limit_by("person", "t").key("4711"),
+            limit_by("perso", "s").key("n4711"),
+        ] {
+            assert_ne!(key, other);
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! A purchase alone over a network, in round trips: a vote of the nodes, and a statement.
+//! Purchases over a network, in round trips: a vote of the nodes, and a statement.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -19,7 +19,7 @@ const LIMIT: usize = TRIES + 1;
 struct FarSale {
     sale: TestSale,
     trips: RoundTrips,
-    _nodes: Vec<RedisServer>,
+    nodes: Vec<RedisServer>,
     _proxies: Vec<Proxy>,
     _postgres: Option<Arc<Postgres>>,
 }
@@ -59,7 +59,7 @@ impl FarSale {
         for proxy in &proxies {
             proxy.set(Link::both(Way::Slow(ONE_WAY)));
         }
-        Self { sale, trips, _nodes: nodes, _proxies: proxies, _postgres: server }
+        Self { sale, trips, nodes, _proxies: proxies, _postgres: server }
     }
 
     /// The round trips of a purchase: the fewest of some, as a third of them has. Others have a task of the replica beside them.
@@ -104,6 +104,32 @@ impl FarSale {
 async fn a_purchase_alone_is_a_vote_and_a_statement() {
     for order in ["Unordered", "Fair"] {
         FarSale::start(Database::Postgres, order).await.check(2).await;
+    }
+}
+
+/// Half of the buyers come while the statement for the others is under way. That a renewed batch is one round trip is
+/// counted in `redlock/tests/renew_far.rs`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_far_away_renews_its_lock_for_buyers_who_wait() {
+    const PURCHASES: usize = 12;
+    let far = FarSale::start(Database::Postgres, "Unordered").await;
+    far.trips.quiet(6 * ONE_WAY).await;
+    let before = far.trips.count();
+    let buyers = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|name| {
+        let (buyer, far) = (far.sale.buyer(name), &far);
+        async move {
+            while name > "d" && far.trips.count() == before {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..PURCHASES {
+                assert_eq!(buyer.buy("any", 1, None).await.status, 201);
+            }
+        }
+    });
+    futures::future::join_all(buyers).await;
+    for node in &far.nodes {
+        // Only a renewal counts the slots that wait.
+        assert!(node.calls("zcount").unwrap() > 0);
     }
 }
 

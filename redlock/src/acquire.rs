@@ -3,10 +3,14 @@
 //! Knows nothing of batches or of the callers that share a lease.
 
 mod acquisition;
+mod give_up;
 mod lease;
+mod lease_end;
 mod lease_state;
+mod renewal;
 mod round;
 mod won;
 
-pub(crate) use acquisition::{Acquisition, acquire_in_slot};
+pub(crate) use acquisition::{Acquisition, Present, acquire_in_slot};
 pub use lease::Lease;
+pub(crate) use renewal::{Renewable, Renewal};

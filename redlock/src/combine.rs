@@ -6,6 +6,7 @@
 //! and a caller that goes away leaves no lock behind.
 
 mod batch;
+mod batch_times;
 mod config;
 mod entry;
 mod fair;

@@ -8,7 +8,8 @@
 //! a token that is not above the last one it stored; then a holder that outlived its lease does no harm. A
 //! node that restarted may have forgotten its grants, so it has no vote until that can do no harm.
 //!
-//! [`Combiner`] lets many callers share one lease.
+//! [`Combiner`] lets many callers share one lease. If callers wait, it renews the lease while a batch is
+//! executed, so that the next batch begins at once.
 //!
 //! This crate knows resources by name only: no products, no HTTP, no Kubernetes, no Prometheus
 //! (see [`Observer`]).

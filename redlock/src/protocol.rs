@@ -88,8 +88,11 @@ pub(crate) struct VoteRequest {
     pub(crate) lease: Duration,
     /// Each resource with the token that the client proposes for it.
     pub(crate) proposals: Vec<(String, u64)>,
-    /// The queue entry that the request leaves on nodes that refuse it.
+    /// The queue entry that the request leaves on nodes that refuse it. A renewal leaves none.
     pub(crate) entry: QueueEntry,
+    /// The owner's name of the lease that the request renews. A node then grants only the lock that it
+    /// holds for this owner, and only if nobody waits for it.
+    pub(crate) renews: Option<String>,
 }
 
 /// A node's reply to a [`VoteRequest`].
@@ -112,9 +115,10 @@ pub(crate) struct VoteReply {
 pub(crate) struct Handover {
     /// The name of the resource.
     pub(crate) resource: String,
-    /// The token of the lease; the highest known token where there was no quorum. The node grants the
-    /// next waiter a higher one.
+    /// The token of the lease; the highest known token where there was no quorum.
     pub(crate) token: u64,
+    /// The highest known token. The node grants the next waiter a higher one.
+    pub(crate) highest: u64,
     /// The value that the holder leaves behind.
     pub(crate) value: Option<String>,
 }

@@ -66,7 +66,7 @@ impl ResourceRegistry {
         let resources = self.resources();
         let newest = resources.iter().map(|(resource, state)| {
             let Published { token, value } = state.published().borrow().clone();
-            Handover { resource: resource.clone(), token, value }
+            Handover { resource: resource.clone(), token, highest: token, value }
         });
         newest.filter(|handover| handover.value.is_some()).collect()
     }
@@ -88,6 +88,7 @@ impl ResourceRegistry {
         }
         match next_owner {
             NextOwner::Granted(owner) => return state.deliver_grant(owner, grant),
+            NextOwner::Present => return,
             NextOwner::Reserved => state.reserve(),
             NextOwner::Nobody => {}
         }
@@ -172,8 +173,11 @@ mod tests {
         assert!(!releases.has_changed().unwrap());
         assert_eq!(state.highest_token(), 8);
         state.unsubscribe_grants("me-1");
+        notify(&registry, "x\n9\n+\n0\n0\n0\n41", 3);
+        assert!(!releases.has_changed().unwrap(), "another lease has it");
+        assert_eq!(state.published().borrow().value.as_deref(), Some("41"));
         notify(&registry, "x\n9\n-\n0\n0\n99\n", 3);
         assert!(releases.has_changed().unwrap());
-        assert!(state.reserved_at().is_some());
+        assert!(state.is_reserved());
     }
 }

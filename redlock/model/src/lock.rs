@@ -1,8 +1,8 @@
 //! Two clients acquire one resource from three nodes while messages are slow, leases end, and nodes
-//! restart and forget. Then they change the guarded store.
+//! restart and forget. Then they change the guarded store. One of them may renew its lease meanwhile.
 //!
 //! A client acquires once. A client that asks again is one more client to the nodes, with an owner name
-//! of its own. A node grants a request with any token above its fence, when the request arrives or at
+//! of its own; so is a renewal, the last client of the model. A node grants a request with any token above its fence, when the request arrives or at
 //! any later time. Two special cases of this are that a client proposes a token, and that a refused
 //! request waits for a release. A node that is down is a node whose messages are slow and then lost. A
 //! client that stops for good takes no further step, which is part of every order of events.
@@ -11,12 +11,9 @@ mod state;
 
 use stateright::{Model, Property};
 
-use state::{CLIENTS, Client, Link, NODES, Node, Stage, Standing};
+use state::{CLIENTS, Client, Link, NODES, Node, RENEWAL, Stage, Standing};
 
 pub use state::State;
-
-/// The highest token.
-const TOKENS: u8 = 2;
 
 /// A promise: tokens are unique.
 pub const UNIQUE: &str = "no two acquisitions have the same token";
@@ -26,8 +23,8 @@ pub const RISING: &str = "an acquisition that begins later has a higher token";
 pub const NO_LOST_UPDATE: &str = "the value that is replaced is the one that was read";
 /// Usual, not promised: it holds only while all clocks are sound.
 pub const EXCLUSION: &str = "only one client at a time believes that it holds the lock";
-const BOTH: &str = "both clients acquire";
-const BOTH_WRITE: &str = "both clients write";
+const ALL: &str = "as many clients acquire as there are tokens";
+const ALL_WRITE: &str = "as many clients write as there are tokens";
 const READMITTED: &str = "a client acquires after another, with a node that forgot the other";
 
 /// The rules that a test can leave out.
@@ -45,6 +42,14 @@ pub enum Rule {
     Fence,
     /// A holder stores its token before it reads anything.
     InstallFirst,
+    /// A node renews only the lock that it holds for the lease that is renewed.
+    RenewOwn,
+    /// A node renews only with a token above its fence.
+    RenewAbove,
+    /// A renewal is given up only after the lease that is renewed has ended.
+    GiveUpLate,
+    /// A lock that is renewed lasts at least as long as before.
+    LastLonger,
     /// Nodes' clocks are sound: a lock lasts on its node at least as long as the holder's lease.
     Clocks,
 }
@@ -59,6 +64,10 @@ pub struct Lock {
     /// Leases take time, and locks last at least as long on their nodes. Otherwise a lease may end as
     /// soon as it is granted, and locks end at any time.
     pub timed: bool,
+    /// A client may renew its lease.
+    pub renews: bool,
+    /// The highest token.
+    pub tokens: u8,
     /// The rule that is left out.
     pub without: Option<Rule>,
 }
@@ -69,6 +78,8 @@ pub struct Lock {
 pub enum Action {
     /// A client asks all voting nodes.
     Ask { client: usize },
+    /// A client asks all voting nodes to renew its lease.
+    Renew { of: usize },
     /// A node grants a client's request.
     Grant { client: usize, node: usize, token: u8 },
     /// A release arrives.
@@ -96,8 +107,14 @@ impl Lock {
         self.without != Some(rule)
     }
 
-    fn grants(&self, node: &Node, token: u8) -> bool {
-        node.lock.is_none() && (token > node.fence || !self.has(Rule::Counter))
+    fn grants(&self, state: &State, node: &Node, client: usize, token: u8) -> bool {
+        match state.renewed_by(client) {
+            None => node.lock.is_none() && (token > node.fence || !self.has(Rule::Counter)),
+            Some(of) => {
+                (node.lock == Some(of) || !self.has(Rule::RenewOwn))
+                    && (token > node.fence || !self.has(Rule::RenewAbove))
+            }
+        }
     }
 
     /// The number of other nodes from which a restarted node must learn.
@@ -110,11 +127,19 @@ impl Lock {
         let Client { stage, in_time, installed, read, .. } = state.clients[client];
         match stage {
             // Clients are numbered in the order in which they begin.
+            Stage::Idle if client == RENEWAL => {
+                let holds = |of: &usize| state.clients[*of].stage == Stage::Holding;
+                let holders = (0..RENEWAL).filter(|of| self.renews && holds(of));
+                actions.extend(holders.map(|of| Action::Renew { of }));
+            }
             Stage::Idle if client == 0 || state.clients[client - 1].stage != Stage::Idle => {
                 actions.push(Action::Ask { client });
             }
             Stage::Idle | Stage::Over => {}
+            Stage::Asking if state.is_preceded(client) && self.has(Rule::GiveUpLate) => {}
             Stage::Asking => actions.push(Action::GiveUp { client }),
+            // The next batch begins when the present one has ended.
+            Stage::Holding if state.is_preceded(client) => {}
             Stage::Holding => actions.push(match (installed, read) {
                 (true, Some(_)) => Action::Write { client },
                 (false, None) if self.has(Rule::InstallFirst) => Action::Install { client },
@@ -122,7 +147,8 @@ impl Lock {
                 (_, None) => Action::Read { client },
             }),
         }
-        if in_time {
+        let precedes = |of: usize| state.clients[of].in_time && self.has(Rule::LastLonger);
+        if in_time && !state.renewed_by(client).is_some_and(precedes) {
             actions.push(Action::LeaseEnds { client });
         }
         for (node, is) in state.nodes.iter().enumerate() {
@@ -131,9 +157,9 @@ impl Lock {
                 actions.push(Action::Release { client, node });
             }
             if request {
-                let grants = |token: &u8| self.grants(is, *token);
+                let grants = |token: &u8| self.grants(state, is, client, *token);
                 let grant = |token| Action::Grant { client, node, token };
-                actions.extend((1..=TOKENS).filter(grants).map(grant));
+                actions.extend((1..=self.tokens).filter(grants).map(grant));
             }
         }
     }
@@ -260,6 +286,10 @@ impl Model for Lock {
         let mut next = state.clone();
         match action {
             Action::Ask { client } => next.ask(client),
+            Action::Renew { of } => {
+                next.renewed = Some(of);
+                next.ask(RENEWAL);
+            }
             Action::Grant { client, node, token } => self.grant(&mut next, client, node, token),
             Action::Release { client, node } => next.nodes[node].release(client),
             Action::GiveUp { client } => next.release(client),
@@ -273,7 +303,7 @@ impl Model for Lock {
         }
         if self.has(Rule::Counter) {
             for node in &mut next.nodes {
-                node.drop_idle_messages(TOKENS);
+                node.drop_idle_messages(self.tokens);
             }
         }
         Some(next)
@@ -286,13 +316,15 @@ impl Model for Lock {
                 state.tokens().all(|(token, floor)| token > floor)
             }),
             Property::always(NO_LOST_UPDATE, |_, state: &State| !state.register.lost_update),
-            Property::sometimes(BOTH, |_, state: &State| state.tokens().count() == CLIENTS),
-            Property::sometimes(BOTH_WRITE, |_, state: &State| state.register.value == 2),
+            Property::sometimes(ALL, |model: &Self, state: &State| {
+                state.tokens().count() == usize::from(model.tokens)
+            }),
+            Property::sometimes(ALL_WRITE, |model: &Self, state: &State| {
+                state.register.value == model.tokens
+            }),
         ];
         if self.timed {
-            properties.push(Property::always(EXCLUSION, |_, state: &State| {
-                state.clients.iter().filter(|client| client.in_time).count() <= 1
-            }));
+            properties.push(Property::always(EXCLUSION, |_, state: &State| state.believers() <= 1));
         }
         if self.restarts > 0 {
             properties.push(Property::sometimes(READMITTED, |_, state: &State| {

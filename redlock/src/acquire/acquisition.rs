@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::lease::Lease;
 use super::lease_state::LeaseState;
+use super::renewal::Renewable;
 use super::round::{Round, SPLIT_VOTE_PAUSE, WaitOutcome};
 use crate::cluster::{ClusterClient, Members, Verdict};
 use crate::config::Policy;
@@ -27,8 +28,6 @@ const _: () = assert!(MAX_POLL.as_millis() < REQUEST_LIMIT.as_millis());
 const POLLS_PER_LEASE: u32 = 8;
 /// How long a single-resource waiter yields to a waiter that needs several resources.
 const RESERVATION_YIELD: Duration = Duration::from_millis(1);
-/// How long the waiter for several resources keeps its priority after it was last seen.
-const RESERVATION_LIMIT: Duration = Duration::from_millis(500);
 
 /// One acquisition.
 pub(crate) struct Acquisition {
@@ -45,6 +44,8 @@ pub(crate) struct Acquisition {
     deadline: Instant,
     rounds: u32,
     backoff: Backoff,
+    /// The lease that the first round renews.
+    renews: Option<Renewable>,
     /// The caller has an alternative, so the observer does not count a failure.
     is_try: bool,
 }
@@ -57,20 +58,30 @@ enum Waiting {
     Alone(QueueEntry),
 }
 
-/// Acquires one resource in fair order, and the tickets that the slot wants. With a lease on that
-/// resource, the first round travels with its release.
+/// What an acquisition has to do with the lease that this client has on the resource.
+pub(crate) enum Present<'a> {
+    /// There is none.
+    None,
+    /// The first round travels with its release.
+    ReleasedWith(&'a Lease),
+    /// The first round renews it.
+    Renewed(Renewable),
+}
+
+/// Acquires one resource in fair order, and the tickets that the slot wants.
 pub(crate) fn acquire_in_slot(
     client: &Arc<ClusterClient>,
     resource: &str,
     policy: Policy,
     slot: &Arc<QueueSlot>,
-    lease: Option<&Lease>,
+    present: Present<'_>,
 ) -> BoxFuture<'static, Result<Lease, AcquireError>> {
     let waiting = Waiting::InSlot(Arc::clone(slot));
     let acquisition = Acquisition { waiting, ..Acquisition::new(client, &[resource], policy) };
-    match lease {
-        Some(lease) => acquisition.run_with_release_of(lease).boxed(),
-        None => acquisition.run().boxed(),
+    match present {
+        Present::None => acquisition.run().boxed(),
+        Present::ReleasedWith(lease) => acquisition.run_with_release_of(lease).boxed(),
+        Present::Renewed(lease) => Acquisition { renews: Some(lease), ..acquisition }.run().boxed(),
     }
 }
 
@@ -105,6 +116,7 @@ impl Acquisition {
             deadline,
             rounds: 0,
             backoff: Backoff::default(),
+            renews: None,
             is_try: false,
         }
     }
@@ -140,7 +152,8 @@ impl Acquisition {
         if let Waiting::InSlot(slot) = &self.waiting {
             slot.cancel_ticket_request(result.as_ref().err());
         }
-        if result.is_ok() || !self.is_try {
+        let is_counted_later = result.as_ref().is_ok_and(Lease::is_renewal);
+        if !is_counted_later && (result.is_ok() || !self.is_try) {
             let outcome = (&result).into();
             let observer = &self.client.cluster.observer;
             observer.acquired(outcome, self.started.elapsed(), self.rounds);
@@ -191,6 +204,8 @@ impl Acquisition {
                 },
                 // The replies have raised the next proposal.
                 Verdict::Stale => {}
+                // The nodes keep no request of a renewal.
+                Verdict::Split | Verdict::Held(_) if round.is_renewal() => {}
                 Verdict::Split if self.resources.len() > 1 => {
                     // Given up before the pause: no release grants a part of the resources.
                     drop(round);
@@ -231,10 +246,16 @@ impl Acquisition {
         None
     }
 
-    fn start_round(&self) -> Round {
+    fn start_round(&mut self) -> Round {
         let members = self.client.cluster.members();
-        let (request, fair) = self.request(&members);
-        Round::start(&self.client, members, self.states.clone(), request, fair)
+        let (mut request, fair) = self.request(&members);
+        let renewed = self.renews.take().and_then(|lease| {
+            let token = lease.prepare(&request.owner)?;
+            request.proposals.iter_mut().for_each(|(_, proposed)| *proposed = token);
+            request.renews = Some(lease.owner().to_owned());
+            Some(Arc::clone(lease.end()))
+        });
+        Round::start(&self.client, members, self.states.clone(), request, fair, renewed)
     }
 
     fn request(&self, members: &Members) -> (VoteRequest, Option<SlotTicket>) {
@@ -253,6 +274,7 @@ impl Acquisition {
             lease: self.policy.lease_time,
             proposals: self.resources.iter().cloned().zip(next).collect(),
             entry,
+            renews: None,
         };
         (request, fair)
     }
@@ -297,11 +319,9 @@ impl Acquisition {
     /// Whether the only resource is reserved for a waiter that needs several. No release grants that
     /// waiter a part of its resources, so it must find them free.
     fn must_yield(&self) -> bool {
-        let is_recent = |at: Instant| at.elapsed() < RESERVATION_LIMIT;
-        let is_reserved = |state: &Arc<ResourceState>| state.reserved_at().is_some_and(is_recent);
         matches!(self.waiting, Waiting::Alone(_))
             && self.states.len() == 1
-            && self.states.iter().any(is_reserved)
+            && self.states.iter().any(|state| state.is_reserved())
     }
 
     /// How long to wait for a lock that expires in this many milliseconds.

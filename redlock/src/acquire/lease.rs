@@ -9,15 +9,20 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::lease_end::LeaseEnd;
 use super::lease_state::LeaseState;
+use super::renewal::Renewable;
 use crate::cluster::Confirmation;
 use crate::config::SHORTEST_LEASE;
-use crate::error::ExtendError;
+use crate::error::{AcquireOutcome, ExtendError};
 use crate::node::Release;
 use crate::protocol::{AfterRelease, Departure, Handover};
 use crate::queue::SlotTicket;
 use crate::time::bounded;
 
+/// A renewed lease of which less than this part is left is extended before it is used. Its time counts from
+/// the request, early in the batch before.
+const FRESH: f64 = 0.9;
 /// A lease is extended when this part of it is over.
 const EXTEND_AFTER: f64 = 1.0 / 3.0;
 
@@ -36,6 +41,8 @@ pub struct Lease {
     stop_tasks: CancellationToken,
     _stop_tasks: DropGuard,
     fair: Option<FairTicket>,
+    /// The observer has counted it. A renewed lease may be released unused.
+    is_counted: bool,
     is_released: bool,
 }
 
@@ -50,9 +57,16 @@ struct FairTicket {
 
 impl Lease {
     pub(super) fn new(state: LeaseState, lease_time: Duration, asked_at: Instant) -> Self {
+        let is_counted = state.renews.is_none();
+        let mut lease = Self::of(Arc::new(state), lease_time, asked_at);
+        lease.is_counted = is_counted;
+        lease
+    }
+
+    fn of(state: Arc<LeaseState>, lease_time: Duration, asked_at: Instant) -> Self {
         let stop_tasks = CancellationToken::new();
         Self {
-            state: Arc::new(state),
+            state,
             asked_at,
             acquired_at: Instant::now(),
             length: lease_time,
@@ -60,8 +74,40 @@ impl Lease {
             _stop_tasks: stop_tasks.clone().drop_guard(),
             stop_tasks,
             fair: None,
+            is_counted: false,
             is_released: false,
         }
+    }
+
+    /// Whether it renews another lease, and is counted when it begins.
+    pub(super) fn is_renewal(&self) -> bool {
+        self.state.renews.is_some()
+    }
+
+    /// The same lease, ready for use. A renewed lease is not before the lease that it renews has ended, and if
+    /// a part of its time is over, it is extended first. `None` if it is over.
+    pub(crate) async fn begin(mut self) -> Option<Self> {
+        let Some(renewed) = &self.state.renews else { return Some(self) };
+        renewed.token.cancelled().await;
+        if self.remaining() < self.length.mul_f64(FRESH) {
+            self.state.extend(self.length).await.ok()?;
+        }
+        let asked_at = renewed.at().map_or(self.asked_at, |end| end.max(self.asked_at));
+        (self.asked_at, self.acquired_at) = (asked_at, Instant::now());
+        let observer = &self.state.client.cluster.observer;
+        observer.acquired(AcquireOutcome::Acquired, self.acquired_at - asked_at, 1);
+        self.is_counted = true;
+        Some(self)
+    }
+
+    /// What the worker of a batch keeps of the lease, to renew it while the batch is executed. `None` for
+    /// several resources, if a release granted the lock (other clients wait for it too), and if the nodes
+    /// are too near for a gain.
+    pub(crate) fn renewable(&self) -> Option<Renewable> {
+        let LeaseState { client, tokens, took, was_granted_late, .. } = &*self.state;
+        let is_alone = tokens.len() == 1 && !was_granted_late;
+        let pays = *took >= client.cluster.renew_from;
+        (is_alone && pays).then(|| Renewable::new(Arc::clone(&self.state)))
     }
 
     pub(super) fn with_ticket(mut self, own: SlotTicket, next_ticket: Option<u64>) -> Self {
@@ -239,11 +285,14 @@ impl Lease {
         self.is_released = true;
         self.stop_tasks.cancel();
         let LeaseState { client, members, owner, slot_name, tokens, .. } = &*self.state;
-        client.cluster.observer.released(self.acquired_at.elapsed());
+        if self.is_counted {
+            client.cluster.observer.released(self.acquired_at.elapsed());
+        }
         let mut values: HashMap<_, _> = values.iter().cloned().collect();
         let handover = |(resource, token): &(String, u64)| {
             let value = values.remove(&**resource);
-            Handover { resource: resource.clone(), token: *token, value }
+            let highest = client.cluster.registry.state_of(resource).highest_token();
+            Handover { resource: resource.clone(), token: *token, highest, value }
         };
         let handovers: Vec<_> = tokens.iter().map(handover).collect();
         let slot = self.fair.as_ref().map(|fair| &fair.own.slot);
@@ -254,20 +303,29 @@ impl Lease {
             let release = Release { owner: owner.clone(), departure, lowest_ticket, handovers };
             client.release(members, release, confirmation)
         };
-        match slot {
+        let released = match slot {
             Some(slot) => slot.release(owner, send),
             None => send(AfterRelease::Unchanged, None),
-        }
+        };
+        // Behind the release: what waits for the end may send more.
+        self.state.end.mark();
+        released
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime nothing can be sent, and the lock expires on the nodes.
-        if !self.is_released
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(self.end(&[], Confirmation::ByMajority));
+        if self.is_released {
+            return;
         }
+        let mut dropped = Self::of(Arc::clone(&self.state), self.length, self.asked_at);
+        (dropped.acquired_at, dropped.is_counted) = (self.acquired_at, self.is_counted);
+        dropped.fair = self.fair.take();
+        dropped.is_released = true;
+        LeaseEnd::then(self.state.renews.as_ref(), move || match Handle::try_current() {
+            Ok(runtime) => _ = runtime.spawn(dropped.end(&[], Confirmation::ByMajority)),
+            // Nothing can be sent, and the lock expires on the nodes.
+            Err(_) => dropped.state.end.mark(),
+        });
     }
 }

@@ -1,12 +1,13 @@
 //! What the tasks that extend a lease share with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::lease_end::LeaseEnd;
 use super::won::WonRound;
 use crate::cluster::{ClusterClient, Members, Tally, Verdict};
 use crate::error::ExtendError;
@@ -28,14 +29,36 @@ pub(super) struct LeaseState {
     pub(super) slot_name: Arc<str>,
     /// The token of each resource.
     pub(super) tokens: Vec<(String, u64)>,
+    /// How long the decisive votes took.
+    pub(super) took: Duration,
+    /// A release granted the lock, so other clients wait for it too.
+    pub(super) was_granted_late: bool,
+    /// The end of the lease that this one renews. Nothing of this one is used or freed before.
+    pub(super) renews: Option<Arc<LeaseEnd>>,
+    pub(super) end: Arc<LeaseEnd>,
+    /// The owner's name of the lease that renews this one. A node that has it had this owner's before.
+    pub(super) renewed_by: OnceLock<String>,
     deadline: watch::Sender<Instant>,
 }
 
 impl LeaseState {
     /// The lock that a round won, valid until the deadline.
     pub(super) fn new(client: Arc<ClusterClient>, won: WonRound, deadline: Instant) -> Self {
-        let WonRound { members, owner, slot_name, tokens, fair: _ } = won;
-        Self { client, members, owner, slot_name, tokens, deadline: watch::Sender::new(deadline) }
+        let WonRound { members, owner, slot_name, tokens, took, was_granted_late, renews, fair: _ } =
+            won;
+        Self {
+            client,
+            members,
+            owner,
+            slot_name,
+            tokens,
+            took,
+            was_granted_late,
+            renews,
+            end: Arc::default(),
+            renewed_by: OnceLock::new(),
+            deadline: watch::Sender::new(deadline),
+        }
     }
 
     /// When the lease ends.
@@ -45,6 +68,22 @@ impl LeaseState {
 
     /// Extends the lease. Only nodes count that have held the lock without a break.
     pub(super) async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
+        let renewed_by = self.renewed_by.get();
+        let extended = self.extend_as(lease, renewed_by).await;
+        match (renewed_by, &extended) {
+            // Nodes that renewed the lease in the meantime did not know its name any more.
+            (None, Err(ExtendError::NoQuorum { .. })) if self.renewed_by.get().is_some() => {
+                self.extend_as(lease, self.renewed_by.get()).await
+            }
+            _ => extended,
+        }
+    }
+
+    async fn extend_as(
+        &self,
+        lease: Duration,
+        renewed_by: Option<&String>,
+    ) -> Result<(), ExtendError> {
         let sent = Instant::now();
         if sent >= self.deadline() {
             return Err(ExtendError::Expired);
@@ -52,7 +91,7 @@ impl LeaseState {
         let cluster = &self.client.cluster;
         let (epoch, longest) = (self.members.membership.epoch, cluster.longest_lease);
         let spec = LeaseSpec { epoch, owner: &self.owner, lease, longest };
-        let call = cluster.scripts.extend(spec, &self.tokens);
+        let call = cluster.scripts.extend(spec, &self.tokens, renewed_by);
         let ask = async |position: usize| {
             let node = self.members.nodes.get(position)?;
             Some(self.client.extend(node, &call).await)

@@ -15,10 +15,12 @@ use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tokio::time::sleep_until;
 
+use super::give_up::GivenUp;
+use super::lease_end::LeaseEnd;
 use super::won::WonRound;
-use crate::cluster::{ClusterClient, Confirmation, Members, PendingVotes, Tally, Verdict};
-use crate::node::{ClockSample, Release};
-use crate::protocol::{AfterRelease, Departure, Handover, LateGrant, Vote, VoteReply, VoteRequest};
+use crate::cluster::{ClusterClient, Members, PendingVotes, Tally, Verdict};
+use crate::node::ClockSample;
+use crate::protocol::{LateGrant, Vote, VoteReply, VoteRequest};
 use crate::queue::{IssuedTickets, SlotTicket};
 use crate::registry::{LateGrants, ResourceState};
 
@@ -44,6 +46,8 @@ pub(super) struct Round {
     request: Arc<VoteRequest>,
     /// The slot and its lowest ticket, in fair order.
     fair: Option<SlotTicket>,
+    /// The end of the lease that the round renews.
+    renews: Option<Arc<LeaseEnd>>,
     /// The tickets that the nodes issued in this round.
     issued: IssuedTickets,
     /// When the request was sent; a lease counts from here.
@@ -64,17 +68,19 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Sends the request to all nodes.
+    /// Sends the request to all nodes. `renews`: the end of the lease that the request renews.
     pub(super) fn start(
         client: &Arc<ClusterClient>,
         members: Arc<Members>,
         states: Vec<Arc<ResourceState>>,
         request: VoteRequest,
         fair: Option<SlotTicket>,
+        renews: Option<Arc<LeaseEnd>>,
     ) -> Self {
         let request = Arc::new(request);
         let votes = client.request_votes(&members, &request);
         let mut round = Self::new(client, members, states, request, fair, votes);
+        round.renews = renews;
         // Sends the calls now, even if the caller goes away: the release of a given-up round must follow.
         while let Some(Some((position, reply))) = unconstrained(round.votes.next()).now_or_never() {
             round.record_reply(position, reply);
@@ -118,6 +124,7 @@ impl Round {
             client: Arc::clone(client),
             states,
             fair,
+            renews: None,
             issued: IssuedTickets::default(),
             started: Instant::now(),
             took: Duration::ZERO,
@@ -203,6 +210,11 @@ impl Round {
     /// any issued ticket.
     pub(super) fn next_ticket(&self) -> Option<u64> {
         self.next_tickets.iter().flatten().min().copied()
+    }
+
+    /// Whether the round renews a lease.
+    pub(super) fn is_renewal(&self) -> bool {
+        self.renews.is_some()
     }
 
     /// Whether the waiting request was granted, not the votes.
@@ -295,6 +307,9 @@ impl Round {
             owner: owner.clone(),
             slot_name: Arc::clone(&entry.slot),
             tokens,
+            took: self.took,
+            was_granted_late: self.was_granted_late(),
+            renews: self.renews.take(),
             fair,
         }
     }
@@ -311,44 +326,21 @@ impl Round {
             runtime.spawn(votes.for_each(|_late| std::future::ready(())));
         }
     }
-
-    /// Takes the request back on all nodes.
-    fn give_up(&self) {
-        let slot = self.fair.as_ref().map(|fair| &fair.slot);
-        if slot.is_some_and(|slot| slot.detach_request(&self.request)) {
-            return;
-        }
-        let VoteRequest { owner, proposals, entry, .. } = &*self.request;
-        let handover = |((resource, _), state): (&(String, u64), &Arc<ResourceState>)| Handover {
-            resource: resource.clone(),
-            token: state.highest_token(),
-            value: None,
-        };
-        let handovers = proposals.iter().zip(&self.states).map(handover).collect();
-        let send = |after| {
-            let slot_name = Arc::clone(&entry.slot);
-            let departure =
-                Departure { slot: slot_name, after, gives_up: true, next_request: None };
-            let lowest_ticket = slot.map(|slot| slot.shared_lowest_ticket());
-            let release = Release { owner: owner.clone(), departure, lowest_ticket, handovers };
-            self.client.release(&self.members, release, Confirmation::ByMajority)
-        };
-        let released = match slot {
-            Some(slot) => slot.give_up(send),
-            None => send(AfterRelease::Unchanged),
-        };
-        // Without a runtime nothing can be sent, and the lock expires on the nodes.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(released);
-        }
-    }
 }
 
 impl Drop for Round {
     fn drop(&mut self) {
         if !self.is_kept {
             self.stop_listening();
-            self.give_up();
+            let given_up = GivenUp {
+                client: Arc::clone(&self.client),
+                members: Arc::clone(&self.members),
+                states: self.states.clone(),
+                request: Arc::clone(&self.request),
+                fair: self.fair.take(),
+            };
+            // A node that granted a renewal has replaced a lock that counts until its lease has ended.
+            LeaseEnd::then(self.renews.as_ref(), move || given_up.send());
         }
     }
 }

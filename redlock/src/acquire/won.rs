@@ -1,7 +1,9 @@
 //! The result of a round that won.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::lease_end::LeaseEnd;
 use crate::cluster::Members;
 use crate::queue::SlotTicket;
 
@@ -14,6 +16,12 @@ pub(super) struct WonRound {
     pub(super) slot_name: Arc<str>,
     /// The token of each resource.
     pub(super) tokens: Vec<(String, u64)>,
+    /// How long the decisive votes took.
+    pub(super) took: Duration,
+    /// A release granted the lock, so other clients wait for it too.
+    pub(super) was_granted_late: bool,
+    /// The end of the lease that the round renews.
+    pub(super) renews: Option<Arc<LeaseEnd>>,
     /// The slot and its lowest ticket, in fair order.
     pub(super) fair: Option<SlotTicket>,
 }

@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) observer: Arc<dyn Observer>,
     /// How long a node is excluded whose data or clock cannot be relied on.
     pub(crate) longest_lease: Duration,
+    /// See [`Config::renew_from`].
+    pub(crate) renew_from: Duration,
     node_timeout: Duration,
     /// The log-in and TLS of nodes that a change of the membership adds.
     first: Endpoint,
@@ -77,6 +79,7 @@ impl Cluster {
             client_id: format!("{:016x}", rand::random::<u64>()).into(),
             observer: Arc::new(PanicSafeObserver(observer)),
             longest_lease: bounded(config.longest_lease),
+            renew_from: config.renew_from,
             node_timeout: bounded(config.node_timeout),
             first: first.clone(),
             members: RwLock::new(Arc::new(members)),

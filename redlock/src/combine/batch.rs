@@ -18,6 +18,10 @@ pub trait Batch: Send + Sync + 'static {
     /// batch.
     const MAX_RESOURCES: usize = 1;
 
+    /// Whether the lease of a batch may be renewed for the next one while it is executed. Not if `execute`
+    /// lets others keep the lease.
+    const RENEWS: bool = true;
+
     /// How to acquire the lock on a resource for an item. Called once per item, by the caller that submits
     /// it. An acquisition follows the policy of the item that has waited longest; the first item of all
     /// determines the queue discipline.

@@ -7,7 +7,6 @@
 //! one and grants the lock to the first slot in the queue, which may be the same client's.
 
 use std::collections::VecDeque;
-use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
@@ -17,15 +16,17 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::yield_now;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 use tracing::error;
 
 use super::batch::Batch;
+use super::batch_times::BatchTimes;
 use super::entry::Entry;
 use super::worker::{
-    AFTER_PANIC, Entries, Worker, earliest_deadline, panic_message, policy, refuse_expired,
+    AFTER_PANIC, Entries, Worker, earliest_deadline, panic_message, policy, ready, refuse_expired,
+    renewable, until,
 };
-use crate::acquire::{Lease, acquire_in_slot};
+use crate::acquire::{Lease, Present, Renewable, acquire_in_slot};
 use crate::error::AcquireError;
 use crate::queue::{QueueSlot, TicketsFuture, take_tickets, take_tickets_with_lock};
 
@@ -65,6 +66,9 @@ pub(super) struct FairQueue<B: Batch> {
     /// A lease that arrived before its tickets, or before the end of the previous batch.
     acquired: Option<Lease>,
     executing: Option<BoxFuture<'static, Entries<B>>>,
+    /// The lease of the batch that is executed, if it may be renewed.
+    renewable: Option<Renewable>,
+    times: BatchTimes,
 }
 
 impl<B: Batch> FairQueue<B> {
@@ -82,6 +86,8 @@ impl<B: Batch> FairQueue<B> {
             acquiring: None,
             acquired: None,
             executing: None,
+            renewable: None,
+            times: BatchTimes::default(),
         }
     }
 
@@ -125,6 +131,7 @@ impl<B: Batch> FairQueue<B> {
                 self.gather().await;
             }
             self.acquire_if_due();
+            let renewal_due = self.renewal_due();
             tokio::select! {
                 // Only the first caller of a group wakes the worker.
                 first = self.arrivals.recv(), if self.arrived.is_empty() => {
@@ -132,7 +139,10 @@ impl<B: Batch> FairQueue<B> {
                     self.arrived.push(first);
                     self.tickets_due = Some(Instant::now() + SHARE_TICKETS);
                 }
-                () = until(self.tickets_due), if self.ticketing.is_none() => self.take_tickets(),
+                () = until(renewal_due), if renewal_due.is_some() => {}
+                () = until(self.tickets_due), if self.ticketing.is_none() && renewal_due.is_none() => {
+                    self.take_tickets();
+                }
                 issued = ready(self.ticketing.as_mut().map(|ticketing| &mut ticketing.tickets)) => {
                     self.on_tickets(issued);
                 }
@@ -247,10 +257,23 @@ impl<B: Batch> FairQueue<B> {
         }
     }
 
+    /// When to renew the lease of the batch that is executed, with tickets for the callers that have arrived, if
+    /// there are any: late, because callers who arrive after that are hardly in the next batch, but early
+    /// enough to have both when this batch ends, and not later than the tickets alone.
+    fn renewal_due(&self) -> Option<Instant> {
+        let may_renew = self.renewable.is_some() && self.executing.is_some();
+        let awaits = may_renew && !self.has_next_lease() && self.ticketing.is_none();
+        let due = self.times.start_of(self.slot.round_trip()).filter(|_| awaits)?;
+        let due = self.tickets_due.map_or(due, |tickets| tickets.min(due));
+        (!self.arrived.is_empty()).then_some(due)
+    }
+
     /// Asks for the lock, and in the same round for the tickets of callers that have just arrived. Callers
     /// that got tickets while a batch is executed ask at once, without waiting for its release.
     fn acquire_if_due(&mut self) {
-        if self.has_next_lease() || self.executing.is_some() && self.waiting.is_empty() {
+        let renewal_is_due = || self.renewal_due().is_some_and(|due| due <= Instant::now());
+        let is_early = self.executing.is_some() && self.waiting.is_empty() && !renewal_is_due();
+        if self.has_next_lease() || is_early {
             return;
         }
         if self.ticketing.is_none()
@@ -268,19 +291,24 @@ impl<B: Batch> FairQueue<B> {
         if self.executing.is_none() {
             self.worker.load.round_started();
         }
+        let renewed = self.renewable.take().filter(|_| self.executing.is_some());
+        let present = renewed.map_or(Present::None, Present::Renewed);
         let Worker { client, resource, .. } = &self.worker;
-        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, None));
+        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, present));
     }
 
     /// Lets the release of this lease carry the request of the callers that the batch leaves over.
     fn acquire_with_release_of(&mut self, lease: &Lease) {
         let Some(policy) = policy(self.waiting.iter()) else { return };
         let Worker { client, resource, .. } = &self.worker;
-        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, Some(lease)));
+        let present = Present::ReleasedWith(lease);
+        self.acquiring = Some(acquire_in_slot(client, resource, policy, &self.slot, present));
     }
 
     /// Continues after a batch. Entries that must be tried again precede all others.
     fn on_executed(&mut self, again: Entries<B>) {
+        self.times.batch_ended();
+        self.renewable = None;
         let must_ask_again = !again.is_empty();
         for entry in again.into_iter().rev() {
             self.waiting.push_front(entry);
@@ -325,6 +353,8 @@ impl<B: Batch> FairQueue<B> {
         self.update_slot();
         if !entries.is_empty() {
             self.acquire_with_release_of(&lease);
+            self.renewable = renewable::<B>(&lease);
+            self.times.batch_began();
             let worker = self.worker.clone();
             self.executing = Some(Box::pin(async move { worker.execute(lease, entries).await }));
         }
@@ -358,20 +388,5 @@ impl<B: Batch> FairQueue<B> {
     fn update_slot(&self) {
         let lowest = self.waiting.front().map(|entry| entry.ticket);
         self.slot.update(lowest, self.ticketing.as_ref().map(|ticketing| ticketing.at_least));
-    }
-}
-
-/// Awaits the future, or for ever if there is none.
-async fn ready<F: Future + Unpin>(future: Option<F>) -> F::Output {
-    match future {
-        Some(future) => future.await,
-        None => pending().await,
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => pending().await,
     }
 }

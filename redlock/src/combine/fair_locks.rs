@@ -22,6 +22,7 @@ struct HandOverLease;
 impl Batch for HandOverLease {
     type Item = Policy;
     type Output = Lease;
+    const RENEWS: bool = false;
 
     fn policy(&self, _resource: &str, item: &Policy) -> Policy {
         *item

@@ -1,12 +1,18 @@
 //! The worker that serves the callers that wait at the moment when it gets the locks.
 //!
+//! If a caller arrives while the batch of one resource is executed, the worker renews the lease meanwhile,
+//! and the next batch begins when this one ends. It ends with the lease when another client waits for the
+//! lock, when no caller of this client does, or when callers of other resources wait for their batch.
+//!
 //! It acquires the locks of all resources for which callers wait in one round and executes one batch for
 //! them, so that a hundred resources cost little more than one. If one of the resources stays locked, each
 //! resource gets a batch of its own, so that none waits for the holder of another.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,7 +25,7 @@ use tracing::error;
 use super::batch::{Batch, ResourceBatch};
 use super::entry::Entry;
 use super::worker::{self, AFTER_PANIC, Entries, Worker, panic_message, refuse_expired};
-use crate::acquire::{Acquisition, Lease};
+use crate::acquire::{Acquisition, Lease, Renewable, Renewal};
 use crate::config::Policy;
 use crate::error::AcquireError;
 
@@ -69,6 +75,49 @@ impl<B: Batch> UnorderedQueue<B> {
     fn policy(&self) -> Option<Policy> {
         worker::policy(self.waiting.iter())
     }
+
+    /// Awaits the execution of a batch. Renews its lease when the first caller of the next batch arrives: a
+    /// batch that nobody follows costs no renewal.
+    async fn renew_during<T>(
+        &mut self,
+        execution: impl Future<Output = T>,
+        renewable: Renewable,
+        others: &OtherQueues,
+    ) -> (T, Option<Renewal>) {
+        let mut execution = pin!(execution);
+        let (mut renewable, mut renewal) = (Some(renewable), None::<Renewal>);
+        loop {
+            tokio::select! {
+                result = &mut execution => return (result, renewal),
+                first = self.arrivals.recv(), if renewable.is_some() => {
+                    self.waiting.extend(first);
+                    let lease = renewable.take().filter(|_| !others.wait());
+                    renewal = lease.zip(self.policy()).and_then(|(lease, policy)| lease.renew(policy));
+                }
+                () = decide(renewal.as_mut()), if renewal.as_ref().is_some_and(|it| !it.is_decided()) => {}
+            }
+        }
+    }
+}
+
+async fn decide(renewal: Option<&mut Renewal>) {
+    if let Some(renewal) = renewal {
+        renewal.decide().await;
+    }
+}
+
+/// The number of queues whose callers wait for a batch to end.
+#[derive(Clone, Default)]
+struct OtherQueues(Arc<AtomicUsize>);
+
+impl OtherQueues {
+    fn wait(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn set(&self, waiting: usize) {
+        self.0.store(waiting, Ordering::Relaxed);
+    }
 }
 
 /// The result of one or more batches for these queues.
@@ -104,8 +153,9 @@ pub(super) async fn run<B: Batch>(mut queues: UnboundedReceiver<UnorderedQueue<B
     let mut idle = FuturesUnordered::new();
     let mut due = VecDeque::new();
     let mut running: JoinSet<Served<B>> = JoinSet::new();
-    let mut together = SharedBatches::default();
+    let (mut together, others) = (SharedBatches::default(), OtherQueues::default());
     loop {
+        others.set(due.len());
         tokio::select! {
             queue = queues.recv() => match queue {
                 None => return,
@@ -121,7 +171,7 @@ pub(super) async fn run<B: Batch>(mut queues: UnboundedReceiver<UnorderedQueue<B
                 }
                 for queue in served.queues {
                     if served.must_split {
-                        running.spawn(serve(vec![queue], false));
+                        running.spawn(serve(vec![queue], false, others.clone()));
                     } else if queue.is_idle() {
                         idle.push(queue.wait_for_caller());
                     } else {
@@ -132,23 +182,31 @@ pub(super) async fn run<B: Batch>(mut queues: UnboundedReceiver<UnorderedQueue<B
         }
         if B::MAX_RESOURCES == 1 {
             due.drain(..).for_each(|queue| {
-                running.spawn(serve(vec![queue], false));
+                running.spawn(serve(vec![queue], false, others.clone()));
             });
             continue;
         }
         while let Some(share) = together.next_batch(due.len(), B::MAX_RESOURCES) {
             together.batches += 1;
             together.queues += share;
-            running.spawn(serve(due.drain(..share).collect(), true));
+            running.spawn(serve(due.drain(..share).collect(), true, others.clone()));
         }
     }
 }
 
-async fn serve<B: Batch>(mut queues: Vec<UnorderedQueue<B>>, together: bool) -> Served<B> {
+async fn serve<B: Batch>(
+    mut queues: Vec<UnorderedQueue<B>>,
+    together: bool,
+    others: OtherQueues,
+) -> Served<B> {
     let mut panicked = false;
     let must_split = loop {
         let serving = async {
-            if panicked { recover(&mut queues).await } else { serve_once(&mut queues).await }
+            if panicked {
+                recover(&mut queues).await
+            } else {
+                serve_due(&mut queues, &others).await
+            }
         };
         match AssertUnwindSafe(serving).catch_unwind().await {
             Ok(must_split) => break must_split,
@@ -174,8 +232,9 @@ async fn recover<B: Batch>(queues: &mut [UnorderedQueue<B>]) -> bool {
     queues.len() > 1
 }
 
-/// Serves the queues once. Returns whether some of the locks could not be acquired together.
-async fn serve_once<B: Batch>(queues: &mut Vec<UnorderedQueue<B>>) -> bool {
+/// Serves the queues once, or again and again while the lease is renewed. Returns whether some of the
+/// locks could not be acquired together.
+async fn serve_due<B: Batch>(queues: &mut Vec<UnorderedQueue<B>>, others: &OtherQueues) -> bool {
     let Some(UnorderedQueue { worker: Worker { client, config, .. }, .. }) = queues.first() else {
         return false;
     };
@@ -195,7 +254,15 @@ async fn serve_once<B: Batch>(queues: &mut Vec<UnorderedQueue<B>>) -> bool {
         queue.collect(room);
     }
     match acquired {
-        Ok(lease) => execute(queues, lease).await,
+        Ok(lease) => {
+            let mut held = Some(lease);
+            while let Some(lease) = held {
+                held = execute(queues, lease, others).await;
+                for queue in &mut *queues {
+                    queue.collect(room);
+                }
+            }
+        }
         Err(AcquireError::Timeout { .. }) if queues.len() > 1 => return true,
         Err(error) => {
             for queue in queues {
@@ -222,7 +289,12 @@ fn policy<B: Batch>(queues: &[UnorderedQueue<B>]) -> Option<Policy> {
     Some(Policy { wait_timeout, ..shortest })
 }
 
-async fn execute<B: Batch>(queues: &mut [UnorderedQueue<B>], lease: Lease) {
+/// Executes a batch. Returns the lease for the next one if it was renewed.
+async fn execute<B: Batch>(
+    queues: &mut [UnorderedQueue<B>],
+    lease: Lease,
+    others: &OtherQueues,
+) -> Option<Lease> {
     // Claims all entries before it moves any: an item may panic when it is dropped.
     for queue in &mut *queues {
         queue.waiting.retain(Entry::claim);
@@ -235,22 +307,35 @@ async fn execute<B: Batch>(queues: &mut [UnorderedQueue<B>], lease: Lease) {
         })
         .collect();
     if batches.iter().all(|batch| batch.entries.is_empty()) {
-        return;
+        return None;
     }
-    let Some(worker) = queues.first().map(|queue| queue.worker.clone()) else { return };
+    let worker = queues.first()?.worker.clone();
     for queue in &*queues {
         queue.worker.load.batch_started();
     }
-    let again = worker.execute_together(lease, batches).await;
+    let renewable = worker::renewable::<B>(&lease);
+    let execution = worker.execute_together(lease, batches);
+    let (again, renewal) = match (&mut *queues, renewable) {
+        ([queue], Some(renewable)) => queue.renew_during(execution, renewable, others).await,
+        _ => (execution.await, None),
+    };
     for queue in &*queues {
         queue.worker.load.round_ended();
     }
-    for batch in again {
-        if let Some(queue) = queues.iter_mut().find(|queue| queue.worker.resource == batch.resource)
-        {
-            queue.waiting = batch.entries;
+    // The batch may have been refused because of its token, and that of the renewed lease is hardly higher.
+    let must_ask_again = again.iter().any(|batch| !batch.entries.is_empty());
+    for ResourceBatch { resource, entries } in again {
+        if let Some(queue) = queues.iter_mut().find(|queue| queue.worker.resource == resource) {
+            queue.waiting.splice(..0, entries);
         }
     }
+    if must_ask_again || others.wait() || queues.iter().all(UnorderedQueue::is_idle) {
+        return None;
+    }
+    for queue in &*queues {
+        queue.worker.load.round_started();
+    }
+    renewal?.finish().await?.begin().await
 }
 
 #[cfg(test)]

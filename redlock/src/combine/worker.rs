@@ -1,16 +1,18 @@
 //! What the workers of both queue disciplines share.
 
 use std::any::Any;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep_until;
 use tracing::error;
 
 use super::batch::{Batch, ResourceBatch};
 use super::config::CombinerConfig;
 use super::entry::Entry;
 use super::load::Load;
-use crate::acquire::Lease;
+use crate::acquire::{Lease, Renewable};
 use crate::cluster::ClusterClient;
 use crate::config::Policy;
 use crate::error::AcquireError;
@@ -46,6 +48,7 @@ impl<B: Batch> Clone for Worker<B> {
 impl<B: Batch> Worker<B> {
     /// Executes the entries of this resource. Returns those that must be tried again.
     pub(super) async fn execute(&self, lease: Lease, entries: Entries<B>) -> Entries<B> {
+        let Some(lease) = lease.begin().await else { return entries };
         let batch = ResourceBatch { resource: Arc::clone(&self.resource), entries };
         self.load.batch_started();
         let again = self.execute_together(lease, vec![batch]).await;
@@ -67,6 +70,11 @@ impl<B: Batch> Worker<B> {
             Vec::new()
         })
     }
+}
+
+/// What a batch keeps of its lease, to renew it meanwhile.
+pub(super) fn renewable<B: Batch>(lease: &Lease) -> Option<Renewable> {
+    if B::RENEWS { lease.renewable() } else { None }
 }
 
 /// The policy for these entries: that of the first, with a wait until the earliest deadline. `None` if
@@ -98,5 +106,21 @@ pub(super) fn refuse_expired<I, O>(entries: &mut Vec<Entry<I, O>>, error: &Acqui
     let now = Instant::now();
     for expired in entries.extract_if(.., |entry| entry.deadline <= now) {
         expired.refuse(error.clone().into());
+    }
+}
+
+/// Awaits the future, or for ever if there is none.
+pub(super) async fn ready<F: Future + Unpin>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => pending().await,
+    }
+}
+
+/// Waits until this time, or for ever.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => pending().await,
     }
 }

@@ -194,7 +194,8 @@ mod tests {
         let slot = QueueSlot::new("me");
         let request = |owner: &str| {
             let (owner, entry) = (owner.to_owned(), slot.entry(1).1);
-            Arc::new(VoteRequest { epoch: 0, owner, lease: WAITED, proposals: Vec::new(), entry })
+            let (proposals, renews) = (Vec::new(), None);
+            Arc::new(VoteRequest { epoch: 0, owner, lease: WAITED, proposals, entry, renews })
         };
         let carried = |owner| slot.release(owner, |_, next| next.map(|next| next.owner.clone()));
         let (first, second) = (request("me-2"), request("me-3"));

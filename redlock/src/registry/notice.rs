@@ -7,6 +7,8 @@ use crate::protocol::LateGrant;
 pub(super) enum NextOwner<'a> {
     /// The resource is free.
     Nobody,
+    /// Another lease has the resource already: it was renewed, or the lease that ended was over.
+    Present,
     /// The resource is reserved for a waiter that needs several resources.
     Reserved,
     /// The node granted the resource to this owner.
@@ -37,6 +39,7 @@ impl<'a> Notice<'a> {
         let next_owner = match next_owner {
             "" => NextOwner::Nobody,
             "-" => NextOwner::Reserved,
+            "+" => NextOwner::Present,
             owner => NextOwner::Granted(owner),
         };
         Some(Self { resource, token: token.parse().ok()?, next_owner, grant, value })

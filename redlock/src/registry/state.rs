@@ -3,13 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::published::Published;
 use crate::protocol::{LateGrant, is_counter};
+
+/// How long the waiter for several resources keeps its priority after it was last seen.
+const RESERVATION_LIMIT: Duration = Duration::from_millis(500);
 
 /// The channel on which the late grants of one request arrive.
 pub(crate) type LateGrants = UnboundedReceiver<LateGrant>;
@@ -67,9 +70,10 @@ impl ResourceState {
         self.highest_ticket.load(Ordering::Acquire)
     }
 
-    /// When a node last reserved the resource for a waiter that needs several resources.
-    pub(crate) fn reserved_at(&self) -> Option<Instant> {
-        *self.reserved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a node has lately reserved the resource for a waiter that needs several resources.
+    pub(crate) fn is_reserved(&self) -> bool {
+        let reserved_at = *self.reserved_at.lock().unwrap_or_else(PoisonError::into_inner);
+        reserved_at.is_some_and(|at| at.elapsed() < RESERVATION_LIMIT)
     }
 
     pub(super) fn reserve(&self) {

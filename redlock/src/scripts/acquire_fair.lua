@@ -6,7 +6,8 @@
 --          lowest ticket), the slots' time limits, the slots' requests, the ticket counter
 -- ARGV     epoch, owner, lease and longest lease in ms, the proposed token, slot, its lowest ticket
 --          (0: none), the time limits of a slot and of a request in ms, the number of tickets
---          to issue, the first proposed ticket
+--          to issue, the first proposed ticket, the owner of the lease that the request renews
+--          ('': none)
 -- Returns  {time, vote, wait, counter, next, first}
 --   time     this node's clock in microseconds
 --   vote     1 granted; 0 the lock is held or another slot is first; -1 the token is too low;
@@ -18,6 +19,10 @@
 --   first    the first ticket issued here (0: none), as in take_tickets.lua
 -- A slot that holds the lock may be absent from the queue. Its release says the slot's place from
 -- then on (release.lua).
+-- A lease is renewed as in renew.lua: the lock that the node holds for it counts as free, and lasts at
+-- least as long as before. Slots with higher tickets do not prevent that, because the holder serves
+-- only tickets below theirs; slots without tickets do. A lock that is missing counts as held. A refused
+-- renewal leaves the slot's place, but no request: a late grant would look like a renewed lock.
 -- A slot that was silent for its time limit, by this node's clock, is skipped. A time limit or a
 -- lock that lasts longer than possible dates from before this node's clock was set back and counts
 -- as expired (acquire.lua).
@@ -25,7 +30,7 @@ local HIGHEST = 4503599627370496
 local members, floor, lock, fence, queue, limits, requests, tickets = unpack(KEYS)
 local epoch, owner, lease, longest, token, slot = unpack(ARGV, 1, 6)
 local rank, slot_limit, request_limit = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local wanted, first = tonumber(ARGV[10]), tonumber(ARGV[11])
+local wanted, first, renewed = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
@@ -55,10 +60,21 @@ else
   first = 0
 end
 
+local ttl = nil
+if renewed ~= '' then
+  ttl = redis.call('PTTL', lock)
+  if redis.pcall('GET', lock) == renewed and ttl <= tonumber(longest) then
+    lease = math.max(tonumber(lease), ttl)
+  else
+    renewed = '-'
+  end
+end
+
 -- The usual case, an empty queue: one command checks and sets the lock. A slot whose lease may end
 -- before its time limit goes on to be queued.
 if tonumber(token) > counter and tonumber(lease) >= slot_limit and redis.call('EXISTS', queue) == 0
-  and redis.call('SET', lock, owner, 'PX', lease, 'NX') then
+  and renewed ~= '-' and (renewed ~= '' and redis.call('SET', lock, owner, 'PX', lease)
+    or redis.call('SET', lock, owner, 'PX', lease, 'NX')) then
   if last then
     redis.call('MSET', fence, token, tickets, last)
   else
@@ -98,13 +114,15 @@ local function next_slot()
 end
 
 local vote, wait, next_ticket = 1, 0, 0
-local ttl = redis.call('PTTL', lock)
+ttl = ttl or redis.call('PTTL', lock)
 if ttl == -1 then
   ttl = tonumber(longest)
   redis.call('PEXPIRE', lock, longest)
   redis.call('PUBLISH', 'redlock:repaired', lock)
 end
-if ttl ~= -2 and ttl <= tonumber(longest) then
+if renewed == '-' then
+  vote, wait = 0, math.max(ttl, slot_limit)
+elseif renewed == '' and ttl ~= -2 and ttl <= tonumber(longest) then
   vote, wait = 0, ttl
 else
   local other
@@ -118,6 +136,9 @@ else
       other, next_ticket = next_slot()
     end
   end
+  if vote == 1 and renewed ~= '' and redis.call('ZCOUNT', queue, '-inf', '(0') > 0 then
+    vote, wait = 0, slot_limit
+  end
   if vote == 1 and tonumber(token) <= counter then
     vote = -1
   end
@@ -126,7 +147,7 @@ if vote == 1 then
   redis.call('SET', lock, owner, 'PX', lease)
   redis.call('SET', fence, token)
   counter = tonumber(token)
-elseif vote == 0 then
+elseif vote == 0 and renewed == '' then
   -- A dead slot that is granted blocks the resource no longer than it blocked the queue.
   local provisional = math.min(tonumber(lease), slot_limit)
   local request = cmsgpack.pack(epoch, owner, provisional, now + request_limit, '1')

@@ -28,6 +28,7 @@ pub(crate) struct Scripts {
     probe: Arc<Script>,
     raise_counters: Arc<Script>,
     release: Arc<Script>,
+    renew: Arc<Script>,
     repair: Arc<Script>,
     take_tickets: Arc<Script>,
 }
@@ -54,6 +55,7 @@ impl Scripts {
             probe: compiled(PROBE),
             raise_counters: compiled(script!("counters.lua", "raise_counters.lua")),
             release: compiled(RELEASE),
+            renew: compiled(script!("renew.lua")),
             repair: compiled(script!("counters.lua", "repair.lua")),
             take_tickets: compiled(script!("counters.lua", "take_tickets.lua")),
         }
@@ -80,11 +82,12 @@ impl Scripts {
             probe,
             raise_counters,
             release,
+            renew,
             repair,
             take_tickets,
         } = self;
         let all = [acquire, acquire_fair, acquire_one, change_members, extend];
-        let others = [leave_queue, probe, raise_counters, release, repair, take_tickets];
+        let others = [leave_queue, probe, raise_counters, release, renew, repair, take_tickets];
         for script in all.into_iter().chain(others) {
             script.load_async(connection).await?;
         }
@@ -93,8 +96,14 @@ impl Scripts {
 
     /// Votes on a request.
     pub(crate) fn acquire(&self, request: &VoteRequest, longest: Duration) -> ScriptCall {
-        let VoteRequest { epoch, owner, lease, proposals, entry } = request;
+        let VoteRequest { epoch, owner, lease, proposals, entry, renews } = request;
         let spec = LeaseSpec { epoch: *epoch, owner, lease: *lease, longest };
+        if let (Some(renewed), [(name, token)], None) = (renews, &proposals[..], entry.tickets) {
+            let mut call = keyed_call(&self.renew, 3);
+            call.key(lock_key(name)).key(fence_key(name)).key(limits_key(name));
+            add_spec(spec, &mut call).arg(*token).arg(renewed).arg(millis(SLOT_LIMIT));
+            return call;
+        }
         let [(name, token)] = &proposals[..] else {
             let mut call = keyed_call(&self.acquire, 2 * proposals.len());
             for (name, _) in proposals {
@@ -122,17 +131,24 @@ impl Scripts {
         call.arg(millis(SLOT_LIMIT)).arg(millis(REQUEST_LIMIT));
         if let Some(tickets) = entry.tickets {
             call.arg(tickets.count).arg(tickets.first);
+            call.arg(renews.as_deref().unwrap_or_default());
         }
         call
     }
 
-    /// Extends the locks on these resources by the lease, from the time of the call.
-    pub(crate) fn extend(&self, spec: LeaseSpec<'_>, resources: &[(String, u64)]) -> ScriptCall {
+    /// Extends the locks on these resources by the lease, from the time of the call. A lock may also be that of the
+    /// lease that renews this one.
+    pub(crate) fn extend(
+        &self,
+        spec: LeaseSpec<'_>,
+        resources: &[(String, u64)],
+        renewed_by: Option<&String>,
+    ) -> ScriptCall {
         let mut call = keyed_call(&self.extend, resources.len());
         for (name, _) in resources {
             call.key(lock_key(name));
         }
-        add_spec(spec, &mut call);
+        add_spec(spec, &mut call).arg(renewed_by.map_or("", String::as_str));
         call
     }
 
@@ -244,8 +260,8 @@ impl Scripts {
             }
             None => call.arg(""),
         };
-        for Handover { token, value, .. } in handovers {
-            call.arg(*token).arg(value.as_deref().unwrap_or_default());
+        for Handover { token, highest, value, .. } in handovers {
+            call.arg(*token).arg(*highest).arg(value.as_deref().unwrap_or_default());
         }
         call
     }

@@ -6,10 +6,12 @@
 --          unchanged; -n: unchanged, but it leaves if its rank is below n), the time limit of a slot
 --          in ms, whether the round is given up (1) or the lease ends (0), the slot's next request
 --          (epoch, owner, lease and time limit of a request in ms; '': none), then for each resource
---          the token (given up: the highest known one) and the value ('' keeps it, a NUL removes it)
+--          the token (given up: the highest known one), the highest known token, and the value ('' keeps
+--          it, a NUL removes it)
 -- Returns  the number of locks that were the owner's and are free now
 -- A value is written only if no higher token wrote one before, so a late holder cannot revert it.
 -- A round that is given up had no quorum, so its end is not published.
+-- A lease that was renewed (renew.lua) no longer has the lock: only its value is stored and published.
 -- A request is granted as if it arrived now: under its own epoch, with a token above the fence. Its
 -- owner holds the resource when a majority granted the same token. Its slot leaves the queue, and
 -- its next release says the place of the slot.
@@ -124,7 +126,7 @@ end
 local present = read(1 + locks, versions + resources)
 local values, own, freed = {}, {}, {}
 for i = 1, resources do
-  local token, value = ARGV[2 * i + 6], ARGV[2 * i + 7]
+  local token, value = ARGV[3 * i + 5], ARGV[3 * i + 7]
   local version = tonumber(present[resources + i] or '0')
   -- A version that is no counter counts as older than any.
   if value ~= '' and not (version and version <= HIGHEST and version > tonumber(token)) then
@@ -160,7 +162,7 @@ if after ~= '' and after ~= '0' or call_for_all('EXISTS', KEYS, 1 + queues) > 0 
     -- A slot without the lock may have blocked the queue until it left.
     if own[i] or not present[i] then
       new_owners[i] = {
-        grant_next(KEYS[locks + i], 'fence:' .. name, queue, limits, requests, ARGV[2 * i + 6], now)
+        grant_next(KEYS[locks + i], 'fence:' .. name, queue, limits, requests, ARGV[3 * i + 6], now)
       }
     end
   end
@@ -172,11 +174,12 @@ end
 local notices = {}
 micros = string.format('%.0f', micros)
 for i = 1, resources do
-  local new = new_owners[i] or { '', '0', '0' }
-  if not gives_up or new[1] ~= '' then
-    local token = gives_up and '0' or ARGV[2 * i + 6]
+  -- '+': another lease has the resource.
+  local new = new_owners[i] or { present[i] and not own[i] and '+' or '', '0', '0' }
+  if not gives_up or new_owners[i] and new[1] ~= '' then
+    local token = gives_up and '0' or ARGV[3 * i + 5]
     local notice = KEYS[names + i] .. '\n' .. token .. '\n' .. new[1] .. '\n' .. new[2] .. '\n'
-      .. new[3] .. '\n' .. micros .. '\n' .. ARGV[2 * i + 7]
+      .. new[3] .. '\n' .. micros .. '\n' .. ARGV[3 * i + 7]
     local next = #notices
     notices[next + 1], notices[next + 2] = #notice .. ':', notice
   end

@@ -11,6 +11,8 @@ pub fn config(nodes: &[RedisServer]) -> Config {
     let mut config = Config::new(nodes.iter().map(node).collect());
     config.node_timeout = Duration::from_millis(200);
     config.longest_lease = LEASE;
+    // From any distance.
+    config.renew_from = Duration::ZERO;
     config
 }
 

@@ -7,18 +7,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The two resources, with a register in the database each.
+/// The resources, with a register in the database each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Workload {
     /// Locked in any order.
     Unordered,
     /// Locked in the order of arrival.
     Fair,
+    /// Locked by a combiner for each process, which renews its leases; one of them in fair order.
+    Renewed,
 }
 
 impl Workload {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Unordered, Self::Fair];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Unordered, Self::Fair, Self::Renewed];
 
     /// The name of the resource and of its register.
     #[must_use]
@@ -26,6 +28,7 @@ impl Workload {
         match self {
             Self::Unordered => "unordered",
             Self::Fair => "fair",
+            Self::Renewed => "renewed",
         }
     }
 }

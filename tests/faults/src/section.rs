@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redlock::{AcquireError, Lease, Policy, QueueDiscipline, Redlock};
+use redlock::{
+    AcquireError, Batch, Combiner, Entry, Lease, Policy, QueueDiscipline, Redlock, SubmitError,
+};
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -77,21 +79,52 @@ impl Client {
     /// It looks at no clock after it has the lock: as a client that believes in it for too long.
     /// Returns whether it wrote.
     pub async fn swap(&self, id: OperationId) -> bool {
-        let Self { process, number, workload, .. } = *self;
-        self.note(id, Step::Invoked { process, client: number, workload });
+        self.note_invoked(id);
+        let workload = self.workload;
         let discipline = match workload {
-            Workload::Unordered => QueueDiscipline::Unordered,
+            Workload::Unordered | Workload::Renewed => QueueDiscipline::Unordered,
             Workload::Fair => QueueDiscipline::Fair,
         };
         let policy = Policy { discipline, ..self.policy };
-        let lease = match self.redlock.acquire(workload.resource(), policy).await {
-            Ok(lease) => lease,
+        match self.redlock.acquire(workload.resource(), policy).await {
+            Ok(lease) => self.swap_under(lease, id).await,
             Err(error) => {
                 self.note(id, Step::NotAcquired(no_lock(&error)));
-                return false;
+                false
             }
-        };
-        self.note(id, Step::Acquired(hold(&lease)));
+        }
+    }
+
+    /// As [`Client::swap`], in a batch of a combiner.
+    pub async fn swap_in_batch(&self, combiner: &Combiner<Swaps>, id: OperationId) -> bool {
+        self.note_invoked(id);
+        match combiner.submit(self.workload.resource(), (self.clone(), id)).await {
+            Ok(wrote) => wrote,
+            Err(error) => {
+                let why = match &error {
+                    SubmitError::Lock(error) => no_lock(error),
+                    SubmitError::Overloaded { .. } => NoLock::Timeout,
+                    other => NoLock::Other(other.to_string()),
+                };
+                self.note(id, Step::NotAcquired(why));
+                false
+            }
+        }
+    }
+
+    fn note_invoked(&self, id: OperationId) {
+        let Self { process, number, workload, .. } = *self;
+        self.note(id, Step::Invoked { process, client: number, workload });
+    }
+
+    async fn swap_under(&self, lease: Lease, id: OperationId) -> bool {
+        let workload = self.workload;
+        let mut hold = hold(&lease);
+        if workload == Workload::Renewed {
+            // That of the lease. The caller's own is not known.
+            hold.ticket = None;
+        }
+        self.note(id, Step::Acquired(hold));
         let written = self.transactions(id, lease.token()).await;
         match &written {
             Ok(Ok(())) => self.note(id, Step::Wrote),
@@ -136,6 +169,32 @@ impl Client {
 
     fn note(&self, operation: OperationId, step: Step) {
         (self.journal)(Event { at: clock::now(), operation, step });
+    }
+}
+
+/// Swaps for one client after the other, each under a lease of its own.
+#[derive(Debug)]
+pub struct Swaps(pub Policy);
+
+impl Batch for Swaps {
+    type Item = (Client, OperationId);
+    type Output = bool;
+
+    fn policy(&self, _resource: &str, _item: &Self::Item) -> Policy {
+        self.0
+    }
+
+    async fn execute(
+        &self,
+        _resource: &str,
+        lease: Lease,
+        mut entries: Vec<Entry<Self::Item, bool>>,
+    ) -> Vec<Entry<Self::Item, bool>> {
+        if let Some(entry) = entries.pop() {
+            let (client, id) = entry.item.clone();
+            entry.reply(client.swap_under(lease, id).await);
+        }
+        entries
     }
 }
 

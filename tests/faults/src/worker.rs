@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use redlock::{Config, NodeConfig, Policy, Redlock};
+use redlock::{Combiner, CombinerConfig, Config, NodeConfig, Policy, QueueDiscipline, Redlock};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::clock;
 use crate::history::{Event, OperationId, Workload};
 use crate::register::Registers;
-use crate::section::{Client, Fencing, Gate, Journal};
+use crate::section::{Client, Fencing, Gate, Journal, Swaps};
 
 /// How long a node keeps a lock for a holder that says nothing more.
 pub const LEASE: Duration = Duration::from_secs(1);
@@ -28,6 +28,10 @@ pub const NODE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A client that got an answer asks again after up to this long, so that the machine can breathe.
 const THINK: Duration = Duration::from_millis(20);
+/// How often each client of a combiner asks without a pause. The process pauses after that, so that others have
+/// the lock for themselves.
+const BURST: usize = 4;
+const PAUSE: Duration = Duration::from_millis(100);
 /// A process that was not run for so long is no witness of who was alive.
 const STALL: Duration = Duration::from_millis(150);
 const STALL_CHECK: Duration = Duration::from_millis(20);
@@ -117,7 +121,13 @@ async fn work(assignment: &Assignment, gate: &Arc<Gate>, finish: &Arc<AtomicBool
     let _ = timeout(WAIT, connected).await;
     let journal: Journal = Arc::new(|event| report(&Report::Step(event)));
     let numbers = Arc::new(AtomicU64::new(1));
-    let mut clients = JoinSet::new();
+    let one = CombinerConfig { batch: 1, ..CombinerConfig::default() };
+    // One of the processes in fair order, beside the others.
+    let is_fair = assignment.process == 1;
+    let discipline = if is_fair { QueueDiscipline::Fair } else { QueueDiscipline::Unordered };
+    let swaps = Swaps(Policy { discipline, ..policy() });
+    let combiner = Arc::new(Combiner::new(redlock.clone(), swaps, one));
+    let (mut clients, mut in_batches) = (JoinSet::new(), Vec::new());
     for workload in Workload::ALL {
         for number in assignment.first_client..assignment.first_client + assignment.clients {
             let client = Client {
@@ -133,6 +143,10 @@ async fn work(assignment: &Assignment, gate: &Arc<Gate>, finish: &Arc<AtomicBool
             };
             let (numbers, finish) = (Arc::clone(&numbers), Arc::clone(finish));
             let start = assignment.start;
+            if workload == Workload::Renewed {
+                in_batches.push(client);
+                continue;
+            }
             clients.spawn(async move {
                 while !finish.load(Ordering::Relaxed) {
                     let number = numbers.fetch_add(1, Ordering::Relaxed);
@@ -142,6 +156,23 @@ async fn work(assignment: &Assignment, gate: &Arc<Gate>, finish: &Arc<AtomicBool
             });
         }
     }
+    let (start, finish) = (assignment.start, Arc::clone(finish));
+    clients.spawn(async move {
+        while !finish.load(Ordering::Relaxed) {
+            let mut bursts = JoinSet::new();
+            for client in in_batches.clone() {
+                let (numbers, combiner) = (Arc::clone(&numbers), Arc::clone(&combiner));
+                bursts.spawn(async move {
+                    for _ in 0..BURST {
+                        let number = numbers.fetch_add(1, Ordering::Relaxed);
+                        client.swap_in_batch(&combiner, OperationId { start, number }).await;
+                    }
+                });
+            }
+            bursts.join_all().await;
+            sleep(PAUSE.mul_f64(rand::random_range(0.0..1.0))).await;
+        }
+    });
     while let Some(ended) = clients.join_next().await {
         ended?;
     }
@@ -168,7 +199,8 @@ pub fn config(addresses: &[String]) -> Config {
         .iter()
         .map(|address| NodeConfig { address: address.clone(), password: None })
         .collect();
-    Config { node_timeout: NODE_TIMEOUT, longest_lease: LEASE, ..Config::new(nodes) }
+    let renew_from = Duration::ZERO;
+    Config { node_timeout: NODE_TIMEOUT, longest_lease: LEASE, renew_from, ..Config::new(nodes) }
 }
 
 /// Lease and wait of every client.

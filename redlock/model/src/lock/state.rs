@@ -1,9 +1,14 @@
 //! The state of the model, and what follows from it.
 
+use std::collections::BTreeSet;
+
 use stateright::Representative;
 
 pub(super) const NODES: usize = 3;
-pub(super) const CLIENTS: usize = 2;
+/// Two clients, and the renewal of the lease of one of them.
+pub(super) const CLIENTS: usize = 3;
+/// The acquisition that renews.
+pub(super) const RENEWAL: usize = CLIENTS - 1;
 const QUORUM: usize = NODES / 2 + 1;
 
 /// The nodes, the clients, and the guarded register.
@@ -12,6 +17,8 @@ pub struct State {
     pub(super) nodes: [Node; NODES],
     pub(super) clients: [Client; CLIENTS],
     pub(super) register: Register,
+    /// The client whose lease is renewed.
+    pub(super) renewed: Option<usize>,
     /// How often a node may still restart.
     pub(super) restarts: u8,
 }
@@ -110,6 +117,7 @@ impl State {
             nodes: [node; NODES],
             clients: [client; CLIENTS],
             register: Register::default(),
+            renewed: None,
             restarts,
         }
     }
@@ -140,8 +148,26 @@ impl State {
     }
 
     pub(super) fn tokens_are_unique(&self) -> bool {
-        let [one, other] = self.clients.each_ref().map(|client| client.token);
-        one.is_none() || one != other
+        let tokens: BTreeSet<u8> = self.tokens().map(|(token, _)| token).collect();
+        tokens.len() == self.tokens().count()
+    }
+
+    /// The client whose lease this acquisition renews.
+    pub(super) fn renewed_by(&self, client: usize) -> Option<usize> {
+        self.renewed.filter(|_| client == RENEWAL)
+    }
+
+    /// Whether the lease that this acquisition renews is still in use.
+    pub(super) fn is_preceded(&self, client: usize) -> bool {
+        self.renewed_by(client).is_some_and(|of| self.clients[of].stage == Stage::Holding)
+    }
+
+    /// The number of clients whose leases have not ended by their own clocks. A lease and its renewal belong
+    /// to the same one.
+    pub(super) fn believers(&self) -> usize {
+        let process = |client| self.renewed_by(client).unwrap_or(client);
+        let in_time = (0..CLIENTS).filter(|client| self.clients[*client].in_time);
+        in_time.map(process).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether a client acquired after another one, with the vote of a node that had forgotten the other.

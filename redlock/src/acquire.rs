@@ -7,10 +7,12 @@ mod give_up;
 mod lease;
 mod lease_end;
 mod lease_state;
+mod renewable;
 mod renewal;
 mod round;
 mod won;
 
 pub(crate) use acquisition::{Acquisition, Present, acquire_in_slot};
 pub use lease::Lease;
-pub(crate) use renewal::{Renewable, Renewal};
+pub(crate) use renewable::Renewable;
+pub(crate) use renewal::{Renewal, renew};

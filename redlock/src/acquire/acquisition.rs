@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::lease::Lease;
 use super::lease_state::LeaseState;
-use super::renewal::Renewable;
+use super::renewable::Renewable;
 use super::round::{Round, SPLIT_VOTE_PAUSE, WaitOutcome};
 use crate::cluster::{ClusterClient, Members, Verdict};
 use crate::config::Policy;

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::lease_end::LeaseEnd;
 use super::lease_state::LeaseState;
-use super::renewal::Renewable;
+use super::renewable::Renewable;
 use crate::cluster::Confirmation;
 use crate::config::SHORTEST_LEASE;
 use crate::error::{AcquireOutcome, ExtendError};

@@ -12,72 +12,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lease::Lease;
-use super::lease_end::LeaseEnd;
 use super::lease_state::LeaseState;
+use super::renewable::Renewable;
 use super::round::Round;
 use crate::cluster::{ClusterClient, Verdict};
 use crate::config::Policy;
 use crate::protocol::{QueueEntry, VoteRequest};
 use crate::time::{bounded, usable};
 
-/// A lease that may be renewed once, for whoever does not have the lease itself.
-#[derive(Debug)]
-pub(crate) struct Renewable(Arc<LeaseState>);
-
-impl Renewable {
-    pub(super) fn new(state: Arc<LeaseState>) -> Self {
-        Self(state)
-    }
-
-    /// The owner's name of the lease.
-    pub(super) fn owner(&self) -> &str {
-        &self.0.owner
-    }
-
-    /// The end of the lease.
-    pub(super) fn end(&self) -> &Arc<LeaseEnd> {
-        &self.0.end
-    }
-
-    /// Prepares for a renewal by this owner, before the nodes know its name: an extension of the lease must
-    /// know it too. Returns the token to propose. `None` if the lease must not be renewed: a waiter for
-    /// several resources was promised this one, and is in no queue while it pauses.
-    pub(super) fn prepare(&self, owner: &str) -> Option<u64> {
-        let LeaseState { client, tokens, renewed_by, .. } = &*self.0;
-        let [(resource, _)] = &tokens[..] else { return None };
-        let registered = client.cluster.registry.state_of(resource);
-        if registered.is_reserved() {
-            return None;
-        }
-        renewed_by.set(owner.to_owned()).ok()?;
-        let token = registered.highest_token() + 1;
-        // The release of the lease grants waiters a token above this one, on every node the same one, whether
-        // the renewal came there or not.
-        registered.observe_token(token);
-        Some(token)
-    }
-
-    /// Asks all nodes to renew the lease. A node that refuses keeps no request.
-    pub(crate) fn renew(self, policy: Policy) -> Option<Renewal> {
-        let client = Arc::clone(&self.0.client);
-        let owner = client.next_owner();
-        let token = self.prepare(&owner)?;
-        let (resource, _) = self.0.tokens.first()?;
-        let states = vec![client.cluster.registry.state_of(resource)];
-        let members = client.cluster.members();
-        let lease_time = bounded(policy.lease_time);
-        let request = VoteRequest {
-            epoch: members.membership.epoch,
-            owner,
-            lease: lease_time,
-            proposals: vec![(resource.clone(), token)],
-            entry: QueueEntry { slot: Arc::from(""), rank: 0.0, tickets: None },
-            renews: Some(self.owner().to_owned()),
-        };
-        let end = Some(Arc::clone(self.end()));
-        let round = Round::start(&client, members, states, request, None, end);
-        Some(Renewal { client, lease_time, votes: Some(Votes::Awaited(round)) })
-    }
+/// Asks all nodes to renew the lease. A node that refuses keeps no request.
+pub(crate) fn renew(lease: &Renewable, policy: Policy) -> Option<Renewal> {
+    let state = lease.state();
+    let client = Arc::clone(&state.client);
+    let owner = client.next_owner();
+    let token = lease.prepare(&owner)?;
+    let (resource, _) = state.tokens.first()?;
+    let states = vec![client.cluster.registry.state_of(resource)];
+    let members = client.cluster.members();
+    let lease_time = bounded(policy.lease_time);
+    let request = VoteRequest {
+        epoch: members.membership.epoch,
+        owner,
+        lease: lease_time,
+        proposals: vec![(resource.clone(), token)],
+        entry: QueueEntry { slot: Arc::from(""), rank: 0.0, tickets: None },
+        renews: Some(lease.owner().to_owned()),
+    };
+    let end = Some(Arc::clone(lease.end()));
+    let round = Round::start(&client, members, states, request, None, end);
+    Some(Renewal { client, lease_time, votes: Some(Votes::Awaited(round)) })
 }
 
 /// A renewal under way.

@@ -25,7 +25,7 @@ use tracing::error;
 use super::batch::{Batch, ResourceBatch};
 use super::entry::Entry;
 use super::worker::{self, AFTER_PANIC, Entries, Worker, panic_message, refuse_expired};
-use crate::acquire::{Acquisition, Lease, Renewable, Renewal};
+use crate::acquire::{Acquisition, Lease, Renewable, Renewal, renew};
 use crate::config::Policy;
 use crate::error::AcquireError;
 
@@ -92,7 +92,7 @@ impl<B: Batch> UnorderedQueue<B> {
                 first = self.arrivals.recv(), if renewable.is_some() => {
                     self.waiting.extend(first);
                     let lease = renewable.take().filter(|_| !others.wait());
-                    renewal = lease.zip(self.policy()).and_then(|(lease, policy)| lease.renew(policy));
+                    renewal = lease.zip(self.policy()).and_then(|(lease, policy)| renew(&lease, policy));
                 }
                 () = decide(renewal.as_mut()), if renewal.as_ref().is_some_and(|it| !it.is_decided()) => {}
             }

@@ -131,7 +131,6 @@ async fn start(database: Database, strategy: &str, receiver: &Receiver) -> TestS
     settings.extend([
         ("STRATEGY", strategy.to_owned()),
         ("HOLD_SECONDS", "3600".to_owned()),
-        ("LOCK_TIMEOUT_SECONDS", "1".to_owned()),
         ("DATABASE_MAX_CONNECTIONS", "4".to_owned()),
     ]);
     let nodes = if strategy == "Atomic" { 1 } else { 5 };

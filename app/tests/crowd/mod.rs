@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::process::Process;
 use crate::common::{PATIENCE, TestSale};
 
-pub const BUYERS: usize = 12;
+pub const BUYERS: usize = 8;
 /// What buyers do in each part of the test.
 const ACTIONS: usize = 60;
 /// Id, stock and limit per buyer.
@@ -70,7 +70,7 @@ impl<'a> Crowd<'a> {
         let deadline = Instant::now() + 4 * PATIENCE;
         while self.done.load(Ordering::Relaxed) < until {
             assert!(Instant::now() < deadline, "buyers buy no more");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Crowd<'a> {
                     return (status, body);
                 }
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 
@@ -168,7 +168,7 @@ impl<'a> Crowd<'a> {
             if answer.0 != 404 || Instant::now() > deadline {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 }

@@ -16,7 +16,7 @@ mod at_once;
 
 async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgPool) {
     let server = Server::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let name = format!("t{}", Uuid::now_v7().simple());
     let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 4).unwrap();
     ledger.migrate().await.unwrap();
     for (id, max_per_buyer) in products {
@@ -73,7 +73,7 @@ async fn late_holder(pool: &PgPool, token: i64) -> Transaction<'static, Postgres
     sqlx::query(
         "INSERT INTO orders (id, product_id, buyer, quantity, fence) VALUES ($1, '1', 'ann', 1, $2)",
     )
-    .bind(uuid::Uuid::now_v7())
+    .bind(Uuid::now_v7())
     .bind(token)
     .execute(&mut *late)
     .await

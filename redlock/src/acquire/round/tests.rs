@@ -25,10 +25,11 @@ async fn won(redlock: &Redlock, lease: Duration) -> (Arc<QueueSlot>, Round) {
         lease,
         proposals: vec![("x".to_owned(), 1)],
         entry: slot.entry(1).1,
+        renews: None,
     };
     let states = vec![client.cluster.registry.state_of("x")];
     let fair = Some(SlotTicket { slot: Arc::clone(&slot), ticket: 0 });
-    let mut round = Round::start(client, client.cluster.members(), states, request, fair);
+    let mut round = Round::start(client, client.cluster.members(), states, request, fair, None);
     assert_eq!(round.verdict().await, Verdict::Won);
     assert_eq!(ticket.await, Ok(1));
     slot.update(Some(1), None);

@@ -44,7 +44,7 @@ async fn a_lost_connection_costs_no_sale() {
 #[tokio::test]
 async fn a_lost_answer_is_no_second_sale() {
     let server = Server::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let name = format!("t{}", Uuid::now_v7().simple());
     let url = server.create_database(&name).unwrap();
     let (_, address) = url.split_once('@').unwrap();
     let (address, _) = address.split_once('/').unwrap();
@@ -162,7 +162,7 @@ async fn all_steps_decide_as_the_rules_do() {
 #[tokio::test]
 async fn each_step_but_the_last_is_one_round_trip() {
     let server = Server::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let name = format!("t{}", Uuid::now_v7().simple());
     let url = server.create_database(&name).unwrap();
     let (_, address) = url.split_once('@').unwrap();
     let (address, _) = address.split_once('/').unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::limit::counted_names;
+use crate::limit_key::counted_names;
 use crate::types::{Order, Outcome, Purchase};
 
 /// The state that the transaction read, and the decision made from it.

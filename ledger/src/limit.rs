@@ -1,83 +1,15 @@
 //! By what the sale limits buyers: by their account or, where it names a claim of access tokens, by the person for whom
 //! that claim stands. No account and no person has more than `max_per_buyer` units of a product.
-//!
-//! A person is known by a *limit key*: a salted hash of the claim's value. Units are counted by names, and a name is a
-//! buyer or a limit key.
-
-use sha2::{Digest, Sha256};
 
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
+use crate::limit_key::LimitBy;
 use crate::postgres::PostgresLedger;
 use crate::sqlite::SqliteLedger;
 
-/// What every limit key begins with.
-const PREFIX: &str = "limit:";
-
 /// The migration that brings limit keys: an app that does not know it would sell without them.
 const MIGRATION: i64 = 28;
-
-/// The claim that stands for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitBy {
-    /// The name of the claim.
-    pub claim: String,
-    salt: String,
-}
-
-impl LimitBy {
-    /// The limit key of the person for whom the claim has this value.
-    #[must_use]
-    pub fn key(&self, value: &str) -> String {
-        let hash = Sha256::digest([&self.salt, "\0limit\0", &self.claim, "\0", value].concat());
-        let mut key = String::with_capacity(PREFIX.len() + 2 * hash.len());
-        key.push_str(PREFIX);
-        for byte in hash {
-            for half in [byte >> 4, byte & 15] {
-                key.extend(char::from_digit(half.into(), 16));
-            }
-        }
-        key
-    }
-}
-
-/// The names under which a buyer's units are counted.
-pub(crate) fn counted_names<'a>(
-    buyer: &'a str,
-    limit_key: Option<&'a str>,
-) -> impl Iterator<Item = &'a str> + Clone {
-    std::iter::once(buyer).chain(limit_key)
-}
-
-/// Units of the product `$product` that belong to the limit key `$key`, as rows of one column.
-macro_rules! units_of_person {
-    ($key:literal, $product:literal) => {
-        concat!(
-            "SELECT o.quantity AS units FROM orders o WHERE o.limit_key = ",
-            $key,
-            " AND o.product_id = ",
-            $product,
-            " AND o.",
-            crate::sql::kept!(),
-            " UNION ALL SELECT e.units FROM erased_units e WHERE e.limit_key = ",
-            $key,
-            " AND e.item = ",
-            $product
-        )
-    };
-}
-pub(crate) use units_of_person;
-
-/// Units of these products ($2) that belong to limit keys ($1); PostgreSQL only.
-pub(crate) const BOUGHT_BY_PERSONS: &str = concat!(
-    "SELECT name, product, sum(units)::BIGINT FROM (\
-     SELECT limit_key AS name, product_id AS product, quantity AS units FROM orders \
-     WHERE limit_key = ANY($1) AND product_id = ANY($2) AND ",
-    crate::sql::kept!(),
-    " UNION ALL SELECT limit_key, item, units FROM erased_units \
-     WHERE limit_key = ANY($1) AND item = ANY($2)) counted GROUP BY name, product"
-);
 
 const READ: &str = "SELECT limit_claim, coalesce(erasure_salt, '') FROM installation WHERE limit_claim IS NOT NULL";
 
@@ -132,6 +64,7 @@ mod tests {
     use testkit::Postgres;
 
     use super::*;
+    use crate::limit_key::BOUGHT_BY_PERSONS;
     use crate::{lookups, sqlite, waitlist};
 
     /// What the database would do, a step a line.
@@ -182,21 +115,6 @@ mod tests {
                 |line: &String| ["SCAN orders", "SCAN o", "SCAN h"].contains(&line.as_str());
             assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
             assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
-        }
-    }
-
-    #[test]
-    fn a_key_depends_on_salt_claim_and_value_and_tells_none_of_them() {
-        let limit_by = |claim: &str, salt: &str| LimitBy { claim: claim.into(), salt: salt.into() };
-        let key = limit_by("person", "s").key("4711");
-        assert_eq!(key, limit_by("person", "s").key("4711"));
-        assert!(key.starts_with(PREFIX) && key.len() == 70 && !key.contains("4711"), "{key}");
-        for other in [
-            limit_by("person", "s").key("4712"),
-            limit_by("person", "t").key("4711"),
-            limit_by("perso", "s").key("n4711"),
-        ] {
-            assert_ne!(key, other);
         }
     }
 }

@@ -8,7 +8,7 @@ use uuid::fmt::Hyphenated;
 use crate::calls::bounded;
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
-use crate::limit::units_of_person;
+use crate::limit_key::units_of_person;
 use crate::postgres::PostgresLedger;
 use crate::sql;
 use crate::sqlite::{SqliteLedger, sell};

@@ -6,7 +6,7 @@
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
-use crate::limit::units_of_person;
+use crate::limit_key::units_of_person;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;
 use crate::sqlite::SqliteLedger;

@@ -8,7 +8,7 @@ use crate::money::Price;
 
 use super::order::{OrderLine, PlacedOrder};
 use super::types::{FencedStock, NewOrder, Settled, Task};
-use crate::limit::counted_names;
+use crate::limit_key::counted_names;
 
 /// The state that the transaction read, and the decision made from it.
 pub(crate) struct OrderAllocation {

@@ -13,7 +13,7 @@ use super::settle::{OrderStatements, change_state, settle};
 use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
-use crate::limit::BOUGHT_BY_PERSONS;
+use crate::limit_key::BOUGHT_BY_PERSONS;
 use crate::money::Price;
 use crate::postgres::PostgresLedger;
 use crate::sql::kept;

@@ -14,7 +14,7 @@ use super::settle::{OrderStatements, change_state, settle};
 use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
-use crate::limit::counted_names;
+use crate::limit_key::counted_names;
 use crate::money::Price;
 use crate::sqlite::{SqliteLedger, sell};
 

@@ -11,7 +11,7 @@ use super::known_units::{KnownUnits, Usable};
 use super::rows::{Columns, limit_keys, row};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
-use crate::limit::counted_names;
+use crate::limit_key::counted_names;
 use crate::money::Price;
 use crate::types::{Decision, Order, Outcome};
 

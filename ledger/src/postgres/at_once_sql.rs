@@ -1,6 +1,6 @@
 //! The statements that sell at once: `at_once.rs` sends them.
 
-use crate::limit::units_of_person;
+use crate::limit_key::units_of_person;
 use crate::sql;
 
 /// Decides the purchases of each product that has enough units for all that are granted. A product is

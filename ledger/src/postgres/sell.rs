@@ -12,7 +12,7 @@ use super::connection::{IsRepeated, fetch};
 use super::rows::{Columns, limit_keys, row};
 use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
-use crate::limit::units_of_person;
+use crate::limit_key::units_of_person;
 use crate::money::Price;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};

@@ -10,7 +10,7 @@ use uuid::fmt::Hyphenated;
 use crate::allocation::Allocation;
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
-use crate::limit::units_of_person;
+use crate::limit_key::units_of_person;
 use crate::money::Price;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};

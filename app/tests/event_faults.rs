@@ -58,6 +58,35 @@ fn crash(postgres: &Postgres) {
     Command::new("kill").args(["-9", child]).status().unwrap();
 }
 
+/// The events of each order.
+const EXPECTED: [&str; 2] = ["pending", "cancelled"];
+
+/// Each order has its two events, in order, and each id is one event, whose signature is right.
+fn in_order_and_nothing_else(receiver: &Receiver, orders: &HashMap<String, String>) {
+    let webhooks = receiver.all();
+    let mut kinds = HashMap::<&str, Vec<&str>>::new();
+    for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {
+        let of_order = kinds.entry(webhook.order()).or_default();
+        if !of_order.contains(&webhook.kind()) {
+            of_order.push(webhook.kind());
+        }
+    }
+    assert_eq!(kinds.len(), orders.len(), "no event without its order");
+    for (order, kinds) in &kinds {
+        assert_eq!(orders.get(*order).map(String::as_str), Some("cancelled"));
+        assert_eq!(*kinds, EXPECTED, "{order}");
+    }
+    // An id is always the same event.
+    let mut by_id = HashMap::<&str, &str>::new();
+    for webhook in &webhooks {
+        let body = by_id.entry(webhook.id()).or_insert(&webhook.body);
+        assert_eq!(*body, webhook.body);
+    }
+    assert_eq!(by_id.len(), 2 * orders.len());
+    let sample: Vec<_> = webhooks.iter().rev().take(200).cloned().collect();
+    assert!(verified(&sample, KEY).iter().all(|it| it == "ok"));
+}
+
 /// The final state of each order of the database.
 async fn states(url: &str) -> HashMap<String, String> {
     let read = async {
@@ -139,13 +168,12 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
     receiver.answer(|_| TAKEN);
 
     let orders = states(&url).await;
-    let expected = ["pending", "cancelled"];
     eventually("all events have arrived", async || {
         // An event that failed four times would pause for a minute.
         execute(&url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
         let mut seen = BTreeMap::<String, usize>::new();
         for webhook in receiver.taken() {
-            let bit = 1 << expected.iter().position(|kind| *kind == webhook.kind()).unwrap();
+            let bit = 1 << EXPECTED.iter().position(|kind| *kind == webhook.kind()).unwrap();
             *seen.entry(webhook.order().to_owned()).or_default() |= bit;
         }
         orders.keys().all(|order| seen.get(order) == Some(&3))
@@ -163,31 +191,10 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
     let in_stream = stream::kinds(&stored);
     assert_eq!((stored.len(), in_stream.len()), (2 * orders.len(), orders.len()));
     for (order, kinds) in in_stream {
-        assert_eq!(kinds, expected, "{order}");
+        assert_eq!(kinds, EXPECTED, "{order}");
     }
 
-    let webhooks = receiver.all();
-    let mut kinds = HashMap::<&str, Vec<&str>>::new();
-    for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {
-        let of_order = kinds.entry(webhook.order()).or_default();
-        if !of_order.contains(&webhook.kind()) {
-            of_order.push(webhook.kind());
-        }
-    }
-    assert_eq!(kinds.len(), orders.len(), "no event without its order");
-    for (order, kinds) in &kinds {
-        assert_eq!(orders.get(*order).map(String::as_str), Some("cancelled"));
-        assert_eq!(*kinds, expected, "{order}");
-    }
-    // An id is always the same event.
-    let mut by_id = HashMap::<&str, &str>::new();
-    for webhook in &webhooks {
-        let body = by_id.entry(webhook.id()).or_insert(&webhook.body);
-        assert_eq!(*body, webhook.body);
-    }
-    assert_eq!(by_id.len(), 2 * orders.len());
-    let sample: Vec<_> = webhooks.iter().rev().take(200).cloned().collect();
-    assert!(verified(&sample, KEY).iter().all(|it| it == "ok"));
+    in_order_and_nothing_else(&receiver, &orders);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,7 +131,7 @@ async fn an_event_that_is_published_again_is_in_the_stream_once() {
             packet.direction == Direction::ToClient && text.contains(r#""stream":"ORDERS""#)
         };
         let proxy = Proxy::start_with(server.address(), move |packet| {
-            if is_ack(&packet) && count.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            if is_ack(&packet) && count.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 return PacketFault::Close;
             }
             PacketFault::None

@@ -93,7 +93,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Load(options) => Box::pin(load::run(&cluster, &options)).await,
         Command::Report(options) => report::run(&cluster, &options).await,
         Command::Logs(options) => logs::run(&cluster, &options).await,
-        Command::Hibernate(options) => hibernate::hibernate(&cluster, &options).await,
+        Command::Hibernate(options) => Box::pin(hibernate::hibernate(&cluster, &options)).await,
         Command::Resume(options) => hibernate::resume(&cluster, &options).await,
         Command::Orders(Orders::Export(options)) => Box::pin(export::run(&cluster, &options)).await,
         Command::Retained(Retained::List(options)) => retained::list(&cluster, &options).await,

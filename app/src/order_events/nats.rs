@@ -93,14 +93,12 @@ impl Nats {
             None => "the connection was lost".to_owned(),
         };
         let said = session.server_error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match said {
-            Some(said) => Err(AttemptError::new(format!("{text}; the server said: {said}"))),
-            None => {
-                // Perhaps it is the connection that gives no answer.
-                session.lost.cancel();
-                Err(AttemptError::new(text))
-            }
+        if let Some(said) = said {
+            return Err(AttemptError::new(format!("{text}; the server said: {said}")));
         }
+        // Perhaps it is the connection that gives no answer.
+        session.lost.cancel();
+        Err(AttemptError::new(text))
     }
 
     /// The open connection, or a new one. Events that wait for the same attempt share its failure.

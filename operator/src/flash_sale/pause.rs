@@ -42,7 +42,6 @@ pub fn warning(sale: &FlashSale) -> Option<String> {
 /// What a change of a sale must change to trigger a reconcile: the spec, or an annotation that the operator acts on. A
 /// change of the status does neither.
 #[must_use]
-#[expect(clippy::unnecessary_wraps, reason = "the signature of kube's predicates")]
 pub fn trigger(sale: &DeserializeGuard<FlashSale>) -> Option<u64> {
     let metadata = sale.meta();
     let annotations = metadata.annotations.as_ref();

@@ -276,7 +276,7 @@ async fn where_redis_decides_products_are_made_restocked_and_deleted() {
     assert_eq!(ann.buy("game", 1, None).await.problem(), (409, "sold_out"));
 
     // Orders that this replica cannot record must not be lost with their product.
-    sale.nodes[0].command("XADD orders:game * version 3 incarnation 1 sold all").unwrap();
+    sale.nodes[0].command("XADD orders:game * version 4 incarnation 1 sold all").unwrap();
     let refused = admin.call("DELETE", "/v1/products/game", None).await;
     assert_eq!(refused.problem(), (503, "stock_unavailable"));
     sale.nodes[0].command("XTRIM orders:game MAXLEN 0").unwrap();

@@ -261,7 +261,7 @@ async fn a_stock_that_cannot_be_made_holds_up_no_other() {
     start_replica(&mut sale).await;
     await_sale(&sale, "ann").await;
     // What a later version sold of product 1 only that can record.
-    sale.nodes[0].command("XADD orders:1 * version 3 incarnation 1 sold all").unwrap();
+    sale.nodes[0].command("XADD orders:1 * version 4 incarnation 1 sold all").unwrap();
     sale.nodes[0].command("DEL sale:1 sale:2").unwrap();
     eventually("product 2 is sold again", async || {
         sale.buyer("ann").buy("2", 1, None).await.status == 201

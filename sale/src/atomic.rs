@@ -141,9 +141,9 @@ impl Atomic {
         self.engine.await_recorded(order).await
     }
 
-    /// Makes sure that Redis counts the units of these names, the buyer's and the limit key, before the database gives some of them back. If
-    /// Redis read them later, it could not tell whether the returned units are among them. Returns the
-    /// incarnation that counts them.
+    /// Makes sure that Redis counts the units of these names, the buyer's and the limit key, before the database gives
+    /// some of them back. If Redis read them later, it could not tell whether the returned units are among them.
+    /// Returns the incarnation that counts them.
     pub(crate) async fn prepare_give_back(
         &self,
         product_id: &str,

@@ -17,6 +17,11 @@ const LOCK: &str = "lock:stores:holds";
 const HOLD: Duration = Duration::from_secs(5);
 const PAID: (&str, Option<&str>) = ("paid", Some("p1"));
 
+/// Holds that end only where a test ends them.
+fn long() -> Vec<(&'static str, String)> {
+    vec![("HOLD_SECONDS", "3600".to_owned())]
+}
+
 fn spec(database: Database, replicas: usize, stock: i64) -> SaleSpec {
     let product = |id: &str| json!({"id": id, "name": id, "stock": stock});
     let products = json!([product("A"), product("B")]);
@@ -182,7 +187,8 @@ async fn eventually_order(buyer: &Buyer<'_>, products: &[&str]) -> String {
 async fn a_late_payment_keeps_the_limit_of_the_buyer() {
     for database in BOTH {
         let products = json!([{"id": "A", "name": "A", "stock": 9, "max_per_buyer": 1}]);
-        let sale = TestSale::start(SaleSpec { products, ..spec(database, 1, 9) }).await;
+        let sale =
+            TestSale::start(SaleSpec { products, settings: long(), ..spec(database, 1, 9) }).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let first = order(&ann, &["A"]).await;
         assert_eq!(order(&ann, &["A"]).await.problem(), (409, "limit_reached"));
@@ -201,8 +207,7 @@ async fn a_product_has_a_hold_of_its_own_and_an_order_the_shortest() {
         {"id": "A", "name": "A", "stock": 9, "hold_seconds": 60},
         {"id": "B", "name": "B", "stock": 9},
     ]);
-    let settings = vec![("HOLD_SECONDS", "3600".to_owned())];
-    let spec = SaleSpec { products, settings, ..SaleSpec::on(Database::Sqlite) };
+    let spec = SaleSpec { products, settings: long(), ..SaleSpec::on(Database::Sqlite) };
     let sale = TestSale::start(spec).await;
     let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
     let held = async |products: &[&str]| {
@@ -279,7 +284,8 @@ async fn the_release_before_understands_what_is_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_ends_the_holds_within_five_seconds_of_a_kill() {
-    let mut sale = TestSale::start(spec(Database::Postgres, 0, 9)).await;
+    let mut sale =
+        TestSale::start(SaleSpec { settings: long(), ..spec(Database::Postgres, 0, 9) }).await;
     let mut first = Process::start(&sale);
     let has_lock = async || {
         let has_it = |node: &&testkit::RedisServer| node.get(LOCK).unwrap().is_some();

@@ -187,3 +187,12 @@ async fn the_rules_are_kept_for_several_products_at_once() {
     assert!(matches!(first.outcomes[..], [Outcome::Sold(_), Outcome::LimitReached]), "{first:?}");
     assert!(matches!(decisions.next().unwrap().outcomes[..], [Outcome::Replayed(_)]));
 }
+
+/// Where a statement has no index, as for the one row of `installation`, its plan looks expensive.
+#[tokio::test]
+async fn no_statement_is_compiled_before_it_runs() {
+    let (_server, _ledger, pool) = database(&[]).await;
+    let explain = "EXPLAIN ANALYZE SELECT sale FROM installation";
+    let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&pool).await.unwrap();
+    assert!(!plan.iter().any(|line| line.starts_with("JIT")), "{plan:#?}");
+}

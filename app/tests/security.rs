@@ -112,7 +112,10 @@ async fn hostile_ids_reach_neither_redis_nor_sql() {
                 }
             }
         }
-        assert_eq!(keys(&sale), before);
+        // Those that count attempts to log in and to sign up have names of their own.
+        let mut after = keys(&sale);
+        after.retain(|key| !key.starts_with("limits:"));
+        assert_eq!(after, before);
         assert_eq!(ann.stock("1").await, 99);
         assert_eq!(sale.sold().await[0]["sold"], 1);
     }

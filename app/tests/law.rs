@@ -8,7 +8,6 @@ use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -29,17 +28,6 @@ async fn sale(database: Database, strategy: &str) -> TestSale {
     TestSale::start(spec).await
 }
 
-async fn query(url: &str, statement: &str) -> Vec<Option<String>> {
-    let statement = AssertSqlSafe(statement.to_owned());
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(url).await.unwrap();
-        sqlx::query_scalar(statement).fetch_all(&mut connection).await.unwrap()
-    } else {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        sqlx::query_scalar(statement).fetch_all(&mut connection).await.unwrap()
-    }
-}
-
 /// Where the database has this name.
 async fn places_in_database(sale: &TestSale, name: &str) -> Vec<&'static str> {
     let columns = [
@@ -55,7 +43,7 @@ async fn places_in_database(sale: &TestSale, name: &str) -> Vec<&'static str> {
     let mut places = Vec::new();
     for (table, column) in columns {
         let statement = format!("SELECT '' FROM {table} WHERE {column} LIKE '%{name}%'");
-        if !query(&sale.database_url(), &statement).await.is_empty() {
+        if !sale.query(&statement).await.is_empty() {
             places.push(table);
         }
     }
@@ -113,7 +101,7 @@ async fn orders_of(sale: &TestSale, buyer: &str) -> Vec<Value> {
 }
 
 async fn finish(sale: &TestSale) {
-    query(&sale.database_url(), "UPDATE erasures SET begun_at_ms = 0").await;
+    sale.query("UPDATE erasures SET begun_at_ms = 0").await;
     eventually("the name is nowhere", async || places_in_database(sale, NAME).await.is_empty())
         .await;
 }
@@ -188,15 +176,15 @@ async fn a_name_that_comes_back_while_a_buyer_is_erased_is_replaced_too() {
             "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
              VALUES ('{id}', '1', '{NAME}', 1, '{key}', 1)"
         );
-        query(&sale.database_url(), &straggler).await;
+        sale.query(&straggler).await;
         let account = format!(
             "INSERT INTO accounts (id, password_hash, role) VALUES ('{NAME}', 'x', 'buyer')"
         );
-        query(&sale.database_url(), &account).await;
+        sale.query(&account).await;
         let coupon = format!(
             "INSERT INTO coupon_issues (id, coupon_id, buyer, fence) VALUES ('{id}', 'ten', '{NAME}', 1)"
         );
-        query(&sale.database_url(), &coupon).await;
+        sale.query(&coupon).await;
         if strategy == "Atomic" {
             redis(&sale, &format!("HSET bought:1 {NAME} 1"));
             let refused =
@@ -307,13 +295,13 @@ async fn buyers_have_pseudonyms_some_days_after_the_sale() {
         let names = "SELECT buyer FROM orders WHERE buyer NOT LIKE 'erased:%' UNION ALL \
                      SELECT buyer FROM coupon_issues WHERE buyer NOT LIKE 'erased:%'";
         eventually(&format!("no order has a name, {database:?} {strategy}"), async || {
-            query(&sale.database_url(), names).await.is_empty()
+            sale.query(names).await.is_empty()
         })
         .await;
         let buyers = "SELECT DISTINCT buyer FROM orders";
-        assert_eq!(query(&sale.database_url(), buyers).await.len(), 3, "one for each buyer");
+        assert_eq!(sale.query(buyers).await.len(), 3, "one for each buyer");
         let keys = "SELECT idempotency_key FROM orders WHERE idempotency_key IS NOT NULL";
-        assert!(query(&sale.database_url(), keys).await.is_empty());
+        assert!(sale.query(keys).await.is_empty());
         for name in [NAME, "bob", "eve"] {
             eventually("Redis has no name", async || !is_in_redis(&sale, name)).await;
         }

@@ -5,7 +5,6 @@ mod common;
 
 use ledger::LedgerError;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -42,21 +41,10 @@ fn account<'a>(sale: &'a TestSale, name: &str, person: impl Into<Value>) -> Buye
     sale.buyer_with(name, &json!({CLAIM: person.into()}))
 }
 
-async fn query(url: &str, statement: &str) -> Vec<Option<String>> {
-    let statement = AssertSqlSafe(statement.to_owned());
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(url).await.unwrap();
-        sqlx::query_scalar(statement).fetch_all(&mut connection).await.unwrap()
-    } else {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        sqlx::query_scalar(statement).fetch_all(&mut connection).await.unwrap()
-    }
-}
-
 /// Waits until the database has all orders.
 async fn await_recorded(sale: &TestSale, orders: usize) {
     eventually("all orders are recorded", async || {
-        query(&sale.database_url(), "SELECT CAST(id AS TEXT) FROM orders").await.len() == orders
+        sale.query("SELECT CAST(id AS TEXT) FROM orders").await.len() == orders
     })
     .await;
 }
@@ -94,7 +82,7 @@ async fn accounts_of_a_person_share_the_limit_and_an_account_has_it_too() {
         account(&sale, "paul", "p4").buy("1", 2, None).await.order();
         assert_eq!(ann.stock("1").await, 2);
         await_recorded(&sale, 6).await;
-        let raw = query(&sale.database_url(), "SELECT limit_key FROM orders").await;
+        let raw = sale.query("SELECT limit_key FROM orders").await;
         let is_key = |key: &Option<String>| {
             key.as_ref().is_some_and(|key| key.starts_with("limit:") && key.len() == 70)
         };
@@ -200,7 +188,7 @@ async fn orders_holds_and_the_waiting_list_count_for_the_person() {
         some.order();
         assert_eq!(anna.buy("1", 1, None).await.status, 409);
         let cancel = "SELECT CAST(id AS TEXT) FROM orders WHERE buyer = 'other-0'";
-        let other = query(&sale.database_url(), cancel).await.remove(0).unwrap();
+        let other = sale.query(cancel).await.remove(0).unwrap();
         let cancel = format!("/v1/orders/{other}/cancel");
         assert_eq!(sale.admin("admin").call("POST", &cancel, None).await.status, 200);
         eventually("anna is asked no more", async || !waits(&anna).await).await;
@@ -273,7 +261,7 @@ async fn an_erased_account_counts_for_the_person_and_nothing_says_whose_its_orde
         assert_eq!(keys.len(), 1, "{export:?}");
         assert_eq!(admin.call("DELETE", "/v1/buyers/ann", None).await.status, 200);
         let left = "SELECT limit_key FROM orders WHERE buyer LIKE 'erased:%'";
-        assert_eq!(query(&sale.database_url(), left).await, [None], "{database:?} {strategy}");
+        assert_eq!(sale.query(left).await, [None], "{database:?} {strategy}");
         for replica in 0..2 {
             let answer = anna.buy_from(replica, "1", 1, None).await;
             assert_eq!(answer.problem(), FULL, "{database:?} {strategy}");
@@ -288,12 +276,12 @@ async fn an_erased_account_counts_for_the_person_and_nothing_says_whose_its_orde
             .await;
         }
         let units = "SELECT CAST(units AS TEXT) FROM erased_units WHERE item = '1'";
-        assert_eq!(query(&sale.database_url(), units).await, [Some("1".to_owned())]);
+        assert_eq!(sale.query(units).await, [Some("1".to_owned())]);
         // At the end of the retention the keys go, too.
         sale.ledger().replace_all_buyers().await.unwrap();
         let left = "SELECT limit_key FROM orders WHERE limit_key IS NOT NULL \
                     UNION SELECT limit_key FROM erased_units";
-        assert_eq!(query(&sale.database_url(), left).await, Vec::<Option<String>>::new());
+        assert_eq!(sale.query(left).await, Vec::<Option<String>>::new());
     }
 }
 
@@ -339,7 +327,7 @@ async fn a_release_that_knows_no_limit_keys_is_kept_out_only_while_the_sale_has_
         let sale = sale(database, "Locked").await;
         let needs = async || {
             let needs = "SELECT CAST(needs_migration AS TEXT) FROM installation";
-            query(&sale.database_url(), needs).await.remove(0).unwrap()
+            sale.query(needs).await.remove(0).unwrap()
         };
         assert_eq!(needs().await, "28");
         let ledger = sale.ledger();

@@ -3,8 +3,12 @@
 #![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
 pub mod certificates;
+pub mod database;
 pub mod documented;
 pub mod process;
+
+pub use database::execute;
+use database::query;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +20,6 @@ use ledger::Ledger;
 use redlock::Redlock;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use testkit::{Fsync, Postgres, RedisServer, User};
 use tokio::net::TcpListener;
@@ -234,6 +237,11 @@ impl TestSale {
         execute(&self.database_url(), statements).await.unwrap()
     }
 
+    /// The first column of what a statement reads, as text.
+    pub async fn query(&self, statement: &str) -> Vec<Option<String>> {
+        query(&self.database_url(), statement).await.unwrap()
+    }
+
     /// The sale's own database.
     pub fn ledger(&self) -> Ledger {
         Ledger::connect_lazy(&self.database_url(), 4).unwrap()
@@ -361,22 +369,6 @@ impl Answer {
     pub fn order(&self) -> &str {
         assert_eq!(self.status, 201, "{self:?}");
         self.body["order_id"].as_str().unwrap()
-    }
-}
-
-/// Executes statements on a connection of its own. Returns how many rows changed.
-pub async fn execute(url: &str, statements: &str) -> Result<u64, sqlx::Error> {
-    let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
-    if url.starts_with("sqlite") {
-        let mut connection = SqliteConnection::connect(url).await?;
-        let done = statements.execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(done.rows_affected())
-    } else {
-        let mut connection = PgConnection::connect(url).await?;
-        let done = statements.execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(done.rows_affected())
     }
 }
 

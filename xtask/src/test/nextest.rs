@@ -14,6 +14,8 @@ use crate::tools;
 
 /// Most tests wait more than they compute.
 const THREADS_PER_PROCESSOR: usize = 2;
+/// How much of a failure's message the summary repeats.
+const LINES_OF_A_FAILURE: usize = 12;
 
 /// The environment variable that says how many tests run at the same time.
 pub fn threads() -> (&'static str, OsString) {
@@ -114,10 +116,18 @@ fn read(report: &str) -> Result<Count> {
     let document = roxmltree::Document::parse(report).context("cannot read the JUnit report")?;
     let mut count = Count::default();
     for case in document.descendants().filter(|node| node.has_tag_name("testcase")) {
-        if case.children().any(|child| child.has_tag_name("failure") || child.has_tag_name("error"))
-        {
+        let failure = case
+            .children()
+            .find(|child| child.has_tag_name("failure") || child.has_tag_name("error"));
+        if let Some(failure) = failure {
             let of = |name: &str| case.attribute(name).unwrap_or("?");
-            count.failures.push(format!("{} {}", of("classname"), of("name")));
+            let mut said = format!("{} {}", of("classname"), of("name"));
+            // A log that keeps only its end still says what was wrong.
+            for line in failure.text().unwrap_or_default().lines().take(LINES_OF_A_FAILURE) {
+                said.push_str("\n    ");
+                said.push_str(line);
+            }
+            count.failures.push(said);
         } else {
             count.passed += 1;
         }
@@ -144,7 +154,7 @@ mod tests {
             </testsuites>"#;
         let count = read(report).unwrap();
         assert_eq!(count.passed, 2);
-        assert_eq!(count.failures, ["app::orders b"]);
+        assert_eq!(count.failures, ["app::orders b\n    said <this>"]);
         assert!(read("<testsuites>").is_err());
     }
 

@@ -1,4 +1,4 @@
-//! Counts the events of each sink again and again: an alert tells when they are not delivered in time.
+//! Counts the events of each sink again and again: an alert fires when they are not delivered in time.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Counts the open holds, and the payments that wait for an administrator, again and again: alerts tell when holds do
-//! not end in time, and when somebody must look at a payment.
+//! Counts the open holds, and the payments that wait for an administrator, again and again: alerts fire when holds do
+//! not end in time, and when an administrator must resolve a payment.
 
 use std::time::Duration;
 

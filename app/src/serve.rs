@@ -104,39 +104,19 @@ pub async fn run(
     });
     info!(api = %api.local_addr()?, internal = %internal.local_addr()?, "listening");
 
-    let upkeep = tokio::spawn({
-        let (readiness, closing) = (Arc::clone(&readiness), ending.closing().clone());
-        async move {
-            let working = async {
-                become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
-                    .await;
-                tokio::join!(
-                    restart_on_panic("reading the catalog", || {
-                        keep_fresh(&sale, &readiness, &metrics)
-                    }),
-                    restart_on_panic("keeping the stores in agreement", || sale.keep()),
-                    restart_on_panic("counting the orders", || {
-                        count_orders(&ledger, &sale, count_every, &metrics)
-                    }),
-                    restart_on_panic("counting the holds", || {
-                        count_holds(&sale, &ledger, &metrics)
-                    }),
-                    restart_on_panic("erasing buyers", || erasures.keep()),
-                    restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
-                    restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
-                    restart_on_panic("delivering events", || delivery.deliver()),
-                    restart_on_panic("the retention", || retention::keep(
-                        &sale,
-                        retention_days,
-                        &coupons
-                    )),
-                );
-            };
-            // None: shut down.
-            let _ = closing.run_until_cancelled(Box::pin(working)).await;
-            delivery.leave().await;
-        }
-    });
+    let upkeep = Upkeep {
+        ledger,
+        redlock,
+        sale,
+        coupons,
+        erasures,
+        delivery,
+        readiness: Arc::clone(&readiness),
+        metrics,
+        retention_days,
+        count_every,
+    };
+    let upkeep = tokio::spawn(upkeep.run(ending.closing().clone()));
     tokio::spawn(async move {
         shutdown.cancelled().await;
         readiness.end();
@@ -155,6 +135,67 @@ pub async fn run(
         traces.flush().await;
     }
     Ok(())
+}
+
+/// What a replica does beside its requests.
+struct Upkeep {
+    ledger: Ledger,
+    redlock: Redlock,
+    sale: Arc<Sale>,
+    coupons: Arc<Coupons>,
+    erasures: Arc<Erasures>,
+    delivery: Delivery,
+    readiness: Arc<Readiness>,
+    metrics: Arc<Metrics>,
+    retention_days: Option<u32>,
+    /// Interval at which orders are counted.
+    count_every: Duration,
+}
+
+impl Upkeep {
+    /// Makes the replica ready, and runs its background tasks until `closing`.
+    async fn run(self, closing: CancellationToken) {
+        let Self {
+            ledger,
+            redlock,
+            sale,
+            coupons,
+            erasures,
+            delivery,
+            readiness,
+            metrics,
+            retention_days,
+            count_every,
+        } = self;
+        let working = async {
+            become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
+                .await;
+            tokio::join!(
+                restart_on_panic("reading the catalog", || {
+                    keep_fresh(&sale, &readiness, &metrics)
+                }),
+                restart_on_panic("keeping the stores in agreement", || sale.keep()),
+                restart_on_panic("counting the orders", || {
+                    count_orders(&ledger, &sale, count_every, &metrics)
+                }),
+                restart_on_panic("counting the holds", || {
+                    count_holds(&sale, &ledger, &metrics)
+                }),
+                restart_on_panic("erasing buyers", || erasures.keep()),
+                restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
+                restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
+                restart_on_panic("delivering events", || delivery.deliver()),
+                restart_on_panic("the retention", || retention::keep(
+                    &sale,
+                    retention_days,
+                    &coupons
+                )),
+            );
+        };
+        // None: shut down.
+        let _ = closing.run_until_cancelled(Box::pin(working)).await;
+        delivery.leave().await;
+    }
 }
 
 /// The API, traced if traces are on.

@@ -12,7 +12,7 @@ use common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 const LARGE: i64 = 3_000_000;
 
-/// Product 1 with so many orders, one for each buyer, of two units and of one in turn; product 2 with
+/// Product 1 with this number of orders, one for each buyer, of two units and of one in turn; product 2 with
 /// none. No replica runs yet.
 async fn sale_with_orders(database: Database, orders: i64) -> TestSale {
     let products = json!([

@@ -15,15 +15,113 @@ use std::time::{Duration, Instant};
 use async_nats::ConnectOptions;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
 use testkit::{NatsServer, Postgres};
 
+use common::database::query;
 use common::process::Process;
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
+use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
 use receiver::{KEY, Receiver, Reply, TAKEN, verified};
 
 const BUYERS: usize = 12;
-const FAULTS: usize = 15;
+
+/// A sale and how many faults it has.
+#[derive(Clone, Copy)]
+struct Run {
+    database: Database,
+    strategy: &'static str,
+    faults: usize,
+}
+
+impl Run {
+    /// `postgres` has the database of a sale that is not on SQLite.
+    async fn sale(
+        self,
+        nats: &NatsServer,
+        receiver: &Receiver,
+        postgres: Option<&Postgres>,
+    ) -> TestSale {
+        let mut settings = [receiver.settings(), stream::settings(nats)].concat();
+        settings.push(("STRATEGY", self.strategy.to_owned()));
+        settings.push(("LOCK_TIMEOUT_SECONDS", "1".to_owned()));
+        let url = postgres.map(|postgres| postgres.create_database("sale").unwrap());
+        settings.extend(url.map(|url| ("DATABASE_URL", url)));
+        let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
+        let spec =
+            SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(self.database) };
+        TestSale::start(spec).await
+    }
+
+    /// How buyers order: the path and the body.
+    fn request(self) -> (&'static str, Value) {
+        if self.strategy == "Atomic" {
+            ("/v1/purchases", json!({"product_id": "1"}))
+        } else {
+            ("/v1/orders", json!({"items": [{"product_id": "1"}]}))
+        }
+    }
+
+    /// The events of each order.
+    fn kinds(self) -> [&'static str; 2] {
+        [if self.strategy == "Atomic" { "confirmed" } else { "pending" }, "cancelled"]
+    }
+}
+
+/// What fails.
+struct Parts {
+    replicas: [Process; 2],
+    receiver: Receiver,
+    nats: NatsServer,
+    /// Absent on SQLite.
+    postgres: Option<Postgres>,
+}
+
+impl Parts {
+    /// Lets one part after the other fail. `done` counts what buyers have ordered and cancelled.
+    async fn fail(&mut self, faults: usize, sale: &TestSale, done: &AtomicUsize) {
+        let more = async |least: usize| {
+            let until = done.load(Ordering::Relaxed) + rand::random_range(least..least + 50);
+            eventually("buyers buy", async || done.load(Ordering::Relaxed) >= until).await;
+        };
+        for fault in 0..faults {
+            more(10).await;
+            match fault % 6 {
+                1 => self.nats.restart("").unwrap(),
+                3 => {
+                    self.nats.kill().unwrap();
+                    more(0).await;
+                    self.nats.restart("").unwrap();
+                }
+                4 => {
+                    if let Some(postgres) = &self.postgres {
+                        crash(postgres);
+                    } else {
+                        self.restart_all(sale);
+                    }
+                }
+                5 => {
+                    self.receiver.kill();
+                    more(10).await;
+                    self.receiver.start_again().await;
+                }
+                turn => {
+                    let killed = &mut self.replicas[turn / 2];
+                    killed.kill();
+                    killed.start_again(sale);
+                }
+            }
+        }
+    }
+
+    /// Nothing has the database open meanwhile.
+    fn restart_all(&mut self, sale: &TestSale) {
+        for replica in &mut self.replicas {
+            replica.kill();
+        }
+        for replica in &mut self.replicas {
+            replica.start_again(sale);
+        }
+    }
+}
 
 /// Sends a request until it has an answer that is no failure of the moment.
 async fn until_answered(
@@ -58,11 +156,12 @@ fn crash(postgres: &Postgres) {
     Command::new("kill").args(["-9", child]).status().unwrap();
 }
 
-/// The events of each order.
-const EXPECTED: [&str; 2] = ["pending", "cancelled"];
-
 /// Each order has its two events, in order, and each id is one event, whose signature is right.
-fn in_order_and_nothing_else(receiver: &Receiver, orders: &HashMap<String, String>) {
+fn in_order_and_nothing_else(
+    receiver: &Receiver,
+    orders: &HashMap<String, String>,
+    expected: [&str; 2],
+) {
     let webhooks = receiver.all();
     let mut kinds = HashMap::<&str, Vec<&str>>::new();
     for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {
@@ -74,7 +173,7 @@ fn in_order_and_nothing_else(receiver: &Receiver, orders: &HashMap<String, Strin
     assert_eq!(kinds.len(), orders.len(), "no event without its order");
     for (order, kinds) in &kinds {
         assert_eq!(orders.get(*order).map(String::as_str), Some("cancelled"));
-        assert_eq!(*kinds, EXPECTED, "{order}");
+        assert_eq!(*kinds, expected, "{order}");
     }
     // An id is always the same event.
     let mut by_id = HashMap::<&str, &str>::new();
@@ -89,30 +188,53 @@ fn in_order_and_nothing_else(receiver: &Receiver, orders: &HashMap<String, Strin
 
 /// The final state of each order of the database.
 async fn states(url: &str) -> HashMap<String, String> {
-    let read = async {
-        let mut database = PgConnection::connect(url).await?;
-        let states = "SELECT id::TEXT, coalesce(ended_as, state) FROM orders WHERE line = 0";
-        sqlx::query_as::<_, (String, String)>(states).fetch_all(&mut database).await
+    let states = "SELECT CAST(id AS TEXT) || ' ' || coalesce(ended_as, state) FROM orders \
+                  WHERE line = 0";
+    eventually("the database answers", async || query(url, states).await.is_ok()).await;
+    let rows = query(url, states).await.unwrap();
+    let state = |row: String| {
+        let (id, state) = row.split_once(' ').unwrap();
+        (id.to_owned(), state.to_owned())
     };
-    read.await.unwrap_or_default().into_iter().collect()
+    rows.into_iter().flatten().map(state).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does() {
-    let (mut nats, receiver) = (NatsServer::start("").unwrap(), Receiver::start().await);
+/// Waits until the webhook has all events, and nothing is left for the stream.
+async fn await_events(
+    url: &str,
+    receiver: &Receiver,
+    orders: &HashMap<String, String>,
+    expected: [&str; 2],
+) {
+    // An event that failed four times would pause for a minute.
+    let retry = async || execute(url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
+    eventually("all events have arrived", async || {
+        retry().await;
+        let mut seen = BTreeMap::<String, usize>::new();
+        for webhook in receiver.taken() {
+            let bit = 1 << expected.iter().position(|kind| *kind == webhook.kind()).unwrap();
+            *seen.entry(webhook.order().to_owned()).or_default() |= bit;
+        }
+        orders.keys().all(|order| seen.get(order) == Some(&3))
+    })
+    .await;
+    eventually("all events are in the stream", async || {
+        retry().await;
+        let left = "SELECT 'left' FROM order_events UNION SELECT 'left' FROM failed_events";
+        query(url, left).await.unwrap().is_empty()
+    })
+    .await;
+}
+
+async fn survives(run: Run) {
+    let (nats, receiver) = (NatsServer::start("").unwrap(), Receiver::start().await);
     let reader = stream::jetstream(&nats, ConnectOptions::new()).await;
     stream::create(&reader).await;
-    let postgres = Postgres::start().unwrap();
-    let url = postgres.create_database("sale").unwrap();
-    let mut settings = [receiver.settings(), stream::settings(&nats)].concat();
-    settings.push(("DATABASE_URL", url.clone()));
-    settings.push(("LOCK_TIMEOUT_SECONDS", "1".to_owned()));
-    let products = json!([{"id": "1", "name": "Console", "stock": 1_000_000}]);
-    let spec =
-        SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(Database::Postgres) };
-    let sale = TestSale::start(spec).await;
-    let mut processes = [Process::start(&sale), Process::start(&sale)];
-    let apis: Vec<String> = processes.iter().map(|process| process.api.clone()).collect();
+    // No other test has this server: it crashes.
+    let postgres = (run.database == Database::Postgres).then(|| Postgres::start().unwrap());
+    let sale = run.sale(&nats, &receiver, postgres.as_ref()).await;
+    let replicas = [Process::start(&sale), Process::start(&sale)];
+    let apis: Vec<String> = replicas.iter().map(|replica| replica.api.clone()).collect();
     let urls = |path: &str| -> Vec<String> {
         apis.iter().map(|api| format!("http://{api}{path}")).collect()
     };
@@ -124,106 +246,86 @@ async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does()
         3 => Reply::Later(0),
         _ => TAKEN,
     });
+    let mut parts = Parts { replicas, receiver, nats, postgres };
 
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let tokens: Vec<String> = (0..BUYERS).map(|i| sale.buyer(&format!("b{i}")).token).collect();
+    let (path, body) = run.request();
     let buying = join_all(tokens.iter().map(async |token| {
         for number in 0.. {
             if over.load(Ordering::Relaxed) {
                 break;
             }
-            let items = json!({"items": [{"product_id": "1"}]});
             let key = format!("key-{number}");
-            let order = until_answered(&sale, token, &urls("/v1/orders"), &key, &items).await;
+            let order = until_answered(&sale, token, &urls(path), &key, &body).await;
             let path = format!("/v1/orders/{}/cancel", order["order_id"].as_str().unwrap());
             until_answered(&sale, token, &urls(&path), "cancel", &json!(null)).await;
             done.fetch_add(1, Ordering::Relaxed);
         }
     }));
     let failing = async {
-        for fault in 0..FAULTS {
-            let more = async |least| {
-                let until = done.load(Ordering::Relaxed) + rand::random_range(least..least + 50);
-                eventually("buyers buy", async || done.load(Ordering::Relaxed) >= until).await;
-            };
-            more(10).await;
-            match fault % 5 {
-                4 => crash(&postgres),
-                1 => nats.restart("").unwrap(),
-                3 => {
-                    nats.kill().unwrap();
-                    more(0).await;
-                    nats.restart("").unwrap();
-                }
-                _ => {
-                    let killed = &mut processes[fault % 2];
-                    killed.kill();
-                    killed.start_again(&sale);
-                }
-            }
-        }
+        parts.fail(run.faults, &sale, &done).await;
         over.store(true, Ordering::Relaxed);
     };
     tokio::join!(buying, failing);
-    receiver.answer(|_| TAKEN);
+    parts.receiver.answer(|_| TAKEN);
 
+    let (url, expected) = (sale.database_url(), run.kinds());
     let orders = states(&url).await;
-    eventually("all events have arrived", async || {
-        // An event that failed four times would pause for a minute.
-        execute(&url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
-        let mut seen = BTreeMap::<String, usize>::new();
-        for webhook in receiver.taken() {
-            let bit = 1 << EXPECTED.iter().position(|kind| *kind == webhook.kind()).unwrap();
-            *seen.entry(webhook.order().to_owned()).or_default() |= bit;
-        }
-        orders.keys().all(|order| seen.get(order) == Some(&3))
-    })
-    .await;
-    eventually("all events are in the stream", async || {
-        execute(&url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
-        let left = "SELECT count(*) FROM order_events UNION ALL SELECT count(*) FROM failed_events";
-        let mut database = PgConnection::connect(&url).await.unwrap();
-        let left: Vec<i64> = sqlx::query_scalar(left).fetch_all(&mut database).await.unwrap();
-        left == [0, 0]
-    })
-    .await;
+    await_events(&url, &parts.receiver, &orders, expected).await;
     let stored = stream::stored(&reader).await;
     let in_stream = stream::kinds(&stored);
     assert_eq!((stored.len(), in_stream.len()), (2 * orders.len(), orders.len()));
     for (order, kinds) in in_stream {
-        assert_eq!(kinds, EXPECTED, "{order}");
+        assert_eq!(kinds, expected, "{order}");
     }
+    in_order_and_nothing_else(&parts.receiver, &orders, expected);
+}
 
-    in_order_and_nothing_else(&receiver, &orders);
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_each_change_arrives_in_order_and_nothing_else_does() {
+    survives(Run { database: Database::Postgres, strategy: "Locked", faults: 18 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_each_change_arrives_where_redis_decides() {
+    survives(Run { database: Database::Postgres, strategy: "Atomic", faults: 12 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_each_change_arrives_on_sqlite() {
+    survives(Run { database: Database::Sqlite, strategy: "Locked", faults: 12 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_replica_delivers_within_five_seconds_of_the_death_of_the_first() {
-    let receiver = Receiver::start().await;
-    let settings = receiver.settings();
-    let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(Database::Postgres) };
-    let mut sale = TestSale::start(spec).await;
-    let mut first = Process::start(&sale);
-    let url = format!("http://{}/v1/purchases", first.api);
-    let purchase = json!({"product_id": "1"});
-    let token = sale.buyer("ann").token;
-    let order = async |key: &str| {
-        let answer =
-            until_answered(&sale, &token, std::slice::from_ref(&url), key, &purchase).await;
-        answer["order_id"].as_str().unwrap().to_owned()
-    };
-    let delivered = order("before").await;
-    receiver.await_kinds(&delivered, &["confirmed"]).await;
-    // The first one has the lease now. It hangs at the receiver when it is killed.
-    receiver.answer(|_| Reply::Hang);
-    let stuck = order("stuck").await;
-    eventually("it is under way", async || receiver.all().len() == 2).await;
-    sale.add_replica().await;
-    sale.await_ready(0).await;
-    receiver.answer(|_| TAKEN);
-    first.kill();
-    let killed = Instant::now();
-    receiver.await_kinds(&stuck, &["confirmed"]).await;
-    let took = killed.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    for database in BOTH {
+        let receiver = Receiver::start().await;
+        let settings = receiver.settings();
+        let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(database) };
+        let mut sale = TestSale::start(spec).await;
+        let mut first = Process::start(&sale);
+        let url = format!("http://{}/v1/purchases", first.api);
+        let purchase = json!({"product_id": "1"});
+        let token = sale.buyer("ann").token;
+        let order = async |key: &str| {
+            let answer =
+                until_answered(&sale, &token, std::slice::from_ref(&url), key, &purchase).await;
+            answer["order_id"].as_str().unwrap().to_owned()
+        };
+        let delivered = order("before").await;
+        receiver.await_kinds(&delivered, &["confirmed"]).await;
+        // The first one has the lease now. It hangs at the receiver when it is killed.
+        receiver.answer(|_| Reply::Hang);
+        let stuck = order("stuck").await;
+        eventually("it is under way", async || receiver.all().len() == 2).await;
+        sale.add_replica().await;
+        sale.await_ready(0).await;
+        receiver.answer(|_| TAKEN);
+        first.kill();
+        let killed = Instant::now();
+        receiver.await_kinds(&stuck, &["confirmed"]).await;
+        let took = killed.elapsed();
+        assert!(took < Duration::from_secs(5), "{database:?}: {took:?}");
+    }
 }

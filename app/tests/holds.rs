@@ -75,6 +75,18 @@ async fn await_state(buyer: &Buyer<'_>, id: &str, expected: &str) {
     eventually(expected, async || get(buyer, id).await.body["state"] == expected).await;
 }
 
+/// The value of a metric at each replica; the name has a blank behind it.
+async fn counted(sale: &TestSale, name: &str) -> Vec<u64> {
+    let mut counted = Vec::new();
+    for replica in &sale.replicas {
+        let url = format!("{}/metrics", replica.internal);
+        let text = sale.client.get(url).send().await.unwrap().text().await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+        counted.push(value.unwrap());
+    }
+    counted
+}
+
 async fn sold(sale: &TestSale) -> Vec<i64> {
     let products = sale.sold().await;
     products.as_array().unwrap().iter().map(|product| product["sold"].as_i64().unwrap()).collect()
@@ -162,14 +174,7 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
         assert_eq!(other.problem(), (409, "order_state"));
         assert_eq!(get(&ann, &unlucky).await.body["payment_reference"], "p1");
         let refunds = r#"flashsale_orders_total{outcome="refund_required"} "#;
-        let replicas = [0, 1].map(async |replica: usize| {
-            let url = format!("{}/metrics", sale.replicas[replica].internal);
-            let text = sale.client.get(url).send().await.unwrap().text().await.unwrap();
-            let line =
-                text.lines().find_map(|line| line.strip_prefix(refunds)?.parse::<u64>().ok());
-            line.unwrap()
-        });
-        assert_eq!(join_all(replicas).await.iter().sum::<u64>(), 1);
+        assert_eq!(counted(&sale, refunds).await.iter().sum::<u64>(), 1);
     }
 }
 
@@ -279,6 +284,31 @@ async fn the_release_before_understands_what_is_written() {
         assert_eq!(eventually_order(&sale.buyer("bob"), &["A"]).await.len(), id.len());
         assert_eq!(state(&report(&admin, 0, &id, PAID).await), (200, "refund_required"));
         assert_eq!(sale.execute(&touch("refund_required")).await, 1);
+    }
+}
+
+/// If both ended holds, they would do so in turn: who has just ended some pauses, and the other one looks next.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_ends_all_holds_while_it_lives() {
+    for database in BOTH {
+        let spec = SaleSpec { nodes: 1, settings: long(), ..spec(database, 2, 200) };
+        let sale = TestSale::start(spec).await;
+        let ann = sale.buyer("ann");
+        let placed = join_all((0..200).map(|_| order(&ann, &["A"]))).await;
+        let ids: Vec<&str> = placed.iter().map(Answer::order).collect();
+        let open = "SELECT state FROM orders WHERE state = 'pending'";
+        for (round, ids) in (1..).zip(ids.chunks(10)) {
+            let ids = ids.join("', '");
+            let end = format!("UPDATE orders SET expires_at_ms = 1 WHERE id IN ('{ids}')");
+            assert_eq!(sale.execute(&end).await, 10);
+            let left = 200 - 10 * round;
+            eventually("ten have ended", async || sale.query(open).await.len() == left).await;
+        }
+        let expired = async || counted(&sale, "flashsale_holds_expired_total ").await;
+        eventually("all are counted", async || expired().await.iter().sum::<u64>() == 200).await;
+        let mut expired = expired().await;
+        expired.sort_unstable();
+        assert_eq!(expired, [0, 200], "{database:?}");
     }
 }
 

@@ -83,7 +83,7 @@ async fn replicas_and_redis_that_are_killed_lose_nothing_and_record_nothing_twic
     }));
     let killing = async {
         for kill in 0..KILLS {
-            // At another moment each time: so many answers after the last.
+            // At another moment each time: some answers after the last.
             let until = answered.load(Ordering::Relaxed) + rand::random_range(20..300);
             eventually("buyers buy", async || answered.load(Ordering::Relaxed) >= until).await;
             let killed = &mut processes[kill % 2];

@@ -72,6 +72,28 @@ async fn passes(sale: &TestSale, scenario: Scenario) -> Report {
     report
 }
 
+/// The same for users in several pods.
+async fn passes_in_pods(sale: &TestSale, scenario: Scenario, number: u32) -> Report {
+    let listen = format!("127.0.0.1:{}", testkit::free_port().unwrap());
+    let pod = |index| {
+        let coordinator = listen.clone();
+        let pods = Pods { number, index, coordinator, listen: listen.parse().unwrap() };
+        Settings { pods, ..settings(sale, scenario.clone()) }
+    };
+    let others: Vec<_> = (1..number)
+        .map(|index| {
+            let pod = pod(index);
+            tokio::spawn(async move { work(&pod).await })
+        })
+        .collect();
+    let report = run(&pod(0)).await.unwrap();
+    assert!(report.passed(), "{report}");
+    for other in others {
+        assert_eq!(other.await.unwrap().unwrap(), "PASS");
+    }
+    report
+}
+
 fn measured(report: &Report, name: &str) -> String {
     let text = report.to_string();
     let row = text.lines().find_map(|line| line.trim_start().strip_prefix(name));
@@ -169,6 +191,41 @@ async fn without_a_quorum_purchases_fail_until_the_nodes_are_back_and_nothing_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_three_nodes_of_five_vote_no_purchase_fails() {
+    let mut sale = sale(2, console(), "Fair").await;
+    let changes = [("users_per_second: 10", "users_per_second: 50")];
+    let settings = settings(&sale, scenario("v3-two-nodes-stopped", &changes));
+    let load = tokio::spawn(async move { run(&settings).await.unwrap() });
+    let left = async |sale: &TestSale| sale.nodes[4].get("stock:1").unwrap();
+    eventually("something is sold", async || left(&sale).await.as_deref() != Some("100")).await;
+    for node in &mut sale.nodes[..2] {
+        node.kill().unwrap();
+    }
+    eventually("the rest is sold", async || left(&sale).await.as_deref() == Some("0")).await;
+    for node in &mut sale.nodes[..2] {
+        node.restart().unwrap();
+    }
+    let report = load.await.unwrap();
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.figures().sold, 100);
+    assert_eq!(measured(&report, "Redis nodes stopped"), "2");
+    assert_eq!(measured(&report, "answers other than sold, sold_out"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_is_long_enough_to_wait_for_the_lock() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 20, "max_per_buyer": 1}]);
+    let settings = vec![("LOCK_ORDER", "Fair".to_owned()), ("LOCK_WAIT_SECONDS", "1".to_owned())];
+    let spec = SaleSpec { replicas: 2, products, settings, ..SaleSpec::on(Database::Postgres) };
+    let sale = TestSale::start(spec).await;
+    let changes = [("users: 300", "users: 60"), ("stock: 100", "stock: 20")];
+    let report = passes(&sale, scenario("v3-lock-timeout-1s", &changes)).await;
+    assert_eq!((report.figures().sold, report.figures().failed["sold_out"]), (20, 40));
+    assert_eq!(measured(&report, "answers other than sold, sold_out"), "0");
+    assert_eq!(measured(&report, "quorum success"), "100.00");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_in_which_nobody_stopped_a_node_fails() {
     let sale = sale(1, console(), "Fair").await;
     let changes = [("users_per_second: 10", "users_per_second: 500")];
@@ -217,19 +274,23 @@ async fn buyers_of_an_open_model_share_connections_and_pods() {
         ("users: 30000", "users: 1000\nconnections: 3"),
         ("users_per_second: 1000", "users_per_second: 400"),
     ];
-    let mut settings = settings(&sale, scenario("black-friday", &changes));
-    let listen = format!("127.0.0.1:{}", testkit::free_port().unwrap());
-    settings.pods =
-        Pods { number: 2, index: 0, coordinator: listen.clone(), listen: listen.parse().unwrap() };
-    let other = Settings { pods: Pods { index: 1, ..settings.pods.clone() }, ..settings.clone() };
-    let other = tokio::spawn(async move { work(&other).await });
-    let report = run(&settings).await.unwrap();
-    assert!(report.passed(), "{report}");
-    assert_eq!(other.await.unwrap().unwrap(), "PASS");
+    let report = passes_in_pods(&sale, scenario("black-friday", &changes), 2).await;
     let figures = report.figures();
     assert_eq!((figures.users, figures.sold, figures.failed["sold_out"]), (1000, 100, 900));
     assert!(figures.elapsed_seconds > 2.4, "1000 users at 400 a second: {report}");
     let connections = sale.metrics().await;
     let refused = "flashsale_http_connections_refused_total 0";
     assert!(connections.contains(refused), "{connections}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_buyer_of_four_pods_has_a_final_answer() {
+    let sale = sale(2, console(), "Fair").await;
+    let changes =
+        [("users: 100000", "users: 800"), ("users_per_second: 2000", "users_per_second: 400")];
+    let report = passes_in_pods(&sale, scenario("hundred-thousand", &changes), 4).await;
+    let figures = report.figures();
+    assert_eq!((figures.users, figures.sold, figures.failed["sold_out"]), (800, 100, 700));
+    assert_eq!(measured(&report, "load pods"), "4");
+    assert_eq!(measured(&report, "users without a final answer"), "0");
 }

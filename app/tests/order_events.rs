@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+#[path = "order_events/given_up.rs"]
+mod given_up;
 mod receiver;
+#[path = "order_events/states.rs"]
+mod states;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -244,6 +248,7 @@ async fn a_receiver_that_is_away_or_asks_for_a_pause_gets_all_events_later() {
         let receiver = Receiver::start().await;
         let sale = sale_of(100, database, &receiver, &[]).await;
         receiver.answer(move |_| refusal);
+        let began = Instant::now();
         let mut orders = Vec::new();
         for number in 0..30 {
             orders
@@ -257,12 +262,22 @@ async fn a_receiver_that_is_away_or_asks_for_a_pause_gets_all_events_later() {
         eventually("the lag shows", async || lag().await > 2.5).await;
         let attempts = receiver.all().len();
         assert!(attempts < 45, "{database:?}: {attempts} attempts in some seconds");
+        let shown = async || {
+            let metrics = sale.metrics().await;
+            let lag = r#"flashsale_event_lag_seconds{sink="webhook"} "#;
+            let lag = metrics.lines().find_map(|line| line.strip_prefix(lag)?.parse::<f64>().ok());
+            lag.unwrap()
+        };
+        eventually("the metric shows it", async || shown().await > 0.0).await;
+        let (seconds, most) = (shown().await, began.elapsed().as_secs_f64() + 1.0);
+        assert!(seconds < most, "{database:?}: {seconds} s of {most} s");
         receiver.answer(|_| TAKEN);
         eventually("all arrive", async || receiver.taken().len() >= 30).await;
         for order in &orders {
             assert_eq!(receiver.kinds_of(order), ["confirmed"]);
         }
         eventually("nothing is pending", async || lag().await < 0.001).await;
+        eventually("the metric is 0 again", async || shown().await < 0.001).await;
     }
 }
 
@@ -295,82 +310,6 @@ async fn a_receiver_that_is_gone_gets_no_events_until_an_administrator_enables_i
         receiver.await_kinds(&second, &["confirmed"]).await;
         let log = sale.admin("shop").call("GET", "/v1/admin/audit", None).await.body;
         assert_eq!(log["entries"][0]["action"], "enable_event_sink", "{log}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_was_given_up_is_listed_and_replayed() {
-    for database in BOTH {
-        let receiver = Receiver::start().await;
-        let sale = sale(database, &receiver, &[]).await;
-        let ann = sale.buyer("ann");
-        receiver.answer(|event| {
-            if event["type"] == "dev.flashsale.order.cancelled" {
-                Reply::Status(500)
-            } else {
-                TAKEN
-            }
-        });
-        let (one, two) = (order(&ann, &["A"]).await, order(&ann, &["A"]).await);
-        for order in [&one, &two] {
-            cancel(&ann, order).await;
-        }
-        let dead = async |query: &str| admin(&sale, "GET", &format!("dead?{query}")).await;
-        eventually("both are given up", async || {
-            // As if the first attempt had been long ago.
-            sale.execute(
-                "UPDATE failed_events SET first_failed_at_ms = 1 WHERE dead_at_ms IS NULL",
-            )
-            .await;
-            dead("").await.body["events"].as_array().unwrap().len() == 2
-        })
-        .await;
-        // Later events of the order no longer wait.
-        sale.execute("UPDATE orders SET buyer = 'x'").await;
-        receiver.await_kinds(&one, &["pending", "buyer_erased"]).await;
-
-        let page = dead("limit=1&sink=webhook").await.body;
-        let event = &page["events"][0];
-        assert_eq!(
-            (&event["order_id"], &event["type"]),
-            (&json!(one), &json!("dev.flashsale.order.cancelled"))
-        );
-        assert_eq!(event["error"], "it answered 500 Internal Server Error");
-        assert!(event["attempts"].as_i64().unwrap() >= 2);
-        let next = page["next"].as_str().unwrap();
-        let rest = dead(&format!("after={next}")).await.body;
-        assert_eq!((&rest["events"][0]["order_id"], rest.get("next")), (&json!(two), None));
-        assert_eq!(dead("sink=other").await.body["events"], json!([]));
-        for wrong in ["after=7", "limit=0", "sink=%00"] {
-            assert_eq!(dead(wrong).await.problem(), (422, "invalid_request"));
-        }
-        let metric = r#"flashsale_events_dead{sink="webhook"} 2"#;
-        eventually("the metric shows them", async || sale.metrics().await.contains(metric)).await;
-
-        receiver.answer(|_| TAKEN);
-        for wrong in ["7", &format!("{one}-999"), "a-1"] {
-            let path = format!("dead/{wrong}/replay");
-            assert_eq!(admin(&sale, "POST", &path).await.problem(), (404, "unknown_event"));
-        }
-        let id = event["id"].as_str().unwrap();
-        let replayed = admin(&sale, "POST", &format!("dead/{id}/replay")).await;
-        assert_eq!((replayed.status, &replayed.body["replayed"]), (200, &json!(1)));
-        receiver.await_kinds(&one, &["pending", "buyer_erased", "cancelled"]).await;
-        assert!(receiver.taken().iter().any(|webhook| webhook.id() == id));
-        assert_eq!(
-            admin(&sale, "POST", &format!("dead/{id}/replay")).await.problem(),
-            (404, "unknown_event")
-        );
-        assert_eq!(
-            admin(&sale, "POST", "sinks/other/replay").await.problem(),
-            (404, "unknown_sink")
-        );
-        let replayed = admin(&sale, "POST", "sinks/webhook/replay").await;
-        assert_eq!(replayed.body["replayed"], 1);
-        receiver.await_kinds(&two, &["pending", "buyer_erased", "cancelled"]).await;
-        let log =
-            sale.admin("shop").call("GET", "/v1/admin/audit?action=replay_events", None).await;
-        assert_eq!(log.body["entries"].as_array().unwrap().len(), 2);
     }
 }
 

@@ -193,7 +193,7 @@ async fn a_key_orders_once_whatever_replica_and_call_it_comes_by() {
         let (answers, purchase) = tokio::join!(join_all(at_once), purchase);
         let orders: HashSet<&str> =
             answers.iter().filter_map(|answer| answer.body["order_id"].as_str()).collect();
-        // Whoever was first decides what the key stands for.
+        // The first request decides what the key stands for.
         let by_purchase = purchase.status == 201;
         assert_eq!(orders.len(), usize::from(!by_purchase), "{database:?} {answers:?}");
         let expected = if by_purchase { [1, 0, 0] } else { [1, 1, 0] };

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
-/// Rounds go on for so many seconds: set by `cargo xtask test --packet-faults-for`.
+/// Rounds go on for this number of seconds: set by `cargo xtask test --packet-faults-for`.
 const SECONDS: &str = "PACKET_FAULTS_SECONDS";
 /// The first round's seed, to play it again.
 const SEED: &str = "PACKET_FAULTS_SEED";

@@ -143,7 +143,7 @@ async fn an_unpaid_order_counts_down_and_its_unit_comes_back_on_the_page() {
     window.close().await;
 }
 
-/// A sale that starts so many seconds from now, and a browser whose clock is a day ahead.
+/// A sale that starts this number of seconds from now, and a browser whose clock is a day ahead.
 async fn sale_in(seconds: i64) -> (Stage, Window, jiff::Timestamp) {
     let starts_at = in_seconds(seconds);
     let settings = vec![("SALE_STARTS_AT", starts_at.to_string())];

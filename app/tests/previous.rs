@@ -1,6 +1,6 @@
 //! Replicas of the release before and of this one sell together on the tables of this one, then the release before alone
-//! (a rollback of the image), then this one again. Whoever answers, the orders, the stock, the limits and the events are
-//! exact. `cargo xtask test previous` builds the other app.
+//! (a rollback of the image), then this one again. Whichever release answers, the orders, the stock, the limits and the
+//! events are exact. `cargo xtask test previous` builds the other app.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;

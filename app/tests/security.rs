@@ -354,7 +354,7 @@ async fn purchases_go_on_while_two_hundred_log_in() {
     assert_eq!(sale.sold().await[0]["sold"], 50);
 }
 
-/// Whoever reaches the port of metrics must not read the report. Without a token configured, nobody may.
+/// The report is not for everybody who reaches the port of metrics. Without a token configured, nobody may.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_of_the_sale_needs_the_operator_s_token() {
     let mut sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(Database::Sqlite) }).await;

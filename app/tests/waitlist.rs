@@ -188,6 +188,42 @@ async fn limits_hold_for_who_waits_and_large_wishes_are_passed_over() {
     }
 }
 
+/// More who wait than one read of the list returns, for two units each.
+const MANY_FOR_TWO: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
+     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 600) \
+     SELECT '1', 'many-' || n, 2, 3600000 FROM numbers";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_want_more_than_there_is_hide_nobody_behind_them() {
+    for database in BOTH {
+        let sale = sale(database, 1, 4).await;
+        let (ann, bob, dan, eve) =
+            (sale.buyer("ann"), sale.buyer("bob"), sale.buyer("dan"), sale.buyer("eve"));
+        let (one, three) = (order(&ann, 1).await, order(&bob, 3).await);
+        sale.execute(MANY_FOR_TWO).await;
+        let waits = async |buyer: &str| {
+            sale.execute(&format!(
+                "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
+                 VALUES ('1', '{buyer}', 1, 3600000)"
+            ))
+            .await;
+        };
+        waits("dan").await;
+        assert_eq!(place(&dan).await, 601);
+        ann.call("POST", &format!("/v1/orders/{one}/cancel"), None).await;
+        assert_eq!(place(&dan).await, 0, "{database:?}: one unit is too little for all before");
+        assert_eq!(orders(&dan).await, [("pending".to_owned(), 1)]);
+        // The first takes two of three units, which leaves too few for those between.
+        waits("eve").await;
+        bob.call("POST", &format!("/v1/orders/{three}/cancel"), None).await;
+        assert_eq!(place(&eve).await, 0, "{database:?}: in the same transaction");
+        assert_eq!(orders(&eve).await, [("pending".to_owned(), 1)]);
+        assert_eq!(orders(&sale.buyer("many-1")).await, [("pending".to_owned(), 2)]);
+        assert!(orders(&sale.buyer("many-2")).await.is_empty());
+        assert_eq!(sale.sold().await[0]["sold"], 4);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn restocked_units_are_handed_out_and_the_page_hears_of_it() {
     for database in BOTH {
@@ -205,6 +241,10 @@ async fn restocked_units_are_handed_out_and_the_page_hears_of_it() {
             seen.clear();
         };
         next("\"waiting\":1").await;
+        let metrics = sale.metrics().await;
+        for gauge in ["waiting{product=\"1\"} 1", "servable{product=\"1\"} 0"] {
+            assert!(metrics.contains(&format!("\nflashsale_waitlist_{gauge}\n")), "{gauge}");
+        }
         let restock = json!({"add": 1});
         admin.call("POST", "/v1/products/1/restock", Some(&restock)).await;
         eventually("bob is served", async || place(&bob).await == 0).await;

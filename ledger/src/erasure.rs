@@ -1,9 +1,8 @@
 //! Erases a buyer: the account goes, and a pseudonym takes the buyer's place everywhere else.
 //!
 //! An erasure begins with a row of `erasures`, from which replicas learn to refuse the buyer's tokens.
-//! The row has the name itself until no store has it any more, so whoever finds the row can go on
-//! where another process stopped. What remains is a salted hash, which tells a name only to somebody
-//! who has the name.
+//! The row has the name itself until no store has it any more, so any process that finds the row can go on
+//! where another one stopped. A salted hash remains: it confirms a name that is known already, and reveals none.
 //!
 //! Idempotency keys of an erased buyer are removed in a step of their own, when Redis has them no more. Triggers (migration
 //! 28) take the limit keys off rows that get another buyer, and leave the sums in `erased_units`: the limit of a person

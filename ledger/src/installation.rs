@@ -165,8 +165,8 @@ impl Ledger {
         either!(self, ledger => ledger.release(sale, force))
     }
 
-    /// Gives the database to this sale, whoever has it, and returns the name of the previous owner. The sale goes on
-    /// where the previous one stopped.
+    /// Gives the database to this sale, also if another one owns it, and returns the name of the previous owner. The
+    /// sale goes on where the previous one stopped.
     ///
     /// # Errors
     /// See [`ReleaseError`].

@@ -1,5 +1,5 @@
-//! The signed events of payment services: each is applied once, and what could not be applied stays for an
-//! administrator to look at.
+//! The signed events of payment services: each is applied once, and one that cannot be applied waits for an
+//! administrator.
 
 use sqlx::{Postgres, QueryBuilder, Sqlite};
 use uuid::Uuid;

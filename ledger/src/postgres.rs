@@ -11,6 +11,7 @@ mod sessions;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
+use futures::future::join_all;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Postgres};
@@ -61,7 +62,7 @@ impl PostgresLedger {
             .extra_float_digits(None);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
-            // A sale begins with a burst: connecting then would cost its first buyers the time.
+            // Only replaces those that were idle for long: a new pool opens none.
             .min_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| Box::pin(made_ready(connection)))
@@ -87,18 +88,24 @@ impl PostgresLedger {
         let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
         connection.close().await?;
         migrated?;
-        self.prepare_idle_connections().await;
+        self.open_all_connections().await;
         Ok(())
     }
 
-    /// Prepares the statements of a sale on the connections that are older than the tables.
-    async fn prepare_idle_connections(&self) {
-        let idle: Vec<_> = std::iter::from_fn(|| self.pool.try_acquire()).collect();
-        for mut connection in idle {
-            if made_ready(&mut connection).await.is_err() {
+    /// Opens all connections, because a sale begins with a burst and connecting then would cost its first buyers the
+    /// time. Prepares the statements of a sale on those that are older than the tables. A connection that the database
+    /// refuses is opened when it is needed.
+    async fn open_all_connections(&self) {
+        let mut idle: Vec<_> = std::iter::from_fn(|| self.pool.try_acquire()).collect();
+        for connection in &mut idle {
+            if made_ready(connection).await.is_err() {
                 connection.close_on_drop();
             }
         }
+        let all = self.pool.options().get_max_connections();
+        let new = (self.pool.size()..all).map(|_| self.pool.acquire());
+        // Each is kept until all are there, else one would be taken again and again.
+        drop(join_all(new).await);
     }
 
     pub(crate) async fn create_account(&self, account: &Account) -> Result<bool, LedgerError> {

@@ -40,6 +40,17 @@ pub struct WaitPlace {
     pub waiting: i64,
 }
 
+/// Who waits for a product.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct WaitCounts {
+    /// The product.
+    pub product_id: String,
+    /// Buyers who wait.
+    pub waiting: i64,
+    /// Those of them who wait for no more units than are left.
+    pub servable: i64,
+}
+
 /// What came of the wish to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joined {
@@ -125,7 +136,9 @@ const DUE: &str = "SELECT product_id FROM stock s WHERE available > 0 AND delete
      AND EXISTS (SELECT 1 FROM waitlist w WHERE w.product_id = s.product_id AND w.quantity <= s.available) \
      ORDER BY product_id";
 
-const COUNTS: &str = "SELECT product_id, count(*) FROM waitlist GROUP BY product_id";
+const COUNTS: &str = "SELECT w.product_id, count(*) AS waiting, \
+     count(CASE WHEN w.quantity <= s.available THEN 1 END) AS servable \
+     FROM waitlist w JOIN stock s ON s.product_id = w.product_id GROUP BY w.product_id";
 
 impl Ledger {
     /// Puts a buyer at the end of the list, unless the buyer waits already or may not.
@@ -165,11 +178,11 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.due_waitlists()) }).await
     }
 
-    /// How many buyers wait, by product.
+    /// How many buyers wait, by product. A product for which nobody waits is not in it.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waitlist_counts(&self) -> Result<Vec<(String, i64)>, LedgerError> {
+    pub async fn waitlist_counts(&self) -> Result<Vec<WaitCounts>, LedgerError> {
         bounded(async { either!(self, ledger => ledger.waitlist_counts()) }).await
     }
 }
@@ -222,7 +235,7 @@ macro_rules! on {
                 Ok(sqlx::query_scalar(DUE).fetch_all(&self.$read).await?)
             }
 
-            async fn waitlist_counts(&self) -> Result<Vec<(String, i64)>, LedgerError> {
+            async fn waitlist_counts(&self) -> Result<Vec<WaitCounts>, LedgerError> {
                 Ok(sqlx::query_as(COUNTS).fetch_all(&self.$read).await?)
             }
         }
@@ -234,7 +247,11 @@ on!(SqliteLedger, readers, writer);
 
 #[cfg(test)]
 mod tests {
+    use testkit::Postgres;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::ProductDeclaration;
 
     fn demand() -> Demand {
         Demand {
@@ -265,5 +282,33 @@ mod tests {
         assert_eq!(changed(|demand| demand.waiting = 5), Some(Joined::Full));
         let many = |demand: &mut Demand| (demand.declared, demand.waiting) = (1_000_000, LONGEST);
         assert_eq!(changed(many), Some(Joined::Full));
+    }
+
+    #[tokio::test]
+    async fn counted_are_all_who_wait_and_those_for_whom_enough_is_left() {
+        const WAIT: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
+             VALUES ('1', 'ann', 4, 1), ('1', 'bob', 3, 1), ('1', 'dan', 1, 1)";
+        let server = Postgres::shared().unwrap();
+        let name = format!("t{}", Uuid::now_v7().simple());
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("sqlite://{}", folder.path().join("sale.db").display());
+        for url in [server.create_database(&name).unwrap(), file] {
+            let ledger = Ledger::connect_lazy(&url, 2).unwrap();
+            ledger.migrate().await.unwrap();
+            assert!(ledger.waitlist_counts().await.unwrap().is_empty());
+            let product = serde_json::json!({"id": "1", "name": "Console", "stock": 3});
+            let product: ProductDeclaration = serde_json::from_value(product).unwrap();
+            ledger.declare(&product, 1).await.unwrap();
+            match &ledger {
+                Ledger::Postgres(it) => {
+                    sqlx::raw_sql(WAIT).execute(&it.pool).await.unwrap();
+                }
+                Ledger::Sqlite(it) => {
+                    sqlx::raw_sql(WAIT).execute(&it.writer).await.unwrap();
+                }
+            }
+            let counts = WaitCounts { product_id: "1".to_owned(), waiting: 3, servable: 2 };
+            assert_eq!(ledger.waitlist_counts().await.unwrap(), [counts]);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `orders`: writes all orders as CSV or NDJSON. Whoever reads them compares their number with the object on stderr, so
+//! `orders`: writes all orders as CSV or NDJSON. Their number is in the object on stderr: a reader compares the two, so
 //! that a cut stream is not taken for the whole.
 
 use std::fmt;

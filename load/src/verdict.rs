@@ -81,7 +81,7 @@ fn series(observed: &Observed) -> Series {
     series
 }
 
-/// The verdict on a run that lost a pod, and with it what its users were told.
+/// The verdict on a run that lost a pod, and with it the answers to its users.
 pub(crate) fn lost_pod(
     scenario: &Scenario,
     timing: TimingTargets,
@@ -91,7 +91,7 @@ pub(crate) fn lost_pod(
     let mut rows = Rows::new(timing);
     rows.must("load pods with a result", "not all".to_owned(), format!("= {pods}"), false);
     rows.note(format!(
-        "{lost}; what its users were told is unknown, so nothing else was judged. `kubectl describe pods` and its log \
+        "{lost}; the answers to its users are unknown, so nothing else was judged. `kubectl describe pods` and its log \
          may have the reason"
     ));
     rows.finish(scenario, Figures { scenario: scenario.name.clone(), ..Figures::default() })

@@ -88,11 +88,13 @@ pub async fn verify(options: &VerifyOptions) -> Result<Findings, ConfigError> {
         sale: Some(trimmed(&options.sale).to_owned()).filter(|sale| !sale.is_empty()),
         declared,
         totals: Some(totals),
+        unserved: None,
         nodes: BTreeMap::new(),
     };
     if matches!(evidence.totals, Some(Ok(_))) {
         let settled = reachable.max(Instant::now() + Duration::from_secs(options.settle_seconds));
-        evidence.nodes = copies(&database, &nodes, settled).await;
+        (evidence.nodes, evidence.unserved) =
+            tokio::join!(copies(&database, &nodes, settled), unserved(&database, settled));
     }
     Ok(Findings::of(&evidence))
 }
@@ -117,6 +119,33 @@ async fn copies(
             for (node, sample) in nodes.values(&product).await {
                 copies.node(&product, &node, sample);
             }
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// Units on sale that buyers wait for, of the products that had some at each read until the time was over: the sale hands
+/// such units out five times a second. `None`: the database is older than waiting lists.
+async fn unserved(
+    database: &SaleDatabase,
+    deadline: Instant,
+) -> Option<Result<BTreeMap<String, i64>, String>> {
+    let mut before: Option<BTreeMap<String, i64>> = None;
+    loop {
+        let is_over = Instant::now() >= deadline;
+        match database.unserved().await {
+            Ok(None) => return None,
+            Ok(Some(mut units)) => {
+                if let Some(before) = &before {
+                    units.retain(|product, _| before.contains_key(product));
+                }
+                if is_over || units.is_empty() {
+                    return Some(Ok(units));
+                }
+                before = Some(units);
+            }
+            Err(error) if is_over => return Some(Err(error.to_string())),
+            Err(_) => {}
         }
         sleep(POLL).await;
     }

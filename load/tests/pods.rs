@@ -87,6 +87,13 @@ fn verdict(output: &Output) -> Value {
     serde_json::from_str(last).unwrap()
 }
 
+/// The value in a row of the table.
+fn measured(verdict: &Value, name: &str) -> String {
+    let mut rows = verdict["checks"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["name"] == name).unwrap_or_else(|| panic!("no row {name:?}"));
+    row["measured"].as_str().unwrap().to_owned()
+}
+
 /// One user after the other, for a long time.
 fn slow() -> String {
     let rate = "users: 100000\nusers_per_second: 20\n";
@@ -107,7 +114,11 @@ async fn pods_share_the_users_and_give_one_verdict() {
         (&verdict["answers"]["sold"], &verdict["answers"]["sold_out"]),
         (&10.into(), &20.into())
     );
-    assert!(report.contains("load pods"), "{report}");
+    assert_eq!(measured(&verdict, "load pods"), "3");
+    let started = measured(&verdict, "started within");
+    let started: f64 = started.strip_suffix(" ms").unwrap().parse().unwrap();
+    // A pod that says nothing for a minute is lost.
+    assert!(started > 0.0 && started < 60_000.0, "{report}");
     assert!(first.status.success());
     for pod in pods {
         let output = end(pod).await;

@@ -13,7 +13,7 @@ use testkit::{Postgres, RedisServer};
 use tokio::process::Command;
 
 /// The statements of the ledger's migrations. The tool shares no code with the ledger, only its tables.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../../ledger/migrations/postgres/0001_init.sql"),
     include_str!("../../ledger/migrations/postgres/0002_orders.sql"),
     include_str!("../../ledger/migrations/postgres/0003_coupons.sql"),
@@ -23,6 +23,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../../ledger/migrations/postgres/0008_installation.sql"),
     include_str!("../../ledger/migrations/postgres/0015_account_ids.sql"),
     include_str!("../../ledger/migrations/postgres/0018_holds.sql"),
+    include_str!("../../ledger/migrations/postgres/0026_waitlist.sql"),
 ];
 const SALE: &str = "shop/black-friday";
 
@@ -144,6 +145,12 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
             "2 units are held by orders whose hold ended",
             "UPDATE orders SET state = 'confirmed' WHERE buyer = 'buyer-3'",
         ),
+        (
+            "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
+             VALUES ('1', 'a', 41, 1), ('1', 'b', 30, 1), ('1', 'c', 11, 1), ('1', 'd', 9, 1), ('2', 'a', 1, 1)",
+            "39 units of product 1 are on sale, and the first who wait would take them",
+            "DELETE FROM waitlist WHERE buyer IN ('b', 'c', 'd')",
+        ),
     ] {
         sale.sql(change).await;
         let (code, text, json) = sale.verify().await;
@@ -151,16 +158,24 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
         assert!(text.contains(found), "{found}: {text}");
         sale.sql(back).await;
     }
+    // Those who still wait want more than is left.
+    let (code, text, json) = sale.verify().await;
+    assert_eq!(code, Some(0), "{text}");
+    let checks = json["checks"].as_array().unwrap();
+    let of_waitlist =
+        |check: &&Value| check["name"] == "units on sale although buyers wait for them";
+    assert_eq!(checks.iter().find(of_waitlist).unwrap()["measured"], "0", "{text}");
     set(&sale.nodes[2], "1", 41).await;
     let (code, text, _) = sale.verify().await;
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("stock:1 is 41"), "{text}");
     set(&sale.nodes[2], "1", 40).await;
-    // As a release without holds left it.
+    // As a release without holds and waiting lists left it.
     sale.sql("ALTER TABLE orders DROP COLUMN ended_as, DROP COLUMN expires_at_ms").await;
+    sale.sql("DROP TABLE waitlist").await;
     let (code, text, _) = sale.verify().await;
     assert_eq!(code, Some(0), "{text}");
-    assert!(!text.contains("holds"), "{text}");
+    assert!(!text.contains("holds") && !text.contains("buyers wait"), "{text}");
 }
 
 #[tokio::test]

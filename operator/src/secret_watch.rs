@@ -1,4 +1,4 @@
-//! Watches Secrets, by their metadata only, and tells which sales use them.
+//! Watches Secrets, by their metadata only, and triggers the sales that use them.
 
 use std::future::ready;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Errors of watches: delays between attempts, and who hears of them.
+//! Errors of watches: delays between attempts, and the log level of each.
 
 use std::future::ready;
 use std::time::Duration;

@@ -115,7 +115,7 @@ impl<'a> Started<'a> {
         let events: Api<Event> = self.cluster.api();
         let of_job = format!("involvedObject.kind=Job,involvedObject.name={}", self.job);
         let found = events.list(&ListParams::default().fields(&of_job)).await;
-        // Whoever may not read events waits for the end of the time.
+        // A user without the right to read events waits until the time is over.
         let messages = found.map(|found| found.items).unwrap_or_default();
         let warning = messages.into_iter().rfind(|it| it.type_.as_deref() == Some("Warning"));
         Ok(warning.and_then(|event| event.message).unwrap_or_else(nothing))

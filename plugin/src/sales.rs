@@ -30,7 +30,7 @@ pub async fn list(cluster: &Cluster, everywhere: bool) -> Result<Vec<FlashSale>>
 pub async fn missing(cluster: &Cluster, name: &str) -> String {
     let namespace = &cluster.namespace;
     let message = format!("there is no sale {name} in the namespace {namespace}");
-    // Whoever may not list sales gets the message without names.
+    // A user without the right to list sales gets the message without names.
     let here = list(cluster, false).await.unwrap_or_default();
     if !here.is_empty() {
         let names: Vec<String> = here.iter().take(MAX_NAMES).map(ResourceExt::name_any).collect();

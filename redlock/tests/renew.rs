@@ -114,7 +114,7 @@ impl Fixture {
         until("the batch has begun", begun).await;
     }
 
-    /// Waits until so many nodes have granted this token.
+    /// Waits until `nodes` nodes have granted this token.
     async fn nodes_at(&self, token: &str, nodes: usize) {
         let granted = || nodes_with(&self.nodes, "fence:x", Some(token)) == nodes;
         until("the token is granted", granted).await;

@@ -76,7 +76,7 @@ impl Far {
         Self { trips, combiner, _servers: servers, _proxies: proxies }
     }
 
-    /// The fewest round trips of some tries, in each of which so many callers call so often.
+    /// The fewest round trips of some tries. In each, `callers` callers make `calls` calls.
     async fn fewest_trips(&self, callers: usize, calls: usize) -> u64 {
         let mut fewest = u64::MAX;
         for _ in 0..5 {

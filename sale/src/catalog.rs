@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use ledger::waitlist::WaitCounts;
 use ledger::{Ledger, LedgerError, LimitBy, Price, Product};
 use redlock::{Policy, Published, QueueDiscipline, REMOVED, Redlock};
 use tokio::sync::{Mutex, watch};
@@ -37,6 +38,7 @@ pub struct Catalog {
 struct CatalogEntry {
     product: Product,
     waiting: i64,
+    servable: i64,
     published: watch::Receiver<Published>,
 }
 
@@ -49,6 +51,8 @@ pub struct Listing {
     pub remaining: i64,
     /// Buyers who wait for units, by the last refresh.
     pub waiting: i64,
+    /// Those of them who waited for no more units than were left.
+    pub servable: i64,
 }
 
 /// The newest known stock of a product.
@@ -107,8 +111,9 @@ impl Catalog {
         // After the products: it is seeded before them.
         let limit_by = self.ledger.limit_by().await?.map(Arc::new);
         *self.limit_by.write().unwrap_or_else(PoisonError::into_inner) = limit_by;
-        let waiting: HashMap<String, i64> =
-            self.ledger.waitlist_counts().await?.into_iter().collect();
+        let waitlists = self.ledger.waitlist_counts().await?.into_iter();
+        let waitlists: HashMap<String, WaitCounts> =
+            waitlists.map(|counts| (counts.product_id.clone(), counts)).collect();
         // Redlock writes these values again to each node that comes back.
         for (id, fence) in self.ledger.deleted_products().await? {
             let resource = stock_resource(&id);
@@ -128,8 +133,10 @@ impl Catalog {
                 self.redlock.observe_value(&resource, token, &product.available.to_string());
             }
             let published = self.redlock.published(&resource);
-            let waiting = waiting.get(&product.id).copied().unwrap_or(0);
-            (product.id.clone(), CatalogEntry { product, waiting, published })
+            let counts = waitlists.get(&product.id);
+            let (waiting, servable) =
+                counts.map_or((0, 0), |counts| (counts.waiting, counts.servable));
+            (product.id.clone(), CatalogEntry { product, waiting, servable, published })
         };
         let entries = products.into_iter().map(entry).collect();
         *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
@@ -174,7 +181,7 @@ impl Catalog {
             .filter_map(|entry| {
                 let Stock { remaining, .. } = entry.stock()?;
                 let (product, waiting) = (entry.product.clone(), entry.waiting);
-                Some(Listing { product, remaining, waiting })
+                Some(Listing { product, remaining, waiting, servable: entry.servable })
             })
             .collect();
         list.sort_unstable_by(|a, b| a.product.id.cmp(&b.product.id));

@@ -59,9 +59,9 @@ pub struct Options {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Order {
-    /// Whoever is fastest.
+    /// The fastest buyer is served first.
     Unordered,
-    /// Whoever asked first.
+    /// The buyer who asked first is served first.
     Fair,
 }
 

@@ -31,6 +31,7 @@ pub struct Package {
 /// One line of a package's dependencies.
 #[derive(Debug, Deserialize)]
 pub struct Dependency {
+    pub name: String,
     /// `dev`, `build`, or nothing for a normal one.
     pub kind: Option<String>,
     /// The folder of a package of this workspace.
@@ -98,7 +99,7 @@ mod tests {
         let package = |name: &str, kind: &str, on: &str| {
             format!(
                 r#"{{"name": "{name}", "manifest_path": "/w/{name}/Cargo.toml", "targets": [],
-                "dependencies": [{{"kind": {kind}, "path": "/w/{on}"}}]}}"#
+                "dependencies": [{{"name": "y", "kind": {kind}, "path": "/w/{on}"}}]}}"#
             )
         };
         let packages = [

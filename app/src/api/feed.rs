@@ -155,7 +155,7 @@ pub fn sale_view(sale: &Sale, now: Option<Timestamp>) -> SaleView {
     }
 }
 
-fn offer(Listing { product, remaining, waiting }: Listing) -> OfferView {
+fn offer(Listing { product, remaining, waiting, .. }: Listing) -> OfferView {
     OfferView {
         price: product.unit_price().map(Into::into),
         id: product.id,

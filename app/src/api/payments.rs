@@ -1,4 +1,4 @@
-//! `/v1/payments`: events of payment services; and `/v1/admin/payments`: those that an administrator must look at.
+//! `/v1/payments`: events of payment services; and `/v1/admin/payments`: those that an administrator must resolve.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The stock, as gauges by product. They are made for each scrape: two at once share nothing, and a deleted product is
-//! not in them.
+//! The stock and who waits for it, as gauges by product. They are made for each scrape: two at once share nothing, and
+//! a deleted product is not in them.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -9,12 +9,18 @@ use sale::Listing;
 /// A gauge: its name, its help text and its value for a product.
 type Gauge = (&'static str, &'static str, fn(&Listing) -> i64);
 
-const GAUGES: [Gauge; 3] = [
+const GAUGES: [Gauge; 5] = [
     ("flashsale_stock_declared", "Units ever put on sale, by product.", |it| it.product.declared),
     ("flashsale_stock_remaining", "Units left, by product.", |it| it.remaining),
     ("flashsale_stock_sold", "Units sold since the sale began, by product.", |it| {
         it.product.declared - it.remaining
     }),
+    ("flashsale_waitlist_waiting", "Buyers who wait for units, by product.", |it| it.waiting),
+    (
+        "flashsale_waitlist_servable",
+        "Buyers who wait for no more units than are left, by product.",
+        |it| it.servable,
+    ),
 ];
 
 /// The gauges of these products.

@@ -15,7 +15,7 @@ use super::span::Span;
 use super::tracer::Tracer;
 use crate::metrics::{SpanLoss, TraceMetrics};
 
-/// How often the queue is looked at.
+/// Interval at which the queue is checked.
 const RHYTHM: Duration = Duration::from_millis(100);
 /// Spans of one request: some hundred kilobytes.
 const BATCH: usize = 2_048;

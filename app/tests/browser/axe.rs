@@ -39,11 +39,13 @@ impl Window {
     }
 }
 
-/// One buyer may have one console; of the two, one is left at the second look.
+/// One buyer may have one console; of the two, one is left at the second look. Somebody else holds the headset.
 fn products() -> Value {
+    let price = json!({"amount": 5_900, "currency": "EUR"});
     json!([
         {"id": "1", "name": "Console", "stock": 2, "max_per_buyer": 1},
-        {"id": "2", "name": "Game", "stock": 1_000_000},
+        {"id": "2", "name": "Game", "stock": 1_000_000, "price": price},
+        {"id": "3", "name": "Headset", "stock": 1},
     ])
 }
 
@@ -73,11 +75,21 @@ async fn axe_finds_nothing_before_and_after_the_sale() {
 
 const BUY: &str = "[data-product='1'] form button";
 const RESULT: &str = "document.querySelector(\"[data-product='1'] .result\")";
+const PRICE: &str = "[data-product='2'] .price";
+const QUEUE: &str = "[data-product='3'] button.quiet";
+const WAITS: &str =
+    "document.querySelector(\"[data-product='3'] .result\").dataset.kind === 'wait'";
+const INVITE_CODE: &str = "code-of-the-buyers";
 
 async fn sale_page(stage: &Stage, screen: Screen, languages: &str, buyer: &str) {
+    let headset = json!({"items": [{"product_id": "3"}]});
+    stage.sale.buyer("holder").call("POST", "/v1/orders", Some(&headset)).await.order();
+    stage.place_unpaid(buyer, "2").await;
     let window = stage.window_of(screen, languages).await;
     window.open("/").await;
     window.until("document.querySelector('#live').dataset.state === 'on'").await;
+    window.until_shows(PRICE, "59.00").await;
+    window.until(&format!("document.querySelector(\"{QUEUE}\").checkVisibility()")).await;
     window.is_accessible("open").await;
 
     window.click(BUY).await;
@@ -87,13 +99,21 @@ async fn sale_page(stage: &Stage, screen: Screen, languages: &str, buyer: &str) 
     window.until("document.querySelector('#account-error').innerText").await;
     window.is_accessible("a wrong log-in").await;
     window.submit("account", buyer, "correct horse", "#do-sign-up").await;
+    window.until("document.querySelector('#account-invite').checkVisibility()").await;
+    window.is_accessible("asked for an invite code").await;
+    window.fill("#account-code", INVITE_CODE).await;
+    window.submit("account", buyer, "correct horse", "#do-sign-up").await;
     window.until(&format!("{RESULT}.dataset.kind === 'good'")).await;
-    window.until("document.querySelector('#order-list li')").await;
-    window.is_accessible("bought").await;
+    window.until("document.querySelectorAll('#order-list li').length === 3").await;
+    window.until("document.querySelector('#order-list .held')").await;
+    window.until("document.querySelector('#order-list .over')").await;
+    window.is_accessible("bought, held and expired").await;
 
+    window.click(QUEUE).await;
+    window.until(WAITS).await;
     window.click(BUY).await;
     window.until(&format!("{RESULT}.dataset.kind === 'bad'")).await;
-    window.is_accessible("refused").await;
+    window.is_accessible("refused, and on a waiting list").await;
     let other = stage.sale.buyer(&format!("faster-{buyer}"));
     other.buy("1", 1, None).await.order();
     window.until(&format!("document.querySelector(\"{BUY}\").disabled")).await;
@@ -111,7 +131,9 @@ async fn sale_page(stage: &Stage, screen: Screen, languages: &str, buyer: &str) 
 async fn axe_finds_nothing_while_buyers_buy() {
     for (screen, languages) in [(Screen::Desktop, ENGLISH), (Screen::Phone, KOREAN)] {
         let products = products();
-        let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(Database::Sqlite) };
+        let settings =
+            vec![("SIGN_UP", "Invited".to_owned()), ("INVITE_CODES", INVITE_CODE.to_owned())];
+        let spec = SaleSpec { nodes: 1, products, settings, ..SaleSpec::on(Database::Sqlite) };
         sale_page(&Stage::set(spec).await, screen, languages, "ann").await;
     }
 }
@@ -140,7 +162,13 @@ async fn administration(stage: &Stage, screen: Screen, languages: &str) {
     window.until("document.querySelector('#orders-found li')").await;
     window.click("#audit-show").await;
     window.until("document.querySelector('#audit-found li')").await;
-    window.is_accessible("orders and the audit log").await;
+    window.click("#payments-show").await;
+    window.until("document.querySelector('#payments-found li')").await;
+    window.is_accessible("orders, payments and the audit log").await;
+    window.click("#orders-found button").await;
+    window.until_shows("#refund-text", "59.00").await;
+    window.is_accessible("a refund").await;
+    window.click("#refund-close").await;
 
     window.click("#new").await;
     window.is_accessible("a new product").await;
@@ -165,7 +193,8 @@ async fn administration(stage: &Stage, screen: Screen, languages: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn axe_finds_nothing_on_the_administration() {
     let stage = Stage::set(SaleSpec { nodes: 1, ..of_admin(products()) }).await;
-    stage.sale.buyer("ann").buy("2", 1, None).await.order();
+    stage.sell("ann", "2").await;
+    stage.report_wrong_payment().await;
     let restock = json!({"add": 1});
     stage.sale.admin("root").call("POST", "/v1/products/2/restock", Some(&restock)).await;
     for (screen, languages) in [(Screen::Phone, ENGLISH), (Screen::Desktop, KOREAN)] {

@@ -10,7 +10,7 @@ const TEXTS: &str = "[document.title, document.body.innerText, \
     ...[...document.querySelectorAll('[aria-label],[placeholder],[content]')].flatMap((element) => \
     ['aria-label', 'placeholder'].map((name) => element.getAttribute(name) || ''))].join(' ')";
 /// Names and symbols that are the same in Korean.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 20] = [
     "API",
     "English",
     "ID",
@@ -26,6 +26,12 @@ const NAMES: [&str; 15] = [
     "black-friday-app-7c9d8-x2k4q",
     "Console",
     "CSV",
+    "KRW",
+    // Of an event of a payment service.
+    "checkout",
+    "session",
+    "completed",
+    "evt",
 ];
 
 impl Window {
@@ -51,20 +57,30 @@ impl Window {
 
 const BUY: &str = "[data-product='1'] form button";
 const RESULT: &str = "[data-product='1'] .result";
+const QUEUE: &str = "[data-product='3'] button.quiet";
+const INVITE_CODE: &str = "code-of-the-buyers";
 
 fn products() -> Value {
+    let price = json!({"amount": 59_000, "currency": "KRW"});
     json!([
-        {"id": "1", "name": "Console", "stock": 12_000},
+        {"id": "1", "name": "Console", "stock": 12_000, "price": price},
         {"id": "2", "name": "Game", "stock": 40, "max_per_buyer": 1},
+        {"id": "3", "name": "Headset", "stock": 1},
     ])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_korean_reader_buys_in_korean() {
-    let settings = vec![("SALE_ENDS_AT", in_seconds(7200).to_string())];
+    let settings = vec![
+        ("SALE_ENDS_AT", in_seconds(7200).to_string()),
+        ("SIGN_UP", "Invited".to_owned()),
+        ("INVITE_CODES", INVITE_CODE.to_owned()),
+    ];
     let spec =
         SaleSpec { nodes: 1, products: products(), settings, ..SaleSpec::on(Database::Sqlite) };
     let stage = Stage::set(spec).await;
+    let headset = json!({"items": [{"product_id": "3"}]});
+    stage.sale.buyer("bob").call("POST", "/v1/orders", Some(&headset)).await.order();
     let window = stage.window_of(Screen::Desktop, KOREAN).await;
     window.open("/").await;
     window.until_shows("#live", "실시간").await;
@@ -72,7 +88,10 @@ async fn a_korean_reader_buys_in_korean() {
     window.until_shows("#window", "마감").await;
     window.until_shows("#countdown", "시간").await;
     window.until_shows("[data-product='1'] .left", "12,000").await;
+    window.until_shows("[data-product='1'] .price", "59,000").await;
+    window.until_shows(QUEUE, "취소분 대기하기").await;
     window.is_korean().await;
+    stage.place_unpaid("ann", "1").await;
     window.fill("[data-product='1'] input", "3").await;
     window.click(BUY).await;
     window.until_shows("#account-reason", "바로 구매가 진행됩니다").await;
@@ -85,10 +104,20 @@ async fn a_korean_reader_buys_in_korean() {
     window.click("#do-log-in").await;
     window.until_shows("#account-error", "올바르지 않습니다").await;
     window.click("#do-sign-up").await;
+    window.until_shows("#account-error", "초대 코드").await;
+    window.until_shows("#account-invite", "초대 코드").await;
+    window.is_korean().await;
+    window.fill("#account-code", INVITE_CODE).await;
+    window.click("#do-sign-up").await;
     window.until_shows(RESULT, "구매 완료! 3개를 구매했습니다.").await;
     window.until_shows("#order-list", "Console 3개").await;
+    window.until_shows("#order-list .held", "동안 확보").await;
+    window.until_shows("#order-list .over", "결제 시간 초과").await;
     window.is_korean().await;
     window.picture("korean").await;
+    window.click(QUEUE).await;
+    window.until_shows(QUEUE, "대기 1번째").await;
+    window.until_shows("[data-product='3'] .result", "대기를 시작했습니다").await;
     for text in ["구매 완료", "1인당 구매 가능 수량"] {
         window.click("[data-product='2'] form button").await;
         window.until_shows("[data-product='2'] .result", text).await;
@@ -132,7 +161,8 @@ async fn administrators_manage_products_in_korean() {
     window.click("#gate button").await;
     window.until_shows("#live", "실시간").await;
     window.until_shows("[data-product='1']", "12,000개 남음").await;
-    stage.sale.buyer("ann").buy("1", 1, None).await.order();
+    stage.sell("ann", "1").await;
+    stage.report_wrong_payment().await;
     window.until_shows("#waits", "평균").await;
     window.is_korean().await;
     window.click("#new").await;
@@ -150,7 +180,15 @@ async fn administrators_manage_products_in_korean() {
     window.fill("#e-add", "5").await;
     window.click("#edit-do").await;
     window.until_shows("#notice", "재입고했습니다").await;
+    window.click("#orders-search").await;
+    window.until_shows("#orders-found", "결제 완료").await;
+    window.click("#payments-show").await;
+    window.until_shows("#payments-found", "주문 금액과 다름").await;
     window.is_korean().await;
+    window.click("#orders-found button").await;
+    window.until_shows("#refund-text", "먼저 결제 서비스에서").await;
+    window.is_korean().await;
+    window.click("#refund-close").await;
     window.picture("korean-admin").await;
     window.close().await;
 }

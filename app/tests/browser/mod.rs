@@ -57,7 +57,7 @@ pub fn of_admin(products: Value) -> SaleSpec {
     SaleSpec { products, settings, ..SaleSpec::on(Database::Sqlite) }
 }
 
-/// The time in so many seconds.
+/// The time in this number of seconds.
 pub fn in_seconds(seconds: i64) -> jiff::Timestamp {
     jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds)
 }
@@ -75,6 +75,41 @@ impl Stage {
     pub async fn set(spec: SaleSpec) -> Self {
         let turn = TURN.lock().await;
         Self { sale: TestSale::start(spec).await, driver: Browser::start().unwrap(), _turn: turn }
+    }
+
+    /// Two orders that nobody has paid: the hold of the first is over.
+    pub async fn place_unpaid(&self, buyer: &str, product: &str) {
+        let buyer = self.sale.buyer(buyer);
+        let body = json!({"items": [{"product_id": product}]});
+        let place = async || {
+            let placed = buyer.call("POST", "/v1/orders", Some(&body)).await;
+            placed.order().to_owned()
+        };
+        let over = place().await;
+        let end = format!("UPDATE orders SET expires_at_ms = 1 WHERE id = '{over}'");
+        self.sale.execute(&end).await;
+        let path = format!("/v1/orders/{over}");
+        let state = async || buyer.call("GET", &path, None).await.body["state"].clone();
+        eventually("the hold is over", async || state().await == "expired").await;
+        place().await;
+    }
+
+    /// Buys a unit and reports its payment.
+    pub async fn sell(&self, buyer: &str, product: &str) {
+        let bought = self.sale.buyer(buyer).buy(product, 1, None).await;
+        let path = format!("/v1/orders/{}/payment", bought.order());
+        let report = json!({"result": "paid"});
+        let paid = self.sale.admin("root").call("POST", &path, Some(&report)).await;
+        assert_eq!(paid.status, 200, "{paid:?}");
+    }
+
+    /// A payment that an administrator must look at.
+    pub async fn report_wrong_payment(&self) {
+        let event = "INSERT INTO payment_events \
+            (id, provider, event_id, kind, amount, currency, outcome, received_at_ms) \
+            VALUES ('0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00', 'stripe', 'evt_1', \
+            'checkout.session.completed', 58999, 'KRW', 'payment_amount', 1764201600000)";
+        assert_eq!(self.sale.execute(event).await, 1);
     }
 
     pub async fn window(&self) -> Window {

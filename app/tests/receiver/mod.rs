@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::common::eventually;
 
@@ -72,27 +72,62 @@ struct Kept {
 #[derive(Clone)]
 pub struct Receiver {
     pub url: String,
+    address: String,
     kept: Arc<Mutex<Kept>>,
-    _server: Arc<Server>,
+    server: Arc<Mutex<Option<Server>>>,
 }
 
-struct Server(JoinHandle<()>);
+/// Has a thread of its own: when that ends, so do the connections, as those of a process do.
+struct Server(Option<Runtime>);
+
+impl Server {
+    fn start(listener: std::net::TcpListener, kept: Arc<Mutex<Kept>>) -> Self {
+        let router = Router::new().route("/events", post(take)).with_state(kept);
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self(Some(runtime))
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
 impl Receiver {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/events", listener.local_addr().unwrap());
+        let address = format!("127.0.0.1:{}", testkit::free_port().unwrap());
         let kept = Kept { webhooks: Vec::new(), policy: Box::new(|_| TAKEN) };
-        let kept = Arc::new(Mutex::new(kept));
-        let router = Router::new().route("/events", post(take)).with_state(Arc::clone(&kept));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, kept, _server: Arc::new(Server(server)) }
+        let receiver = Self {
+            url: format!("http://{address}/events"),
+            address,
+            kept: Arc::new(Mutex::new(kept)),
+            server: Arc::default(),
+        };
+        receiver.start_again().await;
+        receiver
+    }
+
+    /// Ends it with its connections, as a kill does. What came is kept.
+    pub fn kill(&self) {
+        *self.server.lock().unwrap() = None;
+    }
+
+    /// On its port, which the thread of a killed one may leave a moment later.
+    pub async fn start_again(&self) {
+        eventually("the port is free", async || {
+            let Ok(listener) = std::net::TcpListener::bind(&self.address) else { return false };
+            *self.server.lock().unwrap() = Some(Server::start(listener, Arc::clone(&self.kept)));
+            true
+        })
+        .await;
     }
 
     /// The settings of a sale that sends its events here.

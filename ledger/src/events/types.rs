@@ -15,7 +15,7 @@ pub const BUYER_ERASED: &str = "buyer_erased";
 pub struct Sink {
     /// Its name.
     pub name: &'static str,
-    /// The states that it is told about; empty: all.
+    /// The states whose events it receives; empty: all.
     pub states: Vec<String>,
 }
 

@@ -60,13 +60,13 @@ impl OrderAllocation {
         self.available.keys().map(String::as_str).collect()
     }
 
-    /// The products of which units can be taken.
-    pub(crate) fn with_units(&self) -> Vec<&str> {
+    /// The products of which units can be taken, and how many.
+    pub(crate) fn with_units(&self) -> Vec<(&str, i64)> {
         let left = self
             .available
             .iter()
             .filter(|(product, units)| **units > 0 && !self.deleted.contains(*product));
-        left.map(|(product, _)| product.as_str()).collect()
+        left.map(|(product, units)| (product.as_str(), *units)).collect()
     }
 
     /// What is left of each product that is on sale.

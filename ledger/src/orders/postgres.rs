@@ -134,9 +134,14 @@ impl OrderStatements for PgConnection {
         Ok((orders, rows.into_iter().map(|(product, units, _)| (product, units)).collect()))
     }
 
-    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
-        let rows: Vec<WaiterRow> =
-            sqlx::query_as(sql::WAITING_ON_POSTGRES).bind(products).fetch_all(self).await?;
+    async fn waiting(
+        &mut self,
+        left: &[(&str, i64)],
+        most: u16,
+    ) -> Result<Vec<Waiter>, LedgerError> {
+        let (products, units): (Vec<&str>, Vec<i64>) = left.iter().copied().unzip();
+        let waiting = sqlx::query_as(sql::WAITING_ON_POSTGRES).bind(&products).bind(&units);
+        let rows: Vec<WaiterRow> = waiting.bind(i64::from(most)).fetch_all(self).await?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
@@ -168,9 +173,11 @@ impl OrderStatements for PgConnection {
     ) -> Result<(), LedgerError> {
         (allocation.limits, allocation.prices) = terms(self, allocation.products()).await?;
         if !allocation.limits.is_empty() {
-            allocation.bought = bought(self, allocation, orders).await?;
+            for (bought_by, units) in bought(self, allocation, orders).await? {
+                allocation.bought.entry(bought_by).or_insert(units);
+            }
         }
-        allocation.existing = existing(self, orders).await?;
+        allocation.existing.extend(existing(self, orders).await?);
         Ok(())
     }
 

@@ -12,6 +12,19 @@ use super::types::{FencedStock, NewOrder, Settled, Settlement, Task, Waiter};
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
+/// Waiters of one read. A transaction that served as many leaves the others to the next one: its locks would be held for
+/// too long.
+const MOST_WAITERS: u16 = 500;
+
+/// Who waits, in the order of the list.
+#[derive(Default)]
+struct Waiters {
+    /// Those of one read.
+    first: Vec<Waiter>,
+    /// Whether the read ended at its limit.
+    may_be_more: bool,
+}
+
 /// The statements of one database, on a connection inside a transaction.
 pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read.
@@ -28,9 +41,13 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// their number, and their units by product.
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError>;
 
-    /// The first who wait for units of these products, in their order. Nobody else can serve them, and they cannot
-    /// leave, until the end of the transaction.
-    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError>;
+    /// The first who wait for no more units of these products than are left of each, in their order: at most this many.
+    /// Nobody else can serve them, and they cannot leave, until the end of the transaction.
+    async fn waiting(
+        &mut self,
+        left: &[(&str, i64)],
+        most: u16,
+    ) -> Result<Vec<Waiter>, LedgerError>;
 
     /// Removes rows of the waiting list.
     async fn stop_waiting(&mut self, places: &[i64]) -> Result<(), LedgerError>;
@@ -46,7 +63,8 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// The order with this id.
     async fn placed(&mut self, id: Uuid) -> Result<Option<PlacedOrder>, LedgerError>;
 
-    /// Reads what the allocation must know of these orders: keys, limits, and units bought before.
+    /// Reads what the allocation must know of these orders: keys, limits, and units bought before. What it knows already
+    /// stays: the database does not have the orders of this transaction yet.
     async fn read(
         &mut self,
         allocation: &mut OrderAllocation,
@@ -92,9 +110,9 @@ pub(crate) async fn settle<S: OrderStatements>(
             Task::HandOut | Task::Place(_) => {}
         }
     }
-    let waiters = waiters(statements, &allocation, tasks).await?;
+    let waiters = first_waiters(statements, &allocation, tasks).await?;
     let again: Vec<NewOrder> = late.iter().flatten().map(again).collect();
-    let orders = waiters.iter().map(|waiter| &waiter.order);
+    let orders = waiters.first.iter().map(|waiter| &waiter.order);
     let orders: Vec<&NewOrder> = orders.chain(new_orders(tasks)).chain(&again).collect();
     if !orders.is_empty() {
         statements.read(&mut allocation, &orders).await?;
@@ -132,24 +150,63 @@ pub(crate) async fn settle<S: OrderStatements>(
     Ok(Settlement { outcomes, available: allocation.on_sale(), handed_out })
 }
 
-/// Those who may be served by what these tasks give back. A transaction that gives nothing back asks for nobody.
-async fn waiters<S: OrderStatements>(
+/// The first who can be served by what these tasks give back: as many as there are units, since each waits for one at
+/// least. A transaction that gives nothing back asks for nobody.
+async fn first_waiters<S: OrderStatements>(
     statements: &mut S,
     allocation: &OrderAllocation,
     tasks: &[&Task],
-) -> Result<Vec<Waiter>, LedgerError> {
+) -> Result<Waiters, LedgerError> {
     let gives_back =
         |task: &&&Task| matches!(task, Task::GiveBack { .. } | Task::Expire { .. } | Task::HandOut);
-    let products = allocation.with_units();
-    if products.is_empty() || !tasks.iter().any(|task| gives_back(&task)) {
-        return Ok(Vec::new());
+    if !tasks.iter().any(|task| gives_back(&task)) {
+        return Ok(Waiters::default());
     }
-    statements.waiting(&products).await
+    let units =
+        allocation.with_units().iter().map(|(_, units)| *units).fold(0, i64::saturating_add);
+    let most = u16::try_from(units).map_or(MOST_WAITERS, |units| units.min(MOST_WAITERS));
+    next_waiters(statements, allocation, most).await
 }
 
-/// Serves those who wait, before anybody else. Who would have too many is not asked again; who waits for more units
-/// than there are is passed over. Returns how many were served.
+/// The first who can be served by what is left.
+async fn next_waiters<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &OrderAllocation,
+    most: u16,
+) -> Result<Waiters, LedgerError> {
+    let left = allocation.with_units();
+    if left.is_empty() {
+        return Ok(Waiters::default());
+    }
+    let first = statements.waiting(&left, most).await?;
+    let may_be_more = first.len() >= usize::from(most);
+    Ok(Waiters { first, may_be_more })
+}
+
+/// Serves those who wait, before anybody else. Units that the first cannot have, because they would have too many or wait
+/// for more than is left by then, go to the next ones. Returns how many were served.
 async fn hand_out<S: OrderStatements>(
+    statements: &mut S,
+    allocation: &mut OrderAllocation,
+    Waiters { first, may_be_more }: &Waiters,
+) -> Result<usize, LedgerError> {
+    let mut served = serve(statements, allocation, first).await?;
+    let mut may_be_more = *may_be_more;
+    while may_be_more && served < usize::from(MOST_WAITERS) {
+        let next = next_waiters(statements, allocation, MOST_WAITERS).await?;
+        let orders: Vec<&NewOrder> = next.first.iter().map(|waiter| &waiter.order).collect();
+        if !orders.is_empty() {
+            statements.read(allocation, &orders).await?;
+        }
+        served += serve(statements, allocation, &next.first).await?;
+        may_be_more = next.may_be_more;
+    }
+    Ok(served)
+}
+
+/// Serves each of these who can be served. Who would have too many is not asked again; who waits for more units than
+/// there are is passed over. Returns how many were served.
+async fn serve<S: OrderStatements>(
     statements: &mut S,
     allocation: &mut OrderAllocation,
     waiters: &[Waiter],

@@ -21,7 +21,7 @@ macro_rules! open {
 #[cfg(test)]
 pub(crate) const OPEN: &str = open!();
 
-/// Changes the state of an order that is still open; nothing for any other. Whoever does the same
+/// Changes the state of an order that is still open; nothing for any other. Another one that does the same
 /// at the same time waits for this one's commit, and then finds the order changed.
 pub(crate) const CHANGE_STATE: &str = concat!(
     "UPDATE orders SET state = $2, payment_reference = coalesce($3, payment_reference) ",
@@ -68,30 +68,40 @@ pub(crate) const PLACED_BY: &str = concat!(
 pub(crate) const MOVE_UNITS: &str = "UPDATE stock SET available = available + $2 \
      WHERE product_id = $1 AND available + $2 >= 0 AND fence = $3";
 
-/// Waiters of one transaction: more than it gives units back, unless it is a very large one.
-macro_rules! most_waiters {
+macro_rules! waiter_columns {
     () => {
-        "500"
+        "place, product_id, buyer, quantity, hold_ms, limit_key"
     };
 }
 
+/// The first who wait for no more units of a product than these. Others would use up the limit and hide who can be
+/// served.
 macro_rules! waiting {
-    ($products:literal, $end:literal) => {
+    ($of_product:literal, $units:literal, $limit:literal) => {
         concat!(
-            "SELECT place, product_id, buyer, quantity, hold_ms, limit_key FROM waitlist WHERE product_id ",
-            $products,
-            " ORDER BY place LIMIT ",
-            most_waiters!(),
-            $end
+            "SELECT ",
+            waiter_columns!(),
+            " FROM waitlist WHERE product_id ",
+            $of_product,
+            " AND quantity <= ",
+            $units,
+            " ORDER BY product_id, place LIMIT ",
+            $limit
         )
     };
 }
 
-/// Who leaves at this moment is not served.
-pub(crate) const WAITING_ON_POSTGRES: &str =
-    waiting!("= ANY($1::TEXT[])", " FOR UPDATE SKIP LOCKED");
-/// `$1` is an array in JSON.
-pub(crate) const WAITING_ON_SQLITE: &str = waiting!("IN (SELECT value FROM json_each($1))", "");
+/// `$1` are products, `$2` the units left of each. Who leaves at this moment is not served. With `=`, PostgreSQL may read
+/// the lists of all products in the order of `place`; with BETWEEN, only the index of product and place has the order.
+pub(crate) const WAITING_ON_POSTGRES: &str = concat!(
+    "SELECT ",
+    waiter_columns!(),
+    " FROM unnest($1::TEXT[], $2::BIGINT[]) AS units_left (product, units) CROSS JOIN LATERAL (",
+    waiting!("BETWEEN product AND product", "units", "$3"),
+    " FOR UPDATE SKIP LOCKED) first_ones ORDER BY place LIMIT $3"
+);
+/// Of one product.
+pub(crate) const WAITING_ON_SQLITE: &str = waiting!("= $1", "$2", "$3");
 
 pub(crate) const STOP_WAITING_ON_POSTGRES: &str = "DELETE FROM waitlist WHERE place = ANY($1)";
 pub(crate) const STOP_WAITING_ON_SQLITE: &str = "DELETE FROM waitlist WHERE place = $1";
@@ -119,3 +129,6 @@ pub(crate) const PAY_LATE: &str = concat!(
     "WHERE id = $1 AND ended_as = 'expired' RETURNING ",
     columns!()
 );
+
+#[cfg(test)]
+mod tests;

@@ -136,9 +136,20 @@ impl OrderStatements for SqliteConnection {
         Ok((orders, units))
     }
 
-    async fn waiting(&mut self, products: &[&str]) -> Result<Vec<Waiter>, LedgerError> {
-        let waiting = sqlx::query_as(sql::WAITING_ON_SQLITE).bind(sell::json(&products)?);
-        let rows: Vec<WaiterRow> = waiting.fetch_all(self).await?;
+    async fn waiting(
+        &mut self,
+        left: &[(&str, i64)],
+        most: u16,
+    ) -> Result<Vec<Waiter>, LedgerError> {
+        let mut rows: Vec<WaiterRow> = Vec::new();
+        for &(product, units) in left {
+            let waiting = sqlx::query_as(sql::WAITING_ON_SQLITE).bind(product).bind(units);
+            let of_product: Vec<WaiterRow> =
+                waiting.bind(i64::from(most)).fetch_all(&mut *self).await?;
+            rows.extend(of_product);
+        }
+        rows.sort_unstable_by_key(|row| row.0);
+        rows.truncate(usize::from(most));
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
@@ -258,7 +269,7 @@ async fn read_one(
         allocation.limits.insert(product.clone(), limit);
         for name in counted_names(&order.buyer, order.limit_key.as_deref()) {
             let bought = sell::bought(connection, product, name).await?;
-            allocation.bought.insert((name.to_owned(), product.clone()), bought);
+            allocation.bought.entry((name.to_owned(), product.clone())).or_insert(bought);
         }
     }
     Ok(())

@@ -90,7 +90,7 @@ pub enum Settled {
     HoldEnded(PlacedOrder),
     /// As many holds ended now.
     Expired(i64),
-    /// Whoever waited and could be served was served.
+    /// Each buyer on the waiting list for whom there were units has them.
     HandedOut,
     /// There is no such order.
     UnknownOrder,

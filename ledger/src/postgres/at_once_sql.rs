@@ -8,8 +8,8 @@ use crate::sql;
 /// if too few units are left.
 ///
 /// All is read from one snapshot. A statement that waited for another transaction sees what that one
-/// changed in `stock`, though not its orders; whoever changes who has how many of a product, or uses a
-/// key for it, moves its fence, so `fence = seen` refuses. A key that was used for another product
+/// changed in `stock`, though not its orders. Each transaction that changes the units of a product's buyers, or uses
+/// a key for it, moves the product's fence, so `fence = seen` refuses. A key that was used for another product
 /// meanwhile violates the orders' constraint and undoes the statement, and so does every used key that is
 /// not looked up: without $12, only keys of buyers at their limit are.
 ///

@@ -1,5 +1,5 @@
-//! What buyers of limited products have, as this process saw it last. It holds while the product's fence is
-//! the one that was written then: whoever changes who has how many moves the fence.
+//! The units that buyers of limited products have, as this process read them last. They are valid while the product
+//! has the fence that was written then: each transaction that changes a buyer's units moves the fence.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

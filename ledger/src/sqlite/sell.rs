@@ -184,7 +184,7 @@ async fn bought_by_each(
 }
 
 /// The text of an array, for `json_each`.
-pub(crate) fn json(value: &impl Serialize) -> Result<String, LedgerError> {
+fn json(value: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value)
         .map_err(|error| LedgerError::Database(sqlx::Error::Encode(Box::new(error))))
 }

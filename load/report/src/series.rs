@@ -10,7 +10,7 @@ use crate::response_times::ResponseTimes;
 
 /// Above this number of answers there are slots only.
 pub const MOST_POINTS: usize = 1_000;
-/// Slots are widened until there are at most so many.
+/// Highest number of slots: they are widened until they fit.
 const MOST_SLOTS: u64 = 120;
 const WIDTHS_US: [u64; 14] = [
     1_000,

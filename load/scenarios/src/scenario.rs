@@ -41,7 +41,7 @@ pub struct Scenario {
     pub description: String,
     /// Buyers that start at once; with `users_per_second`, the maximum
     pub users: u32,
-    /// Buyers that start per second, until the run is told to stop; absent: all start at once
+    /// Buyers that start per second, until the run gets SIGTERM; absent: all start at once
     #[serde(default)]
     pub users_per_second: Option<f64>,
     /// With `users_per_second`: seconds after which no more buyers start
@@ -61,8 +61,8 @@ pub struct Scenario {
     pub in_turn: bool,
     /// Units that each buyer requests, of each product
     pub quantity: u32,
-    /// Units of each product the sale must have at the start: all unsold, or with `users_per_second` at least so many
-    /// left. With `call: coupon`, the number of coupons
+    /// Units of each product the sale must have at the start: all unsold, or with `users_per_second` at least this
+    /// number left. With `call: coupon`, the number of coupons
     pub stock: i64,
     /// Percentage of the orders that are paid, cancelled, whose payment fails, or that are watched until they expire;
     /// the others stay as they are

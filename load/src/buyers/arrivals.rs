@@ -164,7 +164,7 @@ pub fn stop_on_signals() -> Result<CancellationToken, ConfigError> {
     Ok(stop)
 }
 
-/// Starts the users of these numbers, each at its own moment, until told to stop, and waits for all of them.
+/// Starts the users of these numbers, each at its own moment, until the stop, and waits for all of them.
 pub async fn one_by_one(
     indexes: impl Iterator<Item = usize>,
     mut buyers: impl FnMut(usize) -> Result<Buyer, ConfigError>,

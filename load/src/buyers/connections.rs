@@ -22,7 +22,7 @@ struct Shared {
 pub struct Turn<'a>(Option<SemaphorePermit<'a>>);
 
 impl Connections {
-    /// At most so many, shared by all users; without a number each user has its own.
+    /// At most `shared` connections for all users; `None`: each user has one of its own.
     pub fn new(shared: Option<u32>, servers: usize) -> Self {
         let shared = shared.map(|connections| Shared {
             permits: Semaphore::new(connections as usize),

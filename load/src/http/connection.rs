@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection to a server that does what it is told.
+    /// A connection, and the server's end of it.
     async fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,5 @@
-//! A pod that is not the first one: makes its share of the users, starts them when it is told to, and sends what happened.
+//! A pod that is not the first one: makes its share of the users, starts them on the first pod's order, and sends the
+//! results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Link {
         send(&mut self.to, report).await.map_err(|error| ended(&error.to_string()))
     }
 
-    /// Tells how far the users are, and passes an order to stop on.
+    /// Reports the users' progress, and passes an order to stop on.
     async fn accompany(
         &mut self,
         users: impl Future<Output = Result<Sold, ConfigError>>,

@@ -18,7 +18,7 @@ use crate::observed::REFUSED;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPTED: &str = "ok";
 
-/// Log-ins that go on until they are told to stop.
+/// Log-ins that go on until they are stopped.
 pub struct LogIns {
     stop: CancellationToken,
     task: JoinHandle<BTreeMap<String, u32>>,

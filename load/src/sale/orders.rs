@@ -43,7 +43,7 @@ fn hash(id: &str, seed: u8) -> u64 {
     hasher.finish()
 }
 
-/// Which orders a run has made: its users', and those that its users were told of.
+/// Orders that a run has made: its users' orders, and those in answers to its users.
 pub struct OfRun {
     /// How the names of its users begin
     users: String,

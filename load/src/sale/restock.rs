@@ -15,7 +15,7 @@ use crate::scenario::Restock;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Restocks that go on until they are told to stop.
+/// Restocks that go on until they are stopped.
 pub struct Restocks {
     stop: CancellationToken,
     task: JoinHandle<i64>,

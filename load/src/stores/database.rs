@@ -3,6 +3,7 @@
 pub mod export;
 pub mod holds;
 pub mod totals;
+pub mod waitlist;
 
 use std::path::Path;
 use std::str::FromStr;

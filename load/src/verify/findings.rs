@@ -35,6 +35,8 @@ pub struct Evidence {
     pub declared: BTreeMap<String, i64>,
     /// The database, or the error
     pub totals: Option<Result<Totals, String>>,
+    /// Units on sale that buyers wait for, by product, or the error; absent: the database is older than waiting lists
+    pub unserved: Option<Result<BTreeMap<String, i64>, String>>,
     /// The copies by node and product
     pub nodes: BTreeMap<String, BTreeMap<String, Copy>>,
 }
@@ -148,6 +150,7 @@ impl Findings {
         }
         self.limits(totals);
         self.holds(totals);
+        self.waitlist(evidence);
         let sum = |count: fn(&ProductTotals) -> i64| totals.products.values().map(count).sum();
         let (sold, declared): (i64, i64) =
             (sum(ProductTotals::sold), sum(|product| product.declared));
@@ -218,6 +221,24 @@ impl Findings {
             self.problems.push(format!(
                 "{overdue_units} units are held by orders whose hold ended more than 10 s ago: is a replica running, and \
                  does a majority of the Redis nodes vote?"
+            ));
+        }
+    }
+
+    /// Nothing may stay unsold that somebody waits for.
+    fn waitlist(&mut self, evidence: &Evidence) {
+        let name = "units on sale although buyers wait for them";
+        let products = match &evidence.unserved {
+            Some(Ok(products)) => products,
+            Some(Err(error)) => return self.unknown(name, error),
+            None => return,
+        };
+        let units: i64 = products.values().sum();
+        self.check(name.to_owned(), units.to_string(), "= 0".to_owned(), units == 0);
+        for (product, units) in products.iter().take(MAX_LISTED) {
+            self.problems.push(format!(
+                "{units} units of product {product} are on sale, and the first who wait would take them: is a replica \
+                 running, and does a majority of the Redis nodes vote?"
             ));
         }
     }

@@ -27,6 +27,7 @@ fn evidence() -> Evidence {
             above_limit: Vec::new(),
             holds: Some(Holds { open: 3, ..Holds::default() }),
         })),
+        unserved: Some(Ok(BTreeMap::new())),
         nodes: (0..5).map(|node| (format!("redis-{node}"), copies.clone())).collect(),
     }
 }
@@ -65,7 +66,7 @@ type Change = fn(&mut Evidence);
 
 #[test]
 fn each_broken_rule_fails() {
-    let broken: [(&str, Change); 8] = [
+    let broken: [(&str, Change); 9] = [
         ("60 + 39 = 99", |it| product(it).available = 39),
         ("oversold", |it| {
             product(it).units.insert("paid".to_owned(), 90);
@@ -80,6 +81,9 @@ fn each_broken_rule_fails() {
         ("buyer b has 2 units of product 1", |it| {
             let (product, buyer) = ("1".to_owned(), "b".to_owned());
             totals(it).above_limit.push(AboveLimit { product, buyer, units: 2, limit: 1 });
+        }),
+        ("7 units of product 1 are on sale", |it| {
+            it.unserved = Some(Ok([("1".to_owned(), 7)].into()));
         }),
         ("stock on redis-3: stock:1 is 7", |it| copy(it, 3, Copy::Differs(7))),
         ("there is no key stock:1", |it| copy(it, 3, Copy::Missing)),
@@ -97,6 +101,8 @@ fn what_could_not_be_read_is_no_verdict() {
     let database = judged(|it| it.totals = Some(Err("refused".to_owned())));
     assert_eq!(database.verdict(), Verdict::Unknown, "{database}");
     assert!(database.to_string().ends_with("COULD NOT TELL"), "{database}");
+    let waitlist = judged(|it| it.unserved = Some(Err("refused".to_owned())));
+    assert_eq!(waitlist.verdict(), Verdict::Unknown, "{waitlist}");
     let other = judged(|it| totals(it).owner = Some("shop/other".to_owned()));
     assert!(other.to_string().contains("belongs to shop/other, not to shop/sale"), "{other}");
     assert_eq!(other.verdict(), Verdict::Unknown);

@@ -8,7 +8,7 @@ use super::event_state::EventState;
 use super::events_nats::EventNats;
 use super::schema::{OBJECT_NAME, rules};
 
-/// Systems that are told of each change of an order.
+/// Systems that receive an event for each change of an order.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(&[(

@@ -67,8 +67,8 @@ pub(super) fn sale_rules() -> Value {
         ),
         (
             "!has(self.limitBy) || has(self.auth)",
-            "limitBy needs auth.secretRef, with the keys of whoever signs tokens with that claim: accounts of the sale itself have \
-             none",
+            "limitBy needs auth.secretRef, with the keys of the provider that signs tokens with that claim: accounts of the sale \
+             itself have none",
             Some(".limitBy"),
         ),
         (

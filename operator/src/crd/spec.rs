@@ -113,7 +113,7 @@ pub struct FlashSaleSpec {
     /// Redis and the database: TLS to them, and the intervals at which their stock is reconciled.
     #[serde(default)]
     pub stores: Stores,
-    /// Systems that are told of each change of an order. Absent: none.
+    /// Systems that receive an event for each change of an order. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<OrderEvents>,
     /// When the sale has no pods, so that it costs no more than its volumes. Absent: never.

@@ -25,7 +25,7 @@ pub struct FlashSaleStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// What the sale waits for. Absent while it is ready.
+    /// Reason why the sale is not ready, and since when. Absent while it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
     /// Redis nodes. Absent until they exist.
@@ -68,7 +68,7 @@ impl FlashSaleStatus {
     }
 }
 
-/// What a sale that is not ready waits for.
+/// Reason why a sale is not ready, and since when.
 #[derive(JsonSchema, Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct WaitingFor {
     /// Reason of a condition, such as `ImagePullBackOff`.

@@ -174,7 +174,8 @@ impl Conditions {
     }
 }
 
-/// Progress of the sale. A rolling update, in which the other pods serve, is no outage.
+/// Progress of the sale. A rolling update of the replicas, in which the other pods serve, is no outage; a Redis node
+/// that is away is one less vote.
 fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>) -> Progress {
     let redis = redis_status(&inputs.resources.redis);
     let change = inputs.observed.node_change.as_ref();

@@ -49,7 +49,7 @@ impl PinnedImages {
         Self { redis, database, database_version }
     }
 
-    /// Why a declared image of the database is not used. An image whose name does not tell its version is used: the
+    /// Why a declared image of the database is not used. An image whose name does not state its version is used: the
     /// server itself refuses the data of another version, and changes nothing.
     #[must_use]
     pub fn refusal_of(&self, declared: Option<&str>) -> Option<String> {
@@ -87,8 +87,8 @@ pub fn reports_its_end(sets: &[StatefulSet], name: &str, image: &str) -> bool {
     })
 }
 
-/// The major version of `PostgreSQL` that an image's name tells: the tag of an image called `postgres`, `postgresql` or
-/// `postgis`, or a part of any tag that begins with `pg`. `None`: it does not tell.
+/// The major version of `PostgreSQL` that an image's name states: the tag of an image called `postgres`, `postgresql`
+/// or `postgis`, or a part of any tag that begins with `pg`. `None`: it states none.
 #[must_use]
 pub fn major_version(image: &str) -> Option<i32> {
     let name = image.split('@').next().unwrap_or_default();

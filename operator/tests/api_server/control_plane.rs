@@ -14,6 +14,12 @@ impl Controller {
         Self::start("kube-controller-manager", &["--controllers=disruption"], kubeconfig)
     }
 
+    /// The controllers that make pods, and the one that keeps the books of quotas.
+    pub fn of_workloads(kubeconfig: &Path) -> Self {
+        let controllers = "--controllers=deployment,job,replicaset,resourcequota,statefulset";
+        Self::start("kube-controller-manager", &[controllers], kubeconfig)
+    }
+
     /// The scheduler.
     pub fn scheduler(kubeconfig: &Path) -> Self {
         Self::start("kube-scheduler", &[], kubeconfig)

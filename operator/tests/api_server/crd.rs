@@ -5,7 +5,7 @@ use kube::api::{DynamicObject, PostParams};
 use kube::{Api, Client, CustomResourceExt};
 use serde_json::{Value, json};
 
-use crate::support::{apply, minimal, namespace};
+use crate::support::{admin_kubeconfig, apply, minimal, namespace, run_program};
 
 /// Sets the value at `path` (JSON pointer below spec) of a minimal sale.
 fn with(path: &str, value: Value) -> Value {
@@ -245,4 +245,40 @@ async fn the_samples_are_valid_sales() {
         let applied = apply(&client, &namespace, &sample).await;
         assert!(applied.is_ok(), "{}: {applied:?}", path.display());
     }
+}
+
+#[tokio::test]
+async fn the_load_manifests_are_accepted_as_they_stand() {
+    let (_, namespace) = namespace("load-manifests").await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, admin_kubeconfig().await).unwrap();
+    let kubeconfig = kubeconfig.display().to_string();
+    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/load");
+    let accepted = run_program(
+        "kubectl",
+        &[
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "--output=name",
+            "--kubeconfig",
+            &kubeconfig,
+            "--namespace",
+            &namespace,
+            "--filename",
+            manifests,
+        ],
+    );
+    let accepted = accepted.unwrap_or_else(|error| panic!("{error}"));
+    let accepted = String::from_utf8(accepted).unwrap();
+    let mut objects = 0;
+    for file in std::fs::read_dir(manifests).unwrap() {
+        let path = file.unwrap().path();
+        let job = format!("job.batch/load-{}", path.file_stem().unwrap().to_string_lossy());
+        assert!(accepted.lines().any(|line| line == job), "no {job}: {accepted}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        objects += text.lines().filter(|line| line.starts_with("kind: ")).count();
+    }
+    assert_eq!(accepted.lines().count(), objects, "{accepted}");
 }

@@ -1,15 +1,20 @@
 //! What `docs/OPERATIONS.md` shows: manifests are accepted as they stand, and commands that change a sale work.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use flashsale_operator::crd::FlashSale;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
 use kube::core::TypeMeta;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-use crate::support::{admin_kubeconfig, apply, bin, minimal, namespace};
+use crate::cluster::{condition, everything_runs, reconcile_once};
+use crate::support::{Operator, admin_kubeconfig, apply, bin, minimal, namespace};
 
 const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
 /// The namespace and the sale of the examples.
@@ -124,20 +129,71 @@ async fn manifests_that_operations_shows_are_accepted_and_its_commands_change_a_
 
 /// Runs the commands that change a sale, and returns how many there are.
 fn run_commands(kubeconfig: &str) -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kubeconfig");
-    std::fs::write(&file, kubeconfig).unwrap();
-    let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
     let bash = blocks("bash");
     let lines = bash.iter().flat_map(|block| block.lines()).map(str::trim_start);
     let lines: Vec<&str> =
         lines.filter(|line| CHANGES.iter().any(|change| line.starts_with(change))).collect();
     for line in &lines {
-        let mut shell = Command::new("bash");
-        shell.args(["-c", line]).env("KUBECONFIG", &file).env("PATH", &path);
-        let output = shell.output().unwrap();
+        let output = run(line, kubeconfig);
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}\n{complaint}");
     }
     lines.len()
+}
+
+/// Runs a script that asks this API server. One that takes a minute is ended, with the status 124.
+fn run(script: &str, kubeconfig: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig).unwrap();
+    let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("timeout");
+    shell.args(["60", "bash", "-c", script]).env("KUBECONFIG", &file).env("PATH", &path);
+    shell.output().unwrap()
+}
+
+/// The script that waits until a sale is ready or stalled, begun in this namespace.
+async fn wait_for_ready(namespace: &str) -> JoinHandle<Output> {
+    let script = blocks("bash").into_iter().find(|it| it.contains("--for=condition=Stalled"));
+    let script = script.expect("a script that waits for Stalled too");
+    let ours = script.replace(&format!("-n {NAMESPACE} "), &format!("-n {namespace} "));
+    assert_ne!(ours, script);
+    let kubeconfig = admin_kubeconfig().await;
+    tokio::task::spawn_blocking(move || run(&ours, &kubeconfig))
+}
+
+/// What `kubectl wait` says of its one object.
+const MET: &str = "/black-friday condition met";
+
+#[tokio::test]
+async fn the_script_that_waits_fails_when_a_sale_stalls_and_succeeds_when_it_is_ready() {
+    let (client, namespace) = namespace("wait-script").await;
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let taken = serde_json::from_value(json!({
+        "metadata": { "name": SALE }, "spec": { "ports": [{ "port": 80 }] },
+    }))
+    .unwrap();
+    services.create(&PostParams::default(), &taken).await.unwrap();
+    apply(&client, &namespace, &minimal(SALE)).await.unwrap();
+    let operator = Operator::idle().await;
+    // Nobody has seen the sale yet.
+    let script = wait_for_ready(&namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    assert_eq!(condition(&sales.get(SALE).await.unwrap(), "Stalled"), ("True", "NameTaken"));
+    let ended = script.await.unwrap();
+    // Not because of a mistake in it.
+    assert!(String::from_utf8_lossy(&ended.stdout).contains(MET), "{ended:?}");
+    assert_eq!(ended.status.code(), Some(1), "long before its timeout: {ended:?}");
+
+    services.delete(SALE, &DeleteParams::default()).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(condition(&sales.get(SALE).await.unwrap(), "Stalled"), ("", ""));
+    let script = wait_for_ready(&namespace).await;
+    everything_runs(&client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(condition(&sales.get(SALE).await.unwrap(), "Ready"), ("True", "AllReady"));
+    let ended = script.await.unwrap();
+    assert!(String::from_utf8_lossy(&ended.stdout).contains(MET), "{ended:?}");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
 }

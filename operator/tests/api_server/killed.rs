@@ -54,7 +54,7 @@ impl Mortal {
     }
 }
 
-/// Runs an operator until its death after so many writes, or until `done`. Whether it died.
+/// Runs an operator until its death after this number of writes, or until `done`. Whether it died.
 async fn dies_after(writes: usize, namespace: &str, done: impl Future<Output = ()>) -> bool {
     let mortal = Arc::new(Mortal { left: AtomicUsize::new(writes), dead: Notify::new() });
     let operator = Operator::run(mortal.client(&operator_client().await), Scope::of([namespace]));
@@ -118,7 +118,7 @@ async fn is_changed(client: &Client, namespace: &str, seed: &str) {
     app_is_rolled_out(client, namespace).await;
 }
 
-/// Makes a sale and changes it; at each of the two, an operator dies after so many writes. Whether one died.
+/// Makes a sale and changes it; at each of the two, an operator dies after this number of writes. Whether one died.
 async fn sale_with_deaths_after(writes: usize) -> bool {
     let (client, namespace) = namespace(&format!("killed-{writes}")).await;
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);

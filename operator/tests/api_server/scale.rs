@@ -26,7 +26,7 @@ async fn scale(client: &Client, namespace: &str, replicas: i32) -> kube::Result<
 async fn the_sale_is_scaled_and_nothing_resets_it() {
     let (client, namespace) = namespace("scale").await;
     let operator = Operator::idle().await;
-    // What an administrator applies names no number, so the field belongs to whoever scales.
+    // What an administrator applies names no number, so the field belongs to the one that scales.
     let mut sale = minimal(NAME);
     apply(&client, &namespace, &sale).await.unwrap();
     reconcile_once(&operator, &client, &namespace).await;

@@ -98,6 +98,31 @@ async fn an_image_that_can_t_be_pulled_stalls_the_sale_until_it_is_corrected() {
     assert_eq!(condition(&sale, "Reconciling").0, "True");
 }
 
+/// The warning does not keep the sale from being ready, and goes with its cause.
+#[tokio::test]
+async fn a_lease_below_a_slow_commit_is_warned_about_until_it_is_corrected() {
+    let (client, namespace) = namespace("status-warning").await;
+    let operator = Operator::idle().await;
+    let mut declared = minimal(NAME);
+    declared["spec"]["lock"] = json!({ "leaseTime": "500ms" });
+    apply(&client, &namespace, &declared).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    everything_runs(&client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "ConfigurationWarning"), ("True", "Risky"));
+    assert_eq!(condition(&sale, "Ready"), ("True", "AllReady"));
+    let status = sale.status.unwrap();
+    let warning = status.conditions.iter().find(|it| it.type_ == "ConfigurationWarning").unwrap();
+    assert!(warning.message.starts_with("lock.leaseTime: below 1s, "), "{warning:?}");
+
+    apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "ConfigurationWarning"), ("", ""));
+}
+
 #[tokio::test]
 async fn wide_columns_give_reason_and_message() {
     let (client, namespace) = namespace("status-columns").await;

@@ -30,7 +30,7 @@ pub struct Options {
     /// Only lines newer than this, such as 30s, 10m or 2h
     #[arg(long, value_parser = parse_duration)]
     pub since: Option<Duration>,
-    /// Only so many lines at the end of each pod
+    /// Only this number of lines, from the end of each pod's log
     #[arg(long)]
     pub tail: Option<u32>,
     /// The containers before their last restart

@@ -1,4 +1,4 @@
-//! The end of a lease, for whoever must not act before it.
+//! The end of a lease, for actions that must not happen before it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;

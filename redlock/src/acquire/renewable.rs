@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lease_end::LeaseEnd;
 use super::lease_state::LeaseState;
 
-/// A lease that may be renewed once, for whoever does not have the lease itself.
+/// A lease that may be renewed once, for callers that do not have the lease itself.
 #[derive(Debug)]
 pub(crate) struct Renewable(Arc<LeaseState>);
 

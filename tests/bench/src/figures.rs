@@ -30,7 +30,7 @@ pub struct Section {
     pub round: fn(Round) -> BoxFuture<'static, Result<Measured>>,
 }
 
-/// What one round is told.
+/// Settings of one round.
 #[derive(Debug, Clone)]
 pub struct Round {
     /// Counted from 0, so that what goes first can alternate.

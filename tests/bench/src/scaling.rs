@@ -16,7 +16,7 @@ use crate::figures::{Results, Section};
 use crate::path::{FITTED, SECTIONS};
 use model::Model;
 
-/// What `scaling` is told.
+/// Arguments of `scaling`.
 #[derive(clap::Args)]
 pub struct Options {
     /// What `cargo xtask bench --json FILE` wrote.

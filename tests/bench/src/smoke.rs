@@ -61,3 +61,8 @@ fn the_cost_of_traces_is_measured() {
 fn the_cost_of_metrics_is_measured() {
     measure(path::SECTIONS, "Metrics");
 }
+
+#[test]
+fn the_cost_of_events_and_holds_is_measured() {
+    measure(path::SECTIONS, "Events, 512");
+}

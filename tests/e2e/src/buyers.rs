@@ -122,6 +122,15 @@ impl Buyers<'_> {
     /// # Errors
     /// When they saw more than is allowed.
     pub async fn stop_and_judge(self, allowed: Allowed<'_>) -> Result<()> {
+        let shop = self.load.shop;
+        self.stop().await?.must_allow(shop, allowed).await
+    }
+
+    /// Stops the buyers once somebody has bought something again, and returns what they saw.
+    ///
+    /// # Errors
+    /// When nobody buys, or there is no verdict.
+    pub async fn stop(self) -> Result<Verdict> {
         self.go_on().await?;
         let shop = self.load.shop;
         let pod = self.load.started_pod().await?;
@@ -139,7 +148,7 @@ impl Buyers<'_> {
         let verdict = Verdict(verdict);
         let seconds = self.started.elapsed().as_secs();
         println!("    {}: {seconds} s, {}", self.step, verdict.summary());
-        verdict.must_allow(shop, allowed).await
+        Ok(verdict)
     }
 }
 
@@ -174,14 +183,23 @@ impl Verdict {
                 ensure!(stock == left, "node {node} says {stock} are left, and not {left}");
             }
         }
-        let answers = it["answers"].as_object().context("a verdict without answers")?;
-        for code in answers.keys().filter(|code| *code != "sold") {
-            let is_allowed = allowed.refusals.contains(&code.as_str());
-            ensure!(is_allowed, "attempts ended with {code:?}; by second: {}", self.by_second());
-        }
+        self.must_refuse_only_with(allowed.refusals)?;
         let pause = it["longest_pause_ms"].as_f64().context("a verdict without a pause")?;
         let most = allowed.pause.as_secs_f64() * 1000.0;
         ensure!(pause <= most, "nobody bought for {pause} ms; by second: {}", self.by_second());
+        Ok(())
+    }
+
+    /// Attempts must have ended with a purchase or with one of these codes.
+    ///
+    /// # Errors
+    /// With another code.
+    pub fn must_refuse_only_with(&self, refusals: &[&str]) -> Result<()> {
+        let answers = self.0["answers"].as_object().context("a verdict without answers")?;
+        for code in answers.keys().filter(|code| *code != "sold") {
+            let is_allowed = refusals.contains(&code.as_str());
+            ensure!(is_allowed, "attempts ended with {code:?}; by second: {}", self.by_second());
+        }
         Ok(())
     }
 

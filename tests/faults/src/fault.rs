@@ -24,7 +24,7 @@ pub enum Kind {
     Partition(Cut, Of),
     /// Answers take this long.
     Slow(Duration),
-    /// The time of day jumps by so many seconds, and stays there.
+    /// The time of day jumps by this number of seconds, and stays there.
     Jump(i64),
 }
 
@@ -108,7 +108,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// This kind, to so many nodes.
+    /// A fault of this kind on `count` nodes.
     pub fn of_nodes(kind: Kind, count: usize, rng: &mut StdRng) -> Self {
         let mut nodes = sample(rng, NODES, count).into_vec();
         nodes.sort_unstable();

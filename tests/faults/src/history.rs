@@ -75,11 +75,11 @@ pub enum Step {
     },
     /// It has the lock.
     Acquired(Hold),
-    /// It was told that it will not get it.
+    /// The answer that it will not get it.
     NotAcquired(NoLock),
     /// Transaction 1 is done: its token is installed and the register had this value.
     Read(u64),
-    /// It waits between the two transactions, as it was told to.
+    /// It waits between the two transactions, as commanded.
     Held,
     /// It sends transaction 2.
     Writing(u64),
@@ -132,7 +132,7 @@ pub struct Operation {
     pub invoked: u64,
     /// When it got the lock.
     pub acquired: Option<(u64, Hold)>,
-    /// When it was told that it will not get it.
+    /// When the answer came that it will not get it.
     pub not_acquired: Option<(u64, NoLock)>,
     /// When transaction 1 was done, and the value it read.
     pub read: Option<(u64, u64)>,
@@ -155,7 +155,7 @@ pub enum Outcome {
     Ok,
     /// It certainly did not write.
     Failed,
-    /// It may have written; or nothing more was heard of it.
+    /// It may have written, or it reported nothing more.
     Unknown,
 }
 

@@ -92,7 +92,7 @@ impl Record {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).voting.remove(&process);
     }
 
-    /// Waits until so many processes let so many nodes vote.
+    /// Waits until this number of processes lets this number of nodes vote.
     ///
     /// # Errors
     /// When they do not within this time.

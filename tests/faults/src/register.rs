@@ -14,7 +14,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Connects with up to so many connections, as they are needed.
+    /// Connects with up to this number of connections, as they are needed.
     ///
     /// # Errors
     /// When the URL cannot be read.

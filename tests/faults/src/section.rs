@@ -76,7 +76,7 @@ pub struct Client {
 impl Client {
     /// Swaps the register's value for a new one, under the lock.
     ///
-    /// It looks at no clock after it has the lock: as a client that believes in it for too long.
+    /// It reads no clock after it has the lock: as a client that believes in it for too long.
     /// Returns whether it wrote.
     pub async fn swap(&self, id: OperationId) -> bool {
         self.note_invoked(id);

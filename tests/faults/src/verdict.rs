@@ -16,7 +16,7 @@ use crate::worker::{NODE_TIMEOUT, WAIT};
 /// things, and with operations that wait in the client for their turn.
 const SLACK: Duration = Duration::from_secs(4);
 
-/// So many violations are shown: the first tells what the others follow from.
+/// Highest number of violations that are shown: the first is the cause of the others.
 const SHOWN: usize = 10;
 
 /// A ticket takes one answer from each of a majority; and another if somebody was faster.

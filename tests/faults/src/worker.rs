@@ -1,7 +1,7 @@
 //! A worker process: some clients of both resources over one [`Redlock`].
 //!
-//! It is told what to do on stdin and reports on stdout, one JSON object a line. When stdin ends,
-//! whoever started it is gone, and so is it.
+//! It takes commands on stdin and reports on stdout, one JSON object a line. The end of stdin means that the
+//! process that started it is gone; then it ends, too.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -77,14 +77,14 @@ pub enum Report {
         /// Until then.
         to: u64,
     },
-    /// So many nodes may vote, as far as this process knows.
+    /// Number of nodes that may vote, as far as this process knows.
     Voting(usize),
 }
 
-/// Does what it is told until it is told to finish.
+/// Carries out the commands on stdin until the one to finish.
 ///
 /// # Errors
-/// When it does not understand what it is told.
+/// When it does not understand a command.
 pub async fn run() -> Result<()> {
     let mut first = String::new();
     std::io::stdin().read_line(&mut first)?;
@@ -225,6 +225,6 @@ pub fn watch_for_stalls(stalled: impl Fn(u64, u64) + Send + 'static) {
 /// Written at once and as a whole: the process may be killed after it.
 fn report(report: &Report) {
     let mut stdout = std::io::stdout().lock();
-    // Who does not listen any more has gone, and stdin tells so.
+    // A reader that is gone also closed stdin, which ends this process.
     let _ = serde_json::to_string(report).map(|line| writeln!(stdout, "{line}"));
 }

@@ -48,7 +48,7 @@ impl Scene {
         Self { nodes, registers, events: Arc::default(), ablation, _postgres: postgres }
     }
 
-    /// A client in a process of its own, as far as the lock can tell; so many nodes let it vote.
+    /// A client in a process of its own, as far as the lock can tell; `voting` nodes let it vote.
     async fn actor(&self, number: u64, voting: usize, longest_lease: Duration) -> Actor {
         let addresses = self.nodes.iter().map(RedisServer::address).collect();
         self.actor_at(addresses, number, voting, longest_lease).await
@@ -200,7 +200,7 @@ async fn without_the_owner_check_a_late_release_frees_the_lock_of_another() {
 }
 
 /// Three of five nodes grant a token; one of them forgets it, and with the two others, which never
-/// heard of it, it would be a majority.
+/// knew it, it would be a majority.
 async fn a_node_that_forgot(
     name: &str,
     ablation: Ablation,

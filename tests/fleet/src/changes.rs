@@ -57,7 +57,7 @@ impl Latencies {
         Self(all)
     }
 
-    /// The lowest latency that so many percent do not exceed.
+    /// The lowest latency that `percent` of all changes do not exceed.
     pub fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).copied().unwrap_or(f64::NAN)

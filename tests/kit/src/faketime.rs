@@ -21,7 +21,7 @@ pub(crate) fn environment(folder: &Path) -> Result<[(&'static str, String); 4]> 
     ])
 }
 
-/// Sets the clock in `folder` so many seconds before or after the machine's.
+/// Sets the clock in `folder` to the machine's plus `ahead_seconds`, which may be negative.
 pub(crate) fn set(folder: &Path, ahead_seconds: i64) -> Result<()> {
     // In one step: a file that is only half there would be read as no offset.
     let next = folder.join("clock.next");

@@ -38,7 +38,7 @@ pub enum Way {
     /// It arrives this much later.
     Slow(Duration),
     /// Nothing arrives until the way is open again; then all of it does, in order, as TCP repeats
-    /// what a partition swallowed. Connections stay open meanwhile, their ends are not told either.
+    /// what a partition swallowed. Connections stay open meanwhile, and their ends get no error.
     Cut,
 }
 
@@ -108,7 +108,7 @@ pub enum PacketFault {
     Delay(Duration),
     /// One half of it arrives, and the other half this much later.
     Split(Duration),
-    /// It never arrives, and neither does anything behind it. Neither end is told.
+    /// It never arrives, and neither does anything behind it. Neither end gets an error.
     Stall,
     /// It never arrives, and both ends see their connection closed.
     Close,
@@ -214,7 +214,7 @@ async fn accept(
         let (target, state, faults) = (target.clone(), state.subscribe(), Arc::clone(&faults));
         let counted = Connection::new(round_trips.clone());
         tokio::spawn(async move {
-            // A server that is away refuses: the client is told by the end of its connection.
+            // A server that is away refuses: the client's connection ends.
             let Ok(server) = TcpStream::connect(target).await else { return };
             // Small messages in both directions: waiting for more would cost 40 ms each.
             if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {

@@ -250,7 +250,7 @@ impl RedisServer {
         signal(&self.child, Signal::SIGCONT)
     }
 
-    /// Sets the server's time of day so many seconds before or after the machine's.
+    /// Sets the server's time of day to the machine's plus `ahead_seconds`, which may be negative.
     ///
     /// # Errors
     /// When the server has no clock of its own.
@@ -259,7 +259,7 @@ impl RedisServer {
         faketime::set(self.data.path(), ahead_seconds)
     }
 
-    /// The server's time of day, in seconds since 1970, as it tells its clients.
+    /// The server's time of day, in seconds since 1970, as its clients get it.
     ///
     /// # Errors
     /// When the server does not answer.

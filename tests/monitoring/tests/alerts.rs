@@ -2,12 +2,15 @@
 //! silent when the fault is mended.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flashsale_monitoring::{Buyers, Live, NAMESPACE, SALE, Shop, eventually, spec};
 use serde_json::json;
 use testkit::{Authority, TlsFolder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 const SOON: Duration = Duration::from_mins(1);
 /// What fires below.
@@ -24,6 +27,13 @@ const FIRE: [&str; 12] = [
     "FlashSaleStoresDiffer",
     "FlashSaleStuck",
     "FlashSaleUndersold",
+];
+/// What fires because something stays open.
+const STAYS_OPEN: [&str; 4] = [
+    "FlashSaleEventsBehind",
+    "FlashSaleEventsDead",
+    "FlashSaleHoldsOverdue",
+    "FlashSalePaymentsOpen",
 ];
 /// What can follow from these faults.
 const MAY_FIRE: [&str; 4] = [
@@ -43,12 +53,10 @@ async fn each_fault_fires_its_alert_and_its_end_silences_it() -> Result<()> {
     shop.add_replica(&[("TLS_CERT_FILE", file("tls.crt")), ("TLS_KEY_FILE", file("tls.key"))])?;
     shop.await_ready(&shop.replicas[2]).await?;
     let mut live = Live::start(shop).await?;
+    let began = Instant::now();
 
     certificates(&live, &tls, &authority).await?;
-    for prometheus in &live.prometheus {
-        let firing = prometheus.firing_names().await?;
-        ensure!(firing.is_empty(), "nothing is wrong, and {firing:?} fire");
-    }
+    fires_alone(&live, &[]).await?;
     let buyers = Buyers::start(&live.shop).await?;
     quorum(&mut live).await?;
     database(&live).await?;
@@ -60,7 +68,28 @@ async fn each_fault_fires_its_alert_and_its_end_silences_it() -> Result<()> {
     undersold(&live).await?;
     replicas_gone(&mut live).await?;
     operator_gone(&mut live).await?;
-    nothing_else_fired(&live).await
+    nothing_else_fired(&live, &FIRE, began).await
+}
+
+#[tokio::test]
+async fn holds_payments_and_events_that_stay_open_fire_their_alerts_alone() -> Result<()> {
+    let mut shop = Shop::open(0).await?;
+    let webhook = testkit::free_port()?;
+    shop.add_replica(&[
+        ("EVENTS_WEBHOOK_URL", format!("http://127.0.0.1:{webhook}/events")),
+        ("EVENTS_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+        ("EVENTS_WEBHOOK_STATES", "payment_failed".to_owned()),
+    ])?;
+    shop.await_ready(&shop.replicas[0]).await?;
+    let live = Live::start(shop).await?;
+    // Until the operator was scraped for the first time, it seems to be gone.
+    eventually("nothing fires", SOON, async || fires_alone(&live, &[]).await).await?;
+    let began = Instant::now();
+    hold_without_end(&live).await?;
+    payment_for_nothing(&live).await?;
+    events_behind(&live, webhook).await?;
+    events_dead(&live, webhook).await?;
+    nothing_else_fired(&live, &STAYS_OPEN, began).await
 }
 
 /// One that expires soon, and files that cannot be used.
@@ -188,13 +217,168 @@ async fn operator_gone(live: &mut Live) -> Result<()> {
     live.await_alert("FlashSaleOperatorGone", false).await
 }
 
-async fn nothing_else_fired(live: &Live) -> Result<()> {
+/// An unpaid order that the database keeps as it is after the end of its hold.
+async fn hold_without_end(live: &Live) -> Result<()> {
+    let shop = &live.shop;
+    let keep = "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+         CREATE TRIGGER keep BEFORE UPDATE ON orders FOR EACH ROW \
+         WHEN (NEW.ended_as = 'expired') EXECUTE FUNCTION keep()";
+    shop.sql(keep).await?;
+    place(live).await?;
+    // Held for ten minutes.
+    shop.sql("UPDATE orders SET expires_at_ms = expires_at_ms - 700000 WHERE state = 'pending'")
+        .await?;
+    live.await_alert("FlashSaleHoldsOverdue", true).await?;
+    fires_alone(live, &["FlashSaleHoldsOverdue"]).await?;
+    shop.sql("DROP TRIGGER keep ON orders; DROP FUNCTION keep()").await?;
+    live.await_alert("FlashSaleHoldsOverdue", false).await?;
+    let expired = shop.number("SELECT count(*) FROM orders WHERE ended_as = 'expired'").await?;
+    ensure!(expired == 1, "{expired} orders are expired");
+    Ok(())
+}
+
+/// A payment that fits no order, until an administrator has resolved it.
+async fn payment_for_nothing(live: &Live) -> Result<()> {
+    let event = "INSERT INTO payment_events (id, provider, event_id, kind, outcome, received_at_ms) \
+         VALUES ('0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00', 'stripe', 'evt_1', \
+         'checkout.session.completed', 'unknown_order', 1764201600000)";
+    live.shop.sql(event).await?;
+    live.await_alert("FlashSalePaymentsOpen", true).await?;
+    fires_alone(live, &["FlashSalePaymentsOpen"]).await?;
+    let path = "/v1/admin/payments/0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00/resolve";
+    let resolved = live.shop.call(("admin", "admin"), "POST", path, json!({})).await?;
+    ensure!(resolved.0 == 200, "{resolved:?}");
+    live.await_alert("FlashSalePaymentsOpen", false).await
+}
+
+/// An event that the webhook, whose port is closed, has not taken for two minutes.
+async fn events_behind(live: &Live, webhook: u16) -> Result<()> {
+    let shop = &live.shop;
+    event_not_taken(live).await?;
+    // As if it had waited.
+    shop.sql("UPDATE failed_events SET at_ms = at_ms - 120000").await?;
+    live.await_alert("FlashSaleEventsBehind", true).await?;
+    fires_alone(live, &["FlashSaleEventsBehind"]).await?;
+    let receiver = Receiver::open(webhook).await?;
+    eventually("the event is taken", SOON, async || {
+        // An attempt that has just failed may still write when the next one is.
+        shop.sql("UPDATE failed_events SET retry_at_ms = 1").await?;
+        let left = shop.number("SELECT count(*) FROM failed_events").await?;
+        ensure!(left == 0, "{left} events");
+        Ok(())
+    })
+    .await?;
+    live.await_alert("FlashSaleEventsBehind", false).await?;
+    receiver.close().await;
+    Ok(())
+}
+
+/// An event that is given up, until an administrator replays it.
+async fn events_dead(live: &Live, webhook: u16) -> Result<()> {
+    event_not_taken(live).await?;
+    // As if the first attempt had been long ago.
+    let long_ago = "UPDATE failed_events SET first_failed_at_ms = 1, retry_at_ms = 1";
+    live.shop.sql(long_ago).await?;
+    live.await_alert("FlashSaleEventsDead", true).await?;
+    fires_alone(live, &["FlashSaleEventsDead"]).await?;
+    let receiver = Receiver::open(webhook).await?;
+    let path = "/v1/admin/events/sinks/webhook/replay";
+    let replayed = live.shop.call(("admin", "admin"), "POST", path, json!({})).await?;
+    ensure!(replayed.1["replayed"] == 1, "{replayed:?}");
+    live.await_alert("FlashSaleEventsDead", false).await?;
+    eventually("the event is taken", SOON, async || {
+        let left = live.shop.number("SELECT count(*) FROM failed_events").await?;
+        ensure!(left == 0, "{left} events");
+        Ok(())
+    })
+    .await?;
+    receiver.close().await;
+    Ok(())
+}
+
+/// A payment fails; the first attempt to tell the webhook fails too.
+async fn event_not_taken(live: &Live) -> Result<()> {
+    let path = format!("/v1/orders/{}/payment", place(live).await?);
+    let failed = json!({ "result": "failed" });
+    let reported = live.shop.call(("admin", "admin"), "POST", &path, failed).await?;
+    ensure!(reported.0 == 200, "{reported:?}");
+    eventually("an attempt has failed", SOON, async || {
+        let failed = live.shop.number("SELECT count(*) FROM failed_events").await?;
+        ensure!(failed == 1, "{failed} events");
+        Ok(())
+    })
+    .await
+}
+
+/// Places an order, which holds a unit until it is paid.
+async fn place(live: &Live) -> Result<String> {
+    let items = json!({ "items": [{ "product_id": "1" }] });
+    let placed = live.shop.call(("ann", "buyer"), "POST", "/v1/orders", items).await?;
+    let id = placed.1["order_id"].as_str().with_context(|| format!("{placed:?}"))?;
+    Ok(id.to_owned())
+}
+
+/// Takes webhooks until it is closed.
+struct Receiver(JoinHandle<()>);
+
+impl Receiver {
+    async fn open(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+        Ok(Self(tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                // A webhook whose connection fails is sent again.
+                let _ = take(connection).await;
+            }
+        })))
+    }
+
+    async fn close(self) {
+        self.0.abort();
+        // It was aborted, which is an error.
+        let _ = self.0.await;
+    }
+}
+
+/// Reads one request and answers that it is taken.
+async fn take(mut connection: TcpStream) -> Result<()> {
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        let read = connection.read_buf(&mut request).await?;
+        ensure!(read > 0, "the request ends early");
+    }
+    connection.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await?;
+    Ok(())
+}
+
+/// Whether the head and all of the body are there.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
+    length.is_some_and(|length| body.len() >= length)
+}
+
+/// What fires now is these alerts and no others.
+async fn fires_alone(live: &Live, alerts: &[&str]) -> Result<()> {
     for prometheus in &live.prometheus {
-        let fired = "count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[20m]))";
-        let fired = prometheus.query(fired).await?;
+        let firing = prometheus.firing_names().await?;
+        ensure!(firing == alerts, "{firing:?} fire, not {alerts:?}");
+    }
+    Ok(())
+}
+
+/// All of these have fired since then.
+async fn nothing_else_fired(live: &Live, expected: &[&str], since: Instant) -> Result<()> {
+    let expected: BTreeSet<&str> = expected.iter().copied().collect();
+    for prometheus in &live.prometheus {
+        let range = since.elapsed().as_secs();
+        let fired = format!(
+            "count by (alertname) (count_over_time(ALERTS{{alertstate=\"firing\"}}[{range}s]))"
+        );
+        let fired = prometheus.query(&fired).await?;
         let fired: BTreeSet<&str> =
             fired.iter().filter_map(|it| Some(it.labels.get("alertname")?.as_str())).collect();
-        let expected: BTreeSet<&str> = FIRE.into_iter().collect();
         let possible = expected.iter().copied().chain(MAY_FIRE).collect();
         ensure!(fired.is_superset(&expected), "not all: {fired:?}");
         ensure!(fired.is_subset(&possible), "others too: {fired:?}");

@@ -3,7 +3,7 @@
 //! With `FLASHSALE_DASHBOARD_DATA`, a folder, the data of half a minute are left there for `tests/monitoring/draw.py`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flashsale_monitoring::{
@@ -16,10 +16,12 @@ const SOON: Duration = Duration::from_mins(1);
 const RECORDED: (u32, u32) = (30, 60);
 /// Queries of the three dashboards: fewer were not read.
 const QUERIES: usize = 60;
+/// What was sold, by the database.
+const UNITS: &str = "SELECT CAST(sum(declared - available) AS BIGINT) FROM stock";
 
 #[tokio::test]
 async fn every_panel_has_data_of_its_unit() -> Result<()> {
-    let live = Live::start(Shop::open(2).await?).await?;
+    let mut live = Live::start(Shop::open(2).await?).await?;
     stalled_sale(&live).await?;
     let buyers = Buyers::start(&live.shop).await?;
     let dashboards = Dashboard::all()?;
@@ -47,7 +49,7 @@ async fn every_panel_has_data_of_its_unit() -> Result<()> {
     for prometheus in &live.prometheus {
         numbers_are_true(&live, sale, prometheus).await?;
     }
-    Ok(())
+    sold_stays_true_over_restarts(&mut live, sale).await
 }
 
 async fn variables(dashboard: &Dashboard, prometheus: &Prometheus) -> Result<Variables> {
@@ -100,7 +102,7 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
         let (_, target) = found.with_context(|| format!("no panel {title}"))?;
         anyhow::Ok(variables.fill(&target.expr))
     };
-    let units = shop.number("SELECT CAST(sum(declared - available) AS BIGINT) FROM stock").await?;
+    let units = shop.number(UNITS).await?;
     ensure!(units > 0, "nothing was sold");
     let pending = shop
         .number("SELECT CAST(sum(quantity) AS BIGINT) FROM orders WHERE state = 'pending'")
@@ -120,14 +122,7 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
         (query("Replicas")?, 2),
         (by_operator, units),
     ] {
-        eventually(&expression, SOON, async || {
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-            let wanted = wanted as f64;
-            let seen = prometheus.value(&expression).await?;
-            ensure!((seen - wanted).abs() < 0.5, "{seen}, not {wanted}");
-            Ok(())
-        })
-        .await?;
+        shows(prometheus, &expression, wanted).await?;
     }
     // Between a scrape and a look at the system, a process may still free memory.
     let memory = query("Memory")?;
@@ -135,6 +130,50 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
         processes_are_true(live, &memory, prometheus).await
     })
     .await
+}
+
+/// Waits until an expression has this value.
+async fn shows(prometheus: &Prometheus, expression: &str, wanted: i64) -> Result<()> {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let wanted = wanted as f64;
+    eventually(expression, SOON, async || {
+        let seen = prometheus.value(expression).await?;
+        ensure!((seen - wanted).abs() < 0.5, "{seen}, not {wanted}");
+        Ok(())
+    })
+    .await
+}
+
+/// One replica after the other is killed and starts again: at no moment the panel has another number, and in the end it
+/// is that of replicas that have sold nothing since their start.
+async fn sold_stays_true_over_restarts(live: &mut Live, sale: &Dashboard) -> Result<()> {
+    let units = live.shop.number(UNITS).await?;
+    let began = Instant::now();
+    for index in 0..live.shop.replicas.len() {
+        let instance = live.shop.replicas[index].internal();
+        live.shop.replicas[index].kill()?;
+        for prometheus in &live.prometheus {
+            shows(prometheus, &format!("up{{instance=\"{instance}\"}}"), 0).await?;
+        }
+        live.shop.replicas[index].start_again()?;
+        live.shop.await_ready(&live.shop.replicas[index]).await?;
+        let own = format!("sum(flashsale_stock_sold{{instance=\"{instance}\"}})");
+        for prometheus in &live.prometheus {
+            shows(prometheus, &own, units).await?;
+        }
+    }
+    let seconds = u32::try_from(began.elapsed().as_secs())?;
+    let found = sale.queries().find(|(panel, _)| panel.title == "Sold");
+    let (_, sold) = found.context("no panel Sold")?;
+    for prometheus in &live.prometheus {
+        let sold = variables(sale, prometheus).await?.fill(&sold.expr);
+        let series = prometheus.range(&sold, seconds).await?;
+        let values = series[0]["values"].as_array().context("no values")?;
+        let units = units.to_string();
+        let wrong = values.iter().find(|value| value[1].as_str() != Some(units.as_str()));
+        ensure!(wrong.is_none(), "{wrong:?} in Prometheus {}, not {units}", prometheus.version);
+    }
+    Ok(())
 }
 
 /// Memory and processor time are those of the replicas' processes.

@@ -21,6 +21,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("plugin", &["operator", "report", "scenarios"]),
 ];
 
+/// Crates of others that these crates of the product may not depend on: what the layer is free of.
+const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
+    ("redlock", &["axum", "hyper", "kube", "prometheus", "reqwest", "sqlx"]),
+    ("ledger", &["axum", "hyper", "kube", "prometheus", "redis", "reqwest"]),
+    ("sale", &["axum", "hyper", "kube", "prometheus", "reqwest", "sqlx"]),
+    ("app", &["k8s-openapi", "kube", "sqlx"]),
+    ("operator", &["redis", "sqlx"]),
+    ("scenarios", &["axum", "kube", "redis", "sqlx"]),
+    ("report", &["axum", "kube", "redis", "sqlx"]),
+];
+
 /// The folders of the crates that have sources of their own, beside tests.
 pub fn with_sources(workspace: &Workspace) -> Vec<PathBuf> {
     let folders = workspace.packages.iter().map(Package::folder);
@@ -32,12 +43,19 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     let mut wrong = Vec::new();
     for package in &workspace.packages {
         let name = folder_name(package.folder());
-        let Some((_, allowed)) = MAY_KNOW.iter().find(|(known, _)| *known == name) else {
-            continue;
+        let of = |table: &[(&str, &'static [&'static str])]| {
+            table.iter().find(|(known, _)| *known == name).map(|(_, crates)| *crates)
         };
-        let normal = package.dependencies.iter().filter(|one| one.kind.is_none());
-        for dependency in normal.filter_map(|one| one.path.as_deref()).map(folder_name) {
-            if !allowed.contains(&dependency.as_str()) {
+        let (allowed, forbidden) = (of(MAY_KNOW), of(MUST_NOT_KNOW).unwrap_or_default());
+        for dependency in package.dependencies.iter().filter(|one| one.kind.is_none()) {
+            let folder = dependency.path.as_deref().map(folder_name);
+            let is_forbidden = match (&folder, allowed) {
+                (Some(folder), Some(allowed)) => !allowed.contains(&folder.as_str()),
+                (Some(_), None) => false,
+                (None, _) => forbidden.contains(&dependency.name.as_str()),
+            };
+            if is_forbidden {
+                let dependency = folder.as_ref().unwrap_or(&dependency.name);
                 wrong.push(format!("{name} must not depend on {dependency}"));
             }
         }
@@ -59,7 +77,8 @@ mod tests {
     fn workspace(of: &str, kind: &str, on: &str) -> Workspace {
         let text = format!(
             r#"{{"packages": [{{"name": "x", "targets": [], "manifest_path": "/w/{of}/Cargo.toml", "dependencies": [
-                {{"kind": null, "path": null}}, {{"kind": {kind}, "path": "/w/{on}"}}]}}]}}"#
+                {{"name": "tokio", "kind": null, "path": null}},
+                {{"name": "y", "kind": {kind}, "path": "/w/{on}"}}]}}]}}"#
         );
         serde_json::from_str(&text).unwrap()
     }
@@ -71,6 +90,20 @@ mod tests {
         check(&workspace("bench", "null", "app")).unwrap();
         let error = check(&workspace("ledger", "null", "sale")).unwrap_err();
         assert_eq!(error.to_string(), "ledger must not depend on sale");
+    }
+
+    #[test]
+    fn a_layer_is_free_of_the_crates_of_others() {
+        let with = |of: &str, dependency: &str| {
+            let text = format!(
+                r#"{{"packages": [{{"name": "x", "targets": [], "manifest_path": "/w/{of}/Cargo.toml",
+                    "dependencies": [{{"name": "{dependency}", "kind": null, "path": null}}]}}]}}"#
+            );
+            check(&serde_json::from_str(&text).unwrap())
+        };
+        with("app", "axum").unwrap();
+        let error = with("sale", "axum").unwrap_err();
+        assert_eq!(error.to_string(), "sale must not depend on axum");
     }
 
     #[test]

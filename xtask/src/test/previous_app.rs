@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::binaries::target_folder;
-use crate::shell::{cargo_as_started_by_a_person, command, output, repository, run, say};
+use crate::shell::{
+    binaries_folder, cargo_as_started_by_a_person, command, output, repository, run, say,
+};
 
 /// No release has been published. This is the last commit before the tables of the first one changed.
 const REVISION: &str = "6b26426d5a13947b4bf886b2e0b438d5c7b12ca5";
@@ -13,12 +15,12 @@ const PROGRAM: &str = "flashsale-app";
 /// With an example, cargo chooses the features that tests have.
 const EXAMPLE: &str = "one_at_a_time";
 
-/// Builds the app, unless it was built before; `None`, with the reason on the output, if this clone does not have the
-/// commit. Dependencies are those of the tests where their versions are the same, so
+/// Builds the app, unless this machine has it; `None`, with the reason on the output, if
+/// this clone does not have the commit. Dependencies are those of the tests where their versions are the same, so
 /// little more than the crates of the app is compiled.
 pub fn ensure() -> Result<Option<PathBuf>> {
     let folder = target_folder().join("previous");
-    let program = folder.join(format!("{PROGRAM}-{REVISION}"));
+    let program = binaries_folder().join(format!("{PROGRAM}-{REVISION}"));
     if program.exists() {
         return Ok(Some(program));
     }
@@ -53,7 +55,11 @@ pub fn ensure() -> Result<Option<PathBuf>> {
         .env("CARGO_PROFILE_DEV_DEBUG", "false")
         .current_dir(&checkout))?;
     let built = folder.join("target/debug").join(PROGRAM);
-    std::fs::rename(&built, &program).with_context(|| format!("{} is missing", built.display()))?;
+    // Another file system, perhaps. A program that is there is whole.
+    let copy = program.with_extension("new");
+    std::fs::create_dir_all(binaries_folder())?;
+    std::fs::copy(&built, &copy).with_context(|| format!("cannot copy {}", built.display()))?;
+    std::fs::rename(&copy, &program)?;
     std::fs::remove_dir_all(checkout)?;
     Ok(Some(program))
 }

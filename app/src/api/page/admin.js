@@ -92,13 +92,13 @@
     });
     const most = Math.max(1, ...rates.map((one) => one.rate));
     const points = rates.map((one) => `${(120 * (1 - (at - one.at) / 60000)).toFixed(1)},${(30 - 28 * (one.rate / most)).toFixed(1)}`);
-    // Before the first look nothing is known, which is drawn as nothing sold.
+    // Before the first answer nothing is known, which is drawn as nothing sold.
     const start = points[0]?.split(',')[0] ?? '120';
     byId('line').setAttribute('points', ['0,30', `${start},30`, ...points].join(' '));
   };
 
   const showLock = (at, replica) => {
-    // Counters grow from the replica's start, so only two looks at the same one can be compared.
+    // Counters grow from the replica's start, so only two answers of the same replica can be compared.
     const known = (locks.get(replica.name) || []).filter((one) => one.at > at - SPAN && one.at < at);
     const history = [...known, { at, ...replica.lock_wait }];
     locks.set(replica.name, history);

@@ -346,7 +346,7 @@
     if (wish) carryOut(wish);
   });
   dialog.addEventListener('close', () => {
-    // Whoever does not log in does not want it any more.
+    // A buyer who closes the dialog without a log-in gives the wish up.
     if (dialog.returnValue !== 'done' && !session.get()) pending.set(null);
     dialog.returnValue = '';
   });

@@ -28,7 +28,7 @@ const flash = (() => {
   }).format(amount / 10 ** decimals);
   const when = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' });
 
-  // Writes only what differs, so that a screen reader is told only of news.
+  // Writes only a text that differs, so that a screen reader reads out only news.
   const say = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
@@ -99,14 +99,14 @@ const flash = (() => {
   let ahead = Date.now() - performance.now();
   const clock = {
     now: () => ahead + performance.now(),
-    // The answer came half of the way there and back after the server looked at its clock.
+    // The server read its clock half a round trip before the answer came.
     set(serverTime, asked, answered) { ahead = Date.parse(serverTime) - (asked + answered) / 2; },
   };
 
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
-  // Where many log in at once, passwords wait for their turn, and an address has only so many sign-ups
-  // at a time: the answer says when to come again.
+  // Where many log in at once, passwords wait for their turn, and the sign-ups of an address are limited:
+  // the answer says when to come again.
   const TRIES = 10;
   const askForAccount = async (path, credentials, crowded) => {
     for (let attempt = 1; ; attempt += 1) {

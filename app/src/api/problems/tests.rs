@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::api::router::openapi;
 
+const TROUBLESHOOTING: &str = include_str!("../../../../docs/TROUBLESHOOTING.md");
 /// Codes of no operation: a defect, an unknown path, an unknown method.
 const UNDOCUMENTED: [&str; 3] = ["internal", "not_found", "method_not_allowed"];
 
@@ -167,6 +168,22 @@ fn documented(operation: &Value) -> BTreeSet<(String, String)> {
     problems
 }
 
+/// Status and code of every line of the table of error codes.
+fn explained() -> BTreeSet<(String, String)> {
+    let (_, table) = TROUBLESHOOTING.split_once("## Error codes").unwrap();
+    let (table, _) = table.split_once("\nMalformed HTTP").unwrap();
+    let mut problems = BTreeSet::new();
+    for line in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let mut cells = line.split(" | ");
+        let (codes, statuses) = (cells.next().unwrap(), cells.next().unwrap());
+        for code in codes.split(", ").map(|code| code.trim_matches('`')) {
+            let statuses = statuses.split(", ");
+            problems.extend(statuses.map(|status| (status.to_owned(), code.to_owned())));
+        }
+    }
+    problems
+}
+
 #[test]
 fn the_document_has_every_status_and_code_and_no_other() {
     let errors = purchase_errors()
@@ -183,6 +200,17 @@ fn the_document_has_every_status_and_code_and_no_other() {
     let documented: BTreeSet<_> =
         operations().iter().flat_map(|(_, operation)| documented(operation)).collect();
     assert_eq!(documented, expected);
+}
+
+#[test]
+fn the_troubleshooting_has_a_line_for_every_status_and_code_of_the_document() {
+    let mut explained = explained();
+    explained.retain(|(_, code)| !UNDOCUMENTED.contains(&code.as_str()));
+    // Of plain HTTP on a port that speaks TLS, which is no operation.
+    assert!(explained.remove(&("400".to_owned(), "https_required".to_owned())));
+    let documented: BTreeSet<_> =
+        operations().iter().flat_map(|(_, operation)| documented(operation)).collect();
+    assert_eq!(explained, documented);
 }
 
 #[test]

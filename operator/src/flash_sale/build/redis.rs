@@ -50,7 +50,7 @@ const SERVE: &str = concat!(
 );
 
 /// Starts the server with the present certificate, by the path of its version: the kubelet gives each version a folder of
-/// its own, so `CONFIG GET tls-cert-file` tells which version the server has read.
+/// its own, so `CONFIG GET tls-cert-file` returns the version that the server has read.
 fn serve(tls: bool) -> String {
     let certificate = if tls {
         format!(r#"{VERSION} set -- "$@" --tls-cert-file "$t" --tls-key-file "${{t%crt}}key"; "#)
@@ -99,7 +99,7 @@ const RESPONDS: &str = r#"REDISCLI_AUTH="$p"; exec redis-cli -e PING"#;
 /// Succeeds with any reply, such as an error while the node loads its file.
 const LIVES: &str = r#"REDISCLI_AUTH="$p"; exec redis-cli PING"#;
 /// Seconds between the vote of one node and the restart of the next, until all replicas know of the vote. They
-/// check it twice a second.
+/// check it every 25 ms.
 const REST_BETWEEN_RESTARTS: i32 = 5;
 
 /// All nodes start at once (`Parallel`). A change restarts them one at a time, each after the previous one

@@ -22,11 +22,11 @@ pub enum Unit {
     Micros,
     /// Milliseconds.
     Millis,
-    /// So many in a second.
+    /// A number a second.
     PerSecond,
     /// A million bytes.
     Megabytes,
-    /// So many.
+    /// A number.
     Count,
     /// Hundredths.
     Percent,

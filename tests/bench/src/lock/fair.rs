@@ -41,7 +41,7 @@ pub(super) const DIRECT: Section = Section {
 };
 
 const CLIENTS: usize = 3;
-/// Each crowd waits for the last one's notices to be heard.
+/// Each crowd waits until the notices of the last one have arrived.
 const BETWEEN_CROWDS: Duration = Duration::from_millis(5);
 
 async fn combined(round: u32) -> Result<Measured> {

@@ -50,7 +50,7 @@ const NO_PAUSE: Duration = Duration::ZERO;
 const PAUSE: Duration = Duration::from_millis(1);
 const RAW_ROUND_TRIPS: u32 = 1_000;
 
-/// What the process of one replica is told.
+/// Settings of the process of one replica.
 #[derive(clap::Args)]
 pub struct ReplicaOptions {
     /// The nodes' addresses.

@@ -73,7 +73,7 @@ async fn measure(round: u32) -> Result<Measured> {
     Ok(measured.into())
 }
 
-/// Runs so many callers until the time is over; items a second.
+/// Runs the callers until the time is over; items a second.
 async fn callers<F>(caller: impl Fn(usize, Instant) -> F) -> Result<f64>
 where
     F: Future<Output = Result<u32>> + Send + 'static,

@@ -51,7 +51,7 @@ async fn sell(stage: &Stage, product: &str) -> Result<Duration> {
     let request =
         |number, token: &str| http::purchase(product, token, &format!("{product}-{number}"));
     let Answers { bought, last } = all_at_once(stage, USERS, 201, Connect::Before, request).await?;
-    ensure!(bought == ITEMS, "{bought} of {USERS} users were told that they bought one of {ITEMS}");
+    ensure!(bought == ITEMS, "{bought} of {USERS} users bought one of {ITEMS} items");
     Ok(last)
 }
 
@@ -66,7 +66,7 @@ pub(super) enum Connect {
 
 /// What came of it when all asked at one moment.
 pub(super) struct Answers {
-    /// How many were told that they bought; to all others nothing was left.
+    /// Number of users who bought; the others found nothing left.
     pub(super) bought: u32,
     /// How long it took until the last was answered.
     pub(super) last: Duration,

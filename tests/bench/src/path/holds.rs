@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::ledger::Ledger;
 use super::run::WARM_UP;
 use super::stage::{Stage, USUAL};
-use super::wrk::Repeats;
+use super::wrk::{Asks, Repeats};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
 
 pub(super) const SECTION: Section = Section {
@@ -56,8 +56,8 @@ async fn measure(round: Round) -> Result<Measured> {
     let Ledger::Postgres(database) = &stage.ledger else { bail!("holds are put into PostgreSQL") };
     sqlx::query(HOLD).bind(&stage.products[0]).bind(i64::from(HOLDS)).execute(database).await?;
     sqlx::raw_sql("VACUUM ANALYZE orders").execute(database).await?;
-    stage.wrk(CONNECTIONS, WARM_UP, true, "warm-up", Repeats::None).await?;
-    let load = stage.wrk(CONNECTIONS, LOAD, true, "holds", Repeats::None);
+    stage.wrk(CONNECTIONS, WARM_UP, Asks::Purchase, "warm-up", Repeats::None).await?;
+    let load = stage.wrk(CONNECTIONS, LOAD, Asks::Purchase, "holds", Repeats::None);
     let watched = watch(&stage, database);
     // What is measured is over before the load, so the load need not be waited for.
     let figures = tokio::select! {

@@ -98,7 +98,7 @@ impl Ledger {
         balance(rows)
     }
 
-    /// Puts so many orders of one unit into PostgreSQL, each with a key and a buyer of its own, as if
+    /// Puts `orders` orders of one unit into PostgreSQL, each with a key and a buyer of its own, as if
     /// they had been sold. Their ids and buyers are [`order_id`] and [`order_buyer`] of 1, 2, ...
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives so many units to every second of so many buyers: `buyer-0`, `buyer-2`, ...
+    /// Gives `units` units to every second one of `buyers` buyers: `buyer-0`, `buyer-2`, ...
     ///
     /// # Errors
     /// As [`Ledger::fill`].

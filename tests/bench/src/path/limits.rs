@@ -106,7 +106,7 @@ pub(super) async fn prepare(database: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// So many orders in one statement, committed.
+/// Inserts `rows` orders in one statement, committed.
 pub(super) async fn insert(database: &mut PgConnection, rows: i32) -> Result<()> {
     let insert = "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
          SELECT gen_random_uuid(), '1', 'buyer-' || n, 1, gen_random_uuid()::text, 1 \

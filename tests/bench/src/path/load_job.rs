@@ -38,7 +38,7 @@ async fn measure(round: Round) -> Result<Measured> {
     for process in processes.chain(stage.postgres.as_ref().map(testkit::Postgres::pid)) {
         keep(process, &cores.servers)?;
     }
-    // Connections, caches and plans are warm for whoever is first.
+    // Connections, caches and plans are warm before the first load, too.
     wrk(&stage, &cores, std::time::Duration::from_secs(1), "warm-up").await?;
     let mut figures = Vec::new();
     let wrk_first = round.number.is_multiple_of(2);
@@ -65,6 +65,7 @@ async fn wrk(
         scheme: "http",
         ports: &ports,
         tokens: &stage.tokens_file(),
+        asks: super::wrk::Asks::Purchase,
         products: &stage.products[..1],
         run,
         repeats: super::wrk::Repeats::None,

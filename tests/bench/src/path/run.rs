@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::ledger::Books;
 use super::spent::Ticks;
 use super::stage::Stage;
-use super::wrk::{Load, Repeats, Report};
+use super::wrk::{Asks, Load, Repeats, Report};
 use crate::figures::Cost;
 
 /// Connections, caches and the database's plans are not what is measured. `wrk` knows whole seconds.
@@ -41,9 +41,9 @@ impl Stage {
         connections: u32,
         lasting: Duration,
     ) -> Result<Answered> {
-        self.wrk(connections, WARM_UP, false, "", Repeats::None).await?;
+        self.wrk(connections, WARM_UP, Asks::Me, "", Repeats::None).await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, false, "", Repeats::None).await?;
+        let report = self.wrk(connections, lasting, Asks::Me, "", Repeats::None).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         ensure!(report.refused == 0, "/v1/auth/me was refused {} times", report.refused);
         let per_second = report.rate(report.answers);
@@ -51,7 +51,7 @@ impl Stage {
         Ok(Answered { per_second, cost: ticks.each(report.answers) })
     }
 
-    /// Purchases by so many connections. Every order must have been answered, or asked for by a
+    /// Purchases by this number of connections. Every order must have been answered, or asked for by a
     /// connection that `wrk` closed before the answer came: at most one for each, in the warm-up
     /// and in the load.
     pub(super) async fn purchases(
@@ -60,10 +60,21 @@ impl Stage {
         connections: u32,
         lasting: Duration,
     ) -> Result<Sold> {
+        self.sold(figure, connections, lasting, Asks::Purchase).await
+    }
+
+    /// As [`Stage::purchases`], by what is asked for.
+    pub(super) async fn sold(
+        &self,
+        figure: &str,
+        connections: u32,
+        lasting: Duration,
+        asks: Asks,
+    ) -> Result<Sold> {
         let before = self.settle().await?.orders;
-        let warm_up = self.wrk(connections, WARM_UP, true, "warm-up", Repeats::None).await?;
+        let warm_up = self.wrk(connections, WARM_UP, asks, "warm-up", Repeats::None).await?;
         let (earlier, earlier_work) = (Ticks::until_now(self)?, self.work().await?);
-        let report = self.wrk(connections, lasting, true, figure, Repeats::None).await?;
+        let report = self.wrk(connections, lasting, asks, figure, Repeats::None).await?;
         let (ticks, work) = (Ticks::until_now(self)?, self.work().await?);
         let orders = self.settle().await?.orders - before;
 
@@ -94,13 +105,13 @@ impl Stage {
         lasting: Duration,
     ) -> Result<Answered> {
         // Its first purchases take what there is.
-        self.wrk(connections, WARM_UP, true, "warm-up", Repeats::None).await?;
+        self.wrk(connections, WARM_UP, Asks::Purchase, "warm-up", Repeats::None).await?;
         let before = self.settle().await?;
         let left: i64 = before.available.values().sum();
         ensure!(left == 0, "{left} units are left after the warm-up");
         let conflicts = self.conflicts().await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, true, figure, Repeats::None).await?;
+        let report = self.wrk(connections, lasting, Asks::Purchase, figure, Repeats::None).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         let (after, conflicts) = (self.settle().await?, self.conflicts().await? - conflicts);
         ensure!(report.accepted() == 0, "{} were sold what is not there", report.accepted());
@@ -122,7 +133,7 @@ impl Stage {
         &self,
         connections: u32,
         lasting: Duration,
-        buys: bool,
+        asks: Asks,
         run: &str,
         repeats: Repeats,
     ) -> Result<Report> {
@@ -134,7 +145,8 @@ impl Stage {
             scheme: if self.tls.is_some() { "https" } else { "http" },
             ports: &ports,
             tokens: &tokens,
-            products: if buys { &self.products } else { &[] },
+            asks,
+            products: &self.products,
             run,
             repeats,
             core: None,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::stage::Stage;
 use crate::figures::Cost;
 
-/// The kernel tells times in hundredths of a second.
+/// The kernel counts time in hundredths of a second.
 const MICROS_A_TICK: f64 = 10_000.0;
 
 /// What had been spent at some moment, in ticks; or between two.
@@ -18,7 +18,7 @@ pub(super) struct Ticks {
     postgres: f64,
     /// By children of this process that have ended: `wrk`, as nothing else ends meanwhile.
     wrk: f64,
-    /// By the kernel in interrupts, on whoever's core: here, mostly to carry bytes between these
+    /// By the kernel in interrupts, on the core of any process: here, mostly to carry bytes between these
     /// processes.
     interrupts: f64,
     /// By everybody, interrupts included.
@@ -71,13 +71,13 @@ impl Ticks {
         }
     }
 
-    /// Microseconds of one core that the driver took for each of so many answers, its start and end included.
+    /// Microseconds of one core that the driver took for each answer, its start and end included.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn by_the_driver(self, answers: u64) -> f64 {
         self.wrk * MICROS_A_TICK / answers.max(1) as f64
     }
 
-    /// Microseconds of one core for each of so many answers.
+    /// Microseconds of one core for each answer.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn each(self, answers: u64) -> Cost {
         let each = |ticks: f64| ticks * MICROS_A_TICK / answers.max(1) as f64;

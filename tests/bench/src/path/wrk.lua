@@ -5,7 +5,8 @@
 -- Environment: BENCH_PORTS     replicas' ports; each thread keeps to one of them
 --              BENCH_TOKENS    a file with a token a line
 --              BENCH_PRODUCTS  what is bought, at random; nothing: GET /v1/auth/me
---              BENCH_REPEATS   one of so many requests is sent again, long after its answer; nothing: none
+--              BENCH_ORDERS    orders that hold their unit instead of purchases; nothing: purchases
+--              BENCH_REPEATS   N: one of N requests is sent again, long after its answer; nothing: none
 --              BENCH_RUN       begins all idempotency keys, so that they differ from other runs'
 
 local function words(name)
@@ -62,15 +63,19 @@ end
 
 function init()
   local products = words("BENCH_PRODUCTS")
+  local holds = os.getenv("BENCH_ORDERS") == "1"
   local head = "GET /v1/auth/me HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n"
   request = get_me
   if #products > 0 then
-    head = "POST /v1/purchases HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
+    head = "POST /v1/" .. (holds and "orders" or "purchases") .. " HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
       .. "Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: %s-%d-"
     request = #products > 1 and purchase_any or every and purchase_one_or_again or purchase_one
   end
   -- All ids have the same length, so one head fits all bodies.
   local body = '{"product_id":"%s","quantity":1}'
+  if holds then
+    body = '{"items":[' .. body .. ']}'
+  end
   for index, product in ipairs(products) do
     tails[index] = "\r\n\r\n" .. body:format(product)
   end

@@ -39,6 +39,17 @@ fn check_files(connections: u32) -> Result<()> {
     Ok(())
 }
 
+/// What `wrk` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// The route that does nothing else than check who asks.
+    Me,
+    /// A purchase.
+    Purchase,
+    /// An order of one product, which holds its unit until it is paid.
+    Order,
+}
+
 /// Which idempotency keys are sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeats {
@@ -60,7 +71,8 @@ pub(super) struct Load<'a> {
     pub(super) ports: &'a [u16],
     /// A file with one signed token a line.
     pub(super) tokens: &'a Path,
-    /// What is bought; nothing for the route that does nothing.
+    pub(super) asks: Asks,
+    /// What is bought.
     pub(super) products: &'a [String],
     /// Begins all idempotency keys.
     pub(super) run: &'a str,
@@ -106,6 +118,7 @@ impl Load<'_> {
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let lasting = self.lasting.as_secs().max(1);
         let timeout = lasting + BEYOND_THE_LOAD.as_secs();
+        let products = if self.asks == Asks::Me { String::new() } else { self.products.join(",") };
         let output = program("wrk", self.core)
             .arg(format!("-t{threads}"))
             .arg(format!("-c{}", self.connections))
@@ -116,7 +129,8 @@ impl Load<'_> {
             .arg(format!("{}://127.0.0.1:{}", self.scheme, ports[0]))
             .env("BENCH_PORTS", ports.join(","))
             .env("BENCH_TOKENS", self.tokens)
-            .env("BENCH_PRODUCTS", self.products.join(","))
+            .env("BENCH_PRODUCTS", products)
+            .env("BENCH_ORDERS", if self.asks == Asks::Order { "1" } else { "" })
             .env("BENCH_RUN", self.run)
             .env("BENCH_REPEATS", if self.repeats == Repeats::EveryTenth { "10" } else { "" })
             .stdin(Stdio::null())
@@ -155,7 +169,7 @@ impl Report {
         self.or_failed(self.p99_us as f64 / 1e3)
     }
 
-    /// So many in a second; not a number if an answer came after the time-out.
+    /// The rate of `count` a second; not a number if an answer came after the time-out.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn rate(&self, count: u64) -> f64 {
         self.or_failed(count as f64 / self.seconds())
@@ -208,6 +222,7 @@ mod tests {
             scheme: "http",
             ports: &[server.port],
             tokens: &tokens,
+            asks: Asks::Purchase,
             products: &["1".to_owned()],
             run: "stall",
             repeats: Repeats::None,

@@ -20,7 +20,7 @@ pub(super) enum Factor {
     Batch,
     /// Every batch, on every node.
     BatchOnNode,
-    /// Every batch, on every node for every replica: each hears of each release.
+    /// Every batch, on every node for every replica: each replica gets each release.
     BatchOnNodeForReplica,
 }
 
@@ -147,7 +147,7 @@ impl Model {
         OWN.iter().map(|part| self.cost(part, setup, batch)).sum()
     }
 
-    /// Purchases a second on so many cores, `wrk` among the processes on them.
+    /// Purchases a second on this number of cores, `wrk` among the processes on them.
     pub(super) fn per_second(&self, setup: Setup, cores: f64) -> f64 {
         let batch = self.batch(setup);
         let all: f64 = PARTS.iter().map(|part| self.cost(part.name, setup, batch)).sum();

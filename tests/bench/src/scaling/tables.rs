@@ -143,7 +143,7 @@ fn hot_product(model: &Model, batch: f64, chain_micros: f64) -> f64 {
 /// Most of a million buyers are refused: they cost the app alone.
 fn refusals(results: &Results) -> Result<String> {
     let mut text =
-        "| buyers/s who are told that it is sold out | app: cores | replicas of 4 cores |\n\
+        "| buyers/s with the answer that it is sold out | app: cores | replicas of 4 cores |\n\
                     | ---: | ---: | ---: |"
             .to_owned();
     let micros =

@@ -4,15 +4,15 @@ mod backup;
 mod clock;
 mod external;
 mod gone;
+mod lost_database;
+mod wrong_images;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{Allowed, Api, READY, SALE, SOON, Shop, TEMPORARY, holds, unbroken, within};
-use futures::StreamExt;
+use flashsale_tests::{Allowed, Api, READY, SALE, SOON, Shop, TEMPORARY, holds, within};
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::watcher::watch_object;
+use kube::api::ListParams;
 use serde_json::json;
 
 use crate::sale::{NO_REFUSAL, sale};
@@ -28,6 +28,8 @@ async fn a_sale_goes_on_while_its_cluster_changes() -> Result<()> {
         shop.open_sale(&sale()?).await?;
         an_api_server_that_is_away(shop).await?;
         drained_nodes(shop).await?;
+        wrong_images::of_redis(shop).await?;
+        wrong_images::of_the_database(shop).await?;
         other_images(shop).await?;
         a_node_killed_at_its_limit(shop).await
     })
@@ -119,7 +121,7 @@ async fn a_sale_outlives_the_loss_of_its_secrets_and_says_when_its_database_is_l
         a_lost_database_secret(shop).await?;
         a_lost_redis_secret(shop).await?;
         a_lost_auth_secret(shop).await?;
-        a_lost_database(shop).await
+        lost_database::a_lost_database(shop).await
     })
     .await
 }
@@ -190,32 +192,4 @@ async fn said_again(shop: &Shop, secret: &str) -> Result<()> {
         }
     })
     .await
-}
-
-/// The orders are gone with the volume. That is said, and nothing is sold from an empty database until a person accepts it.
-async fn a_lost_database(shop: &Shop) -> Result<()> {
-    println!("==> volume of the database lost");
-    shop.lose_volume(&format!("{SALE}-db-0")).await?;
-    let mut lost = None;
-    within(READY, "the loss to be said", async {
-        let mut changes = unbroken(watch_object(shop.sales(), SALE));
-        while let Some(sale) = changes.next().await {
-            let Some(sale) = sale else { continue };
-            let status = &sale.data["status"];
-            let conditions = status["conditions"].as_array();
-            let mut said = conditions.into_iter().flatten().filter(|it| it["reason"] == "DataLost");
-            if said.next().is_some() && !holds(status, "Ready") {
-                lost = status["database"]["id"].as_str().map(str::to_owned);
-                break;
-            }
-        }
-        Ok(())
-    })
-    .await?;
-    let accept = json!({ "metadata": { "annotations": {
-        "flashsale.dev/accept-data-loss": lost.context("no id of the lost database")?,
-    } } });
-    shop.sales().patch(SALE, &PatchParams::default(), &Patch::Merge(accept)).await?;
-    shop.await_ready().await?;
-    shop.step("after the loss of the database", NO_REFUSAL, async || Ok(())).await
 }

@@ -37,7 +37,7 @@ async fn the_signing_key(shop: &Shop) -> Result<()> {
     .await
 }
 
-/// The server is told first; connections that are open stay so.
+/// The server gets the new password first; open connections stay open.
 async fn the_database_password(shop: &Shop) -> Result<()> {
     let secret = format!("{SALE}-db");
     let database = format!("{SALE}-db-0");

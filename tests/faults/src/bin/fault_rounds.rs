@@ -1,4 +1,4 @@
-//! Random rounds of the fault suite, for as long as it is told: `cargo xtask test --faults-for 30m`.
+//! Random rounds of the fault suite, for a given time: `cargo xtask test --faults-for 30m`.
 //!
 //! `--seed` plays one round again: the same faults with the same victims in the same order. How the
 //! processes take turns is not replayed; a round that found something may need to be played often.
@@ -13,7 +13,7 @@ use flashsale_faults::round;
 /// Random rounds of the fault suite.
 #[derive(Parser)]
 struct Arguments {
-    /// Begin rounds for so many seconds.
+    /// Begin rounds for this number of seconds.
     #[arg(long, default_value_t = 0)]
     seconds: u64,
     /// Only the round with this seed.

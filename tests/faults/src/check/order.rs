@@ -24,7 +24,7 @@ pub struct Overtaking {
 }
 
 /// All that were passed over, each with the one who asked last of those that were served before.
-/// Whoever asked has his ticket after `issued_within` nanoseconds.
+/// A client has its ticket `issued_within` nanoseconds after its request.
 #[must_use]
 pub fn overtaken(
     operations: &[&Operation],

@@ -2,8 +2,8 @@
 //! between its beginning and its end. The search is that of the crate `todc-utils` (Wing, Gong
 //! and Lowe's, as in porcupine).
 //!
-//! An operation that is unknown happened if its value was ever read, before the end of whoever
-//! read it; otherwise it did not, because the last thing to happen is a final read.
+//! An operation of unknown outcome happened if its value was ever read, and then before that read ended. Otherwise
+//! it did not happen, because a final read ends each round.
 
 use std::collections::{HashMap, HashSet};
 

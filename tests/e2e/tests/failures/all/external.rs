@@ -71,7 +71,7 @@ async fn psql(shop: &Shop, statement: &str) -> Result<()> {
     shop.exec(&format!("{SERVER}-db-0"), &psql).await.map(drop)
 }
 
-/// The server is told first; connections that are open stay so.
+/// The server gets the new password first; open connections stay open.
 async fn the_password(shop: &Shop) -> Result<()> {
     shop.step("external database password rotated", NO_REFUSAL, async || {
         let before = shop.uids("app").await?;

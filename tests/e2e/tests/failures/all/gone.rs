@@ -23,6 +23,27 @@ async fn a_sale_outlives_the_operator_and_can_be_deleted_without_it() -> Result<
     .await
 }
 
+/// As somebody does who gives all of it up: first the operator, then the sale, then its namespace.
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test e2e --all-failures"]
+async fn a_sale_and_its_namespace_can_be_deleted_after_the_operator() -> Result<()> {
+    let operator = Operator::installed().await?;
+    // It ends when the namespace is gone.
+    let gone = Shop::open("given-up", async |shop| {
+        let mut sale = sale()?;
+        let spec = &mut sale.data["spec"];
+        spec["redis"]["nodes"] = 1.into();
+        spec["app"]["replicas"] = 1.into();
+        shop.open_sale(&sale).await?;
+        operator.scale(0).await?;
+        shop.sales().delete(SALE, &DeleteParams::default()).await?;
+        Ok(())
+    })
+    .await;
+    operator.scale(1).await?;
+    gone
+}
+
 /// Nothing waits for the operator: a sale has no finalizer.
 async fn without_an_operator(shop: &Shop) -> Result<()> {
     shop.step("the operator is gone", NO_REFUSAL, async || Ok(())).await?;

@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::postgres::PgPool;
-use sqlx::{Executor, PgConnection, SqlSafeStr};
+use sqlx::postgres::{PgArguments, PgPool, PgTypeInfo};
+use sqlx::{Arguments, Either, Executor, PgConnection, SqlSafeStr, Statement};
 use uuid::Uuid;
 
 use super::at_once_sql::{SELL_AT_ONCE, SELL_BY_LIMIT_KEY, SELL_REPEATED_AT_ONCE};
@@ -103,19 +103,41 @@ const STATEMENTS: [&str; 7] = [
     SELL_BY_LIMIT_KEY,
 ];
 
-/// Prepares the statements of a sale on a new connection: the first buyers would wait for that.
-/// Statements that the database refuses, because its tables are not made yet or are locked, are
+/// Prepares the statements of a sale on a new connection, and runs each for no purchases: the first buyers would wait
+/// for the plan, and for what a session reads of the catalog when it first uses a table. Statements that the database refuses, because its tables are not made yet or are locked, are
 /// prepared when they are first used.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
     for statement in STATEMENTS {
-        match connection.prepare(statement.into_sql_str()).await {
-            Ok(_) => {}
+        let prepared = connection.prepare(statement.into_sql_str()).await;
+        let ran = match prepared.map(|statement| count(statement.parameters())) {
+            Ok(parameters) => run_for_nobody(connection, statement, parameters).await,
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(()) => {}
             // The others would be refused as well, and each would take its time.
             Err(sqlx::Error::Database(_)) => break,
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+fn count(parameters: Option<Either<&[PgTypeInfo], usize>>) -> usize {
+    parameters.map_or(0, |parameters| parameters.either(<[_]>::len, |number| number))
+}
+
+/// Runs a statement whose arrays are all missing, as if they were empty.
+async fn run_for_nobody(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    parameters: usize,
+) -> sqlx::Result<()> {
+    let mut nothing = PgArguments::default();
+    for _ in 0..parameters {
+        nothing.add(None::<String>).map_err(sqlx::Error::Encode)?;
+    }
+    sqlx::query_with(statement, nothing).execute(connection).await.map(drop)
 }
 
 /// What is left of a product, and the price of a unit.

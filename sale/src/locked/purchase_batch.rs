@@ -136,7 +136,8 @@ impl PurchaseBatch {
         let mut decided = undecided(demands.len());
         let mut last = Ok(());
         let mut is_first = true;
-        if self.has_probably_new_keys(&demands) {
+        let are_short = demands.iter().all(|demand| self.is_short(demand));
+        if !are_short && self.has_probably_new_keys(&demands) {
             let is_limited =
                 |demand: &Demand<'_>| self.catalog.max_per_buyer(demand.product_id).is_some();
             let limited = demands.iter().any(is_limited);
@@ -147,6 +148,7 @@ impl PurchaseBatch {
             is_first = false;
         }
         if last.is_ok()
+            && !are_short
             && decided.iter().all(Option::is_none)
             && (is_first || self.has_time_for_a_step(lease, batches).await)
         {
@@ -176,6 +178,13 @@ impl PurchaseBatch {
             None => Err(failed.clone().unwrap_or(Failure::NoTime)),
         };
         Ok(decided.into_iter().map(decision).collect())
+    }
+
+    /// Whether fewer units are left than the buyers want, as far as this replica knows. The statements that sell at once
+    /// would leave the product out.
+    fn is_short(&self, demand: &Demand<'_>) -> bool {
+        let wanted: i64 = demand.purchases.iter().map(|purchase| purchase.quantity).sum();
+        self.catalog.remaining(demand.product_id).is_some_and(|remaining| remaining < wanted)
     }
 
     /// Whether it is worth the risk not to look the keys up. Few purchases cost little in any case, and a key

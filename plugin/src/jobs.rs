@@ -16,6 +16,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::build::{CONTAINER, JOB_NAME, Tool};
@@ -36,6 +38,8 @@ pub struct Started<'a> {
     pub job: String,
     /// Whether its pods find each other by a Service of its name.
     has_service: bool,
+    /// Ctrl-C since before the Job was created.
+    interrupts: Mutex<Signal>,
 }
 
 /// How the tool ended.
@@ -61,10 +65,13 @@ impl<'a> Started<'a> {
             );
         };
         let job = build::job(sale, &deployment, tool)?;
+        let interrupts = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+        let interrupts = Mutex::new(interrupts);
         let jobs: Api<Job> = cluster.api();
         let made = jobs.create(&PostParams::default(), &job).await.explained(cluster)?;
         let service = build::service(&made);
-        let started = Self { cluster, job: made.name_any(), has_service: service.is_some() };
+        let (job, has_service) = (made.name_any(), service.is_some());
+        let started = Self { cluster, job, has_service, interrupts };
         if let Some(service) = service {
             let services: Api<Service> = cluster.api();
             if let Err(error) = services.create(&PostParams::default(), &service).await {
@@ -191,14 +198,16 @@ impl<'a> Started<'a> {
         }
     }
 
+    /// Ends with Ctrl-C.
+    pub async fn interrupted(&self) {
+        self.interrupts.lock().await.recv().await;
+    }
+
     /// Does work with the Job, and removes it whatever comes of it, also after Ctrl-C.
     pub async fn finally_removed<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let result = tokio::select! {
             result = work => result,
-            interrupted = tokio::signal::ctrl_c() => match interrupted {
-                Ok(()) => Err(anyhow::anyhow!("interrupted")),
-                Err(error) => Err(error).context("cannot wait for Ctrl-C"),
-            },
+            () = self.interrupted() => Err(anyhow::anyhow!("interrupted")),
         };
         match result {
             Ok(result) => self.remove().await.map(|()| result),

@@ -82,7 +82,20 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     check(&sale, &scenario, options)?;
     let tool = tool(&sale, &scenario, options);
     let started = Started::create(cluster, &sale, &tool).await?;
-    let pod = match started.pod().await {
+    let goes_on = || {
+        anyhow::anyhow!(
+            "the run goes on: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
+             ends it",
+            cluster.namespace,
+            options.name,
+            started.job
+        )
+    };
+    let pod = tokio::select! {
+        pod = started.pod() => pod,
+        () = started.interrupted() => return Err(goes_on()),
+    };
+    let pod = match pod {
         Ok(pod) => pod,
         Err(error) => return Err(started.remove_after(error).await),
     };
@@ -92,13 +105,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     }
     let ended = tokio::select! {
         ended = follow(cluster, &started, &pod, &scenario, options) => ended?,
-        _ = tokio::signal::ctrl_c() => {
-            bail!(
-                "the run goes on: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
-                 ends it",
-                cluster.namespace, options.name, started.job
-            );
-        }
+        () = started.interrupted() => return Err(goes_on()),
     };
     started.close().await;
     report::exit_code(&ended)

@@ -123,7 +123,7 @@ async fn a_job_that_cannot_start_is_removed_with_its_reason() {
     let shop = shop("verify-image").await;
     let running = verify(&shop);
     let job = eventually("a Job", async || jobs(&shop).await.pop()).await;
-    assert_eq!(policies(&shop).await, 1);
+    eventually("its policy", async || (policies(&shop).await == 1).then_some(())).await;
     let waiting = json!({ "waiting": { "reason": "ImagePullBackOff", "message": "not found" } });
     end_pod(&shop, &job.name_any(), waiting).await;
     let ended = Ran::ended(running).await;

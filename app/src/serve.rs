@@ -1,18 +1,21 @@
 //! `flashsale-app serve`: a replica from start to shutdown.
 
+mod background;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use ledger::{Ledger, LedgerError};
+use ledger::Ledger;
 use redlock::Redlock;
 use sale::{Coupons, Observer, ObserverPair, Sale, SaleConfig};
 use tokio::net::TcpListener;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::background::Background;
 use crate::api::AllowedOrigins;
 use crate::api::feed::Feed;
 use crate::api::probes::ProbeState;
@@ -21,8 +24,6 @@ use crate::api::state::{AppState, Parts, Readiness};
 use crate::auth::{LoginRateLimiter, OperatorToken, Passwords, Provider, Tokens};
 use crate::config::{AuthConfig, ConfigError, ServeConfig};
 use crate::erasures::Erasures;
-use crate::event_count::count_events;
-use crate::hold_count::count_holds;
 use crate::http::server;
 use crate::http::shutdown::Shutdown;
 use crate::http::threads::Threads;
@@ -30,17 +31,11 @@ use crate::http::tls::Tls;
 use crate::http::{HttpConfig, TlsConfig};
 use crate::metrics::{ClientMetrics, Metrics};
 use crate::node_changes::NodeChanges;
-use crate::order_count::count_orders;
 use crate::order_events::Delivery;
 use crate::payments::{Payments, Stripe};
-use crate::retention;
 use crate::traces::{Identity, Traces};
 use crate::upkeep::restart_on_panic;
 
-/// How often what is away at start is tried again.
-const START_RETRY: Duration = Duration::from_millis(250);
-/// How often the ledger is read for news that no notice brought.
-const REFRESH: Duration = Duration::from_secs(1);
 /// How long requests under way may take once connections are closed.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -104,7 +99,7 @@ pub async fn run(
     });
     info!(api = %api.local_addr()?, internal = %internal.local_addr()?, "listening");
 
-    let upkeep = Upkeep {
+    let background = Background {
         ledger,
         redlock,
         sale,
@@ -116,7 +111,7 @@ pub async fn run(
         retention_days,
         count_every,
     };
-    let upkeep = tokio::spawn(upkeep.run(ending.closing().clone()));
+    let background = tokio::spawn(background.run(ending.closing().clone()));
     tokio::spawn(async move {
         shutdown.cancelled().await;
         readiness.end();
@@ -130,72 +125,11 @@ pub async fn run(
         .await
         .context("cannot serve the API")?;
     // Ends with the same signal.
-    let _ = upkeep.await;
+    let _ = background.await;
     if let Some(traces) = traces {
         traces.flush().await;
     }
     Ok(())
-}
-
-/// What a replica does beside its requests.
-struct Upkeep {
-    ledger: Ledger,
-    redlock: Redlock,
-    sale: Arc<Sale>,
-    coupons: Arc<Coupons>,
-    erasures: Arc<Erasures>,
-    delivery: Delivery,
-    readiness: Arc<Readiness>,
-    metrics: Arc<Metrics>,
-    retention_days: Option<u32>,
-    /// Interval at which orders are counted.
-    count_every: Duration,
-}
-
-impl Upkeep {
-    /// Makes the replica ready, and runs its background tasks until `closing`.
-    async fn run(self, closing: CancellationToken) {
-        let Self {
-            ledger,
-            redlock,
-            sale,
-            coupons,
-            erasures,
-            delivery,
-            readiness,
-            metrics,
-            retention_days,
-            count_every,
-        } = self;
-        let working = async {
-            become_ready(&ledger, &redlock, &sale, &erasures, &delivery, &readiness, &metrics)
-                .await;
-            tokio::join!(
-                restart_on_panic("reading the catalog", || {
-                    keep_fresh(&sale, &readiness, &metrics)
-                }),
-                restart_on_panic("keeping the stores in agreement", || sale.keep()),
-                restart_on_panic("counting the orders", || {
-                    count_orders(&ledger, &sale, count_every, &metrics)
-                }),
-                restart_on_panic("counting the holds", || {
-                    count_holds(&sale, &ledger, &metrics)
-                }),
-                restart_on_panic("erasing buyers", || erasures.keep()),
-                restart_on_panic("counting the events", || count_events(&ledger, &metrics)),
-                restart_on_panic("keeping the sinks of events", || delivery.keep_all_sinks()),
-                restart_on_panic("delivering events", || delivery.deliver()),
-                restart_on_panic("the retention", || retention::keep(
-                    &sale,
-                    retention_days,
-                    &coupons
-                )),
-            );
-        };
-        // None: shut down.
-        let _ = closing.run_until_cancelled(Box::pin(working)).await;
-        delivery.leave().await;
-    }
 }
 
 /// The API, traced if traces are on.
@@ -306,89 +240,6 @@ async fn tls(config: Option<TlsConfig>, metrics: &Metrics) -> Result<Option<Arc<
     let tls = Tls::read(config, metrics).await;
     let tls = tls.map_err(|error| ConfigError::unusable(error.setting(), &error))?;
     Ok(Some(Arc::new(tls)))
-}
-
-/// Migrates, claims the database, reads the catalog and waits for a quorum, saying in the readiness what is missing.
-async fn become_ready(
-    ledger: &Ledger,
-    redlock: &Redlock,
-    sale: &Sale,
-    erasures: &Erasures,
-    delivery: &Delivery,
-    readiness: &Readiness,
-    metrics: &Metrics,
-) {
-    let mut tick = interval(START_RETRY);
-    let (mut migrated, mut reported) = (false, None);
-    loop {
-        tick.tick().await;
-        let mut reasons = Vec::new();
-        if !migrated {
-            match ledger.prepare(sale.catalog().sale_name()).await {
-                Ok(()) => migrated = true,
-                Err(error) => reasons.push(format!("database: {error}")),
-            }
-        }
-        // Before the catalog: without a product nothing is sold, and an order of before would have no events.
-        if migrated && let Err(error) = delivery.keep_sinks().await {
-            reasons.push(format!("database: {error}"));
-        }
-        if reasons.is_empty()
-            && let Err(error) = sale.catalog().refresh().await
-        {
-            reasons.push(format!("database: {error}"));
-        }
-        // A replica that did not know them would sell to erased buyers.
-        if reasons.is_empty()
-            && let Err(error) = erasures.read().await
-        {
-            reasons.push(format!("database: {error}"));
-        }
-        metrics.set_database(reasons.is_empty());
-        if !redlock.has_quorum() {
-            let (connected, nodes) = redlock.connected();
-            reasons.push(format!("redis: {connected} of {nodes} nodes connected, no quorum"));
-        }
-        if reasons.is_empty() {
-            info!("ready");
-            readiness.set_ready();
-            return;
-        }
-        // Not at the first look: connecting takes a moment at each start.
-        if readiness.unready().as_ref() == Some(&reasons) && reported.as_ref() != Some(&reasons) {
-            warn!(?reasons, "not ready");
-            reported = Some(reasons.clone());
-        }
-        readiness.set_unready(reasons);
-    }
-}
-
-/// Reads the catalog again and again. A database that may not be used any more makes the replica
-/// unready; one that is away does not.
-async fn keep_fresh(sale: &Sale, readiness: &Readiness, metrics: &Metrics) {
-    let mut tick = interval(REFRESH);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failing = false;
-    loop {
-        tick.tick().await;
-        let refreshed = sale.catalog().refresh().await;
-        metrics.set_database(refreshed.is_ok());
-        match refreshed {
-            Ok(()) => {
-                failing = false;
-                readiness.set_ready();
-            }
-            Err(error) => {
-                if !failing {
-                    warn!(%error, "cannot read the catalog");
-                }
-                failing = true;
-                if matches!(error, LedgerError::Unusable(_)) {
-                    readiness.set_unready(vec![format!("database: {error}")]);
-                }
-            }
-        }
-    }
 }
 
 /// Both sockets.

@@ -7,7 +7,7 @@ use flashsale_app::auth::{Passwords, Role, Tokens};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
+use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually, value};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);
@@ -53,9 +53,7 @@ async fn wrong_credentials_do_not_say_which_part_is_wrong() {
 
 /// Number of passwords hashed so far.
 async fn hashes(sale: &TestSale) -> u64 {
-    let metrics = sale.metrics().await;
-    let name = "flashsale_password_hash_seconds_count ";
-    metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+    value(&sale.metrics().await, "flashsale_password_hash_seconds_count").unwrap()
 }
 
 #[tokio::test]

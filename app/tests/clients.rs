@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, Database, SaleSpec, TestSale, eventually, value};
 
 /// A sale with short timeouts for these settings, and timeouts longer than any test for the rest.
 async fn sale(short: &[&'static str]) -> TestSale {
@@ -69,9 +69,7 @@ async fn still_sells(sale: &TestSale) {
 }
 
 async fn dropped(sale: &TestSale) -> String {
-    let metrics = sale.metrics().await;
-    let name = "flashsale_http_connections_dropped_total ";
-    metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+    value(&sale.metrics().await, "flashsale_http_connections_dropped_total").unwrap()
 }
 
 #[tokio::test]

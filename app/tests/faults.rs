@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::Connection;
 use testkit::{Postgres, Proxy};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
 
 #[tokio::test]
 async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
@@ -31,9 +31,9 @@ async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
     assert_eq!(answer.headers["retry-after"], "1");
     assert_eq!(sale.sold().await[0]["sold"], 2);
     // The jobs that compare the stores ask for locks too, so it may be more than one.
-    let name = r#"flashsale_lock_acquisitions_total{outcome="quorum_unavailable"} "#;
+    let name = r#"flashsale_lock_acquisitions_total{outcome="quorum_unavailable"}"#;
     let metrics = sale.metrics().await;
-    let lost = metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
+    let lost: Option<u64> = value(&metrics, name);
     assert!(lost.is_some_and(|lost| lost >= 1), "{metrics}");
 
     sale.nodes[2].restart().unwrap();

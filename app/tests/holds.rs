@@ -10,7 +10,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use common::process::Process;
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
 
 const LOCK: &str = "lock:stores:holds";
 /// The shortest hold that is allowed.
@@ -75,14 +75,11 @@ async fn await_state(buyer: &Buyer<'_>, id: &str, expected: &str) {
     eventually(expected, async || get(buyer, id).await.body["state"] == expected).await;
 }
 
-/// The value of a metric at each replica; the name has a blank behind it.
+/// The value of a metric at each replica.
 async fn counted(sale: &TestSale, name: &str) -> Vec<u64> {
     let mut counted = Vec::new();
-    for replica in &sale.replicas {
-        let url = format!("{}/metrics", replica.internal);
-        let text = sale.client.get(url).send().await.unwrap().text().await.unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok());
-        counted.push(value.unwrap());
+    for replica in 0..sale.replicas.len() {
+        counted.push(value(&sale.metrics_of(replica).await, name).unwrap());
     }
     counted
 }
@@ -173,7 +170,7 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
         let other = report(&admin, 0, &unlucky, ("paid", Some("p2"))).await;
         assert_eq!(other.problem(), (409, "order_state"));
         assert_eq!(get(&ann, &unlucky).await.body["payment_reference"], "p1");
-        let refunds = r#"flashsale_orders_total{outcome="refund_required"} "#;
+        let refunds = r#"flashsale_orders_total{outcome="refund_required"}"#;
         assert_eq!(counted(&sale, refunds).await.iter().sum::<u64>(), 1);
     }
 }
@@ -304,7 +301,7 @@ async fn one_replica_ends_all_holds_while_it_lives() {
             let left = 200 - 10 * round;
             eventually("ten have ended", async || sale.query(open).await.len() == left).await;
         }
-        let expired = async || counted(&sale, "flashsale_holds_expired_total ").await;
+        let expired = async || counted(&sale, "flashsale_holds_expired_total").await;
         eventually("all are counted", async || expired().await.iter().sum::<u64>() == 200).await;
         let mut expired = expired().await;
         expired.sort_unstable();

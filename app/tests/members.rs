@@ -15,7 +15,7 @@ use testkit::RedisServer;
 use tokio::task::JoinHandle;
 
 use common::{
-    Answer, Database, JWT_SECRET, OPERATOR_TOKEN, PATIENCE, SaleSpec, TestSale, eventually,
+    Answer, Database, JWT_SECRET, OPERATOR_TOKEN, PATIENCE, SaleSpec, TestSale, eventually, value,
 };
 
 const STOCK: i64 = 100_000;
@@ -164,10 +164,9 @@ async fn settle(sale: &TestSale, crowd: Crowd) {
 }
 
 async fn lock_nodes(sale: &TestSale, replica: usize) -> String {
-    let url = format!("{}/metrics", sale.replicas[replica].internal);
-    let metrics = sale.client.get(url).send().await.unwrap().text().await.unwrap();
-    let value = |name| metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-    format!("{}/{}", value("flashsale_lock_nodes_voting "), value("flashsale_lock_nodes "))
+    let metrics = sale.metrics_of(replica).await;
+    let nodes = |name| value::<String>(&metrics, name).unwrap();
+    format!("{}/{}", nodes("flashsale_lock_nodes_voting"), nodes("flashsale_lock_nodes"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use testkit::{Authority, Direction, NatsServer, Packet, PacketFault, Proxy, TlsFolder};
 
-use common::{BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use common::{BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
 use receiver::{Receiver, Reply, TAKEN};
 use stream::{STREAM, await_stored, create, jetstream, kinds, stored};
 
@@ -193,9 +193,9 @@ async fn what_a_server_refuses_is_named_and_delivered_once_it_takes_it() {
     let status = sink(&sale, "nats").await;
     assert!(status["lag_seconds"].as_f64().unwrap() > 0.0, "{status}");
     assert!(!status.to_string().contains("hunter2"), "{status}");
-    let failed = r#"flashsale_event_attempts_failed_total{sink="nats"} "#;
+    let failed = r#"flashsale_event_attempts_failed_total{sink="nats"}"#;
     let metrics = sale.metrics().await;
-    let failed = metrics.lines().find_map(|line| line.strip_prefix(failed)?.parse().ok());
+    let failed = value(&metrics, failed);
     assert!(failed >= Some(5_u64), "{metrics}");
 
     reader.delete_stream("OTHER").await.unwrap();

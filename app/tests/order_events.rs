@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
 use receiver::{KEY, NEXT_KEY, Receiver, Reply, TAKEN, Webhook, verified};
 
 async fn sale(database: Database, receiver: &Receiver, more: &[(&'static str, &str)]) -> TestSale {
@@ -234,8 +234,8 @@ async fn an_event_that_fails_is_repeated_and_only_its_own_order_waits() {
         }
         assert!(verified(&receiver.all(), KEY).iter().all(|it| it == "ok"));
         let metrics = sale.metrics().await;
-        let failed = r#"flashsale_event_attempts_failed_total{sink="webhook"} "#;
-        let failed = metrics.lines().find_map(|line| line.strip_prefix(failed)?.parse().ok());
+        let failed = r#"flashsale_event_attempts_failed_total{sink="webhook"}"#;
+        let failed = value(&metrics, failed);
         assert!(failed >= Some(6_u64), "{metrics}");
     }
 }
@@ -263,10 +263,8 @@ async fn a_receiver_that_is_away_or_asks_for_a_pause_gets_all_events_later() {
         let attempts = receiver.all().len();
         assert!(attempts < 45, "{database:?}: {attempts} attempts in some seconds");
         let shown = async || {
-            let metrics = sale.metrics().await;
-            let lag = r#"flashsale_event_lag_seconds{sink="webhook"} "#;
-            let lag = metrics.lines().find_map(|line| line.strip_prefix(lag)?.parse::<f64>().ok());
-            lag.unwrap()
+            let lag = r#"flashsale_event_lag_seconds{sink="webhook"}"#;
+            value::<f64>(&sale.metrics().await, lag).unwrap()
         };
         eventually("the metric shows it", async || shown().await > 0.0).await;
         let (seconds, most) = (shown().await, began.elapsed().as_secs_f64() + 1.0);

@@ -13,7 +13,7 @@ use ledger::{Demand, LedgerError, Outcome, Purchase};
 use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 
@@ -124,9 +124,9 @@ async fn locks_that_are_not_free_together_are_taken_one_by_one() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let metrics = sale.metrics().await;
     let timeouts = r#"flashsale_lock_acquisitions_total{outcome="timeout"}"#;
-    let counted = metrics.lines().find_map(|line| line.strip_prefix(timeouts));
+    let counted: Option<String> = value(&metrics, timeouts);
     assert!(
-        counted.is_none_or(|count| count.trim() == "0"),
+        counted.as_ref().is_none_or(|count| count == "0"),
         "an order that was placed: {counted:?}"
     );
 }

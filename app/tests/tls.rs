@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use common::certificates::{Authority, MountedSecret, Pair};
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
+use common::{Database, PATIENCE, SaleSpec, TestSale, eventually, value};
 
 const REQUEST: &str = "GET /v1/sale HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const EXPIRES: &str = "flashsale_tls_certificate_expiration_timestamp_seconds";
@@ -65,10 +65,7 @@ impl Shop {
     }
 
     async fn metric(&self, name: &str) -> i64 {
-        let metrics = self.sale.metrics().await;
-        let mut lines = metrics.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.expect(name).parse().unwrap()
+        value(&self.sale.metrics().await, name).expect(name)
     }
 
     async fn failed_handshakes(&self, reason: &str) -> i64 {

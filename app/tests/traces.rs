@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use collector::{Collector, Span, server};
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use common::{Answer, Database, SaleSpec, TestSale, eventually, value};
 
 /// The flags of a sampled span whose parent is in another process, and of one without such a parent.
 const REMOTE: u64 = 0x301;
@@ -152,10 +152,8 @@ async fn a_batch_is_linked_to_each_of_its_purchases() {
     let buying = join_all(buyers.iter().zip(&parents).map(|(name, trace)| buy(&sale, name, trace)));
     let waiting = async {
         eventually("the buyers are connected", async || {
-            let metrics = sale.metrics().await;
-            let open =
-                metrics.lines().find_map(|line| line.strip_prefix("flashsale_http_connections "));
-            open.is_some_and(|open| open.parse::<f64>().unwrap() >= f64::from(BUYERS))
+            let open = value::<f64>(&sale.metrics().await, "flashsale_http_connections");
+            open.is_some_and(|open| open >= f64::from(BUYERS))
         })
         .await;
         lease.release().await;
@@ -298,8 +296,8 @@ async fn the_ratio_decides_where_the_caller_does_not_and_nothing_is_traced_by_de
 async fn await_count(sale: &TestSale, name: &str, count: u32) {
     eventually(name, async || {
         let metrics = sale.metrics().await;
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-        value.unwrap_or_else(|| panic!("no {name}: {metrics}")).trim() == count.to_string()
+        let counted: Option<String> = value(&metrics, name);
+        counted.unwrap_or_else(|| panic!("no {name}: {metrics}")) == count.to_string()
     })
     .await;
 }

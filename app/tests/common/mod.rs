@@ -11,6 +11,7 @@ pub use database::execute;
 use database::query;
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -270,7 +271,11 @@ impl TestSale {
     }
 
     pub async fn metrics(&self) -> String {
-        let url = format!("{}/metrics", self.replicas[0].internal);
+        self.metrics_of(0).await
+    }
+
+    pub async fn metrics_of(&self, replica: usize) -> String {
+        let url = format!("{}/metrics", self.replicas[replica].internal);
         self.client.get(url).send().await.unwrap().text().await.unwrap()
     }
 
@@ -370,6 +375,11 @@ impl Answer {
         assert_eq!(self.status, 201, "{self:?}");
         self.body["order_id"].as_str().unwrap()
     }
+}
+
+/// The value of a metric (its name with its labels) among those of a replica, if it is there.
+pub fn value<T: FromStr>(metrics: &str, name: &str) -> Option<T> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Waits until something is so; the deadline is generous because it only bounds a failure.

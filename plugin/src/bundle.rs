@@ -21,7 +21,7 @@ use self::archive::Archive;
 use self::collected::{Collected, Entry, pretty};
 use self::objects::Objects;
 use self::redact::Redactor;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Explained as _};
 use crate::sales;
 
 /// The flags of `support-bundle`.
@@ -69,7 +69,8 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     running::logs(cluster, &found, options.log_lines, &mut collected).await;
     running::metrics(cluster, &found, &mut collected).await;
     found.write(&redactor, &mut collected)?;
-    collected.add("versions.json", pretty(&versions(cluster).await)?);
+    let versions = versions(cluster, &mut collected.missing).await;
+    collected.add("versions.json", pretty(&versions)?);
 
     let stamp = now.strftime("%Y%m%dT%H%M%SZ");
     let default = || PathBuf::from(format!("flashsale-support-{}-{stamp}.tar.gz", options.name));
@@ -121,16 +122,23 @@ fn write(
     Ok(())
 }
 
-/// Versions of the plugin, the API server, the nodes and the definition.
-async fn versions(cluster: &Cluster) -> Value {
-    let server = cluster.client.apiserver_version().await;
+/// Versions of the plugin, the API server, the nodes and the definition; null: in `missing`.
+async fn versions(cluster: &Cluster, missing: &mut Vec<String>) -> Value {
     let nodes = ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&());
-    let nodes = objects::list(cluster, &nodes, None, "").await.unwrap_or_default();
+    let server = cluster.client.apiserver_version().await.explained(cluster);
+    let nodes = objects::list(cluster, &nodes, None, "").await;
+    let definition = objects::definition(cluster).await;
+    let mut kept = |what: &str, found: Result<Value>| {
+        found.unwrap_or_else(|error| {
+            missing.push(format!("{what}: {error:#}"));
+            Value::Null
+        })
+    };
     let node = |node: &Value| json!({ "name": node["metadata"]["name"], "info": node["status"]["nodeInfo"] });
     json!({
         "plugin": env!("CARGO_PKG_VERSION"),
-        "server": server.ok().and_then(|info| serde_json::to_value(info).ok()),
-        "nodes": nodes.iter().map(node).collect::<Vec<_>>(),
-        "definition": objects::definition(cluster).await,
+        "server": kept("version of the API server", server.and_then(|info| Ok(serde_json::to_value(info)?))),
+        "nodes": kept("versions of the nodes", nodes.map(|all| all.iter().map(node).collect())),
+        "definition": kept("versions of the resource definition", definition),
     })
 }

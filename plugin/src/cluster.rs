@@ -31,8 +31,7 @@ pub struct Cluster {
     pub namespace: String,
     /// How it was chosen, for commands that use kubectl.
     pub target: Target,
-    /// The URL, for messages.
-    server: String,
+    config: Config,
 }
 
 impl Cluster {
@@ -53,10 +52,17 @@ impl Cluster {
         };
         let namespace =
             target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let server = config.cluster_url.to_string();
-        let client = Client::try_from(config)
-            .with_context(|| format!("the kubeconfig cannot be used for {server}"))?;
-        Ok(Self { client, namespace, target: target.clone(), server })
+        let client = Client::try_from(config.clone())
+            .with_context(|| format!("the kubeconfig cannot be used for {}", config.cluster_url))?;
+        Ok(Self { client, namespace, target: target.clone(), config })
+    }
+
+    /// A client for one `exec` or one forwarded port.
+    ///
+    /// The API server answers a refused upgrade, and then closes the connection. The pool of a client does not know
+    /// that, so the next request of the same client can fail.
+    pub fn upgrading(&self) -> Result<Client> {
+        Ok(Client::try_from(self.config.clone())?)
     }
 
     /// Objects of the command's namespace.
@@ -84,7 +90,7 @@ impl Cluster {
                     "the cluster {} does not know FlashSale: install the operator's chart (helm install \
                      flashsale-operator charts/flashsale-operator -n flashsale-system --create-namespace), or \
                      choose another cluster with --context",
-                    self.server
+                    self.config.cluster_url
                 )
             }
             kube::Error::Api(status) if status.code == 403 => anyhow!(
@@ -93,13 +99,12 @@ impl Cluster {
             ),
             kube::Error::Api(status) if status.code == 401 => anyhow!(
                 "the API server {} does not accept the credentials of the kubeconfig: {}",
-                self.server,
+                self.config.cluster_url,
                 status.message
             ),
             kube::Error::Api(status) => anyhow!("{}", status.message),
-            error @ (kube::Error::Service(_) | kube::Error::HyperError(_)) => {
-                Error::new(error).context(format!("cannot reach the API server {}", self.server))
-            }
+            error @ (kube::Error::Service(_) | kube::Error::HyperError(_)) => Error::new(error)
+                .context(format!("cannot reach the API server {}", self.config.cluster_url)),
             error => Error::new(error),
         }
     }

@@ -157,7 +157,7 @@ async fn stream(
     options: &Options,
     out: &mut impl Write,
 ) -> Result<Received> {
-    let pods: Api<Pod> = cluster.api();
+    let pods: Api<Pod> = Api::namespaced(cluster.upgrading()?, &cluster.namespace);
     let wait = format!("--wait-seconds={WAIT_SECONDS}");
     let command = ["flashsale-load", "orders", "--format", options.format.as_str(), &wait];
     let params = AttachParams::default()

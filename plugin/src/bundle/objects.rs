@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::collected::{Collected, pretty};
 use super::redact::Redactor;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Explained as _};
 use crate::logs::OPERATOR;
 
 /// Kinds of a sale's parts: group, version, kind, plural.
@@ -178,18 +178,18 @@ pub async fn list(
     Ok(objects)
 }
 
-/// Versions of the resource definition; null: it may not be read.
-pub async fn definition(cluster: &Cluster) -> Value {
+/// Versions of the resource definition.
+pub async fn definition(cluster: &Cluster) -> Result<Value> {
     let api: Api<CustomResourceDefinition> = cluster.all();
-    let Ok(found) = api.get("flashsales.flashsale.dev").await else { return Value::Null };
+    let found = api.get("flashsales.flashsale.dev").await.explained(cluster)?;
     let stored = found.status.as_ref().and_then(|status| status.stored_versions.clone());
     let labels = found.labels().clone();
-    json!({
+    Ok(json!({
         "labels": labels,
         "generation": found.metadata.generation,
         "versions": found.spec.versions.iter().map(|version| &version.name).collect::<Vec<_>>(),
         "storedVersions": stored,
-    })
+    }))
 }
 
 fn resource((group, version, kind, plural): &(&str, &str, &str, &str)) -> ApiResource {

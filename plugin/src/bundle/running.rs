@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -72,10 +72,9 @@ pub async fn metrics(cluster: &Cluster, objects: &Objects, collected: &mut Colle
     let pods = replicas.map(|pod| (pod, APP_PORT)).chain(operators.map(|pod| (pod, OPERATOR_PORT)));
     for (pod, port) in pods.filter(|(pod, _)| pod["status"]["phase"] == "Running") {
         let (namespace, name) = (text(pod, "namespace"), text(pod, "name"));
-        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
         for path in ["metrics", "readyz"] {
             let file = format!("{path}/{name}.txt");
-            match timeout(DEADLINE, get(&pods, &name, port, path)).await {
+            match timeout(DEADLINE, get(cluster, &namespace, &name, port, path)).await {
                 Ok(Ok(body)) => collected.add(file, body),
                 Ok(Err(error)) => collected.missing.push(format!("{file}: {error:#}")),
                 Err(_) => collected.missing.push(format!("{file}: no answer")),
@@ -85,8 +84,22 @@ pub async fn metrics(cluster: &Cluster, objects: &Objects, collected: &mut Colle
 }
 
 /// Asks a port of a pod through the API server and the kubelet, which network policies do not restrict.
-async fn get(pods: &Api<Pod>, pod: &str, port: u16, path: &str) -> Result<String> {
-    let mut forwarder = pods.portforward(pod, &[port]).await.context("cannot forward a port")?;
+async fn get(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+    path: &str,
+) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(cluster.upgrading()?, namespace);
+    let connected = pods.portforward(pod, &[port]).await.map_err(|error| match error {
+        // The kubelet's refusals have no text.
+        kube::Error::Api(status) if status.message.is_empty() => {
+            anyhow!("the API server answers {}", status.code)
+        }
+        error => error.into(),
+    });
+    let mut forwarder = connected.context("cannot forward a port")?;
     let mut stream = forwarder.take_stream(port).context("no stream")?;
     let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -121,8 +134,62 @@ fn text(object: &Value, field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::cluster::Target;
+
+    /// An API server that refuses each upgrade, and closes such a connection at the next request.
+    async fn refuses_upgrades(mut connection: TcpStream) {
+        let (mut refused, mut request) = (false, String::new());
+        let mut bytes = [0; 4096];
+        while let Ok(read @ 1..) = connection.read(&mut bytes).await {
+            request.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            let Some((head, _)) = request.split_once("\r\n\r\n") else { continue };
+            if refused {
+                return;
+            }
+            refused = head.to_lowercase().contains("upgrade: websocket");
+            let (code, body) = if refused {
+                ("404 Not Found", String::new())
+            } else {
+                let fields = ["major", "minor", "gitVersion", "gitCommit", "gitTreeState"];
+                let more = ["buildDate", "goVersion", "compiler", "platform"];
+                let fields = fields.into_iter().chain(more).map(|field| (field, "1"));
+                ("200 OK", json!(fields.collect::<std::collections::BTreeMap<_, _>>()).to_string())
+            };
+            let answer = format!("HTTP/1.1 {code}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            request.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_port_does_not_fail_the_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                tokio::spawn(refuses_upgrades(connection));
+            }
+        });
+        let kubeconfig = tempfile::NamedTempFile::new().unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a",
+            "clusters": [{ "name": "a", "cluster": { "server": url } }],
+            "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a" } }],
+            "users": [{ "name": "a", "user": {} }],
+        });
+        std::fs::write(kubeconfig.path(), config.to_string()).unwrap();
+        let target = Target { kubeconfig: Some(kubeconfig.path().into()), ..Target::default() };
+        let cluster = Cluster::of(&target).await.unwrap();
+        for _ in 0..2 {
+            cluster.client.apiserver_version().await.unwrap();
+            let refused = get(&cluster, "shop", "black-friday-1", APP_PORT, "metrics").await;
+            let refused = format!("{:#}", refused.unwrap_err());
+            assert_eq!(refused, "cannot forward a port: the API server answers 404");
+        }
+    }
 
     #[test]
     fn bodies_are_read_whole_and_in_chunks() {

@@ -141,7 +141,8 @@ async fn a_bundle_has_what_a_maintainer_asks_for_and_no_secret() {
             .contains("key <redacted black-friday-auth/jwt-secret>")
     );
     assert!(file("secrets.json").contains("jwt-secret"));
-    assert!(file("versions.json").contains("gitVersion"));
+    let versions = file("versions.json");
+    assert!(versions.contains("gitVersion"), "{versions}\n{}", file("README.txt"));
     let about = file("README.txt");
     assert!(
         about.contains("the operator was not found")

@@ -218,7 +218,10 @@ impl Shop {
         input: &str,
     ) -> Result<String> {
         let parameters = AttachParams::default().stdin(!input.is_empty()).stderr(false);
-        let mut process = self.api::<Pod>().exec(pod, command.iter().copied(), &parameters).await?;
+        // A connection of its own: the API server closes one on which it refused to run a command, and the pool of
+        // `self.client` would give it to the next request.
+        let pods = Api::<Pod>::namespaced(Client::try_default().await?, &self.namespace);
+        let mut process = pods.exec(pod, command.iter().copied(), &parameters).await?;
         if let Some(mut stdin) = process.stdin() {
             stdin.write_all(input.as_bytes()).await?;
             stdin.shutdown().await?;

@@ -211,7 +211,7 @@ fn bind(name: &str, address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn log_to_stderr(config: &LogConfig) {
-    let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::new(&config.filter);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -210,19 +210,19 @@ impl Metrics {
         format.encode(families)
     }
 
-    /// Is told what the lock does.
+    /// What the lock did, for its observer.
     #[must_use]
     pub fn lock(&self) -> &Arc<LockMetrics> {
         &self.lock
     }
 
-    /// Is told what becomes of events.
+    /// What became of events.
     #[must_use]
     pub fn events(&self) -> &Arc<EventMetrics> {
         &self.events
     }
 
-    /// Is told what clients do before they buy.
+    /// What clients did before they bought.
     #[must_use]
     pub fn clients(&self) -> &Arc<ClientMetrics> {
         &self.clients

@@ -23,7 +23,7 @@ struct Run {
     scenario: tempfile::NamedTempFile,
     coordinator: String,
     pods: u32,
-    /// Every pod is told to write it, as the pods of a Job are.
+    /// Every pod has the option to write it, as the pods of a Job have.
     page: tempfile::NamedTempFile,
 }
 

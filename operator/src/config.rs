@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use tracing_subscriber::EnvFilter;
 
 /// Settings of `flashsale-operator run`.
 #[derive(Args, Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Config {
     /// Log format: `text` or `json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+    /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
+    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,kube_runtime=warn,kube_lease_manager=warn",
+        value_parser = log_filter)]
+    pub log_filter: String,
 }
 
 /// Namespaces with the sales to reconcile.
@@ -56,6 +61,13 @@ pub struct WatchedNamespaces {
         value_parser = namespace
     )]
     pub namespaces: Vec<String>,
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; such as info,flashsale_operator=debug")),
+    }
 }
 
 /// A namespace's name without surrounding blanks.
@@ -138,6 +150,13 @@ mod tests {
         assert_eq!(namespaces(&["--watch-namespace", "a, b"]).unwrap(), ["a", "b"]);
         let repeated = ["--watch-namespace=a,b", "--watch-namespace=c"];
         assert_eq!(namespaces(&repeated).unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_wrong_log_filter_is_refused_and_named() {
+        assert_eq!(log_filter("info,kube=debug"), Ok("info,kube=debug".to_owned()));
+        let error = log_filter("kube=loud").unwrap_err();
+        assert!(error.contains("such as info,flashsale_operator=debug"), "{error}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/name
 /// # Errors
 /// When the API server or the listening address is unavailable, or the Lease is lost.
 pub(crate) async fn run(config: Config) -> Result<()> {
-    init_logging(config.log_format);
+    init_logging(&config);
     let shutdown = cancel_on_signal()?;
     let client = Client::try_default().await.context("cannot connect to an API server")?;
     let metrics = Metrics::new()?;
@@ -128,14 +128,13 @@ fn cancel_on_signal() -> Result<CancellationToken> {
     Ok(token)
 }
 
-fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_lease_manager=warn"));
+fn init_logging(config: &Config) {
+    let filter = EnvFilter::new(&config.log_filter);
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match format {
+    match config.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().with_span_list(false).init(),
     }

@@ -63,6 +63,27 @@ impl Redlock {
     ///
     /// # Errors
     /// [`ChangeError`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{Config, NodeConfig, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(5)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let five: Vec<NodeConfig> = nodes.collect();
+    /// # let times = Config::new(five[..3].to_vec());
+    /// # let (node_timeout, longest_lease) = (Duration::from_millis(200), Duration::from_secs(2));
+    /// # let three = Config { node_timeout, longest_lease, ..times };
+    /// let redlock = Redlock::start(&three)?;
+    /// # while redlock.connected() != (3, 3) {
+    /// #     tokio::time::sleep(Duration::from_millis(5)).await;
+    /// # }
+    /// redlock.change_members(&five).await?;
+    /// assert_eq!(redlock.members().nodes.len(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn change_members(&self, nodes: &[NodeConfig]) -> Result<(), ChangeError> {
         let joining = addresses(nodes).map_err(ChangeError::BadNodes)?;
         let cluster = &self.client.cluster;

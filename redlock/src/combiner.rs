@@ -9,6 +9,53 @@ use crate::lock::Redlock;
 ///
 /// A resource keeps its queue and its worker as long as the combiner lives, so submit only for resources
 /// that exist.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Policy};
+/// # use redlock::{Config, NodeConfig, Redlock};
+///
+/// /// Answers each caller with the token under which it was served.
+/// struct Tokens;
+///
+/// impl Batch for Tokens {
+///     type Item = ();
+///     type Output = u64;
+///
+///     fn policy(&self, _resource: &str, _item: &()) -> Policy {
+///         Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() }
+///     }
+///
+///     async fn execute(
+///         &self,
+///         _resource: &str,
+///         lease: Lease,
+///         entries: Vec<Entry<(), u64>>,
+///     ) -> Vec<Entry<(), u64>> {
+///         let token = lease.token();
+///         lease.release().await;
+///         for entry in entries {
+///             entry.reply(token);
+///         }
+///         Vec::new()
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let servers = testkit::RedisServer::start_many(3)?;
+/// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+/// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+/// # let redlock = Redlock::start(&config)?;
+/// let tokens = Combiner::new(redlock, Tokens, CombinerConfig::default());
+/// let (ann, bob) = tokio::join!(tokens.submit("stock:1", ()), tokens.submit("stock:1", ()));
+/// let (ann, bob) = (ann?, bob?);
+/// println!("{}", if ann == bob { "one lease for both" } else { "a lease for each" });
+/// # assert!(ann > 0 && bob > 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Combiner<B: Batch> {
     queues: BatchQueues<B>,
 }

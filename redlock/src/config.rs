@@ -26,6 +26,26 @@ impl std::fmt::Debug for NodeConfig {
 }
 
 /// The nodes and the times that all locks share.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use redlock::{AcquireError, Config, NodeConfig, Redlock};
+///
+/// let password = Some("secret".to_owned());
+/// let node = |host: &str| NodeConfig { address: format!("{host}:6379"), password: password.clone() };
+/// let config = Config {
+///     // The same in all clients.
+///     longest_lease: Duration::from_secs(30),
+///     // All connections use TLS.
+///     ca_file: Some("/etc/redis/ca.crt".into()),
+///     ..Config::new(["redis-0", "redis-1", "redis-2"].map(node).into())
+/// };
+/// assert_eq!(config.node_timeout, Duration::from_millis(50));
+///
+/// let none = Config { nodes: Vec::new(), ..config };
+/// assert_eq!(Redlock::start(&none).unwrap_err(), AcquireError::NoNodes);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The independent nodes; a quorum is more than half of them.
@@ -108,6 +128,20 @@ impl std::str::FromStr for QueueDiscipline {
 }
 
 /// How a lock is acquired.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use redlock::{Policy, QueueDiscipline};
+///
+/// let policy = Policy {
+///     wait_timeout: Duration::from_millis(500),
+///     discipline: QueueDiscipline::Fair,
+///     ..Policy::default()
+/// };
+/// assert_eq!(policy.lease_time, Duration::from_secs(5));
+/// assert_eq!("Fair".parse::<QueueDiscipline>(), Ok(policy.discipline));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// How long a caller waits for the lock; at most a year.

@@ -99,6 +99,23 @@ impl Domain {
     ///
     /// # Errors
     /// As [`Redlock::acquire`]; [`AcquireError::Interrupted`] if the section panicked.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{Config, Domain, NodeConfig, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(3)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+    /// # let redlock = Redlock::start(&config)?;
+    /// let reports = Domain::new("report").wait_timeout(Duration::from_secs(20));
+    /// let write = |lease: redlock::LeaseContext| async move { format!("token {}", lease.token) };
+    /// let written = reports.run(&redlock, "monthly", write).await?;
+    /// assert!(written.starts_with("token "));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run<F, T>(
         &self,
         redlock: &Redlock,

@@ -13,6 +13,15 @@ use redis::{
 use crate::config::NodeConfig;
 
 /// How to connect to a node.
+///
+/// ```
+/// use redlock::{Endpoint, NodeConfig};
+///
+/// let node = NodeConfig { address: "127.0.0.1:6379".to_owned(), password: None };
+/// let endpoint = Endpoint::new(&node, None)?;
+/// assert_eq!(endpoint.address(), "127.0.0.1:6379");
+/// # Ok::<(), redis::RedisError>(())
+/// ```
 #[derive(Clone)]
 pub struct Endpoint {
     info: ConnectionInfo,

@@ -15,6 +15,27 @@ use crate::registry::Published;
 use crate::scripts::Scripts;
 
 /// Acquires leases from a set of nodes. Cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use redlock::{Config, NodeConfig, Policy, Redlock};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let servers = testkit::RedisServer::start_many(3)?;
+/// # let addresses: Vec<String> = servers.iter().map(|server| server.address()).collect();
+/// let node = |address: &String| NodeConfig { address: address.clone(), password: None };
+/// let redlock = Redlock::start(&Config::new(addresses.iter().map(node).collect()))?;
+///
+/// let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+/// let lease = redlock.acquire("stock:1", policy).await?;
+/// let token = lease.token();
+/// lease.release().await;
+///
+/// let next = redlock.acquire("stock:1", policy).await?;
+/// assert!(next.token() > token);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Redlock {
     pub(crate) client: Arc<ClusterClient>,
@@ -27,6 +48,9 @@ impl Redlock {
     /// # Errors
     /// [`AcquireError::BadNode`], [`AcquireError::NoNodes`] or [`AcquireError::BadConfig`] for a
     /// configuration that can never work.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, unless the configuration is refused.
     pub fn start(config: &Config) -> Result<Self, AcquireError> {
         Self::start_observed(config, Arc::new(NoopObserver))
     }
@@ -35,6 +59,9 @@ impl Redlock {
     ///
     /// # Errors
     /// As [`Redlock::start`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, unless the configuration is refused.
     pub fn start_observed(
         config: &Config,
         observer: Arc<dyn Observer>,
@@ -86,6 +113,34 @@ impl Redlock {
     /// # Errors
     /// [`AcquireError::Timeout`] or [`AcquireError::QuorumUnavailable`] at the end of the wait. An
     /// [invalid](AcquireError::is_invalid) call fails at once.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{AcquireError, Config, NodeConfig, Policy, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(3)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+    /// # let redlock = Redlock::start(&config)?;
+    /// # let patient = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+    /// let held = redlock.acquire("stock:1", patient).await?;
+    /// held.keep_extended();
+    ///
+    /// let impatient = Policy { wait_timeout: Duration::from_millis(100), ..patient };
+    /// let error = redlock.acquire("stock:1", impatient).await.unwrap_err();
+    /// assert!(!error.is_invalid(), "a later call may succeed");
+    /// match error {
+    ///     AcquireError::Timeout { waited } => println!("others held it for {waited:?}"),
+    ///     other => println!("{other}"),
+    /// }
+    ///
+    /// // Longer than `Config::longest_lease`: no node is asked.
+    /// let endless = Policy { lease_time: Duration::from_secs(3600), ..patient };
+    /// assert!(redlock.acquire("stock:2", endless).await.unwrap_err().is_invalid());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire(&self, resource: &str, policy: Policy) -> Result<Lease, AcquireError> {
         match policy.discipline {
             QueueDiscipline::Unordered => self.acquire_all(&[resource], policy).await,
@@ -98,6 +153,24 @@ impl Redlock {
     ///
     /// # Errors
     /// As [`Redlock::acquire`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{Config, NodeConfig, Policy, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(3)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+    /// # let redlock = Redlock::start(&config)?;
+    /// # let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+    /// let lease = redlock.acquire_all(&["stock:2", "stock:1"], policy).await?;
+    /// let [(first, _), (second, _)] = lease.tokens() else { unreachable!("two resources, two tokens") };
+    /// assert_eq!((first.as_str(), second.as_str()), ("stock:1", "stock:2"));
+    /// lease.release().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn acquire_all(
         &self,
         resources: &[&str],

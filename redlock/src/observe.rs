@@ -27,6 +27,39 @@ pub enum Exclusion {
 ///
 /// Nodes are numbered from 0 in the order in which this client learned of them: the configured nodes
 /// first, then those that a change of the membership added.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::time::Duration;
+///
+/// use redlock::{AcquireOutcome, Observer, Redlock};
+/// # use redlock::{Config, NodeConfig, Policy};
+///
+/// #[derive(Default)]
+/// struct Acquisitions(AtomicU32);
+///
+/// impl Observer for Acquisitions {
+///     fn acquired(&self, outcome: AcquireOutcome, _waited: Duration, _rounds: u32) {
+///         if outcome == AcquireOutcome::Acquired {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let servers = testkit::RedisServer::start_many(3)?;
+/// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+/// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+/// # let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+/// let acquisitions = Arc::new(Acquisitions::default());
+/// let redlock = Redlock::start_observed(&config, acquisitions.clone())?;
+/// redlock.acquire("stock:1", policy).await?.release().await;
+/// assert_eq!(acquisitions.0.load(Ordering::Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// An acquisition ended after this wait and this number of rounds of votes. All rounds but the first
     /// are retries.

@@ -78,14 +78,23 @@ def draw_lines(axes, found, begin, seconds):
     axes.legend(handles[:shown], names, fontsize=6, ncol=2, loc="best")
 
 
+def draw_row(figure, title, height):
+    """The heading of the panels below it."""
+    figure.text(0.01, height, title, fontsize=11, fontweight="bold", ha="left", va="center")
+    figure.add_artist(pyplot.Line2D((0.2, 0.99), (height, height), color="lightgrey", linewidth=1))
+
+
 def draw(dashboard, path):
     panels, seconds = dashboard["panels"], dashboard["seconds"]
-    begin = min(points[0][0] for panel in panels for _, points in series(panel))
+    begin = min(points[0][0] for panel in panels if panel["type"] != "row" for _, points in series(panel))
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + 2
     figure = pyplot.figure(figsize=(15, rows * ROW))
     figure.text(0.5, 1 - 0.9 / rows, dashboard["title"], fontsize=14, ha="center", va="center")
     for panel in panels:
         place = panel["gridPos"]
+        if panel["type"] == "row":
+            draw_row(figure, panel["title"], 1 - (place["y"] + place["h"] / 2 + 2.1) / rows)
+            continue
         left, width = place["x"] / COLUMNS + 0.035, place["w"] / COLUMNS - 0.05
         bottom = 1 - (place["y"] + place["h"] + 1.2) / rows
         axes = figure.add_axes((left, bottom, width, (place["h"] - 2.2) / rows))

@@ -84,9 +84,9 @@ impl SharedBudgets {
     ) -> Option<Arc<Self>> {
         let endpoint = Endpoint::new(nodes.nodes.first()?, nodes.ca_file.as_deref()).ok()?;
         let budgets = Arc::new(Self::new(endpoint, key, Arc::clone(metrics))?);
-        let (keeper, shutdown) = (Arc::clone(&budgets), shutdown.clone());
+        let (connected, shutdown) = (Arc::clone(&budgets), shutdown.clone());
         tokio::spawn(async move {
-            let kept = restart_on_panic("sharing the limits", || keeper.keep_connected());
+            let kept = restart_on_panic("sharing the limits", || connected.keep_connected());
             shutdown.run_until_cancelled(kept).await;
         });
         Some(budgets)

@@ -1,6 +1,7 @@
 //! How logs are written.
 
 use clap::Args;
+use tracing_subscriber::EnvFilter;
 
 use super::values::value;
 
@@ -14,8 +15,15 @@ pub struct LogConfig {
     /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
     // rustls warns of what any client can send, such as an address for a host name. What async-nats logs of its
     // connection is logged once as a sink that takes no events.
-    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,rustls=error,async_nats=off")]
+    #[arg(long = "rust-log", env = "RUST_LOG", default_value = "info,rustls=error,async_nats=off", value_parser = filter)]
     pub filter: String,
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{text:?} is no log filter, such as info,sqlx=debug: {error}")),
+    }
 }
 
 /// Format of log lines.
@@ -36,5 +44,17 @@ impl std::str::FromStr for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_refused_and_named() {
+        assert_eq!(filter("info,sqlx=debug"), Ok("info,sqlx=debug".to_owned()));
+        let error = filter("sqlx=loud").unwrap_err();
+        assert!(error.starts_with(r#""sqlx=loud" is no log filter, such as"#), "{error}");
     }
 }

@@ -29,6 +29,26 @@ const EXTEND_AFTER: f64 = 1.0 / 3.0;
 /// A lock on one or more resources: a majority of the nodes holds them for this owner until the deadline.
 ///
 /// Dropping a lease releases it in the background; [`Lease::release`] waits for the nodes.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use redlock::{Config, NodeConfig, Policy, Redlock};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let servers = testkit::RedisServer::start_many(3)?;
+/// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+/// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+/// # let redlock = Redlock::start(&config)?;
+/// # let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+/// let lease = redlock.acquire("report", policy).await?;
+/// lease.keep_extended();
+/// // `None` would mean that the lease was lost, and the section dropped.
+/// let written = lease.while_held(async { format!("report with token {}", lease.token()) }).await;
+/// assert!(written.is_some());
+/// lease.release().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Lease {
     state: Arc<LeaseState>,
@@ -179,6 +199,24 @@ impl Lease {
     ///
     /// # Errors
     /// [`ExtendError`]; the lease then ends at its previous deadline.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{Config, NodeConfig, Policy, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(3)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+    /// # let config = Config { longest_lease: Duration::from_secs(60), ..config };
+    /// # let redlock = Redlock::start(&config)?;
+    /// # let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+    /// let lease = redlock.acquire("report", policy).await?;
+    /// lease.extend(Duration::from_secs(60)).await?;
+    /// assert!(lease.remaining() > policy.lease_time);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn extend(&self, lease_time: Duration) -> Result<(), ExtendError> {
         let (longest, shortest) = (self.state.client.cluster.longest_lease, SHORTEST_LEASE);
         if bounded(lease_time) > longest {
@@ -259,6 +297,30 @@ impl Lease {
     /// As [`Lease::release`], and leaves a value behind for some of the resources. Each node keeps the
     /// value under the resource's own name, unless a higher token wrote one before. The value
     /// [`REMOVED`](crate::REMOVED) removes it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redlock::{Config, NodeConfig, Policy, Published, Redlock};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let servers = testkit::RedisServer::start_many(3)?;
+    /// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+    /// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+    /// # let redlock = Redlock::start(&config)?;
+    /// # let policy = Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() };
+    /// let lease = redlock.acquire("stock:1", policy).await?;
+    /// let token = lease.token();
+    /// lease.release_with(&[("stock:1", "41".to_owned())]).await;
+    ///
+    /// let left = Published { token, value: Some("41".to_owned()) };
+    /// // In this process and, by notices of the nodes, in every other one that follows the resource.
+    /// assert_eq!(*redlock.published("stock:1").borrow(), left);
+    /// for node in redlock.values(&["stock:1".to_owned()]).await {
+    ///     println!("{}: {:?}", node.node, node.values[0]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn release_with(mut self, values: &[(&str, String)]) {
         self.end(values, Confirmation::ByMajority).await;
     }

@@ -7,6 +7,62 @@ use crate::acquire::Lease;
 use crate::config::Policy;
 
 /// The work that is done under a lock.
+///
+/// A batch of several resources (for one resource, see [`Combiner`](crate::Combiner)):
+/// ```
+/// use std::time::Duration;
+///
+/// use redlock::{Batch, Entry, Lease, Policy, ResourceBatch};
+/// # use redlock::{Combiner, CombinerConfig, Config, NodeConfig, Redlock};
+///
+/// /// Answers each caller with the number of resources that shared the lease.
+/// struct Together;
+///
+/// impl Batch for Together {
+///     type Item = ();
+///     type Output = usize;
+///
+///     const MAX_RESOURCES: usize = 64;
+///
+///     fn policy(&self, _resource: &str, _item: &()) -> Policy {
+///         Policy { wait_timeout: Duration::from_secs(20), ..Policy::default() }
+///     }
+///
+///     async fn execute(
+///         &self,
+///         resource: &str,
+///         lease: Lease,
+///         entries: Vec<Entry<(), usize>>,
+///     ) -> Vec<Entry<(), usize>> {
+///         let batch = ResourceBatch { resource: resource.into(), entries };
+///         let again = self.execute_together(lease, vec![batch]).await;
+///         again.into_iter().flat_map(|batch| batch.entries).collect()
+///     }
+///
+///     async fn execute_together(
+///         &self,
+///         lease: Lease,
+///         batches: Vec<ResourceBatch<Self>>,
+///     ) -> Vec<ResourceBatch<Self>> {
+///         let resources = batches.len();
+///         lease.release().await;
+///         for entry in batches.into_iter().flat_map(|batch| batch.entries) {
+///             entry.reply(resources);
+///         }
+///         Vec::new()
+///     }
+/// }
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let servers = testkit::RedisServer::start_many(3)?;
+/// # let nodes = servers.iter().map(|server| NodeConfig { address: server.address(), password: None });
+/// # let config = Config { node_timeout: Duration::from_secs(5), ..Config::new(nodes.collect()) };
+/// # let together = Combiner::new(Redlock::start(&config)?, Together, CombinerConfig::default());
+/// # let (one, two) = tokio::join!(together.submit("stock:1", ()), together.submit("stock:2", ()));
+/// # assert!((1..=2).contains(&one?) && (1..=2).contains(&two?));
+/// # Ok(())
+/// # }
+/// ```
 pub trait Batch: Send + Sync + 'static {
     /// What a caller submits.
     type Item: Send + 'static;

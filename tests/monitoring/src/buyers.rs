@@ -1,11 +1,13 @@
 //! Buyers at work on all replicas: purchases, orders, payments, coupons and log-ins.
 
+mod checkout;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -64,10 +66,14 @@ struct Caller {
 }
 
 impl Caller {
-    /// Sends a request. Replicas may be away: then there is no answer.
     async fn post(&self, path: &str, body: &Value, key: &str) -> Value {
-        let request = self.http.post(format!("{}{path}", self.api)).bearer_auth(&self.token);
-        match request.header("Idempotency-Key", key).json(body).send().await {
+        let request = self.http.post(format!("{}{path}", self.api));
+        self.send(request.header("Idempotency-Key", key).json(body)).await
+    }
+
+    /// Sends a request. Replicas may be away: then there is no answer.
+    async fn send(&self, request: RequestBuilder) -> Value {
+        match request.bearer_auth(&self.token).send().await {
             Ok(answer) => answer.json().await.unwrap_or_default(),
             Err(_) => Value::Null,
         }

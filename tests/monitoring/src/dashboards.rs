@@ -26,7 +26,7 @@ pub struct Dashboard {
     pub name: String,
     /// The document.
     pub document: Value,
-    /// Its panels.
+    /// Its panels, without the headings of rows.
     pub panels: Vec<Panel>,
 }
 
@@ -78,7 +78,7 @@ impl Dashboard {
     fn read(path: &Path) -> Result<Self> {
         let document: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
         let panels = document["panels"].as_array().context("no panels")?;
-        let panels = panels.iter().map(panel).collect::<Result<_>>()?;
+        let panels = panels.iter().filter(|it| !is_row(it)).map(panel).collect::<Result<_>>()?;
         let name = path.file_stem().context("a file without a name")?;
         Ok(Self { name: name.to_string_lossy().into_owned(), document, panels })
     }
@@ -148,7 +148,8 @@ impl Dashboard {
         folder: &Path,
     ) -> Result<()> {
         let mut document = self.document.clone();
-        for panel in document["panels"].as_array_mut().context("no panels")? {
+        let panels = document["panels"].as_array_mut().context("no panels")?;
+        for panel in panels.iter_mut().filter(|it| !is_row(it)) {
             for target in panel["targets"].as_array_mut().context("no queries")? {
                 let expr = target["expr"].as_str().context("no expression")?;
                 target["series"] = prometheus.range(&variables.fill(expr), seconds).await?;
@@ -167,6 +168,11 @@ fn rate_interval(dashboard: &Value, scrape: f64) -> Result<String> {
     let minutes: f64 = minutes.with_context(|| format!("{from} is not in minutes"))?.parse()?;
     let interval = (minutes * 60.0 / POINTS).max(scrape);
     Ok(format!("{:.0}ms", (interval + scrape).max(4.0 * scrape) * 1000.0))
+}
+
+/// Whether a panel is the heading of those below it.
+fn is_row(panel: &Value) -> bool {
+    panel["type"] == "row"
 }
 
 fn panel(panel: &Value) -> Result<Panel> {
@@ -195,9 +201,11 @@ impl Panel {
         let all = |fits: &dyn Fn(f64) -> bool| values.iter().all(|value| fits(*value));
         let reads = |part: &str| target.expr.contains(part);
         let is_ratio = reads(" / ");
+        // A histogram has a counter of its observations.
+        let is_counter = reads("_total") || reads("_count{");
         let fits = match &*self.unit {
             "s" => reads("_seconds") && all(&|it| SECONDS.contains(&it)),
-            "reqps" | "ops" => reads("_total") && reads("rate(") && all(&|it| RATE.contains(&it)),
+            "reqps" | "ops" => is_counter && reads("rate(") && all(&|it| RATE.contains(&it)),
             "percentunit" if is_ratio => all(&|it| (0.0..=1.0).contains(&it)),
             "percentunit" => {
                 reads("rate(process_cpu_seconds_total") && all(&|it| PROCESSORS.contains(&it))
@@ -240,6 +248,7 @@ mod tests {
             panel.check(&target, &[Sample { labels, value }])
         };
         check("s", "x_seconds", "of {{a}}", 0.1).unwrap();
+        check("ops", "rate(x_seconds_count{}[1m])", "", 1.0).unwrap();
         assert!(check("s", "x_seconds", "", 100.0).is_err());
         assert!(check("s", "x_seconds", "", f64::NAN).is_err());
         assert!(check("s", "x_total", "", 0.1).is_err());

@@ -15,7 +15,9 @@ mod prometheus;
 mod promtool;
 mod selectors;
 mod shop;
+mod stripe;
 mod wait;
+mod webhook;
 
 pub use buyers::Buyers;
 pub use chart::{Alert, Rules};
@@ -30,3 +32,4 @@ pub use promtool::promtool;
 pub use selectors::{Matcher, Selector, selectors};
 pub use shop::{NAMESPACE, Replica, SALE, Shop};
 pub use wait::eventually;
+pub use webhook::{Receiver, event_given_up, event_not_taken, events_taken, webhook_settings};

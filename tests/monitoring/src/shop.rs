@@ -15,6 +15,7 @@ use testkit::{Postgres, RedisServer};
 
 use crate::exposition::Exposition;
 use crate::programs;
+use crate::stripe;
 use crate::wait::eventually;
 
 /// The namespace of the sale.
@@ -72,6 +73,8 @@ impl Shop {
         let folder = tempfile::tempdir()?;
         let catalog = folder.path().join("catalog.json");
         std::fs::write(&catalog, json!({ "products": products() }).to_string())?;
+        let webhook_secret = folder.path().join("stripe-webhook-secret");
+        std::fs::write(&webhook_secret, stripe::SECRET)?;
         let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
         let settings = vec![
             ("DATABASE_URL", database_url.clone()),
@@ -80,6 +83,7 @@ impl Shop {
             ("JWT_SECRET", JWT_SECRET.to_owned()),
             ("OPERATOR_TOKEN", OPERATOR_TOKEN.to_owned()),
             ("CATALOG_FILE", catalog.display().to_string()),
+            ("STRIPE_WEBHOOK_FILE", webhook_secret.display().to_string()),
             ("COMPARE_SECONDS", "1".to_owned()),
             ("LOCK_WAIT_SECONDS", "1".to_owned()),
             ("LOCK_TIMEOUT_SECONDS", "2".to_owned()),
@@ -178,6 +182,17 @@ impl Shop {
         let request = self.http.request(method.parse()?, url).bearer_auth(token(name, role)?);
         let answer = request.json(&body).send().await?;
         Ok((answer.status().as_u16(), answer.json().await.unwrap_or_default()))
+    }
+
+    /// Places an order of one unit, which holds it until it is paid, and returns its id.
+    ///
+    /// # Errors
+    /// When the order is refused.
+    pub async fn place(&self, buyer: &str, product: &str) -> Result<String> {
+        let items = json!({ "items": [{ "product_id": product }] });
+        let placed = self.call((buyer, "buyer"), "POST", "/v1/orders", items).await?;
+        let id = placed.1["order_id"].as_str().with_context(|| format!("{placed:?}"))?;
+        Ok(id.to_owned())
     }
 
     /// The only value that a query of the sale's database returns.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use flashsale_monitoring::{Buyers, Live, NAMESPACE, SALE, Shop, eventually, spec};
+use flashsale_monitoring::{
+    Buyers, Live, NAMESPACE, Receiver, SALE, Shop, event_given_up, event_not_taken, events_taken,
+    eventually, spec, webhook_settings,
+};
 use serde_json::json;
 use testkit::{Authority, TlsFolder};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
 const SOON: Duration = Duration::from_mins(1);
 /// What fires below.
@@ -75,11 +75,7 @@ async fn each_fault_fires_its_alert_and_its_end_silences_it() -> Result<()> {
 async fn holds_payments_and_events_that_stay_open_fire_their_alerts_alone() -> Result<()> {
     let mut shop = Shop::open(0).await?;
     let webhook = testkit::free_port()?;
-    shop.add_replica(&[
-        ("EVENTS_WEBHOOK_URL", format!("http://127.0.0.1:{webhook}/events")),
-        ("EVENTS_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
-        ("EVENTS_WEBHOOK_STATES", "payment_failed".to_owned()),
-    ])?;
+    shop.add_replica(&webhook_settings(webhook, "payment_failed"))?;
     shop.await_ready(&shop.replicas[0]).await?;
     let live = Live::start(shop).await?;
     // Until the operator was scraped for the first time, it seems to be gone.
@@ -224,7 +220,7 @@ async fn hold_without_end(live: &Live) -> Result<()> {
          CREATE TRIGGER keep BEFORE UPDATE ON orders FOR EACH ROW \
          WHEN (NEW.ended_as = 'expired') EXECUTE FUNCTION keep()";
     shop.sql(keep).await?;
-    place(live).await?;
+    shop.place("ann", "1").await?;
     // Held for ten minutes.
     shop.sql("UPDATE orders SET expires_at_ms = expires_at_ms - 700000 WHERE state = 'pending'")
         .await?;
@@ -254,20 +250,13 @@ async fn payment_for_nothing(live: &Live) -> Result<()> {
 /// An event that the webhook, whose port is closed, has not taken for two minutes.
 async fn events_behind(live: &Live, webhook: u16) -> Result<()> {
     let shop = &live.shop;
-    event_not_taken(live).await?;
+    event_not_taken(shop).await?;
     // As if it had waited.
     shop.sql("UPDATE failed_events SET at_ms = at_ms - 120000").await?;
     live.await_alert("FlashSaleEventsBehind", true).await?;
     fires_alone(live, &["FlashSaleEventsBehind"]).await?;
     let receiver = Receiver::open(webhook).await?;
-    eventually("the event is taken", SOON, async || {
-        // An attempt that has just failed may still write when the next one is.
-        shop.sql("UPDATE failed_events SET retry_at_ms = 1").await?;
-        let left = shop.number("SELECT count(*) FROM failed_events").await?;
-        ensure!(left == 0, "{left} events");
-        Ok(())
-    })
-    .await?;
+    events_taken(shop).await?;
     live.await_alert("FlashSaleEventsBehind", false).await?;
     receiver.close().await;
     Ok(())
@@ -275,10 +264,7 @@ async fn events_behind(live: &Live, webhook: u16) -> Result<()> {
 
 /// An event that is given up, until an administrator replays it.
 async fn events_dead(live: &Live, webhook: u16) -> Result<()> {
-    event_not_taken(live).await?;
-    // As if the first attempt had been long ago.
-    let long_ago = "UPDATE failed_events SET first_failed_at_ms = 1, retry_at_ms = 1";
-    live.shop.sql(long_ago).await?;
+    event_given_up(&live.shop).await?;
     live.await_alert("FlashSaleEventsDead", true).await?;
     fires_alone(live, &["FlashSaleEventsDead"]).await?;
     let receiver = Receiver::open(webhook).await?;
@@ -286,77 +272,9 @@ async fn events_dead(live: &Live, webhook: u16) -> Result<()> {
     let replayed = live.shop.call(("admin", "admin"), "POST", path, json!({})).await?;
     ensure!(replayed.1["replayed"] == 1, "{replayed:?}");
     live.await_alert("FlashSaleEventsDead", false).await?;
-    eventually("the event is taken", SOON, async || {
-        let left = live.shop.number("SELECT count(*) FROM failed_events").await?;
-        ensure!(left == 0, "{left} events");
-        Ok(())
-    })
-    .await?;
+    events_taken(&live.shop).await?;
     receiver.close().await;
     Ok(())
-}
-
-/// A payment fails; the first attempt to tell the webhook fails too.
-async fn event_not_taken(live: &Live) -> Result<()> {
-    let path = format!("/v1/orders/{}/payment", place(live).await?);
-    let failed = json!({ "result": "failed" });
-    let reported = live.shop.call(("admin", "admin"), "POST", &path, failed).await?;
-    ensure!(reported.0 == 200, "{reported:?}");
-    eventually("an attempt has failed", SOON, async || {
-        let failed = live.shop.number("SELECT count(*) FROM failed_events").await?;
-        ensure!(failed == 1, "{failed} events");
-        Ok(())
-    })
-    .await
-}
-
-/// Places an order, which holds a unit until it is paid.
-async fn place(live: &Live) -> Result<String> {
-    let items = json!({ "items": [{ "product_id": "1" }] });
-    let placed = live.shop.call(("ann", "buyer"), "POST", "/v1/orders", items).await?;
-    let id = placed.1["order_id"].as_str().with_context(|| format!("{placed:?}"))?;
-    Ok(id.to_owned())
-}
-
-/// Takes webhooks until it is closed.
-struct Receiver(JoinHandle<()>);
-
-impl Receiver {
-    async fn open(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        Ok(Self(tokio::spawn(async move {
-            while let Ok((connection, _)) = listener.accept().await {
-                // A webhook whose connection fails is sent again.
-                let _ = take(connection).await;
-            }
-        })))
-    }
-
-    async fn close(self) {
-        self.0.abort();
-        // It was aborted, which is an error.
-        let _ = self.0.await;
-    }
-}
-
-/// Reads one request and answers that it is taken.
-async fn take(mut connection: TcpStream) -> Result<()> {
-    let mut request = Vec::new();
-    while !is_whole(&request) {
-        let read = connection.read_buf(&mut request).await?;
-        ensure!(read > 0, "the request ends early");
-    }
-    connection.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await?;
-    Ok(())
-}
-
-/// Whether the head and all of the body are there.
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
-    length.is_some_and(|length| body.len() >= length)
 }
 
 /// What fires now is these alerts and no others.

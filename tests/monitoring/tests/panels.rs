@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flashsale_monitoring::{
-    Buyers, Dashboard, Live, NAMESPACE, Prometheus, SALE, Shop, Variables, Version, eventually,
+    Buyers, Dashboard, Live, NAMESPACE, Prometheus, Receiver, SALE, Shop, Variables, Version,
+    event_given_up, event_not_taken, events_taken, eventually, webhook_settings,
 };
 use serde_json::json;
 
@@ -15,16 +16,53 @@ const SOON: Duration = Duration::from_mins(1);
 /// Seconds of data that are left for pictures, and the number of scrapes in them.
 const RECORDED: (u32, u32) = (30, 60);
 /// Queries of the three dashboards: fewer were not read.
-const QUERIES: usize = 60;
+const QUERIES: usize = 90;
 /// What was sold, by the database.
 const UNITS: &str = "SELECT CAST(sum(declared - available) AS BIGINT) FROM stock";
+/// Panels whose queries all have values above 0 while the receiver of events is closed.
+const WITHOUT_RECEIVER: [&str; 4] =
+    ["Failed attempts", "Events pending", "Oldest pending event", "Events given up"];
+/// Panels whose queries all have values above 0 while buyers order, pay and wait.
+const AT_WORK: [&str; 13] = [
+    "Orders paid",
+    "Open holds",
+    "Waiting buyers",
+    "Payments to look at",
+    "Orders by outcome",
+    "Orders that hold units",
+    "Holds expired, waiting buyers served",
+    "Payment events",
+    "Payments that need an administrator",
+    "Deliveries",
+    "Time until delivery, P99",
+    "Deliveries by sink",
+    "Time until delivery",
+];
+/// Panels that show what the database has.
+const BY_DATABASE: [(&str, &str); 4] = [
+    ("Open holds", "SELECT count(DISTINCT id) FROM orders WHERE state = 'pending'"),
+    ("Waiting buyers", "SELECT count(*) FROM waitlist"),
+    (
+        "Payments to look at",
+        "SELECT count(*) FROM payment_events \
+         WHERE outcome NOT IN ('applied', 'ignored') AND resolved_at_ms IS NULL",
+    ),
+    ("Events given up", "SELECT count(*) FROM failed_events WHERE dead_at_ms IS NOT NULL"),
+];
 
 #[tokio::test]
 async fn every_panel_has_data_of_its_unit() -> Result<()> {
-    let mut live = Live::start(Shop::open(2).await?).await?;
+    let webhook = testkit::free_port()?;
+    let mut live = Live::start(open_shop(webhook).await?).await?;
     stalled_sale(&live).await?;
-    let buyers = Buyers::start(&live.shop).await?;
     let dashboards = Dashboard::all()?;
+    let sale = dashboards.iter().find(|it| it.name == "sale").context("no dashboard sale")?;
+    event_given_up(&live.shop).await?;
+    event_not_taken(&live.shop).await?;
+    are_above_zero(&live, sale, &WITHOUT_RECEIVER).await?;
+    let receiver = Receiver::open(webhook).await?;
+    events_taken(&live.shop).await?;
+    let buyers = Buyers::start_with_checkout(&live.shop).await?;
     let queries: usize = dashboards.iter().map(|it| it.queries().count()).sum();
     ensure!(queries >= QUERIES, "{queries} queries");
     for prometheus in &live.prometheus {
@@ -41,15 +79,30 @@ async fn every_panel_has_data_of_its_unit() -> Result<()> {
         println!("Prometheus {}: {queries} queries", prometheus.build().await?);
         histograms_are_of_the_kind(prometheus).await?;
     }
+    are_above_zero(&live, sale, &AT_WORK).await?;
     if let Some(folder) = std::env::var_os("FLASHSALE_DASHBOARD_DATA").map(PathBuf::from) {
         record(&live, &dashboards, &folder).await?;
     }
     buyers.stop().await;
-    let sale = dashboards.iter().find(|it| it.name == "sale").context("no dashboard sale")?;
+    short_holds_end(&live.shop).await?;
     for prometheus in &live.prometheus {
         numbers_are_true(&live, sale, prometheus).await?;
     }
-    sold_stays_true_over_restarts(&mut live, sale).await
+    sold_stays_true_over_restarts(&mut live, sale).await?;
+    receiver.close().await;
+    Ok(())
+}
+
+/// A sale of two replicas that sends events to a receiver at this port, once it is open.
+async fn open_shop(webhook: u16) -> Result<Shop> {
+    let mut shop = Shop::open(0).await?;
+    for _ in 0..2 {
+        shop.add_replica(&webhook_settings(webhook, "paid,payment_failed,expired"))?;
+    }
+    for replica in &shop.replicas {
+        shop.await_ready(replica).await?;
+    }
+    Ok(shop)
 }
 
 async fn variables(dashboard: &Dashboard, prometheus: &Prometheus) -> Result<Variables> {
@@ -75,6 +128,29 @@ async fn histograms_are_of_the_kind(prometheus: &Prometheus) -> Result<()> {
     Ok(())
 }
 
+/// Waits until each query of these panels has a value above 0.
+async fn are_above_zero(live: &Live, sale: &Dashboard, titles: &[&str]) -> Result<()> {
+    for prometheus in &live.prometheus {
+        let variables = variables(sale, prometheus).await?;
+        for title in titles {
+            let of_panel = sale.queries().filter(|(panel, _)| panel.title == *title);
+            let targets: Vec<_> = of_panel.map(|(_, target)| target).collect();
+            ensure!(!targets.is_empty(), "no panel {title}");
+            for target in targets {
+                let expression = variables.fill(&target.expr);
+                eventually(&format!("{title} ({}) is above 0", target.legend), SOON, async || {
+                    let samples = prometheus.query(&expression).await?;
+                    let is_above = samples.iter().any(|sample| sample.value > 0.0);
+                    ensure!(is_above, "Prometheus {}: {samples:?}", prometheus.version);
+                    Ok(())
+                })
+                .await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn record(live: &Live, dashboards: &[Dashboard], folder: &std::path::Path) -> Result<()> {
     let newest = live.prometheus.last().context("no Prometheus")?;
     let (seconds, scrapes) = RECORDED;
@@ -91,6 +167,17 @@ async fn record(live: &Live, dashboards: &[Dashboard], folder: &std::path::Path)
         dashboard.record(newest, &variables, seconds, folder).await?;
     }
     Ok(())
+}
+
+/// Waits until all orders of the product for which buyers wait are paid or over: no unit moves after that.
+async fn short_holds_end(shop: &Shop) -> Result<()> {
+    let pending = "SELECT count(*) FROM orders WHERE product_id = '2' AND state = 'pending'";
+    eventually("the holds of product 2 end", SOON, async || {
+        let pending = shop.number(pending).await?;
+        ensure!(pending == 0, "{pending} are open");
+        Ok(())
+    })
+    .await
 }
 
 /// What panels say is what the database and the system say.
@@ -123,6 +210,11 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
         (by_operator, units),
     ] {
         shows(prometheus, &expression, wanted).await?;
+    }
+    for (title, count) in BY_DATABASE {
+        let wanted = shop.number(count).await?;
+        ensure!(wanted > 0, "{title}: the database has none");
+        shows(prometheus, &query(title)?, wanted).await?;
     }
     // Between a scrape and a look at the system, a process may still free memory.
     let memory = query("Memory")?;

@@ -6,8 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::workspace::{Package, Workspace};
 
-/// The crates of the product by folder, and the crates of the project that each may depend on.
-/// Dependencies of tests are free.
+/// The crates by folder, and the crates of the project that each may depend on. Dependencies of tests are free.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("redlock", &[]),
     ("ledger", &[]),
@@ -19,6 +18,14 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("scenarios", &[]),
     ("load", &["report", "scenarios"]),
     ("plugin", &["operator", "report", "scenarios"]),
+    ("model", &[]),
+    ("kit", &[]),
+    ("e2e", &[]),
+    ("fleet", &["kit"]),
+    ("monitoring", &["kit"]),
+    ("xtask", &["kit"]),
+    ("faults", &["kit", "redlock"]),
+    ("bench", &["kit", "app", "sale", "ledger", "redlock"]),
 ];
 
 /// Crates of others that these crates of the product may not depend on: what the layer is free of.
@@ -51,7 +58,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
             let folder = dependency.path.as_deref().map(folder_name);
             let is_forbidden = match (&folder, allowed) {
                 (Some(folder), Some(allowed)) => !allowed.contains(&folder.as_str()),
-                (Some(_), None) => false,
+                (Some(_), None) => true,
                 (None, _) => forbidden.contains(&dependency.name.as_str()),
             };
             if is_forbidden {
@@ -88,6 +95,8 @@ mod tests {
         check(&workspace("sale", "null", "redlock")).unwrap();
         check(&workspace("redlock", r#""dev""#, "testkit")).unwrap();
         check(&workspace("bench", "null", "app")).unwrap();
+        let error = check(&workspace("new", "null", "sale")).unwrap_err();
+        assert_eq!(error.to_string(), "new must not depend on sale");
         let error = check(&workspace("ledger", "null", "sale")).unwrap_err();
         assert_eq!(error.to_string(), "ledger must not depend on sale");
     }

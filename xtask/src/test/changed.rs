@@ -16,7 +16,9 @@ const OF_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".c
 /// takes long among unit tests, `.config/nextest.toml` leaves out.
 const SLOW: &[&str] = &[
     "ablations",
+    "accounts",
     "admin",
+    "administration",
     "alerts",
     "api_server",
     "atomic",
@@ -28,14 +30,18 @@ const SLOW: &[&str] = &[
     "event_faults",
     "fake_sale",
     "faults",
+    "hold_races",
+    "holds",
     "killed",
     "lock",
+    "many_holds",
     "many_orders",
     "matrix",
     "members",
     "membership",
     "nats",
     "order_events",
+    "order_locks",
     "order_states",
     "orders",
     "outside",
@@ -50,6 +56,8 @@ const SLOW: &[&str] = &[
     "security",
     "served",
     "stores",
+    "tls",
+    "traces",
 ];
 
 /// Runs the checks.
@@ -76,7 +84,7 @@ pub fn run(revision: &str, count: &mut Count) -> Result<()> {
     tests(&packages).run(count);
     let slow = packages.iter().flat_map(|package| test_files(package)).filter(|name| is_slow(name));
     say(&format!(
-        "left out: docs deny generated fuzz chart monitoring api-server policies e2e; tests: {}",
+        "left out: docs deny generated openapi previous fuzz clients chart monitoring api-server policies e2e, doc tests; tests: {}",
         list(slow.collect())
     ));
     Ok(())

@@ -97,5 +97,7 @@ fn tests(filter: &str) -> Result<Tests> {
 fn api_server() -> Command {
     let mut tests = libtest::command(&["--test", API_SERVER, "--config", TIMEOUT]);
     tests.env("FLASHSALE_CLUSTER_BIN", binaries_folder());
+    // Most of them wait for the operator.
+    tests.env("RUST_TEST_THREADS", nextest::threads().1);
     tests
 }

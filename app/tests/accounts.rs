@@ -1,13 +1,10 @@
 //! Sign-up, log-in and tokens.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use flashsale_app::auth::{Passwords, Role, Tokens};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually, value};
+use crate::common::{Answer, BOTH, Database, JWT_SECRET, SaleSpec, TestSale, eventually, value};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);

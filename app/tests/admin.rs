@@ -1,12 +1,9 @@
 //! Products made, changed, restocked and deleted by administrators, in both stores.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 async fn await_no_key_on_nodes(sale: &TestSale, product: &str) {
     let key = format!("stock:{product}");

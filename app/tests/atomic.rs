@@ -1,7 +1,4 @@
 //! `STRATEGY=Atomic`: one script in Redis decides, and the database follows.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,7 +8,7 @@ use ledger::{DecidedOrder, Ledger, ProductDeclaration, SoldFor};
 use serde_json::{Value, json};
 use testkit::{Link, Postgres, Proxy, Way};
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 fn atomic(database: Database) -> SaleSpec {
     let settings =

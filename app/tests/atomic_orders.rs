@@ -1,13 +1,10 @@
 //! `STRATEGY=Atomic`: an order is found, listed and cancelled right after it was answered, at any
 //! replica, although Redis decided it and the database follows.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database) -> TestSale {
     let products = json!([{"id": "1", "name": "Console", "stock": 100, "max_per_buyer": 2}]);

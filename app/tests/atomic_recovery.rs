@@ -1,14 +1,11 @@
 //! `STRATEGY=Atomic`: a sale with many orders goes on at once when Redis lost its data, and what Redis
 //! knew of buyers and keys holds meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use common::process::Process;
-use common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::process::Process;
+use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
 const LARGE: i64 = 3_000_000;
 

@@ -1,7 +1,5 @@
 //! `bounds.yaml`: what the resource definition takes and refuses, the app and the seed take and refuse too.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::BTreeMap;
 
 use flashsale_app::config::{SeedConfig, ServeConfig};

@@ -1,7 +1,4 @@
 //! Clients that are slow, greedy or speak no HTTP, on raw sockets.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::time::Duration;
 
@@ -10,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually, value};
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually, value};
 
 /// A sale with short timeouts for these settings, and timeouts longer than any test for the rest.
 async fn sale(short: &[&'static str]) -> TestSale {

@@ -1,7 +1,4 @@
 //! What is compressed, for whom, and what never is.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::io::Read;
 
@@ -10,7 +7,7 @@ use reqwest::Response;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, VARY};
 use serde_json::{Value, json};
 
-use common::{Database, SaleSpec, TestSale};
+use crate::common::{Database, SaleSpec, TestSale};
 
 async fn sale_of(products: usize) -> TestSale {
     let product =

@@ -1,7 +1,4 @@
 //! Coupons: exactly as many as there are, one for each buyer.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +11,7 @@ use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, replicas: usize) -> TestSale {
     TestSale::start(SaleSpec { replicas, ..SaleSpec::on(database) }).await

@@ -1,8 +1,5 @@
 //! Whose database it is, and what a database must be: one sale's own, not made for later versions
 //! only, and with a session for each connection.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use futures::future::join_all;
 use ledger::{Ledger, LedgerError, ReleaseError, UnusableDatabase};
@@ -12,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use testkit::{PgBouncer, Postgres};
 use tokio::time::timeout;
 
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
+use crate::common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
 
 const LAST: &str = "shop/black-friday";
 const NEXT: &str = "shop/spring";

@@ -1,12 +1,9 @@
 //! What buyers are told while a store is away in the middle of a sale, and that it goes on by itself.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use sqlx::Connection;
 use testkit::{Link, Postgres, Proxy, Way};
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use crate::common::{Database, SaleSpec, TestSale, eventually};
 
 /// A sale whose database can be cut off, and the database's own address.
 async fn behind_a_proxy(

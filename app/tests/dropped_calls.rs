@@ -1,6 +1,5 @@
 //! Calls of the database whose caller gives up in the middle: nothing of them reaches the next user
 //! of the connection.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -1,8 +1,5 @@
 //! The end of a replica while clients have connections open to it, on raw sockets: an HTTP client would repeat some
 //! requests by itself.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
+use crate::common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 const CONNECTIONS: usize = 20;
 /// Longer than any test.

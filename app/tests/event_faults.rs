@@ -1,11 +1,8 @@
 //! Replicas, the database and the receivers of events fail, again and again: each change of an order arrives at the webhook
 //! at least once and is in the stream exactly once, in the order of the changes, and nothing arrives that is not in the
 //! database.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-mod receiver;
-mod stream;
+use crate::stream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
@@ -17,10 +14,10 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{NatsServer, Postgres};
 
-use common::database::query;
-use common::process::Process;
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
-use receiver::{KEY, Receiver, Reply, TAKEN, verified};
+use crate::common::database::query;
+use crate::common::process::Process;
+use crate::common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
+use crate::receiver::{KEY, Receiver, Reply, TAKEN, verified};
 
 const BUYERS: usize = 12;
 

@@ -1,7 +1,4 @@
 //! Live stock by server-sent events.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +7,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,7 +1,4 @@
 //! Parts that are away, at start and in the middle of a sale; late holders; seeding.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +9,7 @@ use serde_json::json;
 use sqlx::Connection;
 use testkit::{Postgres, Proxy};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
+use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
 
 #[tokio::test]
 async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {

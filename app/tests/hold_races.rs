@@ -1,8 +1,5 @@
 //! A payment, a cancel, a report of failure and the end of the hold come at the same time: the database lets
 //! one of them through, and the units are where the order's state says.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use common::{BOTH, Database, SaleSpec, TestSale};
+use crate::common::{BOTH, Database, SaleSpec, TestSale};
 
 /// Products, and so races at the same time.
 const LANES: usize = 20;

@@ -1,16 +1,13 @@
 //! Orders hold their units until a time: then these are for sale again, and a payment that comes later takes
 //! them again or must be given back.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use common::process::Process;
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
+use crate::common::process::Process;
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
 
 const LOCK: &str = "lock:stores:holds";
 /// The shortest hold that is allowed.

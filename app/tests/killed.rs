@@ -1,8 +1,5 @@
 //! Replicas of `STRATEGY=Atomic`, and the Redis that decides, killed while buyers buy: real processes,
 //! SIGKILL.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use testkit::{Link, Proxy, Way};
 
-use common::process::Process;
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
+use crate::common::process::Process;
+use crate::common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 const BUYERS: usize = 24;
 const KILLS: usize = 20;

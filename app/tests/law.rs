@@ -1,15 +1,12 @@
 //! What the law gives buyers: to be erased, to see what is held about them, and to be forgotten after the
 //! sale. And who may sign up.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use common::{Answer, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{self, Answer, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const ALL_STORES: [(Database, &str); 4] = [
     (Database::Postgres, "Locked"),

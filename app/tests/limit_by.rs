@@ -1,12 +1,9 @@
 //! `maxPerBuyer` by a claim of access tokens: it limits persons, whatever account they use.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use ledger::LedgerError;
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const CLAIM: &str = "https://shop.example/person";
 const ALL_STORES: [(Database, &str); 4] = [

@@ -1,7 +1,4 @@
 //! Many products with a limit per buyer, sold at the same time over a network that takes its time.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::time::Duration;
 
@@ -9,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{Link, Postgres, Proxy, Way};
 
-use common::{Database, SaleSpec, TestSale};
+use crate::common::{Database, SaleSpec, TestSale};
 
 const PRODUCTS: usize = 100;
 

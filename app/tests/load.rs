@@ -1,8 +1,5 @@
 //! The load tool's scenarios on a real sale: Redis nodes, a database, replicas. Its verdict is from outside, so it judges
 //! the app, and here the app judges it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,8 +11,8 @@ use flashsale_load::verdict::Report;
 use flashsale_load::{run, work};
 use serde_json::{Value, json};
 
-use common::certificates::{Authority, MountedSecret};
-use common::{Database, JWT_SECRET, SaleSpec, TestSale, eventually};
+use crate::common::certificates::{Authority, MountedSecret};
+use crate::common::{self, Database, JWT_SECRET, SaleSpec, TestSale, eventually};
 
 fn settings(sale: &TestSale, scenario: Scenario) -> Settings {
     let metrics = |replica: &common::Replica| format!("{}/metrics", replica.internal);

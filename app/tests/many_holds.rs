@@ -1,7 +1,4 @@
 //! A hundred thousand open holds: one more ends in time beside them, and all of them end while buyers buy.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +7,7 @@ use futures::future::join_all;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use crate::common::{Database, SaleSpec, TestSale, eventually};
 
 const HOLDS: i64 = 100_000;
 const HOUR: i64 = 3_600_000;

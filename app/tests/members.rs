@@ -1,7 +1,4 @@
 //! The Redis nodes of the lock change during the sale, at the operator's request.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +11,7 @@ use serde_json::json;
 use testkit::RedisServer;
 use tokio::task::JoinHandle;
 
-use common::{
+use crate::common::{
     Answer, Database, JWT_SECRET, OPERATOR_TOKEN, PATIENCE, SaleSpec, TestSale, eventually, value,
 };
 

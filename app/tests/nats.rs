@@ -1,10 +1,5 @@
 //! Events of orders in a stream of NATS `JetStream`: each change once and in the order of the order's changes, beside the
 //! webhook or without it; what a server refuses is repeated and named.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-mod receiver;
-mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +12,9 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use testkit::{Authority, Direction, NatsServer, Packet, PacketFault, Proxy, TlsFolder};
 
-use common::{BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
-use receiver::{Receiver, Reply, TAKEN};
-use stream::{STREAM, await_stored, create, jetstream, kinds, stored};
+use crate::common::{BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
+use crate::receiver::{Receiver, Reply, TAKEN};
+use crate::stream::{self, STREAM, await_stored, create, jetstream, kinds, stored};
 
 async fn sale(database: Database, settings: Vec<(&'static str, String)>) -> TestSale {
     let products = json!([{"id": "A", "name": "A", "stock": 100}]);

@@ -1,11 +1,8 @@
 //! Events of orders: each change reaches the receiver, signed, in the order of the order's changes, and failures are
 //! repeated, given up and replayed.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
 #[path = "order_events/given_up.rs"]
 mod given_up;
-mod receiver;
 #[path = "order_events/states.rs"]
 mod states;
 
@@ -14,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
-use receiver::{KEY, NEXT_KEY, Receiver, Reply, TAKEN, Webhook, verified};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually, value};
+use crate::receiver::{KEY, NEXT_KEY, Receiver, Reply, TAKEN, Webhook, verified};
 
 async fn sale(database: Database, receiver: &Receiver, more: &[(&'static str, &str)]) -> TestSale {
     sale_of(3, database, receiver, more).await

@@ -1,7 +1,4 @@
 //! Orders of several products when locks are held, lost or gone.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +10,7 @@ use ledger::{Demand, LedgerError, Outcome, Purchase};
 use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
-use common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
+use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 

@@ -1,7 +1,4 @@
 //! What becomes of orders: paid, cancelled, payment failed; units come back once.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,7 +8,7 @@ use ledger::orders::{Change, NewOrder, OrderLine, OrderState, Settled, Task};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, replicas: usize, stock: i64) -> TestSale {
     let product = |id: &str| json!({"id": id, "name": id, "stock": stock});

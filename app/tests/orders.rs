@@ -1,7 +1,4 @@
 //! Several products in one request: all or nothing, in order, without deadlock.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,7 +7,7 @@ use futures::future::join_all;
 use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const DISTRIBUTED: (&str, &str) = ("PATCH", "/v1/stocks/locks/distributed");
 const FAIR: (&str, &str) = ("PATCH", "/v1/stocks/locks/fair");

@@ -1,7 +1,4 @@
 //! Clients behind proxies, browsers of other origins, scrapers, both families of addresses.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 async fn post(sale: &TestSale, path: &str, body: &Value) -> Answer {
     let url = format!("{}{path}", sale.replicas[0].api);

@@ -2,9 +2,6 @@
 //! that was answered 201 is there from then on, and the books are right at the end.
 //!
 //! `cargo xtask test --packet-faults-for 30m` goes on for that long, with other seeds each round.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +18,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use testkit::{PacketFault, Postgres, Proxy};
 use uuid::Uuid;
 
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
+use crate::common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 /// Rounds go on for this number of seconds: set by `cargo xtask test --packet-faults-for`.
 const SECONDS: &str = "PACKET_FAULTS_SECONDS";

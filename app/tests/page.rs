@@ -1,16 +1,15 @@
 //! The sale page and the administration's in a real Chromium.
 //! With `PAGE_SCREENSHOTS` a folder, it leaves pictures there.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "browser/mod.rs"]
 mod browser;
-mod common;
 
 use std::time::Instant;
 
 use serde_json::json;
 
+use crate::common::{Database, SaleSpec, eventually};
 use browser::{Stage, Window, in_seconds, of_admin};
-use common::{Database, SaleSpec, eventually};
 
 const BUY: &str = "[data-product='1'] form button";
 const RESULT: &str = "[data-product='1'] .result";

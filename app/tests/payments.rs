@@ -1,7 +1,5 @@
 //! Payments that Stripe reports: signatures by Stripe's own library, once each, in any order.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-mod common;
 #[path = "payments/events.rs"]
 mod events;
 
@@ -13,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 use events::{completed, refunded, session};
 
 const SECRET: &str = "whsec_of_the_tests_of_payments";

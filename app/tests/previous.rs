@@ -1,11 +1,6 @@
 //! Replicas of the release before and of this one sell together on the tables of this one, then the release before alone
 //! (a rollback of the image), then this one again. Whichever release answers, the orders, the stock, the limits and the
 //! events are exact. `cargo xtask test previous` builds the other app.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
-mod crowd;
-mod receiver;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,10 +11,10 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use common::process::Process;
-use common::{Database, SaleSpec, TestSale, eventually};
-use crowd::{BUYERS, Crowd, PRODUCTS};
-use receiver::Receiver;
+use crate::common::process::Process;
+use crate::common::{Database, SaleSpec, TestSale, eventually};
+use crate::crowd::{BUYERS, Crowd, PRODUCTS};
+use crate::receiver::Receiver;
 
 /// The program of the release before.
 const PROGRAM: &str = "FLASHSALE_PREVIOUS_APP";

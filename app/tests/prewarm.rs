@@ -1,9 +1,6 @@
 //! A replica connects to the database before its first buyer comes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod common;
-
-use common::{Database, SaleSpec, TestSale, eventually};
+use crate::common::{Database, SaleSpec, TestSale, eventually};
 
 /// More than the tasks of a replica use at the same time.
 const CONNECTIONS: &str = "24";

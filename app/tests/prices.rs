@@ -1,11 +1,8 @@
 //! Prices: an order keeps the price of the moment at which it was sold, in every store.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const ALL_STORES: [(Database, &str); 4] = [
     (Database::Postgres, "Locked"),

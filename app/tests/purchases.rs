@@ -1,7 +1,4 @@
 //! Buying, on both databases and five Redis nodes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::collections::HashSet;
 
@@ -10,7 +7,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::Postgres;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_buyers_at_once_get_exactly_one_hundred() {

@@ -1,12 +1,9 @@
 //! Refunds: the money of a paid order was given back, with its units or without.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, strategy: &str, stock: i64) -> TestSale {
     let price = json!({"amount": 100, "currency": "EUR"});

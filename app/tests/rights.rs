@@ -1,14 +1,10 @@
 //! A Redis user with the documented rights and no others serves a sale, and needs each of them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use crate::common::{Database, SaleSpec, TestSale, eventually};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{RedisServer, User};

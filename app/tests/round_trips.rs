@@ -1,7 +1,4 @@
 //! Purchases over a network, in round trips: a vote of the nodes, and a statement.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use testkit::{Link, PacketFault, Postgres, Proxy, RedisServer, RoundTrips, Way};
 
-use common::{Database, SaleSpec, TestSale};
+use crate::common::{Database, SaleSpec, TestSale};
 
 const ONE_WAY: Duration = Duration::from_millis(5);
 const TRIES: usize = 9;

@@ -1,7 +1,4 @@
 //! Hostile clients, and secrets that must not be in any log.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
@@ -17,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use common::{Answer, BOTH, Database, JWT_SECRET, OPERATOR_TOKEN, SaleSpec, TestSale};
+use crate::common::{self, Answer, BOTH, Database, JWT_SECRET, OPERATOR_TOKEN, SaleSpec, TestSale};
 
 /// Ids with a meaning in shells, SQL, Redis, paths or logs.
 fn hostile() -> Vec<String> {

@@ -1,13 +1,10 @@
 //! What a seed that runs again does: to the administrator's account, and on a database that is not
 //! the one that was seeded.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use common::{Answer, BOTH, Database, SaleSpec, TestSale};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale};
 
 fn one_node(database: Database) -> SaleSpec {
     SaleSpec { nodes: 1, ..SaleSpec::on(database) }

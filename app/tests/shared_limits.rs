@@ -1,14 +1,11 @@
 //! The limits of log-ins and sign-ups are those of all replicas together, and while Redis is away those of each.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use common::process::Process;
-use common::{Answer, Database, SaleSpec, TestSale, eventually};
+use crate::common::process::Process;
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually};
 
 /// A sale with two replicas in processes of their own.
 async fn two_replicas() -> (TestSale, [Process; 2]) {

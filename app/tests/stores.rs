@@ -1,8 +1,5 @@
 //! The copies of the stock on the Redis nodes and the database: what makes them differ, and what
 //! brings them together again.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +8,7 @@ use futures::future::join_all;
 use redlock::{Config, NodeConfig, Policy, Redlock};
 use serde_json::json;
 
-use common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
+use crate::common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually};
 
 /// Jobs that run often, or never.
 fn every(compare: &str, load: &str) -> Vec<(&'static str, String)> {

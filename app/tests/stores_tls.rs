@@ -1,7 +1,4 @@
 //! Redis and PostgreSQL over TLS: certificates that are refused, and those that are renewed while buyers buy.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,7 +7,7 @@ use serde_json::json;
 use sqlx::Connection;
 use testkit::{Authority, Certificate, Fsync, Postgres, RedisServer, TlsFolder, free_port};
 
-use common::{Database, SaleSpec, TestSale, eventually};
+use crate::common::{Database, SaleSpec, TestSale, eventually};
 
 /// Redis nodes and a database with TLS.
 struct Stores {

@@ -1,7 +1,4 @@
 //! The API over TLS: certificates, and clients that do not complete a handshake.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +15,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use common::certificates::{Authority, MountedSecret, Pair};
-use common::{Database, PATIENCE, SaleSpec, TestSale, eventually, value};
+use crate::common::certificates::{Authority, MountedSecret, Pair};
+use crate::common::{Database, PATIENCE, SaleSpec, TestSale, eventually, value};
 
 const REQUEST: &str = "GET /v1/sale HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const EXPIRES: &str = "flashsale_tls_certificate_expiration_timestamp_seconds";

@@ -1,13 +1,5 @@
 //! Traces, read back from the real OpenTelemetry Collector; and collectors that are slow, away or refuse.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that cannot go on has failed"
-)]
-
-mod collector;
-mod common;
+#![expect(clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,8 +11,8 @@ use sale::stock_resource;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use collector::{Collector, Span, server};
-use common::{Answer, Database, SaleSpec, TestSale, eventually, value};
+use crate::collector::{Collector, Span, server};
+use crate::common::{Answer, Database, SaleSpec, TestSale, eventually, value};
 
 /// The flags of a sampled span whose parent is in another process, and of one without such a parent.
 const REMOTE: u64 = 0x301;

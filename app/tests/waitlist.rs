@@ -1,13 +1,10 @@
 //! The waiting list: units that come back go to who waits first, before anybody else can buy them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const PATH: &str = "/v1/products/1/waitlist";
 

@@ -1,6 +1,5 @@
 //! A sale of its own for each test: Redis processes, a database, replicas of the app on free
 //! ports, and a client.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
 pub mod certificates;
 pub mod database;

@@ -1,6 +1,5 @@
 //! A receiver of webhooks: a real HTTP server that keeps what it was sent, answers as a test wants, and verifies the
 //! signatures with the library of the Standard Webhooks project.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -1,5 +1,4 @@
 //! A stream of a real NATS server, and what is in it.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test file uses its part of this")]
 
 use std::collections::HashMap;
 use std::time::Duration;

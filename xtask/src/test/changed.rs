@@ -1,6 +1,8 @@
 //! `cargo xtask test --changed`: the quick checks of what a change can break.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -12,8 +14,8 @@ use crate::workspace::{Package, Workspace};
 
 /// A change of one of these may break every crate.
 const OF_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/"];
-/// Files of tests that take more than 5 s on a quiet machine of two cores, or need a cluster. What
-/// takes long among unit tests, `.config/nextest.toml` leaves out.
+/// Files of tests that take more than 5 s on a quiet machine of two cores, or need a cluster or the packages of npm and
+/// Python. What takes long among unit tests, `.config/nextest.toml` leaves out.
 const SLOW: &[&str] = &[
     "ablations",
     "accounts",
@@ -22,17 +24,20 @@ const SLOW: &[&str] = &[
     "alerts",
     "api_server",
     "atomic",
+    "atomic_orders",
     "atomic_recovery",
     "coupons",
     "damaged",
     "databases",
-    "e2e",
     "event_faults",
     "fake_sale",
     "faults",
     "hold_races",
     "holds",
     "killed",
+    "law",
+    "limit_by",
+    "load",
     "lock",
     "many_holds",
     "many_orders",
@@ -48,16 +53,24 @@ const SLOW: &[&str] = &[
     "packets",
     "page",
     "panels",
+    "payments",
     "previous",
+    "prices",
     "promtool",
     "purchases",
     "quorum",
+    "refunds",
     "refusing",
+    "rights",
+    "round_trips",
     "security",
+    "seed",
     "served",
     "stores",
+    "stores_tls",
     "tls",
     "traces",
+    "waitlist",
 ];
 
 /// Runs the checks.
@@ -82,7 +95,8 @@ pub fn run(revision: &str, count: &mut Count) -> Result<()> {
     }
     count.add(run_all(&[Step::Layers, Step::Clippy]));
     tests(&packages).run(count);
-    let slow = packages.iter().flat_map(|package| test_files(package)).filter(|name| is_slow(name));
+    let files: BTreeSet<String> = packages.iter().flat_map(|package| test_files(package)).collect();
+    let slow = files.iter().map(String::as_str).filter(|name| is_slow(name));
     say(&format!(
         "left out: docs deny generated openapi previous fuzz clients chart monitoring api-server policies e2e, doc tests; tests: {}",
         list(slow.collect())
@@ -128,10 +142,12 @@ fn changed_packages<'all>(
 /// The unit tests of the packages and their quick files of tests. What is built is chosen by files,
 /// because a choice of packages would be another choice of features, and another build.
 fn tests(packages: &[&Package]) -> Tests {
-    let of = packages.iter().map(|package| format!("package(={})", package.name));
-    let filter = of.collect::<Vec<_>>().join(" + ");
-    let files = packages.iter().flat_map(|package| test_files(package));
-    let quick: BTreeSet<&str> = files.filter(|name| !is_slow(name)).collect();
+    let of: Vec<_> = packages.iter().map(|package| format!("package(={})", package.name)).collect();
+    // Where all files of tests are one program, each is a module of it.
+    let slow = format!("kind(test) & test(/^({})::/)", SLOW.join("|"));
+    let filter = format!("({}) - ({slow})", of.join(" + "));
+    let programs = packages.iter().flat_map(|package| test_programs(package));
+    let quick: BTreeSet<&str> = programs.filter(|name| !is_slow(name)).collect();
     let mut selection = vec!["--lib", "--bins", "--filterset", &filter];
     selection.extend(quick.into_iter().flat_map(|name| ["--test", name]));
     Tests {
@@ -142,7 +158,15 @@ fn tests(packages: &[&Package]) -> Tests {
     }
 }
 
-fn test_files(package: &Package) -> impl Iterator<Item = &str> {
+/// The names in the package's folder of tests.
+fn test_files(package: &Package) -> Vec<String> {
+    let entries = std::fs::read_dir(package.folder().join("tests")).into_iter().flatten().flatten();
+    let stem =
+        |name: OsString| Path::new(&name).file_stem().map(OsStr::to_string_lossy).map(Into::into);
+    entries.filter_map(|entry| stem(entry.file_name())).collect()
+}
+
+fn test_programs(package: &Package) -> impl Iterator<Item = &str> {
     let tests =
         package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "test"));
     tests.map(|target| target.name.as_str())
@@ -159,9 +183,9 @@ mod tests {
     #[test]
     fn every_slow_file_of_tests_exists() {
         let workspace = Workspace::read().unwrap();
-        let files: BTreeSet<&str> = workspace.packages.iter().flat_map(test_files).collect();
+        let files: BTreeSet<String> = workspace.packages.iter().flat_map(test_files).collect();
         for slow in SLOW {
-            assert!(files.contains(slow), "no file of tests is called {slow}");
+            assert!(files.contains(*slow), "no file of tests is called {slow}");
         }
     }
 

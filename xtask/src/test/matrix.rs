@@ -22,8 +22,8 @@ use crate::suites::{self, Source};
 /// Part of the tests that run on each set of servers.
 struct Part {
     title: &'static str,
-    /// Files of tests; others are not compiled.
-    files: &'static [&'static str],
+    /// Programs of tests; others are not compiled.
+    programs: &'static [&'static str],
     filter: &'static str,
     /// Whether it is about one kind of node only.
     one_version: bool,
@@ -32,7 +32,7 @@ struct Part {
 const PARTS: [Part; 4] = [
     Part {
         title: "lock",
-        files: &[
+        programs: &[
             "combine",
             "damaged",
             "fair",
@@ -53,28 +53,19 @@ const PARTS: [Part; 4] = [
     },
     Part {
         title: "sale",
-        files: &[
-            "purchases",
-            "orders",
-            "atomic",
-            "holds",
-            "limit_by",
-            "order_events",
-            "rights",
-            "shared_limits",
-        ],
-        filter: "package(flashsale-app)",
+        programs: &["app"],
+        filter: "test(/^(purchases|orders|atomic|holds|limit_by|order_events|rights|shared_limits)::/)",
         one_version: false,
     },
     Part {
         title: "restarts with and without data",
-        files: &["faults", "stores", "killed", "atomic_recovery"],
-        filter: "package(flashsale-app)",
+        programs: &["app"],
+        filter: "test(/^(faults|stores|killed|atomic_recovery)::/)",
         one_version: false,
     },
     Part {
         title: "the pods' commands",
-        files: &["steps"],
+        programs: &["steps"],
         filter: "test(/^(redis|probes)::/)",
         one_version: true,
     },
@@ -153,8 +144,8 @@ fn row(nodes: &[&Server], database: &Server, count: &mut Count) -> Row {
 }
 
 fn tests(part: &Part, variables: Vec<(&'static str, OsString)>) -> Tests {
-    let files = part.files.iter().flat_map(|file| ["--test", file]);
-    let selection = files.chain(["--filterset", part.filter]).map(str::to_owned).collect();
+    let programs = part.programs.iter().flat_map(|name| ["--test", name]);
+    let selection = programs.chain(["--filterset", part.filter]).map(str::to_owned).collect();
     Tests { profile: "default", selection, variables, ..Tests::default() }
 }
 

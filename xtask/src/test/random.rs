@@ -71,7 +71,15 @@ impl Rounds {
     /// Rounds of `app/tests/packets.rs`, all kinds of sale at the same time.
     fn packet_faults(&self) -> Result<ExitCode> {
         let mut rounds = cargo("test");
-        rounds.args(["--workspace", "--test", "packets", "--", "--nocapture", "--test-threads=4"]);
+        rounds.args([
+            "--workspace",
+            "--test",
+            "app",
+            "packets::",
+            "--",
+            "--nocapture",
+            "--test-threads=4",
+        ]);
         if let Some(time) = self.packet_faults_for {
             rounds.env("PACKET_FAULTS_SECONDS", time.as_secs().to_string());
         }

@@ -17,7 +17,7 @@ use crate::tools;
 /// The end-to-end crate: the only one that needs a cluster.
 const END_TO_END: &str = "flashsale-tests";
 /// They run replicas of the release before, which is built for them.
-const PREVIOUS: &str = "previous";
+const PREVIOUS: &str = "binary(=app) & test(/^previous::/)";
 /// Its tests share one API server in one process; nextest would start one for each test.
 const API_SERVER: &str = "api_server";
 /// In percent, of Lighthouse. It depends on the machine, so the `unit` step does not judge it.
@@ -32,7 +32,7 @@ const TIMEOUT: &str =
 /// Runs the tests that need neither API server nor cluster.
 pub fn run(count: &mut Count) {
     let filter = format!(
-        "not (binary(={API_SERVER}) | binary(={PREVIOUS}) | (package(={MONITORING}) & kind(test)))"
+        "not (binary(={API_SERVER}) | ({PREVIOUS}) | (package(={MONITORING}) & kind(test)))"
     );
     let tests = match tests(&filter).and_then(|tests| tests.build().map(|()| tests)) {
         Ok(tests) => tests,
@@ -45,7 +45,7 @@ pub fn run(count: &mut Count) {
 /// Runs the tests with replicas of the release before.
 pub fn run_with_previous(count: &mut Count) {
     let beside = |program: PathBuf| {
-        let mut tests = tests(&format!("binary(={PREVIOUS})"))?;
+        let mut tests = tests(PREVIOUS)?;
         tests.variables.push(("FLASHSALE_PREVIOUS_APP", program.into_os_string()));
         Ok(tests)
     };
@@ -75,7 +75,7 @@ pub fn run_on_api_servers(count: &mut Count) {
 
 /// Measures the pages with Lighthouse, its performance score included.
 pub fn run_lighthouse(count: &mut Count) {
-    match tests("binary(=page) & test(/lighthouse/)") {
+    match tests("binary(=app) & test(/^page::.*lighthouse/)") {
         Ok(mut tests) => {
             tests.variables.push(("LIGHTHOUSE_PERFORMANCE", LEAST_PERFORMANCE.into()));
             tests.options.extend(["--success-output", "immediate"]);

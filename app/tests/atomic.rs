@@ -220,7 +220,7 @@ async fn an_order_that_is_delivered_twice_is_recorded_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_of_a_later_version_is_left_in_the_stream() {
     let mut spec = atomic(Database::Postgres);
-    spec.settings.push(("LOCK_WAIT_SECONDS", "0.3".to_owned()));
+    spec.settings.push(("LOCK_WAIT_SECONDS", "2".to_owned()));
     let sale = TestSale::start(spec).await;
     assert_eq!(buy_all(&sale, 0..10).await, 10);
     sale.nodes[0].command("XADD orders:1 * version 4 incarnation 1 sold all").unwrap();
@@ -250,7 +250,7 @@ async fn an_entry_of_a_later_version_is_left_in_the_stream() {
 async fn an_order_whose_answer_was_lost_is_found_in_the_stream() {
     for database in BOTH {
         let mut spec = SaleSpec { replicas: 0, ..atomic(database) };
-        spec.settings.push(("LOCK_WAIT_SECONDS", "0.3".to_owned()));
+        spec.settings.push(("LOCK_WAIT_SECONDS", "2".to_owned()));
         let mut sale = TestSale::start(spec).await;
         let proxy = Proxy::start(sale.nodes[0].address()).await.unwrap();
         sale.settings.insert("REDIS_NODES", proxy.address().to_owned());
@@ -288,7 +288,7 @@ async fn nothing_is_sold_and_nothing_is_lost_while_redis_is_away() {
         settings: vec![
             ("STRATEGY", "Atomic".to_owned()),
             ("LOCK_TIMEOUT_SECONDS", "1".to_owned()),
-            ("LOCK_WAIT_SECONDS", "0.3".to_owned()),
+            ("LOCK_WAIT_SECONDS", "2".to_owned()),
         ],
         ..atomic(Database::Sqlite)
     })

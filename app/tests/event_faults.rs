@@ -2,8 +2,6 @@
 //! at least once and is in the stream exactly once, in the order of the changes, and nothing arrives that is not in the
 //! database.
 
-use crate::stream;
-
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +16,7 @@ use crate::common::database::query;
 use crate::common::process::Process;
 use crate::common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
 use crate::receiver::{KEY, Receiver, Reply, TAKEN, verified};
+use crate::stream;
 
 const BUYERS: usize = 12;
 

@@ -1,4 +1,5 @@
 //! All tests of the app in one program: each file is a module, `cargo test --workspace --test app coupons::` runs one.
+//! Run all of them with `cargo xtask test unit`: some must run alone (`.config/nextest.toml`).
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod accounts;

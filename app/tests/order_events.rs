@@ -1,9 +1,7 @@
 //! Events of orders: each change reaches the receiver, signed, in the order of the order's changes, and failures are
 //! repeated, given up and replayed.
 
-#[path = "order_events/given_up.rs"]
 mod given_up;
-#[path = "order_events/states.rs"]
 mod states;
 
 use std::collections::HashSet;

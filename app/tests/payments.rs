@@ -1,6 +1,5 @@
 //! Payments that Stripe reports: signatures by Stripe's own library, once each, in any order.
 
-#[path = "payments/events.rs"]
 mod events;
 
 use std::io::Write;

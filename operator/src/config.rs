@@ -66,7 +66,7 @@ pub struct WatchedNamespaces {
 fn log_filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{error}; such as info,flashsale_operator=debug")),
+        Err(error) => Err(format!("{error}; expected for example info,flashsale_operator=debug")),
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_wrong_log_filter_is_refused_and_named() {
         assert_eq!(log_filter("info,kube=debug"), Ok("info,kube=debug".to_owned()));
         let error = log_filter("kube=loud").unwrap_err();
-        assert!(error.contains("such as info,flashsale_operator=debug"), "{error}");
+        assert!(error.contains("expected for example info,flashsale_operator=debug"), "{error}");
     }
 
     #[test]

@@ -122,7 +122,8 @@ fn write(
     Ok(())
 }
 
-/// Versions of the plugin, the API server, the nodes and the definition; null: in `missing`.
+/// Versions of the plugin, the API server, the nodes and the definition. One that cannot be read is null, and its error is
+/// added to `missing`.
 async fn versions(cluster: &Cluster, missing: &mut Vec<String>) -> Value {
     let nodes = ApiResource::erase::<k8s_openapi::api::core::v1::Node>(&());
     let server = cluster.client.apiserver_version().await.explained(cluster);

@@ -32,6 +32,17 @@ pub fn ensure_room_for_tests() -> Result<()> {
     ensure_room(&needs)
 }
 
+/// Where the servers of the tests keep their data: in memory, if there is enough. They write gigabytes that nobody keeps,
+/// and a disk that is busy for a second fails a test that waits for half of one. A killed process loses nothing there
+/// either. Not if the caller has named a folder.
+pub fn memory_for_tests() -> Option<&'static Path> {
+    let folder = Path::new("/dev/shm");
+    let room =
+        Need { what: "the data of the tests' servers", folder: folder.into(), bytes: 8 * GB };
+    let is_chosen = std::env::var_os("TMPDIR").is_some();
+    (!is_chosen && folder.is_dir() && ensure_room(&[room]).is_ok()).then_some(folder)
+}
+
 /// Needs of the same file system add up.
 fn ensure_room(needs: &[Need]) -> Result<()> {
     let mut needed: Vec<(u64, u64, u64, Vec<&str>)> = Vec::new();

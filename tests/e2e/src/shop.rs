@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{
     ApiResource, AttachParams, DeleteParams, DynamicObject, EvictParams, GroupVersionKind,
-    ListParams, Patch, PatchParams, PostParams,
+    ListParams, LogParams, Patch, PatchParams, PostParams,
 };
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
@@ -272,6 +272,14 @@ impl Shop {
         for pod in self.api::<Pod>().list(&ListParams::default()).await? {
             let status = serde_json::to_value(&pod.status)?;
             eprintln!("{}: {} {}", pod.name_any(), status["phase"], status["containerStatuses"]);
+            if status["phase"] == "Failed" {
+                let log = self.api::<Pod>().logs(&pod.name_any(), &LogParams::default()).await;
+                eprintln!(
+                    "log of {}: {}",
+                    pod.name_any(),
+                    log.unwrap_or_else(|error| error.to_string())
+                );
+            }
         }
         for event in self.api::<Event>().list(&ListParams::default()).await? {
             let about = event.involved_object.name.unwrap_or_default();

@@ -44,7 +44,7 @@ pub async fn event_not_taken(shop: &Shop) -> Result<()> {
     .await
 }
 
-/// Such an event is given up.
+/// An event that the receiver does not take, as in [`event_not_taken`], is given up.
 ///
 /// # Errors
 /// As [`event_not_taken`], or when it is not given up.

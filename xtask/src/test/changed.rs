@@ -1,8 +1,6 @@
 //! `cargo xtask test --changed`: the quick checks of what a change can break.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -14,23 +12,39 @@ use crate::workspace::{Package, Workspace};
 
 /// A change of one of these may break every crate.
 const OF_ALL: &[&str] = &["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/"];
-/// Files of tests that take more than 5 s on a quiet machine of two cores, or need a cluster or the packages of npm and
-/// Python. What takes long among unit tests, `.config/nextest.toml` leaves out.
-const SLOW: &[&str] = &[
+/// The package whose files of tests are one program.
+const APP: &str = "flashsale-app";
+/// Programs of tests that take more than 5 s on a quiet machine of two cores, or need a cluster. What takes long among
+/// unit tests, `.config/nextest.toml` leaves out.
+const SLOW_PROGRAMS: &[&str] = &[
     "ablations",
+    "alerts",
+    "api_server",
+    "damaged",
+    "e2e",
+    "fake_sale",
+    "lock",
+    "many_orders",
+    "matrix",
+    "members",
+    "membership",
+    "panels",
+    "promtool",
+    "quorum",
+    "refusing",
+    "served",
+];
+/// Files of `app/tests`, modules of one program, that take more than 5 s or need packages of npm and Python.
+const SLOW_OF_APP: &[&str] = &[
     "accounts",
     "admin",
     "administration",
-    "alerts",
-    "api_server",
     "atomic",
     "atomic_orders",
     "atomic_recovery",
     "coupons",
-    "damaged",
     "databases",
     "event_faults",
-    "fake_sale",
     "faults",
     "hold_races",
     "holds",
@@ -38,12 +52,8 @@ const SLOW: &[&str] = &[
     "law",
     "limit_by",
     "load",
-    "lock",
     "many_holds",
-    "many_orders",
-    "matrix",
     "members",
-    "membership",
     "nats",
     "order_events",
     "order_locks",
@@ -52,20 +62,15 @@ const SLOW: &[&str] = &[
     "outside",
     "packets",
     "page",
-    "panels",
     "payments",
     "previous",
     "prices",
-    "promtool",
     "purchases",
-    "quorum",
     "refunds",
-    "refusing",
     "rights",
     "round_trips",
     "security",
     "seed",
-    "served",
     "stores",
     "stores_tls",
     "tls",
@@ -95,11 +100,12 @@ pub fn run(revision: &str, count: &mut Count) -> Result<()> {
     }
     count.add(run_all(&[Step::Layers, Step::Clippy]));
     tests(&packages).run(count);
-    let files: BTreeSet<String> = packages.iter().flat_map(|package| test_files(package)).collect();
-    let slow = files.iter().map(String::as_str).filter(|name| is_slow(name));
+    let slow =
+        packages.iter().flat_map(|package| test_programs(package)).filter(|name| is_slow(name));
+    let of_app = if all.contains(APP) { SLOW_OF_APP } else { &[] };
     say(&format!(
         "left out: docs deny generated openapi previous fuzz clients chart monitoring api-server policies e2e, doc tests; tests: {}",
-        list(slow.collect())
+        list(slow.chain(of_app.iter().copied()).collect())
     ));
     Ok(())
 }
@@ -143,8 +149,8 @@ fn changed_packages<'all>(
 /// because a choice of packages would be another choice of features, and another build.
 fn tests(packages: &[&Package]) -> Tests {
     let of: Vec<_> = packages.iter().map(|package| format!("package(={})", package.name)).collect();
-    // Where all files of tests are one program, each is a module of it.
-    let slow = format!("kind(test) & test(/^({})::/)", SLOW.join("|"));
+    // Other programs have modules of the same names, which are quick.
+    let slow = format!("binary(=app) & test(/^({})::/)", SLOW_OF_APP.join("|"));
     let filter = format!("({}) - ({slow})", of.join(" + "));
     let programs = packages.iter().flat_map(|package| test_programs(package));
     let quick: BTreeSet<&str> = programs.filter(|name| !is_slow(name)).collect();
@@ -158,14 +164,6 @@ fn tests(packages: &[&Package]) -> Tests {
     }
 }
 
-/// The names in the package's folder of tests.
-fn test_files(package: &Package) -> Vec<String> {
-    let entries = std::fs::read_dir(package.folder().join("tests")).into_iter().flatten().flatten();
-    let stem =
-        |name: OsString| Path::new(&name).file_stem().map(OsStr::to_string_lossy).map(Into::into);
-    entries.filter_map(|entry| stem(entry.file_name())).collect()
-}
-
 fn test_programs(package: &Package) -> impl Iterator<Item = &str> {
     let tests =
         package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "test"));
@@ -173,7 +171,7 @@ fn test_programs(package: &Package) -> impl Iterator<Item = &str> {
 }
 
 fn is_slow(name: &str) -> bool {
-    SLOW.contains(&name)
+    SLOW_PROGRAMS.contains(&name)
 }
 
 #[cfg(test)]
@@ -181,11 +179,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_slow_file_of_tests_exists() {
+    fn every_slow_program_and_file_exists() {
         let workspace = Workspace::read().unwrap();
-        let files: BTreeSet<String> = workspace.packages.iter().flat_map(test_files).collect();
-        for slow in SLOW {
-            assert!(files.contains(*slow), "no file of tests is called {slow}");
+        let programs: BTreeSet<&str> = workspace.packages.iter().flat_map(test_programs).collect();
+        for slow in SLOW_PROGRAMS {
+            assert!(programs.contains(slow), "no program of tests is called {slow}");
+        }
+        for slow in SLOW_OF_APP {
+            let file = repository().join(format!("app/tests/{slow}.rs"));
+            assert!(file.exists(), "{} does not exist", file.display());
         }
     }
 

@@ -1,5 +1,6 @@
 //! The `unit`, `monitoring` and `api-server` steps: all tests that need no cluster.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -10,6 +11,7 @@ use super::libtest;
 use super::nextest::{self, Tests};
 use super::previous_app;
 use crate::binaries::Build;
+use crate::disk;
 use crate::packages;
 use crate::shell::binaries_folder;
 use crate::tools;
@@ -64,7 +66,8 @@ pub fn run_with_prometheus(count: &mut Count) {
     let filter = format!("package(={MONITORING})");
     let files = MONITORING_FILES.iter().flat_map(|file| ["--test", file]);
     let selection = files.chain(["--filterset", &filter]).map(str::to_owned).collect();
-    let variables = vec![("FLASHSALE_CLUSTER_BIN", binaries_folder().into())];
+    let mut variables = vec![("FLASHSALE_CLUSTER_BIN", binaries_folder().into())];
+    variables.extend(in_memory());
     Tests { profile: "monitoring", selection, variables, ..Tests::default() }.run(count);
 }
 
@@ -90,14 +93,17 @@ fn tests(filter: &str) -> Result<Tests> {
     let judges = ("FLASHSALE_NODE_MODULES", packages::ensure_page_judges()?.into_os_string());
     let stripe = ("FLASHSALE_STRIPE_MODULES", packages::ensure_stripe()?.into_os_string());
     let webhooks = ("FLASHSALE_WEBHOOKS_PYTHON", packages::ensure_webhooks()?.into_os_string());
-    let variables = vec![nextest::threads(), judges, stripe, webhooks];
+    let mut variables = vec![nextest::threads(), judges, stripe, webhooks];
+    variables.extend(in_memory());
     Ok(Tests { profile: "default", selection, variables, ..Tests::default() })
+}
+
+fn in_memory() -> Option<(&'static str, OsString)> {
+    disk::memory_for_tests().map(|folder| ("TMPDIR", folder.into()))
 }
 
 fn api_server() -> Command {
     let mut tests = libtest::command(&["--test", API_SERVER, "--config", TIMEOUT]);
     tests.env("FLASHSALE_CLUSTER_BIN", binaries_folder());
-    // Most of them wait for the operator.
-    tests.env("RUST_TEST_THREADS", nextest::threads().1);
     tests
 }

@@ -117,6 +117,8 @@ pub(super) fn stateful_set(sale: &ValidatedSale, checksum: &str) -> StatefulSet 
             min_ready_seconds: Some(REST_BETWEEN_RESTARTS),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("RollingUpdate".to_owned()),
+                // Without it, Kubernetes takes one ready node at a time, and a node that is lost during a rollout comes
+                // back with the old template.
                 rolling_update: None,
             }),
             persistent_volume_claim_retention_policy: Some(

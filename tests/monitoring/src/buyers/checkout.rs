@@ -18,7 +18,7 @@ const WAITLIST: &str = "/v1/products/2/waitlist";
 const HELD: i64 = 8;
 /// Buyers who wait for one unit.
 const WAITERS: usize = 16;
-/// Seconds for which they are held; no product may be held for a shorter time.
+/// Seconds for which an order of product `2` holds its units: the shortest hold that is allowed.
 const HOLD_SECONDS: u32 = 5;
 /// Price of product `1`, in cents.
 const PRICE: i64 = 49_900;
@@ -28,7 +28,7 @@ const PACE: Duration = Duration::from_millis(250);
 const WAIT_PACE: Duration = Duration::from_secs(1);
 
 impl Buyers {
-    /// Starts them with those who pay by Stripe, too late or not at all, and those who wait. Product `2` is sold out
+    /// Starts them, and others: who pay by Stripe, who pay too late or not at all, and who wait. Product `2` is sold out
     /// from the beginning, and unpaid orders hold some of it.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ async fn join(shop: &Shop, buyer: &str, quantity: i64) -> Result<()> {
     Ok(())
 }
 
-/// Who was served does not pay, and waits again. In the end all of them leave the list.
+/// A waiter who is served does not pay, and joins the list again. In the end all waiters leave it.
 async fn wait(waiters: Vec<Caller>, stopped: Arc<AtomicBool>) {
     while !stopped.load(Ordering::Relaxed) {
         tokio::time::sleep(WAIT_PACE).await;

@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs the steps in their order, except those that mostly wait: the cluster of `e2e` is prepared
-/// beside all others, `fuzz` runs beside `unit`, and `monitoring`, `api-server` and `policies` beside `e2e`.
+/// beside all others, `fuzz` runs beside `unit`, and `api-server` and `policies` beside `e2e`.
 fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Result<()> {
     thread::scope(|scope| {
         let mut cluster = None;
@@ -95,7 +95,7 @@ fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Resu
                     count.add(run_all(&[step]));
                 }
                 Step::Fuzz if let Some(fuzz) = fuzz.take() => count.add(fuzz.join()?),
-                Step::Monitoring | Step::ApiServer | Step::Policies if cluster.is_some() => {
+                Step::ApiServer | Step::Policies if cluster.is_some() => {
                     beside_sales.push(step);
                 }
                 Step::E2e if let Some(cluster) = cluster.take() => {

@@ -79,7 +79,9 @@ async fn products_that_redis_lacks_are_loaded() {
     }
     sale.await_stock_on_nodes("1", "100").await;
     sale.await_stock_on_nodes("2", "7").await;
-    assert_eq!(metric(&sale, "flashsale_store_drift_total", "\"missing\"").await, 10);
+    // A run that began before the last node lost its values counts fewer, and writes to that node as well.
+    let missing = async || metric(&sale, "flashsale_store_drift_total", "\"missing\"").await;
+    eventually("they are counted", async || (2..=10).contains(&missing().await)).await;
 
     // A wrong value is the other job's.
     sale.nodes[0].command("SET stock:1 999").unwrap();

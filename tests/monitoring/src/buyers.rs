@@ -11,7 +11,7 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::shop::{Shop, token};
+use crate::shop::{Replica, Shop, token};
 
 /// Number of buyers on each replica.
 const BUYERS: usize = 4;
@@ -42,12 +42,11 @@ impl Buyers {
             for number in 0..BUYERS {
                 let name = format!("buyer-{at}-{number}");
                 let token = token(&name, "buyer")?;
-                let client = Caller { http: shop.http.clone(), api: replica.api(), token };
+                let client = Caller::new(shop, replica, token);
                 tasks.spawn(buy(client, name, Arc::clone(&stopped)));
             }
         }
-        let client =
-            Caller { http: shop.http.clone(), api: shop.replicas[0].api(), token: String::new() };
+        let client = Caller::new(shop, &shop.replicas[0], String::new());
         tasks.spawn(log_in(client, Arc::clone(&stopped)));
         Ok(Self { stopped, tasks })
     }
@@ -66,6 +65,10 @@ struct Caller {
 }
 
 impl Caller {
+    fn new(shop: &Shop, replica: &Replica, token: String) -> Self {
+        Self { http: shop.http.clone(), api: replica.api(), token }
+    }
+
     async fn post(&self, path: &str, body: &Value, key: &str) -> Value {
         let request = self.http.post(format!("{}{path}", self.api));
         self.send(request.header("Idempotency-Key", key).json(body)).await

@@ -43,8 +43,7 @@ impl Buyers {
             join(shop, waiter, 1).await?;
         }
         let caller = |name: &str, role: &str| {
-            let (http, api) = (shop.http.clone(), shop.replicas[0].api());
-            anyhow::Ok(Caller { http, api, token: token(name, role)? })
+            anyhow::Ok(Caller::new(shop, &shop.replicas[0], token(name, role)?))
         };
         let waiters = waiters.iter().map(|waiter| caller(waiter, "buyer"));
         let waiters = waiters.collect::<Result<Vec<_>>>()?;

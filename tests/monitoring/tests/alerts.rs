@@ -161,6 +161,8 @@ async fn oversold(live: &Live) -> Result<()> {
 /// The sale ends with orders that nobody paid.
 async fn end_with_unpaid_orders(live: &Live) -> Result<()> {
     live.shop.place("late", "1").await?;
+    let pending = live.shop.number("SELECT count(*) FROM orders WHERE state = 'pending'").await?;
+    ensure!(pending > 0, "no order is pending");
     let mut ended = spec(&live.shop);
     ended["endsAt"] = json!("2026-01-01T00:00:00Z");
     live.cluster.apply_sale(SALE, &ended, "Ended").await

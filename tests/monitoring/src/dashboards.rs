@@ -181,6 +181,12 @@ fn panel(panel: &Value) -> Result<Panel> {
     let unit = text(&panel["fieldConfig"]["defaults"]["unit"]);
     let unit = unit.with_context(|| format!("{title} has no unit"))?;
     ensure!(panel["description"].is_string(), "{title} has no description");
+    let has_thresholds = panel["fieldConfig"]["defaults"]["thresholds"]["steps"].is_array();
+    let needs_thresholds = panel["type"] == "stat";
+    ensure!(
+        has_thresholds || !needs_thresholds,
+        "{title} has no thresholds: Grafana would show 80 and above in red"
+    );
     let targets = panel["targets"].as_array().context("a panel without queries")?;
     let targets = targets.iter().map(|target| {
         let expr = text(&target["expr"]).context("a query without an expression")?;
@@ -237,6 +243,19 @@ mod tests {
         assert_eq!(rate_interval(&dashboard("now-30m"), 0.5).unwrap(), "2500ms");
         assert_eq!(rate_interval(&dashboard("now-5m"), 15.0).unwrap(), "60000ms");
         assert!(rate_interval(&dashboard("now-1d"), 15.0).is_err());
+    }
+
+    #[test]
+    fn a_number_has_thresholds_of_its_own() {
+        let stat = |defaults: Value| {
+            let field = json!({ "defaults": defaults });
+            panel(&json!({
+                "type": "stat", "title": "Sold", "description": "Units", "targets": [], "fieldConfig": field
+            }))
+        };
+        let steps = json!([{ "color": "green", "value": null }]);
+        stat(json!({ "unit": "short", "thresholds": { "steps": steps } })).unwrap();
+        assert!(stat(json!({ "unit": "short" })).is_err());
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use jiff::Timestamp;
 use ledger::erasure::{Begun, ErasedNames, Erasure, Replaced};
 use ledger::{Ledger, LedgerError};
 use sale::{Coupons, ErasureError, Sale};
@@ -143,8 +142,7 @@ impl Erasures {
 }
 
 fn age(erasure: &Erasure) -> Duration {
-    let millis = Timestamp::now().as_millisecond() - erasure.begun_at_ms;
-    Duration::from_millis(millis.try_into().unwrap_or(0))
+    Duration::from_millis(erasure.age_ms.try_into().unwrap_or(0))
 }
 
 /// `flashsale-app erase`: erases a buyer in the database. Replicas refuse the buyer within seconds, and

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 /// The longest sleep: the clock of the machine may be set.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
-/// The pause after a failure, or while another replica is at it.
+/// The pause after a failure, while another replica is at it, or until the database's clock says so too.
 const RETRY: Duration = Duration::from_secs(5);
 /// From one run to the next one. Only a change by hand leaves it something to do.
 const RUN_EVERY: Duration = Duration::from_hours(1);
@@ -25,7 +25,7 @@ pub(crate) async fn keep(sale: &Sale, days: Option<u32>, coupons: &Coupons) {
             sleep(left.unsigned_abs().min(LOOK_EVERY)).await;
             continue;
         }
-        match sale.forget_buyers(first).await {
+        match sale.forget_buyers(first, from).await {
             Ok(forgotten) => {
                 failing = false;
                 coupons.forget_holders();

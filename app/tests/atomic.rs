@@ -214,6 +214,11 @@ async fn an_order_that_is_delivered_twice_is_recorded_once() {
         assert_eq!((recorded.new, recorded.refused), (0, vec![crossed.id]));
         ledger.record("1", 2, vec![&order(None, 4)]).await.unwrap_err();
         assert_eq!(state().await, (3, 6));
+        // The last units, and then all of it again.
+        let last = order(None, 3);
+        ledger.record("1", 2, vec![&last]).await.unwrap();
+        let recorded = ledger.record("1", 2, vec![&two, &last, &one]).await.unwrap();
+        assert_eq!((recorded.new, recorded.refused.len(), state().await), (0, 0, (0, 9)));
     }
 }
 

@@ -6,8 +6,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
-async fn sale(database: Database) -> TestSale {
-    let products = json!([{"id": "1", "name": "Console", "stock": 100, "max_per_buyer": 2}]);
+async fn sale(database: Database, stock: i64) -> TestSale {
+    let products = json!([{"id": "1", "name": "Console", "stock": stock, "max_per_buyer": 2}]);
     let settings =
         vec![("STRATEGY", "Atomic".to_owned()), ("LOCK_TIMEOUT_SECONDS", "1".to_owned())];
     let spec = SaleSpec { products, settings, nodes: 1, replicas: 2, ..SaleSpec::on(database) };
@@ -17,7 +17,7 @@ async fn sale(database: Database) -> TestSale {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_found_listed_and_cancelled_at_once() {
     for database in BOTH {
-        let sale = sale(database).await;
+        let sale = sale(database, 100).await;
         for number in 0..10 {
             let ann = sale.buyer(&format!("ann-{number}"));
             let (here, there) = (number % 2, (number / 2) % 2);
@@ -49,7 +49,7 @@ async fn an_order_is_found_listed_and_cancelled_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unrecorded_order_is_distinguished_from_an_unknown_one() {
-    let sale = sale(Database::Postgres).await;
+    let sale = sale(Database::Postgres, 100).await;
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
     // Others may read and not write.
     let lock = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE";
@@ -73,4 +73,26 @@ async fn an_unrecorded_order_is_distinguished_from_an_unknown_one() {
     eventually("it is found", async || ann.call("GET", &path, None).await.status == 200).await;
     let listed = ann.call("GET", "/v1/orders", None).await;
     assert_eq!(listed.body["orders"][0]["order_id"], bought.order());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_refused_for_good_while_redis_that_may_know_it_is_away() {
+    let mut sale = sale(Database::Postgres, 2).await;
+    let order = sale.buyer("ann").buy("1", 2, Some("k")).await.order().to_owned();
+    let bob = sale.buyer("bob");
+    eventually("it is recorded and sold out", async || {
+        let sold_out = bob.buy("1", 1, None).await.problem() == (409, "sold_out");
+        sold_out && sale.sold().await[0]["sold"] == 2
+    })
+    .await;
+    sale.nodes[0].kill().unwrap();
+    let (ann, bob) = (sale.buyer("ann"), sale.buyer("bob"));
+    assert_eq!(bob.buy("1", 1, Some("new")).await.problem(), (503, "stock_unavailable"));
+    assert_eq!(ann.buy("1", 2, Some("k")).await.order(), order);
+    sale.nodes[0].restart().unwrap();
+    let bob = sale.buyer("bob");
+    eventually("Redis says that the key is new", async || {
+        bob.buy("1", 1, Some("new")).await.problem() == (409, "sold_out")
+    })
+    .await;
 }

@@ -2,7 +2,7 @@
 //! at least once and is in the stream exactly once, in the order of the changes, and nothing arrives that is not in the
 //! database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::{NatsServer, Postgres};
 
-use crate::common::database::query;
+use crate::common::database::{await_delivered, states};
 use crate::common::process::Process;
-use crate::common::{BOTH, Database, PATIENCE, SaleSpec, TestSale, eventually, execute};
-use crate::receiver::{KEY, Receiver, Reply, TAKEN, verified};
+use crate::common::repeated::until_answered;
+use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::receiver::{Receiver, Reply, TAKEN};
 use crate::stream;
 
 const BUYERS: usize = 12;
@@ -119,30 +120,6 @@ impl Parts {
     }
 }
 
-/// Sends a request until it has an answer that is no failure of the moment.
-async fn until_answered(
-    sale: &TestSale,
-    token: &str,
-    urls: &[String],
-    key: &str,
-    body: &Value,
-) -> Value {
-    let deadline = Instant::now() + 3 * PATIENCE;
-    for attempt in 0.. {
-        assert!(Instant::now() < deadline, "{key} is not answered");
-        let request = sale.client.post(&urls[attempt % urls.len()]).bearer_auth(token);
-        let answer = request.header("Idempotency-Key", key).json(body).send().await;
-        if let Ok(answer) = answer
-            && (answer.status().is_success() || answer.status() == 409)
-            && let Ok(body) = answer.json().await
-        {
-            return body;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Value::Null
-}
-
 /// Kills a process of the server, as the kernel does without memory: all sessions end, and the log is read again.
 fn crash(postgres: &Postgres) {
     let children =
@@ -150,76 +127,6 @@ fn crash(postgres: &Postgres) {
     let children = String::from_utf8(children.stdout).unwrap();
     let child = children.lines().next().unwrap();
     Command::new("kill").args(["-9", child]).status().unwrap();
-}
-
-/// Each order has its two events, in order, and each id is one event, whose signature is right.
-fn in_order_and_nothing_else(
-    receiver: &Receiver,
-    orders: &HashMap<String, String>,
-    expected: [&str; 2],
-) {
-    let webhooks = receiver.all();
-    let mut kinds = HashMap::<&str, Vec<&str>>::new();
-    for webhook in webhooks.iter().filter(|webhook| webhook.reply == TAKEN) {
-        let of_order = kinds.entry(webhook.order()).or_default();
-        if !of_order.contains(&webhook.kind()) {
-            of_order.push(webhook.kind());
-        }
-    }
-    assert_eq!(kinds.len(), orders.len(), "no event without its order");
-    for (order, kinds) in &kinds {
-        assert_eq!(orders.get(*order).map(String::as_str), Some("cancelled"));
-        assert_eq!(*kinds, expected, "{order}");
-    }
-    // An id is always the same event.
-    let mut by_id = HashMap::<&str, &str>::new();
-    for webhook in &webhooks {
-        let body = by_id.entry(webhook.id()).or_insert(&webhook.body);
-        assert_eq!(*body, webhook.body);
-    }
-    assert_eq!(by_id.len(), 2 * orders.len());
-    let sample: Vec<_> = webhooks.iter().rev().take(200).cloned().collect();
-    assert!(verified(&sample, KEY).iter().all(|it| it == "ok"));
-}
-
-/// The final state of each order of the database.
-async fn states(url: &str) -> HashMap<String, String> {
-    let states = "SELECT CAST(id AS TEXT) || ' ' || coalesce(ended_as, state) FROM orders \
-                  WHERE line = 0";
-    eventually("the database answers", async || query(url, states).await.is_ok()).await;
-    let rows = query(url, states).await.unwrap();
-    let state = |row: String| {
-        let (id, state) = row.split_once(' ').unwrap();
-        (id.to_owned(), state.to_owned())
-    };
-    rows.into_iter().flatten().map(state).collect()
-}
-
-/// Waits until the webhook has all events, and nothing is left for the stream.
-async fn await_events(
-    url: &str,
-    receiver: &Receiver,
-    orders: &HashMap<String, String>,
-    expected: [&str; 2],
-) {
-    // An event that failed four times would pause for a minute.
-    let retry = async || execute(url, "UPDATE failed_events SET retry_at_ms = 1").await.unwrap();
-    eventually("all events have arrived", async || {
-        retry().await;
-        let mut seen = BTreeMap::<String, usize>::new();
-        for webhook in receiver.taken() {
-            let bit = 1 << expected.iter().position(|kind| *kind == webhook.kind()).unwrap();
-            *seen.entry(webhook.order().to_owned()).or_default() |= bit;
-        }
-        orders.keys().all(|order| seen.get(order) == Some(&3))
-    })
-    .await;
-    eventually("all events are in the stream", async || {
-        retry().await;
-        let left = "SELECT 'left' FROM order_events UNION SELECT 'left' FROM failed_events";
-        query(url, left).await.unwrap().is_empty()
-    })
-    .await;
 }
 
 async fn survives(run: Run) {
@@ -268,14 +175,18 @@ async fn survives(run: Run) {
 
     let (url, expected) = (sale.database_url(), run.kinds());
     let orders = states(&url).await;
-    await_events(&url, &parts.receiver, &orders, expected).await;
+    assert!(orders.values().all(|state| state == "cancelled"), "{orders:?}");
+    await_delivered(&url, "webhook").await;
+    await_delivered(&url, "nats").await;
     let stored = stream::stored(&reader).await;
     let in_stream = stream::kinds(&stored);
     assert_eq!((stored.len(), in_stream.len()), (2 * orders.len(), orders.len()));
     for (order, kinds) in in_stream {
         assert_eq!(kinds, expected, "{order}");
     }
-    in_order_and_nothing_else(&parts.receiver, &orders, expected);
+    let chains: HashMap<String, Vec<&str>> =
+        orders.into_keys().map(|order| (order, expected.to_vec())).collect();
+    parts.receiver.assert_chains(&chains);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod administration;
 mod atomic;
+mod atomic_events;
 mod atomic_orders;
 mod atomic_recovery;
 mod bounds;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
@@ -258,4 +258,35 @@ async fn without_a_quorum_orders_fail_cleanly() {
     let answer = sale.buyer("ann").send(0, DISTRIBUTED, Some(&a_and_b()), None).await;
     assert_eq!(answer.problem(), (503, "quorum_unavailable"));
     assert_eq!(sale.sold().await[0]["sold"], 0);
+}
+
+#[tokio::test]
+async fn a_product_whose_lock_cannot_be_had_does_not_delay_the_holds_of_others() {
+    const WAIT: Duration = Duration::from_secs(20);
+    let sale = sale(Database::Sqlite, &[("LOCK_WAIT_SECONDS", "20")]).await;
+    let ann = sale.buyer("ann");
+    let order = async |product: &str| {
+        let body = json!({"items": [{"product_id": product}]});
+        ann.call("POST", "/v1/orders", Some(&body)).await.order().to_owned()
+    };
+    let [of_a, of_b, later_of_b] = [order("A").await, order("B").await, order("B").await];
+    let redlock = sale.redlock().await;
+    let blocker = redlock.acquire("stock:A", holding(Duration::from_secs(2))).await.unwrap();
+    blocker.keep_extended();
+    let end = async |order: &str| {
+        sale.execute(&format!("UPDATE orders SET expires_at_ms = 1 WHERE id = '{order}'")).await;
+    };
+    let is = async |order: &str, state: &str| {
+        ann.call("GET", &format!("/v1/orders/{order}"), None).await.body["state"] == state
+    };
+    end(&of_a).await;
+    end(&of_b).await;
+    eventually("the replica is ending both", async || is(&of_b, "expired").await).await;
+    let began = Instant::now();
+    end(&later_of_b).await;
+    eventually("it has ended", async || is(&later_of_b, "expired").await).await;
+    assert!(began.elapsed() < WAIT / 2, "it waited for the lock of the other product");
+    assert!(is(&of_a, "pending").await);
+    blocker.release().await;
+    eventually("the other one has ended too", async || is(&of_a, "expired").await).await;
 }

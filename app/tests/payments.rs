@@ -307,6 +307,31 @@ async fn events_may_come_in_any_order() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_payment_that_is_given_back_is_no_refund_of_the_order() {
+    for database in BOTH {
+        let shop = Shop::open(database, 1, &[]).await;
+        let order = shop.order(1).await;
+        assert_eq!(outcome(&shop.send(&completed("evt_1", &order, 49_900)).await), "applied");
+        let of_payment = |mut event: Value, payment: &str| {
+            event["data"]["object"]["payment_intent"] = json!(payment);
+            event["data"]["object"]["metadata"] = json!({"order_id": order});
+            event
+        };
+        let second = of_payment(completed("evt_2", &order, 49_900), "pi_second");
+        assert_eq!(shop.send(&second).await.problem(), (409, "order_state"));
+        let given_back = of_payment(refunded("evt_3", &order, 49_900, true), "pi_second");
+        assert_eq!(shop.send(&given_back).await.problem(), (409, "order_state"));
+        assert_eq!(shop.state(&order).await, "paid", "{database:?}");
+        let first = of_payment(refunded("evt_4", &order, 49_900, true), &format!("pi_of_{order}"));
+        for _ in 0..2 {
+            let answer = shop.send(&first).await;
+            assert!(["applied", "replayed"].contains(&outcome(&answer)), "{answer:?}");
+        }
+        assert_eq!(shop.state(&order).await, "refunded");
+    }
+}
+
 async fn eventually_order(shop: &Shop) -> String {
     let body = json!({"items": [{"product_id": "1"}]});
     let ann = shop.sale.buyer("ann");

@@ -70,8 +70,16 @@ impl Ledger {
     /// When the database fails.
     pub async fn pending_erasures(&self) -> Result<Vec<Erasure>, LedgerError> {
         let rows = bounded(async { either!(self, ledger => ledger.pending_erasures()) }).await?;
-        let erasure = |(buyer, pseudonym, begun_at_ms)| Erasure { buyer, pseudonym, begun_at_ms };
+        let erasure = |(buyer, pseudonym, age_ms)| Erasure { buyer, pseudonym, age_ms };
         Ok(rows.into_iter().map(erasure).collect())
+    }
+
+    /// The time of the database, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn now_ms(&self) -> Result<i64, LedgerError> {
+        bounded(async { either!(self, ledger => ledger.now_ms()) }).await
     }
 
     /// How many erasures there are, and how many of them are not finished.

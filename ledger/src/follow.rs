@@ -177,7 +177,8 @@ impl PostgresLedger {
         orders: &[&DecidedOrder],
     ) -> Result<Recorded, LedgerError> {
         match self.record_new(product_id, incarnation, orders).await {
-            Err(error) if error.is_crossed_keys() => {
+            // Some exist, perhaps, and what is left may be less than the units of all.
+            Err(error) if error.is_crossed_keys() || error.is_refused_by_a_rule() => {
                 self.record_unknown(product_id, incarnation, orders).await
             }
             Err(error) => Err(error),

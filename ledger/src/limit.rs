@@ -103,6 +103,8 @@ mod tests {
             assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
             assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
         }
+        let plan = plan_on_postgres(postgres, waitlist::DEMAND).await;
+        assert!(plan.iter().any(|line| line.contains("orders_held_products")), "{plan:#?}");
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("sale.db").display());
         let ledger = Ledger::connect_lazy(&url, 2).unwrap();
@@ -116,5 +118,7 @@ mod tests {
             assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
             assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
         }
+        let plan = plan_on_sqlite(sqlite, waitlist::DEMAND).await;
+        assert!(plan.iter().any(|line| line.contains("orders_held_products")), "{plan:#?}");
     }
 }

@@ -90,6 +90,22 @@ pub(crate) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_
 pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \
      available = $4, deleted_at = CASE WHEN $5 THEN CURRENT_TIMESTAMP END WHERE product_id = $1";
 
+/// PostgreSQL's own time, in milliseconds since 1970: all replicas have the same.
+macro_rules! postgres_now {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000)::BIGINT"
+    };
+}
+pub(crate) use postgres_now;
+
+/// The time of the process that has the SQLite database.
+macro_rules! sqlite_now {
+    () => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+pub(crate) use sqlite_now;
+
 /// Columns of an [`crate::Order`], of the rows `o`.
 macro_rules! keyed_columns {
     () => {

@@ -62,7 +62,8 @@ pub enum Joined {
     Served,
     /// There are enough units: they can be bought.
     UnitsLeft,
-    /// No unpaid order holds units of the product, so none will come back.
+    /// No unpaid order holds units of the product, or the sale has fewer units than the buyer wants: as many will not
+    /// come back.
     NothingHeld,
     /// The buyer would have more than the product allows.
     LimitReached,
@@ -94,7 +95,7 @@ impl Demand {
             Some(Joined::LimitReached)
         } else if self.available >= quantity {
             Some(Joined::UnitsLeft)
-        } else if !self.is_held {
+        } else if !self.is_held || quantity > self.declared {
             Some(Joined::NothingHeld)
         } else if self.waiting >= LONGEST.min(self.declared) {
             Some(Joined::Full)
@@ -115,8 +116,8 @@ pub(crate) const DEMAND: &str = concat!(
      (SELECT CAST(coalesce(sum(units), 0) AS BIGINT) FROM (",
     units_of_person!("$3", "$1"),
     ") of_person) AS bought_by_person, \
-     EXISTS (SELECT 1 FROM orders h CROSS JOIN orders o WHERE h.state = 'pending' \
-             AND h.line = 0 AND h.expires_at_ms IS NOT NULL AND o.id = h.id AND o.product_id = $1) AS is_held, \
+     EXISTS (SELECT 1 FROM orders h WHERE h.product_id = $1 AND h.state = 'pending' \
+             AND h.expires_at_ms > 0) AS is_held, \
      EXISTS (SELECT 1 FROM waitlist w WHERE w.product_id = $1 AND w.buyer = $2) AS waits \
      FROM stock JOIN products ON id = product_id WHERE product_id = $1 AND deleted_at IS NULL"
 );
@@ -279,6 +280,7 @@ mod tests {
         assert_eq!(changed(|demand| demand.bought_by_person = 2), Some(Joined::LimitReached));
         assert_eq!(changed(|demand| demand.available = 1), Some(Joined::UnitsLeft));
         assert_eq!(changed(|demand| demand.is_held = false), Some(Joined::NothingHeld));
+        assert_eq!(changed(|demand| demand.declared = 0), Some(Joined::NothingHeld));
         assert_eq!(changed(|demand| demand.waiting = 5), Some(Joined::Full));
         let many = |demand: &mut Demand| (demand.declared, demand.waiting) = (1_000_000, LONGEST);
         assert_eq!(changed(many), Some(Joined::Full));

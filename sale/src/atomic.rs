@@ -69,6 +69,18 @@ pub(crate) struct Atomic {
     workers: Workers,
 }
 
+/// What Redis says of an idempotency key.
+pub(crate) enum KeyedOrder {
+    /// The order.
+    Found(Order),
+    /// There is none.
+    None,
+    /// It does not have all keys. What it lacks is in the database.
+    AskDatabase,
+    /// Nothing: it is away. It may have orders that the database lacks.
+    Away,
+}
+
 impl Atomic {
     pub(crate) fn new(
         ledger: Ledger,
@@ -122,16 +134,20 @@ impl Atomic {
         answer.await.unwrap_or(Err(PurchaseError::Interrupted))
     }
 
-    /// The order of this buyer's key, if there is one; `None` when Redis cannot tell.
-    pub(crate) async fn order_by_key(&self, buyer: &str, key: &str) -> Option<Option<Order>> {
-        let mut connection = self.engine.ready.borrow().connection.clone()?;
+    /// The order of this buyer's key.
+    pub(crate) async fn order_by_key(&self, buyer: &str, key: &str) -> KeyedOrder {
+        let connection = self.engine.ready.borrow().connection.clone();
+        let Some(mut connection) = connection else { return KeyedOrder::Away };
         let mut ask = redis::cmd("HMGET");
         ask.arg(keys::KEYS).arg("").arg(entry::key_field(buyer, key));
-        let (complete, order): (Option<u8>, Option<String>) =
-            ask.query_async(&mut connection).await.ok()?;
-        match order {
-            Some(order) => entry::keyed_order(&order, buyer, key).map(Some),
-            None => complete.map(|_| None),
+        let answer = ask.query_async(&mut connection).await;
+        let Ok((complete, order)): Result<(Option<u8>, Option<String>), _> = answer else {
+            return KeyedOrder::Away;
+        };
+        match order.map(|order| entry::keyed_order(&order, buyer, key)) {
+            Some(Some(order)) => KeyedOrder::Found(order),
+            None if complete.is_some() => KeyedOrder::None,
+            _ => KeyedOrder::AskDatabase,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use ledger::erasure::{Erasure, Replaced};
 use redlock::{Policy, QueueDiscipline};
 
@@ -61,13 +62,21 @@ impl Sale {
     }
 
     /// Puts pseudonyms in the place of all buyers, in every store, and returns their number. For a sale
-    /// that is over. One replica at a time does it; `None`: it is another one.
+    /// that is over. One replica at a time does it; `None`: it is another one, or too early by the clock of the database.
     ///
     /// `first`: the caller has not done so before, so an earlier process may have stopped before Redis.
+    /// `from`: the time from which it may be done. It cannot be undone, and the clock of one replica may be wrong.
     ///
     /// # Errors
     /// See [`ErasureError`].
-    pub async fn forget_buyers(&self, first: bool) -> Result<Option<u64>, ErasureError> {
+    pub async fn forget_buyers(
+        &self,
+        first: bool,
+        from: Timestamp,
+    ) -> Result<Option<u64>, ErasureError> {
+        if self.ledger.now_ms().await? < from.as_millisecond() {
+            return Ok(None);
+        }
         let policy = Policy {
             discipline: QueueDiscipline::Unordered,
             wait_timeout: LOCK_WAIT,

@@ -5,9 +5,11 @@
 //! down. A lease lets one replica at a time ask for them. When that replica dies, another one has the lease
 //! as soon as it ends. Safety does not depend on it: the ledger changes an order under a condition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::future::pending;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, join};
 use futures::stream::{FuturesUnordered, StreamExt};
 use ledger::LedgerError;
 use ledger::orders::{DueHold, NewOrder, OrderState, Settled, Task};
@@ -28,9 +30,9 @@ const WAIT: Duration = Duration::from_millis(100);
 /// How long a replica that did not get the lock pauses.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the ledger is asked for holds that are due.
-const POLL: Duration = Duration::from_millis(200);
+pub(crate) const POLL: Duration = Duration::from_millis(200);
 /// How long after a failure.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Holds of one read.
 const PAGE: i64 = 4_000;
 /// Orders of one task. Buyers of the same products wait for it, so they are served in between.
@@ -38,7 +40,7 @@ const BATCH: usize = 500;
 /// The same after failures: a lease may be too short for more.
 const SMALLEST_BATCH: usize = 10;
 /// Batches that are settled at the same time.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 /// The time between two batches for each order of the first: some 11,000 holds end in a second, and most of
 /// the time is left to buyers.
 const PACE: Duration = Duration::from_micros(85);
@@ -46,14 +48,43 @@ const PACE: Duration = Duration::from_micros(85);
 /// Orders of the same products.
 type Batch = (Vec<String>, Vec<Uuid>);
 
+/// A batch that is settled, with its orders and what came of it.
+type Ending<'a> = BoxFuture<'a, (Vec<Uuid>, Result<(), PurchaseError>)>;
+
 /// How far the due holds have been ended.
-struct Progress {
+struct Progress<'a> {
     /// The last hold of the last page, unless it was the last page.
     after: Option<(i64, Uuid)>,
     /// When the next batch may begin.
     next: Instant,
     /// How many orders a batch has at most.
     batch: usize,
+    /// Batches under way. Pages are read meanwhile: a product whose lock cannot be had holds up no others.
+    ending: FuturesUnordered<Ending<'a>>,
+    /// Their orders.
+    under_way: HashSet<Uuid>,
+}
+
+impl Progress<'_> {
+    /// Waits for the end of a batch; for ever if there is none.
+    async fn batch_ended(&mut self) -> Result<(), PurchaseError> {
+        let Some((ids, ended)) = self.ending.next().await else { return pending().await };
+        for id in &ids {
+            self.under_way.remove(id);
+        }
+        ended
+    }
+
+    /// Waits this long, and for the batches that end meanwhile.
+    async fn pause(&mut self, pause: Duration) -> Result<(), PurchaseError> {
+        let (until, mut result) = (Instant::now() + pause, Ok(()));
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return result,
+                ended = self.batch_ended() => result = result.and(ended),
+            }
+        }
+    }
 }
 
 impl Sale {
@@ -63,7 +94,8 @@ impl Sale {
             if let Some(lease) = self.hold_lease().await {
                 debug!("this replica ends the holds");
                 lease.keep_extended();
-                if Box::pin(lease.while_held(self.end_due_holds())).await.is_none() {
+                let work = join(self.end_due_holds(), self.keep_handing_out());
+                if Box::pin(lease.while_held(work)).await.is_none() {
                     warn!("the lease of the replica that ends holds was lost");
                 }
             }
@@ -81,14 +113,23 @@ impl Sale {
     }
 
     async fn end_due_holds(&self) {
-        let mut progress = Progress { after: None, next: Instant::now(), batch: BATCH };
-        let (mut reported, mut waitlist_reported) = (false, false);
+        let mut progress = Progress {
+            after: None,
+            next: Instant::now(),
+            batch: BATCH,
+            ending: FuturesUnordered::new(),
+            under_way: HashSet::new(),
+        };
+        let mut reported = false;
         loop {
-            let ended = self.end_page(&mut progress).await;
-            match &ended {
+            let mut ended = self.end_page(&mut progress).await;
+            if ended.is_ok() && progress.after.is_none() {
+                ended = progress.pause(POLL).await;
+            }
+            match ended {
                 Ok(()) => {
                     progress.batch = (progress.batch * 2).min(BATCH);
-                    reported = false;
+                    reported &= !progress.ending.is_empty();
                 }
                 Err(error) => {
                     progress.batch = (progress.batch / 4).max(SMALLEST_BATCH);
@@ -96,41 +137,38 @@ impl Sale {
                         warn!(%error, "holds that are over cannot be ended; trying again");
                     }
                     reported = true;
+                    // What fails meanwhile is read again after it.
+                    drop(progress.pause(RETRY).await);
                 }
-            }
-            match (ended, progress.after) {
-                (Ok(()), Some(_)) => {}
-                (Ok(()), None) => {
-                    self.hand_out_reporting(&mut waitlist_reported).await;
-                    sleep(POLL).await;
-                }
-                (Err(_), _) => sleep(RETRY).await,
             }
         }
     }
 
-    /// Ends some of the due holds. The next page begins behind this one, so that orders of a product whose
-    /// lock cannot be had hold up no others.
-    async fn end_page(&self, progress: &mut Progress) -> Result<(), PurchaseError> {
-        let due = self.ledger.due_holds(progress.after.take(), PAGE).await?;
+    /// Begins to end some of the due holds. The next page begins behind this one.
+    async fn end_page<'a>(&'a self, progress: &mut Progress<'a>) -> Result<(), PurchaseError> {
+        let mut due = self.ledger.due_holds(progress.after.take(), PAGE).await?;
         let is_full = i64::try_from(due.len()).is_ok_and(|due| due >= PAGE);
         progress.after = due.last().filter(|_| is_full).map(|last| (last.expires_at_ms, last.id));
         if let Engine::Atomic(_) = &self.engine {
             return self.end_one_by_one(due).await;
         }
-        let (mut ending, mut result) = (FuturesUnordered::new(), Ok(()));
+        due.retain(|hold| !progress.under_way.contains(&hold.id));
+        let mut result = Ok(());
         for (products, ids) in batches(due, progress.batch) {
             loop {
+                let next = progress.next;
+                let has_room = progress.ending.len() < AT_ONCE;
                 tokio::select! {
-                    () = sleep_until(progress.next), if ending.len() < AT_ONCE => break,
-                    Some(ended) = ending.next() => result = result.and(ended),
+                    () = sleep_until(next), if has_room => break,
+                    ended = progress.batch_ended() => result = result.and(ended),
                 }
             }
             progress.next = Instant::now() + PACE * u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            ending.push(async move { self.expire(&ids, &products).await.map(drop) });
-        }
-        while let Some(ended) = ending.next().await {
-            result = result.and(ended);
+            progress.under_way.extend(ids.iter().copied());
+            progress.ending.push(Box::pin(async move {
+                let ended = self.expire(&ids, &products).await.map(drop);
+                (ids, ended)
+            }));
         }
         result
     }

@@ -9,7 +9,7 @@ use ledger::{Ledger, Outcome, Product, ProductChange, Purchase};
 use redlock::{Combiner, CombinerConfig, Redlock};
 use tracing::warn;
 
-use crate::atomic::Atomic;
+use crate::atomic::{Atomic, KeyedOrder};
 use crate::batch_recorder::Marked;
 use crate::catalog::Catalog;
 use crate::change::{ChangeError, change_product};
@@ -232,14 +232,18 @@ impl Sale {
         let Some(key) = &purchase.idempotency_key else {
             return Err(refusal);
         };
-        let decided = match &self.engine {
-            Engine::Locked(..) => None,
+        let keyed = match &self.engine {
+            Engine::Locked(..) => KeyedOrder::AskDatabase,
             Engine::Atomic(atomic) => atomic.order_by_key(&purchase.buyer, key).await,
         };
-        let mut order = match decided {
-            Some(order) => order,
+        let is_away = matches!(keyed, KeyedOrder::Away);
+        let mut order = match keyed {
+            KeyedOrder::Found(order) => Some(order),
+            KeyedOrder::None => None,
             // Boxed: the future of each waiting purchase stays small.
-            None => Box::pin(self.known_keys.order(&purchase.buyer, key)).await?,
+            KeyedOrder::AskDatabase | KeyedOrder::Away => {
+                Box::pin(self.known_keys.order(&purchase.buyer, key)).await?
+            }
         };
         // With `Atomic`, Redis answers most repetitions, and does not have it: all answers shall be the same.
         if !self.is_decided_by_the_database()
@@ -249,6 +253,8 @@ impl Sale {
         }
         match order {
             Some(order) => receipt(Outcome::of_existing(order, product_id, purchase.quantity)),
+            // The order of the key may not be recorded yet.
+            None if is_away => Err(PurchaseError::StockUnavailable),
             None => Err(refusal),
         }
     }

@@ -3,13 +3,16 @@
 //! The ledger serves who waits in the transaction that gives units back, so nobody else can buy them. Units that
 //! come in another way, such as by a restock, are handed out by the replica that ends holds.
 
+use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use ledger::orders::Task;
 use ledger::waitlist::{Joined, NewWaiter, WaitPlace};
 use ledger::{Applicant, LedgerError};
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::error::PurchaseError;
+use crate::holds::{AT_ONCE, POLL, RETRY};
 use crate::sale::Sale;
 
 /// A buyer who waits.
@@ -128,13 +131,17 @@ impl Sale {
         Ok(())
     }
 
-    /// As [`Sale::hand_out`]; logs the first of several failures.
-    pub(crate) async fn hand_out_reporting(&self, reported: &mut bool) {
-        let handed_out = self.hand_out().await;
-        if let (Err(error), false) = (&handed_out, *reported) {
-            warn!(%error, "the waiting lists cannot be read; trying again");
+    /// Hands out units again and again; logs the first of several failures.
+    pub(crate) async fn keep_handing_out(&self) {
+        let mut reported = false;
+        loop {
+            let handed_out = self.hand_out().await;
+            if let (Err(error), false) = (&handed_out, reported) {
+                warn!(%error, "the waiting lists cannot be read; trying again");
+            }
+            reported = handed_out.is_err();
+            sleep(if reported { RETRY } else { POLL }).await;
         }
-        *reported = handed_out.is_err();
     }
 
     /// Hands out units that are on sale although somebody waits for as many.
@@ -142,13 +149,15 @@ impl Sale {
         if !self.is_decided_by_the_database() {
             return Ok(());
         }
-        for product in self.ledger.due_waitlists().await? {
+        let due = stream::iter(self.ledger.due_waitlists().await?);
+        let hand_out = async |product: String| {
             let products = [product.clone()].into();
             let settled = self.order_queues.settle(self.discipline(), Task::HandOut, products);
             if let Err(error) = settled.await {
                 warn!(product, %error, "units cannot be handed out to those who wait");
             }
-        }
+        };
+        due.for_each_concurrent(AT_ONCE, hand_out).await;
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Breaker {
     pauses: u32,
     /// Nothing is sent before.
     until: Option<Instant>,
+    /// The same, because the receiver asked for it.
+    asked_until: Option<Instant>,
 }
 
 impl Breaker {
@@ -44,7 +46,7 @@ impl Breaker {
 
     /// How many of `most` events may be under way now.
     pub(super) fn allowed(&self, most: usize, now: Instant) -> usize {
-        match self.until {
+        match self.until.max(self.asked_until) {
             Some(until) if now < until => 0,
             _ if self.is_away() => 1,
             _ => most,
@@ -53,16 +55,17 @@ impl Breaker {
 
     /// An event was taken. Returns whether the sink was away.
     pub(super) fn succeeded(&mut self) -> bool {
-        std::mem::take(self).is_away()
+        let asked_until = self.asked_until;
+        std::mem::replace(self, Self { asked_until, ..Self::default() }).is_away()
     }
 
     /// An attempt failed: the first one of an event, or a repeated one.
     pub(super) fn failed(&mut self, is_first: bool, retry_after: Option<Duration>, now: Instant) {
         if let Some(pause) = retry_after {
-            self.until = self.until.max(Some(now + pause));
+            self.asked_until = self.asked_until.max(Some(now + pause));
         }
         self.failed += u32::from(is_first);
-        let is_paused = self.until.is_some_and(|until| now < until);
+        let is_paused = self.until.max(self.asked_until).is_some_and(|until| now < until);
         if self.failed >= AWAY_AFTER || self.is_away() {
             self.pauses = self.pauses.max(1);
             if !is_paused {
@@ -131,6 +134,8 @@ mod tests {
         let pause = Duration::from_secs(20);
         breaker.failed(true, Some(pause), now);
         breaker.failed(true, Some(pause / 2), now);
+        // An event that was under way is taken.
+        assert!(!breaker.succeeded());
         assert_eq!(breaker.allowed(64, now + pause / 2), 0);
         assert_eq!(breaker.allowed(64, now + pause), 64);
     }

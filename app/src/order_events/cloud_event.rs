@@ -77,7 +77,7 @@ impl<'a> CloudEvent<'a> {
     pub(super) fn new(source: &'a str, event: &'a OrderEvent) -> Self {
         let OrderEvent { number, state, at_ms, order, .. } = event;
         // What came after the event is no part of it.
-        let is_unpaid = matches!(state.as_str(), "pending" | "confirmed");
+        let is_unpaid = matches!(state.as_str(), "pending" | "confirmed" | "expired");
         let items = order
             .lines
             .iter()
@@ -163,7 +163,9 @@ mod tests {
             let event = event(state);
             serde_json::to_value(CloudEvent::new("/", &event)).unwrap()["data"].clone()
         };
-        assert_eq!(data("confirmed").get("payment_reference"), None);
+        for unpaid in ["confirmed", "expired"] {
+            assert_eq!(data(unpaid).get("payment_reference"), None);
+        }
         assert_eq!(data(BUYER_ERASED).get("state"), None);
     }
 }

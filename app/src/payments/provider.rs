@@ -3,6 +3,7 @@
 use axum::http::HeaderMap;
 use jiff::Timestamp;
 use ledger::Price;
+use ledger::orders::PlacedOrder;
 use uuid::Uuid;
 
 use super::error::PaymentError;
@@ -39,8 +40,19 @@ pub(super) struct PaymentReport {
     pub(super) what: PaymentFact,
     /// What the service calls the payment, or the refund.
     pub(super) reference: String,
+    /// The payment whose money was given back, if it is a refund and the event says so.
+    pub(super) refunded_payment: Option<String>,
     /// `None`: the event has none, or one in a currency that no price can have.
     pub(super) amount: Option<Price>,
+}
+
+impl PaymentReport {
+    /// Whether the money that was given back may be that of the order. A buyer who paid twice gets one payment back,
+    /// and has the order.
+    pub(super) fn refunds_payment_of(&self, order: &PlacedOrder) -> bool {
+        let payments = self.refunded_payment.as_ref().zip(order.payment_reference.as_ref());
+        payments.is_none_or(|(refunded, paid)| refunded == paid)
+    }
 }
 
 /// How an event names its order.

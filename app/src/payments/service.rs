@@ -176,6 +176,9 @@ impl Payments {
         if report.what != PaymentFact::Failed && (expected.is_none() || report.amount != expected) {
             return Err(PaymentError::Amount { reported: report.amount, expected });
         }
+        if report.what == PaymentFact::Refunded && !report.refunds_payment_of(&order) {
+            return Err(OrderError::State(order.state).into());
+        }
         match Box::pin(self.sale.report_change(order, change)).await {
             Ok(_) => Ok(Outcome::Applied),
             // The order was paid in another way, or is over: nobody lost money.

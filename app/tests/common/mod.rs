@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod database;
 pub mod documented;
 pub mod process;
+pub mod repeated;
 
 pub use database::execute;
 use database::query;

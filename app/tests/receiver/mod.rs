@@ -1,7 +1,7 @@
 //! A receiver of webhooks: a real HTTP server that keeps what it was sent, answers as a test wants, and verifies the
 //! signatures with the library of the Standard Webhooks project.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -149,17 +149,41 @@ impl Receiver {
         self.all().into_iter().filter(|webhook| webhook.reply == TAKEN).collect()
     }
 
-    /// The types of the events of an order that were taken, each id once.
-    pub fn kinds_of(&self, order: &str) -> Vec<String> {
-        let mut ids = Vec::new();
-        let mut kinds = Vec::new();
-        for webhook in self.taken().iter().filter(|webhook| webhook.order() == order) {
-            if !ids.contains(&webhook.id().to_owned()) {
-                ids.push(webhook.id().to_owned());
-                kinds.push(webhook.kind().to_owned());
+    /// The types of the events of each order that were taken, each id once, in the order in which they came.
+    fn chains(&self) -> HashMap<String, Vec<String>> {
+        let (mut ids, mut chains) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
+        for webhook in self.taken() {
+            if ids.insert(webhook.id().to_owned()) {
+                let chain = chains.entry(webhook.order().to_owned()).or_default();
+                chain.push(webhook.kind().to_owned());
             }
         }
-        kinds
+        chains
+    }
+
+    /// Each order has these events, in this order, and no others came. An id is always the same event, and its
+    /// signature is right.
+    pub fn assert_chains(&self, expected: &HashMap<String, Vec<&str>>) {
+        let chains = self.chains();
+        assert_eq!(chains.len(), expected.len(), "no event without its order");
+        for (order, kinds) in expected {
+            let chain = chains.get(order).map(Vec::as_slice).unwrap_or_default();
+            assert_eq!(chain, kinds, "{order}");
+        }
+        let webhooks = self.all();
+        let mut by_id = HashMap::<&str, &str>::new();
+        for webhook in &webhooks {
+            let body = by_id.entry(webhook.id()).or_insert(&webhook.body);
+            assert_eq!(*body, webhook.body);
+        }
+        assert_eq!(by_id.len(), expected.values().map(Vec::len).sum::<usize>());
+        let sample: Vec<_> = webhooks.iter().rev().take(200).cloned().collect();
+        assert!(verified(&sample, KEY).iter().all(|it| it == "ok"));
+    }
+
+    /// The types of the events of an order that were taken, each id once.
+    pub fn kinds_of(&self, order: &str) -> Vec<String> {
+        self.chains().remove(order).unwrap_or_default()
     }
 
     pub async fn await_kinds(&self, order: &str, expected: &[&str]) {

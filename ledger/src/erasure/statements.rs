@@ -1,6 +1,5 @@
 //! The statements of erasures, the same for both databases, and the steps of their transactions.
 
-use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{PgConnection, SqliteConnection};
 
@@ -8,6 +7,7 @@ use super::types::{Begun, ErasedNames, Erasure, Replaced, digest, new_pseudonym}
 use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 use crate::postgres::PostgresLedger;
+use crate::sql::{postgres_now, sqlite_now};
 use crate::sqlite::SqliteLedger;
 
 const SALT: &str = "SELECT coalesce(erasure_salt, '') FROM installation";
@@ -22,11 +22,6 @@ const IS_KNOWN: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE id = $1) \
      OR EXISTS (SELECT 1 FROM waitlist WHERE buyer = $1) \
      OR EXISTS (SELECT 1 FROM past_orders WHERE buyer = $1) \
      OR EXISTS (SELECT 1 FROM past_coupon_issues WHERE buyer = $1)";
-
-/// A second erasure of the same name goes on with the first one's pseudonym.
-const BEGIN: &str = "INSERT INTO erasures (digest, pseudonym, buyer, begun_at_ms) \
-     VALUES ($1, $2, $3, $4) ON CONFLICT (digest) DO UPDATE SET buyer = excluded.buyer, \
-     begun_at_ms = excluded.begun_at_ms RETURNING pseudonym";
 
 const DELETE_ACCOUNT: &str = "DELETE FROM accounts WHERE id = $1 AND role = 'buyer'";
 
@@ -56,8 +51,6 @@ const ELSEWHERE: [&str; 4] = [
 /// Who is erased does not wait any more.
 const STOP_WAITING: &str = "DELETE FROM waitlist WHERE buyer = $1";
 
-const PENDING: &str = "SELECT buyer, pseudonym, begun_at_ms FROM erasures WHERE buyer IS NOT NULL";
-
 const COUNTS: &str = "SELECT count(*), count(buyer) FROM erasures";
 
 const FINISH: &str = "UPDATE erasures SET buyer = NULL WHERE buyer = $1";
@@ -70,14 +63,22 @@ const HOLDERS_AFTER: &str = "SELECT coupon_id, buyer FROM coupon_issues \
      WHERE (coupon_id, buyer) > ($1, $2) AND buyer NOT LIKE 'erased:%' \
      ORDER BY coupon_id, buyer LIMIT $3";
 
-/// One text for two types of connection, as in `change.rs`.
+/// One text for two types of connection, as in `change.rs`. `$now` is the time of the database: the replicas' clocks
+/// may differ.
 macro_rules! statements {
-    ($begin:ident, $replace:ident, $replace_all:ident, $ledger:ty, $connection:ty, $read:ident, $write:ident) => {
+    ($now:expr, $begin:ident, $replace:ident, $replace_all:ident, $ledger:ty, $connection:ty, $read:ident, $write:ident) => {
         async fn $begin(
             connection: &mut $connection,
             buyer: &str,
             actor: &str,
         ) -> Result<Begun, LedgerError> {
+            /// A second erasure of the same name goes on with the first one's pseudonym.
+            const BEGIN: &str = concat!(
+                "INSERT INTO erasures (digest, pseudonym, buyer, begun_at_ms) VALUES ($1, $2, $3, ",
+                $now,
+                ") ON CONFLICT (digest) DO UPDATE SET buyer = excluded.buyer, \
+                 begun_at_ms = excluded.begun_at_ms RETURNING pseudonym"
+            );
             let role: Option<String> =
                 sqlx::query_scalar(ROLE).bind(buyer).fetch_optional(&mut *connection).await?;
             if role.as_deref() == Some("admin") {
@@ -89,12 +90,10 @@ macro_rules! statements {
                 return Ok(Begun::UnknownBuyer);
             }
             let salt: String = sqlx::query_scalar(SALT).fetch_one(&mut *connection).await?;
-            let begun_at_ms = Timestamp::now().as_millisecond();
             let pseudonym: String = sqlx::query_scalar(BEGIN)
                 .bind(digest(&salt, buyer))
                 .bind(new_pseudonym())
                 .bind(buyer)
-                .bind(begun_at_ms)
                 .fetch_one(&mut *connection)
                 .await?;
             let deleted =
@@ -103,7 +102,7 @@ macro_rules! statements {
             let entry = AuditEntry::new(actor, "erase_buyer", &pseudonym, Some(detail));
             connection.record(&entry).await?;
             let buyer = buyer.to_owned();
-            Ok(Begun::Erasure(Erasure { buyer, pseudonym, begun_at_ms }))
+            Ok(Begun::Erasure(Erasure { buyer, pseudonym, age_ms: 0 }))
         }
 
         async fn $replace(
@@ -190,7 +189,17 @@ macro_rules! statements {
             }
 
             pub(super) async fn pending_erasures(&self) -> Result<Vec<(String, String, i64)>, LedgerError> {
+                const PENDING: &str = concat!(
+                    "SELECT buyer, pseudonym, ",
+                    $now,
+                    " - begun_at_ms FROM erasures WHERE buyer IS NOT NULL"
+                );
                 Ok(sqlx::query_as(PENDING).fetch_all(&self.$read).await?)
+            }
+
+            pub(super) async fn now_ms(&self) -> Result<i64, LedgerError> {
+                const NOW: &str = concat!("SELECT ", $now);
+                Ok(sqlx::query_scalar(NOW).fetch_one(&self.$read).await?)
             }
 
             pub(super) async fn erasure_counts(&self) -> Result<(i64, i64), LedgerError> {
@@ -227,6 +236,7 @@ macro_rules! statements {
 }
 
 statements!(
+    postgres_now!(),
     begin_on_postgres,
     replace_on_postgres,
     replace_all_on_postgres,
@@ -236,6 +246,7 @@ statements!(
     pool
 );
 statements!(
+    sqlite_now!(),
     begin_on_sqlite,
     replace_on_sqlite,
     replace_all_on_sqlite,

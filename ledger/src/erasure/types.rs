@@ -15,8 +15,8 @@ pub struct Erasure {
     pub buyer: String,
     /// The name in its place.
     pub pseudonym: String,
-    /// When it began, in milliseconds since 1970.
-    pub begun_at_ms: i64,
+    /// How long ago it began, in milliseconds, by the clock of the database.
+    pub age_ms: i64,
 }
 
 /// Whether an erasure has begun.

@@ -19,7 +19,7 @@ macro_rules! of_orders_end {
 macro_rules! replay {
     ($now:literal) => {
         concat!(
-            "UPDATE failed_events SET dead_at_ms = NULL, retry_at_ms = ",
+            "UPDATE failed_events SET dead_at_ms = NULL, attempts = 0, retry_at_ms = ",
             $now,
             ", first_failed_at_ms = ",
             $now,

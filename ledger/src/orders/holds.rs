@@ -10,15 +10,8 @@ use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 use crate::postgres::PostgresLedger;
+use crate::sql::postgres_now;
 use crate::sqlite::SqliteLedger;
-
-/// PostgreSQL's own time, in milliseconds since 1970: all replicas have the same.
-macro_rules! postgres_now {
-    () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000)::BIGINT"
-    };
-}
-pub(super) use postgres_now;
 
 /// The condition of the index `orders_open_holds`.
 macro_rules! open_hold {

@@ -16,7 +16,7 @@ use crate::error::LedgerError;
 use crate::limit_key::BOUGHT_BY_PERSONS;
 use crate::money::Price;
 use crate::postgres::PostgresLedger;
-use crate::sql::kept;
+use crate::sql::{kept, postgres_now};
 
 impl PostgresLedger {
     pub(crate) async fn settle(
@@ -89,7 +89,7 @@ impl OrderStatements for PgConnection {
              FROM unnest($1::TEXT[], $2::BIGINT[]) AS held (product, token) \
              WHERE product_id = product AND fence < token \
              RETURNING product_id, available, deleted_at IS NOT NULL, ",
-            holds::postgres_now!()
+            postgres_now!()
         ))
         .bind(&products)
         .bind(&values)

@@ -40,6 +40,7 @@ const SLOW_OF_APP: &[&str] = &[
     "admin",
     "administration",
     "atomic",
+    "atomic_events",
     "atomic_orders",
     "atomic_recovery",
     "coupons",

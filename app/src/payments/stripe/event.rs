@@ -101,13 +101,16 @@ fn part<T: DeserializeOwned>(field: &'static str, value: Value) -> Result<T, Pay
         .map_err(|error| PaymentError::Field { field, problem: error.to_string() })
 }
 
-/// The order that is named; `None`: the shop named none, so it is no order of this sale.
+/// The first name that is an id, because a shop may use the other for a number of its own. `None`: the shop named
+/// none, so it is no order of this sale.
 fn order_name(
     reference: Option<String>,
     metadata: Option<HashMap<String, String>>,
 ) -> Option<OrderName> {
-    let named = metadata.and_then(|mut metadata| metadata.remove(ORDER_ID)).or(reference)?;
-    Some(Uuid::try_parse(&named).map_or(OrderName::Other, OrderName::Id))
+    let by_metadata = metadata.and_then(|mut metadata| metadata.remove(ORDER_ID));
+    let given: Vec<String> = [reference, by_metadata].into_iter().flatten().collect();
+    let id = given.iter().find_map(|name| Uuid::try_parse(name).ok());
+    (!given.is_empty()).then(|| id.map_or(OrderName::Other, OrderName::Id))
 }
 
 impl Session {
@@ -116,17 +119,20 @@ impl Session {
         let amount = self.amount_total.zip(self.currency);
         let amount = amount.and_then(|(amount, currency)| amount::price(amount, &currency));
         let reference = self.payment_intent.map_or(self.id, Reference::into_id);
-        Some(PaymentReport { order, what, reference, amount })
+        Some(PaymentReport { order, what, reference, refunded_payment: None, amount })
     }
 }
 
 impl Charge {
     fn report(self) -> Option<PaymentReport> {
-        let by_payment = self.payment_intent.map(|it| OrderName::Payment(it.into_id()));
-        let order = order_name(None, self.metadata).or(by_payment)?;
+        let payment = self.payment_intent.map(Reference::into_id);
+        let order = match (order_name(None, self.metadata), &payment) {
+            (None | Some(OrderName::Other), Some(payment)) => OrderName::Payment(payment.clone()),
+            (named, _) => named?,
+        };
         let what = if self.refunded { PaymentFact::Refunded } else { PaymentFact::PartlyRefunded };
         let amount = amount::price(self.amount_refunded, &self.currency);
-        Some(PaymentReport { order, what, reference: self.id, amount })
+        Some(PaymentReport { order, what, reference: self.id, refunded_payment: payment, amount })
     }
 }
 
@@ -161,7 +167,15 @@ mod tests {
         assert_eq!((report.what, report.reference.as_str()), (PaymentFact::Paid, "pi_1"));
         assert_eq!(report.amount, amount::price(49_900, "eur"));
         let by_metadata = json!({"client_reference_id": null, "metadata": {"order_id": ORDER}});
-        assert!(notice(completed, &session(&by_metadata)).unwrap().report.is_some());
+        let report = notice(completed, &session(&by_metadata)).unwrap().report.unwrap();
+        assert_eq!(report.order, OrderName::Id(ORDER.parse().unwrap()));
+        for own_number in [
+            json!({"metadata": {"order_id": "4711"}}),
+            json!({"client_reference_id": "4711", "metadata": {"order_id": ORDER}}),
+        ] {
+            let report = notice(completed, &session(&own_number)).unwrap().report.unwrap();
+            assert_eq!(report.order, OrderName::Id(ORDER.parse().unwrap()), "{own_number}");
+        }
         let free = json!({"payment_intent": null, "amount_total": 0});
         assert_eq!(notice(completed, &session(&free)).unwrap().report.unwrap().reference, "cs_1");
         let expanded = json!({"payment_intent": {"id": "pi_2", "object": "payment_intent"}});
@@ -197,6 +211,10 @@ mod tests {
         let report = notice("charge.refunded", &named).unwrap().report.unwrap();
         assert_eq!(report.order, OrderName::Id(ORDER.parse().unwrap()));
         assert_eq!(report.what, PaymentFact::PartlyRefunded);
+        assert_eq!(report.refunded_payment.as_deref(), Some("pi_1"));
+        let own_number = charge(json!({"order_id": "4711"}), true);
+        let report = notice("charge.refunded", &own_number).unwrap().report.unwrap();
+        assert_eq!(report.order, OrderName::Payment("pi_1".to_owned()));
     }
 
     #[test]

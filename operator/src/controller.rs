@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::crd::{FlashSale, condition};
+use crate::desired_state::DesiredStates;
 use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
@@ -198,8 +200,9 @@ impl Watch<'_> {
         let controller = owns::<StatefulSet>(controller, namespace, &client);
         let controller = owns::<Job>(controller, namespace, &client);
         let controller = owns::<Deployment>(controller, namespace, &client);
-        let controller = owns::<HorizontalPodAutoscaler>(controller, namespace, &client);
-        let controller = owns::<PodDisruptionBudget>(controller, namespace, &client);
+        let controller =
+            owns_without_status::<HorizontalPodAutoscaler>(controller, namespace, &client);
+        let controller = owns_without_status::<PodDisruptionBudget>(controller, namespace, &client);
         let controller = owns::<NetworkPolicy>(controller, namespace, &client);
         let controller = owns::<Ingress>(controller, namespace, &client);
         let controller = owns::<HttpRoute>(controller, namespace, &client);
@@ -238,8 +241,14 @@ fn is_stalled(sale: &DeserializeGuard<FlashSale>) -> bool {
 
 type SaleController = Controller<DeserializeGuard<FlashSale>>;
 
-/// Watches children of one kind. The label selector keeps other objects out of memory. Users can set that label
-/// on any object, so a child that cannot be read must not end the watch either.
+/// The children of all sales. The label selector keeps other objects out of memory. Users can set that label on any
+/// object, so a child that cannot be read must not end the watch either.
+fn children() -> watcher::Config {
+    let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
+    watcher::Config::default().labels(&ours).page_size(watched::PAGE)
+}
+
+/// Watches children of one kind.
 fn owns<K>(controller: SaleController, namespace: Option<&str>, client: &Client) -> SaleController
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -249,13 +258,41 @@ where
         + Send
         + 'static,
 {
-    let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
-    let config = watcher::Config::default().labels(&ours).page_size(watched::PAGE);
+    owns_stream(controller, watcher(api::<Owned<K>>(client, namespace), children()))
+}
+
+/// Watches children of a kind whose status the operator does not read: a change of the status is no event.
+fn owns_without_status<K>(
+    controller: SaleController,
+    namespace: Option<&str>,
+    client: &Client,
+) -> SaleController
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let mut known = DesiredStates::default();
+    let events = watcher(api::<Watched<K>>(client, namespace), children())
+        .try_filter(move |event| ready(known.are_changed_by(event)));
+    owns_stream(controller, events)
+}
+
+fn owns_stream<C>(
+    controller: SaleController,
+    events: impl Stream<Item = watcher::Result<watcher::Event<C>>> + Send + 'static,
+) -> SaleController
+where
+    C: Resource<DynamicType = ()> + Send + 'static,
+{
     // The backoff comes after the decoding: a list begins with an event, which would reset it before the list fails.
-    let children = watcher(api::<Owned<K>>(client, namespace), config)
+    let children = events
         .touched_objects()
         .backoff(watch_errors::delays())
-        .filter(|child| std::future::ready(!child.as_ref().is_err_and(kind_is_missing)));
+        .filter(|child| ready(!child.as_ref().is_err_and(kind_is_missing)));
     controller.owns_stream(watch_errors::logged(children))
 }
 

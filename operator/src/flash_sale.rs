@@ -60,6 +60,7 @@ pub mod unreadable;
 mod unreadable_volume;
 pub mod update_status;
 pub mod validate;
+mod volume_size;
 pub mod volumes;
 
 use std::ops::RangeInclusive;
@@ -239,7 +240,7 @@ async fn validate_and_apply(
     let secret_versions = references.secret_versions.clone();
     let retained = references.retained.clone();
     let status = sale.status.as_ref();
-    let nodes = references.nodes.reported(status.and_then(|status| status.redis.as_ref()));
+    let nodes = node_request::existing_nodes(&references, status);
     let mut valid = match validate::validate(sale, references, &context.images) {
         Ok(valid) => valid,
         Err(not_ready) => return Ok(Outcome::Waiting(not_ready)),

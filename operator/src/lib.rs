@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod crd;
+mod desired_state;
 mod error_chain;
 pub mod flash_sale;
 pub mod gateway_api;

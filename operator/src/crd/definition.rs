@@ -16,6 +16,9 @@ pub const MAX_NAME_LENGTH: usize = 40;
 /// The sale that the database is named after.
 const ADOPTED: &str =
     "(has(self.spec.database.adopt) ? self.spec.database.adopt : self.metadata.name)";
+/// Whether the API server refused a change of the sale, in a rule on the object.
+const CHANGE_REFUSED: &str = "(has(self.status.conditions) && \
+     self.status.conditions.exists(it, it.type == 'Ready' && it.reason == 'ChangeRefused'))";
 /// The version before the current one. It is still served.
 const OLD_VERSION: &str = "v1alpha1";
 /// `status.observedGeneration` of a sale that no operator has seen.
@@ -123,21 +126,27 @@ fn object_rules() -> Value {
             ),
             None,
         ),
-        // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`.
+        // Until a node is ready, the storage holds no data and can be corrected: `flash_sale/volumes.rs`. A change that
+        // the StatefulSet refused can be taken back, because the volumes stay as they are.
         (
-            "self.spec.redis.storage == oldSelf.spec.redis.storage || \
-             !has(self.status) || !has(self.status.redis) || \
-             (self.status.redis.ready == 0 && self.status.phase != 'Hibernated')",
+            &format!(
+                "self.spec.redis.storage == oldSelf.spec.redis.storage || \
+                 !has(self.status) || !has(self.status.redis) || \
+                 (self.status.redis.ready == 0 && self.status.phase != 'Hibernated') || {CHANGE_REFUSED}"
+            ),
             "redis.storage can no longer be changed: nodes use the volumes",
             Some(".spec.redis.storage"),
         ),
         (
-            "(has(self.spec.database.storage) == has(oldSelf.spec.database.storage) && \
-              (!has(self.spec.database.storage) || \
-               self.spec.database.storage == oldSelf.spec.database.storage)) || \
-             !has(self.status) || !has(self.status.conditions) || \
-             (self.status.phase != 'Hibernated' && \
-              !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True'))",
+            &format!(
+                "(has(self.spec.database.storage) == has(oldSelf.spec.database.storage) && \
+                  (!has(self.spec.database.storage) || \
+                   self.spec.database.storage == oldSelf.spec.database.storage)) || \
+                 !has(self.status) || !has(self.status.conditions) || \
+                 (self.status.phase != 'Hibernated' && \
+                  !self.status.conditions.exists(it, it.type == 'DatabaseReady' && it.status == 'True')) || \
+                 {CHANGE_REFUSED}"
+            ),
             "database.storage can no longer be changed: the database uses the volume",
             Some(".spec.database.storage"),
         ),

@@ -137,7 +137,7 @@ pub const APP: Reserved = Reserved {
 /// The seed Job.
 pub const SEED: Reserved = Reserved {
     shared_env: STORES_AND_LOCK,
-    own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID"],
+    own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID", "TAKE_OVER_DATABASE"],
     volumes: &["catalog", "stores-tls"],
     paths: &["/etc/flashsale", STORES_TLS],
     container: "seed",

@@ -13,7 +13,7 @@ use super::report_tokens::SaleKey;
 #[derive(Clone, Debug, Default)]
 pub struct AppliedVersions(Arc<Mutex<HashMap<SaleKey, HashMap<String, u64>>>>);
 
-/// Uid and resource version of an object.
+/// Uid and version of an object.
 pub type Version<'a> = (&'a str, &'a str);
 
 /// A declared part: what was sent, without the fields that depend on the existing object.

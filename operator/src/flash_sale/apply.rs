@@ -13,7 +13,7 @@ use super::applied_versions::{AppliedVersions, Declared};
 pub use super::apply_error::Error;
 use super::apply_error::{api_error, part};
 use super::build::{Applied, KubernetesResources, Prepared};
-use super::child::Child;
+use super::child::{Child, version};
 use super::hibernation;
 use super::names::FIELD_MANAGER;
 use super::network::NetworkParts;
@@ -84,6 +84,7 @@ pub async fn apply(
     let app_name = app.name_any();
     // Secrets first, and only if absent: pod templates below contain their checksums.
     let missing_secrets = applier.create_all(missing_secrets).await?;
+    let secrets_exist = applier.all_accepted();
     let certificates = match certificates {
         Some(certificates) => applier.apply_declared(certificates).await?,
         None => None,
@@ -95,9 +96,9 @@ pub async fn apply(
     let exposed = applier.apply_all(exposed).await?;
     let services = [exposed, applier.apply_all_declared(internal).await?].concat();
     let network = Box::pin(applier.apply_network(network)).await?;
-    let redis = applier.apply(redis).await?;
+    let redis = applier.apply_workload(redis, secrets_exist).await?;
     let database = match database {
-        Some(database) => applier.apply(database).await?.map(Some),
+        Some(database) => applier.apply_workload(database, secrets_exist).await?.map(Some),
         None => Some(None),
     };
     let seed = if hibernates {
@@ -108,7 +109,7 @@ pub async fn apply(
     } else {
         applier.current(&seed).await?
     };
-    let app = applier.apply(app).await?;
+    let app = applier.apply_workload(app, secrets_exist).await?;
     let autoscaler = match (autoscaler, &existing.autoscaler) {
         (Some(autoscaler), _) => applier.apply_declared(autoscaler).await?,
         (None, Some(uid)) => {
@@ -255,7 +256,21 @@ impl Applier<'_> {
         Box::pin(self.patch(object)).await
     }
 
-    /// The same for an object that has no status to read: it is not read again.
+    /// Applies an object with pods if their Secrets exist. Otherwise the existing object stays as it is: new pods could
+    /// not start, and the checksums in the declared template are those of values that are not stored.
+    async fn apply_workload<K: Child>(
+        &mut self,
+        object: K,
+        secrets_exist: bool,
+    ) -> Result<Option<K>, Error> {
+        if secrets_exist {
+            Box::pin(self.apply(object)).await
+        } else {
+            Box::pin(self.current(&object)).await
+        }
+    }
+
+    /// The same as `apply` for an object that has no status to read: it is not read again.
     async fn apply_declared<K: Child>(&mut self, object: K) -> Result<Option<K>, Error> {
         if self.is_unchanged(&object) {
             Ok(Some(object))
@@ -271,7 +286,7 @@ impl Applier<'_> {
         else {
             return false;
         };
-        let version = (found.uid(), found.resource_version());
+        let version = (found.uid(), found.version());
         self.existing.applied.is_current(&self.sale(), &part::<K>(&name), declared, version)
     }
 
@@ -286,7 +301,7 @@ impl Applier<'_> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patched = self.api::<K>().patch(&name, &params, &Patch::Apply(&object)).await;
         if let (Ok(patched), Some(declared)) = (&patched, declared)
-            && let (Some(uid), Some(version)) = (patched.uid(), patched.resource_version())
+            && let (Some(uid), Some(version)) = (patched.uid(), version(patched))
         {
             let version = (uid.as_str(), version.as_str());
             self.existing.applied.set(&self.sale(), part::<K>(&name), declared, version);

@@ -14,6 +14,9 @@ use super::secret_watches::SecretWatches;
 use crate::config::DefaultImages;
 use crate::metrics::Metrics;
 
+/// Longest note of an event in bytes, by the API server.
+const MAX_NOTE: usize = 1024;
+
 /// Shared dependencies of all reconciles.
 pub struct Context {
     /// Client of the API server.
@@ -75,14 +78,14 @@ impl Context {
         &self,
         reason: &str,
         type_: EventType,
-        note: String,
+        mut note: String,
         sale: &ObjectReference,
     ) -> Result<(), kube::Error> {
+        note.truncate(note.floor_char_boundary(MAX_NOTE));
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            // The API limits a note to 1 kB.
-            note: Some(note.chars().take(1000).collect()),
+            note: Some(note),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::child::Child;
 use super::names;
 use super::nodes::ExistingNodes;
 use super::operator_pods::OperatorPods;
@@ -69,6 +70,8 @@ pub struct References {
     pub database_exists: bool,
     /// Current replicas of the app. With an autoscaler, the operator does not change the number.
     pub app_replicas: Option<i32>,
+    /// Whether a replica of the app is ready.
+    pub app_is_ready: bool,
     /// Redis nodes that exist, and those with which the app starts.
     pub nodes: ExistingNodes,
     /// Uid of the sale's autoscaler if it exists, declared or not.
@@ -120,7 +123,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     )?;
     let (app, autoscaler, seed_jobs) = try_join!(
         from.get::<Deployment>(&name),
-        from.metadata::<HorizontalPodAutoscaler>(&name),
+        from.get::<HorizontalPodAutoscaler>(&name),
         from.seed_jobs(&name),
     )?;
 
@@ -141,7 +144,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     parts.0.extend(app.iter().map(|app| ExistingPart::new(sale, app)));
     // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
-    parts.0.extend(wanted.map(|autoscaler| ExistingPart::new(sale, autoscaler)));
+    parts.0.extend(wanted.map(|autoscaler| ExistingPart::of_child(sale, autoscaler)));
     let (network, undeclared) = from.network_parts(sale).await?;
     parts.0.extend(network.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
@@ -194,6 +197,7 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
             .filter_map(|set| set.found)
             .filter(|it| is_ours(&it.metadata))
             .collect(),
+        app_is_ready: app.as_ref().is_some_and(is_ready),
         app_replicas: app.and_then(|app| app.spec?.replicas),
         autoscaler: autoscaler.filter(|it| is_ours(&it.metadata)).and_then(|it| it.uid()),
         seed_jobs: seed_jobs.into_iter().filter(|job| is_ours(&job.metadata)).collect(),
@@ -201,6 +205,11 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
         undeclared,
         operator_pods: None,
     })
+}
+
+fn is_ready(app: &Deployment) -> bool {
+    let replicas = app.status.as_ref().and_then(|status| status.ready_replicas);
+    replicas.is_some_and(|ready| ready > 0)
 }
 
 struct Namespace<'a> {
@@ -268,7 +277,7 @@ impl Namespace<'_> {
         let (catalog, services, budgets, sets): (_, _, _, Vec<_>) = try_join!(
             finder.all::<ConfigMap>(&catalog),
             finder.all::<Service>(&services),
-            finder.all::<PodDisruptionBudget>(&budgets),
+            finder.children::<PodDisruptionBudget>(&budgets),
             try_join_all(sets),
         )?;
         let (sets, claims): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
@@ -352,6 +361,12 @@ impl PartFinder<'_> {
     {
         let found = try_join_all(names.iter().map(|name| self.from.metadata::<K>(name))).await?;
         Ok(found.iter().flatten().map(|object| ExistingPart::new(self.sale, object)).collect())
+    }
+
+    /// The same of whole objects, because their version depends on the kind.
+    async fn children<K: Child>(self, names: &[String]) -> Result<Vec<ExistingPart>, Error> {
+        let found = try_join_all(names.iter().map(|name| self.from.get::<K>(name))).await?;
+        Ok(found.iter().flatten().map(|object| ExistingPart::of_child(self.sale, object)).collect())
     }
 
     /// The `StatefulSet`; without one, the volume claims that a new one would adopt and delete with the sale.

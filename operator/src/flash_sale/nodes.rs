@@ -6,6 +6,8 @@
 //!    app start with the nodes of before.
 //! 3. The app starts with the declared nodes, and pods of other nodes are removed with their volumes.
 //!
+//! A sale that was never seeded has no lock to protect, so its nodes change in one step.
+//!
 //! Takes no client and no clock.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -46,6 +48,12 @@ impl ExistingNodes {
     #[must_use]
     pub fn reported(self, status: Option<&RedisStatus>) -> Self {
         Self { members: status.and_then(|redis| redis.members), ..self }
+    }
+
+    /// Without the nodes of a lock that nobody has used: there is nothing to change before the declared ones are applied.
+    #[must_use]
+    pub fn of_unused_lock(self) -> Self {
+        Self { running: self.running, ..Self::default() }
     }
 
     /// The nodes with which new replicas of the app start: those of before, until a change is done.

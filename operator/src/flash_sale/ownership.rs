@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
+use super::child::{Child, version};
 use super::names;
 use super::not_ready::NotReady;
 use super::retained::adopted_name;
@@ -62,7 +63,7 @@ pub struct ExistingPart {
     kind: Cow<'static, str>,
     name: String,
     uid: String,
-    resource_version: String,
+    version: String,
     owner: Owner,
 }
 
@@ -73,9 +74,14 @@ impl ExistingPart {
             kind: K::kind(&()),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
-            resource_version: object.resource_version().unwrap_or_default(),
+            version: object.resource_version().unwrap_or_default(),
             owner: Owner::of(sale, object.meta()),
         }
+    }
+
+    /// The same, with a version that ignores a status which the operator does not read.
+    pub fn of_child<K: Child>(sale: &FlashSale, object: &K) -> Self {
+        Self { version: version(object).unwrap_or_default(), ..Self::new(sale, object) }
     }
 
     /// A volume claim that a `StatefulSet` of the sale would adopt. The claim's owner is the `StatefulSet`, which may
@@ -99,7 +105,7 @@ impl ExistingPart {
             kind: PersistentVolumeClaim::kind(&()),
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
-            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            version: metadata.resource_version.clone().unwrap_or_default(),
             owner,
         }
     }
@@ -110,10 +116,10 @@ impl ExistingPart {
         &self.uid
     }
 
-    /// The object's resource version.
+    /// The object's version.
     #[must_use]
-    pub fn resource_version(&self) -> &str {
-        &self.resource_version
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// The object's name.

@@ -46,7 +46,7 @@ pub fn phase(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
         Phase::Pending | Phase::Provisioning | Phase::Failed | Phase::Hibernated => false,
         Phase::Scheduled | Phase::Open | Phase::SoldOut | Phase::Ended | Phase::Degraded => true,
     });
-    if inputs.progress == Progress::Hibernated {
+    if inputs.progress == Progress::Hibernated || stays_hibernated(spec, inputs, now) {
         return Phase::Hibernated;
     }
     if was_ready && !inputs.selling && spec.ends_at.is_some_and(|end| now >= end) {
@@ -64,6 +64,21 @@ pub fn phase(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {
             by_clock(spec, inputs, now)
         }
     }
+}
+
+/// Whether a hibernating sale that waits or is refused a part still has no pods. A sale that waits was not changed; a
+/// refused part can belong to a sale that wakes, and the other parts start then.
+fn stays_hibernated(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> bool {
+    inputs.previous == Some(Phase::Hibernated)
+        && match inputs.progress {
+            Progress::Waiting => true,
+            Progress::Blocked => hibernation::is_due(spec, inputs.previous, now),
+            Progress::PartsUnavailable
+            | Progress::Seeding
+            | Progress::RollingOut
+            | Progress::Ready
+            | Progress::Hibernated => false,
+        }
 }
 
 fn by_clock(spec: &FlashSaleSpec, inputs: Inputs, now: Timestamp) -> Phase {

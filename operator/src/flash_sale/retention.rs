@@ -1,6 +1,7 @@
 //! Step 4: gives the data of a sale the owner and the labels that its deletion policy requires, and takes over the data
 //! that it adopts. The `StatefulSet` controller does the same for volume claims, by their retention policy.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -65,7 +66,7 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
     let is_known = has(DATABASE_ID, id)
         && has(DATABASE_IMAGE, image)
         && has(DATABASE_VERSION, version.as_ref());
-    if found == owners && is_ours && is_known && secret.labels.as_ref() == Some(&labels) {
+    if found == owners && is_ours && is_known && are_in_use(secret.labels.as_ref(), &labels) {
         return None;
     }
     let mut labels = json!(labels);
@@ -80,6 +81,12 @@ fn secret_change(sale: &ValidatedSale, secret: &ObjectMeta) -> Option<Value> {
             DATABASE_VERSION: version,
         },
     }))
+}
+
+/// Whether `found` are labels of data in use: all of `wanted`, and not the one of retained data. Others belong to others.
+fn are_in_use(found: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> bool {
+    let has = |(key, value): (&String, &String)| found.and_then(|it| it.get(key)) == Some(value);
+    wanted.iter().all(has) && !found.is_some_and(|it| it.contains_key(RETAINED))
 }
 
 async fn patch<K>(
@@ -103,4 +110,51 @@ where
     let patch = Patch::Merge(json!({ "metadata": change }));
     let failed = |source| Error { object: format!("{} {name}", K::kind(&())), source };
     api.patch_metadata(name, &params, &patch).await.map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dereference::References;
+    use super::super::validate::validate;
+    use super::*;
+    use crate::config::DefaultImages;
+    use crate::crd::FlashSale;
+
+    fn sale() -> ValidatedSale {
+        let sale: FlashSale = serde_json::from_value(json!({
+            "apiVersion": "flashsale.dev/v1beta1",
+            "kind": "FlashSale",
+            "metadata": { "name": "black-friday", "namespace": "shop", "uid": "u" },
+            "spec": { "products": [{ "id": "1", "stock": 100 }] },
+        }))
+        .unwrap();
+        let images = DefaultImages {
+            app: Some("app:1".to_owned()),
+            redis: Some("redis:1".to_owned()),
+            postgres: Some("postgres:1".to_owned()),
+        };
+        validate(&sale, References::default(), &images).unwrap()
+    }
+
+    #[test]
+    fn a_label_of_somebody_else_is_no_reason_to_change_the_secret() {
+        let sale = sale();
+        let mut labels = names::labels(&sale.name, Component::Database);
+        let secret = |labels: &BTreeMap<String, String>| ObjectMeta {
+            labels: Some(labels.clone()),
+            annotations: Some([(SALE_UID.to_owned(), "u".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        assert_eq!(secret_change(&sale, &secret(&labels)), None);
+        labels.insert("backup.example/schedule".to_owned(), "daily".to_owned());
+        assert_eq!(secret_change(&sale, &secret(&labels)), None);
+
+        let mut retained = labels.clone();
+        retained.insert(RETAINED.to_owned(), sale.name.clone());
+        let change = secret_change(&sale, &secret(&retained)).unwrap();
+        assert_eq!(change["labels"].get(RETAINED), Some(&Value::Null), "{change}");
+        labels.remove(names::COMPONENT);
+        let change = secret_change(&sale, &secret(&labels)).unwrap();
+        assert_eq!(change["labels"][names::COMPONENT], "database", "{change}");
+    }
 }

@@ -57,6 +57,12 @@ pub fn is_outdated(found: &Job, wanted: &Job) -> bool {
     is_true(found, "Complete").is_none() && template(found) != template(wanted)
 }
 
+/// Whether any stock is seeded.
+#[must_use]
+pub fn has_completed(jobs: &[Job]) -> bool {
+    jobs.iter().any(|job| is_true(job, "Complete").is_some())
+}
+
 /// Jobs whose pods still run or are retried. A hibernating sale has none.
 pub fn unfinished(jobs: &[Job]) -> impl Iterator<Item = &Job> {
     jobs.iter().filter(|job| is_true(job, "Complete").is_none())

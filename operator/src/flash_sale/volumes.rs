@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::build::{KubernetesResources, Prepared};
 use super::not_ready::NotReady;
+use super::volume_size;
 
 /// Maximum number of pods of a `StatefulSet`.
 const MOST_PODS: i32 = 5;
@@ -43,8 +44,7 @@ pub async fn replace(
         let failed = |source| Error { name: name.clone(), source };
         let leaving = found.metadata.deletion_timestamp.is_some();
         if !leaving {
-            // A StatefulSet without volume claim templates has no storage to replace.
-            if storage(found).is_none() || storage(found) == storage(declared) {
+            if !is_changed(found, declared) {
                 continue;
             }
             if any_exists(client, namespace, found).await.map_err(failed)? {
@@ -89,6 +89,13 @@ fn gone(error: kube::Error) -> Result<(), kube::Error> {
         kube::Error::Api(status) if status.is_not_found() => Ok(()),
         error => Err(error),
     }
+}
+
+/// Whether another storage is declared. A `StatefulSet` without volume claim templates has no storage to replace.
+fn is_changed(found: &StatefulSet, declared: &StatefulSet) -> bool {
+    let Some((found_class, found_size)) = storage(found) else { return false };
+    let Some((class, size)) = storage(declared) else { return true };
+    found_class != class || !volume_size::is_same(found_size, size)
 }
 
 /// Storage class and size that the `StatefulSet` requests.

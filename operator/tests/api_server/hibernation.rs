@@ -4,13 +4,16 @@ use flashsale_operator::crd::{FlashSale, Phase, ProductStatus};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{NAME, condition, everything_runs, reconcile_once, report};
 use crate::support::{Operator, apply, minimal, namespace};
+
+/// A Secret that a sale names.
+const STRIPE: &str = "shop-stripe";
 
 async fn sale(client: &Client, namespace: &str) -> FlashSale {
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
@@ -181,6 +184,34 @@ async fn a_seed_that_runs_ends_with_the_other_pods() {
     assert!(seeds(&client, &namespace).await.is_empty());
 }
 
+async fn create_stripe(client: &Client, namespace: &str) {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = serde_json::from_value(json!({
+        "metadata": { "name": STRIPE }, "stringData": { "webhook-secret": "whsec_of_the_tests" },
+    }))
+    .unwrap();
+    secrets.create(&PostParams::default(), &secret).await.unwrap();
+}
+
+/// A hibernating sale names the Secret, which is missing at first and in the end.
+async fn secret_comes_and_goes(operator: &Operator, client: &Client, namespace: &str) {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let missing = async || {
+        reconcile_once(operator, client, namespace).await;
+        let said = sale(client, namespace).await;
+        assert_eq!(condition(&said, "Ready"), ("False", "SecretMissing"));
+        assert_eq!(phase(&said), Phase::Hibernated);
+        assert_eq!(replicas(client, namespace).await, [0, 0, 0]);
+    };
+    missing().await;
+    create_stripe(client, namespace).await;
+    reconcile_once(operator, client, namespace).await;
+    assert_eq!(phase(&sale(client, namespace).await), Phase::Hibernated);
+    assert_eq!(replicas(client, namespace).await, [0, 0, 0]);
+    secrets.delete(STRIPE, &DeleteParams::default()).await.unwrap();
+    missing().await;
+}
+
 #[tokio::test]
 async fn only_a_sale_that_is_over_hibernates_by_the_clock() {
     let (client, namespace) = namespace("hibernate-end").await;
@@ -216,4 +247,19 @@ async fn only_a_sale_that_is_over_hibernates_by_the_clock() {
     reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(phase(&sale(&client, &namespace).await), Phase::Hibernated);
     assert_eq!(replicas(&client, &namespace).await, [0, 0, 0]);
+
+    // Even if a Secret that the sale names does not exist for some time.
+    declared["spec"]["payments"] = json!({ "stripe": { "secretRef": { "name": STRIPE } } });
+    apply(&client, &namespace, &declared).await.unwrap();
+    secret_comes_and_goes(&operator, &client, &namespace).await;
+
+    // It still wakes on demand, once the Secret is back.
+    declared["spec"]["hibernation"] = json!({ "mode": "Never" });
+    apply(&client, &namespace, &declared).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(replicas(&client, &namespace).await, [0, 0, 0], "the Secret is missing");
+    create_stripe(&client, &namespace).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(replicas(&client, &namespace).await, [3, 5, 1]);
+    assert_ne!(phase(&sale(&client, &namespace).await), Phase::Hibernated);
 }

@@ -35,6 +35,7 @@ mod pause;
 mod pods;
 mod quota;
 mod reconcile;
+mod refused_secrets;
 mod retained;
 mod rights;
 mod scale;

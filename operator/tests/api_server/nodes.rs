@@ -158,6 +158,34 @@ async fn an_open_sale_goes_from_one_node_to_five_and_back() {
     assert_eq!(state(&open), (Phase::Open, "AllNodesReady", Some(1)));
 }
 
+/// Redis takes the whole quota, so no replica starts that could confirm a change.
+#[tokio::test]
+async fn a_sale_that_was_never_seeded_gets_the_declared_nodes_at_once() {
+    let (client, namespace) = namespace("nodes-unseeded").await;
+    let sale = Sale { client: &client, namespace: &namespace };
+    let operator = operator(None).await;
+    sale.declares(5).await;
+    sale.reconciled_by(&operator).await;
+    pods_are_ready(&client, &namespace, REDIS, 5).await;
+    sale.reconciled_by(&operator).await;
+
+    sale.declares(1).await;
+    let provisioning = sale.reconciled_by(&operator).await;
+    let one = addresses(&namespace, 1);
+    assert_eq!(sale.applied().await, (1, "Delete".to_owned(), one.clone()));
+    assert_eq!(state(&provisioning).0, Phase::Provisioning);
+    pods_are_ready(&client, &namespace, REDIS, 1).await;
+    sale.reconciled_by(&operator).await;
+    assert_eq!(sale.applied().await, (1, "Retain".to_owned(), one.clone()));
+
+    // From the seed on, no replica starts with other nodes before the app has confirmed them.
+    seed_completes(&client, &namespace, "").await;
+    sale.declares(5).await;
+    sale.reconciled_by(&operator).await;
+    assert_eq!(sale.applied().await, (5, "Retain".to_owned(), one));
+    assert!(asked(&operator).is_empty(), "no pod of a new node existed");
+}
+
 #[tokio::test]
 async fn an_app_that_cannot_change_its_nodes_is_named_and_keeps_them() {
     let (client, namespace) = namespace("nodes-old-app").await;

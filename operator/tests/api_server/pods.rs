@@ -183,7 +183,7 @@ pub async fn assert_refused(client: &Client, namespace: &str, cases: &[(Value, &
 #[tokio::test]
 async fn what_belongs_to_the_operator_is_refused_with_field_and_rule() {
     let (client, namespace) = namespace("pods-reserved").await;
-    let cases: [(Value, &[&str]); 14] = [
+    let cases: [(Value, &[&str]); 15] = [
         (
             part("redis", &json!({ "labels": { "app.kubernetes.io/name": "x" } })),
             &["spec.redis.podTemplate.labels", "app.kubernetes.io/name", "the operator sets them"],
@@ -203,6 +203,7 @@ async fn what_belongs_to_the_operator_is_refused_with_field_and_rule() {
         (part("app", &env("STRATEGY")), &["spec.app.podTemplate.env", "sets STRATEGY"]),
         (part("database", &env("PGDATA")), &["spec.database.podTemplate.env", "sets PGDATA"]),
         (part("seed", &env("DATABASE_ID")), &["spec.seed.podTemplate.env", "sets DATABASE_ID"]),
+        (part("seed", &env("TAKE_OVER_DATABASE")), &["spec.seed.podTemplate.env"]),
         (
             part("database", &json!({ "volumes": [{ "name": "tmp", "emptyDir": {} }] })),
             &["spec.database.podTemplate.volumes", "can't be named data, run, tmp"],

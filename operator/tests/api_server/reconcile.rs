@@ -15,11 +15,12 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::{Api, Client, Resource as _, ResourceExt};
 use serde_json::json;
 
 use crate::cluster::{
-    NAME, condition, everything_runs, in_phase, owned, pods_are_ready, reconcile_once,
+    NAME, condition, everything_runs, in_phase, owned, pods_are_ready, reconcile_once, report,
     seed_completes,
 };
 use crate::support::{Operator, PARTS, SEED, apply, eventually, minimal, namespace, wait_for};
@@ -155,7 +156,11 @@ async fn an_idle_sale_is_left_alone() {
     assert_eq!(owned(&client, &namespace).await, before);
     assert_eq!(sales.get(NAME).await.unwrap().resource_version(), sale);
 
-    // And the running operator comes to rest: some of its events may still be on their way.
+    comes_to_rest(&operator).await;
+}
+
+/// Waits until the running operator reconciles nothing for three seconds: some of its events may still be on their way.
+async fn comes_to_rest(operator: &Operator) {
     let rests = async {
         let mut tick = tokio::time::interval(Duration::from_secs(3));
         tick.tick().await;
@@ -168,6 +173,58 @@ async fn an_idle_sale_is_left_alone() {
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(30), rests).await.is_ok(), "hot loop");
+}
+
+/// The metrics of an autoscaler change all the time, and no other part does.
+#[tokio::test]
+async fn changing_metrics_of_an_autoscaler_are_no_reason_to_reconcile() {
+    let (client, namespace) = namespace("idle-autoscaler").await;
+    let operator = Operator::start(&namespace).await;
+    let mut sale = minimal(NAME);
+    sale["spec"]["app"] = json!({ "replicas": 3, "autoscaling": { "maxReplicas": 6 } });
+    apply(&client, &namespace, &sale).await.unwrap();
+    everything_runs(&client, &namespace).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    wait_for(&sales, NAME, in_phase(Phase::Open)).await;
+
+    let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(client.clone(), &namespace);
+    let measures = async {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        for utilization in 1.. {
+            tick.tick().await;
+            let current = json!({ "averageUtilization": utilization, "averageValue": "100m" });
+            let cpu =
+                json!({ "type": "Resource", "resource": { "name": "cpu", "current": current } });
+            let status =
+                json!({ "currentReplicas": 3, "desiredReplicas": 3, "currentMetrics": [cpu] });
+            report(&autoscalers, NAME, status).await;
+        }
+    };
+    tokio::select! {
+        () = comes_to_rest(&operator) => {}
+        () = measures => {}
+    }
+
+    // Any other change is one: the operator restores what it declared.
+    let more = Patch::Merge(json!({ "spec": { "maxReplicas": 9 } }));
+    autoscalers.patch(NAME, &PatchParams::default(), &more).await.unwrap();
+    let restored = |it: Option<&HorizontalPodAutoscaler>| {
+        it.and_then(|it| it.spec.as_ref()).is_some_and(|spec| spec.max_replicas == 6)
+    };
+    wait_for(&autoscalers, NAME, restored).await;
+    comes_back::<HorizontalPodAutoscaler>(&client, &namespace, NAME).await;
+}
+
+#[tokio::test]
+async fn an_event_in_any_script_is_recorded() {
+    let (client, namespace) = namespace("event-note").await;
+    let operator = Operator::idle().await;
+    let sale = apply(&client, &namespace, &minimal(NAME)).await.unwrap();
+    let (reference, note) = (sale.object_ref(&()), "한".repeat(1000));
+    operator.context.publish("Stalled", EventType::Warning, note, &reference).await.unwrap();
+    let events: Api<Event> = Api::namespaced(client, &namespace);
+    let events = events.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(events[0].note, Some("한".repeat(341)), "1023 of 1024 bytes");
 }
 
 #[tokio::test]

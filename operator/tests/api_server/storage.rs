@@ -47,6 +47,48 @@ fn class(set: &StatefulSet) -> Option<String> {
     claims.first()?.spec.as_ref()?.storage_class_name.clone()
 }
 
+fn size(set: &StatefulSet) -> Option<&str> {
+    let claims = set.spec.as_ref()?.volume_claim_templates.as_ref()?;
+    let resources = claims.first()?.spec.as_ref()?.resources.as_ref()?;
+    Some(resources.requests.as_ref()?.get("storage")?.0.as_str())
+}
+
+#[tokio::test]
+async fn a_size_in_another_form_recreates_nothing() {
+    let (client, namespace) = namespace("storage-form").await;
+    let operator = Operator::idle().await;
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+    let mut sale = minimal(NAME);
+    sale["spec"]["redis"] = json!({ "storage": { "size": "1.5Gi" } });
+    sale["spec"]["database"] = json!({ "storage": { "size": "1024Mi" } });
+    apply(&client, &namespace, &sale).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    let parts = [(REDIS, "1536Mi"), ("black-friday-db", "1Gi")];
+    let mut created = Vec::new();
+    for (name, canonical) in parts {
+        let set = sets.get(name).await.unwrap();
+        assert_eq!(size(&set), Some(canonical), "{name}");
+        created.push(set.uid());
+    }
+
+    reconcile_once(&operator, &client, &namespace).await;
+    let mut kept = Vec::new();
+    for (name, _) in parts {
+        let set = sets.get(name).await.unwrap();
+        assert!(set.metadata.deletion_timestamp.is_none(), "{name}");
+        kept.push(set.uid());
+    }
+    assert_eq!(kept, created);
+
+    // Another size is a change.
+    sale["spec"]["redis"] = json!({ "storage": { "size": "1.6Gi" } });
+    apply(&client, &namespace, &sale).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert!(sets.get(REDIS).await.unwrap().metadata.deletion_timestamp.is_some());
+    let database = sets.get("black-friday-db").await.unwrap();
+    assert!(database.metadata.deletion_timestamp.is_none());
+}
+
 #[tokio::test]
 async fn a_storage_class_can_be_corrected_while_no_volume_exists() {
     let (client, namespace) = namespace("storage-pending").await;
@@ -88,6 +130,18 @@ async fn a_volume_that_exists_is_kept_whatever_is_declared() {
         assert_eq!(class(&set).as_deref(), Some("fsat"), "{}", set.name_any());
         assert!(set.metadata.deletion_timestamp.is_none(), "{}", set.name_any());
     }
+
+    // The pods become ready with the former storage. The refused change can be taken back, but not made again.
+    report(&sets, REDIS, json!({ "replicas": 5, "readyReplicas": 1 })).await;
+    pods_are_ready(&client, &namespace, "black-friday-db", 1).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    let sale = sales.get(NAME).await.unwrap();
+    assert_eq!(condition(&sale, "Ready"), ("False", "ChangeRefused"));
+    assert_eq!(condition(&sale, "DatabaseReady").0, "True");
+    apply(&client, &namespace, &with_class("fsat")).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_ne!(condition(&sales.get(NAME).await.unwrap(), "Ready").1, "ChangeRefused");
+    assert!(apply(&client, &namespace, &with_class("fast")).await.is_err());
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use flashsale_operator::crd::{Phase, ProductStatus, RedisStatus};
+use flashsale_operator::crd::{
+    DatabaseStatus, FlashSaleStatus, Phase, ProductStatus, RedisStatus, Totals,
+};
 use flashsale_operator::flash_sale::app_client::SaleReport;
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
-use flashsale_operator::flash_sale::node_request::to_request;
+use flashsale_operator::flash_sale::dereference::References;
+use flashsale_operator::flash_sale::node_request::{existing_nodes, to_request};
 use flashsale_operator::flash_sale::nodes::{
     ChangeAnswer, ExistingNodes, LockNodes, NodeChange, NodePlan,
 };
@@ -16,6 +19,7 @@ use flashsale_operator::flash_sale::seed::Seed;
 use flashsale_operator::flash_sale::update_status::status;
 use flashsale_operator::flash_sale::validate::{ValidatedSale, validate};
 use kube::ResourceExt;
+use serde_json::json;
 
 use crate::build::{container, value};
 use crate::status::{NOON, applied, at};
@@ -152,6 +156,51 @@ fn a_sale_whose_nodes_do_not_change_asks_nothing() {
             assert_eq!(NodePlan::next(nodes, existing, None), NodePlan::settled(nodes));
         }
     }
+}
+
+/// A sale whose Redis nodes take the whole quota has no replica that could confirm a change.
+#[test]
+fn a_lock_that_nobody_has_used_gets_the_declared_nodes_at_once() {
+    let five = ExistingNodes { pods: Some(5), running: 4, configured: Some(5), members: None };
+    let unused = References { nodes: five, ..references() };
+    let starting = |phase| FlashSaleStatus { phase, ..FlashSaleStatus::default() };
+    let phases = [Phase::Pending, Phase::Provisioning, Phase::Failed].map(starting);
+    for status in phases.iter().map(Some).chain([None]) {
+        let existing = existing_nodes(&unused, status);
+        assert_eq!(to_request(&valid(1), existing), None);
+        let plan = NodePlan::next(1, existing, None);
+        assert_eq!(plan, NodePlan { removes: true, ..NodePlan::settled(1) }, "{status:?}");
+    }
+
+    let seeded = json!({ "status": { "conditions": [{ "type": "Complete", "status": "True" }] } });
+    let seeded = vec![serde_json::from_value(seeded).unwrap()];
+    for used in [
+        References { app_is_ready: true, ..unused.clone() },
+        References { seed_jobs: seeded, ..unused.clone() },
+    ] {
+        assert_eq!(existing_nodes(&used, Some(&phases[1])), five);
+    }
+    let database = DatabaseStatus { address: "a".to_owned(), id: "b".to_owned() };
+    let totals = Totals { stock: 100, sold: 0, remaining: 100 };
+    for status in [
+        FlashSaleStatus { database: Some(database), ..phases[1].clone() },
+        FlashSaleStatus { totals: Some(totals), ..phases[1].clone() },
+        starting(Phase::Open),
+        starting(Phase::Degraded),
+        starting(Phase::Hibernated),
+    ] {
+        assert_eq!(existing_nodes(&unused, Some(&status)), five, "{status:?}");
+    }
+    let redis = RedisStatus {
+        ready: 5,
+        nodes: 5,
+        quorum: true,
+        members: Some(5),
+        summary: "5/5".to_owned(),
+    };
+    let status = FlashSaleStatus { redis: Some(redis), ..phases[1].clone() };
+    let reported = ExistingNodes { members: Some(5), ..five };
+    assert_eq!(existing_nodes(&unused, Some(&status)), reported);
 }
 
 #[test]

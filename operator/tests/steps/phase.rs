@@ -17,8 +17,18 @@ const DURING: &str = "2026-11-27T12:00:00Z";
 const AFTER: &str = "2026-11-28T00:00:00Z";
 
 fn phase_of(previous: Option<Phase>, progress: Progress, remaining: i64, now: &str) -> Phase {
+    phase_with("", previous, progress, remaining, now)
+}
+
+fn phase_with(
+    changes: &str,
+    previous: Option<Phase>,
+    progress: Progress,
+    remaining: i64,
+    now: &str,
+) -> Phase {
     let totals = Some(Totals { stock: 100, sold: 100 - remaining, remaining });
-    phase(&sale("").spec, Inputs { previous, progress, totals, selling: false }, at(now))
+    phase(&sale(changes).spec, Inputs { previous, progress, totals, selling: false }, at(now))
 }
 
 #[test]
@@ -53,6 +63,23 @@ fn a_sale_that_was_ready_degrades_but_raising_stock_is_no_outage() {
         assert_eq!(phase_of(previous, Progress::Seeding, 100, DURING), Phase::Open);
         assert_eq!(phase_of(previous, Progress::PartsUnavailable, 100, AFTER), Phase::Ended);
     }
+}
+
+#[test]
+fn a_hibernating_sale_that_waits_has_no_pods_still() {
+    let after_end = "hibernation: {mode: AfterEnd, delay: 0s}";
+    let never = "hibernation: {mode: Never}";
+    let phase =
+        |changes, progress| phase_with(changes, Some(Phase::Hibernated), progress, 100, AFTER);
+    assert_eq!(phase_of(Some(Phase::Hibernated), Progress::Waiting, 100, AFTER), Phase::Hibernated);
+    for progress in [Progress::Waiting, Progress::Blocked, Progress::Hibernated] {
+        assert_eq!(phase(after_end, progress), Phase::Hibernated, "{progress:?}");
+    }
+    // It wakes as soon as it no longer waits.
+    assert_eq!(phase(never, Progress::Waiting), Phase::Hibernated);
+    assert_eq!(phase(never, Progress::PartsUnavailable), Phase::Provisioning);
+    assert_eq!(phase(never, Progress::Blocked), Phase::Failed);
+    assert_eq!(phase(never, Progress::Ready), Phase::Ended);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use flashsale_operator::crd::custom_resource_definition;
 use flashsale_operator::crd::reserved;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared};
 use flashsale_operator::flash_sale::dereference::EventSecrets;
+use flashsale_operator::flash_sale::names::{DATABASE_ID, MANAGED_BY};
+use flashsale_operator::flash_sale::retained::RetainedData;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use serde_json::{Value, json};
 
@@ -228,9 +230,20 @@ fn what_the_operator_sets_is_reserved() {
         nats: Some(data(&[("token", "t")])),
         nats_ca: authorities,
     };
+    // The Secret of an adopted database says which one has the orders.
+    let secret = json!({
+        "labels": { "app.kubernetes.io/managed-by": MANAGED_BY },
+        "annotations": { DATABASE_ID: "2026-11-01T00:00:00Z" },
+    });
+    references.retained = RetainedData {
+        secret: Some(serde_json::from_value(secret).unwrap()),
+        database_exists: true,
+        ..RetainedData::default()
+    };
     let changes = "
 strategy: Atomic
 holdFor: 5s
+database: {adopt: autumn}
 app: {trustedProxies: 1, signUp: Invited, maxConnections: 1, maxEventListeners: 1, maxEventListenersPerAddress: 1,
       cors: {allowedOrigins: ['*']}, eventKeepAlive: 5s, idleTimeout: 60s, drainTime: 9s,
       tls: {secretRef: {name: certificate}},
@@ -252,10 +265,7 @@ stores: {compareEvery: 1s, loadEvery: 1s, tls: {mode: Managed}}
         let set: BTreeSet<&str> =
             container.env.iter().flatten().map(|it| it.name.as_str()).collect();
         let known: BTreeSet<&str> = reserved.env().into_iter().collect();
-        // The id of a database that was seeded before.
-        let expected: BTreeSet<&str> =
-            known.iter().copied().filter(|it| *it != "DATABASE_ID").collect();
-        assert_eq!(set, expected, "{}", container.name);
+        assert_eq!(set, known, "{}", container.name);
         let mounts = container.volume_mounts.clone().unwrap();
         assert!(mounts.iter().all(|it| reserved.volumes.contains(&it.name.as_str())), "{mounts:?}");
         let within = |path: &str| reserved.paths.iter().any(|it| path.starts_with(it));

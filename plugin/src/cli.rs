@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::cluster::{Cluster, Target};
+use crate::terminal::note;
 use crate::{bundle, export, hibernate, load, logs, report, retained, status, verify};
 
 const EXAMPLES: &str = "\
@@ -79,7 +80,7 @@ pub async fn main() -> ExitCode {
     match Box::pin(run(cli)).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note(format_args!("error: {error:#}"));
             ExitCode::from(2)
         }
     }

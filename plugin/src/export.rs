@@ -3,11 +3,12 @@
 //! The load tool writes them to its stdout inside the pod, and the API server streams it. A log would be the other way: it
 //! is rotated after 10 MiB, and it would leave the buyers on the machine and in whatever collects logs.
 
+mod partial;
 mod receive;
+mod wake;
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,22 +18,20 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::AttachParams;
 use kube::{Api, ResourceExt};
 
+use self::partial::{BUFFER, to_file};
 use self::receive::{Received, receive};
 use crate::cluster::{Cluster, Explained};
-use crate::hibernate;
+use crate::interrupts::Interrupts;
 use crate::jobs::Started;
 use crate::jobs::build::{CONTAINER, Tool};
 use crate::sales;
 use crate::table::parse_duration;
+use crate::terminal::note;
 
 /// Seconds for the database to answer, and for a network policy to be in force.
 const WAIT_SECONDS: u32 = 60;
 /// Seconds until the Job is removed if this command cannot do it.
 const KEPT_SECONDS: i32 = 600;
-/// Bytes of the orders that are in memory.
-const BUFFER: usize = 64 << 10;
-/// How long a sale may take to wake.
-const AWAKE: Duration = Duration::from_mins(10);
 
 /// The flags of `orders export`.
 #[derive(clap::Args, Debug)]
@@ -55,7 +54,8 @@ pub struct Options {
     /// File to write (default: stdout)
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Wake a hibernated sale for the export, and let it hibernate again; an unfinished sale sells meanwhile
+    /// Wake a hibernated sale for the export, and let it hibernate again, also after an error or Ctrl-C; an unfinished sale
+    /// sells meanwhile
     #[arg(long)]
     wake: bool,
     /// Image of the load tool (default: that of the replicas, with flashsale-load for flashsale-app)
@@ -87,27 +87,25 @@ impl Format {
 /// Runs the command.
 pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let sale = sales::find(cluster, &options.name).await?;
-    let woken = wake(cluster, &sale, options).await?;
-    let result = export(cluster, &sale, options).await;
-    if woken {
-        eprintln!("the sale {} hibernates again", options.name);
-        let before = serde_json::to_value(&sale.spec.hibernation)?;
-        let again = hibernate::set(cluster, &options.name, before).await;
-        again.context("the sale was woken and could not be changed back")?;
-    }
-    let received = result?;
-    eprintln!("{} lines of orders, {} bytes", received.rows, received.bytes);
+    let work =
+        async |interrupts: Interrupts| Box::pin(export(cluster, &sale, options, interrupts)).await;
+    let received = if must_wake(cluster, &sale, options)? {
+        Box::pin(wake::awake(cluster, &options.name, work)).await?
+    } else {
+        work(Interrupts::listen()?).await?
+    };
+    note(format_args!("{} lines of orders, {} bytes", received.rows, received.bytes));
     if sale.spec.strategy == Strategy::Atomic {
-        eprintln!(
+        note(
             "note: with strategy Atomic, orders reach the database a moment later; flashsale_orders_unrecorded counts \
-             those that are missing here"
+             those that are missing here",
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Wakes a sale whose database does not run; whether it did.
-async fn wake(cluster: &Cluster, sale: &FlashSale, options: &Options) -> Result<bool> {
+/// Whether the database does not run, and the sale may be woken for it.
+fn must_wake(cluster: &Cluster, sale: &FlashSale, options: &Options) -> Result<bool> {
     let phase = sale.status.as_ref().map(|status| status.phase);
     if phase != Some(Phase::Hibernated) || sale.spec.database.secret_ref.is_some() {
         return Ok(false);
@@ -119,13 +117,15 @@ async fn wake(cluster: &Cluster, sale: &FlashSale, options: &Options) -> Result<
              {namespace} {name} and hibernate"
         );
     }
-    let woken =
-        hibernate::set(cluster, &name, serde_json::json!({ "mode": "Never", "delay": null }));
-    hibernate::until(cluster, woken.await?, AWAKE, hibernate::is_awake).await?;
     Ok(true)
 }
 
-async fn export(cluster: &Cluster, sale: &FlashSale, options: &Options) -> Result<Received> {
+async fn export(
+    cluster: &Cluster,
+    sale: &FlashSale,
+    options: &Options,
+    interrupts: Interrupts,
+) -> Result<Received> {
     let seconds = options.timeout.as_secs();
     let tool = Tool {
         command: "orders",
@@ -137,7 +137,7 @@ async fn export(cluster: &Cluster, sale: &FlashSale, options: &Options) -> Resul
         kept_seconds: KEPT_SECONDS,
         ..Tool::default()
     };
-    let started = Started::create(cluster, sale, &tool).await?;
+    let started = Started::create(cluster, sale, &tool, interrupts).await?;
     started
         .finally_removed(async {
             let pod = started.pod().await?;
@@ -171,35 +171,4 @@ async fn stream(
     let stdout = process.stdout().context("the process has no stdout")?;
     let stderr = process.stderr().context("the process has no stderr")?;
     receive(stdout, stderr, status, out).await
-}
-
-/// Writes to a file beside the wanted one, which gets its name when it is whole.
-async fn to_file<T>(
-    path: &Path,
-    write: impl AsyncFnOnce(&mut io::BufWriter<File>) -> Result<T>,
-) -> Result<T> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
-    let file =
-        File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    let mut out = io::BufWriter::with_capacity(BUFFER, file);
-    let result = async {
-        let result = write(&mut out).await?;
-        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        anyhow::Ok(result)
-    };
-    match result.await {
-        Ok(result) => {
-            std::fs::rename(&partial, path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(result)
-        }
-        Err(error) => {
-            // What is there is no export.
-            let _ = std::fs::remove_file(&partial);
-            Err(error)
-        }
-    }
 }

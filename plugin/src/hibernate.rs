@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use flashsale_operator::crd::{FlashSale, Phase, condition};
+use flashsale_operator::crd::{FlashSale, HibernationMode, Phase, condition};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{Cluster, Explained};
 use crate::sales;
 use crate::table::parse_duration;
+use crate::terminal::note;
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -32,13 +34,16 @@ struct Waiting {
 #[command(after_help = "\
 All pods end: nodes, database and replicas. Volumes, orders and Secrets stay.
 
+A sale that may have buyers needs --even-if-open. These are the phases Open, Degraded (the sale goes on) and SoldOut (units
+of unpaid orders come back); and before endsAt Provisioning, Pending and Failed, if a replica is ready.
+
 Examples:
   kubectl flashsale hibernate -n shop black-friday
   kubectl flashsale hibernate -n shop black-friday --wait=false")]
 pub struct HibernateOptions {
     /// The sale
     name: String,
-    /// Hibernate a sale that sells: its buyers cannot connect until it is resumed
+    /// Hibernate a sale that may have buyers: they cannot connect until it is resumed
     #[arg(long)]
     even_if_open: bool,
     #[command(flatten)]
@@ -63,11 +68,13 @@ pub struct ResumeOptions {
 /// Runs `hibernate`.
 pub async fn hibernate(cluster: &Cluster, options: &HibernateOptions) -> Result<ExitCode> {
     let sale = sales::find(cluster, &options.name).await?;
-    let phase = sale.status.as_ref().map(|status| status.phase);
-    if phase == Some(Phase::Open) && !options.even_if_open {
+    let is_declared =
+        sale.spec.hibernation.as_ref().is_some_and(|it| it.mode == HibernationMode::Now);
+    if !options.even_if_open && !is_declared && may_have_buyers(&sale, Timestamp::now()) {
         bail!(
-            "the sale {} is open, and its buyers could not connect: wait for its end, or add --even-if-open",
-            options.name
+            "the sale {} may have buyers ({}), and they could not connect: wait for its end, or add --even-if-open",
+            options.name,
+            progress(&sale)
         );
     }
     let asleep = |sale: &FlashSale| has_ready_phase(sale, |phase| phase == Phase::Hibernated);
@@ -80,6 +87,22 @@ pub async fn resume(cluster: &Cluster, options: &ResumeOptions) -> Result<ExitCo
     sales::find(cluster, &options.name).await?;
     let sale = set(cluster, &options.name, json!({ "mode": "Never", "delay": null })).await?;
     wait(cluster, sale, &options.waiting, is_awake).await
+}
+
+/// Whether buyers buy, pay or wait for units, as far as the status tells.
+fn may_have_buyers(sale: &FlashSale, now: Timestamp) -> bool {
+    let Some(status) = &sale.status else { return false };
+    match status.phase {
+        // By the times with which the replicas run: after a changed `endsAt`, one may still sell by the former.
+        Phase::Scheduled | Phase::Ended | Phase::Hibernated => false,
+        // What buyers of a sold out sale do not pay for is sold again.
+        Phase::Open | Phase::SoldOut | Phase::Degraded => true,
+        // Also the phases of a sale that was resumed: replicas that are ready sell while another part is not.
+        Phase::Pending | Phase::Provisioning | Phase::Failed => {
+            let is_over = sale.spec.ends_at.is_some_and(|end| now >= end);
+            !is_over && status.app.as_ref().is_some_and(|app| app.ready > 0)
+        }
+    }
 }
 
 /// Changes the spec's hibernation; a missing one is made.
@@ -129,7 +152,7 @@ pub async fn until(
     loop {
         let progress = progress(&sale);
         if progress != told {
-            eprintln!("{:>4} s  {progress}", started.elapsed().as_secs());
+            note(format_args!("{:>4} s  {progress}", started.elapsed().as_secs()));
             told = progress;
         }
         if done(&sale) {
@@ -171,3 +194,7 @@ fn stalled(sale: &FlashSale) -> Option<&str> {
     let stalled = status.conditions.iter().find(|it| it.type_ == condition::STALLED)?;
     (seen && stalled.status == "True").then_some(stalled.message.as_str())
 }
+
+#[cfg(test)]
+#[path = "hibernate/tests.rs"]
+mod tests;

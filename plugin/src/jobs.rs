@@ -6,7 +6,7 @@ mod policy;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use flashsale_operator::crd::FlashSale;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -16,12 +16,12 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use self::build::{CONTAINER, JOB_NAME, Tool};
 use crate::cluster::{Cluster, Explained};
+use crate::interrupts::Interrupts;
+use crate::terminal::note;
 
 /// Label of a pod, by Kubernetes: its number in a Job of several pods.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -38,8 +38,8 @@ pub struct Started<'a> {
     pub job: String,
     /// Whether its pods find each other by a Service of its name.
     has_service: bool,
-    /// Ctrl-C since before the Job was created.
-    interrupts: Mutex<Signal>,
+    /// Since before the Job was created.
+    interrupts: Interrupts,
 }
 
 /// How the tool ended.
@@ -55,18 +55,23 @@ pub struct Ended {
 
 impl<'a> Started<'a> {
     /// Creates the Job, lets its pods reach the stores if the sale's policies do not, and each other if there are several.
-    pub async fn create(cluster: &'a Cluster, sale: &FlashSale, tool: &Tool<'_>) -> Result<Self> {
+    /// A signal ends it before the Job is created, or is kept for later.
+    pub async fn create(
+        cluster: &'a Cluster,
+        sale: &FlashSale,
+        tool: &Tool<'_>,
+        interrupts: Interrupts,
+    ) -> Result<Self> {
         let name = sale.name_any();
         let deployments: Api<Deployment> = cluster.api();
-        let Some(deployment) = deployments.get_opt(&name).await.explained(cluster)? else {
+        let found = async { deployments.get_opt(&name).await.explained(cluster) };
+        let Some(deployment) = interrupts.or(Box::pin(found)).await? else {
             bail!(
                 "the sale {name} has no Deployment yet, so its settings are not known: kubectl flashsale status {name} \
                  says what it waits for"
             );
         };
         let job = build::job(sale, &deployment, tool)?;
-        let interrupts = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
-        let interrupts = Mutex::new(interrupts);
         let jobs: Api<Job> = cluster.api();
         let made = jobs.create(&PostParams::default(), &job).await.explained(cluster)?;
         let service = build::service(&made);
@@ -106,7 +111,7 @@ impl<'a> Started<'a> {
                 bail!("the Job {} does not start: {}", self.job, waiting.message);
             }
             if waiting.message != said && started.elapsed() > NO_POD {
-                eprintln!("waiting: {}", waiting.message);
+                note(format_args!("waiting: {}", waiting.message));
                 said = waiting.message;
             }
             sleep(POLL).await;
@@ -129,7 +134,12 @@ impl<'a> Started<'a> {
     }
 
     /// Gives each line of the pod's log to `line`, except the report, until the tool has ended.
-    pub async fn follow(&self, pod: &str, mut line: impl FnMut(&str)) -> Result<Ended> {
+    /// An error of `line` ends it.
+    pub async fn follow(
+        &self,
+        pod: &str,
+        mut line: impl FnMut(&str) -> Result<()>,
+    ) -> Result<Ended> {
         let pods: Api<Pod> = self.cluster.api();
         let mut read = 0_usize;
         let mut report = None;
@@ -151,7 +161,7 @@ impl<'a> Started<'a> {
                 read = number;
                 match verdict(&text) {
                     Some(found) => report = Some(found),
-                    None => line(&text),
+                    None => line(&text)?,
                 }
             }
             let found = pods.get_opt(pod).await.explained(self.cluster)?;
@@ -198,9 +208,9 @@ impl<'a> Started<'a> {
         }
     }
 
-    /// Ends with Ctrl-C.
+    /// Ends with Ctrl-C or SIGTERM.
     pub async fn interrupted(&self) {
-        self.interrupts.lock().await.recv().await;
+        self.interrupts.recv().await;
     }
 
     /// Does work with the Job, and removes it whatever comes of it, also after Ctrl-C.

@@ -13,9 +13,10 @@ use load_scenarios::{Kind, Scenario};
 
 use self::meanwhile::{Meanwhile, Shell};
 use crate::cluster::Cluster;
+use crate::interrupts::Interrupts;
 use crate::jobs::build::Tool;
 use crate::jobs::{Ended, Started};
-use crate::{report, sales};
+use crate::{report, sales, terminal};
 
 /// The Job and its log are kept for a week.
 const KEPT_SECONDS: i32 = 7 * 24 * 3600;
@@ -81,7 +82,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let sale = sales::find(cluster, &options.name).await?;
     check(&sale, &scenario, options)?;
     let tool = tool(&sale, &scenario, options);
-    let started = Started::create(cluster, &sale, &tool).await?;
+    let started = Started::create(cluster, &sale, &tool, Interrupts::listen()?).await?;
     let goes_on = || {
         anyhow::anyhow!(
             "the run goes on: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
@@ -99,7 +100,8 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         Ok(pod) => pod,
         Err(error) => return Err(started.remove_after(error).await),
     };
-    eprintln!("the Job {} runs in the namespace {}", started.job, cluster.namespace);
+    let (job, namespace) = (&started.job, &cluster.namespace);
+    terminal::note(format_args!("the Job {job} runs in the namespace {namespace}"));
     if options.detach {
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,10 +131,11 @@ async fn follow(
     };
     let mut meanwhile = None;
     let ended = started.follow(pod, |line| {
-        println!("{line}");
+        terminal::result(line)?;
         if meanwhile.is_none() && line.contains(PROGRESS) {
             meanwhile = Some(Meanwhile::start(steps, &shell));
         }
+        Ok(())
     });
     let ended = ended.await;
     if let Some(meanwhile) = meanwhile {

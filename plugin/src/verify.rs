@@ -7,9 +7,10 @@ use flashsale_operator::crd::{FlashSale, Phase, condition};
 use kube::ResourceExt;
 
 use crate::cluster::Cluster;
+use crate::interrupts::Interrupts;
 use crate::jobs::Started;
 use crate::jobs::build::Tool;
-use crate::sales;
+use crate::{sales, terminal};
 
 /// Seconds for the stores to answer, and for a network policy to be in force.
 const WAIT_SECONDS: u32 = 60;
@@ -59,20 +60,25 @@ enum Output {
 pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let sale = sales::find(cluster, &options.name).await?;
     let tool = tool(&sale, options)?;
-    let started = Started::create(cluster, &sale, &tool).await?;
+    let started = Started::create(cluster, &sale, &tool, Interrupts::listen()?).await?;
     let ended = started
         .finally_removed(async {
             let pod = started.pod().await?;
             let text = options.output == Output::Text;
-            started
-                .follow(&pod, |line| if text { println!("{line}") } else { eprintln!("{line}") })
-                .await
+            let show = |line: &str| {
+                if text {
+                    return terminal::result(line);
+                }
+                terminal::note(line);
+                Ok(())
+            };
+            started.follow(&pod, show).await
         })
         .await?;
     if options.output == Output::Json
         && let Some(report) = &ended.report
     {
-        println!("{report}");
+        terminal::result(report)?;
     }
     match ended.code.filter(|code| JUDGED.contains(code) && ended.report.is_some()) {
         Some(0) => Ok(ExitCode::SUCCESS),

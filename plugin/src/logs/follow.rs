@@ -14,12 +14,15 @@ use tokio::time::sleep;
 
 use super::merge::Line;
 use super::select::{Options, Selection, parameters, pods_beside};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Explained as _};
+use crate::ticks::ticks;
 
 /// How soon a new pod is found, and a log that ended is continued.
 const POLL: Duration = Duration::from_secs(1);
 /// Lines on their way to the terminal; a slow one slows the streams down.
 const QUEUE: usize = 256;
+/// Answers that another attempt does not change: credentials and rights.
+const REFUSED: [u16; 2] = [401, 403];
 
 /// Follows.
 pub struct Follower<'a> {
@@ -36,14 +39,14 @@ impl<'a> Follower<'a> {
         Self { cluster, selection, params, known: HashSet::new() }
     }
 
-    /// Gives each line to `line`, until that fails or the pods cannot be listed.
+    /// Gives each line to `line`, until that fails, the pods cannot be listed, or a log may not be read.
     pub async fn run(mut self, line: impl Fn(Line) -> Result<()>) -> Result<()> {
-        let (sender, mut lines) = mpsc::channel(QUEUE);
-        let mut ticks = tokio::time::interval(POLL);
+        let (sender, mut lines) = mpsc::channel::<kube::Result<Line>>(QUEUE);
+        let mut ticks = ticks(POLL);
         loop {
             tokio::select! {
                 next = lines.recv() => match next {
-                    Some(next) => line(next)?,
+                    Some(next) => line(next.explained(self.cluster)?)?,
                     None => return Ok(()),
                 },
                 _ = ticks.tick() => self.find(&sender).await?,
@@ -52,7 +55,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Starts to follow new pods.
-    async fn find(&mut self, sender: &mpsc::Sender<Line>) -> Result<()> {
+    async fn find(&mut self, sender: &mpsc::Sender<kube::Result<Line>>) -> Result<()> {
         for pod in self.selection.list(self.cluster).await? {
             if self.known.insert(pod.uid().unwrap_or_default()) {
                 let pods = pods_beside(self.cluster, &pod);
@@ -64,22 +67,36 @@ impl<'a> Follower<'a> {
 }
 
 /// Follows one pod until it is gone or has ended.
-async fn follow(pods: Api<Pod>, name: String, mut params: LogParams, sender: mpsc::Sender<Line>) {
+async fn follow(
+    pods: Api<Pod>,
+    name: String,
+    mut params: LogParams,
+    sender: mpsc::Sender<kube::Result<Line>>,
+) {
     let mut last: Option<Timestamp> = None;
     loop {
-        if let Ok(stream) = pods.log_stream(&name, &params).await {
-            let mut lines = Box::pin(stream).lines();
-            while let Ok(Some(text)) = lines.try_next().await {
-                let line = Line::read(&name, &text);
-                // After a break, the kubelet begins with whole seconds.
-                if line.at.is_some() && line.at <= last {
-                    continue;
-                }
-                last = line.at.or(last);
-                if sender.send(line).await.is_err() {
-                    return;
+        match pods.log_stream(&name, &params).await {
+            Ok(stream) => {
+                let mut lines = Box::pin(stream).lines();
+                while let Ok(Some(text)) = lines.try_next().await {
+                    let line = Line::read(&name, &text);
+                    // After a break, the kubelet begins with whole seconds.
+                    if line.at.is_some() && line.at <= last {
+                        continue;
+                    }
+                    last = line.at.or(last);
+                    if sender.send(Ok(line)).await.is_err() {
+                        return;
+                    }
                 }
             }
+            Err(kube::Error::Api(status)) if REFUSED.contains(&status.code) => {
+                // Without a receiver, the command has ended.
+                let _ = sender.send(Err(kube::Error::Api(status))).await;
+                return;
+            }
+            // The container has not started, or the API server is away for a moment.
+            Err(_) => {}
         }
         if let Some(last) = last {
             params = LogParams {

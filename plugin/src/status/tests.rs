@@ -1,9 +1,22 @@
 //! The screen and the table.
 
-use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::screen::{Rate, line, screen};
+use super::watch::{Change, Changes};
 use super::*;
+use crate::cluster::Target;
 
 fn now() -> Timestamp {
     "2026-11-27T01:00:00Z".parse().unwrap()
@@ -106,4 +119,74 @@ fn all_sales_are_a_table() {
     );
     assert_eq!(rows[0].len(), rows[1].len());
     assert!(list(&[sale()], false, now()).starts_with("NAME "));
+}
+
+#[test]
+fn a_sale_that_was_deleted_while_the_watch_was_interrupted_is_noticed() {
+    let present = || Some(Change::Is(Box::new(sale())));
+    let mut changes = Changes::default();
+    let events = vec![
+        (Event::Init, None),
+        (Event::InitApply(sale()), present()),
+        (Event::InitDone, None),
+        (Event::Apply(sale()), present()),
+        // The watch begins anew, and the list is empty.
+        (Event::Init, None),
+        (Event::InitDone, Some(Change::Deleted)),
+    ];
+    for (event, expected) in events {
+        let text = format!("{event:?}");
+        assert_eq!(changes.read(event), expected, "{text}");
+    }
+    assert_eq!(changes.read(Event::Delete(sale())), Some(Change::Deleted));
+}
+
+/// The list of all sales. Watches fail, and are counted.
+async fn list_without_watch(
+    State(watches): State<Arc<AtomicUsize>>,
+    Query(options): Query<HashMap<String, String>>,
+) -> (StatusCode, Json<Value>) {
+    if options.contains_key("watch") {
+        watches.fetch_add(1, Ordering::SeqCst);
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "InternalError",
+            "message": "no watch", "code": 500,
+        });
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(status));
+    }
+    let list = json!({
+        "kind": "FlashSaleList", "apiVersion": "flashsale.dev/v1beta1",
+        "metadata": { "resourceVersion": "1" }, "items": [sale()],
+    });
+    (StatusCode::OK, Json(list))
+}
+
+/// An API server that knows no more than that.
+async fn cluster_without_watch(watches: Arc<AtomicUsize>) -> Cluster {
+    let path = "/apis/flashsale.dev/v1beta1/namespaces/shop/flashsales";
+    let router = Router::new().route(path, get(list_without_watch)).with_state(watches);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let kubeconfig = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{ "name": "a", "cluster": { "server": url } }],
+        "contexts": [{ "name": "a", "context": { "cluster": "a", "user": "a", "namespace": "shop" } }],
+        "users": [{ "name": "a", "user": {} }],
+    });
+    std::fs::write(kubeconfig.path(), config.to_string()).unwrap();
+    let target = Target { kubeconfig: Some(kubeconfig.path().into()), ..Target::default() };
+    Cluster::of(&target).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_watch_that_fails_is_tried_again_with_pauses() {
+    let watches = Arc::new(AtomicUsize::new(0));
+    let cluster = cluster_without_watch(Arc::clone(&watches)).await;
+    let watching = watch::run(&cluster, sale(), false);
+    let ended = tokio::time::timeout(Duration::from_secs(2), Box::pin(watching)).await;
+    assert!(ended.is_err(), "it goes on: {ended:?}");
+    let watches = watches.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&watches), "{watches} attempts in 2 s");
 }

@@ -3,21 +3,26 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use flashsale_operator::crd::FlashSale;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
-use tokio::time::{Instant, interval};
+use tokio::time::Instant;
 
 use super::screen::{Rate, line, screen};
 use crate::cluster::Cluster;
+use crate::terminal::note;
+use crate::ticks::ticks;
 
 /// Ages on the screen are not older than this.
 const REDRAW: Duration = Duration::from_secs(1);
 /// The rate is that of at least this time: the operator counts every ten seconds.
 const RATE_OVER: Duration = Duration::from_secs(20);
+/// Answers that another attempt does not change: credentials, rights, no such kind.
+const REFUSED: [u16; 3] = [401, 403, 404];
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K\n";
@@ -27,35 +32,90 @@ const CLEAR_REST: &str = "\x1b[J";
 pub async fn run(cluster: &Cluster, sale: FlashSale, terminal: bool) -> Result<()> {
     let name = sale.name_any();
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher::watcher(cluster.api::<FlashSale>(), only).boxed();
-    let mut clock = interval(REDRAW);
+    // After an error, the next attempt is made after a pause, which grows to half a minute.
+    let watch = watcher::watcher(cluster.api::<FlashSale>(), only).default_backoff();
+    let mut events = watch.boxed();
+    let mut clock = ticks(REDRAW);
     let started = Instant::now();
     let mut view = View { terminal, started, last: String::new(), counts: Vec::new() };
     if terminal {
         print!("{CLEAR}");
     }
     let mut shown = sale;
+    let mut changes = Changes::default();
     view.count(&shown);
     view.show(&shown)?;
     loop {
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(Event::Apply(sale) | Event::InitApply(sale))) => {
-                    shown = sale;
-                    view.count(&shown);
-                    view.show(&shown)?;
+                Some(Ok(event)) => match changes.read(event) {
+                    Some(Change::Is(sale)) => {
+                        shown = *sale;
+                        view.count(&shown);
+                        view.show(&shown)?;
+                    }
+                    Some(Change::Deleted) => {
+                        note(format_args!("the sale {name} was deleted"));
+                        return Ok(());
+                    }
+                    None => {}
+                },
+                Some(Err(error)) => {
+                    let error = passing(cluster, error)?;
+                    note(format_args!("the watch is interrupted: {error:#}"));
                 }
-                Some(Ok(Event::Delete(_))) => {
-                    eprintln!("the sale {name} was deleted");
-                    return Ok(());
-                }
-                Some(Ok(Event::Init | Event::InitDone)) => {}
-                // The watcher tries again by itself.
-                Some(Err(watcher::Error::InitialListFailed(error))) => return Err(cluster.explain(error)),
-                Some(Err(error)) => eprintln!("the watch is interrupted: {error}"),
                 None => bail!("the watch of the sale ended"),
             },
             _ = clock.tick(), if terminal => view.show(&shown)?,
+        }
+    }
+}
+
+/// An error after which the watcher tries again, for a person. One that stays ends the command.
+fn passing(cluster: &Cluster, error: watcher::Error) -> Result<Error> {
+    let error = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error,
+        watcher::Error::WatchError(status) => kube::Error::Api(status),
+        error @ watcher::Error::NoResourceVersion => return Ok(Error::new(error)),
+    };
+    let stays = matches!(&error, kube::Error::Api(status) if REFUSED.contains(&status.code));
+    let error = cluster.explain(error);
+    if stays { Err(error) } else { Ok(error) }
+}
+
+/// What became of the watched sale.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    /// Its present state.
+    Is(Box<FlashSale>),
+    /// It does not exist any more.
+    Deleted,
+}
+
+/// Reads the events of a watch of one sale.
+#[derive(Default)]
+pub struct Changes {
+    /// Whether the present list had the sale. A watch that begins anew does not tell what was deleted meanwhile.
+    is_listed: bool,
+}
+
+impl Changes {
+    /// `None`: nothing has changed.
+    pub fn read(&mut self, event: Event<FlashSale>) -> Option<Change> {
+        match event {
+            Event::Init => {
+                self.is_listed = false;
+                None
+            }
+            Event::InitApply(sale) => {
+                self.is_listed = true;
+                Some(Change::Is(Box::new(sale)))
+            }
+            Event::Apply(sale) => Some(Change::Is(Box::new(sale))),
+            Event::InitDone if self.is_listed => None,
+            Event::InitDone | Event::Delete(_) => Some(Change::Deleted),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::support::{ADMIN, NOBODY, Ran, Server, Shop, bin, plugin, server};
@@ -52,6 +53,20 @@ async fn a_missing_right_is_named_with_its_verb_and_resource() {
     assert!(ran.err.contains("docs/OPERATIONS.md lists the rights"), "{ran:?}");
     let ran = run(&kubeconfig, &["status", "-A"]);
     assert!(ran.err.contains("cannot list resource \"flashsales\""), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_watch_without_the_right_to_watch_ends_and_names_it() {
+    let shop = Shop::open("errors-watch").await;
+    shop.open_sale("black-friday").await;
+    let rights = json!([
+        { "apiGroups": ["flashsale.dev"], "resources": ["flashsales"], "verbs": ["get", "list"] },
+    ]);
+    let shop = shop.with_rights(rights).await;
+    let ran = shop.run(&["status", "black-friday", "--watch"]).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.err.contains("cannot watch resource \"flashsales\""), "{ran:?}");
+    assert!(ran.err.contains("docs/OPERATIONS.md lists the rights"), "{ran:?}");
 }
 
 #[tokio::test]

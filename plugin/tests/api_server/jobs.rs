@@ -10,7 +10,7 @@ use load_report::{Figures, Report, Row, Status};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::support::{Ran, Shop, eventually};
+use crate::support::{Ran, Shop, eventually, send_signal};
 
 const PASSED: &str = "2026-11-27T00:00:01Z verify: shop/black-friday\n2026-11-27T00:00:02Z PASS\n\
      2026-11-27T00:00:02Z {\"verdict\":\"PASS\"}\n";
@@ -135,13 +135,24 @@ async fn a_job_that_cannot_start_is_removed_with_its_reason() {
 #[tokio::test]
 async fn an_interrupted_verify_leaves_no_job() {
     let shop = shop("verify-interrupted").await;
-    let running = verify(&shop);
-    eventually("a Job", async || jobs(&shop).await.pop()).await;
-    let process = running.id().unwrap().to_string();
-    let told = tokio::process::Command::new("kill").args(["-INT", &process]).status().await;
-    assert!(told.unwrap().success());
+    for signal in ["-INT", "-TERM"] {
+        let running = verify(&shop);
+        eventually("a Job", async || jobs(&shop).await.pop()).await;
+        send_signal(&running, signal).await;
+        let ended = Ran::ended(running).await;
+        assert!(ended.code == Some(2) && ended.err.contains("interrupted"), "{ended:?}");
+        assert_eq!((jobs(&shop).await.len(), policies(&shop).await), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_verify_whose_reader_is_gone_leaves_no_job() {
+    let shop = shop("verify-closed").await;
+    let mut running = verify(&shop);
+    drop(running.stdout.take());
+    run_pod(&shop, PASSED, 0).await;
     let ended = Ran::ended(running).await;
-    assert!(ended.code == Some(2) && ended.err.contains("interrupted"), "{ended:?}");
+    assert!(ended.code == Some(2) && ended.err.contains("cannot write to stdout"), "{ended:?}");
     assert_eq!((jobs(&shop).await.len(), policies(&shop).await), (0, 0));
 }
 

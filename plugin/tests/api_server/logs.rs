@@ -1,5 +1,6 @@
 //! `logs`.
 
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::Shop;
@@ -47,4 +48,21 @@ async fn new_lines_and_new_pods_are_followed() {
     shop.pod("black-friday", "app-b", "app", "app").await;
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("[app-b] new pod"));
     following.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn logs_that_may_not_be_read_end_the_command() {
+    let shop = Shop::open("logs-refused").await;
+    shop.open_sale("black-friday").await;
+    shop.pod("black-friday", "app-a", "app", "app").await;
+    let rights = json!([
+        { "apiGroups": ["flashsale.dev"], "resources": ["flashsales"], "verbs": ["get", "list"] },
+        { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"] },
+    ]);
+    let shop = shop.with_rights(rights).await;
+    for arguments in [&["logs", "black-friday"][..], &["logs", "black-friday", "--follow"]] {
+        let ran = shop.run(arguments).await;
+        assert_eq!(ran.code, Some(2), "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains("cannot get resource \"pods/log\""), "{arguments:?}: {ran:?}");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flashsale_operator::crd::{FlashSale, custom_resource_definition};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -122,6 +123,24 @@ impl Shop {
         Self { server, client, namespace, kubeconfig: server.kubeconfig(ADMIN) }
     }
 
+    /// The plugin's user is `NOBODY`, who has these rights in the namespace; `list` on sales is one of them.
+    pub async fn with_rights(mut self, rules: Value) -> Self {
+        self.create::<Role>(json!({ "metadata": { "name": NOBODY }, "rules": rules })).await;
+        let group = "rbac.authorization.k8s.io";
+        self.create::<RoleBinding>(json!({
+            "metadata": { "name": NOBODY },
+            "roleRef": { "apiGroup": group, "kind": "Role", "name": NOBODY },
+            "subjects": [{ "apiGroup": group, "kind": "User", "name": NOBODY }],
+        }))
+        .await;
+        self.kubeconfig = self.server.kubeconfig(NOBODY);
+        eventually("the rights count", async || {
+            (self.run(&["status"]).await.code == Some(0)).then_some(())
+        })
+        .await;
+        self
+    }
+
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
@@ -213,6 +232,13 @@ impl Shop {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
+}
+
+/// Sends a signal, such as `-INT`, to a started plugin.
+pub async fn send_signal(child: &Child, signal: &str) {
+    let process = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args([signal, &process]).status().await.unwrap();
+    assert!(sent.success(), "{sent}");
 }
 
 /// What the plugin printed.

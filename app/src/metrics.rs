@@ -7,6 +7,7 @@ mod exposition;
 mod family;
 mod holds;
 mod lock;
+mod orders;
 mod payments;
 mod protobuf;
 mod stock;
@@ -20,9 +21,7 @@ use std::time::Duration;
 use ledger::PaymentTotals;
 use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
 use process_metrics::ProcessMetrics;
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sale::{CouponError, Drift, Job, Listing, Observer, OrderError, PurchaseError, Receipt};
 
 pub use clients::{ClientMetrics, LogIn, SignUp};
@@ -32,6 +31,7 @@ pub use exposition::Exposition;
 use family::Family;
 use holds::HoldMetrics;
 pub use lock::{LockMetrics, LockWait};
+use orders::OrderedMetrics;
 use payments::PaymentMetrics;
 use stores::StoreMetrics;
 pub use tls::{HandshakeFailure, TlsMetrics};
@@ -54,6 +54,7 @@ pub struct Metrics {
     holds: HoldMetrics,
     payments: PaymentMetrics,
     events: Arc<EventMetrics>,
+    ordered: OrderedMetrics,
     purchases: IntCounterVec,
     /// Of `purchases`: what is counted most is not looked up by its label each time.
     sold: IntCounter,
@@ -61,7 +62,6 @@ pub struct Metrics {
     sold_out: IntCounter,
     orders: IntCounterVec,
     coupons: IntCounterVec,
-    ordered: IntGaugeVec,
     database: IntGauge,
     batch_size: Histogram,
     http_requests: IntCounterVec,
@@ -86,6 +86,7 @@ impl Metrics {
             holds: HoldMetrics::registered(&registry)?,
             payments: PaymentMetrics::registered(&registry)?,
             events: Arc::new(EventMetrics::registered(&registry)?),
+            ordered: OrderedMetrics::registered(&registry)?,
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -100,13 +101,6 @@ impl Metrics {
             coupons: IntCounterVec::new(
                 Opts::new("flashsale_coupons_total", "Coupons asked for, by outcome."),
                 &["outcome"],
-            )?,
-            ordered: IntGaugeVec::new(
-                Opts::new(
-                    "flashsale_order_units",
-                    "Units of the orders in the database, by product and state; counted at each comparison.",
-                ),
-                &["product", "state"],
             )?,
             database: IntGauge::new(
                 "flashsale_database_up",
@@ -147,12 +141,12 @@ impl Metrics {
             holds: _,
             payments: _,
             events: _,
+            ordered: _,
             purchases,
             sold: _,
             sold_out: _,
             orders,
             coupons,
-            ordered,
             database,
             batch_size,
             http_requests,
@@ -166,7 +160,6 @@ impl Metrics {
         registry.register(Box::new(purchases.clone()))?;
         registry.register(Box::new(orders.clone()))?;
         registry.register(Box::new(coupons.clone()))?;
-        registry.register(Box::new(ordered.clone()))?;
         registry.register(Box::new(database.clone()))?;
         registry.register(Box::new(batch_size.clone()))?;
         registry.register(Box::new(http_requests.clone()))
@@ -271,16 +264,9 @@ impl Metrics {
         self.database.set(up.into());
     }
 
-    /// Sets the units of all orders; a product on sale without orders has 0.
+    /// Sets the units of all orders, with the products on sale.
     pub fn set_ordered(&self, listings: &[Listing], units: &[OrderedUnits]) {
-        let on_sale = listings.iter().map(|listing| &listing.product.id);
-        for product in on_sale.chain(units.iter().map(|units| &units.product_id)) {
-            for state in OrderState::HOLDING {
-                let of = |it: &&OrderedUnits| it.product_id == *product && it.state == state;
-                let units = units.iter().find(of).map_or(0, |it| it.units);
-                self.ordered.with_label_values(&[product, state.name()]).set(units);
-            }
-        }
+        self.ordered.set(listings, units);
     }
 }
 

@@ -321,4 +321,8 @@ async fn swagger_ui_and_openapi_are_served() {
     assert_eq!(nothing.problem(), (404, "not_found"));
     let method = sale.client.delete(format!("{api}/v1/purchases")).send().await.unwrap();
     assert_eq!(Answer::of(method).await.problem(), (405, "method_not_allowed"));
+    for path in ["/openapi.json", "/docs", "/docs/", "/docs/swagger-ui.css"] {
+        let method = sale.client.post(format!("{api}{path}")).send().await.unwrap();
+        assert_eq!(Answer::of(method).await.problem(), (405, "method_not_allowed"), "{path}");
+    }
 }

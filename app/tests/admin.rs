@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually};
+use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually, value};
 
 async fn await_no_key_on_nodes(sale: &TestSale, product: &str) {
     let key = format!("stock:{product}");
@@ -154,6 +154,11 @@ async fn a_declaration_that_is_repeated_keeps_what_administrators_did() {
         let sold = sale.sold().await;
         assert_eq!(stock(&sold), (json!("Console"), json!(17)), "raised by its own difference");
         assert_eq!(sold.as_array().unwrap().len(), 1, "what was deleted stays deleted");
+
+        let game = json!({"id": "2", "name": "Game", "stock": 8});
+        assert_eq!(admin.call("POST", "/v1/products", Some(&game)).await.status, 201);
+        sale.seed(&declared(12)).await.unwrap();
+        assert_eq!(sale.sold().await[1]["stock"], 8, "{database:?}: nothing is added");
         assert!(sale.seed(&declared(9)).await.is_err(), "never lowered");
     }
 }
@@ -254,6 +259,31 @@ async fn an_order_of_a_deleted_product_can_be_cancelled_and_nothing_brings_its_s
         assert_eq!((&again.body["stock"], &again.body["remaining"]), (&json!(3), &json!(3)));
         sale.await_stock_on_nodes("1", "3").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_units_of_a_deleted_product_are_measured_until_its_orders_end() {
+    let settings = vec![("COMPARE_SECONDS", "0.05".to_owned())];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let (admin, ann) = (sale.admin("admin"), sale.buyer("ann"));
+    let items = json!({"items": [{"product_id": "1", "quantity": 2}]});
+    let placed = ann.call("POST", "/v1/orders", Some(&items)).await;
+    assert_eq!(admin.call("DELETE", "/v1/products/1", None).await.status, 204);
+    let pending = "flashsale_order_units{product=\"1\",state=\"pending\"}";
+    eventually("the units are counted, and the product is no longer on sale", async || {
+        let metrics = sale.metrics().await;
+        let declared = value::<i64>(&metrics, "flashsale_stock_declared{product=\"1\"}");
+        declared.is_none() && value(&metrics, pending) == Some(2)
+    })
+    .await;
+
+    let cancel = format!("/v1/orders/{}/cancel", placed.order());
+    assert_eq!(ann.call("POST", &cancel, None).await.status, 200);
+    eventually("no units are counted", async || {
+        value::<i64>(&sale.metrics().await, pending).is_none()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

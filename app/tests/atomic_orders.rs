@@ -1,8 +1,10 @@
 //! `STRATEGY=Atomic`: an order is found, listed and cancelled right after it was answered, at any
 //! replica, although Redis decided it and the database follows.
 
+use futures::future::join_all;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually};
 
@@ -76,6 +78,30 @@ async fn an_unrecorded_order_is_distinguished_from_an_unknown_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unrecorded_order_is_not_unknown_because_the_clock_of_redis_was_ahead() {
+    let sale = sale(Database::Postgres, 100).await;
+    let ann = sale.buyer("ann");
+    assert_eq!(ann.buy("1", 1, None).await.status, 201);
+    eventually("it is recorded", async || {
+        sale.nodes[0].command("XLEN orders:1").unwrap() == ":0\r\n"
+    })
+    .await;
+    // As if an entry had been made by a clock of the year 2286.
+    sale.nodes[0].command("XSETID orders:1 9999999999999-0").unwrap();
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut database).await.unwrap();
+    let bought = ann.buy("1", 1, None).await;
+    let path = format!("/v1/orders/{}", bought.order());
+    let answer = ann.call("GET", &path, None).await;
+    assert_eq!(answer.problem(), (503, "order_not_recorded_yet"));
+    let old = "/v1/orders/0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00";
+    assert_eq!(ann.call("GET", old, None).await.problem(), (404, "unknown_order"));
+    sqlx::raw_sql("ROLLBACK").execute(&mut database).await.unwrap();
+    eventually("it is found", async || ann.call("GET", &path, None).await.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_not_refused_for_good_while_redis_that_may_know_it_is_away() {
     let mut sale = sale(Database::Postgres, 2).await;
     let order = sale.buyer("ann").buy("1", 2, Some("k")).await.order().to_owned();
@@ -95,4 +121,54 @@ async fn a_key_is_not_refused_for_good_while_redis_that_may_know_it_is_away() {
         bob.buy("1", 1, Some("new")).await.problem() == (409, "sold_out")
     })
     .await;
+}
+
+/// Sells a unit of this product as a replica does that dies before it records the order.
+fn sell_and_die(sale: &TestSale, product: &str) {
+    let script = "local sold = redis.call('HGET', KEYS[1], 'incarnation') \
+         redis.call('XADD', KEYS[2], '*', 'version', 2, 'incarnation', sold, \
+         'orders', ' bob' .. string.char(0) .. ARGV[1], 'price', '0') \
+         redis.call('HINCRBY', KEYS[1], 'available', -1) \
+         redis.call('HINCRBY', KEYS[1], 'sold', 1) \
+         return redis.call('HINCRBY', KEYS[1], 'waiting', 1)";
+    let order = format!("\"{} {product} 1\"", Uuid::now_v7());
+    let sell = format!("EVAL \"{script}\" 2 sale:{product} orders:{product} {order}");
+    sale.nodes[0].command(&sell).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_product_that_cannot_be_recorded_holds_up_no_other() {
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    let products = ids.map(|id| json!({"id": id, "name": "Game", "stock": 10}));
+    let settings =
+        vec![("STRATEGY", "Atomic".to_owned()), ("LOCK_TIMEOUT_SECONDS", "1".to_owned())];
+    let (products, on) = (json!(products), SaleSpec::on(Database::Postgres));
+    let sale = TestSale::start(SaleSpec { products, settings, nodes: 1, ..on }).await;
+    let ann = sale.buyer("ann");
+    for id in ids {
+        assert_eq!(ann.buy(id, 1, None).await.status, 201);
+    }
+    let recorded = async |orders: i64, of: &str| {
+        let count = format!("SELECT CAST(count(*) AS TEXT) FROM orders WHERE {of}");
+        eventually("they are recorded", async || {
+            sale.query(&count).await == [Some(orders.to_string())]
+        })
+        .await;
+    };
+    recorded(6, "buyer = 'ann'").await;
+
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    let lock = "BEGIN; SELECT FROM stock WHERE product_id = 'a' FOR UPDATE";
+    sqlx::raw_sql(lock).execute(&mut database).await.unwrap();
+    for id in ids {
+        sell_and_die(&sale, id);
+    }
+    join_all(ids.map(async |id| assert_eq!(ann.buy(id, 1, None).await.status, 201))).await;
+    recorded(5, "buyer = 'bob'").await;
+    recorded(6 + 5, "buyer = 'ann'").await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut database).await.unwrap();
+    recorded(6, "buyer = 'bob'").await;
+    recorded(6 + 6, "buyer = 'ann'").await;
+    let of_a = sale.nodes[0].command("XLEN orders-refused:a").unwrap();
+    assert_eq!(of_a, ":0\r\n");
 }

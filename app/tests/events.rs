@@ -218,3 +218,19 @@ async fn a_stream_without_changes_is_kept_alive_at_the_interval() {
     let elapsed = started.elapsed();
     assert!(elapsed < Duration::from_secs(10), "not after the default of 15 s: {elapsed:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_changes_outlasts_the_idle_time_of_connections() {
+    let settings = vec![
+        ("EVENT_KEEP_ALIVE_SECONDS", "60".to_owned()),
+        ("HTTP_IDLE_TIMEOUT_SECONDS", "3".to_owned()),
+    ];
+    let spec = SaleSpec { nodes: 1, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let mut listener = Listener::open(&sale, 0, "/v1/products/1/events").await;
+    let first = listener.next().await.unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(4) {
+        assert_eq!(listener.next().await.unwrap(), first, "the same again");
+    }
+}

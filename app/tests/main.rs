@@ -9,6 +9,7 @@ mod atomic;
 mod atomic_events;
 mod atomic_orders;
 mod atomic_recovery;
+mod atomic_restore;
 mod bounds;
 mod clients;
 mod collector;

@@ -139,10 +139,12 @@ impl ProductChange {
                 row.available += product.stock - declared;
             }
             Self::Create(product) => {
-                // Units sold before the deletion stay sold.
+                // Units sold before the deletion stay sold, and what the operator declared stays
+                // declared: units beyond that are the administrator's.
+                let by_operator = row.declared - row.restocked;
                 row.declared = row.declared - row.available + product.stock;
                 row.available = product.stock;
-                row.restocked = 0;
+                row.restocked = if fresh { 0 } else { (row.declared - by_operator).max(0) };
                 row.deleted = false;
             }
             Self::Restock { add, from, .. } => {
@@ -333,7 +335,19 @@ mod tests {
         assert!(matches!(error, LedgerError::ProductDeleted(_)), "{error}");
         let create = ProductChange::Create(product(5));
         assert_eq!(create.decide(false, deleted).unwrap(), row(75, 0, 5));
+        assert_eq!(create.decide(true, row(0, 0, 0)).unwrap(), row(5, 0, 5));
         let error = create.decide(false, row(75, 0, 5)).unwrap_err();
         assert!(matches!(error, LedgerError::ProductExists(_)), "{error}");
+    }
+
+    #[test]
+    fn a_product_that_is_made_again_with_more_units_can_still_be_declared() {
+        // Of 100 declared units and 20 restocked ones 70 are sold.
+        let deleted = StockRow { deleted: true, ..row(120, 20, 50) };
+        let again = ProductChange::Create(product(60)).decide(false, deleted).unwrap();
+        assert_eq!(again, row(130, 30, 60));
+        let declare = |stock| ProductChange::Declare(product(stock));
+        assert_eq!(declare(100).decide(false, again).unwrap(), again);
+        assert_eq!(declare(110).decide(false, again).unwrap(), row(140, 30, 70));
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use self::statements::{
     INSERT_NEW, INSERT_NEW_BY_LIMIT_KEY, INSERT_UNKNOWN, INSERT_UNKNOWN_BY_LIMIT_KEY, REINCARNATE,
-    ROWS, TAKE_RECORDED,
+    ROW, ROWS, TAKE_RECORDED,
 };
 use crate::calls::bounded;
 use crate::error::LedgerError;
@@ -116,6 +116,14 @@ impl Ledger {
         either!(self, ledger => ledger.stock_rows())
     }
 
+    /// The stock of one product; `None`: it does not exist or was deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stock_row(&self, product_id: &str) -> Result<Option<StockRow>, LedgerError> {
+        either!(self, ledger => ledger.stock_row(product_id))
+    }
+
     /// Installs a fencing token and returns the units left. They don't change until a later holder
     /// installs its token.
     ///
@@ -154,6 +162,10 @@ impl Ledger {
 impl PostgresLedger {
     async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
         Ok(sqlx::query_as(ROWS).fetch_all(&self.pool).await?)
+    }
+
+    async fn stock_row(&self, product_id: &str) -> Result<Option<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROW).bind(product_id).fetch_optional(&self.pool).await?)
     }
 
     async fn advance(
@@ -306,6 +318,10 @@ async fn refused_by_postgres(
 impl SqliteLedger {
     async fn stock_rows(&self) -> Result<Vec<StockRow>, LedgerError> {
         Ok(sqlx::query_as(ROWS).fetch_all(&self.readers).await?)
+    }
+
+    async fn stock_row(&self, product_id: &str) -> Result<Option<StockRow>, LedgerError> {
+        Ok(sqlx::query_as(ROW).bind(product_id).fetch_optional(&self.readers).await?)
     }
 
     async fn advance(

@@ -28,6 +28,7 @@ mod rebuild;
 mod reconciler;
 mod recorder;
 mod script;
+mod stock_state;
 mod stream_ends;
 mod sync;
 mod unrecorded;

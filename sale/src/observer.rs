@@ -41,11 +41,14 @@ pub enum Drift {
     Different,
     /// The value has a later version than any change of the database.
     Ahead,
+    /// `Atomic`: the stock includes orders or changes that the database had and lost.
+    DatabaseOlder,
 }
 
 impl Drift {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Missing, Self::Behind, Self::Different, Self::Ahead];
+    pub const ALL: [Self; 5] =
+        [Self::Missing, Self::Behind, Self::Different, Self::Ahead, Self::DatabaseOlder];
 
     /// The label in metrics.
     #[must_use]
@@ -55,6 +58,7 @@ impl Drift {
             Self::Behind => "behind",
             Self::Different => "different",
             Self::Ahead => "ahead",
+            Self::DatabaseOlder => "database_older",
         }
     }
 }

@@ -99,9 +99,10 @@ pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
     state.metrics.know_routes(document.paths.paths.keys().map(String::as_str));
     let routes = routes
         .merge(page::routes())
+        // Before the fallbacks: they apply to the routes that exist already.
+        .merge(docs())
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .merge(docs())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(|_panic| {
             axum::response::IntoResponse::into_response(ApiError::Internal)

@@ -33,7 +33,7 @@ pub struct ListenersArgs {
     )]
     event_listeners_per_address: Option<usize>,
     /// Interval of keep-alive events on a stream without changes, in seconds: less than the idle timeout of every
-    /// proxy.
+    /// proxy. At most half of `HTTP_IDLE_TIMEOUT_SECONDS` is used.
     #[arg(
         long,
         env = "EVENT_KEEP_ALIVE_SECONDS",
@@ -43,15 +43,16 @@ pub struct ListenersArgs {
     event_keep_alive_seconds: Duration,
 }
 
-impl From<ListenersArgs> for ListenersConfig {
-    fn from(args: ListenersArgs) -> Self {
-        let total = args.event_listeners;
+impl ListenersArgs {
+    /// With the time after which this replica closes a connection on which nothing is sent.
+    pub(super) fn into_config(self, idle_timeout: Duration) -> ListenersConfig {
+        let total = self.event_listeners;
         // An office may be behind an address, and a browser may have the page open twice.
         let tenth = (total / 10).max(2);
-        Self {
+        ListenersConfig {
             total,
-            per_address: args.event_listeners_per_address.unwrap_or(tenth),
-            keep_alive: args.event_keep_alive_seconds,
+            per_address: self.event_listeners_per_address.unwrap_or(tenth),
+            keep_alive: self.event_keep_alive_seconds.min(idle_timeout / 2),
         }
     }
 }
@@ -61,11 +62,13 @@ mod tests {
     use super::super::arguments::parse_variables;
     use super::*;
 
+    const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+
     #[test]
     fn an_address_has_a_tenth_of_the_listeners_or_what_is_set() {
         let read = |name: &str, value: &str| {
             parse_variables(&|it| (it == name).then(|| value.to_owned()))
-                .map(|args: ListenersArgs| ListenersConfig::from(args))
+                .map(|args: ListenersArgs| args.into_config(IDLE_TIMEOUT))
         };
         let limits = |name, value| {
             let listeners = read(name, value).unwrap();
@@ -77,6 +80,7 @@ mod tests {
         assert_eq!(limits("EVENT_LISTENERS_PER_ADDRESS", "7"), (5_000, 7));
         let keep_alive = |value| read("EVENT_KEEP_ALIVE_SECONDS", value).unwrap().keep_alive;
         assert_eq!((keep_alive("").as_secs(), keep_alive("55").as_secs()), (15, 55));
+        assert_eq!(keep_alive("120"), IDLE_TIMEOUT / 2, "an idle connection is closed");
         let wrong = read("EVENT_LISTENERS_PER_ADDRESS", "-1");
         assert!(wrong.unwrap_err().to_string().starts_with("EVENT_LISTENERS_PER_ADDRESS: "));
     }

@@ -110,15 +110,16 @@ impl TryFrom<ServeArgs> for ServeConfig {
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
         let sale = args.sale.into_config(args.database.sale_name.clone(), args.lock.try_into()?)?;
+        let http = HttpConfig::from(args.http);
         Ok(Self {
             buyers: args.buyers.into_config(sale.window.ends_at.is_some())?,
             sale,
             database: args.database,
             auth: args.auth.try_into()?,
             payments: args.payments,
-            http: args.http.into(),
+            http,
             tls: args.tls.into_config()?,
-            listeners: args.listeners.into(),
+            listeners: args.listeners.into_config(http.idle_timeout),
             cors: args.cors.into_config()?,
             traces: args.traces.into_config()?,
             events: args.events.into_config()?,

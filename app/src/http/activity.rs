@@ -3,7 +3,7 @@
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ const IDLE: u64 = 0;
 const HEADER: u64 = 1;
 /// A request is being handled. Its body and the handlers have time-outs of their own.
 const BUSY: u64 = 2;
+/// As `IDLE`, after a request whose body was not read to its end: the next bytes may be that body, which hyper
+/// discards. They begin no header.
+const UNREAD: u64 = 3;
 
 /// The activity of one connection. Atomic, because the connection's task moves between threads.
 #[derive(Debug)]
@@ -25,21 +28,30 @@ pub(super) struct Activity {
     origin: Instant,
     /// Milliseconds from the origin to the last change, times four, plus the state.
     state: AtomicU64,
+    /// Whether the body of the current request was dropped before its end.
+    body_dropped: AtomicBool,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { origin: Instant::now(), state: AtomicU64::new(IDLE) }
+        let state = AtomicU64::new(IDLE);
+        Self { origin: Instant::now(), state, body_dropped: AtomicBool::new(false) }
     }
 
     /// The header of a request is complete.
     pub(super) fn request_started(&self) {
+        self.body_dropped.store(false, Relaxed);
         self.set(BUSY);
+    }
+
+    /// Nobody reads the rest of the request's body.
+    pub(super) fn body_dropped(&self) {
+        self.body_dropped.store(true, Relaxed);
     }
 
     /// The request has its answer, which may not be sent yet.
     pub(super) fn answered(&self) {
-        self.set(IDLE);
+        self.set(if self.body_dropped.load(Relaxed) { UNREAD } else { IDLE });
     }
 
     /// Whether the current state exceeds its time-out.
@@ -48,26 +60,25 @@ impl Activity {
         let since = Duration::from_millis(state / 4);
         let exceeds = |limit| self.origin.elapsed().saturating_sub(since) >= limit;
         match state % 4 {
-            IDLE => exceeds(config.idle_timeout),
+            IDLE | UNREAD => exceeds(config.idle_timeout),
             HEADER => exceeds(config.header_timeout),
             _ => false,
         }
     }
 
     fn received(&self) {
-        if self.is(IDLE) {
-            self.set(HEADER);
+        match self.state.load(Relaxed) % 4 {
+            IDLE => self.set(HEADER),
+            UNREAD => self.set(IDLE),
+            _ => {}
         }
     }
 
     fn sent(&self) {
-        if self.is(IDLE) {
-            self.set(IDLE);
+        let state = self.state.load(Relaxed) % 4;
+        if matches!(state, IDLE | UNREAD) {
+            self.set(state);
         }
-    }
-
-    fn is(&self, state: u64) -> bool {
-        self.state.load(Relaxed) % 4 == state
     }
 
     fn set(&self, state: u64) {
@@ -141,5 +152,55 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TrackedStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header is overdue at once, and an idle connection is not within a test.
+    const CONFIG: HttpConfig = HttpConfig {
+        max_connections: 1,
+        header_timeout: Duration::ZERO,
+        body_timeout: Duration::ZERO,
+        idle_timeout: Duration::from_hours(1),
+        drain_time: Duration::ZERO,
+    };
+
+    /// A connection with a request that is being handled.
+    fn busy() -> Activity {
+        let activity = Activity::new();
+        activity.received();
+        assert!(activity.is_overdue(&CONFIG), "a header");
+        activity.request_started();
+        assert!(!activity.is_overdue(&CONFIG));
+        activity
+    }
+
+    #[test]
+    fn bytes_after_an_answer_begin_a_header() {
+        let activity = busy();
+        activity.answered();
+        activity.sent();
+        assert!(!activity.is_overdue(&CONFIG));
+        activity.received();
+        assert!(activity.is_overdue(&CONFIG));
+    }
+
+    #[test]
+    fn a_body_that_comes_after_the_answer_begins_no_header() {
+        let activity = busy();
+        activity.body_dropped();
+        activity.answered();
+        activity.sent();
+        activity.received();
+        assert!(!activity.is_overdue(&CONFIG), "the body");
+        activity.received();
+        assert!(activity.is_overdue(&CONFIG), "the next header");
+        activity.request_started();
+        activity.answered();
+        activity.received();
+        assert!(activity.is_overdue(&CONFIG), "the next request had no body");
     }
 }

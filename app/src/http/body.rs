@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use axum::http::StatusCode;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
+
+use super::activity::Activity;
 
 /// The body did not arrive in time.
 #[derive(Debug, thiserror::Error)]
@@ -85,19 +88,32 @@ impl BodyTimeout {
     }
 }
 
-/// A body for the router, with a time limit.
-pub(super) fn bounded(body: Incoming, limit: Duration) -> Body {
+/// A body for the router, with a time limit. The activity learns if it is not read to its end.
+pub(super) fn bounded(body: Incoming, limit: Duration, activity: &Arc<Activity>) -> Body {
     if body.is_end_stream() {
         return Body::empty();
     }
-    Body::new(TimedBody { body, limit, deadline: None })
+    let activity = Arc::clone(activity);
+    Body::new(TimedBody { body, ended: false, limit, deadline: None, activity })
 }
 
 struct TimedBody {
     body: Incoming,
+    /// Whether its end was read.
+    ended: bool,
     limit: Duration,
     /// Starts with the first read that has to wait. Most bodies arrive together with the header.
     deadline: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
+}
+
+impl Drop for TimedBody {
+    fn drop(&mut self) {
+        // A chunked body does not know that it is at its end.
+        if !self.ended && !self.body.is_end_stream() {
+            self.activity.body_dropped();
+        }
+    }
 }
 
 impl http_body::Body for TimedBody {
@@ -109,6 +125,7 @@ impl http_body::Body for TimedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.ended |= frame.is_none();
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let limit = self.limit;

@@ -170,7 +170,8 @@ impl Server {
         let io = TokioIo::new(TrackedStream::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: Request<Incoming>| {
             activity.request_started();
-            let mut request = request.map(|body| body::bounded(body, self.config.body_timeout));
+            let body_timeout = self.config.body_timeout;
+            let mut request = request.map(|body| body::bounded(body, body_timeout, &activity));
             request.extensions_mut().insert(Peer(peer));
             let answer = self.router.clone().call(request);
             let activity = &activity;

@@ -3,6 +3,9 @@
 pub(super) const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
      WHERE deleted_at IS NULL ORDER BY product_id";
 
+pub(super) const ROW: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
+     WHERE product_id = $1 AND deleted_at IS NULL";
+
 /// Begins a Redis stock made from this row.
 pub(super) const REINCARNATE: &str = "UPDATE stock SET fence = $2, incarnation = $2, recorded = 0 \
      WHERE product_id = $1 AND fence < $2 AND deleted_at IS NULL RETURNING available";

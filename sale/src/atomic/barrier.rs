@@ -9,14 +9,12 @@ use uuid::Uuid;
 
 use super::engine::AtomicEngine;
 use super::keys::stream_key;
-use super::stream_ends::{EntryId, StreamEnds};
+use super::stream_ends::{Ends, StreamEnds};
 
 /// The longest wait. Recording takes some 60 ms.
 const MAX_WAIT: Duration = Duration::from_millis(900);
 /// How often Redis is asked. All waiting callers share the answer.
 const POLL_EVERY: Duration = Duration::from_millis(20);
-/// The largest assumed difference between the clocks of a replica and of Redis, in ms.
-const MAX_CLOCK_DIFFERENCE: u64 = 60_000;
 
 impl AtomicEngine {
     /// Waits until all earlier sales are recorded. False: some are not yet, or Redis does not answer.
@@ -24,18 +22,15 @@ impl AtomicEngine {
     pub(crate) async fn await_recorded(&self, order: Option<Uuid>) -> bool {
         timeout(MAX_WAIT, async {
             let Some(sold) = self.stream_ends().await else { return false };
-            let may_wait = |(first, _): &(EntryId, EntryId)| match order {
-                Some(id) => made_at(id).is_some_and(|made| made + MAX_CLOCK_DIFFERENCE >= first.0),
-                None => true,
-            };
+            let may_wait = |ends: &Ends| order.is_none_or(|order| ends.may_have(order));
             if !sold.values().any(may_wait) {
                 return true;
             }
             loop {
                 sleep(POLL_EVERY).await;
                 let Some(waiting) = self.stream_ends().await else { return false };
-                let recorded = |(product, (_, last)): (&String, &(EntryId, EntryId))| {
-                    waiting.get(product).is_none_or(|(first, _)| first > last)
+                let recorded = |(product, sold): (&String, &Ends)| {
+                    waiting.get(product).is_none_or(|waiting| waiting.first > sold.last)
                 };
                 if sold.iter().all(recorded) {
                     return true;
@@ -57,23 +52,11 @@ impl AtomicEngine {
         let (begun, products) = (Instant::now(), self.catalog.ids());
         let streams = products.iter().map(|product| stream_key(product));
         let ids = self.scripts.stream_ends(&mut connection, streams).await.ok()?;
-        let ends = products.into_iter().zip(ids).filter_map(|(product, (first, last))| {
-            Some((product, (entry_id(&first)?, entry_id(&last)?)))
+        let ends = products.into_iter().zip(ids).filter_map(|(product, (first, last, order))| {
+            Some((product, Ends::read(&first, &last, &order)?))
         });
         let ends = Arc::new(ends.collect::<StreamEnds>());
         *newest = Some((begun, Arc::clone(&ends)));
         Some(ends)
     }
-}
-
-fn entry_id(id: &str) -> Option<EntryId> {
-    let (millis, number) = id.split_once('-')?;
-    Some((millis.parse().ok()?, number.parse().ok()?))
-}
-
-/// The time in an order's id, in milliseconds since 1970; `None`: the id has no time, so it is no
-/// order's.
-fn made_at(id: Uuid) -> Option<u64> {
-    let (seconds, nanos) = id.get_timestamp()?.to_unix();
-    Some(seconds * 1_000 + u64::from(nanos) / 1_000_000)
 }

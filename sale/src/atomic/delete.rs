@@ -39,7 +39,7 @@ impl AtomicEngine {
         let (mut connection, _) = self.connected().await?;
         if !self
             .scripts
-            .stop(&mut connection, product_id, token)
+            .stop(&mut connection, product_id, token, false)
             .await
             .map_err(ReconcileError::from)?
         {

@@ -5,7 +5,9 @@
 --          then the claims of replicas
 -- ARGV     the longest time of a claim, in ms
 -- Returns  {incarnation, remaining, sold, whether units are counted by buyer (each -1 if missing),
---          whether the idempotency keys are there (1 or 0), the removed keys}
+--          whether the idempotency keys are there (1 or 0), the removed keys, the fencing token of the
+--          newest row that the stock was adjusted to (-1 if missing), whether the stream of orders is
+--          empty (1 or 0)}
 local stock, bought, stream, refused, copy, keys = unpack(KEYS)
 local types = { 'hash', 'hash', 'stream', 'stream', 'string', 'hash' }
 local removed = {}
@@ -51,4 +53,6 @@ for i = 1, 4 do
 end
 reply[5] = (epochs[1] or epochs[2]) and 1 or 0
 reply[6] = removed
+reply[7] = tonumber(found[6] or '-1')
+reply[8] = #redis.call('XRANGE', stream, '-', '+', 'COUNT', 1) == 0 and 1 or 0
 return reply

@@ -2,7 +2,7 @@
 
 /// A hash of the orders of idempotency keys, by key and buyer. With an empty field it is complete.
 /// With a field `epoch` it lacks keys that may be in the database, but has those of all buyers up to
-/// `filled`.
+/// `filled`. With neither it was lost, and a field `lost` marks that until an epoch begins.
 pub(crate) const KEYS: &str = "purchase-keys";
 
 /// A hash: incarnation, available, sold, given, fence, waiting (the number of orders in the stream),

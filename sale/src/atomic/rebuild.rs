@@ -2,23 +2,26 @@
 //!
 //! First selling ends (`stop.lua`), then the rest of the stream is recorded, and only then the
 //! remaining units are read from the database. A holder that outlived its lease is refused by the
-//! row's fence or, in Redis, by the later incarnation.
+//! row's fence or, in Redis, by the later incarnation. If the database lost orders, the idempotency
+//! keys are removed too.
 //!
 //! Units by buyer and idempotency keys are not read here, so that the sale goes on at once, whatever
 //! the number of orders: they are filled in later ([`super::fill`]).
 
-use ledger::LedgerError;
+use ledger::{LedgerError, StockRow};
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamRangeReply;
-use tracing::info;
+use tracing::{error, info};
 use uuid::Uuid;
 
 use super::engine::AtomicEngine;
 use super::error::ReconcileError;
 use super::fill::{self, KeysState};
-use super::keys::{KEYS, bought_key, rebuild_resource, stream_key};
+use super::keys::{KEYS, rebuild_resource, stream_key};
 use super::recorder::PAGE;
 use super::script::BuyerUnits;
+use super::stock_state::StockMatch;
+use crate::observer::Drift;
 
 impl AtomicEngine {
     pub(crate) async fn rebuild(
@@ -48,23 +51,26 @@ impl AtomicEngine {
         let token = i64::try_from(token).unwrap_or(i64::MAX);
         let rows = self.ledger.stock_rows().await?;
         let Some(row) = rows.iter().find(|row| row.product_id == product_id) else { return Ok(()) };
-        if self.matches_row(connection, row).await? {
+        let found = self.compare_stock(connection, row).await?;
+        if found == StockMatch::Same {
             // The previous holder of the lock rebuilt it.
             return Ok(());
         }
-        if !self.scripts.stop(connection, product_id, token).await? {
+        // A repeated key would be answered with a lost order.
+        let lost_orders = found == StockMatch::DatabaseOlder;
+        if !self.scripts.stop(connection, product_id, token, lost_orders).await? {
             return Err(ReconcileError::Overtaken);
         }
-        if fill::keys_state(connection).await? == KeysState::Lost {
-            // Without its keys Redis decides no purchase with a key, of any product.
-            for row in &rows {
-                self.drain(connection, &row.product_id).await?;
-            }
-            begin_keys(connection).await?;
-        } else {
-            self.drain(connection, product_id).await?;
+        if lost_orders {
+            error!(
+                product_id,
+                "the database is older than the stock in Redis, as after a restored backup: units of \
+                 the orders that it lacks are for sale again"
+            );
+            self.observer.drifted(Drift::DatabaseOlder);
         }
-        forget_buyer_units(connection, product_id).await?;
+        self.drain(connection, product_id).await?;
+        self.begin_lost_keys(connection, &rows).await?;
         let buyer_units = match self.catalog.max_per_buyer(product_id) {
             Some(_) => BuyerUnits::SinceOpening,
             None => BuyerUnits::NotCounted,
@@ -77,6 +83,28 @@ impl AtomicEngine {
         info!(product_id, available, incarnation = token, "stock in Redis made from the database");
         self.observer.repaired(true);
         Ok(())
+    }
+
+    /// If Redis lost the idempotency keys, begins an epoch of them once the database has all: without
+    /// them Redis decides no purchase of any product. Fails if another replica began an epoch meanwhile
+    /// and its keys were removed again, because orders may have been sold in between.
+    async fn begin_lost_keys(
+        &self,
+        connection: &mut MultiplexedConnection,
+        rows: &[StockRow],
+    ) -> Result<(), ReconcileError> {
+        if fill::keys_state(connection).await? != KeysState::Lost {
+            return Ok(());
+        }
+        let mut mark = redis::pipe();
+        mark.cmd("HSETNX").arg(KEYS).arg("lost").arg(Uuid::now_v7().to_string()).ignore();
+        mark.cmd("HGET").arg(KEYS).arg("lost");
+        let (mark,): (Option<String>,) = mark.query_async(connection).await?;
+        for row in rows {
+            self.drain(connection, &row.product_id).await?;
+        }
+        let begun = self.scripts.begin_keys(connection, &mark.unwrap_or_default()).await?;
+        if begun { Ok(()) } else { Err(ReconcileError::Overtaken) }
     }
 
     /// Records all current entries of the stream, including those that another replica is about to
@@ -113,21 +141,4 @@ impl AtomicEngine {
             }
         }
     }
-}
-
-/// Begins an epoch: the database has all idempotency keys of all products now.
-async fn begin_keys(connection: &mut MultiplexedConnection) -> Result<(), ReconcileError> {
-    let mut begin = redis::cmd("HSETNX");
-    begin.arg(KEYS).arg("epoch").arg(Uuid::now_v7().to_string());
-    begin.query_async::<i64>(connection).await?;
-    Ok(())
-}
-
-async fn forget_buyer_units(
-    connection: &mut MultiplexedConnection,
-    product_id: &str,
-) -> Result<(), ReconcileError> {
-    // In the background: it may be large.
-    redis::cmd("UNLINK").arg(bought_key(product_id)).query_async::<i64>(connection).await?;
-    Ok(())
 }

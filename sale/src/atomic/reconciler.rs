@@ -4,6 +4,10 @@
 //! The database's row is read before Redis, so its recorded units were sold before. A Redis stock
 //! therefore matches its row if it was made from the row and has sold at least the recorded units. Any
 //! other stock lost data or was never made; it is rebuilt before it is sold from ([`super::rebuild`]).
+//!
+//! The database may be the one that lost data: a backup was restored, or a failover lost commits. A
+//! stock that includes more than its row is compared with the row again, which is then read after
+//! Redis; if it still includes more, it is rebuilt too.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +23,8 @@ use tracing::{error, info, warn};
 use super::engine::AtomicEngine;
 use super::error::{CALL_LIMIT, ReconcileError};
 use super::keys;
-use super::script::{FollowReport, StockState};
+use super::script::FollowReport;
+use super::stock_state::{StockMatch, StockState};
 use crate::observer::{Drift, Job};
 
 /// How often the stores are compared.
@@ -121,7 +126,7 @@ impl AtomicEngine {
         let rows = self.ledger.stock_rows().await?;
         let (mut sellable, mut to_rebuild, mut unrecorded) = (HashMap::new(), Vec::new(), 0);
         for row in rows {
-            if !self.matches_row(connection, &row).await? {
+            if self.compare_stock(connection, &row).await? != StockMatch::Same {
                 // The counter of this lock may start below the tokens in the row.
                 let resource = keys::rebuild_resource(&row.product_id);
                 self.redlock.observe_token(&resource, u64::try_from(row.fence).unwrap_or(0));
@@ -141,22 +146,30 @@ impl AtomicEngine {
         Ok((sellable, to_rebuild))
     }
 
-    /// Whether the stock in Redis was made from this row and has lost nothing since.
-    pub(crate) async fn matches_row(
+    /// Compares the stock in Redis with this row, which was read before.
+    pub(crate) async fn compare_stock(
         &self,
         connection: &mut MultiplexedConnection,
         row: &StockRow,
-    ) -> Result<bool, ReconcileError> {
+    ) -> Result<StockMatch, ReconcileError> {
         let product_id = &row.product_id;
         let found = self.scripts.inspect(connection, product_id).await?;
-        let StockState { incarnation, available, sold, limited, has_keys, removed } = found;
-        if !removed.is_empty() {
-            error!(product_id, keys = ?removed, "removed keys with a wrong type or value");
+        if !found.removed.is_empty() {
+            error!(product_id, keys = ?found.removed, "removed keys with a wrong type or value");
         }
+        if found.is_ahead_of(row) {
+            let newer = self.ledger.stock_row(product_id).await?;
+            if newer.is_some_and(|newer| found.is_ahead_of(&newer)) {
+                return Ok(StockMatch::DatabaseOlder);
+            }
+        }
+        let StockState { incarnation, available, sold, limited, has_keys, .. } = found;
         let counts_buyers =
             matches!(limited, 1 | 2) || self.catalog.max_per_buyer(product_id).is_none();
         let is_from_row = incarnation > 0 && incarnation == row.incarnation;
-        Ok(has_keys && counts_buyers && is_from_row && available >= 0 && sold >= row.recorded)
+        let is_usable = has_keys && counts_buyers && available >= 0;
+        let is_same = is_usable && is_from_row && sold >= row.recorded;
+        Ok(if is_same { StockMatch::Same } else { StockMatch::Different })
     }
 
     fn report_drift(&self, row: &StockRow, report: FollowReport) {

@@ -77,25 +77,23 @@ impl AtomicEngine {
         let mut done = Vec::new();
         let mut result = Ok(());
         for (product_id, entries) in self.unrecorded.take() {
-            result = self.record_entries(&product_id, entries, &mut done).await;
-            if result.is_err() {
-                break;
-            }
+            let ended = self.record_entries(&product_id, entries, &mut done).await;
+            // The other products do not wait for this one; the first error is kept.
+            result = result.and(ended.map_err(ReconcileError::from));
         }
         // These orders are in the database, even if the rest or Redis failed.
         if !done.is_empty() {
             let connection = self.recorder_connection(recorder).await?;
             self.remove_recorded(&connection, &done).await?;
         }
-        result?;
         if recorder.scan_due <= Instant::now() {
             let scanned = self.record_abandoned(recorder).await;
             // Counted from the end of the scan: otherwise entries seen at its end would count as
             // abandoned too soon.
             recorder.scan_due = Instant::now() + SCAN_EVERY;
-            scanned?;
+            result = scanned.and(result);
         }
-        Ok(())
+        result
     }
 
     async fn recorder_connection(
@@ -109,12 +107,17 @@ impl AtomicEngine {
         Ok(recorder.connection.insert(connection).clone())
     }
 
-    /// Records the entries that the last scan saw and that are still there.
+    /// Records the entries that the last scan saw and that are still there. If the database does not
+    /// take those of a product, the other products are recorded all the same.
     async fn record_abandoned(&self, recorder: &mut Recorder) -> Result<(), ReconcileError> {
         let mut connection = self.recorder_connection(recorder).await?;
+        let mut result = Ok(());
         for product_id in self.catalog.ids() {
             if let Some(last_entry) = recorder.last_entries.get(&product_id) {
-                self.record_abandoned_until(&mut connection, &product_id, last_entry).await?;
+                match self.record_abandoned_until(&mut connection, &product_id, last_entry).await {
+                    Err(ReconcileError::Ledger(error)) => result = result.and(Err(error.into())),
+                    ended => ended?,
+                }
             }
             let last: StreamRangeReply = redis::cmd("XREVRANGE")
                 .arg(stream_key(&product_id))
@@ -126,7 +129,7 @@ impl AtomicEngine {
                 None => recorder.last_entries.remove(&product_id),
             };
         }
-        Ok(())
+        result
     }
 
     /// Records this stream up to an entry, unless another replica has claimed it.

@@ -9,6 +9,7 @@ use super::entry::{RecordedEntries, key_field, key_value, price_value};
 use super::keys::{
     CLAIM_MILLIS, FILLING, KEYS, bought_key, recording_key, refused_key, stock_key, stream_key,
 };
+use super::stock_state::{StateReply, StockState};
 use crate::resource::stock_resource;
 
 /// The compiled scripts; the head of each file describes it.
@@ -16,6 +17,7 @@ use crate::resource::stock_resource;
 pub(crate) struct Scripts {
     purchase: Script,
     stop: Script,
+    begin_keys: Script,
     open: Script,
     follow: Script,
     remove_recorded: Script,
@@ -63,19 +65,6 @@ pub(crate) struct FollowReport {
     pub(crate) drift: i64,
     pub(crate) short: i64,
     pub(crate) unrecorded: i64,
-}
-
-/// A product's state in Redis; missing numbers are -1.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct StockState {
-    pub(crate) incarnation: i64,
-    pub(crate) available: i64,
-    pub(crate) sold: i64,
-    pub(crate) limited: i64,
-    /// Whether the idempotency keys of all products are there.
-    pub(crate) has_keys: bool,
-    /// Keys with a wrong type or value, which were removed.
-    pub(crate) removed: Vec<String>,
 }
 
 /// The stock to sell from, and its rules.
@@ -127,6 +116,7 @@ impl Scripts {
         Self {
             purchase: Script::new(include_str!("purchase.lua")),
             stop: Script::new(include_str!("stop.lua")),
+            begin_keys: Script::new(include_str!("begin_keys.lua")),
             open: Script::new(include_str!("open.lua")),
             follow: Script::new(include_str!("follow.lua")),
             remove_recorded: Script::new(include_str!("remove_recorded.lua")),
@@ -149,9 +139,8 @@ impl Scripts {
         call.key(bought_key(product_id)).key(stream_key(product_id)).key(refused_key(product_id));
         call.key(stock_resource(product_id)).key(KEYS);
         call.key(recording_key(product_id)).key(FILLING).arg(CLAIM_MILLIS);
-        let (incarnation, available, sold, limited, has_keys, removed) =
-            call.invoke_async(connection).await?;
-        Ok(StockState { incarnation, available, sold, limited, has_keys, removed })
+        let reply: StateReply = call.invoke_async(connection).await?;
+        Ok(reply.into())
     }
 
     /// Decides purchases in their order, each with the order id beside it.
@@ -204,15 +193,32 @@ impl Scripts {
         }
     }
 
-    /// Ends the sale from the current stock. False: a later incarnation was begun.
+    /// Ends the sale from the current stock, and forgets the units of each buyer and, if asked, the
+    /// idempotency keys of all products. False: a later incarnation was begun.
     pub(crate) async fn stop(
         &self,
         connection: &mut MultiplexedConnection,
         product_id: &str,
         incarnation: i64,
+        forgets_keys: bool,
     ) -> RedisResult<bool> {
         let mut call = self.stop.key(stock_key(product_id));
+        call.key(bought_key(product_id));
+        if forgets_keys {
+            call.key(KEYS);
+        }
         call.arg(incarnation).invoke_async(connection).await
+    }
+
+    /// Begins an epoch of the idempotency keys, unless they are there. False: they were there since this
+    /// mark, and are lost again.
+    pub(crate) async fn begin_keys(
+        &self,
+        connection: &mut MultiplexedConnection,
+        mark: &str,
+    ) -> RedisResult<bool> {
+        let mut call = self.begin_keys.key(KEYS);
+        call.arg(mark).arg(epoch_arg(Some(Uuid::now_v7()))).invoke_async(connection).await
     }
 
     /// Begins the sale of these units. False: another incarnation was begun.
@@ -312,12 +318,13 @@ impl Scripts {
         call.key(refused_key(product_id)).arg(buyer).arg(pseudonym).invoke_async(connection).await
     }
 
-    /// The first and last entry of each stream; empty ids for an empty stream.
+    /// The first and last entry of each stream, and the first order in it; empty ids for an empty
+    /// stream.
     pub(crate) async fn stream_ends(
         &self,
         connection: &mut MultiplexedConnection,
         streams: impl Iterator<Item = String>,
-    ) -> RedisResult<Vec<(String, String)>> {
+    ) -> RedisResult<Vec<(String, String, String)>> {
         let mut call = self.stream_ends.prepare_invoke();
         for stream in streams {
             call.key(stream);

@@ -43,6 +43,7 @@ const SLOW_OF_APP: &[&str] = &[
     "atomic_events",
     "atomic_orders",
     "atomic_recovery",
+    "atomic_restore",
     "coupons",
     "databases",
     "event_faults",

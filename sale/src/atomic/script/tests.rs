@@ -24,7 +24,7 @@ fn purchase_by(buyer: &str, key: &str) -> Purchase {
 async fn sells_after_another_epoch(scripts: &Scripts) -> bool {
     let server = RedisServer::start().unwrap();
     let mut connection = connect(&server).await;
-    assert!(scripts.stop(&mut connection, "1", 1).await.unwrap());
+    assert!(scripts.stop(&mut connection, "1", 1, false).await.unwrap());
     assert!(scripts.open(&mut connection, "1", 1, 10, BuyerUnits::NotCounted).await.unwrap());
     let (earlier, now) = (Uuid::now_v7(), Uuid::now_v7());
     server.command(&format!("HSET {KEYS} epoch {now}")).unwrap();
@@ -60,7 +60,7 @@ async fn a_look_up_of_an_earlier_epoch_does_not_count() {
 async fn units_after_giving_back(scripts: &Scripts) -> Option<i64> {
     let server = RedisServer::start().unwrap();
     let mut connection = connect(&server).await;
-    scripts.stop(&mut connection, "1", 2).await.unwrap();
+    scripts.stop(&mut connection, "1", 2, false).await.unwrap();
     let buyer_units = BuyerUnits::SinceOpening;
     scripts.open(&mut connection, "1", 2, 10, buyer_units).await.unwrap();
     let bought = [("ann".to_owned(), 1)];
@@ -85,4 +85,78 @@ async fn returned_units_are_not_subtracted_from_a_later_count() {
     let give_back = without(include_str!("../give_back.lua"), check, "");
     let scripts = Scripts { give_back, ..Scripts::new() };
     assert_eq!(units_after_giving_back(&scripts).await, Some(0), "she may buy one too many");
+}
+
+/// Whether ann's units are still there after the call of an earlier holder of the lock, carried out
+/// late.
+async fn has_units_after_a_late_stop(scripts: &Scripts) -> bool {
+    let server = RedisServer::start().unwrap();
+    let mut connection = connect(&server).await;
+    assert!(scripts.stop(&mut connection, "1", 2, false).await.unwrap());
+    let buyer_units = BuyerUnits::SinceOpening;
+    assert!(scripts.open(&mut connection, "1", 2, 10, buyer_units).await.unwrap());
+    let (stock, bought) = (("1", 2), [("ann".to_owned(), 1)]);
+    assert!(scripts.fill(&mut connection, stock, FillProgress::Complete, &bought).await.unwrap());
+    scripts.stop(&mut connection, "1", 1, false).await.unwrap();
+    let has = has_units(&mut connection).await;
+    // The next holder's stock counts from the database.
+    server.command(&format!("HSET {KEYS} epoch {}", Uuid::now_v7())).unwrap();
+    assert!(scripts.stop(&mut connection, "1", 3, false).await.unwrap());
+    assert!(!has_units(&mut connection).await);
+    assert!(scripts.inspect(&mut connection, "1").await.unwrap().has_keys);
+    assert!(scripts.stop(&mut connection, "1", 4, true).await.unwrap());
+    assert!(!scripts.inspect(&mut connection, "1").await.unwrap().has_keys);
+    assert_eq!(scripts.inspect(&mut connection, "1").await.unwrap().available, -1);
+    has
+}
+
+async fn has_units(connection: &mut MultiplexedConnection) -> bool {
+    redis::cmd("HEXISTS").arg(bought_key("1")).arg("ann").query_async(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn units_are_forgotten_with_their_stock_only() {
+    assert!(has_units_after_a_late_stop(&Scripts::new()).await);
+    let check = "later > tonumber(ARGV[1])";
+    let stop = without(include_str!("../stop.lua"), check, "false");
+    assert!(!has_units_after_a_late_stop(&Scripts { stop, ..Scripts::new() }).await);
+}
+
+#[tokio::test]
+async fn the_state_of_a_stock_says_whether_orders_wait() {
+    let server = RedisServer::start().unwrap();
+    let (scripts, mut connection) = (Scripts::new(), connect(&server).await);
+    let missing = scripts.inspect(&mut connection, "1").await.unwrap();
+    assert_eq!((missing.fence, missing.all_recorded), (-1, true));
+    assert!(scripts.stop(&mut connection, "1", 2, false).await.unwrap());
+    assert!(scripts.open(&mut connection, "1", 2, 10, BuyerUnits::NotCounted).await.unwrap());
+    scripts.follow(&mut connection, "1", 2, 12, 7).await.unwrap().unwrap();
+    server.command("XADD orders:1 * version 2 orders x").unwrap();
+    let found = scripts.inspect(&mut connection, "1").await.unwrap();
+    assert_eq!((found.available, found.fence, found.all_recorded), (12, 7, false));
+    server.command("XTRIM orders:1 MAXLEN 0").unwrap();
+    assert!(scripts.inspect(&mut connection, "1").await.unwrap().all_recorded);
+}
+
+/// Whether an epoch begins although another one began and was removed since the mark was set.
+async fn begins_keys_after_another_epoch(scripts: &Scripts) -> bool {
+    let server = RedisServer::start().unwrap();
+    let mut connection = connect(&server).await;
+    server.command(&format!("HSETNX {KEYS} lost mark")).unwrap();
+    assert!(!scripts.inspect(&mut connection, "1").await.unwrap().has_keys);
+    assert!(scripts.begin_keys(&mut connection, "mark").await.unwrap());
+    assert!(scripts.inspect(&mut connection, "1").await.unwrap().has_keys);
+    assert!(scripts.begin_keys(&mut connection, "mark").await.unwrap(), "they are there");
+    // Orders were sold with keys that are removed now, and wait to be recorded.
+    server.command(&format!("DEL {KEYS}")).unwrap();
+    server.command(&format!("HSETNX {KEYS} lost later")).unwrap();
+    scripts.begin_keys(&mut connection, "mark").await.unwrap()
+}
+
+#[tokio::test]
+async fn keys_are_not_begun_if_they_were_there_meanwhile() {
+    assert!(!begins_keys_after_another_epoch(&Scripts::new()).await);
+    let begin_keys = without(include_str!("../begin_keys.lua"), "found[3] ~= ARGV[1]", "false");
+    let scripts = Scripts { begin_keys, ..Scripts::new() };
+    assert!(begins_keys_after_another_epoch(&scripts).await, "a key may be sold twice");
 }

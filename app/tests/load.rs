@@ -131,6 +131,21 @@ async fn orders_are_paid_cancelled_refused_and_expire_and_their_units_come_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orders_that_nobody_pays_expire_while_others_buy() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 100, "hold_seconds": 5}]);
+    let sale = sale(2, products, "Fair").await;
+    let changes = [
+        ("users: 100\n", "users: 150\nusers_per_second: 20\n"),
+        ("{pay: 50, cancel: 30, fail: 10, expire: 10}", "{pay: 50}"),
+    ];
+    let report = passes(&sale, scenario("checkout", &changes)).await;
+    let expired = measured(&report, "units back from orders that expired");
+    assert!(expired.parse::<i64>().unwrap() > 0, "{report}");
+    let figures = report.figures();
+    assert_eq!(figures.database_stock, Some(100 - figures.sold), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn coupons_are_issued_once_to_each_buyer_in_a_sale_in_use() {
     let sale = sale(2, console(), "Unordered").await;
     let changes = [("users: 10000", "users: 300"), ("stock: 1000", "stock: 30")];

@@ -106,10 +106,10 @@ async fn a_purchase_goes_on_by_itself_through_trouble_and_a_reload_and_is_made_o
     }
     window.click(BUY).await;
     window.until_shows(RESULT, "Trying again by itself").await;
-    let key = window.js("JSON.parse(sessionStorage.getItem('pending')).key").await;
+    let key = window.js("JSON.parse(sessionStorage.getItem('wishes'))[0].key").await;
     window.client.refresh().await.unwrap();
     window.until_shows(RESULT, "Trying again by itself").await;
-    assert_eq!(window.js("JSON.parse(sessionStorage.getItem('pending')).key").await, key);
+    assert_eq!(window.js("JSON.parse(sessionStorage.getItem('wishes'))[0].key").await, key);
     for node in &stage.sale.nodes[..3] {
         node.resume().unwrap();
     }

@@ -17,10 +17,11 @@ use self::texts::{Language, data_block, escaped, fill};
 use crate::api::state::AppState;
 
 /// Path, media type and content of each file.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("/app.css", "text/css; charset=utf-8", include_str!("page/app.css")),
     ("/common.js", "text/javascript; charset=utf-8", include_str!("page/common.js")),
     ("/feed.js", "text/javascript; charset=utf-8", include_str!("page/feed.js")),
+    ("/waitlist.js", "text/javascript; charset=utf-8", include_str!("page/waitlist.js")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
     ("/admin.js", "text/javascript; charset=utf-8", include_str!("page/admin.js")),
     ("/orders.js", "text/javascript; charset=utf-8", include_str!("page/orders.js")),

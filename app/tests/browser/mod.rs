@@ -1,11 +1,14 @@
-//! Browsers that look at a sale of their own, and what is tested of the pages beside their work: languages, layout,
-//! axe and Lighthouse.
+//! Browsers that look at a sale of their own, and more tests of the pages: languages, layout, axe and Lighthouse;
+//! answers that come late or not at all.
 
 mod axe;
+mod forms;
 mod languages;
 mod layout;
 mod lighthouse;
 mod money;
+mod purchases;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 
@@ -46,6 +49,33 @@ pub enum Screen {
 /// The languages of a browser that prefers English, and of one that prefers Korean.
 pub const ENGLISH: &str = "en-US,en";
 pub const KOREAN: &str = "ko-KR,ko";
+
+/// What `Window::hold` holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It is not sent.
+    Request,
+    /// The server has answered, the page does not know.
+    Answer,
+}
+
+/// Arguments: whether answers are held back, the method, the end of the path.
+const HOLD: &str = "const [answers, method, ending] = arguments; \
+    const real = window.realFetch ??= window.fetch; \
+    const released = new Promise((done) => { window.release = done; }); \
+    Object.assign(window, {held: 0, taken: 0}); \
+    const hold = () => { window.held += 1; return released; }; \
+    window.fetch = async (path, options) => { \
+        if (options.method !== method || !path.endsWith(ending)) return real(path, options); \
+        if (!answers) await hold(); \
+        try { \
+            const answer = await real(path, options); \
+            const text = await answer.text(); \
+            if (answers) await hold(); \
+            return {status: answer.status, headers: answer.headers, text: async () => text}; \
+        } finally { \
+            setTimeout(() => { window.taken += 1; }); \
+        } };";
 
 /// A sale with an administrator.
 pub fn of_admin(products: Value) -> SaleSpec {
@@ -159,6 +189,19 @@ impl Window {
 
     pub async fn js(&self, expression: &str) -> Value {
         self.client.execute(&format!("return {expression};"), Vec::new()).await.unwrap()
+    }
+
+    /// From now on requests of this method to paths with this end are held back: `held` counts them on the page,
+    /// `release()` lets them go, and `taken` counts those whose answer the page has dealt with.
+    pub async fn hold(&self, what: Held, method: &str, ending: &str) {
+        let arguments = vec![json!(what == Held::Answer), json!(method), json!(ending)];
+        self.client.execute(HOLD, arguments).await.unwrap();
+    }
+
+    /// Lets go what is held back, and waits until the page has dealt with an answer.
+    pub async fn release(&self) {
+        self.js("release()").await;
+        self.until("taken > 0").await;
     }
 
     pub async fn until(&self, expression: &str) {

@@ -1,6 +1,16 @@
 // The administration: figures of the sale, live, and its products.
 'use strict';
 
+// ---- forms: `inputs` has the id of each field's input ----
+// The first field with something that the browser cannot read: its value is '', as that of an empty field.
+flash.unreadable = (inputs, fields) => fields.find((field) => flash.byId(inputs[field]).validity.badInput);
+flash.mark = (inputs, wrong) => {
+  for (const [field, id] of Object.entries(inputs)) {
+    if (field === wrong) flash.byId(id).setAttribute('aria-invalid', 'true');
+    else flash.byId(id).removeAttribute('aria-invalid');
+  }
+};
+
 (() => {
   const { byId, make, say, alertIn, session, ask, trouble, t, number, money, live } = flash;
   const EVERY = 1000;
@@ -26,7 +36,7 @@
   };
 
   const leave = (why) => {
-    session.set(null);
+    flash.logOut();
     samples = [];
     locks.clear();
     enter();
@@ -37,8 +47,12 @@
 
   byId('gate-form').addEventListener('submit', async (event) => {
     event.preventDefault();
+    // Each request is one of the few attempts that there are.
+    if (byId('gate-do').disabled) return;
+    byId('gate-do').disabled = true;
     const answer = await flash.logIn(byId('gate-id').value.trim(), byId('gate-password').value,
       (text) => alertIn(byId('gate-error'), text));
+    byId('gate-do').disabled = false;
     if (answer.status !== 200) return alertIn(byId('gate-error'), trouble(answer));
     byId('gate-password').value = '';
     alertIn(byId('gate-error'), '');
@@ -236,6 +250,9 @@
     event.preventDefault();
     const { kind, product } = editing;
     const name = product?.name || byId('e-name').value;
+    const unreadable = flash.unreadable(inputs, kinds[kind]);
+    flash.mark(inputs, unreadable);
+    if (unreadable) return alertIn(byId('edit-error'), t(rules[unreadable]));
     byId('edit-do').disabled = true;
     const answer = await request();
     byId('edit-do').disabled = false;
@@ -250,11 +267,7 @@
       leave(t('common.log_in_over'));
       return;
     }
-    const wrong = flash.faultyField(answer.body);
-    for (const [field, id] of Object.entries(inputs)) {
-      if (field === wrong) byId(id).setAttribute('aria-invalid', 'true');
-      else byId(id).removeAttribute('aria-invalid');
-    }
+    flash.mark(inputs, flash.faultyField(answer.body));
     alertIn(byId('edit-error'), trouble(answer, rules));
     if (answer.body?.code === 'stock_changed') {
       editing.product = { ...product, ...products.find((one) => one.id === product.id) };

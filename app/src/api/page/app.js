@@ -2,11 +2,10 @@
 'use strict';
 
 (() => {
-  const { byId, make, say, name, alertIn, stored, session, ask, clock, trouble, wait, t, counted, number, money, live } = flash;
-  // A purchase under way, kept over a reload: its key finds the order if only the answer was lost.
-  const pending = stored('pending');
-  const bought = stored('bought');
+  const { byId, make, say, name, alertIn, session, wishes, bought, joined, ask, clock, trouble, isTransient, wait, t, counted, number, money, live } = flash;
   const cards = new Map();
+  // Products with a purchase under way.
+  const buying = new Set();
   let sale = null;
 
   // ---- showing it ----
@@ -52,7 +51,7 @@
     const button = make('button', { type: 'submit' });
     const form = make('form', { className: 'order', noValidate: true }, amount, button);
     const queue = make('button', { type: 'button', className: 'quiet', hidden: true });
-    queue.addEventListener('click', () => (waits.has(id) ? leaveQueue(id) : joinQueue(id, Number(quantity.value))));
+    queue.addEventListener('click', () => waitlist.change(id, Number(quantity.value)));
     const result = make('p', { className: 'result', role: 'status', hidden: true });
     result.setAttribute('aria-live', 'polite');
     const stock = make('p', { className: 'left' }, left, of);
@@ -63,7 +62,7 @@
       event.preventDefault();
       start(id, Number(quantity.value));
     });
-    return { root, title, price, left, of, meter, limit, amount, quantity, button, queue, result, busy: false };
+    return { root, title, price, left, of, meter, limit, amount, quantity, button, queue, result };
   };
 
   const refresh = () => {
@@ -72,6 +71,7 @@
     for (const product of sale.products) {
       const parts = cards.get(product.id);
       const soldOut = product.remaining <= 0;
+      const busy = buying.has(product.id);
       say(parts.title, product.name);
       say(parts.left, number(product.remaining));
       say(parts.of, t('sale.left', { stock: number(product.stock) }));
@@ -84,83 +84,16 @@
       parts.quantity.max = Math.min(most || 1000000, 1000000);
       parts.amount.hidden = most === 1;
       // Disabled, not gone: the button beside it stays where it is.
-      parts.quantity.disabled = soldOut && (waits.has(product.id) || now === 'ended');
+      parts.quantity.disabled = soldOut && (waitlist.has(product.id) || now === 'ended');
       parts.root.classList.toggle('sold-out', soldOut);
-      parts.button.disabled = parts.busy || now === 'scheduled' || now === 'ended' || soldOut;
+      parts.button.disabled = busy || now === 'scheduled' || now === 'ended' || soldOut;
       const state = now === 'open' && soldOut ? 'sold_out' : now;
-      say(parts.button, t(`sale.button.${parts.busy ? 'busy' : state}`));
+      say(parts.button, t(`sale.button.${busy ? 'busy' : state}`));
       name(parts.button, t('sale.button_of', { button: parts.button.textContent, product: product.name }));
       name(parts.quantity, t('sale.units_of', { product: product.name }));
-      showQueue(product, parts, now);
+      waitlist.show(product, parts, now === 'open' || now === 'sold_out');
     }
     headline(now);
-  };
-
-  // ---- waiting for units that come back ----
-  // By product: the place, and how many waited when it was asked for.
-  const waits = new Map();
-  // Where this page joined: the sale counts who waits a moment later.
-  const joined = stored('joined');
-  const queuePath = (id) => `/v1/products/${encodeURIComponent(id)}/waitlist`;
-
-  const stopWaiting = (id) => {
-    waits.delete(id);
-    joined.set((joined.get() ?? []).filter((it) => it !== id));
-  };
-
-  const showQueue = (product, parts, now) => {
-    const place = waits.get(product.id);
-    const open = now === 'open' || now === 'sold_out';
-    parts.queue.hidden = !place && !(open && product.remaining <= 0);
-    say(parts.queue, place ? t('sale.wait.leave', { position: number(place.position) }) : t('sale.wait.join'));
-    // Others were served, came or left: the own place may be another.
-    if (place && !place.asking && place.waiting !== product.waiting) askForPlace(product.id, product.waiting);
-  };
-
-  const joinQueue = async (id, quantity) => {
-    if (!session.get()) return openAccount(t('sale.wait.log_in'));
-    const parts = cards.get(id);
-    parts.queue.disabled = true;
-    const answer = await ask('POST', queuePath(id), { body: { quantity: Number.isInteger(quantity) && quantity > 0 ? quantity : 1 } });
-    parts.queue.disabled = false;
-    if (answer.status !== 201) return tell(id, 'bad', trouble(answer));
-    waits.set(id, answer.body);
-    joined.set([...(joined.get() ?? []), id]);
-    tell(id, 'wait', t('sale.wait.told'));
-    refresh();
-  };
-
-  const leaveQueue = async (id) => {
-    const answer = await ask('DELETE', queuePath(id));
-    if (answer.status !== 204) return tell(id, 'bad', trouble(answer));
-    stopWaiting(id);
-    alertIn(cards.get(id).result, '');
-    refresh();
-  };
-
-  const askForPlace = async (id, waiting) => {
-    const place = waits.get(id);
-    if (place) place.asking = true;
-    // Not all who wait at the same moment.
-    if (place) await wait(Math.random() * 1000);
-    const answer = await ask('GET', queuePath(id));
-    if (answer.status === 200) waits.set(id, { ...answer.body, waiting: place ? waiting : answer.body.waiting });
-    else if (answer.body?.code === 'not_waiting') {
-      stopWaiting(id);
-      if (place) {
-        tell(id, 'good', t('sale.wait.turn'));
-        showOrders();
-      }
-    } else if (place) place.asking = false;
-    refresh();
-  };
-
-  const findPlaces = () => {
-    waits.clear();
-    if (!session.get() || !sale) return;
-    for (const product of sale.products) {
-      if (product.waiting > 0 || joined.get()?.includes(product.id)) askForPlace(product.id, product.waiting);
-    }
   };
 
   const headline = (now) => {
@@ -200,43 +133,44 @@
     alertIn(result, text);
   };
 
+  const kept = () => wishes.get() ?? [];
+  const keep = (wish) => wishes.set([...kept().filter((it) => it.id !== wish.id), wish]);
+  const drop = (key) => wishes.set(kept().filter((it) => it.key !== key));
+
   const start = (id, quantity) => {
     if (!Number.isInteger(quantity) || quantity < 1) return tell(id, 'bad', t('sale.how_many'));
-    const last = pending.get();
     // The same wish as one without an answer is that one, under its key.
-    const same = last && last.id === id && last.quantity === quantity;
-    const wish = same ? last : { id, quantity, key: newKey() };
-    pending.set(wish);
+    const same = kept().find((it) => it.id === id && it.quantity === quantity);
+    const wish = same ?? { id, quantity, key: newKey() };
+    keep(wish);
     if (!session.get()) return openAccount(t('sale.log_in_to_buy'));
     carryOut(wish);
   };
 
-  const carryOut = async (wish) => {
-    const { id, quantity, key } = wish;
-    const buyer = session.get()?.id;
-    if (cards.get(id)?.busy) return;
+  const carryOut = async ({ id, quantity, key }) => {
+    const buyer = session.get().id;
+    if (buying.has(id)) return;
+    keep({ id, quantity, key, buyer });
     busy(id, true);
     tell(id, 'wait', t('sale.one_moment'));
-    for (let attempt = 1; ; attempt += 1) {
+    // A log-out gives the purchase up. The next buyer in this tab did not ask for it.
+    const isWanted = () => session.get()?.id === buyer && kept().some((it) => it.key === key);
+    for (let attempt = 1; isWanted(); attempt += 1) {
       const answer = await ask('POST', '/v1/purchases', { key, body: { product_id: id, quantity } });
-      if (session.get()?.id !== buyer) break;
+      if (!isWanted()) break;
       if (answer.status === 201) {
-        pending.set(null);
+        drop(key);
         bought.set([answer.body, ...(bought.get() || [])].slice(0, 50));
         tell(id, 'good', counted('sale.bought', quantity));
         showOrders();
         break;
       }
       if (answer.status === 401) {
-        session.set(null);
-        showAccount();
-        tell(id, 'wait', t('sale.log_in_again'));
-        openAccount(t('sale.log_in_again_reason'));
+        logInAgain(id);
         break;
       }
-      const again = answer.status === 0 || answer.status === 423 || answer.status === 429 || answer.status >= 500;
-      if (!again) {
-        pending.set(null);
+      if (!isTransient(answer)) {
+        drop(key);
         tell(id, 'bad', trouble(answer));
         break;
       }
@@ -252,9 +186,23 @@
     busy(id, false);
   };
 
+  // After a log-in or a reload.
+  const carryOutKept = () => {
+    const buyer = session.get()?.id;
+    if (!buyer) return;
+    for (const wish of kept()) {
+      if (wish.buyer === undefined || wish.buyer === buyer) carryOut(wish);
+      else {
+        // Of a buyer whose log-in is over.
+        drop(wish.key);
+        tell(wish.id, 'wait', '');
+      }
+    }
+  };
+
   const busy = (id, is) => {
-    const parts = cards.get(id);
-    if (parts) parts.busy = is;
+    if (is) buying.add(id);
+    else buying.delete(id);
     refresh();
   };
 
@@ -263,13 +211,18 @@
   const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
   // When the list is asked for again, because the hold of an order is over.
   let due = Infinity;
+  // How often the list was asked for: only the last answer counts, and none after a log-out.
+  let asked = 0;
   const showOrders = async () => {
     due = Infinity;
+    asked += 1;
+    const own = asked;
     if (!session.get()) {
       byId('orders').hidden = true;
       return;
     }
     const answer = await ask('GET', '/v1/orders');
+    if (own !== asked) return;
     const listed = Array.isArray(answer.body) ? answer.body : answer.body?.orders;
     const orders = answer.status === 200 && listed ? listed : bought.get() || [];
     const title = (id) => sale?.products.find((product) => product.id === id)?.name || t('sale.product', { id });
@@ -305,7 +258,7 @@
   const openAccount = (reason) => {
     alertIn(byId('account-reason'), reason);
     alertIn(byId('account-error'), '');
-    dialog.showModal();
+    if (!dialog.open) dialog.showModal();
     byId('account-id').focus();
   };
 
@@ -315,6 +268,16 @@
     byId('who').hidden = !id;
     byId('log-in').hidden = Boolean(id);
     byId('log-out').hidden = !id;
+  };
+
+  // The token is over. Purchases under way go on after the next log-in of the same buyer.
+  const logInAgain = (id) => {
+    for (const it of [session, bought, joined]) it.set(null);
+    waitlist.clear();
+    showAccount();
+    showOrders();
+    for (const it of [id, ...kept().map((wish) => wish.id)]) tell(it, 'wait', t('sale.log_in_again'));
+    openAccount(t('sale.log_in_again_reason'));
   };
 
   byId('account-form').addEventListener('submit', async (event) => {
@@ -340,43 +303,47 @@
     byId('account-password').value = '';
     dialog.close('done');
     showAccount();
-    findPlaces();
+    waitlist.find();
     showOrders();
-    const wish = pending.get();
-    if (wish) carryOut(wish);
+    carryOutKept();
   });
   dialog.addEventListener('close', () => {
-    // A buyer who closes the dialog without a log-in gives the wish up.
-    if (dialog.returnValue !== 'done' && !session.get()) pending.set(null);
+    // A buyer who closes the dialog without a log-in gives the wishes up.
+    if (dialog.returnValue !== 'done' && !session.get()) wishes.set(null);
     dialog.returnValue = '';
   });
   byId('account-close').addEventListener('click', () => dialog.close());
   byId('log-in').addEventListener('click', () => openAccount(''));
   byId('log-out').addEventListener('click', () => {
-    session.set(null);
-    pending.set(null);
-    bought.set(null);
-    joined.set(null);
-    waits.clear();
+    flash.logOut();
+    waitlist.clear();
     for (const parts of cards.values()) alertIn(parts.result, '');
     showAccount();
     showOrders();
   });
 
   // ---- from here on ----
-  const feed = flash.feed(show);
+  const waitlist = flash.waitlist({ cards, products: () => sale?.products ?? [], tell, refresh, openAccount, logInAgain, showOrders });
+  // Once after a load of the page, as soon as the products are known.
+  const restore = async () => {
+    carryOutKept();
+    waitlist.find();
+    await showOrders();
+  };
+  let restored = null;
+  const feed = flash.feed((news) => {
+    show(news);
+    restored ??= restore();
+  });
   const begin = async () => {
     showAccount();
     live('wait', t('sale.connecting'));
     const loaded = await feed.load();
     feed.follow();
     if (!loaded) alertIn(byId('notice'), t('sale.no_answer_yet'));
-    await showOrders();
-    findPlaces();
+    await restored;
     // What is below the products stayed out of sight until they had their places.
     document.body.classList.remove('loading');
-    const wish = pending.get();
-    if (wish && session.get() && loaded) carryOut(wish);
   };
   setInterval(() => {
     refresh();

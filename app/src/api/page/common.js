@@ -53,6 +53,15 @@ const flash = (() => {
     },
   });
   const session = stored('session');
+  // Purchases under way, kept over a reload: the key of one finds its order if only the answer was lost.
+  const wishes = stored('wishes');
+  const bought = stored('bought');
+  // Products whose waiting list this tab joined: the sale counts who waits a moment later.
+  const joined = stored('joined');
+  // Nothing of a buyer is left to the next one in this tab.
+  const logOut = () => {
+    for (const it of [session, wishes, bought, joined]) it.set(null);
+  };
 
   // ---- the language: the reader's choice, else the first that the browser lists ----
   const other = byId('language').value;
@@ -126,6 +135,9 @@ const flash = (() => {
     return answer;
   };
 
+  // Whether the same request may be answered otherwise later.
+  const isTransient = ({ status }) => status === 0 || status === 423 || status === 429 || status >= 500;
+
   // What is wrong, by the stable code of the problem. `rules` are texts for fields that break one.
   const trouble = ({ status, body }, rules = {}) => {
     if (status === 0) return t('error.no_answer');
@@ -147,7 +159,7 @@ const flash = (() => {
   };
 
   return {
-    byId, make, say, name, alertIn, stored, session, ask, clock, signUp, logIn, trouble, faultyField, wait,
-    t, counted, number, money, when, live, meter, fill,
+    byId, make, say, name, alertIn, session, wishes, bought, joined, logOut, ask, clock, signUp, logIn, isTransient,
+    trouble, faultyField, wait, t, counted, number, money, when, live, meter, fill,
   };
 })();

@@ -52,7 +52,14 @@
   const soft = (text) => make('span', { textContent: text });
 
   // ---- orders ----
+  // None, and the reason is shown, if one of them cannot be read.
   const conditions = () => {
+    const unreadable = flash.unreadable(inputs, Object.keys(inputs));
+    flash.mark(inputs, unreadable);
+    if (unreadable) {
+      alertIn(byId('orders-error'), t(rules[unreadable]));
+      return null;
+    }
     const query = {};
     for (const [name, id] of Object.entries(inputs)) {
       const value = byId(id).value.trim();
@@ -115,22 +122,29 @@
 
   const search = list({ path: '/v1/admin/orders', part: 'orders', entries: 'orders', row: orderRow });
 
+  const searchOrders = () => {
+    const query = conditions();
+    if (query) search(query);
+  };
+
   byId('orders-due').addEventListener('click', () => {
     for (const id of Object.values(inputs)) byId(id).value = '';
     byId('o-state').value = 'refund_required';
-    search(conditions());
+    searchOrders();
   });
 
   byId('orders-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    search(conditions());
+    searchOrders();
   });
 
   byId('orders-export').addEventListener('click', async () => {
+    const asked = conditions();
+    if (!asked) return;
     const button = byId('orders-export');
     button.disabled = true;
     try {
-      const query = new URLSearchParams({ ...conditions(), format: 'csv' });
+      const query = new URLSearchParams({ ...asked, format: 'csv' });
       const headers = { Authorization: `Bearer ${session.get()?.token}` };
       const answer = await fetch(`/v1/admin/orders/export?${query}`, { headers, cache: 'no-store' });
       if (answer.status !== 200) {

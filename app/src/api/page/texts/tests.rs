@@ -7,10 +7,11 @@ use axum::http::{HeaderName, HeaderValue};
 use super::*;
 
 const PAGES: [&str; 2] = [include_str!("../index.html"), include_str!("../admin.html")];
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("../common.js"),
     include_str!("../app.js"),
     include_str!("../feed.js"),
+    include_str!("../waitlist.js"),
     include_str!("../admin.js"),
     include_str!("../orders.js"),
 ];

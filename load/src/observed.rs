@@ -12,6 +12,9 @@ use load_report::{Buckets, Series};
 /// States of orders whose units are not the buyer's.
 pub const GIVEN_BACK: [&str; 4] = ["cancelled", "payment_failed", "expired", "refund_required"];
 
+/// The reason of a user whom a defect of the load tool ended.
+const PANICKED: &str = "panicked";
+
 /// An order, from a response or from the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -90,6 +93,13 @@ impl Purchases {
                 }
             }
         }
+    }
+
+    /// Adds a user of whom nothing is known, because the load tool itself failed.
+    pub fn add_lost(&mut self) {
+        self.users += 1;
+        self.unanswered += 1;
+        *self.failed.entry(PANICKED.to_owned()).or_default() += 1;
     }
 
     /// Adds those of another pod.
@@ -187,6 +197,8 @@ pub struct DatabaseState {
     pub orders: Vec<Order>,
     /// Other orders that came or went during the run; absent: they are the same as before
     pub foreign: Option<Foreign>,
+    /// Units that orders of before the run gave back during it; negative if they took some again, by a late payment
+    pub given_back: i64,
 }
 
 /// What came and went without the run.

@@ -226,18 +226,22 @@ async fn observe(sale: &Sale<'_>, before: Before, bought: Bought, run_id: &str) 
                 database: sale.units(other).await,
             });
         }
-        if observed.stock_agrees() || Instant::now() >= deadline {
-            // All orders are read once: there may be millions.
+        let is_late = Instant::now() >= deadline;
+        if observed.stock_agrees() || is_late {
+            // All orders are read only now: there may be millions.
             let of_run = OfRun::new(users_of(run_id), &observed.purchases);
             observed.database = sale.database(&first, &of_run).await;
             for (observed, other) in observed.others.iter_mut().zip(&others) {
                 observed.database = sale.database(other, &of_run).await;
             }
-            let now: BTreeMap<_, _> = sale.redis.run_ids().await.into_iter().collect();
-            let other = |(node, id): &(String, Option<String>)| now.get(node) != Some(id);
-            let stopped = run_ids.into_iter().filter(other).map(|(node, _)| node);
-            observed.stopped_nodes = stopped.collect();
-            return observed;
+            // A hold that ended meanwhile has changed the stock: then everything is read again.
+            if observed.stock_agrees() || is_late {
+                let now: BTreeMap<_, _> = sale.redis.run_ids().await.into_iter().collect();
+                let other = |(node, id): &(String, Option<String>)| now.get(node) != Some(id);
+                let stopped = run_ids.into_iter().filter(other).map(|(node, _)| node);
+                observed.stopped_nodes = stopped.collect();
+                return observed;
+            }
         }
         sleep(POLL).await;
     }

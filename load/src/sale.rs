@@ -259,27 +259,31 @@ impl<'a> Sale<'a> {
     pub async fn units(&self, before: &ProductBefore) -> Result<DatabaseState, String> {
         let units = self.database.units(self.goods(), &before.id).await;
         let Units { declared, available } = units.map_err(|error| error.to_string())?;
-        Ok(DatabaseState { declared, available, orders: Vec::new(), foreign: None })
+        let orders = Vec::new();
+        Ok(DatabaseState { declared, available, orders, foreign: None, given_back: 0 })
     }
 
-    /// The same with the orders of the run.
+    /// The same with the orders of the run. The stock is read after the orders: if it is still what it was before, both
+    /// are of the same moment.
     pub async fn database(
         &self,
         before: &ProductBefore,
         of_run: &OfRun,
     ) -> Result<DatabaseState, String> {
-        let mut state = self.units(before).await?;
-        let mut others = OrderSums::default();
+        let (mut orders, mut others) = (Vec::new(), OrderSums::default());
         let mut recorded = self.database.orders(self.goods(), &before.id);
         while let Some(order) = recorded.try_next().await.map_err(|error| error.to_string())? {
             if of_run.has(&order) {
-                state.orders.push(order);
+                orders.push(order);
             } else {
                 others.add(&order);
             }
         }
-        state.foreign = others.since(&before.orders);
-        Ok(state)
+        // It has the only connection.
+        drop(recorded);
+        let foreign = others.since(&before.orders);
+        let given_back = others.given_back(&before.orders);
+        Ok(DatabaseState { orders, foreign, given_back, ..self.units(before).await? })
     }
 
     /// A product on the Redis nodes; a coupon is only in the database.

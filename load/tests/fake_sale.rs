@@ -151,6 +151,31 @@ async fn users_who_come_one_after_the_other_need_no_fresh_sale() {
 }
 
 #[tokio::test]
+async fn the_hold_of_an_earlier_order_may_end_during_a_run() {
+    // With units left at the end, and sold out.
+    for users in [8, 30] {
+        let mut sale = Sale::start(Behaviour::Honest).await;
+        sale.sql("INSERT INTO orders VALUES ('earlier', '1', 'ann', 1, 'pending')").await;
+        sale.settings.scenario = scenario(one_by_one(users, 10)).1;
+        let expires = async {
+            while sale.redis.get("stock:1").unwrap().as_deref() == Some("10") {
+                tokio::task::yield_now().await;
+            }
+            sale.expire("earlier").await;
+        };
+        let (report, ()) = tokio::join!(sale.load(), expires);
+        let report = report.unwrap();
+        assert!(report.passed(), "{report}");
+        let figures = report.figures();
+        assert_eq!(figures.oversold, 0);
+        assert_eq!(figures.sold + figures.database_stock.unwrap(), 11, "{report}");
+        let mut rows = report.checks().iter();
+        let row = rows.find(|row| row.name == "units back from earlier orders").unwrap();
+        assert_eq!(row.measured, "1");
+    }
+}
+
+#[tokio::test]
 async fn cheating_is_found_while_users_come_one_after_the_other() {
     let run = async |behaviour| {
         let mut sale = Sale::start(behaviour).await;

@@ -8,7 +8,11 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use flashsale_load::config::MetricsSource;
-use serde_json::Value;
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -183,6 +187,36 @@ async fn a_stranger_is_no_pod() {
     let (first, stranger) = (run.pod(0, &secret), run.pod(1, "another key, of the same length.."));
     let stranger = end(stranger).await;
     assert_eq!(stranger.status.code(), Some(2), "it is turned away");
+    let pod = run.pod(1, &secret);
+    assert_eq!(verdict(&end(first).await)["verdict"], "PASS");
+    assert!(end(pod).await.status.success());
+}
+
+#[tokio::test]
+async fn a_buyer_with_the_name_of_a_pod_is_no_pod() {
+    let run = Run::new(2, SCENARIO).await;
+    let secret = run.sale.settings.jwt_secret.clone();
+    let first = run.pod(0, &secret);
+    // As a log-in gives it.
+    let exp = Timestamp::now().as_second() + 3600;
+    let claims =
+        json!({"sub": "load-pod-1-of-small", "exp": exp, "iss": "flashsale", "role": "buyer"});
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+    let hello = format!("{}\n", json!({"hello": {"token": token}}));
+    let connects = async {
+        loop {
+            if let Ok(stream) = TcpStream::connect(&run.coordinator).await {
+                break stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut stream = timeout(PATIENCE, connects).await.unwrap();
+    stream.write_all(hello.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut said)).await.unwrap().unwrap();
+    assert_eq!(said, "", "it is turned away");
     let pod = run.pod(1, &secret);
     assert_eq!(verdict(&end(first).await)["verdict"], "PASS");
     assert!(end(pod).await.status.success());

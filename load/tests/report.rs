@@ -80,6 +80,17 @@ fn large() -> Value {
     report
 }
 
+/// The same crowd; half of its orders are paid after the last purchase.
+fn paid() -> Value {
+    let mut report = small();
+    let took = |user: u32| 20_000 + user * 400;
+    let points = report["series"]["points"].as_array_mut().unwrap();
+    points.extend((0..50).map(|user: u32| json!([user, 200_000 + user, 20_000, "paid"])));
+    let times = (0..300).map(took).chain((0..50).map(|_| 20_000)).map(u64::from);
+    report["series"]["response_times"] = histogram(times);
+    report
+}
+
 /// Every text from outside is hostile.
 fn hostile(mut report: Value) -> Value {
     for field in ["description", "scenario", "tool_version"] {
@@ -121,6 +132,32 @@ fn a_small_crowd_has_no_lone_p99() {
     assert!(small.contains("<dt>longest</dt>") && small.contains("<dt>last answer</dt>"));
     let large = page(&read(&large())).unwrap();
     assert!(large.contains("<dt>P99</dt>"));
+}
+
+const WINNERS: &str = "Winners by the order of asking";
+
+#[test]
+fn who_paid_after_the_purchase_is_a_winner() {
+    let page = page(&read(&paid())).unwrap();
+    assert!(page.contains(WINNERS));
+    assert!(page.contains("100 of the 100 users who asked first bought one"), "{page}");
+}
+
+#[test]
+fn nobody_asked_first_in_a_crowd_that_asks_at_once() {
+    assert!(page(&read(&large())).unwrap().contains(WINNERS));
+    let mut at_once = large();
+    let codes = json!({"sold": 100, "sold_out": 200});
+    at_once["series"]["asked"]["slots"] = json!([{"codes": codes}]);
+    assert!(!page(&read(&at_once)).unwrap().contains(WINNERS));
+    // Empty slots around it show no order either.
+    at_once["series"]["asked"]["slots"] = json!([{}, {}, {"codes": codes}, {}]);
+    assert!(!page(&read(&at_once)).unwrap().contains(WINNERS));
+    let mut small_at_once = small();
+    for point in small_at_once["series"]["points"].as_array_mut().unwrap() {
+        point[1] = json!(0);
+    }
+    assert!(!page(&read(&small_at_once)).unwrap().contains(WINNERS));
 }
 
 #[test]

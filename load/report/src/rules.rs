@@ -43,6 +43,14 @@ pub fn rule(name: &str, figures: &Figures) -> Option<String> {
             "units beyond the stock at the start, by the answers or by the database, whichever has more"
         }
         "success rate" => "users with an order, of all users",
+        "users that came" => "users who started; of a crowd at once, all of the scenario",
+        "units back from earlier orders" => {
+            "of orders of before the run, whose hold ended during it; less units of those that were paid late. Those that \
+             came back may have come too late for anybody"
+        }
+        "units back from orders that expired" => {
+            "of orders that were answered as pending, and that nobody paid in time. They may have come too late for anybody"
+        }
         "users without a final answer" => {
             "neither an order nor a final refusal, after all tries or at the deadline"
         }

@@ -41,7 +41,7 @@ pub struct Series {
     pub response_times: ResponseTimes,
     /// Answers by the time when they came
     pub answered: Slots,
-    /// Users by the time when they first asked, and by the code of their last answer
+    /// Users by the time of their first request: `sold` if they bought, else the code of their last answer
     pub asked: Slots,
     /// Every answer, if there are few
     pub points: Vec<Point>,

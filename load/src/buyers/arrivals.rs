@@ -75,9 +75,12 @@ impl<'a> Users<'a> {
         });
     }
 
-    /// Adds what happened to a user. One whose task panicked has said so.
+    /// Adds what happened to a user. If the task panicked, nothing is known of the user; the log has the panic's message.
     fn end(&mut self, done: Result<(usize, BuyerResult), JoinError>) -> Option<usize> {
-        let (index, result) = done.ok()?;
+        let Ok((index, result)) = done else {
+            self.tally.purchases.add_lost();
+            return None;
+        };
         self.tally.add(self.started, u32::try_from(index).unwrap_or(u32::MAX), result);
         Some(index)
     }
@@ -230,4 +233,48 @@ pub async fn in_turn(
         }
     }
     (users.finish().await, unseen)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use load_scenarios::Kind;
+
+    use super::*;
+    use crate::buyers::connections::Connections;
+    use crate::http::Call;
+
+    /// A crowd without a server to buy from.
+    fn crowd() -> Crowd {
+        let options = PurchaseOptions {
+            servers: Vec::new(),
+            connections: Connections::new(None, 0),
+            kind: Kind::Purchase,
+            products: Vec::new(),
+            purchase: Call::get("/"),
+            admin_token: String::new(),
+            pause: Duration::ZERO..=Duration::ZERO,
+            max_tries: 1,
+            answer_timeout: Duration::ZERO,
+            honours_retry_after: false,
+        };
+        Crowd {
+            options: Arc::new(options),
+            progress: Arc::default(),
+            deadline: Duration::ZERO,
+            stop: CancellationToken::new(),
+            lookup: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_task_is_lost_has_no_answer() {
+        let crowd = crowd();
+        let mut users = Users::new(&crowd);
+        users.tasks.spawn(pending()).abort();
+        let purchases = users.finish().await.tally.purchases;
+        assert_eq!((purchases.users, purchases.unanswered), (1, 1));
+        assert_eq!(purchases.failed["panicked"], 1);
+    }
 }

@@ -32,7 +32,7 @@ pub struct Tally {
     answer: ResponseTimes,
     /// Answers by the time when they came
     answered: Slots,
-    /// Users by the time when they first asked, and by the code of their last answer
+    /// Users by the time of their first request: `sold` if they bought, else the code of their last answer
     asked: Slots,
     /// Every answer, if there are few
     points: Vec<Point>,
@@ -47,7 +47,10 @@ impl Tally {
         let asked_at =
             |attempt: &Attempt| since(attempt.ended).saturating_sub(micros(attempt.took));
         if let (Some(first), Some(last)) = (attempts.first(), attempts.last()) {
-            self.asked.at(asked_at(first)).count(&last.code);
+            // A purchase counts, whatever happened to the order afterwards.
+            let has_bought = attempts.iter().any(|attempt| attempt.code == SOLD);
+            let code = if has_bought { SOLD } else { &last.code };
+            self.asked.at(asked_at(first)).count(code);
         }
         for attempt in &attempts {
             self.attempt(since(attempt.ended), attempt);
@@ -279,6 +282,21 @@ mod tests {
         let points: Vec<_> = series.points.iter().map(|p| (p.user, p.asked_us)).collect();
         assert_eq!(points, [(0, 0), (0, 2_650_000), (1, 50_000)]);
         assert!(series.started_at.unwrap() <= Timestamp::now());
+    }
+
+    #[test]
+    fn a_user_who_bought_counts_as_sold_whatever_happened_to_the_order() {
+        let users: [&[(f64, &str)]; 3] = [
+            &[(0.3, SOLD), (0.6, "paid")],
+            &[(0.3, SOLD), (0.6, "cancelled")],
+            &[(0.3, "overloaded"), (0.6, "sold_out")],
+        ];
+        let (tally, start) = tally(&users);
+        let asked = tally.series(start, seconds(1.0)).asked;
+        assert_eq!(asked.slots.len(), 51, "all asked after 50 ms");
+        let codes = &asked.slots[50].codes;
+        assert_eq!((codes.len(), codes[SOLD], codes["sold_out"]), (2, 2, 1), "{codes:?}");
+        assert_eq!(tally.answers["paid"], 1, "the answers have the codes that came");
     }
 
     #[test]

@@ -200,7 +200,7 @@ async fn known(stream: TcpStream, settings: &Settings) -> Option<Known> {
     let Some(Report::Hello { token }) = receive(&mut from, LONGEST_HELLO).await.ok()? else {
         return None;
     };
-    let said = token::subject(&settings.jwt_secret, &token)?;
+    let said = token::pod_subject(&settings.jwt_secret, &token)?;
     let pod =
         (1..settings.pods.number).find(|pod| subject(&settings.scenario.name, *pod) == said)?;
     Some((pod, from, to))

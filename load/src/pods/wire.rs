@@ -49,7 +49,7 @@ pub enum Order {
 pub enum Report {
     /// Who it is.
     Hello {
-        /// Signed with the key of the sale; its subject is [`subject`]
+        /// Signed with the key of the sale, for pods only; its subject is [`subject`]
         token: String,
     },
     /// Its users are made.

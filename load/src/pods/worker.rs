@@ -87,7 +87,7 @@ impl Link {
         let (from, to) = stream.into_split();
         let mut link = Self { orders: listen(BufReader::new(from)), to };
         let subject = subject(&settings.scenario.name, settings.pods.index);
-        let token = token::sign(&settings.jwt_secret, &subject)?;
+        let token = token::sign_pod(&settings.jwt_secret, &subject)?;
         link.tell(&Report::Hello { token }).await?;
         Ok(link)
     }

@@ -35,6 +35,13 @@ impl OrderSums {
             units: self.held_units - before.held_units,
         })
     }
+
+    /// Units that these orders gave back since `before`; negative if they took some again. 0 if orders came or went: then
+    /// [`since`](Self::since) has the difference.
+    #[must_use]
+    pub fn given_back(&self, before: &Self) -> i64 {
+        self.since(before).map_or(before.held_units - self.held_units, |_| 0)
+    }
 }
 
 fn hash(id: &str, seed: u8) -> u64 {
@@ -89,9 +96,12 @@ mod tests {
         let before = sums(&[a.clone(), b.clone()]);
         assert_eq!(sums(&[b.clone(), a.clone()]).since(&before), None, "in any order");
         let cancelled = order("a", "x", "cancelled");
-        assert_eq!(sums(&[cancelled, b.clone()]).since(&before), None, "another state");
+        let ended = sums(&[cancelled, b.clone()]);
+        assert_eq!(ended.since(&before), None, "another state");
+        assert_eq!((ended.given_back(&before), before.given_back(&ended)), (2, -2));
         let came = sums(&[a.clone(), b.clone(), c.clone()]).since(&before);
         assert_eq!(came, Some(Foreign { orders: 1, units: 2 }));
+        assert_eq!(sums(&[a.clone(), b.clone(), c.clone()]).given_back(&before), 0);
         let gone = sums(std::slice::from_ref(&a)).since(&before);
         assert_eq!(gone, Some(Foreign { orders: -1, units: -2 }));
         assert_eq!(sums(&[a, c]).since(&before), Some(Foreign { orders: 0, units: 0 }));

@@ -21,6 +21,9 @@ pub fn summary(scenario: &Scenario) -> String {
 
 fn targets(scenario: &Scenario) -> Vec<(&'static str, String)> {
     let mut rows = Vec::new();
+    let at_once = scenario.users_per_second.is_none();
+    let came = if at_once { format!("= {}", scenario.users) } else { ">= 1".to_owned() };
+    rows.push(("users that came", came));
     // Either units are added, or somebody ends the run before the last user comes.
     let until_told = scenario.between_users().is_some_and(|it| it * scenario.users > LONG);
     if scenario.restock.is_some() || until_told {
@@ -73,6 +76,10 @@ mod tests {
         let text = |name| summary(&Scenario::named(name).unwrap());
         assert!(text("sustained").contains("= users that came"));
         assert!(text("v3-redlock").contains("= 33.33 %"));
+        for (name, users) in [("v3-redlock", "= 300\n"), ("sustained", ">= 1\n")] {
+            let row = format!("users that came               {users}");
+            assert!(text(name).contains(&row), "{}", text(name));
+        }
         let checkout = text("checkout");
         assert!(checkout.contains("sold                          = 50\n"), "{checkout}");
         let stopped = text("v3-three-nodes-stopped");

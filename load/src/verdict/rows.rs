@@ -1,5 +1,7 @@
 //! Collects the rows of a report. It compares single figures with their bounds and decides nothing else.
 
+use std::ops::RangeInclusive;
+
 use crate::config::TimingTargets;
 use crate::scenario::Scenario;
 use load_report::{Figures, Report, Row, Status, rule};
@@ -48,6 +50,18 @@ impl Rows {
     /// A count whose target always counts.
     pub(crate) fn must_equal(&mut self, name: &str, measured: i64, target: i64) {
         self.must(name, measured.to_string(), format!("= {target}"), measured == target);
+    }
+
+    /// A count that must be within bounds.
+    pub(crate) fn must_be_within(
+        &mut self,
+        name: &str,
+        measured: i64,
+        bounds: &RangeInclusive<i64>,
+    ) {
+        let (low, high) = (bounds.start(), bounds.end());
+        let target = if low == high { format!("= {low}") } else { format!("{low} to {high}") };
+        self.must(name, measured.to_string(), target, bounds.contains(&measured));
     }
 
     /// A figure whose target counts only with [`TimingTargets::Judge`]. A figure that could not be measured

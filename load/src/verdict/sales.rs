@@ -1,8 +1,15 @@
 //! What was sold: by the answers, by the database, and where they disagree. No network access.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::observed::{DatabaseState, Observed, Order, Purchases};
+use crate::scenario::Scenario;
+
+/// The state of an order that waits for its payment.
+const PENDING: &str = "pending";
+/// The state of an order whose payment did not come in time.
+const EXPIRED: &str = "expired";
 
 /// Sales according to the answers and the database.
 #[derive(Debug, Default)]
@@ -13,8 +20,10 @@ pub struct Sales {
     pub units: i64,
     /// The larger of the units answered and the units recorded
     pub most_units: i64,
-    /// Units of orders that were cancelled, or whose payment failed
+    /// Units of orders that were cancelled, whose payment failed, or that expired
     pub returned: i64,
+    /// Of them: units of orders that were answered as pending, and expired after that
+    pub expired: i64,
     pub orders_without_answer: u32,
     pub lost_answers: u32,
     /// Users without a confirmed order, by the last reason
@@ -51,6 +60,19 @@ impl Sales {
         sales
     }
 
+    /// How many of the users must have bought. Units that came back when a hold ended may have come too late for anybody.
+    pub fn expected_buyers(
+        &self,
+        scenario: &Scenario,
+        users: u32,
+        put_on_sale: i64,
+        given_back: i64,
+    ) -> RangeInclusive<u32> {
+        let most = put_on_sale + self.returned;
+        let in_time = most - given_back.max(0) - self.expired;
+        scenario.expected_buyers(users, in_time)..=scenario.expected_buyers(users, most)
+    }
+
     fn compare(
         &mut self,
         database: &DatabaseState,
@@ -64,6 +86,11 @@ impl Sales {
                 None => self
                     .problems
                     .push(format!("order {id} of {} is not in the database", order.buyer)),
+                Some(found) if has_expired(order, found) => {
+                    self.units -= found.quantity;
+                    self.returned += found.quantity;
+                    self.expired += found.quantity;
+                }
                 Some(found) if found != order => self.problems.push(format!(
                     "order {id} was answered as {} for {} ({}), but recorded as {} for {} ({})",
                     order.quantity,
@@ -105,6 +132,12 @@ impl Sales {
             came => format!("{came} orders of others than the run's users came into the database"),
         }));
     }
+}
+
+/// Whether an order that was answered as pending has expired since then, and is the same otherwise.
+fn has_expired(answered: &Order, recorded: &Order) -> bool {
+    let is_of_hold = answered.state == PENDING && recorded.state == EXPIRED;
+    is_of_hold && *answered == Order { state: PENDING.to_owned(), ..recorded.clone() }
 }
 
 /// Units that are sold and not given back.

@@ -92,6 +92,7 @@ fn good() -> Run {
             available: 0,
             orders: (0..100).map(order).collect(),
             foreign: None,
+            given_back: 0,
         }),
         others: Vec::new(),
         restocked: Restocked::default(),

@@ -97,9 +97,7 @@ async fn purchase(State(shop): State<Shop>, headers: HeaderMap) -> (StatusCode, 
         shop.record(&uuid::Uuid::new_v4().to_string(), &buyer, fake.remaining).await;
     }
     if fake.behaviour != Behaviour::ForgetsTheNodes {
-        let mut redis = shop.redis.clone();
-        let set = redis::cmd("SET").arg("stock:1").arg(fake.remaining).to_owned();
-        set.query_async::<()>(&mut redis).await.unwrap();
+        shop.copy_to_node(fake.remaining).await;
     }
     if fake.behaviour == Behaviour::LosesAnswers {
         return (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({"code": "internal"})));
@@ -129,11 +127,21 @@ impl Shop {
             .execute(&self.database)
             .await
             .unwrap();
+        self.set_stock(remaining).await;
+    }
+
+    async fn set_stock(&self, remaining: i64) {
         sqlx::query("UPDATE stock SET available = $1")
             .bind(remaining)
             .execute(&self.database)
             .await
             .unwrap();
+    }
+
+    async fn copy_to_node(&self, remaining: i64) {
+        let mut redis = self.redis.clone();
+        let set = redis::cmd("SET").arg("stock:1").arg(remaining).to_owned();
+        set.query_async::<()>(&mut redis).await.unwrap();
     }
 }
 
@@ -141,7 +149,7 @@ impl Shop {
 pub struct Sale {
     pub settings: Settings,
     pub redis: RedisServer,
-    database: SqlitePool,
+    shop: Shop,
     _folder: TempDir,
 }
 
@@ -171,7 +179,7 @@ impl Sale {
         let fake = Fake { behaviour, remaining: STOCK, orders: HashMap::new() };
         let shop = Shop {
             fake: Arc::new(tokio::sync::Mutex::new(fake)),
-            database: database.clone(),
+            database,
             redis: connection,
             batches: Arc::default(),
         };
@@ -179,7 +187,7 @@ impl Sale {
             .route("/v1/products/{id}/stock", get(stock))
             .route("/v1/purchases", post(purchase))
             .route("/metrics", get(metrics))
-            .with_state(shop);
+            .with_state(shop.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async { axum::serve(listener, router).await });
@@ -200,12 +208,25 @@ impl Sale {
             wait: Duration::ZERO,
             pods: Pods::alone(),
         };
-        Self { settings, redis, database, _folder: folder }
+        Self { settings, redis, shop, _folder: folder }
     }
 
     /// Changes the database behind the back of everybody.
     pub async fn sql(&self, statement: &'static str) {
-        sqlx::query(statement).execute(&self.database).await.unwrap();
+        sqlx::query(statement).execute(&self.shop.database).await.unwrap();
+    }
+
+    /// The hold of this order ends: its unit is for sale again.
+    pub async fn expire(&self, order: &str) {
+        let mut fake = self.shop.fake.lock().await;
+        fake.remaining += 1;
+        sqlx::query("UPDATE orders SET state = 'expired' WHERE id = $1")
+            .bind(order)
+            .execute(&self.shop.database)
+            .await
+            .unwrap();
+        self.shop.set_stock(fake.remaining).await;
+        self.shop.copy_to_node(fake.remaining).await;
     }
 
     pub async fn load(&self) -> Result<Report, ConfigError> {

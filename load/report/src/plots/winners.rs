@@ -7,20 +7,30 @@ use crate::plot::{Axis, Mark, PlotError, draw};
 use crate::report::Report;
 use crate::series::{Point, Series, Slots};
 
-/// A user of a small crowd: when he asked first, and the last answer.
+/// A user of a small crowd.
 struct User<'a> {
+    /// When this user asked first
     asked_us: u64,
-    last: &'a Point,
+    /// The purchase; without one, the last answer
+    answer: &'a Point,
+}
+
+impl User<'_> {
+    fn has_bought(&self) -> bool {
+        self.answer.code == SOLD
+    }
 }
 
 fn users(points: &[Point]) -> Vec<User<'_>> {
     let mut users: BTreeMap<u32, User<'_>> = BTreeMap::new();
     for point in points {
         let user =
-            users.entry(point.user).or_insert(User { asked_us: point.asked_us, last: point });
+            users.entry(point.user).or_insert(User { asked_us: point.asked_us, answer: point });
         user.asked_us = user.asked_us.min(point.asked_us);
-        if point.asked_us >= user.last.asked_us {
-            user.last = point;
+        // An order that is paid or cancelled after the purchase has further answers.
+        let is_later = point.asked_us >= user.answer.asked_us;
+        if !user.has_bought() && (is_later || point.code == SOLD) {
+            user.answer = point;
         }
     }
     let mut users: Vec<User<'_>> = users.into_values().collect();
@@ -31,7 +41,7 @@ fn users(points: &[Point]) -> Vec<User<'_>> {
 pub(super) fn winners(report: &Report) -> Result<Option<Plot>, PlotError> {
     let series = &report.figures().series;
     let any_sold = series.asked.slots.iter().any(|slot| slot.codes.contains_key(SOLD));
-    if !any_sold || all_at_once(&series.points) {
+    if !any_sold || all_at_once(series) {
         return Ok(None);
     }
     let (svg, caption) =
@@ -40,23 +50,28 @@ pub(super) fn winners(report: &Report) -> Result<Option<Plot>, PlotError> {
     Ok(Some(Plot { title: "Winners by the order of asking", caption, svg, legend }))
 }
 
-/// Whether all users asked at the very same moment: then nobody was first.
-fn all_at_once(points: &[Point]) -> bool {
-    let first = points.first().map(|point| point.asked_us);
-    first.is_some() && users(points).iter().all(|user| Some(user.asked_us) == first)
+/// Whether all users asked at the very same moment, as far as the report knows: then nobody was first.
+fn all_at_once(series: &Series) -> bool {
+    if series.has_all_points() {
+        let users = users(&series.points);
+        let asked = |user: Option<&User<'_>>| user.map(|user| user.asked_us);
+        return asked(users.first()) == asked(users.last());
+    }
+    let slots = series.asked.slots.iter();
+    slots.filter(|slot| !slot.codes.is_empty()).count() <= 1
 }
 
 fn each_user(series: &Series) -> Result<(String, String), PlotError> {
     let users = users(&series.points);
-    let answered = |user: &User<'_>| seconds(user.last.asked_us + user.last.took_us) * 1e3;
-    let is_winner = |user: &&User<'_>| user.last.code == SOLD;
+    let answered = |user: &User<'_>| seconds(user.answer.asked_us + user.answer.took_us) * 1e3;
+    let is_winner = |user: &&User<'_>| user.has_bought();
     let winners = users.iter().filter(is_winner).count();
     let early = users.iter().take(winners).filter(is_winner).count();
     let marks: Vec<Mark> = (1_u32..)
         .zip(&users)
         .map(|(rank, user)| {
             let (x, y) = (f64::from(rank), answered(user));
-            if user.last.code == SOLD {
+            if user.has_bought() {
                 Mark::Dot(x, y, SOLD_COLOR)
             } else {
                 Mark::Cross(x, y, SOLD_OUT_COLOR)

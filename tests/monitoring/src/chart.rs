@@ -26,6 +26,28 @@ pub struct Alert {
     pub alert: String,
     /// Its condition.
     pub expr: String,
+    /// How long the condition must hold, such as `72s`.
+    #[serde(rename = "for")]
+    pub wait: String,
+}
+
+impl Alert {
+    /// Seconds for which the condition must hold.
+    ///
+    /// # Errors
+    /// When it is no duration.
+    pub fn wait_seconds(&self) -> Result<u64> {
+        seconds(&self.wait)
+    }
+
+    /// Seconds of each range in the condition.
+    ///
+    /// # Errors
+    /// When one is no duration.
+    pub fn ranges(&self) -> Result<Vec<u64>> {
+        let ranges = self.expr.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
+        ranges.map(|(range, _)| seconds(range)).collect()
+    }
 }
 
 impl Rules {
@@ -34,12 +56,25 @@ impl Rules {
     /// # Errors
     /// When helm fails.
     pub fn of_chart() -> Result<Self> {
+        Self::rendered(&[])
+    }
+
+    /// The same with this `monitoring.interval`.
+    ///
+    /// # Errors
+    /// When helm fails.
+    pub fn at_interval(interval: &str) -> Result<Self> {
+        Self::rendered(&["--set", &format!("monitoring.interval={interval}")])
+    }
+
+    fn rendered(values: &[&str]) -> Result<Self> {
         let own = tools().join("helm");
         let mut helm = Command::new(if own.exists() { own } else { PathBuf::from("helm") });
         helm.args(["template", "flashsale-operator"])
             .arg(repository().join("charts/flashsale-operator"))
             .args(["--namespace", OPERATOR_NAMESPACE, "--set", "monitoring.enabled=true"])
-            .args(["--show-only", "templates/monitoring.yaml"]);
+            .args(["--show-only", "templates/monitoring.yaml"])
+            .args(values);
         let output = helm.output().context("cannot start helm")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         for document in serde_norway::Deserializer::from_slice(&output.stdout) {
@@ -66,6 +101,7 @@ impl Rules {
             for range in [60, 300] {
                 let short = (range * SHORT_MINUTE / 60).max(SHORTEST_RANGE);
                 expr = expr.replace(&format!("[{range}s]"), &format!("[{short}s]"));
+                expr = expr.replace(&format!(" offset {range}s"), &format!(" offset {short}s"));
             }
             rule["expr"] = json!(expr);
         }

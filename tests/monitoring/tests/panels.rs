@@ -89,6 +89,8 @@ async fn every_panel_has_data_of_its_unit() -> Result<()> {
         numbers_are_true(&live, sale, prometheus).await?;
     }
     sold_stays_true_over_restarts(&mut live, sale).await?;
+    let operator = dashboards.iter().find(|it| it.name == "operator");
+    nothing_left_is_shown(&mut live, sale, operator.context("no dashboard operator")?).await?;
     receiver.close().await;
     Ok(())
 }
@@ -184,11 +186,7 @@ async fn short_holds_end(shop: &Shop) -> Result<()> {
 async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus) -> Result<()> {
     let shop = &live.shop;
     let variables = variables(sale, prometheus).await?;
-    let query = |title: &str| {
-        let found = sale.queries().find(|(panel, _)| panel.title == title);
-        let (_, target) = found.with_context(|| format!("no panel {title}"))?;
-        anyhow::Ok(variables.fill(&target.expr))
-    };
+    let query = |title: &str| query(sale, &variables, title);
     let units = shop.number(UNITS).await?;
     ensure!(units > 0, "nothing was sold");
     let pending = shop
@@ -207,6 +205,7 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
             pending,
         ),
         (query("Replicas")?, 2),
+        (query("Database")?, 1),
         (by_operator, units),
     ] {
         shows(prometheus, &expression, wanted).await?;
@@ -222,6 +221,13 @@ async fn numbers_are_true(live: &Live, sale: &Dashboard, prometheus: &Prometheus
         processes_are_true(live, &memory, prometheus).await
     })
     .await
+}
+
+/// The first query of a panel.
+fn query(dashboard: &Dashboard, variables: &Variables, title: &str) -> Result<String> {
+    let found = dashboard.queries().find(|(panel, _)| panel.title == title);
+    let (_, target) = found.with_context(|| format!("no panel {title}"))?;
+    Ok(variables.fill(&target.expr))
 }
 
 /// Waits until an expression has this value.
@@ -264,6 +270,31 @@ async fn sold_stays_true_over_restarts(live: &mut Live, sale: &Dashboard) -> Res
         let units = units.to_string();
         let wrong = values.iter().find(|value| value[1].as_str() != Some(units.as_str()));
         ensure!(wrong.is_none(), "{wrong:?} in Prometheus {}, not {units}", prometheus.version);
+    }
+    Ok(())
+}
+
+/// All replicas and the operator are killed: what counts them is 0. Grafana would go on to show an earlier value.
+async fn nothing_left_is_shown(
+    live: &mut Live,
+    sale: &Dashboard,
+    operator: &Dashboard,
+) -> Result<()> {
+    let mut panels = Vec::new();
+    for (index, prometheus) in live.prometheus.iter().enumerate() {
+        for (dashboard, title) in [(sale, "Replicas"), (sale, "Database"), (operator, "Leaders")] {
+            let variables = variables(dashboard, prometheus).await?;
+            panels.push((index, query(dashboard, &variables, title)?));
+        }
+        let (_, leaders) = panels.last().context("no panels")?;
+        shows(prometheus, leaders, 1).await?;
+    }
+    for replica in &mut live.shop.replicas {
+        replica.kill()?;
+    }
+    live.cluster.kill_operator()?;
+    for (index, expression) in &panels {
+        shows(&live.prometheus[*index], expression, 0).await?;
     }
     Ok(())
 }

@@ -39,6 +39,7 @@ fn files() -> Result<Vec<PathBuf>> {
 fn folder() -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("rules.yaml"), Rules::of_chart()?.file())?;
+    std::fs::write(folder.path().join("rules_1m.yaml"), Rules::at_interval("1m")?.file())?;
     for file in files()? {
         let name = file.file_name().context("a file without a name")?;
         std::fs::copy(&file, folder.path().join(name))?;
@@ -66,6 +67,23 @@ fn alerts_fire_when_they_should_and_only_then() -> Result<()> {
             promtool(version, folder.path(), &["test", "rules", &name], "")?;
         }
     }
+    Ok(())
+}
+
+/// What happens once stays in a range for nearly as long as the range is. It must not look as if it went on.
+#[test]
+fn alerts_that_wait_do_so_for_longer_than_their_range() -> Result<()> {
+    let mut compared = 0;
+    for interval in ["500ms", "15s", "30s", "1m", "2m"] {
+        for alert in Rules::at_interval(interval)?.alerts()? {
+            let (wait, ranges) = (alert.wait_seconds()?, alert.ranges()?);
+            // One event is enough for an alert that does not wait.
+            let too_long = ranges.iter().find(|range| wait > 0 && **range >= wait);
+            ensure!(too_long.is_none(), "{interval}: {} waits {wait} s: {ranges:?}", alert.alert);
+            compared += ranges.len();
+        }
+    }
+    ensure!(compared > 0, "no alert has a range");
     Ok(())
 }
 

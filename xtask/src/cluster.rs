@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::cleanup;
 use crate::shell::{command, output, run, say, state_folder, succeeds};
 use crate::tools;
 
@@ -127,17 +128,20 @@ impl Cluster {
     }
 
     fn own_node() -> Result<Self> {
-        let was_running = answers(&node_kubeconfig());
+        let before = std::fs::read(node_kubeconfig()).ok();
+        let answered = answers(&node_kubeconfig());
         let folder = state_folder();
-        if was_running {
+        if answered {
             say(&format!("using the Kubernetes node of our own in {}", folder.display()));
         } else {
             say(&format!("starting a Kubernetes node of our own in {}", folder.display()));
         }
         tools::ensure_packages(tools::NODE)?;
         tools::ensure_kubernetes()?;
-        let kubeconfig = output(&mut tools::node_script("up"))?;
-        Ok(Self { kind: Kind::OwnNode, kubeconfig: kubeconfig.trim().into(), was_running })
+        let kubeconfig = PathBuf::from(output(&mut tools::node_script("up"))?.trim());
+        // A busy node may not answer in time.
+        let was_running = answered || is_unchanged(before.as_deref(), &kubeconfig);
+        Ok(Self { kind: Kind::OwnNode, kubeconfig, was_running })
     }
 
     /// kubectl for this cluster.
@@ -152,6 +156,19 @@ impl Cluster {
         let mut helm = command("helm");
         helm.env("KUBECONFIG", &self.kubeconfig);
         helm
+    }
+
+    /// Whether a namespace exists.
+    pub fn has_namespace(&self, name: &str) -> Result<bool> {
+        let get = ["get", "namespace", name, "--ignore-not-found", "--output", "name"];
+        Ok(!output(self.kubectl().args(get))?.trim().is_empty())
+    }
+
+    /// Removes a namespace with all that is in it, and waits until it is gone.
+    pub fn delete_namespace(&self, name: &str) -> Result<()> {
+        say(&format!("removing the namespace {name}"));
+        let delete = ["delete", "namespace", name, "--ignore-not-found", "--timeout=3m"];
+        output(self.kubectl().args(delete)).map(drop)
     }
 
     /// Removes a cluster that this command started.
@@ -176,6 +193,11 @@ fn answers(kubeconfig: &Path) -> bool {
             "/readyz",
             "--request-timeout=5s",
         ]))
+}
+
+/// Whether a node of our own is the one of before: a node that starts gets new certificates.
+fn is_unchanged(before: Option<&[u8]>, kubeconfig: &Path) -> bool {
+    before.is_some_and(|before| std::fs::read(kubeconfig).is_ok_and(|now| now == before))
 }
 
 fn node_kubeconfig() -> PathBuf {
@@ -208,15 +230,31 @@ pub fn up() -> Result<ExitCode> {
 
 /// `cargo xtask cluster down`: whatever demo, test and `cluster up` may have started, if it is there.
 pub fn down() -> Result<ExitCode> {
-    if let Some(engine) = Engine::running().filter(|&engine| kind_runs(engine)) {
-        delete_kind(engine)?;
-    }
-    if state_folder().exists() {
-        run(&mut tools::node_script("down")).context("cannot remove the node")?;
-        say(&format!(
-            "the node is gone; built binaries and images stay in {}",
-            state_folder().display()
-        ));
-    }
+    let kind = Engine::running().filter(|&engine| kind_runs(engine)).map_or(Ok(()), delete_kind);
+    let node = if state_folder().exists() { remove_node() } else { Ok(()) };
+    cleanup::all([kind, node])?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn remove_node() -> Result<()> {
+    run(&mut tools::node_script("down")).context("cannot remove the node")?;
+    say(&format!(
+        "the node is gone; built binaries and images stay in {}",
+        state_folder().display()
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_was_too_busy_to_answer_is_known_by_its_certificates() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "certificates").unwrap();
+        assert!(is_unchanged(Some(b"certificates"), file.path()));
+        assert!(!is_unchanged(Some(b"those of before"), file.path()));
+        assert!(!is_unchanged(None, file.path()));
+    }
 }

@@ -1,13 +1,14 @@
 //! `cargo xtask demo`: from nothing to a verdict on a sale that a real cluster ran. Any scenario of the load tool.
 
-use std::io::{BufRead, BufReader};
-use std::process::{ExitCode, Stdio};
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::binaries::Build;
+use crate::cleanup;
 use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
 use crate::install;
@@ -52,23 +53,35 @@ impl Options {
     }
 }
 
+/// What a demo made on a cluster, and so removes.
+#[derive(Debug, Default)]
+struct Made {
+    namespace: bool,
+    operator: install::Made,
+}
+
 /// `cargo xtask demo`.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     let cluster = Cluster::choose()?;
-    let outcome = sell(&cluster, options);
-    if options.keep {
+    let mut made = Made::default();
+    let outcome = sell(&cluster, options, &mut made);
+    let left = if options.keep {
         explain(&cluster);
+        Ok(())
     } else {
-        clean_up(&cluster)?;
-    }
-    let passed = outcome?;
+        clean_up(&cluster, &mut made)
+    };
+    let passed = cleanup::after(outcome, left)?;
     say(&format!("done in {} s", started.elapsed().as_secs()));
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the sale; whether its verdict is PASS.
-fn sell(cluster: &Cluster, options: &Options) -> Result<bool> {
+fn sell(cluster: &Cluster, options: &Options, made: &mut Made) -> Result<bool> {
+    // Before minutes of building.
+    install::ensure_replaceable(cluster)?;
+    has_earlier_namespace(cluster)?;
     let images = images::build_and_load(cluster, Build::Release)?;
     let scenarios = scenarios::all(&Build::Release.program("flashsale-load"))?;
     let names = scenarios.iter().map(|it| format!("\n  {:<26}{}", it.name, it.description));
@@ -77,8 +90,8 @@ fn sell(cluster: &Cluster, options: &Options) -> Result<bool> {
         scenarios.into_iter().find(|scenario| scenario.name == options.scenario()).with_context(
             || format!("there is no scenario {:?}; choose one of{names}", options.scenario()),
         )?;
-    install::operator(cluster, &images)?;
-    fresh_namespace(cluster)?;
+    install::operator(cluster, &images, &mut made.operator)?;
+    fresh_namespace(cluster, made)?;
     let file = &scenario.job.sale;
     say(&format!("kubectl apply -n {NAMESPACE} -f {file}"));
     let sale = output(kubectl(cluster).args(["apply", "-o", "name", "-f", file]))?;
@@ -93,23 +106,28 @@ fn sell(cluster: &Cluster, options: &Options) -> Result<bool> {
     Ok(verdict["verdict"] == "PASS")
 }
 
-fn kubectl(cluster: &Cluster) -> std::process::Command {
+fn kubectl(cluster: &Cluster) -> Command {
     let mut kubectl = cluster.kubectl();
     kubectl.args(["--namespace", NAMESPACE]);
     kubectl
 }
 
 /// An empty namespace: a sale of an earlier demo is sold out, and would stay so.
-fn fresh_namespace(cluster: &Cluster) -> Result<()> {
-    if succeeds(cluster.kubectl().args(["get", "namespace", NAMESPACE])) {
-        delete_namespace(cluster)?;
+fn fresh_namespace(cluster: &Cluster, made: &mut Made) -> Result<()> {
+    if has_earlier_namespace(cluster)? {
+        cluster.delete_namespace(NAMESPACE)?;
     }
     output(cluster.kubectl().args(["create", "namespace", NAMESPACE]))?;
+    made.namespace = true;
     output(cluster.kubectl().args(["label", "namespace", NAMESPACE, LABEL]))?;
     Ok(())
 }
 
-fn delete_namespace(cluster: &Cluster) -> Result<()> {
+/// Whether an earlier demo left its namespace. One of somebody else is an error.
+fn has_earlier_namespace(cluster: &Cluster) -> Result<bool> {
+    if !cluster.has_namespace(NAMESPACE)? {
+        return Ok(false);
+    }
     let selected =
         output(cluster.kubectl().args(["get", "namespaces", "-o", "name", "-l", LABEL]))?;
     if !selected.lines().any(|name| name == format!("namespace/{NAMESPACE}")) {
@@ -117,8 +135,7 @@ fn delete_namespace(cluster: &Cluster) -> Result<()> {
             "the namespace {NAMESPACE} exists and is not the demo's (no label {LABEL}); remove it first"
         );
     }
-    output(cluster.kubectl().args(["delete", "namespace", NAMESPACE, "--timeout=3m"]))?;
-    Ok(())
+    Ok(true)
 }
 
 /// Waits for the condition Ready, and tells each change on the way.
@@ -142,9 +159,16 @@ fn await_ready(cluster: &Cluster, sale: &str) -> Result<()> {
         std::thread::sleep(POLL);
     }
     for arguments in [["describe", sale], ["get", "pods"], ["get", "events"]] {
-        shell::run(kubectl(cluster).args(arguments).stdout(std::io::stderr()))?;
+        show(kubectl(cluster).args(arguments));
     }
     bail!("{sale} is stalled, or not Ready after {READY_TIMEOUT:?}")
+}
+
+/// Shows on stderr what may say why the demo fails. If it cannot be shown, that is not why.
+fn show(command: &mut Command) {
+    if let Err(error) = shell::run(command.stdout(std::io::stderr())) {
+        say(&format!("{error:#}"));
+    }
 }
 
 fn progress(status: &Value) -> String {
@@ -198,30 +222,23 @@ fn follow_load(
     follow.args(["logs", "--follow", &pod]).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = follow.spawn().with_context(|| format!("cannot start {}", line(&follow)))?;
     let log = child.stdout.take().context("kubectl logs has no output")?;
-    let mut verdict = None;
-    let mut meanwhile = None;
-    for text in BufReader::new(log).lines() {
-        let text = text?;
-        match serde_json::from_str::<Value>(&text) {
-            Ok(json) if json["verdict"].is_string() => verdict = Some(json),
-            _ => println!("{text}"),
-        }
-        // The first line of progress: the users have started.
-        if meanwhile.is_none() && text.contains(" users done") {
-            meanwhile = Some(Meanwhile::start(&scenario.job.meanwhile, |line| {
-                let mut shell = command("sh");
-                shell.args(["-c", line]).env("KUBECONFIG", &cluster.kubeconfig);
-                shell.env("NAMESPACE", NAMESPACE).env("SALE", SALE);
-                shell
-            }));
-        }
+    let read = read_log(BufReader::new(log), || {
+        Meanwhile::start(&scenario.job.meanwhile, |line| {
+            let mut shell = command("sh");
+            shell.args(["-c", line]).env("KUBECONFIG", &cluster.kubeconfig);
+            shell.env("NAMESPACE", NAMESPACE).env("SALE", SALE);
+            shell
+        })
+    });
+    if read.is_err() {
+        // Nobody reads what it prints.
+        let _ = child.kill();
     }
-    child.wait()?;
-    if let Some(meanwhile) = meanwhile {
-        meanwhile.end();
-    }
+    let waited = child.wait();
+    let verdict = read?;
+    waited?;
     let Some(verdict) = verdict else {
-        shell::run(kubectl(cluster).args(["describe", job]).stdout(std::io::stderr()))?;
+        show(kubectl(cluster).args(["describe", job]));
         bail!("{job} ended without a verdict");
     };
     // The Job's own exit status counts as well.
@@ -238,6 +255,29 @@ fn follow_load(
         bail!("{job} says PASS but did not complete");
     }
     Ok(verdict)
+}
+
+/// Shows a log, and gives the verdict in it. What `start` starts with the first user has ended when this returns.
+fn read_log(log: impl BufRead, start: impl Fn() -> Meanwhile) -> Result<Option<Value>> {
+    let mut verdict = None;
+    let mut meanwhile = None;
+    let read = log.lines().try_for_each(|text| {
+        let text = text?;
+        match serde_json::from_str::<Value>(&text) {
+            Ok(json) if json["verdict"].is_string() => verdict = Some(json),
+            // An error where `println!` would panic, and leave everything up.
+            _ => writeln!(std::io::stdout(), "{text}")?,
+        }
+        // The first line of progress: the users have started.
+        if meanwhile.is_none() && text.contains(" users done") {
+            meanwhile = Some(start());
+        }
+        anyhow::Ok(())
+    });
+    if let Some(meanwhile) = meanwhile {
+        meanwhile.end();
+    }
+    read.context("cannot show the log of the load").map(|()| verdict)
 }
 
 /// Waits until the Job's pod has a log, and gives its name; of several pods, the one with the verdict.
@@ -262,21 +302,18 @@ fn await_start(cluster: &Cluster, job: &str) -> Result<String> {
         }
         std::thread::sleep(POLL);
     }
-    shell::run(kubectl(cluster).args(["describe", "pods", "-l", &selector]))?;
+    show(kubectl(cluster).args(["describe", "pods", "-l", &selector]));
     bail!("{job} does not start")
 }
 
-fn clean_up(cluster: &Cluster) -> Result<()> {
-    if cluster.was_running {
-        say(&format!("removing the namespace {NAMESPACE} and the operator"));
-        if succeeds(cluster.kubectl().args(["get", "namespace", NAMESPACE])) {
-            delete_namespace(cluster)?;
-        }
-        if install::is_installed(cluster) {
-            install::remove(cluster)?;
-        }
-    }
-    cluster.stop()
+/// Removes what the demo made; what was there before stays.
+fn clean_up(cluster: &Cluster, made: &mut Made) -> Result<()> {
+    let deleted = if cluster.was_running && made.namespace {
+        cluster.delete_namespace(NAMESPACE)
+    } else {
+        Ok(())
+    };
+    cleanup::all([deleted, install::end(cluster, &mut made.operator)])
 }
 
 fn explain(cluster: &Cluster) {
@@ -293,8 +330,14 @@ Swagger UI, then http://127.0.0.1:8080/docs:
 Metrics, then http://127.0.0.1:9090/metrics:
   {kubectl} port-forward svc/black-friday 9090
 To remove it:{engine}
-  or just the sale: kubectl delete namespace {NAMESPACE}",
+  only the sale: kubectl delete namespace {NAMESPACE}
+  only the operator, after all sales: helm uninstall {release} -n {operator}",
+        release = install::RELEASE,
+        operator = install::NAMESPACE,
         kubeconfig = cluster.kubeconfig.display(),
         bin = shell::binaries_folder().display(),
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,14 @@ impl Images {
     }
 }
 
+#[cfg(test)]
+impl Images {
+    /// Names only.
+    pub fn local() -> Self {
+        Self { prefix: "localhost".to_owned(), build: Build::Test }
+    }
+}
+
 /// Builds the image of an operator from its binary, and brings it to the cluster.
 pub fn build_operator(cluster: &Cluster, binary: &Path, name: &str) -> Result<()> {
     let engine = engine(cluster);

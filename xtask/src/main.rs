@@ -8,10 +8,13 @@
 mod background;
 mod bench;
 mod binaries;
+mod cleanup;
 mod cluster;
 mod demo;
 mod deny;
 mod disk;
+#[cfg(test)]
+mod fakes;
 mod fuzz;
 mod generate;
 mod images;

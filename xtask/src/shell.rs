@@ -14,6 +14,18 @@ thread_local! {
     static LOG: RefCell<Option<File>> = const { RefCell::new(None) };
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Where this thread's commands find programs first.
+    static FIRST_FOLDER: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
+/// Gives this thread's commands a folder where they find programs first, or takes it away.
+#[cfg(test)]
+pub fn set_first_folder(folder: Option<PathBuf>) {
+    FIRST_FOLDER.set(folder);
+}
+
 /// Does work in this thread whose output, and that of all programs it starts, goes to a file.
 pub fn logged<T>(log: File, work: impl FnOnce() -> T) -> T {
     LOG.set(Some(log));
@@ -61,6 +73,8 @@ pub fn binaries_folder() -> PathBuf {
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([binaries_folder()]);
+    #[cfg(test)]
+    let folders = FIRST_FOLDER.with_borrow(Clone::clone).into_iter().chain(folders);
     let mut command = Command::new(program);
     if let Ok(path) = std::env::join_paths(folders) {
         command.env("PATH", path);

@@ -91,26 +91,51 @@ fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Resu
         for &step in steps {
             match step {
                 Step::Unit if steps.contains(&Step::Fuzz) => {
-                    fuzz = Some(Background::start(scope, || run_all(&[Step::Fuzz]))?);
+                    fuzz = Some(Background::start(scope, || run_all(&[Step::Fuzz])));
                     count.add(run_all(&[step]));
                 }
-                Step::Fuzz if let Some(fuzz) = fuzz.take() => count.add(fuzz.join()?),
+                Step::Fuzz if let Some(fuzz) = fuzz.take() => count.add(results(fuzz)),
                 Step::ApiServer | Step::Policies if cluster.is_some() => {
                     beside_sales.push(step);
                 }
                 Step::E2e if let Some(cluster) = cluster.take() => {
-                    let cluster = cluster.join()?;
+                    let cluster = cluster.join().and_then(|prepared| prepared);
                     let others = std::mem::take(&mut beside_sales);
-                    let beside = Background::start(scope, move || run_all(&others))?;
+                    let beside = Background::start(scope, move || run_all(&others));
                     count.add(timed(step, |count| match cluster {
                         Ok(prepared) => end_to_end::run(prepared, more, count),
                         Err(error) => count.check(Err(error)),
                     }));
-                    count.add(beside.join()?);
+                    count.add(results(beside));
                 }
                 step => count.add(run_all(&[step])),
             }
         }
         Ok(())
     })
+}
+
+/// The results of steps in the background. If they did not start or did not end, that is a failure like others, and the
+/// cluster of `e2e` is cleaned up all the same.
+fn results(background: Result<Background<'_, Count>>) -> Count {
+    background.and_then(Background::join).unwrap_or_else(|error| {
+        let mut count = Count::default();
+        count.check(Err(error));
+        count
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_in_the_background_that_panic_are_a_failure() {
+        thread::scope(|scope| {
+            let panics = Background::start(scope, || -> Count { panic!("a defect") });
+            assert_eq!(results(panics).failures, ["a step in the background panicked"]);
+            let passes = Background::start(scope, || Count { passed: 1, ..Count::default() });
+            assert_eq!(results(passes).passed, 1);
+        });
+    }
 }

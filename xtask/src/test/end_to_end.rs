@@ -1,22 +1,23 @@
 //! The `e2e` step: sales on a real cluster. The cluster can be prepared while other steps run.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::count::Count;
 use super::nextest::Tests;
 use super::previous::{Previous, upgrade_command};
 use super::steps::template;
 use crate::binaries::Build;
+use crate::cleanup;
 use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
-use crate::install;
+use crate::install::{self, Made};
 use crate::shell::{output, repository};
 
 /// A cluster, and the images on it if the operator is installed.
 pub struct Prepared {
     cluster: Cluster,
     images: Option<Images>,
-    was_installed: bool,
+    made: Made,
     count: Count,
 }
 
@@ -38,24 +39,27 @@ pub struct More {
 pub fn prepare() -> Result<Prepared> {
     Build::Test.run_beside_other_work()?;
     let cluster = Cluster::choose().context("no cluster")?;
-    let was_installed = install::is_installed(&cluster);
+    let mut made = Made::default();
     let mut count = Count::default();
-    let installed = images::build_and_load(&cluster, Build::Test).and_then(|images| {
+    // Refused before the images are built.
+    let replaceable = install::ensure_replaceable(&cluster);
+    let images = replaceable.and_then(|()| images::build_and_load(&cluster, Build::Test));
+    let installed = images.and_then(|images| {
         // A real API server knows the objects' schemas best; strict refuses unknown fields.
         count.check(accepted(&cluster));
-        install::operator(&cluster, &images)?;
+        install::operator(&cluster, &images, &mut made)?;
         count.check(install::test(&cluster));
         Ok(images)
     });
     let images = installed
         .map_err(|error| count.check(Err(error.context("the end-to-end tests did not start"))))
         .ok();
-    Ok(Prepared { cluster, images, was_installed, count })
+    Ok(Prepared { cluster, images, made, count })
 }
 
 /// Runs the tests and removes what [`prepare`] added.
 pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
-    let Prepared { cluster, images, was_installed, count: before } = prepared;
+    let Prepared { cluster, images, mut made, count: before } = prepared;
     count.add(before);
     if let Some(images) = images {
         let mut selection = vec!["--test", "e2e", "--test", "failures", "--run-ignored", "all"];
@@ -78,38 +82,48 @@ pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
         let tests = Tests { profile: "e2e", selection, variables, ..Tests::default() };
         tests.run(count);
         if let Some(revision) = &more.upgrade_from
-            && let Err(error) = upgrade(&cluster, &images, revision, count)
+            && let Err(error) = upgrade(&cluster, &images, revision, &mut made, count)
         {
-            count.check(Err(error.context("the upgrade was not tried")));
+            count.check(Err(error.context(format!("the upgrade from {revision}"))));
         }
     }
     // On a cluster that stays, what was there stays as well.
-    let removed = if cluster.was_running && !was_installed && install::is_installed(&cluster) {
-        install::remove(&cluster)
-    } else {
-        Ok(())
-    };
-    if let Err(error) = removed.and_then(|()| cluster.stop()) {
+    if let Err(error) = install::end(&cluster, &mut made) {
         count.check(Err(error.context("cannot clean up")));
     }
 }
 
 /// Installs the operator of another revision, and runs the test that upgrades it.
-fn upgrade(cluster: &Cluster, images: &Images, revision: &str, count: &mut Count) -> Result<()> {
+fn upgrade(
+    cluster: &Cluster,
+    images: &Images,
+    revision: &str,
+    made: &mut Made,
+    count: &mut Count,
+) -> Result<()> {
+    ensure!(
+        made.release(),
+        "not tried: an operator was there before, and is not removed; remove it first: \
+         helm uninstall {} --namespace {}",
+        install::RELEASE,
+        install::NAMESPACE
+    );
     let previous = Previous::build(revision)?;
-    previous.install(cluster, images)?;
-    let tests = Tests {
-        profile: "e2e",
-        selection: ["--test", "upgrade", "--run-ignored", "all"].map(str::to_owned).to_vec(),
-        variables: vec![
-            ("KUBECONFIG", cluster.kubeconfig.clone().into()),
-            ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
-            ("FLASHSALE_UPGRADE", upgrade_command(images)?.into()),
-        ],
-        ..Tests::default()
-    };
-    tests.run(count);
-    previous.remove()
+    let installed = previous.install(cluster, images, made);
+    let tried = installed.and_then(|()| upgrade_command(images)).map(|command| {
+        let tests = Tests {
+            profile: "e2e",
+            selection: ["--test", "upgrade", "--run-ignored", "all"].map(str::to_owned).to_vec(),
+            variables: vec![
+                ("KUBECONFIG", cluster.kubeconfig.clone().into()),
+                ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
+                ("FLASHSALE_UPGRADE", command.into()),
+            ],
+            ..Tests::default()
+        };
+        tests.run(count);
+    });
+    cleanup::after(tried.context("not tried"), previous.remove())
 }
 
 /// Whether the API server would take every object of the chart.
@@ -123,4 +137,33 @@ fn accepted(cluster: &Cluster) -> Result<()> {
             .arg(file.path()),
     )
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{Fakes, given_cluster};
+
+    #[test]
+    fn an_operator_that_was_there_does_not_give_way_to_an_earlier_one() {
+        let fakes = Fakes::start(&[("helm", ""), ("kubectl", ""), ("git", "exit 1")]);
+        let (mut made, mut count) = (Made::default(), Count::default());
+        let cluster = given_cluster();
+        let error = upgrade(&cluster, &Images::local(), "main", &mut made, &mut count);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("an operator was there before"), "{error}");
+        assert!(fakes.calls().is_empty(), "{:?}", fakes.calls());
+    }
+
+    #[test]
+    fn a_run_that_installed_nothing_removes_nothing_from_a_cluster_that_stays() {
+        let fakes = Fakes::start(&[("helm", "echo flashsale-operator"), ("kubectl", "")]);
+        let (made, mut count) = (Made::default(), Count::default());
+        let count_before = Count::default();
+        let prepared =
+            Prepared { cluster: given_cluster(), images: None, made, count: count_before };
+        run(prepared, &More::default(), &mut count);
+        assert!(count.failures.is_empty(), "{:?}", count.failures);
+        assert!(!fakes.changed_something(), "{:?}", fakes.calls());
+    }
 }

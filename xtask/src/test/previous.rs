@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::binaries::target_folder;
+use crate::cleanup;
 use crate::cluster::Cluster;
 use crate::images::{self, Images};
-use crate::install::{self, CHART};
+use crate::install::{self, CHART, Made};
 use crate::shell::{cargo_as_started_by_a_person, command, output, repository, run, say};
 
 /// A checkout of the revision.
@@ -36,22 +37,24 @@ impl Previous {
             .args(["worktree", "add", "--quiet", "--detach"])
             .arg(&checkout)
             .arg(commit.trim()))?;
-        run(cargo_as_started_by_a_person()
+        let built = run(cargo_as_started_by_a_person()
             .args(["build", "--locked", "--quiet", "--package", "flashsale-operator"])
             .env("CARGO_TARGET_DIR", target_folder().join("previous/target"))
-            .current_dir(&checkout))?;
-        Ok(Self { checkout })
+            .current_dir(&checkout));
+        let previous = Self { checkout };
+        match built {
+            Ok(()) => Ok(previous),
+            Err(error) => cleanup::after(Err(error), previous.remove()),
+        }
     }
 
-    /// Puts its release in the place of the one that is installed.
-    pub fn install(&self, cluster: &Cluster, images: &Images) -> Result<()> {
+    /// Puts its release in the place of the one that this run installed.
+    pub fn install(&self, cluster: &Cluster, images: &Images, made: &mut Made) -> Result<()> {
         let binary = target_folder().join("previous/target/debug/flashsale-operator");
         let image = images.previous_operator();
         images::build_operator(cluster, &binary, &image)?;
-        if install::is_installed(cluster) {
-            install::remove(cluster)?;
-        }
-        install::release(cluster, images, &self.checkout.join(CHART), &image, "previous")
+        install::remove(cluster, made)?;
+        install::release(cluster, images, &self.checkout.join(CHART), &image, "previous", made)
     }
 
     /// Removes the checkout; the build stays for the next time.

@@ -248,9 +248,22 @@ impl Shop {
     /// # Errors
     /// When the API server does not answer.
     pub async fn pods(&self, component: &str) -> Result<Vec<String>> {
+        self.pods_with(component, "").await
+    }
+
+    /// Of these, those that have not ended: the kubelet removes a pod some time after its end.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn running_pods(&self, component: &str) -> Result<Vec<String>> {
+        self.pods_with(component, "status.phase!=Succeeded,status.phase!=Failed").await
+    }
+
+    async fn pods_with(&self, component: &str, fields: &str) -> Result<Vec<String>> {
         let labels =
             format!("app.kubernetes.io/instance={SALE},app.kubernetes.io/component={component}");
-        let pods = self.api::<Pod>().list(&ListParams::default().labels(&labels)).await?;
+        let pods = ListParams::default().labels(&labels).fields(fields);
+        let pods = self.api::<Pod>().list(&pods).await?;
         Ok(pods.iter().map(ResourceExt::name_any).collect())
     }
 

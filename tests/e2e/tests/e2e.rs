@@ -98,7 +98,7 @@ async fn it_hibernates_and_wakes(shop: &Shop) -> Result<()> {
     })
     .await?;
     for component in ["app", "redis", "database"] {
-        let pods = shop.pods(component).await?;
+        let pods = shop.running_pods(component).await?;
         ensure!(pods.is_empty(), "{pods:?} run in a sale that hibernates");
     }
     let woken = Instant::now();

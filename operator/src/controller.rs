@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::crd::{FlashSale, condition};
-use crate::desired_state::DesiredStates;
+use crate::desired_state::{self, DesiredStates};
 use crate::error_chain::error_chain;
 use crate::flash_sale::context::Context;
 use crate::flash_sale::names::MANAGED_BY;
@@ -200,9 +200,8 @@ impl Watch<'_> {
         let controller = owns::<StatefulSet>(controller, namespace, &client);
         let controller = owns::<Job>(controller, namespace, &client);
         let controller = owns::<Deployment>(controller, namespace, &client);
-        let controller =
-            owns_without_status::<HorizontalPodAutoscaler>(controller, namespace, &client);
-        let controller = owns_without_status::<PodDisruptionBudget>(controller, namespace, &client);
+        let controller = owns::<HorizontalPodAutoscaler>(controller, namespace, &client);
+        let controller = owns::<PodDisruptionBudget>(controller, namespace, &client);
         let controller = owns::<NetworkPolicy>(controller, namespace, &client);
         let controller = owns::<Ingress>(controller, namespace, &client);
         let controller = owns::<HttpRoute>(controller, namespace, &client);
@@ -241,14 +240,9 @@ fn is_stalled(sale: &DeserializeGuard<FlashSale>) -> bool {
 
 type SaleController = Controller<DeserializeGuard<FlashSale>>;
 
-/// The children of all sales. The label selector keeps other objects out of memory. Users can set that label on any
-/// object, so a child that cannot be read must not end the watch either.
-fn children() -> watcher::Config {
-    let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
-    watcher::Config::default().labels(&ours).page_size(watched::PAGE)
-}
-
-/// Watches children of one kind.
+/// Watches children of one kind. The label selector keeps other objects out of memory. Users can set that label on any
+/// object, so a child that cannot be read must not end the watch either. Where the operator does not read the status, a
+/// change of it is no event.
 fn owns<K>(controller: SaleController, namespace: Option<&str>, client: &Client) -> SaleController
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -258,27 +252,15 @@ where
         + Send
         + 'static,
 {
-    owns_stream(controller, watcher(api::<Owned<K>>(client, namespace), children()))
-}
-
-/// Watches children of a kind whose status the operator does not read: a change of the status is no event.
-fn owns_without_status<K>(
-    controller: SaleController,
-    namespace: Option<&str>,
-    client: &Client,
-) -> SaleController
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let mut known = DesiredStates::default();
-    let events = watcher(api::<Watched<K>>(client, namespace), children())
-        .try_filter(move |event| ready(known.are_changed_by(event)));
-    owns_stream(controller, events)
+    let ours = format!("app.kubernetes.io/managed-by={MANAGED_BY}");
+    let children = watcher::Config::default().labels(&ours).page_size(watched::PAGE);
+    if desired_state::is_status_unread::<K>() {
+        let mut known = DesiredStates::default();
+        let events = watcher(api::<Watched<K>>(client, namespace), children)
+            .try_filter(move |event| ready(known.are_changed_by(event)));
+        return owns_stream(controller, events);
+    }
+    owns_stream(controller, watcher(api::<Owned<K>>(client, namespace), children))
 }
 
 fn owns_stream<C>(

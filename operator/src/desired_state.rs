@@ -10,6 +10,16 @@ use serde_json::Value;
 
 use crate::watched::Watched;
 
+/// Kinds whose status the operator does not read.
+const STATUS_UNREAD: [&str; 2] = ["HorizontalPodAutoscaler", "PodDisruptionBudget"];
+
+/// Whether the operator does not read the status of this kind.
+#[must_use]
+pub fn is_status_unread<K: Resource<DynamicType = ()>>() -> bool {
+    let kind = K::kind(&());
+    STATUS_UNREAD.iter().any(|unread| *unread == kind)
+}
+
 /// Hash of an object without its status, and without the metadata that change with it.
 #[must_use]
 pub fn hash(mut object: Value) -> u64 {

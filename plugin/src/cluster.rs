@@ -110,6 +110,11 @@ impl Cluster {
     }
 }
 
+/// Whether credentials or rights are missing: another attempt does not change that.
+pub fn is_refused(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
+}
+
 /// Adds the explanation to a request.
 pub trait Explained<T> {
     /// The result with an error for a person.

@@ -1,10 +1,17 @@
 //! The statements that record what Redis decided.
 
-pub(super) const ROWS: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
-     WHERE deleted_at IS NULL ORDER BY product_id";
-
-pub(super) const ROW: &str = "SELECT product_id, available, fence, incarnation, recorded FROM stock \
-     WHERE product_id = $1 AND deleted_at IS NULL";
+/// The rows of products that were not deleted.
+macro_rules! rows {
+    ($which:literal) => {
+        concat!(
+            "SELECT product_id, available, fence, incarnation, recorded FROM stock \
+             WHERE deleted_at IS NULL ",
+            $which
+        )
+    };
+}
+pub(super) const ROWS: &str = rows!("ORDER BY product_id");
+pub(super) const ROW: &str = rows!("AND product_id = $1");
 
 /// Begins a Redis stock made from this row.
 pub(super) const REINCARNATE: &str = "UPDATE stock SET fence = $2, incarnation = $2, recorded = 0 \

@@ -9,9 +9,6 @@ use serde::de::DeserializeOwned;
 
 use crate::desired_state;
 
-/// Kinds whose status the operator does not read.
-const STATUS_UNREAD: [&str; 2] = ["HorizontalPodAutoscaler", "PodDisruptionBudget"];
-
 /// Bounds that all children share.
 pub trait Child:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -34,7 +31,7 @@ impl<K> Child for K where
 /// The version of an object: its resource version or, for a kind whose status the operator does not read, a hash of
 /// everything else.
 pub fn version<K: Child>(object: &K) -> Option<String> {
-    if !STATUS_UNREAD.contains(&&*K::kind(&())) {
+    if !desired_state::is_status_unread::<K>() {
         return object.resource_version();
     }
     let object = serde_json::to_value(object).ok()?;

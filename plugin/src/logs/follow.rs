@@ -14,15 +14,13 @@ use tokio::time::sleep;
 
 use super::merge::Line;
 use super::select::{Options, Selection, parameters, pods_beside};
-use crate::cluster::{Cluster, Explained as _};
+use crate::cluster::{Cluster, Explained as _, is_refused};
 use crate::ticks::ticks;
 
 /// How soon a new pod is found, and a log that ended is continued.
 const POLL: Duration = Duration::from_secs(1);
 /// Lines on their way to the terminal; a slow one slows the streams down.
 const QUEUE: usize = 256;
-/// Answers that another attempt does not change: credentials and rights.
-const REFUSED: [u16; 2] = [401, 403];
 
 /// Follows.
 pub struct Follower<'a> {
@@ -90,9 +88,9 @@ async fn follow(
                     }
                 }
             }
-            Err(kube::Error::Api(status)) if REFUSED.contains(&status.code) => {
+            Err(error) if is_refused(&error) => {
                 // Without a receiver, the command has ended.
-                let _ = sender.send(Err(kube::Error::Api(status))).await;
+                let _ = sender.send(Err(error)).await;
                 return;
             }
             // The container has not started, or the API server is away for a moment.

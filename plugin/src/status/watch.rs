@@ -13,7 +13,7 @@ use kube::runtime::watcher::{self, Event};
 use tokio::time::Instant;
 
 use super::screen::{Rate, line, screen};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_refused};
 use crate::terminal::note;
 use crate::ticks::ticks;
 
@@ -21,8 +21,6 @@ use crate::ticks::ticks;
 const REDRAW: Duration = Duration::from_secs(1);
 /// The rate is that of at least this time: the operator counts every ten seconds.
 const RATE_OVER: Duration = Duration::from_secs(20);
-/// Answers that another attempt does not change: credentials, rights, no such kind.
-const REFUSED: [u16; 3] = [401, 403, 404];
 const CLEAR: &str = "\x1b[2J";
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K\n";
@@ -80,7 +78,8 @@ fn passing(cluster: &Cluster, error: watcher::Error) -> Result<Error> {
         watcher::Error::WatchError(status) => kube::Error::Api(status),
         error @ watcher::Error::NoResourceVersion => return Ok(Error::new(error)),
     };
-    let stays = matches!(&error, kube::Error::Api(status) if REFUSED.contains(&status.code));
+    let no_such_kind = matches!(&error, kube::Error::Api(status) if status.code == 404);
+    let stays = no_such_kind || is_refused(&error);
     let error = cluster.explain(error);
     if stays { Err(error) } else { Ok(error) }
 }

@@ -282,9 +282,9 @@ async fn a_frozen_redis_node_is_named_and_recovers() -> Result<()> {
     .await
 }
 
-/// Runs a sale of 6000 items, does the harm once the first is sold, and wants all the rest as ever.
+/// Runs a sale of 1200 items, does the harm once the first is sold, and wants all the rest as ever.
 async fn sale_with_a_fault(shop: &Shop, harm: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    const STOCK: i64 = 6000;
+    const STOCK: i64 = 1200;
     let mut sale = black_friday()?;
     sale.data["spec"]["products"][0]["stock"] = STOCK.into();
     shop.open_sale(&sale).await?;

@@ -106,7 +106,8 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.disable_sink(sink)) }).await
     }
 
-    /// Sends to a sink again, for the administrator `actor`. `false`: there is no such sink.
+    /// Sends to a sink again, for the administrator `actor`, at first what waited: as if its first attempt was still to
+    /// come. `false`: there is no such sink.
     ///
     /// # Errors
     /// When the database fails.

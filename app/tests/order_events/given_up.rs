@@ -85,6 +85,41 @@ async fn an_event_that_was_given_up_is_listed_and_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_enabled_after_days_gets_what_waited_at_once() {
+    for database in BOTH {
+        let receiver = Receiver::start().await;
+        let sale = sale(database, &receiver, &[]).await;
+        let ann = sale.buyer("ann");
+        receiver.answer(|_| Reply::Status(500));
+        let waits = order(&ann, &["A"]).await;
+        let failed = "SELECT state FROM failed_events";
+        eventually("it has failed", async || sale.query(failed).await.len() == 1).await;
+        receiver.answer(|_| Reply::Status(410));
+        order(&ann, &["A"]).await;
+        let sink = async || admin(&sale, "GET", "sinks").await.body["sinks"][0].clone();
+        eventually("it is disabled", async || sink().await.get("disabled_at").is_some()).await;
+        // As if it had been disabled for four days, after many attempts.
+        let now = jiff::Timestamp::now().as_millisecond();
+        let (first, retry) = (now - 96 * HOUR_MS, now + 4 * HOUR_MS);
+        let age = format!(
+            "UPDATE failed_events SET first_failed_at_ms = {first}, attempts = 100, \
+             retry_at_ms = {retry}"
+        );
+        assert_eq!(sale.execute(&age).await, 1);
+
+        receiver.answer(|_| Reply::Status(503));
+        let attempts = || receiver.all().iter().filter(|it| it.order() == waits).count();
+        let before = attempts();
+        assert_eq!(admin(&sale, "POST", "sinks/webhook/enable").await.status, 204);
+        eventually("it is tried", async || attempts() > before).await;
+        receiver.answer(|_| TAKEN);
+        receiver.await_kinds(&waits, &["pending"]).await;
+        let given_up = admin(&sale, "GET", "dead").await.body;
+        assert_eq!(given_up["events"], json!([]), "{database:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_given_up_three_days_after_its_first_failed_attempt() {
     for database in BOTH {
         let receiver = Receiver::start().await;

@@ -116,7 +116,6 @@ async fn an_event_of_an_erased_buyer_that_is_delivered_later_has_the_pseudonym()
 
         receiver.answer(|_| TAKEN);
         assert_eq!(admin(&sale, "POST", "sinks/webhook/enable").await.status, 204);
-        sale.execute("UPDATE failed_events SET retry_at_ms = 1").await;
         for order in [&failed, &new] {
             receiver.await_kinds(order, &["confirmed", "buyer_erased"]).await;
         }

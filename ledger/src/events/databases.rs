@@ -185,6 +185,8 @@ macro_rules! statements {
             ) -> Result<bool, LedgerError> {
                 let mut transaction = self.begin().await?;
                 let enabled = async {
+                    let begin_again = sqlx::query(sql::$sql::BEGIN_AGAIN).bind(sink);
+                    begin_again.execute(&mut *transaction).await?;
                     let enable = sqlx::query(sql::ENABLE).bind(sink);
                     if enable.execute(&mut *transaction).await?.rows_affected() == 0 {
                         return Ok(false);

@@ -15,15 +15,16 @@ macro_rules! of_orders_end {
     };
 }
 
-/// As if the first attempt was still to come.
-macro_rules! replay {
-    ($now:literal) => {
+/// As if the first attempt was still to come, for events of which `dead_at_ms` is such: `IS NULL` or `IS NOT NULL`.
+macro_rules! begin_again {
+    ($now:literal, $dead_at_ms:literal) => {
         concat!(
             "UPDATE failed_events SET dead_at_ms = NULL, attempts = 0, retry_at_ms = ",
             $now,
             ", first_failed_at_ms = ",
             $now,
-            " WHERE dead_at_ms IS NOT NULL"
+            " WHERE dead_at_ms ",
+            $dead_at_ms
         )
     };
 }
@@ -119,12 +120,19 @@ macro_rules! statements {
             );
 
             pub(in crate::events) const REPLAY_ONE: &str = concat!(
-                replay!($now),
+                begin_again!($now, "IS NOT NULL"),
                 " AND order_id = $1 AND number = $2"
             );
 
             pub(in crate::events) const REPLAY_ALL: &str =
-                concat!(replay!($now), " AND sink = $1");
+                concat!(begin_again!($now, "IS NOT NULL"), " AND sink = $1");
+
+            /// Before `ENABLE`; nothing changes for a sink that is enabled already.
+            pub(in crate::events) const BEGIN_AGAIN: &str = concat!(
+                begin_again!($now, "IS NULL"),
+                " AND sink = $1 AND EXISTS (SELECT 1 FROM event_sinks \
+                 WHERE name = $1 AND disabled_at_ms IS NOT NULL)"
+            );
         }
     };
 }

@@ -275,6 +275,29 @@ async fn a_receiver_that_is_away_or_asks_for_a_pause_gets_all_events_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_was_away_while_another_replica_delivered_gets_all_events_too() {
+    for database in BOTH {
+        let receiver = Receiver::start().await;
+        let mut sale = sale(database, &receiver, &[]).await;
+        receiver.answer(|_| Reply::Status(502));
+        let waits = sale.buyer("ann").buy("A", 1, None).await.order().to_owned();
+        let failed = "SELECT state FROM failed_events";
+        eventually("it has failed", async || sale.query(failed).await.len() == 1).await;
+        sale.replicas.remove(0).stop().await;
+        // As after many attempts.
+        let retry = jiff::Timestamp::now().as_millisecond() + 4 * 3_600_000;
+        let paused = format!("UPDATE failed_events SET attempts = 10, retry_at_ms = {retry}");
+        assert_eq!(sale.execute(&paused).await, 1);
+        receiver.answer(|_| TAKEN);
+        sale.add_replica().await;
+        sale.await_ready(0).await;
+        let new = sale.buyer("bob").buy("A", 1, None).await.order().to_owned();
+        receiver.await_kinds(&new, &["confirmed"]).await;
+        receiver.await_kinds(&waits, &["confirmed"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_is_gone_gets_no_events_until_an_administrator_enables_it() {
     for database in BOTH {
         let receiver = Receiver::start().await;

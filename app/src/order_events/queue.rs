@@ -42,6 +42,17 @@ enum Standing {
     Gone,
 }
 
+/// When all failed events become due, whatever their own pauses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RetryAll {
+    /// When an event is taken: the sink may have been away while another replica delivered.
+    AtSuccess,
+    /// The sink takes events again.
+    Now,
+    /// Each has its own pause.
+    Not,
+}
+
 /// The events of a sink, at the replica that delivers.
 pub(super) struct Queue<'a> {
     ledger: &'a Ledger,
@@ -53,7 +64,7 @@ pub(super) struct Queue<'a> {
     delivered: Vec<i64>,
     failed: Vec<Failure>,
     standing: Standing,
-    was_away: bool,
+    retry_all: RetryAll,
     breaker: Breaker,
     status_at: Option<Instant>,
     /// The last page was full: there may be more events.
@@ -76,7 +87,7 @@ impl<'a> Queue<'a> {
             delivered: Vec::new(),
             failed: Vec::new(),
             standing: Standing::Disabled,
-            was_away: false,
+            retry_all: RetryAll::AtSuccess,
             breaker: Breaker::default(),
             status_at: None,
             has_more: false,
@@ -160,7 +171,13 @@ impl<'a> Queue<'a> {
         self.busy.remove(&event.order.id);
         match result {
             Ok(()) => {
-                self.was_away |= self.breaker.succeeded();
+                let was_away = self.breaker.succeeded();
+                if was_away {
+                    info!(sink = self.name(), "the sink takes events again");
+                }
+                if was_away || self.retry_all == RetryAll::AtSuccess {
+                    self.retry_all = RetryAll::Now;
+                }
                 self.delivered.push(event.number);
                 let took = Timestamp::now().as_millisecond().saturating_sub(event.at_ms);
                 let took = Duration::from_millis(took.try_into().unwrap_or(0));
@@ -209,10 +226,9 @@ impl<'a> Queue<'a> {
             );
             self.standing = Standing::Disabled;
         }
-        if self.was_away {
+        if self.retry_all == RetryAll::Now {
             self.ledger.retry_now(self.name()).await?;
-            info!(sink = self.name(), "the sink takes events again");
-            self.was_away = false;
+            self.retry_all = RetryAll::Not;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use flashsale_app::config::{
     ServeConfig, parse_process, sale_name,
 };
 use flashsale_app::{api, erasures, http, seed, serve};
-use ledger::Ledger;
+use ledger::{Ledger, ReleaseOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -59,12 +59,19 @@ enum Command {
     ///
     /// Products, orders and coupons move to the tables `past_products`, `past_orders`,
     /// `past_coupons` and `past_coupon_issues`. Buyers keep their accounts; administrators lose theirs.
+    /// Events of orders and of payment services go: it is refused while some of them are still needed.
     ReleaseDatabase {
         /// Name of the sale that has it: its `SALE_NAME`, which is namespace/name for sales of the operator.
         sale: String,
         /// Even if other connections of the app are open.
         #[arg(long)]
         force: bool,
+        /// Drops events of orders that are not delivered or were given up.
+        #[arg(long)]
+        drop_events: bool,
+        /// Drops events of payment services that wait for an administrator: a buyer may be owed money.
+        #[arg(long)]
+        drop_payments: bool,
         #[command(flatten)]
         database: DatabaseUrl,
         #[command(flatten)]
@@ -136,12 +143,13 @@ async fn run(command: Command) -> Result<()> {
             let migration = async { ledger.migrate().await.map_err(anyhow::Error::from) };
             unless_stopped(migration).await.context("cannot migrate the database")
         }
-        Command::ReleaseDatabase { sale, force, database, log } => {
+        Command::ReleaseDatabase { sale, force, drop_events, drop_payments, database, log } => {
             log_to_stderr(&log);
             let ledger = connect(&database)?;
+            let options = ReleaseOptions { force, drop_events, drop_payments };
             let release = async {
                 ledger.migrate().await?;
-                Ok(ledger.release_database(&sale, force).await?)
+                Ok(ledger.release_database(&sale, options).await?)
             };
             unless_stopped(release).await?;
             println!("released: the next sale that uses this database starts with its own stock");

@@ -2,7 +2,7 @@
 //! only, and with a session for each connection.
 
 use futures::future::join_all;
-use ledger::{Ledger, LedgerError, ReleaseError, UnusableDatabase};
+use ledger::{Ledger, LedgerError, ReleaseError, ReleaseOptions, UnusableDatabase};
 use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -109,13 +109,15 @@ async fn the_next_sale_on_a_released_database_starts_with_its_own_stock() {
         for buyer in ["ann", "bob"] {
             assert_eq!(last.buyer(buyer).buy("1", 1, Some("key")).await.status, 201);
         }
-        let wrong = ledger.release_database(NEXT, true).await.unwrap_err();
+        let force = ReleaseOptions { force: true, ..ReleaseOptions::default() };
+        let wrong = ledger.release_database(NEXT, force).await.unwrap_err();
         assert!(matches!(wrong, ReleaseError::NotTheOwner { .. }), "{wrong}");
         if database == Database::Postgres {
-            let in_use = ledger.release_database(LAST, false).await.unwrap_err();
+            let options = ReleaseOptions::default();
+            let in_use = ledger.release_database(LAST, options).await.unwrap_err();
             assert!(matches!(in_use, ReleaseError::InUse { .. }), "{in_use}");
         }
-        ledger.release_database(LAST, true).await.unwrap();
+        ledger.release_database(LAST, force).await.unwrap();
 
         let mut spec = on_the_database_of(&last, NEXT);
         spec.settings.extend([

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
+use ledger::ReleaseOptions;
 use serde_json::{Value, json};
 
 use crate::common::{self, Answer, Buyer, Database, SaleSpec, TestSale, eventually};
@@ -258,7 +259,8 @@ async fn an_earlier_sale_on_the_database_forgets_a_buyer_too() {
     for database in common::BOTH {
         let sale = sale(database, "Locked").await;
         customer(&sale).await;
-        sale.ledger().release_database("default", true).await.unwrap();
+        let force = ReleaseOptions { force: true, ..ReleaseOptions::default() };
+        sale.ledger().release_database("default", force).await.unwrap();
         sale.ledger().prepare("default").await.unwrap();
         assert!(places_in_database(&sale, NAME).await.contains(&"past_orders"));
         let (admin, path) = (sale.admin("admin"), format!("/v1/buyers/{NAME}"));

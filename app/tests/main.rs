@@ -13,6 +13,7 @@ mod atomic_restore;
 mod bounds;
 mod clients;
 mod collector;
+mod commands;
 mod common;
 mod compression;
 mod coupons;

@@ -7,8 +7,20 @@ use sqlx::{PgConnection, SqliteConnection};
 use crate::calls::bounded;
 use crate::error::{LedgerError, UnusableDatabase};
 use crate::ledger::{Ledger, either};
+use crate::payments;
 use crate::postgres::{self, PostgresLedger};
 use crate::sqlite::SqliteLedger;
+
+/// The checks that a release leaves out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReleaseOptions {
+    /// Other connections of the app may be open.
+    pub force: bool,
+    /// Events of orders that no sink has are dropped.
+    pub drop_events: bool,
+    /// Events of payment services that wait for an administrator are dropped.
+    pub drop_payments: bool,
+}
 
 /// Why a database was neither released nor given another owner; nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +44,21 @@ pub enum ReleaseError {
     },
     /// Events would be lost.
     #[error(
-        "{events} events of orders are not delivered yet: start the sale's replicas to deliver them, or repeat with \
-         --force to drop them"
+        "{pending} events of orders are not delivered, and {given_up} were given up: start the sale's replicas to \
+         deliver the former and to replay the latter, or repeat with --drop-events to drop them"
     )]
-    PendingEvents {
+    UndeliveredEvents {
+        /// Events that are still to be delivered.
+        pending: i64,
+        /// Events that only a replay delivers.
+        given_up: i64,
+    },
+    /// Nobody would know any more that a buyer may be owed money.
+    #[error(
+        "{events} events of payment services wait for an administrator, such as money for an order that was over: start \
+         the sale's replicas and resolve them on the page /admin, or repeat with --drop-payments to drop them"
+    )]
+    OpenPayments {
         /// How many.
         events: i64,
     },
@@ -73,8 +96,10 @@ const RENAME: &str = "UPDATE installation SET sale = $2 WHERE sale = $1";
 const OTHER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
 
-const PENDING_EVENTS: &str = "SELECT (SELECT count(*) FROM order_events) \
-     + (SELECT count(*) FROM failed_events WHERE dead_at_ms IS NULL)";
+/// Those that are still to be delivered, and those that were given up.
+const UNDELIVERED_EVENTS: &str = "SELECT (SELECT count(*) FROM order_events) \
+     + (SELECT count(*) FROM failed_events WHERE dead_at_ms IS NULL) AS pending, \
+     (SELECT count(*) FROM failed_events WHERE dead_at_ms IS NOT NULL) AS given_up";
 
 /// Nobody writes between the copies and the deletions.
 const LOCK: &str = "LOCK TABLE stock, products, orders, coupons, coupon_issues";
@@ -156,13 +181,16 @@ impl Ledger {
     }
 
     /// Ends a sale's use of the database: its products, orders and coupons move to the tables
-    /// `past_*`, and the next sale that comes claims the database. `force`: even if other
-    /// connections are open, and events are not delivered yet.
+    /// `past_*`, and the next sale that comes claims the database.
     ///
     /// # Errors
     /// See [`ReleaseError`].
-    pub async fn release_database(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
-        either!(self, ledger => ledger.release(sale, force))
+    pub async fn release_database(
+        &self,
+        sale: &str,
+        options: ReleaseOptions,
+    ) -> Result<(), ReleaseError> {
+        either!(self, ledger => ledger.release(sale, options))
     }
 
     /// Gives the database to this sale, also if another one owns it, and returns the name of the previous owner. The
@@ -195,11 +223,17 @@ macro_rules! statements {
         async fn $archive(
             connection: &mut $connection,
             sale: &str,
-            force: bool,
+            options: ReleaseOptions,
         ) -> Result<(), ReleaseError> {
-            let events = sqlx::query_scalar(PENDING_EVENTS).fetch_one(&mut *connection).await?;
-            if events > 0 && !force {
-                return Err(ReleaseError::PendingEvents { events });
+            let (pending, given_up): (i64, i64) =
+                sqlx::query_as(UNDELIVERED_EVENTS).fetch_one(&mut *connection).await?;
+            if pending + given_up > 0 && !options.drop_events {
+                return Err(ReleaseError::UndeliveredEvents { pending, given_up });
+            }
+            let events: i64 =
+                sqlx::query_scalar(payments::OPEN_EVENTS).fetch_one(&mut *connection).await?;
+            if events > 0 && !options.drop_payments {
+                return Err(ReleaseError::OpenPayments { events });
             }
             for statement in ARCHIVE {
                 sqlx::query(statement).bind(sale).execute(&mut *connection).await?;
@@ -238,9 +272,9 @@ impl PostgresLedger {
         Ok(sqlx::query_as(READ).fetch_one(&self.pool).await?)
     }
 
-    async fn release(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
+    async fn release(&self, sale: &str, options: ReleaseOptions) -> Result<(), ReleaseError> {
         let mut transaction = self.begin().await?;
-        let released = release_on_postgres(&mut transaction, sale, force).await;
+        let released = release_on_postgres(&mut transaction, sale, options).await;
         transaction.end(released).await
     }
 
@@ -253,27 +287,27 @@ impl PostgresLedger {
 async fn release_on_postgres(
     connection: &mut PgConnection,
     sale: &str,
-    force: bool,
+    options: ReleaseOptions,
 ) -> Result<(), ReleaseError> {
     rename_on_postgres(connection, sale, None).await?;
     let connections = sqlx::query_scalar(OTHER_CONNECTIONS)
         .bind(postgres::APPLICATION_NAME)
         .fetch_one(&mut *connection)
         .await?;
-    if connections > 0 && !force {
+    if connections > 0 && !options.force {
         return Err(ReleaseError::InUse { connections });
     }
     sqlx::query(LOCK).execute(&mut *connection).await?;
-    archive_on_postgres(connection, sale, force).await
+    archive_on_postgres(connection, sale, options).await
 }
 
 async fn release_on_sqlite(
     connection: &mut SqliteConnection,
     sale: &str,
-    force: bool,
+    options: ReleaseOptions,
 ) -> Result<(), ReleaseError> {
     rename_on_sqlite(connection, sale, None).await?;
-    archive_on_sqlite(connection, sale, force).await
+    archive_on_sqlite(connection, sale, options).await
 }
 
 impl SqliteLedger {
@@ -286,9 +320,9 @@ impl SqliteLedger {
     }
 
     /// Other processes cannot be seen.
-    async fn release(&self, sale: &str, force: bool) -> Result<(), ReleaseError> {
+    async fn release(&self, sale: &str, options: ReleaseOptions) -> Result<(), ReleaseError> {
         let mut transaction = self.begin().await?;
-        let released = release_on_sqlite(&mut transaction, sale, force).await;
+        let released = release_on_sqlite(&mut transaction, sale, options).await;
         transaction.end(released).await
     }
 

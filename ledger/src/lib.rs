@@ -40,7 +40,7 @@ pub use change::{ProductChange, ProductDeclaration, ProductTerms};
 pub use demand::{Decided, Demand, undecided};
 pub use error::{LedgerError, UnusableDatabase};
 pub use follow::{DecidedOrder, Recorded, SoldFor, StockRow};
-pub use installation::ReleaseError;
+pub use installation::{ReleaseError, ReleaseOptions};
 pub use ledger::Ledger;
 pub use limit_key::LimitBy;
 pub use lookups::{KeyedOrder, KeysPage, UnitsPage};

@@ -104,7 +104,8 @@ const RESOLVE: &str = concat!(
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM payment_events WHERE id = $1");
 
-const TOTALS: &str = concat!("SELECT count(*) FROM payment_events WHERE ", open!());
+/// The number of events that wait for an administrator.
+pub(crate) const OPEN_EVENTS: &str = concat!("SELECT count(*) FROM payment_events WHERE ", open!());
 
 #[derive(sqlx::FromRow)]
 struct Row<Id> {
@@ -266,7 +267,7 @@ macro_rules! on {
             }
 
             async fn payment_totals(&self) -> Result<PaymentTotals, LedgerError> {
-                let open_events = sqlx::query_scalar(TOTALS).fetch_one(&self.$read).await?;
+                let open_events = sqlx::query_scalar(OPEN_EVENTS).fetch_one(&self.$read).await?;
                 Ok(PaymentTotals { open_events })
             }
         }

@@ -149,9 +149,9 @@ fn age(erasure: &Erasure) -> Duration {
 /// erase it in Redis.
 ///
 /// # Errors
-/// When there is no such buyer, or the database fails.
+/// When there is no such buyer, the tables are those of a later version, or the database fails.
 pub async fn erase_in_database(ledger: &Ledger, buyer: &str) -> anyhow::Result<String> {
-    ledger.migrate().await?;
+    ledger.migrate_unless_newer().await?;
     let erasure = match ledger.begin_erasure(buyer, COMMAND).await? {
         Begun::Erasure(erasure) => erasure,
         Begun::UnknownBuyer => return Err(anyhow!("nothing is known about a buyer {buyer:?}")),

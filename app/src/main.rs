@@ -148,7 +148,7 @@ async fn run(command: Command) -> Result<()> {
             let ledger = connect(&database)?;
             let options = ReleaseOptions { force, drop_events, drop_payments };
             let release = async {
-                ledger.migrate().await?;
+                ledger.migrate_unless_newer().await?;
                 Ok(ledger.release_database(&sale, options).await?)
             };
             unless_stopped(release).await?;

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use crate::common::{BOTH, Database, SaleSpec, TestSale};
+use crate::databases::apply_a_later_migration;
 
 async fn sale(database: Database) -> TestSale {
     TestSale::start(SaleSpec { nodes: 1, replicas: 0, ..SaleSpec::on(database) }).await
@@ -66,5 +67,22 @@ async fn a_release_drops_events_and_payments_only_if_it_is_told_to() {
         assert_refused(&release(&[]), &payments);
         assert_done(&release(&["--drop-payments"]));
         assert!(sale.query("SELECT kind FROM payment_events").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_neither_releases_nor_erases_what_it_may_not_know() {
+    for database in BOTH {
+        let sale = sale(database).await;
+        let account = "INSERT INTO accounts (id, password_hash, role) VALUES ('ann', 'x', 'buyer')";
+        assert_eq!(sale.execute(account).await, 1);
+        apply_a_later_migration(&sale.database_url()).await;
+        for command in [&["release-database", "default", "--force"][..], &["erase", "ann"][..]] {
+            let refused = run(&sale, command);
+            assert_refused(&refused, &["migration 1000", "with the newer image"]);
+        }
+        let owner = sale.query("SELECT sale FROM installation").await;
+        assert_eq!(owner[0].as_deref(), Some("default"), "{database:?}");
+        assert_eq!(sale.query("SELECT id FROM accounts").await.len(), 1);
     }
 }

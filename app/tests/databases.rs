@@ -193,7 +193,7 @@ async fn a_seed_that_is_told_to_takes_a_database_over_with_its_orders() {
 /// What a later version of the app might add: it expands.
 const LATER: i64 = 1_000;
 
-async fn apply_a_later_migration(url: &str) {
+pub async fn apply_a_later_migration(url: &str) {
     let now = "CURRENT_TIMESTAMP";
     let (bytes, yes) = if url.starts_with("sqlite") { ("x'00'", "1") } else { ("'\\x00'", "true") };
     execute(

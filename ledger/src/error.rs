@@ -32,6 +32,17 @@ pub enum UnusableDatabase {
         /// The last that this one knows.
         knows: i64,
     },
+    /// A later version of the app may have added what this one would miss.
+    #[error(
+        "the database has migration {has} of a newer version, and this one knows {knows} at most: \
+         run this with the newer image"
+    )]
+    MigratedFurther {
+        /// Its last migration.
+        has: i64,
+        /// The last that this app knows.
+        knows: i64,
+    },
     /// A pooler gives statements of one connection to several sessions.
     #[error(
         "the database is behind a pooler that gives each transaction another session (PgBouncer's \

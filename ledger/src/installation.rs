@@ -92,6 +92,8 @@ const READ: &str = "SELECT sale, needs_migration FROM installation";
 
 const RENAME: &str = "UPDATE installation SET sale = $2 WHERE sale = $1";
 
+const LAST_MIGRATION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+
 /// Other processes of the app; PostgreSQL only.
 const OTHER_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE datname = current_database() AND application_name = $1 AND pid <> pg_backend_pid()";
@@ -168,6 +170,21 @@ impl Ledger {
         self.check_installation(sale).await?;
         let installation = bounded(async { either!(self, ledger => ledger.claim(sale)) }).await?;
         Ok(installation.check(sale, self.newest_migration())?)
+    }
+
+    /// As [`Ledger::migrate`], for what must know every table and column: a database that a later version has
+    /// migrated is refused.
+    ///
+    /// # Errors
+    /// [`UnusableDatabase::MigratedFurther`], or as [`Ledger::migrate`].
+    pub async fn migrate_unless_newer(&self) -> Result<(), LedgerError> {
+        self.migrate().await?;
+        let has = bounded(async { either!(self, ledger => ledger.last_migration()) }).await?;
+        let knows = self.newest_migration();
+        if has > knows {
+            return Err(UnusableDatabase::MigratedFurther { has, knows }.into());
+        }
+        Ok(())
     }
 
     /// Whether the sale may still use the database.
@@ -272,6 +289,10 @@ impl PostgresLedger {
         Ok(sqlx::query_as(READ).fetch_one(&self.pool).await?)
     }
 
+    async fn last_migration(&self) -> Result<i64, LedgerError> {
+        Ok(sqlx::query_scalar(LAST_MIGRATION).fetch_one(&self.pool).await?)
+    }
+
     async fn release(&self, sale: &str, options: ReleaseOptions) -> Result<(), ReleaseError> {
         let mut transaction = self.begin().await?;
         let released = release_on_postgres(&mut transaction, sale, options).await;
@@ -317,6 +338,10 @@ impl SqliteLedger {
 
     async fn installation(&self) -> Result<Installation, LedgerError> {
         Ok(sqlx::query_as(READ).fetch_one(&self.readers).await?)
+    }
+
+    async fn last_migration(&self) -> Result<i64, LedgerError> {
+        Ok(sqlx::query_scalar(LAST_MIGRATION).fetch_one(&self.readers).await?)
     }
 
     /// Other processes cannot be seen.

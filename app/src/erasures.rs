@@ -164,7 +164,9 @@ pub async fn erase_in_database(ledger: &Ledger, buyer: &str) -> anyhow::Result<S
     let Replaced { order_lines, coupons } = ledger.replace_buyer(&erasure).await?;
     let pseudonym = erasure.pseudonym;
     Ok(format!(
-        "erased: {order_lines} lines of orders and {coupons} coupons have the buyer {pseudonym}"
+        "erased: {order_lines} lines of orders and {coupons} coupons have the buyer {pseudonym}\n\
+         not finished: the orders have their idempotency keys until a replica of the sale runs, and \
+         the table erasures has the name until one runs in five minutes or later"
     ))
 }
 

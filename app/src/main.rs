@@ -92,7 +92,8 @@ enum Command {
     /// Erases a buyer: the account goes, and a pseudonym takes the buyer's place in orders, coupons and the audit log.
     ///
     /// Stock does not change. Running replicas refuse the buyer's tokens, and erase the buyer in Redis. It takes
-    /// about three seconds.
+    /// about three seconds. Only a replica of the sale finishes it: it removes the idempotency keys of the orders, and
+    /// after five minutes the name from the table `erasures`.
     Erase {
         /// The id of the account, or the `sub` of the buyer's tokens.
         buyer: String,

@@ -18,7 +18,7 @@ fn run(sale: &TestSale, arguments: &[&str]) -> Output {
 fn assert_refused(output: &Output, reasons: &[&str]) {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(reasons.iter().all(|reason| message.contains(reason)), "{message}");
+    assert!(reasons.iter().all(|reason| message.contains(*reason)), "{message}");
 }
 
 fn assert_done(output: &Output) {

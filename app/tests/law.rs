@@ -211,6 +211,8 @@ async fn a_command_erases_a_buyer_too() {
         let text = String::from_utf8(erased.stdout).unwrap();
         assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
         assert!(text.starts_with("erased: 1 lines of orders and 1 coupons have the buyer erased:"));
+        let left = ["not finished", "idempotency keys", "the table erasures has the name"];
+        assert!(left.iter().all(|part| text.contains(*part)), "a replica does the rest: {text}");
         assert_eq!(buyer.buy("1", 1, None).await.problem(), (401, "account_erased"));
         finish(&sale).await;
         eventually("Redis has the pseudonym", async || !is_in_redis(&sale, NAME)).await;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// The pause after a failure, while another replica is at it, or until the database's clock says so too.
 const RETRY: Duration = Duration::from_secs(5);
-/// From one run to the next one. Only a change by hand leaves it something to do.
+/// From one run to the next one. Only a change by hand, or the export of a buyer, leaves it something to do.
 const RUN_EVERY: Duration = Duration::from_hours(1);
 
 /// Puts pseudonyms in the place of all buyers this many days after the end, one replica at a time. `None`:

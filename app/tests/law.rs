@@ -283,6 +283,13 @@ async fn buyers_have_pseudonyms_some_days_after_the_sale() {
             sale.buyer(buyer).buy("1", 2, Some(buyer)).await.order();
         }
         eventually("all is recorded", async || orders_of(&sale, "eve").await.len() == 1).await;
+        // Who has an account, an order and a coupon, and who has an account only.
+        let account = json!({"id": "zoe", "password": PASSWORD});
+        assert_eq!(sign_up(&sale, &account).await.status, 201);
+        for buyer in [NAME, "zoe"] {
+            let export = format!("/v1/buyers/{buyer}/export");
+            assert_eq!(sale.admin("admin").call("GET", &export, None).await.status, 200);
+        }
         for replica in std::mem::take(&mut sale.replicas) {
             replica.stop().await;
         }
@@ -294,13 +301,19 @@ async fn buyers_have_pseudonyms_some_days_after_the_sale() {
             sale.await_ready(replica).await;
         }
         let names = "SELECT buyer FROM orders WHERE buyer NOT LIKE 'erased:%' UNION ALL \
-                     SELECT buyer FROM coupon_issues WHERE buyer NOT LIKE 'erased:%'";
+                     SELECT buyer FROM coupon_issues WHERE buyer NOT LIKE 'erased:%' UNION ALL \
+                     SELECT target FROM audit_log WHERE action = 'export_buyer' \
+                     AND target NOT LIKE 'erased:%'";
         eventually(&format!("no order has a name, {database:?} {strategy}"), async || {
             sale.query(names).await.is_empty()
         })
         .await;
         let buyers = "SELECT DISTINCT buyer FROM orders";
         assert_eq!(sale.query(buyers).await.len(), 3, "one for each buyer");
+        let exports = "SELECT DISTINCT target FROM audit_log WHERE action = 'export_buyer'";
+        assert_eq!(sale.query(exports).await.len(), 2, "{database:?} {strategy}");
+        let of_orders = format!("{exports} AND target IN (SELECT buyer FROM orders)");
+        assert_eq!(sale.query(&of_orders).await.len(), 1, "it has the pseudonym of the order");
         let keys = "SELECT idempotency_key FROM orders WHERE idempotency_key IS NOT NULL";
         assert!(sale.query(keys).await.is_empty());
         for name in [NAME, "bob", "eve"] {

@@ -20,6 +20,8 @@ use crate::ledger::{Ledger, either};
 
 /// Buyers of one transaction.
 const BATCH: i64 = 200;
+/// The same, of those whose entries in the audit log are looked for, without an index.
+const LOGGED_BATCH: i64 = 20;
 
 impl Ledger {
     /// Begins an erasure, for the administrator `actor`: deletes the account and logs the erasure.
@@ -98,20 +100,30 @@ impl Ledger {
         bounded(async { either!(self, ledger => ledger.erased_names()) }).await
     }
 
-    /// Puts a pseudonym in the place of every buyer of the sale's orders and coupons, some buyers in
-    /// each transaction, and clears the waiting lists. Returns their number. Calling it again goes on where it stopped.
+    /// Puts a pseudonym in the place of every buyer of the sale's orders and coupons and of those whom the audit log
+    /// names, some buyers in each transaction, and clears the waiting lists. Returns their number. Calling it again
+    /// goes on where it stopped.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn replace_all_buyers(&self) -> Result<u64, LedgerError> {
         bounded(async { either!(self, ledger => ledger.clear_waitlist()) }).await?;
         let (mut replaced, mut last) = (0, String::new());
+        // First, so that an entry of the log and the orders that it is about get the same pseudonym.
+        loop {
+            let read = async { either!(self, ledger => ledger.logged_after(&last, LOGGED_BATCH)) };
+            let buyers = bounded_by(COUNT_TIMEOUT, read).await?;
+            let Some(end) = buyers.last() else { break };
+            last.clone_from(end);
+            replaced += self.replace_some(&buyers, true).await?;
+        }
+        let mut last = String::new();
         loop {
             let read = async { either!(self, ledger => ledger.buyers_after(&last, BATCH)) };
             let buyers = bounded_by(COUNT_TIMEOUT, read).await?;
             let Some(end) = buyers.last() else { break };
             last.clone_from(end);
-            replaced += self.replace_some(&buyers).await?;
+            replaced += self.replace_some(&buyers, false).await?;
         }
         let (mut coupon, mut last) = (String::new(), String::new());
         loop {
@@ -121,15 +133,16 @@ impl Ledger {
             let Some((coupon_of_end, end)) = holders.last() else { break };
             (coupon, last) = (coupon_of_end.clone(), end.clone());
             let buyers: HashSet<String> = holders.into_iter().map(|(_, buyer)| buyer).collect();
-            replaced += self.replace_some(&Vec::from_iter(buyers)).await?;
+            replaced += self.replace_some(&Vec::from_iter(buyers), false).await?;
         }
         // Nobody's limit counts any more.
         bounded(async { either!(self, ledger => ledger.clear_erased_units()) }).await?;
         Ok(replaced)
     }
 
-    async fn replace_some(&self, buyers: &[String]) -> Result<u64, LedgerError> {
-        let replace = async { either!(self, ledger => ledger.replace_buyers(buyers)) };
+    /// `are_logged`: the audit log names them.
+    async fn replace_some(&self, buyers: &[String], are_logged: bool) -> Result<u64, LedgerError> {
+        let replace = async { either!(self, ledger => ledger.replace_buyers(buyers, are_logged)) };
         bounded_by(COUNT_TIMEOUT, replace).await?;
         Ok(buyers.len() as u64)
     }

@@ -39,12 +39,22 @@ const IN_COUPONS: &str = "UPDATE coupon_issues SET buyer = CASE WHEN EXISTS \
      THEN $2 || '/' || CAST(id AS TEXT) ELSE $2 END \
      WHERE coupon_id IN (SELECT id FROM coupons) AND buyer = $1";
 
+/// Entries of the audit log that are about a buyer.
+macro_rules! about_buyers {
+    () => {
+        "action IN ('erase_buyer', 'export_buyer')"
+    };
+}
+
+/// Reads all of the log: it has no index of targets.
+const IN_AUDIT_LOG: &str =
+    concat!("UPDATE audit_log SET target = $2 WHERE target = $1 AND ", about_buyers!());
+
 /// Without a sign of what earlier sales sold to whom.
 const ELSEWHERE: [&str; 4] = [
     "UPDATE past_orders SET buyer = $2, idempotency_key = NULL WHERE buyer = $1",
     "UPDATE past_coupon_issues SET buyer = $2 WHERE buyer = $1",
-    "UPDATE audit_log SET target = $2 WHERE target = $1 \
-     AND action IN ('erase_buyer', 'export_buyer')",
+    IN_AUDIT_LOG,
     "UPDATE audit_log SET actor = $2 WHERE actor = $1",
 ];
 
@@ -54,6 +64,12 @@ const STOP_WAITING: &str = "DELETE FROM waitlist WHERE buyer = $1";
 const COUNTS: &str = "SELECT count(*), count(buyer) FROM erasures";
 
 const FINISH: &str = "UPDATE erasures SET buyer = NULL WHERE buyer = $1";
+
+const LOGGED_AFTER: &str = concat!(
+    "SELECT DISTINCT target FROM audit_log WHERE target > $1 AND ",
+    about_buyers!(),
+    " AND target NOT LIKE 'erased:%' ORDER BY target LIMIT $2"
+);
 
 /// Names are in order of bytes, and pseudonyms among them.
 const BUYERS_AFTER: &str = "SELECT DISTINCT buyer FROM orders WHERE buyer > $1 \
@@ -148,7 +164,11 @@ macro_rules! statements {
                 transaction.end(replaced).await
             }
 
-            pub(super) async fn replace_buyers(&self, buyers: &[String]) -> Result<(), LedgerError> {
+            pub(super) async fn replace_buyers(
+                &self,
+                buyers: &[String],
+                are_logged: bool,
+            ) -> Result<(), LedgerError> {
                 let mut transaction = self.begin().await?;
                 let replaced = async {
                     for buyer in buyers {
@@ -156,6 +176,10 @@ macro_rules! statements {
                         $replace(&mut transaction, buyer, &pseudonym).await?;
                         let remove = sqlx::query(REMOVE_KEYS).bind(&pseudonym);
                         remove.execute(&mut *transaction).await?;
+                        if are_logged {
+                            let log = sqlx::query(IN_AUDIT_LOG).bind(buyer).bind(&pseudonym);
+                            log.execute(&mut *transaction).await?;
+                        }
                     }
                     Ok(())
                 }
@@ -212,6 +236,15 @@ macro_rules! statements {
                     .fetch_all(&self.$read)
                     .await?;
                 Ok(ErasedNames { salt, digests: digests.into_iter().collect() })
+            }
+
+            pub(super) async fn logged_after(
+                &self,
+                buyer: &str,
+                limit: i64,
+            ) -> Result<Vec<String>, LedgerError> {
+                let read = sqlx::query_scalar(LOGGED_AFTER).bind(buyer).bind(limit);
+                Ok(read.fetch_all(&self.$read).await?)
             }
 
             pub(super) async fn buyers_after(

@@ -151,6 +151,27 @@ async fn a_buyer_waits_once_and_may_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_product_that_is_deleted_may_leave() {
+    for database in BOTH {
+        let sale = sale(database, 1, 1).await;
+        let (ann, bob, dan) = (sale.buyer("ann"), sale.buyer("bob"), sale.buyer("dan"));
+        order(&ann, 1).await;
+        assert_eq!(join(&bob, 1).await.status, 201);
+        let deleted = sale.admin("shop").call("DELETE", "/v1/products/1", None).await;
+        assert_eq!(deleted.status, 204, "{deleted:?}");
+        eventually("the product is gone", async || join(&dan, 1).await.status == 404).await;
+        assert_eq!(place(&bob).await, 1, "{database:?}");
+        assert_eq!(bob.call("DELETE", PATH, None).await.status, 204, "{database:?}");
+        assert_eq!(place(&bob).await, 0);
+        for nothing in ["9", "%00"] {
+            let path = format!("/v1/products/{nothing}/waitlist");
+            let unknown = bob.call("DELETE", &path, None).await;
+            assert_eq!(unknown.problem(), (404, "unknown_product"), "{database:?} {nothing}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limits_hold_for_who_waits_and_large_wishes_are_passed_over() {
     for database in BOTH {
         let sale = sale(database, 1, 5).await;

@@ -1,8 +1,10 @@
 //! Buying, on both databases and five Redis nodes.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures::future::join_all;
+use redlock::{Policy, QueueDiscipline};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::Postgres;
@@ -227,6 +229,38 @@ async fn a_large_order_does_not_keep_smaller_ones_from_the_rest() {
     assert_eq!(buyer.buy("1", 60, None).await.problem(), (409, "sold_out"));
     assert_eq!(buyer.buy("1", 40, None).await.status, 201);
     assert_eq!(buyer.stock("1").await, 0);
+}
+
+/// The replica before left no unit, so nothing is decided under the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_while_the_last_unit_was_sold_is_refused_without_a_step_of_the_database() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 2}]);
+    let settings = vec![("LOCK_ORDER", "Fair".to_owned())];
+    let spec = SaleSpec { products, settings, ..SaleSpec::on(Database::Sqlite) };
+    let sale = TestSale::start(spec).await;
+    let (ann, bob) = (sale.buyer("ann"), sale.buyer("bob"));
+    let bought = ann.buy("1", 1, Some("k")).await;
+    let fence = sale.query("SELECT CAST(fence AS TEXT) FROM stock").await;
+    let policy = Policy {
+        wait_timeout: Duration::from_secs(20),
+        lease_time: Duration::from_secs(2),
+        discipline: QueueDiscipline::Fair,
+    };
+    let lease = sale.redlock().await.acquire("stock:1", policy).await.unwrap();
+    lease.keep_extended();
+    let tickets = || sale.nodes[0].get("ticket:stock:1").unwrap();
+    let before: u64 = tickets().unwrap().parse().unwrap();
+    let releasing = async {
+        let both = (before + 2).to_string();
+        eventually("both wait", async || tickets().as_ref() == Some(&both)).await;
+        // Of a sale that the database does not know of, so that its answer would be another one.
+        lease.release_everywhere(&[("stock:1", "0".to_owned())]).await;
+    };
+    let (again, refused, ()) =
+        tokio::join!(ann.buy("1", 1, Some("k")), bob.buy("1", 1, None), releasing);
+    assert_eq!((again.order(), &*again.headers["idempotent-replayed"]), (bought.order(), "true"));
+    assert_eq!(refused.problem(), (409, "sold_out"));
+    assert_eq!(sale.query("SELECT CAST(fence AS TEXT) FROM stock").await, fence);
 }
 
 #[tokio::test]

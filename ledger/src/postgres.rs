@@ -198,8 +198,10 @@ async fn made_ready(connection: &mut PgConnection) -> sqlx::Result<()> {
     // An index leads to every row that a sale needs. Reading all of a table that was small when its
     // statistics were taken looks cheaper, and the plan is kept while the table grows. A table without an index for a
     // statement then looks so expensive that PostgreSQL would compile the statement each time, for a tenth of a second.
+    // The plan of a statement does not depend on its values, so it is made once, before the first buyer comes; PostgreSQL
+    // would make another for each batch whose arrays are shorter than it assumes.
     let limits = "SET idle_in_transaction_session_timeout = '2s'; SET lock_timeout = '200ms'; \
-         SET enable_seqscan = off; SET jit = off";
+         SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
     sqlx::raw_sql(limits).execute(&mut *connection).await?;
     sell::prepare(connection).await?;
     sqlx::raw_sql("RESET lock_timeout").execute(connection).await?;

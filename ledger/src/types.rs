@@ -190,4 +190,6 @@ pub struct Decision {
     pub outcomes: Vec<Outcome>,
     /// Units left after it.
     pub available: i64,
+    /// Whether the product's fence is the demand's token now. Otherwise nothing was written, because nothing was granted.
+    pub fenced: bool,
 }

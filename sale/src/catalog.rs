@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::config::{SaleConfig, Strategy};
 use crate::error::PurchaseError;
-use crate::resource::stock_resource;
+use crate::resource::{product_of, stock_resource};
 use crate::rules::LeaseBounds;
 
 /// The products on sale.
@@ -245,8 +245,7 @@ impl Catalog {
 
     /// The sale's policy with the product's own times.
     pub(crate) fn policy(&self, resource: &str) -> Policy {
-        let product_id = resource.strip_prefix("stock:").unwrap_or(resource);
-        let own = self.read(product_id, |entry| {
+        let own = self.read(product_of(resource), |entry| {
             (millis(entry.product.wait_timeout_ms), millis(entry.product.lease_time_ms))
         });
         let (wait_timeout, lease_time) = own.unwrap_or_default();

@@ -10,12 +10,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use ledger::{Ledger, LedgerError, Order, Purchase};
+use ledger::{Ledger, LedgerError, Order, Outcome, Purchase};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::batch_loader::{BatchLoader, RowQuery};
 use crate::error::PurchaseError;
+use crate::purchase::{Receipt, receipt};
 
 /// The keys of a product with more orders are not kept in memory.
 const MAX_KEPT_PER_PRODUCT: usize = 100_000;
@@ -85,6 +86,27 @@ impl KnownKeys {
         key: &str,
     ) -> Result<Option<Order>, PurchaseError> {
         self.orders.get((buyer.to_owned(), key.to_owned())).await
+    }
+
+    /// The answer to a purchase of which too few units are left, given the fencing token of the product's last change:
+    /// the earlier order of its key, otherwise `SoldOut`.
+    pub(crate) async fn answer_sold_out(
+        self: &Arc<Self>,
+        product_id: &str,
+        token: u64,
+        purchase: &Purchase,
+    ) -> Result<Receipt, PurchaseError> {
+        match &purchase.idempotency_key {
+            Some(key) if !self.rule_out(product_id, token, purchase) => {
+                match self.order(&purchase.buyer, key).await? {
+                    Some(order) => {
+                        receipt(Outcome::of_existing(order, product_id, purchase.quantity))
+                    }
+                    None => Err(PurchaseError::SoldOut),
+                }
+            }
+            _ => Err(PurchaseError::SoldOut),
+        }
     }
 
     /// Whether the purchase was certainly not made before, given the fencing token of the product's

@@ -5,3 +5,8 @@
 pub fn stock_resource(product_id: &str) -> String {
     format!("stock:{product_id}")
 }
+
+/// The product of a resource.
+pub(crate) fn product_of(resource: &str) -> &str {
+    resource.strip_prefix("stock:").unwrap_or(resource)
+}

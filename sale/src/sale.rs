@@ -60,6 +60,7 @@ impl Sale {
         let catalog = Arc::new(Catalog::new(ledger.clone(), redlock.clone(), config));
         let order_queues = OrderQueues::new(&ledger, &redlock, &catalog, &observer);
         let (of_ledger, of_catalog) = (ledger.clone(), Arc::clone(&catalog));
+        let known_keys = Arc::new(KnownKeys::new(ledger.clone()));
         let engine = match strategy {
             Strategy::Locked => {
                 let reconciler = StockReconciler::new(
@@ -75,6 +76,7 @@ impl Sale {
                     catalog: of_catalog,
                     observer: Arc::clone(&observer),
                     keys: RepeatedKeys::default(),
+                    known_keys: Arc::clone(&known_keys),
                 };
                 let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
                 Engine::Locked(combiner, Box::new(reconciler))
@@ -87,7 +89,6 @@ impl Sale {
                 Arc::clone(&observer),
             )?),
         };
-        let known_keys = Arc::new(KnownKeys::new(ledger.clone()));
         Ok(Self {
             window,
             ledger,

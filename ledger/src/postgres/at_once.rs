@@ -67,13 +67,19 @@ struct Asked<'a> {
     order_of: Vec<usize>,
     /// Whether a buyer has several orders.
     is_repeated: bool,
-    /// Whether these are all of the same quantity, and have no limit key.
+    /// Whether these are all of the same quantity, and the statement counts them one after the other.
     is_simple: bool,
 }
 
 impl<'a> Asked<'a> {
-    /// `None` where a key stands for different purchases: that is for the rules to decide.
-    fn new(position: usize, demand: &'a Demand<'a>, keys: &mut HashSet<Key<'a>>) -> Option<Self> {
+    /// `None` where a key stands for different purchases: that is for the rules to decide. With limit keys, anywhere in
+    /// the batch, the statement judges each purchase by itself.
+    fn new(
+        position: usize,
+        demand: &'a Demand<'a>,
+        has_limit_keys: bool,
+        keys: &mut HashSet<Key<'a>>,
+    ) -> Option<Self> {
         let mut orders: Vec<Order> = Vec::with_capacity(demand.purchases.len());
         let mut order_of = Vec::with_capacity(demand.purchases.len());
         let mut of_key: HashMap<Key<'_>, usize> = HashMap::new();
@@ -97,7 +103,7 @@ impl<'a> Asked<'a> {
             for name in counted_names(&purchase.buyer, purchase.limit_key.as_deref()) {
                 if let Some(quantity) = quantity_of.insert(name, purchase.quantity) {
                     is_repeated = true;
-                    is_simple &= quantity == purchase.quantity && purchase.limit_key.is_none();
+                    is_simple &= quantity == purchase.quantity && !has_limit_keys;
                 }
             }
             order_of.push(orders.len());
@@ -167,13 +173,15 @@ pub(crate) async fn sell_at_once(
 ) -> Result<Decided, LedgerError> {
     let mut decided: Decided = demands.iter().map(|_| None).collect();
     let mut keys = HashSet::new();
-    let asked = demands.iter().enumerate();
-    let asked: Vec<Asked<'_>> =
-        asked.filter_map(|(position, demand)| Asked::new(position, demand, &mut keys)).collect();
+    let has_limit_keys = demands.iter().any(Demand::has_limit_keys);
+    let asked: Vec<Asked<'_>> = demands
+        .iter()
+        .enumerate()
+        .filter_map(|(position, demand)| Asked::new(position, demand, has_limit_keys, &mut keys))
+        .collect();
     if asked.is_empty() {
         return Ok(decided);
     }
-    let has_limit_keys = demands.iter().any(Demand::has_limit_keys);
     let usable = |asked: &Asked<'_>| {
         if has_limit_keys {
             Usable::nothing(&asked.orders)
@@ -201,7 +209,7 @@ pub(crate) async fn sell_at_once(
                     known.sold(asked.demand, seen, orders);
                 }
                 let outcomes = asked.outcomes(said.refused, said.price);
-                Some(Ok(Decision { outcomes, available }))
+                Some(Ok(Decision { outcomes, available, fenced: true }))
             }
             // The lost statement may have sold it.
             None if is_repeated => Some(Err(LedgerError::ConnectionLost)),

@@ -210,7 +210,7 @@ pub(crate) async fn sell_all(
         Some(&(available, unit_price)) => {
             let outcome = |order| Outcome::Sold(Order { unit_price, ..order });
             let outcomes = orders.into_iter().map(outcome).collect();
-            Some(Ok(Decision { outcomes, available }))
+            Some(Ok(Decision { outcomes, available, fenced: true }))
         }
         // The lost statement may have sold it.
         None if is_repeated => Some(Err(LedgerError::ConnectionLost)),
@@ -250,8 +250,12 @@ async fn decide(
             Err(error) => decided[position] = Some(Err(error)),
             Ok(mut allocation) => {
                 let outcomes = allocation.decide(&demand.purchases);
-                // A key of two products at once: the second is decided when the first is written.
-                if is_free(&mut keys, &outcomes) {
+                if sold(&outcomes).is_empty() {
+                    // As it was at one moment under the lock, so there is nothing to write.
+                    let available = allocation.available;
+                    decided[position] = Some(Ok(Decision { outcomes, available, fenced: false }));
+                } else if is_free(&mut keys, &outcomes) {
+                    // A key of two products at once: the second is decided when the first is written.
                     rulings.push((position, seen, outcomes));
                 }
             }
@@ -270,7 +274,7 @@ async fn decide(
         decided[position] = match available.get(&number) {
             Some(&(available, price)) => {
                 Outcome::set_price(&mut outcomes, price);
-                Some(Ok(Decision { outcomes, available }))
+                Some(Ok(Decision { outcomes, available, fenced: true }))
             }
             // The lost statement may have sold it.
             None if is_repeated => Some(Err(LedgerError::ConnectionLost)),

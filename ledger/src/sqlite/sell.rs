@@ -91,7 +91,8 @@ async fn take_all(
     let orders: Vec<&Order> = sold.iter().collect();
     let unit_price = record_orders(connection, demand.product_id, demand.token, &orders).await?;
     let outcome = |order| Outcome::Sold(Order { unit_price, ..order });
-    Ok(Some(Decision { outcomes: sold.into_iter().map(outcome).collect(), available }))
+    let outcomes = sold.into_iter().map(outcome).collect();
+    Ok(Some(Decision { outcomes, available, fenced: true }))
 }
 
 /// Each product by the rules.
@@ -141,7 +142,7 @@ async fn decide(
     let units = available - allocation.available;
     let price = record(connection, product_id, token, units, &outcomes).await?;
     Outcome::set_price(&mut outcomes, price);
-    Ok(Decision { outcomes, available: allocation.available })
+    Ok(Decision { outcomes, available: allocation.available, fenced: true })
 }
 
 /// The orders that have keys of these purchases.

@@ -26,7 +26,7 @@ use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
 use crate::observer::Observer;
-use crate::resource::stock_resource;
+use crate::resource::{product_of, stock_resource};
 
 /// Orders that one acquisition settles. It is low because other buyers of all these products wait
 /// meanwhile.
@@ -351,8 +351,4 @@ fn release(leases: Vec<Lease>, available: &BTreeMap<String, i64>) {
             values.iter().map(|(resource, units)| (&**resource, units.clone())).collect();
         lease.release_in_background(&values);
     }
-}
-
-fn product_of(resource: &str) -> &str {
-    resource.strip_prefix("stock:").unwrap_or(resource)
 }

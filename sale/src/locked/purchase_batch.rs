@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
@@ -11,8 +12,10 @@ use crate::batch_recorder::{BatchRecorder, Marked};
 use crate::batch_report::{BatchKind, Origin, StepKind};
 use crate::catalog::Catalog;
 use crate::error::PurchaseError;
+use crate::known_keys::KnownKeys;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
+use crate::resource::product_of;
 
 type QueuedPurchase = Entry<Marked<Purchase>, Result<Receipt, PurchaseError>>;
 
@@ -23,6 +26,7 @@ pub(crate) struct PurchaseBatch {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) keys: RepeatedKeys,
+    pub(crate) known_keys: Arc<KnownKeys>,
 }
 
 /// Purchases whose keys are looked up although none of them may have been used.
@@ -59,14 +63,23 @@ impl Batch for PurchaseBatch {
         self.observer.batch(batches.iter().map(|batch| batch.entries.len()).sum());
         let mut recorder = BatchRecorder::new(origins(&batches));
         recorder.acquired(&lease);
+        if batches.iter().all(|batch| self.is_sold_out(batch)) {
+            // Nothing is decided under the lock, so the next replica gets it at once.
+            lease.release_in_background(&[]);
+            recorder.report(&*self.observer, BatchKind::Purchases, origins(&batches), None);
+            self.refuse(batches);
+            return Vec::new();
+        }
         let decisions = match self.decide(&lease, &batches, &mut recorder).await {
             Ok(decisions) => decisions,
             Err(error) => batches.iter().map(|_| Err(Failure::Refused(error.clone()))).collect(),
         };
         let decided = batches.iter().zip(&decisions);
+        // The version of a value is its fence.
         let remaining: Vec<_> = decided
             .filter_map(|(batch, decision)| {
-                Some((&*batch.resource, decision.as_ref().ok()?.available.to_string()))
+                let decision = decision.as_ref().ok().filter(|decision| decision.fenced)?;
+                Some((&*batch.resource, decision.available.to_string()))
             })
             .collect();
         // Released before the replies, so that a buyer who reads the stock at once sees the new value.
@@ -145,6 +158,7 @@ impl PurchaseBatch {
             let started = recorder.started();
             last = self.step(step, lease, &demands, &mut decided).await;
             recorder.ended(StepKind::Database, started);
+            self.keys.note(&decided);
             is_first = false;
         }
         if last.is_ok()
@@ -162,6 +176,7 @@ impl PurchaseBatch {
                 let started = recorder.started();
                 last = self.step(Step::ByRules, lease, &demands, &mut decided).await;
                 recorder.ended(StepKind::Database, started);
+                self.keys.note(&decided);
             } else {
                 last = Err(Failure::NoTime);
             }
@@ -178,6 +193,32 @@ impl PurchaseBatch {
             None => Err(failed.clone().unwrap_or(Failure::NoTime)),
         };
         Ok(decided.into_iter().map(decision).collect())
+    }
+
+    /// Whether the units that are left are too few for each of these, as far as this replica knows.
+    fn is_sold_out(&self, batch: &ResourceBatch<Self>) -> bool {
+        let remaining = self.catalog.remaining(product_of(&batch.resource));
+        let is_short =
+            |remaining: i64| batch.entries.iter().all(|entry| entry.item.item.quantity > remaining);
+        remaining.is_some_and(is_short)
+    }
+
+    /// Answers as a replica answers who comes after the end.
+    fn refuse(&self, batches: Vec<ResourceBatch<Self>>) {
+        for ResourceBatch { resource, entries } in batches {
+            let (keys, stock) =
+                (Arc::clone(&self.known_keys), self.catalog.stock(product_of(&resource)));
+            tokio::spawn(async move {
+                let token = stock.map_or(0, |stock| stock.token);
+                let answers = entries.into_iter().map(async |entry| {
+                    let purchase = &entry.item.item;
+                    let answer = keys.answer_sold_out(product_of(&resource), token, purchase).await;
+                    entry.reply(answer);
+                });
+                // Together, so that one statement looks all keys up.
+                join_all(answers).await;
+            });
+        }
     }
 
     /// Whether fewer units are left than the buyers want, as far as this replica knows. The statements that sell at once
@@ -258,9 +299,8 @@ fn demand<'a>(
         error!(resource = &*batch.resource, "fencing tokens are used up");
         return Err(PurchaseError::DatabaseUnavailable);
     };
-    let product_id = batch.resource.strip_prefix("stock:").unwrap_or(&batch.resource);
     Ok(Demand {
-        product_id,
+        product_id: product_of(&batch.resource),
         token,
         purchases: batch.entries.iter().map(|entry| &entry.item.item).collect(),
     })

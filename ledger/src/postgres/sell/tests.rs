@@ -188,6 +188,32 @@ async fn the_rules_are_kept_for_several_products_at_once() {
     assert!(matches!(decisions.next().unwrap().outcomes[..], [Outcome::Replayed(_)]));
 }
 
+/// The fence stays, so what other replicas know of the product stays right.
+#[tokio::test]
+async fn a_batch_of_refusals_writes_nothing() {
+    let (_server, ledger, pool) = database(&[("1", Some(1)), ("2", Some(1))]).await;
+    let (ann, bob) = (purchase("ann", Some("k")), purchase("bob", None));
+    ledger.sell(&[demand("1", 2, &[&ann])]).await.unwrap();
+    let again = purchase("ann", None);
+    let demands = [demand("1", 3, &[&again, &ann]), demand("2", 3, &[&bob])];
+    let mut decided = undecided(2);
+    ledger.sell_step(Step::ByRules, &demands, &mut decided).await.unwrap();
+    let [refused, sold] = &decided[..] else { panic!("{decided:?}") };
+    let (refused, sold) = (refused.as_ref().unwrap(), sold.as_ref().unwrap());
+    let refused = refused.as_ref().unwrap();
+    assert!(
+        matches!(refused.outcomes[..], [Outcome::LimitReached, Outcome::Replayed(_)]),
+        "{refused:?}"
+    );
+    assert_eq!((refused.available, refused.fenced), (9, false));
+    assert!(sold.as_ref().unwrap().fenced);
+    let fences = "SELECT fence FROM stock ORDER BY product_id";
+    let fences: Vec<i64> = sqlx::query_scalar(fences).fetch_all(&pool).await.unwrap();
+    assert_eq!(fences, [2, 3]);
+    let late = ledger.sell(&[demand("1", 2, &[&again])]).await.unwrap().remove(0).unwrap_err();
+    assert!(matches!(late, LedgerError::StaleToken { token: 2, seen: 2 }), "{late}");
+}
+
 /// Where a statement has no index, as for the one row of `installation`, its plan looks expensive.
 #[tokio::test]
 async fn no_statement_is_compiled_before_it_runs() {

@@ -224,6 +224,21 @@ async fn known_units_are_used_only_while_nobody_else_has_sold() {
     assert_eq!(outcome(&ledger, &bob).await, "limit");
 }
 
+/// As while replicas learn one after the other by which claim the sale limits.
+#[tokio::test]
+async fn a_limit_holds_for_a_buyer_without_a_limit_key_beside_one_who_has_one() {
+    let (_server, ledger, _pool) = database(&[("1", Some(1)), ("2", Some(1))]).await;
+    let ann = purchase("ann", None);
+    let bob = Purchase { limit_key: Some("limit:1".to_owned()), ..purchase("bob", None) };
+    let ann_as_person = Purchase { limit_key: Some("limit:2".to_owned()), ..ann.clone() };
+    for (product, batch) in [("1", [&ann, &ann, &bob]), ("2", [&ann_as_person, &ann, &bob])] {
+        let decision = ledger.sell(&[demand(product, 2, &batch)]).await.unwrap().remove(0);
+        let outcomes = decision.unwrap().outcomes;
+        let names: Vec<&str> = outcomes.iter().map(name).collect();
+        assert_eq!(names, ["sold", "limit", "sold"], "product {product}");
+    }
+}
+
 /// Of few buyers and few keys, so that both repeat. Of persons, each has three accounts, and one account has none.
 fn random(by_persons: bool) -> Purchase {
     let number = rand::random_range(0..12);

@@ -1,6 +1,7 @@
 //! Payments that Stripe reports: signatures by Stripe's own library, once each, in any order.
 
 mod events;
+mod refunds;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

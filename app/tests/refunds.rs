@@ -50,7 +50,10 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
 
         let done = refund(&admin, 0, &kept, &json!({"reference": "r1"})).await;
         assert_eq!((state(&done), is_replayed(&done)), ((200, "refunded"), false), "{context}");
-        assert_eq!(done.body["refund_reference"], "r1");
+        assert_eq!(
+            (&done.body["refund_reference"], &done.body["units_back"]),
+            (&json!("r1"), &json!(false))
+        );
         assert!(done.body["refunded_at"].as_str().unwrap().starts_with("20"));
         assert_eq!(
             (&done.body["amount"], &done.body["payment_reference"]),
@@ -65,9 +68,11 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         });
         let answers = join_all(refunds).await;
         assert!(answers.iter().all(|answer| state(answer) == (200, "refunded")), "{answers:?}");
-        assert_eq!(answers.iter().filter(|answer| !is_replayed(answer)).count(), 1);
-        let sold = sale.sold().await[0]["sold"].as_i64().unwrap();
-        assert!(sold == 1 || sold == 4, "{context}: {sold}");
+        // The units come back once: with the first refund, or after one without them.
+        let made: Vec<_> = answers.iter().filter(|answer| !is_replayed(answer)).collect();
+        assert!((1..=2).contains(&made.len()), "{context}: {made:?}");
+        assert_eq!(made.iter().filter(|answer| answer.body["units_back"] == true).count(), 1);
+        eventually("the units are back", async || sale.sold().await[0]["sold"] == 1).await;
         for path in ["cancel", "payment"] {
             let body = json!({"result": "failed"});
             let path = format!("/v1/orders/{back}/{path}");
@@ -85,10 +90,11 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         assert_eq!(found["orders"].as_array().unwrap().len(), 2, "{context}");
         let audit = admin.call("GET", "/v1/admin/audit?action=refund_order", None).await.body;
         let entries = audit["entries"].as_array().unwrap();
-        assert_eq!(entries.len(), 2);
+        assert_eq!(entries.len(), 1 + made.len());
         let detail =
             json!({"amount": 100, "currency": "EUR", "reference": "r1", "units_back": false});
-        assert_eq!((&entries[1]["target"], &entries[1]["detail"]), (&json!(kept), &detail));
+        let first = &entries[made.len()];
+        assert_eq!((&first["target"], &first["detail"]), (&json!(kept), &detail));
         let export = admin.request(0, "GET", "/v1/admin/orders/export");
         let csv = export.send().await.unwrap().text().await.unwrap();
         assert_eq!(csv.matches(",refunded,").count(), 2, "{csv}");
@@ -115,6 +121,49 @@ async fn units_that_come_back_are_on_sale_and_count_for_no_limit() {
         .await;
         // What Redis decides is recorded in the database a moment later.
         eventually("they are sold", async || sale.sold().await[0]["sold"] == 4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_a_refund_left_to_the_buyer_come_back_later_and_once() {
+    for (database, strategy) in [
+        (Database::Postgres, "Locked"),
+        (Database::Sqlite, "Locked"),
+        (Database::Postgres, "Atomic"),
+        (Database::Sqlite, "Atomic"),
+    ] {
+        let sale = sale(database, strategy, 8).await;
+        let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
+        let id = paid(&sale, &ann, 4).await;
+        let context = format!("{database:?} {strategy}");
+        let first = refund(&admin, 0, &id, &json!({"reference": "r1"})).await;
+        assert_eq!((state(&first), is_replayed(&first)), ((200, "refunded"), false), "{context}");
+        assert_eq!(ann.buy("1", 1, None).await.problem(), (409, "limit_reached"), "she has them");
+
+        let body = json!({"reference": "r2", "units_back": true});
+        let refunds = (0..8).map(|i| refund(&admin, i % 2, &id, &body));
+        let answers = join_all(refunds).await;
+        assert_eq!(answers.iter().filter(|answer| !is_replayed(answer)).count(), 1, "{context}");
+        for answer in &answers {
+            assert_eq!(state(answer), (200, "refunded"));
+            let refunded = ["units_back", "refund_reference", "refunded_at"];
+            let expected = [json!(true), json!("r1"), first.body["refunded_at"].clone()];
+            assert_eq!(refunded.map(|field| answer.body[field].clone()), expected, "{context}");
+        }
+        let money_alone = refund(&admin, 0, &id, &json!({})).await;
+        assert_eq!((state(&money_alone), is_replayed(&money_alone)), ((200, "refunded"), true));
+        eventually("they are on sale once", async || sale.sold().await[0]["sold"] == 0).await;
+        eventually("the replica knows", async || ann.stock("1").await == 8).await;
+        eventually("they count for no limit", async || {
+            ann.buy("1", 4, Some("again")).await.status == 201
+        })
+        .await;
+        assert_eq!(ann.buy("1", 1, None).await.problem(), (409, "limit_reached"));
+
+        let audit = admin.call("GET", "/v1/admin/audit?action=refund_order", None).await.body;
+        let entries = audit["entries"].as_array().unwrap();
+        let says = |entry: &Value| entry["detail"]["units_back"].clone();
+        assert_eq!(entries.iter().map(says).collect::<Vec<_>>(), [json!(true), json!(false)]);
     }
 }
 
@@ -173,6 +222,7 @@ async fn an_order_that_was_paid_too_late_is_worked_through() {
         // The units were back before, so none come back now.
         let done = refund(&admin, 0, &id, &json!({"units_back": true})).await;
         assert_eq!(state(&done), (200, "refunded"), "{database:?}");
+        assert_eq!(done.body["units_back"], true);
         assert_eq!(sale.sold().await[0]["sold"], 1);
         let found = admin.call("GET", due, None).await.body;
         assert_eq!(found["orders"], json!([]));
@@ -186,9 +236,14 @@ async fn the_release_before_understands_a_refund() {
         let sale = sale(database, "Locked", 4).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let (kept, back) = (paid(&sale, &ann, 1).await, paid(&sale, &ann, 1).await);
-        refund(&admin, 0, &kept, &json!({})).await;
-        refund(&admin, 0, &back, &json!({"units_back": true})).await;
-        for (id, expected) in [(kept, "paid"), (back, "cancelled")] {
+        let later = paid(&sale, &ann, 1).await;
+        for id in [&kept, &later] {
+            refund(&admin, 0, id, &json!({})).await;
+        }
+        for id in [&back, &later] {
+            refund(&admin, 0, id, &json!({"units_back": true})).await;
+        }
+        for (id, expected) in [(kept, "paid"), (back, "cancelled"), (later, "cancelled")] {
             let touch = format!(
                 "UPDATE orders SET line = line WHERE id = '{id}' AND coalesce(ended_as, state) = '{expected}'"
             );

@@ -224,11 +224,11 @@ impl Sale {
         if !matches!(standing, Standing::Open | Standing::Late) {
             return receipt(Settled::of_unchanged(Some(order), &change));
         }
-        let is_paid = order.state == OrderState::Paid;
+        let has_units = order.has_units_to_refund();
         let change = match change {
             Change::Pay { reference } => return self.pay(order, reference, actor).await,
             // The units of an order that was paid too late are back already.
-            Change::Refund { reference, units_back } if !(units_back && is_paid) => {
+            Change::Refund { reference, units_back } if !(units_back && has_units) => {
                 let change = Change::Refund { reference, units_back: false };
                 return receipt(self.ledger.change_in_place(order.id, &change, actor).await?);
             }

@@ -49,6 +49,10 @@ pub(crate) struct PlacedOrderView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "refund-4711")]
     refund_reference: Option<String>,
+    /// Of a refunded order: whether its units are in stock again. `false`: the buyer has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = true)]
+    units_back: Option<bool>,
 }
 
 /// Units of one product in an order.
@@ -93,6 +97,7 @@ impl From<PlacedOrder> for PlacedOrderView {
             let OrderLine { product_id, quantity } = line;
             ItemView { product_id, quantity, unit_price: price.map(|price| price.amount) }
         };
+        let units_back = order.refund.as_ref().map(|refund| refund.units_back);
         let (refunded_at, refund_reference) =
             order.refund.map(|refund| (rfc3339(refund.at_ms), refund.reference)).unzip();
         Self {
@@ -108,6 +113,7 @@ impl From<PlacedOrder> for PlacedOrderView {
             decimals: amount.map(|amount| amount.currency.decimals()),
             refunded_at: refunded_at.flatten(),
             refund_reference: refund_reference.flatten(),
+            units_back,
         }
     }
 }

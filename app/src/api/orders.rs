@@ -83,7 +83,7 @@ pub(crate) struct Refund {
     /// The payment service's id of the refund; up to 255 characters.
     #[schema(example = "refund-4711", max_length = 255)]
     reference: Option<String>,
-    /// Whether the units of a paid order are on sale again.
+    /// Whether the units of a paid order are on sale again, also of one whose money alone was given back before.
     #[serde(default)]
     #[schema(example = false, default = false)]
     units_back: bool,
@@ -260,7 +260,8 @@ pub(crate) async fn payment(
 ///
 /// For administrators, after the payment service has done so: this call moves no money. A `paid` or `refund_required`
 /// order is `refunded`. With `units_back` the units of a paid order are on sale again at once; otherwise the buyer
-/// keeps them. A repeated request changes nothing, whatever it says.
+/// keeps them, until a later request with `units_back` gives them back, once. Any other repeated request changes
+/// nothing.
 #[utoipa::path(post, path = "/v1/orders/{id}/refund", operation_id = "refund_order", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     request_body(content = Refund, example = json!({"reference": "refund-4711", "units_back": true})),

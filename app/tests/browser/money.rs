@@ -98,3 +98,30 @@ async fn an_administrator_records_a_refund() {
     window.until_shows("[data-product='1'] .facts", "$399.00").await;
     window.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_puts_units_on_sale_again_whose_money_was_given_back_before() {
+    let products = json!([{"id": "1", "name": "Console", "stock": 2}]);
+    let stage = Stage::set(SaleSpec { nodes: 1, ..of_admin(products) }).await;
+    let bought = stage.sale.buyer("ann").buy("1", 1, None).await;
+    let root = stage.sale.admin("root");
+    for (call, body) in [("payment", json!({"result": "paid"})), ("refund", json!({}))] {
+        let path = format!("/v1/orders/{}/{call}", bought.order());
+        let answer = root.call("POST", &path, Some(&body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let window = stage.window().await;
+    window.log_in_as_admin().await;
+    window.until_shows("[data-product='1']", "1 left").await;
+    window.click("#orders-search").await;
+    window.until_shows("#orders-found button", "Put the units on sale again").await;
+    window.click("#orders-found button").await;
+    window.until_shows("#refund-text", "The money was given back").await;
+    window.until("!document.querySelector('#r-reference').checkVisibility()").await;
+    window.until_shows("#refund-do", "Put the units on sale again").await;
+    window.click("#refund-do").await;
+    window.until("!document.querySelector('#orders-found button')").await;
+    window.until_shows("#orders-found", "Refunded").await;
+    window.until_shows("[data-product='1']", "2 left").await;
+    window.close().await;
+}

@@ -21,7 +21,7 @@ pub enum Change {
     Refund {
         /// What the payment service calls the refund.
         reference: Option<String>,
-        /// Whether the units of a paid order are for sale again.
+        /// Whether the units of a paid order are for sale again, also of one whose money alone was given back before.
         units_back: bool,
     },
 }
@@ -63,9 +63,13 @@ impl Change {
     /// Whether the change applies to this order. A report that names another payment is another report.
     #[must_use]
     pub fn standing(&self, order: &PlacedOrder) -> Standing {
-        if let Self::Refund { .. } = self {
+        if let Self::Refund { units_back, .. } = self {
             return match order.state {
                 OrderState::Paid | OrderState::RefundRequired => Standing::Open,
+                // The money is back; the units may still follow.
+                OrderState::Refunded if *units_back && order.has_units_to_refund() => {
+                    Standing::Open
+                }
                 OrderState::Refunded => Standing::Made,
                 _ => Standing::Refused,
             };
@@ -92,6 +96,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::orders::Refunded;
 
     fn order(state: OrderState, reference: Option<&str>) -> PlacedOrder {
         PlacedOrder {
@@ -145,6 +150,22 @@ mod tests {
                 };
                 assert_eq!(refund.standing(&order(state, Some("p1"))), expected, "{state:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_units_of_a_refunded_order_come_back_later_and_once() {
+        for (kept, units_back, expected) in [
+            (true, true, Standing::Open),
+            (true, false, Standing::Made),
+            (false, true, Standing::Made),
+            (false, false, Standing::Made),
+        ] {
+            let refunded = Refunded { at_ms: 1, reference: None, units_back: !kept };
+            let order =
+                PlacedOrder { refund: Some(refunded), ..order(OrderState::Refunded, Some("p1")) };
+            let refund = Change::Refund { reference: None, units_back };
+            assert_eq!(refund.standing(&order), expected, "{kept} {units_back}");
         }
     }
 

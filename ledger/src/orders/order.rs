@@ -111,9 +111,22 @@ pub struct Refunded {
     pub at_ms: i64,
     /// What the payment service calls it.
     pub reference: Option<String>,
+    /// Whether the units are back in stock. `false`: the buyer has them.
+    pub units_back: bool,
 }
 
 impl PlacedOrder {
+    /// Whether a refund can give units back: the order was paid and the buyer has them, also if the money alone was
+    /// given back before.
+    #[must_use]
+    pub fn has_units_to_refund(&self) -> bool {
+        match self.state {
+            OrderState::Paid => true,
+            OrderState::Refunded => self.refund.as_ref().is_some_and(|refund| !refund.units_back),
+            _ => false,
+        }
+    }
+
     /// What it costs; `None`: it has no price, or prices in several currencies.
     #[must_use]
     pub fn amount(&self) -> Option<Price> {

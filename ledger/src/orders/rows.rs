@@ -16,6 +16,7 @@ pub(crate) struct Row<Id> {
     product_id: String,
     buyer: String,
     quantity: i64,
+    state: String,
     shown_state: String,
     idempotency_key: Option<String>,
     payment_reference: Option<String>,
@@ -39,8 +40,10 @@ pub(crate) fn orders<Id: Into<Uuid>>(
             let unknown = format!("order {id} has the unknown state {:?}", row.shown_state);
             return Err(LedgerError::Database(sqlx::Error::Decode(unknown.into())));
         };
-        let refund =
-            row.refunded_at_ms.map(|at_ms| Refunded { at_ms, reference: row.refund_reference });
+        // A refund leaves the state `paid` to an order whose units the buyer keeps.
+        let units_back = row.state != OrderState::Paid.name();
+        let reference = row.refund_reference;
+        let refund = row.refunded_at_ms.map(|at_ms| Refunded { at_ms, reference, units_back });
         let order = orders.entry(id).or_insert(PlacedOrder {
             id,
             buyer: row.buyer,

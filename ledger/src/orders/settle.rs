@@ -30,7 +30,8 @@ pub(crate) trait OrderStatements: AuditStatements {
     /// Installs the tokens, before anything is read.
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
-    /// Changes an open order, or refunds a paid one; `None`: the order is in another state, or unknown.
+    /// Changes an open order, or refunds a paid one, its units also after its money; `None`: the order is in another state,
+    /// or unknown.
     async fn change_state(
         &mut self,
         id: Uuid,

@@ -4,7 +4,7 @@
 macro_rules! columns {
     () => {
         concat!(
-            "id, line, product_id, buyer, quantity, ",
+            "id, line, product_id, buyer, quantity, state, ",
             crate::sql::shown_state!(),
             " AS shown_state, idempotency_key, payment_reference, expires_at_ms, unit_price, currency, \
              refunded_at_ms, refund_reference, limit_key"
@@ -113,10 +113,12 @@ pub(crate) const REFUND: &str = concat!(
     columns!()
 );
 
-/// Records a refund of an order whose units come back.
+/// Gives the units of a paid order back, and records its refund, unless one without the units was recorded before: that
+/// one keeps its time. The state says whether the units are back, so they come back once.
 pub(crate) const REFUND_WITH_UNITS: &str = concat!(
-    "UPDATE orders SET refunded_at_ms = $2, refund_reference = $3, state = 'cancelled' ",
-    "WHERE id = $1 AND refunded_at_ms IS NULL AND state = 'paid' RETURNING ",
+    "UPDATE orders SET refunded_at_ms = coalesce(refunded_at_ms, $2), ",
+    "refund_reference = coalesce(refund_reference, $3), state = 'cancelled' ",
+    "WHERE id = $1 AND state = 'paid' RETURNING ",
     columns!()
 );
 

@@ -76,9 +76,14 @@
 
   const openRefund = (order, element) => {
     refunding = { order, element };
-    say(byId('refund-text'), t('admin.refund.text', { buyer: order.buyer, amount: order.amount ? money(order) : '–' }));
+    // The money alone was given back before, and the units follow.
+    const isRefunded = order.state === 'refunded';
+    const text = isRefunded ? 'admin.refund.kept' : 'admin.refund.text';
+    say(byId('refund-text'), t(text, { buyer: order.buyer, amount: order.amount ? money(order) : '–' }));
+    say(byId('refund-do'), t(isRefunded ? 'admin.refund.back' : 'admin.refund.does'));
     byId('r-reference').value = '';
-    byId('r-back').checked = false;
+    byId('f-reference').hidden = isRefunded;
+    byId('r-back').checked = isRefunded;
     // The units of an order that was paid too late are back already.
     byId('f-back').hidden = order.state !== 'paid';
     alertIn(byId('refund-error'), '');
@@ -112,8 +117,10 @@
       make('code', { textContent: order.order_id }),
       make('span', { className: 'state', textContent: stateName(order.state) }),
     );
-    if (['paid', 'refund_required'].includes(order.state)) {
-      const button = make('button', { type: 'button', className: 'quiet small', textContent: t('admin.refund.title') });
+    const isKept = order.units_back === false;
+    if (isKept || ['paid', 'refund_required'].includes(order.state)) {
+      const does = t(isKept ? 'admin.refund.back' : 'admin.refund.title');
+      const button = make('button', { type: 'button', className: 'quiet small', textContent: does });
       button.addEventListener('click', () => openRefund(order, element));
       element.append(button);
     }

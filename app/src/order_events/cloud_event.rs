@@ -11,7 +11,8 @@ pub(super) const MEDIA_TYPE: &str = "application/cloudevents+json";
 /// In front of the state that the order has come into.
 const TYPE_PREFIX: &str = "dev.flashsale.order.";
 
-/// An event as it is sent, again and again the same, except that an erased buyer has a pseudonym.
+/// An event as it is sent, again and again the same, except that an erased buyer has a pseudonym, and that the units of a
+/// refunded order may have come back meanwhile.
 #[derive(Serialize)]
 pub(super) struct CloudEvent<'a> {
     specversion: &'static str,
@@ -49,6 +50,12 @@ struct Data<'a> {
     created_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    /// Only of a refund.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund_reference: Option<&'a str>,
+    /// Only of a refund: whether the units are in stock again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units_back: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +85,7 @@ impl<'a> CloudEvent<'a> {
         let OrderEvent { number, state, at_ms, order, .. } = event;
         // What came after the event is no part of it.
         let is_unpaid = matches!(state.as_str(), "pending" | "confirmed" | "expired");
+        let is_refund = state == "refunded";
         let items = order
             .lines
             .iter()
@@ -93,6 +101,8 @@ impl<'a> CloudEvent<'a> {
             payment_reference: order.payment_reference.as_deref().filter(|_| !is_unpaid),
             created_at: created_at(order.id),
             expires_at: order.expires_at_ms.and_then(rfc3339),
+            refund_reference: order.refund_reference.as_deref().filter(|_| is_refund),
+            units_back: is_refund.then_some(order.units_back),
         };
         Self {
             specversion: "1.0",
@@ -125,6 +135,8 @@ mod tests {
             prices: vec![Some(Price { amount: 4_999, currency: Currency::of("EUR").unwrap() })],
             payment_reference: Some("p1".to_owned()),
             expires_at_ms: None,
+            refund_reference: Some("r1".to_owned()),
+            units_back: true,
         };
         let state = state.to_owned();
         OrderEvent { number: 7, state, at_ms: 1_795_737_600_123, attempts: 0, order }
@@ -158,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_no_later_payment_and_an_erasure_no_state() {
+    fn an_event_has_no_later_payment_or_refund_and_an_erasure_no_state() {
         let data = |state: &str| {
             let event = event(state);
             serde_json::to_value(CloudEvent::new("/", &event)).unwrap()["data"].clone()
@@ -167,5 +179,15 @@ mod tests {
             assert_eq!(data(unpaid).get("payment_reference"), None);
         }
         assert_eq!(data(BUYER_ERASED).get("state"), None);
+        for unrefunded in ["paid", "cancelled", BUYER_ERASED] {
+            let data = data(unrefunded);
+            let refund = (data.get("refund_reference"), data.get("units_back"));
+            assert_eq!(refund, (None, None), "{unrefunded}");
+        }
+        let refunded = data("refunded");
+        assert_eq!(
+            (&refunded["refund_reference"], &refunded["units_back"]),
+            (&json!("r1"), &json!(true))
+        );
     }
 }

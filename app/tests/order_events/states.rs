@@ -86,6 +86,16 @@ async fn refunds_late_payments_and_orders_of_who_waited_have_events() {
             assert_eq!(data["items"], json!([{"product_id": "A", "quantity": 1}]));
         }
         assert_eq!(of(&webhooks, &kept, "refunded").event["data"]["payment_reference"], "p1");
+        // Units of an order that was paid too late were back before its refund.
+        for (order, reference, units_back) in
+            [(&kept, Some("r1"), false), (&back, None, true), (&too_late, None, true)]
+        {
+            let data = &of(&webhooks, order, "refunded").event["data"];
+            assert_eq!(data["units_back"], units_back, "{database:?}");
+            assert_eq!(data.get("refund_reference").and_then(Value::as_str), reference);
+        }
+        let paid = &of(&webhooks, &kept, "paid").event["data"];
+        assert_eq!(paid.get("units_back"), None);
         let held = &of(&webhooks, &waited, "pending").event["data"]["expires_at"];
         held.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         assert_eq!(verified(&webhooks, KEY), vec!["ok"; 18]);

@@ -31,6 +31,8 @@ type Row<Id> = (
     Option<i64>,
     Option<i64>,
     Option<String>,
+    Option<String>,
+    bool,
 );
 
 type DeadRow<Id> = (i64, String, Id, String, i64, i64, String, i64);
@@ -40,7 +42,15 @@ fn events<Id: Into<Uuid>>(rows: Vec<Row<Id>>) -> Vec<OrderEvent> {
     let mut events = Vec::<OrderEvent>::new();
     for row in rows {
         let (number, id, state, at_ms, attempts, buyer, product_id, quantity, ..) = row;
-        let (.., payment_reference, expires_at_ms, unit_price, currency) = row;
+        let (
+            ..,
+            payment_reference,
+            expires_at_ms,
+            unit_price,
+            currency,
+            refund_reference,
+            units_back,
+        ) = row;
         let line = OrderLine { product_id, quantity };
         let price = Price::of_columns(unit_price, currency.as_deref());
         match events.last_mut() {
@@ -56,6 +66,8 @@ fn events<Id: Into<Uuid>>(rows: Vec<Row<Id>>) -> Vec<OrderEvent> {
                     prices: vec![price],
                     payment_reference,
                     expires_at_ms,
+                    refund_reference,
+                    units_back,
                 };
                 events.push(OrderEvent { number, state, at_ms, attempts, order });
             }

@@ -1,11 +1,12 @@
 //! The statements of events: one text for two databases, which have clocks and lists of their own.
 
 /// The columns of the events of a selection, a row for each line of their orders. What is added here and in
-/// `EventOrder` is sent.
+/// `EventOrder` is sent. `kept!` in `crate::sql` says the same of the units.
 macro_rules! of_orders {
     () => {
         "SELECT e.number, e.order_id, e.state, e.at_ms, e.attempts, o.buyer, o.product_id, \
-         o.quantity, o.payment_reference, o.expires_at_ms, o.unit_price, o.currency FROM "
+         o.quantity, o.payment_reference, o.expires_at_ms, o.unit_price, o.currency, o.refund_reference, \
+         o.state IN ('cancelled', 'payment_failed') AS units_back FROM "
     };
 }
 

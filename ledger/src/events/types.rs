@@ -49,6 +49,10 @@ pub struct EventOrder {
     pub payment_reference: Option<String>,
     /// When its hold ends or ended, in milliseconds since 1970.
     pub expires_at_ms: Option<i64>,
+    /// What the payment service calls the refund.
+    pub refund_reference: Option<String>,
+    /// Whether its units are back in stock.
+    pub units_back: bool,
 }
 
 impl EventOrder {

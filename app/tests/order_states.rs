@@ -96,6 +96,58 @@ async fn an_order_goes_from_pending_to_one_final_state_and_stays_there() {
 }
 
 #[tokio::test]
+async fn money_for_an_order_that_is_over_waits_for_an_administrator() {
+    for database in BOTH {
+        let sale = sale(database, 1, 10).await;
+        let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
+        let report =
+            |result: &str, reference: &str| json!({"result": result, "reference": reference});
+        let cancelled = order(&ann, &["A"]).await;
+        assert_eq!(state(&cancel(&ann, 0, &cancelled).await), (200, "cancelled"));
+        let failed = order(&ann, &["A"]).await;
+        let answer = pay(&admin, 0, &failed, report("failed", "p2")).await;
+        assert_eq!(state(&answer), (200, "payment_failed"));
+        let paid = order(&ann, &["A"]).await;
+        assert_eq!(state(&pay(&admin, 0, &paid, report("paid", "p3")).await), (200, "paid"));
+        // The last two are about no money.
+        for (id, result, reference) in [
+            (&cancelled, "paid", "p1"),
+            (&failed, "paid", "p2"),
+            (&paid, "paid", "p4"),
+            (&cancelled, "failed", "p5"),
+            (&paid, "failed", "p3"),
+        ] {
+            for _ in 0..2 {
+                let refused = pay(&admin, 0, id, report(result, reference)).await;
+                assert_eq!(refused.problem(), (409, "order_state"), "{database:?} {reference}");
+            }
+        }
+        let open = async || {
+            let found = get(&admin, "/v1/admin/payments?open=true").await;
+            found.body["events"].as_array().unwrap().clone()
+        };
+        let events = open().await;
+        let fields = ["provider", "kind", "order_id", "reference", "outcome"];
+        let shown = |event: &Value| fields.map(|field| event[field].clone());
+        let expected = [(&paid, "p4"), (&failed, "p2"), (&cancelled, "p1")];
+        let expected = expected.map(|(id, reference)| {
+            ["report", "paid", id.as_str(), reference, "order_state"].map(Value::from)
+        });
+        assert_eq!(events.iter().map(shown).collect::<Vec<_>>(), expected, "{database:?}");
+        eventually("it is measured", async || {
+            sale.metrics().await.contains("flashsale_payment_events_open 3")
+        })
+        .await;
+
+        let path = format!("/v1/admin/payments/{}/resolve", events[0]["id"].as_str().unwrap());
+        assert_eq!(admin.send(0, ("POST", &path), None, None).await.status, 200);
+        let again = pay(&admin, 0, &paid, report("paid", "p4")).await;
+        assert_eq!(again.problem(), (409, "order_state"));
+        assert_eq!(open().await.len(), 2, "it stays resolved");
+    }
+}
+
+#[tokio::test]
 async fn orders_are_their_buyers_and_payments_the_administrators() {
     let sale = sale(Database::Sqlite, 1, 10).await;
     let (ann, bob, admin) = (sale.buyer("ann"), sale.buyer("bob"), sale.admin("shop"));

@@ -1,5 +1,5 @@
 //! The signed events of payment services: each is applied once, and one that cannot be applied waits for an
-//! administrator.
+//! administrator. So does a payment that an administrator reports and that no order takes.
 
 use sqlx::{Postgres, QueryBuilder, Sqlite};
 use uuid::Uuid;
@@ -21,7 +21,7 @@ const DONE: [&str; 2] = ["applied", "ignored"];
 pub struct PaymentEvent {
     /// In order of the first delivery.
     pub id: Uuid,
-    /// Such as `stripe`.
+    /// Such as `stripe`; `report`: an administrator's token.
     pub provider: String,
     /// The service's own id of the event.
     pub event_id: String,

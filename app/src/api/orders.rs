@@ -7,8 +7,9 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use ledger::Applicant;
+use jiff::Timestamp;
 use ledger::orders::{self, Change, NewOrder, OrderLine};
+use ledger::{Applicant, Ledger, PaymentEvent};
 use sale::{OrderError, OrderReceipt, Sale};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -32,6 +33,8 @@ const MAX_ITEMS: usize = 20;
 const DEFAULT_PAGE: i64 = 20;
 const MAX_PAGE: i64 = 100;
 const MAX_REFERENCE: usize = 255;
+/// Stands for a payment service among the events: an administrator's report.
+const REPORT: &str = "report";
 
 /// Units to order, all or nothing. The quantities of a product that occurs twice are added.
 #[derive(Deserialize, ToSchema)]
@@ -231,8 +234,8 @@ pub(crate) async fn cancel(
 ///
 /// For administrators, because the payment service is one. After a failed payment the units are on
 /// sale again at once. A payment of an `expired` order takes its units again if they are there, and the order is
-/// `paid`; otherwise it is `refund_required`, and the money must be given back. A repeated report changes
-/// nothing.
+/// `paid`; otherwise it is `refund_required`, and the money must be given back. Money for an order that takes none
+/// (`order_state`) is among the events that an administrator must resolve. A repeated report changes nothing.
 #[utoipa::path(post, path = "/v1/orders/{id}/payment", operation_id = "report_payment", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path, format = "uuid", description = "The order", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")),
     request_body(content = PaymentReport, example = json!({"result": "paid", "reference": "pay-4711"})),
@@ -245,15 +248,43 @@ pub(crate) async fn cancel(
 pub(crate) async fn payment(
     Admin(claims): Admin,
     State(sale): State<Arc<Sale>>,
+    State(ledger): State<Ledger>,
     PathId(id): PathId,
     JsonBody(PaymentReport { result, reference }): JsonBody<PaymentReport>,
 ) -> Result<(StatusCode, HeaderMap, Json<PlacedOrderView>), ApiError> {
     check_reference(reference.as_deref())?;
+    let (id, reported) = (order_id(&id)?, reference.clone());
     let change = match result {
         PaymentResult::Paid => Change::Pay { reference },
         PaymentResult::Failed => Change::FailPayment { reference },
     };
-    Ok(answer(sale.change_order(order_id(&id)?, claims.caller(), change).await?, StatusCode::OK))
+    let changed = sale.change_order(id, claims.caller(), change).await;
+    if let (PaymentResult::Paid, Err(error @ OrderError::State(_))) = (&result, &changed) {
+        ledger.record_payment_event(&unapplied(id, reported, error.code())).await?;
+    }
+    Ok(answer(changed?, StatusCode::OK))
+}
+
+/// Money that an order did not take, as an event that waits for an administrator. The same report again is the same
+/// event.
+fn unapplied(order: Uuid, reference: Option<String>, outcome: &str) -> PaymentEvent {
+    let event_id = match &reference {
+        Some(reference) => format!("{order}/{reference}"),
+        None => order.to_string(),
+    };
+    PaymentEvent {
+        id: Uuid::now_v7(),
+        provider: REPORT.to_owned(),
+        event_id,
+        kind: orders::OrderState::Paid.name().to_owned(),
+        order_id: Some(order),
+        reference,
+        amount: None,
+        currency: None,
+        outcome: outcome.to_owned(),
+        received_at_ms: Timestamp::now().as_millisecond(),
+        resolved_at_ms: None,
+    }
 }
 
 /// Records that the money of an order was given back

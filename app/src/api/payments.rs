@@ -69,17 +69,19 @@ pub(crate) struct PaymentEventsView {
     next: Option<String>,
 }
 
-/// An event of a payment service, as it was delivered last.
+/// An event of a payment service, as it was delivered last, or a payment that an administrator reported and no order
+/// took.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PaymentEventView {
     #[schema(value_type = String, format = "uuid", example = "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00")]
     id: String,
+    /// `report`: an administrator reported it.
     #[schema(example = "stripe")]
     provider: String,
-    /// The service's own id of the event.
+    /// The service's own id of the event. Of a report: the order and, if there is one, the reference.
     #[schema(example = "evt_1Q2w3E4r5T6y7U8i")]
     event_id: String,
-    /// The service's name of what happened.
+    /// The service's name of what happened. Of a report: `paid`.
     #[schema(example = "checkout.session.completed")]
     kind: String,
     /// The order that it is about, if there is one.
@@ -164,7 +166,7 @@ pub(crate) async fn receive_from_stripe(
 /// Lists the events of payment services
 ///
 /// For administrators. Newest first, page by page. Only events with a right signature that are about an order are
-/// kept.
+/// kept, and payments that an administrator reported for an order that takes none.
 #[utoipa::path(get, path = "/v1/admin/payments", operation_id = "list_payment_events", tag = "payments", security(("bearer" = [])),
     params(EventsQuery),
     responses(

@@ -242,13 +242,28 @@ async fn an_administrator_is_not_erased_and_only_administrators_erase() {
 async fn a_buyer_gets_everything_that_is_held() {
     for (database, strategy) in ALL_STORES {
         let sale = sale(database, strategy).await;
-        customer(&sale).await;
+        let order = customer(&sale).await.buy("1", 1, Some("my-key")).await.order().to_owned();
+        let others = sale.buyer("bob").buy("1", 1, None).await.order().to_owned();
+        for (event, order) in [("evt_1", &order), ("evt_2", &others), ("evt_3", &order)] {
+            let id = uuid::Uuid::now_v7();
+            let record = format!(
+                "INSERT INTO payment_events (id, provider, event_id, kind, order_id, reference, amount, \
+                 currency, outcome, received_at_ms) VALUES ('{id}', 'stripe', '{event}', \
+                 'checkout.session.completed', '{order}', 'pi_1', 100, 'EUR', 'applied', 1764201600000)"
+            );
+            assert_eq!(sale.execute(&record).await, 1);
+        }
         let path = format!("/v1/buyers/{NAME}/export");
         let export = sale.admin("admin").call("GET", &path, None).await;
         assert_eq!((export.status, &export.body["buyer"]), (200, &json!(NAME)), "{export:?}");
         assert_eq!(export.body["account"]["role"], "buyer");
         assert!(export.body["account"]["created_at"].as_str().unwrap().starts_with("20"));
         assert_eq!(export.body["orders"][0]["items"], json!([{"product_id": "1", "quantity": 1}]));
+        let events = export.body["payment_events"].as_array().unwrap();
+        let shown = |event: &Value| ["event_id", "order_id"].map(|field| event[field].clone());
+        let expected = ["evt_1", "evt_3"].map(|event| [json!(event), json!(order)]);
+        assert_eq!(events.iter().map(shown).collect::<Vec<_>>(), expected, "{database:?}");
+        assert_eq!((&events[0]["reference"], &events[0]["amount"]), (&json!("pi_1"), &json!(100)));
         assert_eq!(export.body["coupons"][0]["coupon_id"], "ten");
         assert_eq!(export.body["past_order_lines"], json!([]));
         assert_eq!(export.body["audit"][0]["action"], "export_buyer");

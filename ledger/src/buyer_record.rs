@@ -7,6 +7,7 @@ use crate::calls::{COUNT_TIMEOUT, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
 use crate::orders::PlacedOrder;
+use crate::payments::PaymentEvent;
 use crate::postgres::PostgresLedger;
 use crate::sql::shown_state;
 use crate::sqlite::SqliteLedger;
@@ -18,6 +19,8 @@ pub struct BuyerRecord {
     pub account: Option<(String, String, String)>,
     /// Newest first.
     pub orders: Vec<PlacedOrder>,
+    /// What was reported of payments of these orders, oldest first.
+    pub payment_events: Vec<PaymentEvent>,
     /// Coupon and issue.
     pub coupons: Vec<(String, Uuid)>,
     /// Products that the buyer waits for, with the units.
@@ -100,6 +103,7 @@ impl PostgresLedger {
         Ok(BuyerRecord {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
+            payment_events: self.payment_events_of(buyer).await?,
             coupons: sqlx::query_as(COUPONS).bind(buyer).fetch_all(pool).await?,
             waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             limit_keys: sqlx::query_scalar(LIMIT_KEYS).bind(buyer).fetch_all(pool).await?,
@@ -117,6 +121,7 @@ impl SqliteLedger {
         Ok(BuyerRecord {
             account: sqlx::query_as(ACCOUNT).bind(buyer).fetch_optional(pool).await?,
             orders: self.placed_by(buyer, None, i64::MAX).await?,
+            payment_events: self.payment_events_of(buyer).await?,
             coupons: coupons.into_iter().map(|(coupon, id)| (coupon, id.into_uuid())).collect(),
             waits: sqlx::query_as(WAITS).bind(buyer).fetch_all(pool).await?,
             limit_keys: sqlx::query_scalar(LIMIT_KEYS).bind(buyer).fetch_all(pool).await?,

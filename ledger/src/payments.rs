@@ -104,6 +104,13 @@ const RESOLVE: &str = concat!(
 
 const BY_ID: &str = concat!("SELECT ", columns!(), " FROM payment_events WHERE id = $1");
 
+/// No index has the order: it reads all events.
+const OF_BUYER: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM payment_events WHERE order_id IN (SELECT o.id FROM orders o WHERE o.buyer = $1) ORDER BY id"
+);
+
 /// The number of events that wait for an administrator.
 pub(crate) const OPEN_EVENTS: &str = concat!("SELECT count(*) FROM payment_events WHERE ", open!());
 
@@ -242,6 +249,16 @@ macro_rules! on {
                 }
                 query.push(" ORDER BY id DESC LIMIT ").push_bind(search.limit);
                 let rows: Vec<Row<$id>> = query.build_query_as().fetch_all(&self.$read).await?;
+                Ok(rows.into_iter().map(Into::into).collect())
+            }
+
+            /// The events about a buyer's orders, oldest first.
+            pub(crate) async fn payment_events_of(
+                &self,
+                buyer: &str,
+            ) -> Result<Vec<PaymentEvent>, LedgerError> {
+                let events = sqlx::query_as(OF_BUYER).bind(buyer);
+                let rows: Vec<Row<$id>> = events.fetch_all(&self.$read).await?;
                 Ok(rows.into_iter().map(Into::into).collect())
             }
 

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::audit::AuditEntryView;
 use super::order_view::PlacedOrderView;
+use super::payments::PaymentEventView;
 use crate::api::extract::{Admin, PathId};
 use crate::api::problems::{
     Administrator, BuyerPath, Database, ErasedBuyers, Problems, Recorded, RedisStock,
@@ -54,6 +55,8 @@ pub(crate) struct BuyerView {
     account: Option<AccountView>,
     /// Newest first.
     orders: Vec<PlacedOrderView>,
+    /// What was reported of payments of these orders, oldest first.
+    payment_events: Vec<PaymentEventView>,
     coupons: Vec<IssuedCoupon>,
     /// Products that the buyer waits for.
     waits: Vec<WaitView>,
@@ -206,8 +209,16 @@ pub(crate) async fn export(
 const MAX_AUDIT: i64 = 500;
 
 fn view(buyer: String, record: BuyerRecord) -> BuyerView {
-    let BuyerRecord { account, orders, coupons, waits, limit_keys, past_order_lines, past_coupons } =
-        record;
+    let BuyerRecord {
+        account,
+        orders,
+        payment_events,
+        coupons,
+        waits,
+        limit_keys,
+        past_order_lines,
+        past_coupons,
+    } = record;
     let account = account.map(|(id, role, created_at)| AccountView {
         id,
         role: if role == "admin" { Role::Admin } else { Role::Buyer },
@@ -229,6 +240,7 @@ fn view(buyer: String, record: BuyerRecord) -> BuyerView {
         buyer,
         account,
         orders: orders.into_iter().map(Into::into).collect(),
+        payment_events: payment_events.into_iter().map(Into::into).collect(),
         coupons: coupons.collect(),
         waits: waits
             .into_iter()

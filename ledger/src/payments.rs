@@ -86,12 +86,13 @@ macro_rules! open {
 const BY_EVENT: &str =
     concat!("SELECT ", columns!(), " FROM payment_events WHERE provider = $1 AND event_id = $2");
 
-/// What was done once stays so.
+/// What was done once stays so. An event that came before its order could be found gets it with a later delivery.
 const RECORD: &str = concat!(
     "INSERT INTO payment_events (",
     columns!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL) \
      ON CONFLICT (provider, event_id) DO UPDATE SET outcome = excluded.outcome, \
+     order_id = coalesce(excluded.order_id, payment_events.order_id), \
      received_at_ms = excluded.received_at_ms \
      WHERE payment_events.outcome NOT IN ('applied', 'ignored')"
 );

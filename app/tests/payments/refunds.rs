@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::events::{completed, refunded};
 use super::{Shop, outcome};
-use crate::common::{Database, eventually};
+use crate::common::{BOTH, Database, eventually};
 
 const PRICE: i64 = 49_900;
 
@@ -52,5 +52,28 @@ async fn units_of_a_refund_of_stripe_come_back_once_when_an_administrator_says_s
         let entries = audit["entries"].as_array().unwrap();
         assert_eq!(entries.len(), 1, "{context}");
         assert_eq!(entries[0]["detail"]["units_back"], true);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_came_before_its_payment_gets_its_order_when_it_is_applied() {
+    for database in BOTH {
+        let shop = Shop::open(database, 1, &[]).await;
+        let order = shop.order(1).await;
+        let refund = refunded("evt_2", &order, PRICE, true);
+        assert_eq!(shop.send(&refund).await.problem(), (404, "unknown_order"));
+        let early = shop.open_events().await;
+        assert_eq!((early.len(), early[0].get("order_id")), (1, None), "{database:?}");
+
+        assert_eq!(outcome(&shop.send(&completed("evt_1", &order, PRICE)).await), "applied");
+        assert_eq!(outcome(&shop.send(&refund).await), "applied");
+        let admin = shop.sale.admin("shop");
+        let events = admin.call("GET", "/v1/admin/payments", None).await.body;
+        let refund = &events["events"][1];
+        assert_eq!(
+            (&refund["event_id"], &refund["order_id"], &refund["outcome"]),
+            (&json!("evt_2"), &json!(order), &json!("applied")),
+            "{database:?}"
+        );
     }
 }

@@ -59,8 +59,15 @@ impl Page {
 }
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    FILES.iter().map(|&(path, kind, text)| Asset::new(path, kind, text.to_owned())).collect()
+    FILES.iter().map(|&(path, kind, text)| Asset::new(path, kind, without_comments(text))).collect()
 });
+
+/// A file as browsers get it. Lines that are comments of a script are empty, so that the others keep their numbers.
+fn without_comments(text: &str) -> String {
+    let is_comment = |line: &str| line.trim_start().starts_with("//");
+    let lines = text.lines().map(|line| if is_comment(line) { "" } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
 
 /// Each page in each language, in the order of [`Language::ALL`].
 static TRANSLATED: LazyLock<Vec<[Asset; 2]>> = LazyLock::new(|| {
@@ -86,6 +93,12 @@ pub(crate) fn routes() -> Router<AppState> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_are_not_sent_and_the_other_lines_keep_their_numbers() {
+        let text = "// Why.\nconst a = '//'; // one\n  // And why.\na { b: c; }\n";
+        assert_eq!(without_comments(text), "\nconst a = '//'; // one\n\na { b: c; }");
+    }
 
     #[test]
     fn pages_name_their_files_with_their_versions_and_have_nothing_inline() {

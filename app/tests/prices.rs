@@ -180,6 +180,23 @@ async fn an_order_of_several_products_has_one_amount_and_one_currency() {
     }
 }
 
+/// With `Atomic`, no order waits for a payment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sale_says_how_long_units_with_a_price_are_held_until_they_are_paid() {
+    for (strategy, expected) in
+        [("Locked", json!([600, 60, null, 600])), ("Atomic", json!([null, null, null, null]))]
+    {
+        let sale = sale(Database::Sqlite, strategy).await;
+        let terms = json!({"name": "Game", "price": price(6_999, "EUR"), "hold_seconds": 60});
+        let changed = sale.admin("shop").call("PUT", "/v1/products/2", Some(&terms)).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        let shown = sale.buyer("ann").call("GET", "/v1/sale", None).await.body;
+        let products = shown["products"].as_array().unwrap().iter();
+        let held: Vec<&Value> = products.map(|product| &product["hold_seconds"]).collect();
+        assert_eq!(json!(held), expected, "{strategy}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn prices_are_shown_and_odd_ones_refused() {
     let sale = sale(Database::Sqlite, "Locked").await;

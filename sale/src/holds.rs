@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join};
 use futures::stream::{FuturesUnordered, StreamExt};
-use ledger::LedgerError;
 use ledger::orders::{DueHold, NewOrder, OrderState, Settled, Task};
+use ledger::{LedgerError, Product};
 use redlock::{Lease, Policy, QueueDiscipline};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
@@ -200,9 +200,21 @@ impl Sale {
         if order.state != OrderState::Pending {
             return None;
         }
-        let own = |product: &str| self.catalog.hold(product).unwrap_or(self.hold);
-        let hold = order.lines.iter().map(|line| own(&line.product_id)).min()?;
+        let hold = order.lines.iter().map(|line| self.hold_of(&line.product_id)).min()?;
         i64::try_from(hold.as_millis()).ok()
+    }
+
+    /// How long an unpaid order holds units of a product.
+    pub(crate) fn hold_of(&self, product_id: &str) -> Duration {
+        self.catalog.hold(product_id).unwrap_or(self.hold)
+    }
+
+    /// How long a buyer has to pay for units of a product. `None`: it has no price, or Redis decides the sale, so that
+    /// no order has a hold.
+    #[must_use]
+    pub fn time_to_pay(&self, product: &Product) -> Option<Duration> {
+        let is_paid_later = self.is_decided_by_the_database() && product.unit_price().is_some();
+        is_paid_later.then(|| self.hold_of(&product.id))
     }
 
     /// The open holds, for metrics.

@@ -81,7 +81,7 @@ impl Sale {
         self.window.check(Timestamp::now())?;
         let Applicant { buyer, limit_key } = applicant;
         self.check_limit_key(product_id, limit_key.as_deref())?;
-        let hold = self.catalog.hold(product_id).unwrap_or(self.hold);
+        let hold = self.hold_of(product_id);
         let waiter = NewWaiter {
             product_id: product_id.to_owned(),
             buyer,

@@ -105,6 +105,11 @@ struct OfferView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     price: Option<PriceView>,
+    /// How long an order of `POST /v1/orders` holds units of the product until it is paid, in seconds. Absent: it has no
+    /// price, or the strategy of the sale is `Atomic`, which has no such orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 600)]
+    hold_seconds: Option<u64>,
 }
 
 /// The event `stock`.
@@ -151,12 +156,13 @@ pub fn sale_view(sale: &Sale, now: Option<Timestamp>) -> SaleView {
         state: state(sale, i64::from(left)),
         starts_at: window.starts_at,
         ends_at: window.ends_at,
-        products: listings.into_iter().map(offer).collect(),
+        products: listings.into_iter().map(|listing| offer(sale, listing)).collect(),
     }
 }
 
-fn offer(Listing { product, remaining, waiting, .. }: Listing) -> OfferView {
+fn offer(sale: &Sale, Listing { product, remaining, waiting, .. }: Listing) -> OfferView {
     OfferView {
+        hold_seconds: sale.time_to_pay(&product).map(|hold| hold.as_secs()),
         price: product.unit_price().map(Into::into),
         id: product.id,
         name: product.name,

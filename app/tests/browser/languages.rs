@@ -109,7 +109,7 @@ async fn a_korean_reader_buys_in_korean() {
     window.is_korean().await;
     window.fill("#account-code", INVITE_CODE).await;
     window.click("#do-sign-up").await;
-    window.until_shows(RESULT, "구매 완료! 3개를 구매했습니다.").await;
+    window.until_shows(RESULT, "수량을 확보했으니 시간 안에 결제해 주세요.").await;
     window.until_shows("#order-list", "Console 3개").await;
     window.until_shows("#order-list .held", "동안 확보").await;
     window.until_shows("#order-list .over", "결제 시간 초과").await;
@@ -118,7 +118,7 @@ async fn a_korean_reader_buys_in_korean() {
     window.click(QUEUE).await;
     window.until_shows(QUEUE, "대기 1번째").await;
     window.until_shows("[data-product='3'] .result", "대기를 시작했습니다").await;
-    for text in ["구매 완료", "1인당 구매 가능 수량"] {
+    for text in ["구매 완료! 1개를 구매했습니다.", "1인당 구매 가능 수량"] {
         window.click("[data-product='2'] form button").await;
         window.until_shows("[data-product='2'] .result", text).await;
     }

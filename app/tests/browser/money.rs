@@ -1,6 +1,6 @@
 //! Prices, refunds and the waiting list on the pages.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ENGLISH, Screen, Stage, of_admin};
 use crate::common::{Database, SaleSpec};
@@ -33,6 +33,61 @@ async fn prices_are_written_as_the_reader_writes_them() {
     window.fill("[data-product='1'] input", "2").await;
     window.click("[data-product='1'] form button").await;
     window.until_shows("#order-list", "€998.00").await;
+    window.close().await;
+}
+
+/// Lets the page's clock go on by ten minutes, as long as units are held.
+const LATER: &str = "void ((now) => { flash.clock.now = () => now() + 600000; })(flash.clock.now)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_a_price_is_held_until_it_is_paid_and_what_has_none_is_bought() {
+    let price = json!({"amount": 49_900, "currency": "EUR"});
+    let products = json!([
+        {"id": "1", "name": "Console", "stock": 1, "price": price},
+        {"id": "2", "name": "Game", "stock": 1, "price": price},
+        {"id": "3", "name": "Sticker", "stock": 1},
+    ]);
+    let spec = SaleSpec { nodes: 1, products, ..SaleSpec::on(Database::Sqlite) };
+    let stage = Stage::set(spec).await;
+    let (ann, admin) = (stage.sale.buyer("ann"), stage.sale.admin("root"));
+    let window = stage.window().await;
+    window.open("/").await;
+    window.sign_up("ann").await;
+    let buy = |id: u8| format!("[data-product='{id}'] form button");
+    let result = |id: u8| format!("[data-product='{id}'] .result");
+    window.click(&buy(3)).await;
+    window.until_shows(&result(3), "Yours! One unit is bought.").await;
+    window.until_shows("#order-list .state", "Confirmed").await;
+
+    // The buyer pays in another tab and comes back to this one.
+    window.click(&buy(2)).await;
+    window.until_shows(&result(2), "Units are held for you. Pay in time.").await;
+    window.until_shows("#order-list .held", "Held for").await;
+    let held = ann.call("GET", "/v1/orders", None).await.body["orders"][0].clone();
+    assert_eq!((&held["state"], &held["items"][0]["product_id"]), (&json!("pending"), &json!("2")));
+    let path = format!("/v1/orders/{}/payment", held["order_id"].as_str().unwrap());
+    let paid = admin.call("POST", &path, Some(&json!({"result": "paid"}))).await;
+    assert_eq!(paid.status, 200, "{paid:?}");
+    window.js("document.dispatchEvent(new Event('visibilitychange'))").await;
+    window.until_shows(&result(2), "Paid").await;
+
+    // Nobody pays for the last console, and the page says by itself that it is for sale again.
+    window.click(&buy(1)).await;
+    window.until_shows(RESULT, "Units are held for you. Pay in time.").await;
+    window.until_shows("#order-list .held", "Held for").await;
+    window.until_shows(&buy(1), "Sold out").await;
+    let end = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
+    assert_eq!(stage.sale.execute(end).await, 1);
+    window.until_shows(&buy(1), "Buy now").await;
+    window.js(LATER).await;
+    window.until_shows(RESULT, "Not paid in time").await;
+    window.until_shows("#order-list .over", "Not paid in time").await;
+    window.until_shows("[data-product='1'] .left", "1\nof 1 left").await;
+    let listed = ann.call("GET", "/v1/orders", None).await.body;
+    let states = listed["orders"].as_array().unwrap().iter().map(|order| &order["state"]);
+    assert_eq!(states.collect::<Vec<&Value>>(), ["expired", "paid", "confirmed"]);
+    window.click(&buy(1)).await;
+    window.until_shows(RESULT, "Units are held for you. Pay in time.").await;
     window.close().await;
 }
 

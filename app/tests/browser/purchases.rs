@@ -7,6 +7,7 @@ use crate::common::{Database, SaleSpec};
 
 const BUY: &str = "[data-product='1'] form button";
 const RESULT: &str = "[data-product='1'] .result";
+const LEFT: &str = "[data-product='1'] .left";
 /// Purchases of the products 1 and 2 are made, and their answers are lost.
 const LOSE_ANSWERS: &str = "void ((real) => { window.fetch = async (path, options) => { \
     const answer = await real(path, options); \
@@ -68,6 +69,28 @@ async fn purchases_of_several_products_at_once_keep_their_keys_over_a_reload() {
     for product in stage.sale.sold().await.as_array().unwrap() {
         assert_eq!(product["sold"], 1, "{product}");
     }
+    assert_eq!(window.js("sessionStorage.getItem('wishes')").await, "[]");
+    window.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_answer_was_lost_is_found_under_its_key_when_its_hold_is_over() {
+    let price = json!({"amount": 49_900, "currency": "EUR"});
+    let stage = stage(json!([{"id": "1", "name": "Console", "stock": 1, "price": price}])).await;
+    let window = stage.window().await;
+    window.open("/").await;
+    window.sign_up("ann").await;
+    window.js(LOSE_ANSWERS).await;
+    window.click(BUY).await;
+    window.until_shows(RESULT, "Trying again").await;
+    window.until_shows(LEFT, "0\nof 1 left").await;
+    let end = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
+    assert_eq!(stage.sale.execute(end).await, 1);
+    window.until_shows(LEFT, "1\nof 1 left").await;
+    window.reload().await;
+    window.until_shows(RESULT, "Not paid in time").await;
+    let listed = stage.sale.buyer("ann").call("GET", "/v1/orders", None).await;
+    assert_eq!(listed.body["orders"].as_array().unwrap().len(), 1, "{listed:?}");
     assert_eq!(window.js("sessionStorage.getItem('wishes')").await, "[]");
     window.close().await;
 }

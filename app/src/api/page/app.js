@@ -156,12 +156,18 @@
     // A log-out gives the purchase up. The next buyer in this tab did not ask for it.
     const isWanted = () => session.get()?.id === buyer && kept().some((it) => it.key === key);
     for (let attempt = 1; isWanted(); attempt += 1) {
-      const answer = await ask('POST', '/v1/purchases', { key, body: { product_id: id, quantity } });
+      // What has to be paid is ordered: without a payment its units come back. A key is one order by either call.
+      const isOrdered = sale.products.some((product) => product.id === id && product.hold_seconds);
+      const item = { product_id: id, quantity };
+      const [path, body] = isOrdered ? ['/v1/orders', { items: [item] }] : ['/v1/purchases', item];
+      const answer = await ask('POST', path, { key, body });
       if (!isWanted()) break;
       if (answer.status === 201) {
+        const { state } = answer.body;
         drop(key);
         bought.set([answer.body, ...(bought.get() || [])].slice(0, 50));
-        tell(id, 'good', counted('sale.bought', quantity));
+        if (state) tellState(id, state);
+        else tell(id, 'good', counted('sale.bought', quantity));
         showOrders();
         break;
       }
@@ -189,7 +195,8 @@
   // After a log-in or a reload.
   const carryOutKept = () => {
     const buyer = session.get()?.id;
-    if (!buyer) return;
+    // How a product is bought is not known before the products are.
+    if (!buyer || !sale) return;
     for (const wish of kept()) {
       if (wish.buyer === undefined || wish.buyer === buyer) carryOut(wish);
       else {
@@ -207,8 +214,23 @@
   };
 
   // ---- orders ----
-  const states = ['pending', 'confirmed', 'paid', 'cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
   const ends = ['cancelled', 'payment_failed', 'expired', 'refund_required', 'refunded'];
+  const states = ['pending', 'confirmed', 'paid', ...ends];
+  const stateName = (state) => (states.includes(state) ? t(`sale.state.${state}`) : state);
+  const tellState = (id, state) => {
+    tell(id, ends.includes(state) ? 'bad' : 'good', state === 'pending' ? t('sale.pay') : stateName(state));
+  };
+  // Orders that were pending in the list.
+  const unpaid = new Set();
+  // What became of one is news at its products.
+  const tellNews = (id, state, items) => {
+    if (state === 'pending') unpaid.add(id);
+    else if (unpaid.delete(id)) {
+      for (const { product_id: product } of items) {
+        if (!buying.has(product)) tellState(product, state);
+      }
+    }
+  };
   // When the list is asked for again, because the hold of an order is over.
   let due = Infinity;
   // How often the list was asked for: only the last answer counts, and none after a log-out.
@@ -219,24 +241,24 @@
     const own = asked;
     if (!session.get()) {
       byId('orders').hidden = true;
+      unpaid.clear();
       return;
     }
     const answer = await ask('GET', '/v1/orders');
     if (own !== asked) return;
-    const listed = Array.isArray(answer.body) ? answer.body : answer.body?.orders;
-    const orders = answer.status === 200 && listed ? listed : bought.get() || [];
+    const orders = answer.body?.orders || bought.get() || [];
     const title = (id) => sale?.products.find((product) => product.id === id)?.name || t('sale.product', { id });
     byId('order-list').replaceChildren(...orders.map((order) => {
-      const lines = order.lines || order.items || [order];
-      const what = lines.map((line) => t('sale.line', { count: number(line.quantity), product: title(line.product_id) })).join(', ');
-      const state = order.state || 'confirmed';
-      const over = ends.includes(state);
+      const { order_id: id, state = 'confirmed', items = [order] } = order;
+      const what = items.map((line) => t('sale.line', { count: number(line.quantity), product: title(line.product_id) })).join(', ');
+      tellNews(id, state, items);
       const until = state === 'pending' && parse(order.expires_at);
-      if (until) due = Math.min(due, Math.max(until + 500, clock.now() + 2000));
+      // Not with a token that is over.
+      if (until && answer.status !== 401) due = Math.min(due, Math.max(until + 500, clock.now() + (answer.retryAfter || 2) * 1000));
       return make('li', {}, make('b', { textContent: what }),
         ...(order.amount ? [make('span', { className: 'price', textContent: money(order) })] : []),
-        make('span', { textContent: t('sale.order', { id: order.order_id || order.id }) }),
-        make('span', { className: over ? 'state over' : 'state', textContent: states.includes(state) ? t(`sale.state.${state}`) : state }),
+        make('span', { textContent: t('sale.order', { id }) }),
+        make('span', { className: ends.includes(state) ? 'state over' : 'state', textContent: stateName(state) }),
         ...(until ? [make('span', { className: 'held', until })] : []));
     }));
     byId('orders').hidden = orders.length === 0;
@@ -345,6 +367,10 @@
     // What is below the products stayed out of sight until they had their places.
     document.body.classList.remove('loading');
   };
+  // An order may have been paid in another tab.
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden && unpaid.size) showOrders();
+  });
   setInterval(() => {
     refresh();
     showHolds();

@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use flashsale_operator::crd::{DatabaseStatus, FlashSale, FlashSaleStatus};
 use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
-use flashsale_operator::flash_sale::database::ACCEPT_LOSS;
 use flashsale_operator::flash_sale::dereference::References;
-use flashsale_operator::flash_sale::names::DATABASE_CHECKSUM;
-use flashsale_operator::flash_sale::seed::is_outdated;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodTemplateSpec};
 use kube::ResourceExt;
@@ -317,68 +313,6 @@ fn an_autoscaler_keeps_its_replicas_within_the_bounds() {
     );
     let fixed = built("", References { app_replicas: Some(5), ..references() });
     assert_eq!(fixed.app.spec.unwrap().replicas, Some(3), "without one, the declared number");
-}
-
-#[test]
-fn the_seed_job_is_another_for_another_administrator_or_database() {
-    let with = |auth: &[(&str, &str)], uri: &str| {
-        let mut references = references();
-        references.auth.as_mut().unwrap().extend(data(auth));
-        references.database.as_mut().unwrap().extend(data(&[("uri", uri)]));
-        built("database: {secretRef: {name: shop-db, key: uri}}", references).seed.name_any()
-    };
-    let uri = "postgres://u:p@host:5432/shop?sslmode=require";
-    let name = with(&[], uri);
-    assert_eq!(name, with(&[], "postgres://u:rotated%40@host:5432/shop?sslmode=require"));
-    assert_ne!(name, with(&[], "postgres://u:p@host:5432/other?sslmode=require"));
-    assert_ne!(name, with(&[], "postgres://u:p@another:5432/shop?sslmode=require"));
-    assert_ne!(name, with(&[("admin-password", "another one")], uri));
-    assert_ne!(name, with(&[("admin-id", "another")], uri));
-}
-
-#[test]
-fn a_seed_job_that_is_not_done_is_outdated_by_another_template() {
-    let job = |changes: &str| built(changes, references()).seed;
-    let (wrong, right) = (job("app: {image: 'app:typo'}"), job("app: {image: 'app:1'}"));
-    assert_eq!(wrong.name_any(), right.name_any(), "it is to do the same");
-    assert!(is_outdated(&wrong, &right));
-    assert!(!is_outdated(&right, &job("app: {image: 'app:1', replicas: 2}")));
-    let memory = "app: {image: 'app:1', resources: {requests: {memory: 1Ti}}}";
-    assert!(is_outdated(&job(memory), &right));
-    let ended = |type_: &str| {
-        let mut job = wrong.clone();
-        let condition = json!({ "type": type_, "status": "True" });
-        job.status = serde_json::from_value(json!({ "conditions": [condition] })).unwrap();
-        job
-    };
-    assert!(is_outdated(&ended("Failed"), &right), "no need to wait for the next try");
-    assert!(!is_outdated(&ended("Complete"), &right), "what is done is done");
-}
-
-#[test]
-fn a_seed_knows_which_database_it_may_fill() {
-    let id = |accepted: Option<&str>, uri: &str| {
-        let mut sale = sale("");
-        let mut references = references();
-        let job = |sale: &FlashSale, references| {
-            let valid = validate(sale, references, &images()).unwrap();
-            build(&valid, &Passwords::fixed()).unwrap().seed
-        };
-        let address = job(&sale, references.clone()).annotations()[DATABASE_CHECKSUM].clone();
-        let database = DatabaseStatus { address, id: "first".to_owned() };
-        sale.status =
-            Some(FlashSaleStatus { database: Some(database), ..FlashSaleStatus::default() });
-        let accepted = accepted.map(|id| (ACCEPT_LOSS.to_owned(), id.to_owned()));
-        sale.metadata.annotations = Some(accepted.into_iter().collect());
-        references.database.as_mut().unwrap().extend(data(&[("uri", uri)]));
-        let template = job(&sale, references).spec.unwrap().template.spec.unwrap();
-        value(template.containers[0].env.as_ref().unwrap(), "DATABASE_ID")
-    };
-    let same = "postgres://u:p@h/d";
-    assert_eq!(id(None, same), "first");
-    assert_eq!(id(Some("an earlier one"), same), "first");
-    assert_eq!(id(Some("first"), same), "", "a person said so");
-    assert_eq!(id(None, "postgres://u:p@another/d"), "", "the Secret says so");
 }
 
 /// Percent are of a request: without one the autoscaler reads `<unknown>` for ever.

@@ -26,6 +26,7 @@ mod pods;
 mod prewarm;
 mod probes;
 mod redis;
+mod seed;
 mod sign_up;
 mod status;
 mod stores_tls;

@@ -6,6 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
+use reqwest::Url;
 
 use super::checksum::{hash, hash_secret};
 use super::metadata::metadata;
@@ -90,7 +91,7 @@ pub(super) struct Secrets {
     pub events_checksum: Option<String>,
     /// Checksum of the administrator's id and password.
     pub admin_checksum: String,
-    /// Checksum of the database's address: another password is still the same database.
+    /// Checksum of the database's address: another user or password is still the same database.
     pub database_address: String,
 }
 
@@ -179,14 +180,28 @@ fn admin_checksum(auth: &SecretData) -> String {
     hash(&["jwt-secret", "admin-id", "admin-password"].map(|key| auth.get(key)))
 }
 
-/// Host, port and database of a connection URI, without user and password.
+/// Host, port, database and parameters of a connection URI, without user and password wherever they stand. Its checksum
+/// has no key, so a password in it could be found by brute force.
 fn address(uri: &[u8]) -> String {
     let uri = String::from_utf8_lossy(uri);
     let rest = uri.trim().split_once("://").map_or(uri.trim(), |(_, rest)| rest);
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{host}{path}")
+    let Some((path, query)) = path.split_once('?') else {
+        return format!("{host}{path}");
+    };
+    let kept: Vec<&str> = query.split('&').filter(|parameter| !is_credential(parameter)).collect();
+    if kept.is_empty() {
+        return format!("{host}{path}");
+    }
+    format!("{host}{path}?{}", kept.join("&"))
+}
+
+/// Whether the app's driver takes a user or a password from this parameter. Its name may be percent-encoded.
+fn is_credential(parameter: &str) -> bool {
+    Url::parse(&format!("postgres://host?{parameter}"))
+        .is_ok_and(|url| url.query_pairs().any(|(name, _)| matches!(&*name, "user" | "password")))
 }
 
 fn data(entries: &[(&str, &str)]) -> BTreeMap<String, ByteString> {

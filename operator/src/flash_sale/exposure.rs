@@ -12,7 +12,7 @@ use crate::gateway_api::HttpRoute;
 
 /// Reason of the condition when the cluster has no `HTTPRoute` definition.
 pub const GATEWAY_API_MISSING: &str = "GatewayApiMissing";
-/// Reason of the condition when a Gateway refuses the route.
+/// Reason of the condition when a Gateway or the API server refuses the route.
 pub const ROUTE_REFUSED: &str = "RouteRefused";
 
 /// How the API is reached from outside.
@@ -62,9 +62,8 @@ impl Exposure {
                            have the reason";
             self.problems.push(("LoadBalancerPending", message.to_owned()));
         }
-        let (scheme, port) = (names::scheme(app), names::service_port(app));
-        let suffix = if port == 80 { String::new() } else { format!(":{port}") };
-        self.urls.extend(addresses.iter().map(|address| format!("{scheme}://{address}{suffix}")));
+        let (scheme, port) = (names::scheme(app), Some(names::service_port(app)));
+        self.urls.extend(addresses.iter().map(|address| url(scheme, address, port)));
     }
 
     fn add_route(&mut self, declared: &AppHttpRoute, network: &NetworkParts) {
@@ -75,7 +74,12 @@ impl Exposure {
             self.problems.push((GATEWAY_API_MISSING, message.to_owned()));
             return;
         }
-        let Some(route) = &network.http_route else { return };
+        // The parts are those after the apply: only a refused route does not exist.
+        let Some(route) = &network.http_route else {
+            let message = "the API server refused the route: see the condition Ready";
+            self.problems.push((ROUTE_REFUSED, message.to_owned()));
+            return;
+        };
         let mut accepted = Vec::new();
         let (mut refused, mut pending) = (Vec::new(), Vec::new());
         for parent in &declared.parent_refs {
@@ -96,7 +100,7 @@ impl Exposure {
             self.problems.push(("RoutePending", message));
         }
         for host in &declared.hostnames {
-            let urls = accepted.iter().map(|parent| format!("{}://{host}", scheme(parent)));
+            let urls = accepted.iter().map(|parent| url(scheme(parent), host, parent.port));
             for url in urls {
                 if !self.urls.contains(&url) {
                     self.urls.push(url);
@@ -150,6 +154,13 @@ fn name(parent: &ParentRef) -> String {
 fn scheme(parent: &ParentRef) -> &'static str {
     let section = parent.section_name.as_deref().unwrap_or_default();
     if parent.port == Some(443) || section.contains("https") { "https" } else { "http" }
+}
+
+/// Without the port if it is the scheme's own.
+fn url(scheme: &str, host: &str, port: Option<i32>) -> String {
+    let own = if scheme == names::HTTPS { 443 } else { 80 };
+    let port = port.filter(|&port| port != own).map(|port| format!(":{port}"));
+    format!("{scheme}://{host}{}", port.unwrap_or_default())
 }
 
 fn has_address(ingress: &Ingress) -> bool {

@@ -111,18 +111,28 @@ fn summary(exposure: &Exposure) -> (Vec<&'static str>, Vec<&str>) {
 
 #[test]
 fn a_load_balancer_has_its_addresses_as_urls() {
-    let with = |port: &str, assigned: Value| {
-        let app = app(&format!("app: {{service: {{type: LoadBalancer{port}}}}}"));
+    let with = |declared: &str, assigned: Value| {
+        let app = app(&format!("app: {{{declared}}}"));
         let service: Service =
             serde_json::from_value(json!({ "status": { "loadBalancer": assigned } })).unwrap();
         exposure::of(&app, Some(&service), &NetworkParts::default())
     };
-    assert_eq!(summary(&with("", json!({}))), (vec!["LoadBalancerPending"], vec![]));
+    let balancer = "service: {type: LoadBalancer}";
+    assert_eq!(summary(&with(balancer, json!({}))), (vec!["LoadBalancerPending"], vec![]));
     let two = json!({ "ingress": [{ "ip": "203.0.113.7" }, { "hostname": "lb.example" }] });
     let urls = vec!["http://203.0.113.7:8080", "http://lb.example:8080"];
-    assert_eq!(summary(&with("", two)), (vec![], urls));
-    let six = json!({ "ingress": [{ "ip": "2001:db8::7" }] });
-    assert_eq!(summary(&with(", port: 80", six)), (vec![], vec!["http://[2001:db8::7]"]));
+    assert_eq!(summary(&with(balancer, two)), (vec![], urls));
+    let tls = "tls: {secretRef: {name: sale-tls}}, ";
+    for (tls, port, url) in [
+        ("", 80, "http://[2001:db8::7]"),
+        ("", 443, "http://[2001:db8::7]:443"),
+        (tls, 80, "https://[2001:db8::7]:80"),
+        (tls, 443, "https://[2001:db8::7]"),
+    ] {
+        let declared = format!("{tls}service: {{type: LoadBalancer, port: {port}}}");
+        let six = json!({ "ingress": [{ "ip": "2001:db8::7" }] });
+        assert_eq!(summary(&with(&declared, six)), (vec![], vec![url]), "{declared}");
+    }
     let plain = exposure::of(&app(""), None, &NetworkParts::default());
     assert_eq!(plain, Exposure::default());
     let node_port =
@@ -183,6 +193,27 @@ fn the_answers_of_the_gateways_are_told() {
     let missing = exposure::of(&app, None, &missing);
     assert_eq!(summary(&missing), (vec!["GatewayApiMissing"], vec![]));
     assert!(missing.problems[0].1.contains("app.ingress"), "names the remedy");
+    // A policy or a missing right: the condition Ready has the API server's reason.
+    let none = exposure::of(&app, None, &NetworkParts::default());
+    assert_eq!(summary(&none), (vec!["RouteRefused"], vec![]));
+}
+
+#[test]
+fn a_route_has_the_port_of_its_listener_in_its_url() {
+    let urls = |parent: Value| {
+        let declared =
+            json!({ "httpRoute": { "hostnames": ["sale.example"], "parentRefs": [parent] } });
+        let app = app(&json!({ "app": declared }).to_string());
+        exposure::of(&app, None, &route(&json!([answer(&parent, ("True", ""), "True", 2)]))).urls
+    };
+    for (section, port, url) in [
+        ("https", 8443, "https://sale.example:8443"),
+        ("web", 8080, "http://sale.example:8080"),
+        ("web", 443, "https://sale.example"),
+        ("web", 80, "http://sale.example"),
+    ] {
+        assert_eq!(urls(json!({ "name": "public", "sectionName": section, "port": port })), [url]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::build::{Applied, KubernetesResources};
 use super::cause::Cause;
 use super::claimed;
-use super::database::{ACCEPT_LOSS, DatabaseIdentity};
+use super::database::{DatabaseIdentity, lost_message};
 use super::exposure::Exposure;
 use super::hibernation;
 use super::names::Component;
@@ -174,8 +174,8 @@ impl Conditions {
     }
 }
 
-/// Progress of the sale. A rolling update of the replicas, in which the other pods serve, is no outage; a Redis node
-/// that is away is one less vote.
+/// Progress of the sale. A rolling update is no outage: the other replicas serve, and a quorum of the nodes votes. A
+/// Redis node that is away for another reason is one less vote.
 fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>) -> Progress {
     let redis = redis_status(&inputs.resources.redis);
     let change = inputs.observed.node_change.as_ref();
@@ -183,11 +183,12 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     let own = inputs.resources.database.as_ref();
     let database_unavailable =
         own.is_some_and(|own| ready_pods(own) == 0) || reports_unavailable(inputs);
+    let nodes_away = redis.ready < voters && !one_node_restarts(inputs, voters);
     let stock = states.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
     if matches!(inputs.database, DatabaseIdentity::Lost { .. }) || claimed_by(inputs).is_some() {
         Progress::Blocked
-    } else if redis.ready < voters
-        || database_unavailable
+    } else if nodes_away
+        || (database_unavailable && !database_restarts(inputs))
         || (available(&inputs.resources.app) < inputs.replicas && !inputs.scaling_up)
     {
         Progress::PartsUnavailable
@@ -200,6 +201,21 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     } else {
         Progress::RollingOut
     }
+}
+
+/// Whether a rolling update restarts a node, the others are a quorum, and nothing keeps it from coming back.
+fn one_node_restarts(inputs: &Inputs<'_>, voters: i32) -> bool {
+    let ready = redis_status(&inputs.resources.redis).ready;
+    rollout::replaces_pods(&inputs.resources.redis)
+        && ready + 1 == voters
+        && ready > voters / 2
+        && inputs.observed.cause(Component::Redis, inputs.now).is_none()
+}
+
+/// The same of the sale's own database, which has one pod.
+fn database_restarts(inputs: &Inputs<'_>) -> bool {
+    inputs.resources.database.as_ref().is_some_and(rollout::replaces_pods)
+        && inputs.observed.cause(Component::Database, inputs.now).is_none()
 }
 
 /// `None`: nothing is declared that would make the API reachable from outside.
@@ -225,6 +241,8 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
         return ConditionState::met("AllNodesReady", message);
     } else if ready == nodes {
         rolling_out("nodes", rollout)
+    } else if one_node_restarts(inputs, nodes) {
+        ConditionState::unmet("RollingOut", format!("{message}; the other one restarts"))
     } else if status.quorum {
         ConditionState::unmet("NodesAway", format!("{message}; the quorum holds"))
     } else {
@@ -245,13 +263,17 @@ fn ready_pods(stateful_set: &StatefulSet) -> i32 {
 
 fn database(inputs: &Inputs<'_>) -> ConditionState {
     if let DatabaseIdentity::Lost { seeded, found } = inputs.database {
-        return data_lost(seeded.as_ref().map(|seeded| seeded.id.as_str()), found.as_deref());
+        let seeded = seeded.as_ref().map(|seeded| seeded.id.as_str());
+        return ConditionState::unmet("DataLost", lost_message(seeded, found.as_deref()));
     }
     if let Some(owner) = claimed_by(inputs) {
         return ConditionState::unmet("DatabaseClaimed", claimed::message(&owner));
     }
     let refused = inputs.observed.unready.iter().find(|reason| reason.starts_with("database:"));
     let state = match &inputs.resources.database {
+        Some(own) if ready_pods(own) == 0 && database_restarts(inputs) => {
+            ConditionState::unmet("RollingOut", "the database restarts")
+        }
         Some(own) if ready_pods(own) == 0 => {
             ConditionState::unmet("DatabaseAway", "the database is not ready")
         }
@@ -283,20 +305,6 @@ fn claimed_by(inputs: &Inputs<'_>) -> Option<String> {
 /// Whether ready replicas report that the database is unavailable.
 fn reports_unavailable(inputs: &Inputs<'_>) -> bool {
     inputs.observed.report.as_ref().is_some_and(|report| report.database_unavailable)
-}
-
-fn data_lost(seeded: Option<&str>, found: Option<&str>) -> ConditionState {
-    let found =
-        found.map_or("has no tables".to_owned(), |id| format!("has tables created at {id}"));
-    let message = match seeded {
-        None => format!("the stock was seeded, but the database {found} now"),
-        Some(seeded) => format!(
-            "the stock was seeded in a database with tables created at {seeded}, but the current database \
-             {found}: the orders are missing. Restore them from a backup. To sell the whole stock again \
-             instead, annotate the sale with {ACCEPT_LOSS}={seeded}"
-        ),
-    };
-    ConditionState::unmet("DataLost", message)
 }
 
 fn seed(inputs: &Inputs<'_>) -> ConditionState {

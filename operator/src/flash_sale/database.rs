@@ -72,3 +72,18 @@ pub fn expected<'a>(
 ) -> Option<&'a DatabaseStatus> {
     seeded.filter(|seeded| seeded.address == address && accepted != Some(seeded.id.as_str()))
 }
+
+/// What a user reads when the seeded database is lost: its id, if it is known, and that of the current one.
+#[must_use]
+pub fn lost_message(seeded: Option<&str>, found: Option<&str>) -> String {
+    let found =
+        found.map_or("has no tables".to_owned(), |id| format!("has tables created at {id}"));
+    match seeded {
+        None => format!("the stock was seeded, but the database {found} now"),
+        Some(seeded) => format!(
+            "the stock was seeded in a database with tables created at {seeded}, but the current database \
+             {found}: the orders are missing. Restore them from a backup. To sell the whole stock again \
+             instead, annotate the sale with {ACCEPT_LOSS}={seeded}"
+        ),
+    }
+}

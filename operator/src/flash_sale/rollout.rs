@@ -44,6 +44,13 @@ pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
     Rollout { updated: if seen { updated } else { 0 }, wanted, done, seen }
 }
 
+/// Whether pods of another template replace those of a `StatefulSet`. Its controller has two revisions until the last one
+/// is ready; a pod that is away for another reason changes none.
+#[must_use]
+pub fn replaces_pods(nodes: &StatefulSet) -> bool {
+    nodes.status.as_ref().is_some_and(|status| status.current_revision != status.update_revision)
+}
+
 fn generation<K: kube::Resource>(workload: &K) -> i64 {
     workload.meta().generation.unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use flashsale_operator::flash_sale::seed::Seed;
 use testkit::RedisServer;
 
 use crate::sale;
-use crate::status::{NOON, after, condition, outcome};
+use crate::status::{NOON, after, applied, condition, outcome, rolls_out};
 
 const SCRIPT: &str = include_str!("../../../manifests/argocd/flashsale-health.lua");
 
@@ -39,6 +39,11 @@ fn argo_cd_sees_progress_success_and_failure() {
     let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
     let starting = after(None, &outcome(0, 0, 0, Seed::Running), NOON);
     let degraded = after(Some(ready.clone()), &outcome(4, 1, 3, Seed::Done), NOON);
+    let mut resources = applied(5, 1, 3);
+    rolls_out(&mut resources.redis, 4);
+    let (observed, refusals) = (Box::default(), Vec::new());
+    let restarts = Outcome::Applied { resources, seed: Seed::Done, observed, refusals };
+    let rolling = after(Some(ready.clone()), &restarts, NOON);
     let reason = "NameTaken";
     let message = "Service black-friday is another's".to_owned();
     let taken =
@@ -49,6 +54,8 @@ fn argo_cd_sees_progress_success_and_failure() {
     assert_eq!(health(4, Some(ready.clone()))[0], "Progressing", "a change that nobody has seen");
     let said = condition(&starting, "Ready").2;
     assert_eq!(health(3, Some(starting)), ["Progressing".to_owned(), said]);
+    let said = "4 of 5 nodes ready; the other one restarts".to_owned();
+    assert_eq!(health(3, Some(rolling)), ["Progressing".to_owned(), said]);
     assert_eq!(health(3, Some(ready)), ["Healthy".to_owned(), "all parts are ready".to_owned()]);
     let said = "4 of 5 nodes ready; the quorum holds".to_owned();
     assert_eq!(health(3, Some(degraded)), ["Degraded".to_owned(), said]);

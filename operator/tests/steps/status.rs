@@ -14,6 +14,7 @@ use flashsale_operator::flash_sale::seed::{self, Seed};
 use flashsale_operator::flash_sale::update_status::status;
 use flashsale_operator::flash_sale::validate::validate;
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -62,6 +63,14 @@ pub fn outcome(redis: i32, database: i32, app: i32, seed: Seed) -> Outcome {
         observed: Box::default(),
         refusals: Vec::new(),
     }
+}
+
+/// The last pod of a rolling update: it has the new template, and only this number of pods is ready.
+pub fn rolls_out(set: &mut StatefulSet, ready: i32) {
+    let status = set.status.as_mut().unwrap();
+    status.ready_replicas = Some(ready);
+    status.current_revision = Some("first".to_owned());
+    status.update_revision = Some("second".to_owned());
 }
 
 pub fn after(previous: Option<FlashSaleStatus>, outcome: &Outcome, now: &str) -> FlashSaleStatus {
@@ -221,6 +230,11 @@ fn a_change_is_ready_when_it_is_rolled_out() {
         it.redis.status.as_mut().unwrap().updated_replicas = Some(4);
     };
     assert_eq!(reason(nodes), "RollingOut");
+    let restarts = |it: &mut KubernetesResources<Applied>| rolls_out(&mut it.redis, 4);
+    assert_eq!(reason(restarts), "RollingOut");
+    let database =
+        |it: &mut KubernetesResources<Applied>| rolls_out(it.database.as_mut().unwrap(), 0);
+    assert_eq!(reason(database), "RollingOut");
 
     let ending: Pod = serde_json::from_value(json!({
         "metadata": {
@@ -234,6 +248,45 @@ fn a_change_is_ready_when_it_is_rolled_out() {
     let (reason, message) = rolling(|_| {}, vec![ending]);
     assert_eq!(reason, "RollingOut");
     assert!(message.contains("pod black-friday-0 on node n1"), "{message}");
+}
+
+#[test]
+fn a_rolling_update_that_costs_more_than_its_pod_is_an_outage() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let during = |change: fn(&mut KubernetesResources<Applied>), observed: Observed| {
+        let mut resources = applied(5, 1, 3);
+        change(&mut resources);
+        let observed = Box::new(observed);
+        let refusals = Vec::new();
+        let outcome = Outcome::Applied { resources, seed: Seed::Done, observed, refusals };
+        let status = after(Some(ready.clone()), &outcome, LATER);
+        (status.phase, condition(&status, "Ready").1)
+    };
+    let broken = |component: &str| {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "it", "labels": { "app.kubernetes.io/component": component } },
+            "status": { "phase": "Pending", "containerStatuses": [{
+                "name": "c", "image": "typo", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ErrImagePull", "message": "not found" } },
+            }] },
+        }))
+        .unwrap();
+        Observed { pods: vec![pod], ..Observed::default() }
+    };
+    let one = |it: &mut KubernetesResources<Applied>| rolls_out(&mut it.redis, 4);
+    let two = |it: &mut KubernetesResources<Applied>| rolls_out(&mut it.redis, 3);
+    let database =
+        |it: &mut KubernetesResources<Applied>| rolls_out(it.database.as_mut().unwrap(), 0);
+    let outage = |reason: &str| (Phase::Degraded, reason.to_owned());
+    assert_eq!(during(two, Observed::default()), outage("NodesAway"));
+    assert_eq!(during(one, broken("redis")), outage("ImagePullBackOff"));
+    assert_eq!(during(database, broken("database")), outage("ImagePullBackOff"));
+
+    // The app notices that the database restarts.
+    let problem = br#"{"code": "database_unavailable", "status": 503}"#;
+    let report = SaleReport::from_response(503, problem);
+    let noticed = during(database, Observed { report, ..Observed::default() });
+    assert_eq!(noticed, (Phase::Open, "RollingOut".to_owned()));
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub enum DeletionPolicy {
 pub struct Hibernation {
     /// When the pods end. `Never` wakes a sale that hibernates.
     pub mode: HibernationMode,
-    /// Time from `endsAt` to hibernation, with mode `AfterEnd`. Absent: 1h.
+    /// Time from `endsAt` to hibernation, with mode `AfterEnd`. At least the longest `holdFor`, unless `strategy` is
+    /// `Atomic`. Absent: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::hibernation_delay")]
     pub delay: Option<Duration>,

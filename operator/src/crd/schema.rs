@@ -61,6 +61,16 @@ pub(super) fn sale_rules() -> Value {
             Some(".retentionDays"),
         ),
         (
+            "!has(self.hibernation) || self.hibernation.mode != 'AfterEnd' || self.strategy == 'Atomic' || \
+             ((!has(self.holdFor) || duration(self.holdFor) <= \
+             duration(has(self.hibernation.delay) ? self.hibernation.delay : '1h')) && \
+             self.products.all(p, !has(p.holdFor) || duration(p.holdFor) <= \
+             duration(has(self.hibernation.delay) ? self.hibernation.delay : '1h')))",
+            "hibernation.delay (1h unless it is set) must be at least the longest holdFor: a hibernated sale takes no payment \
+             of an order that is still held",
+            Some(".hibernation"),
+        ),
+        (
             "!has(self.database.adopt) || !has(self.database.secretRef) || self.strategy == 'Atomic'",
             "database.adopt is for a sale's own database; an external one is used again under the same sale name",
             Some(".database"),

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 
+use super::hibernation;
 use super::validate::ValidatedSale;
-use crate::crd::{App, SignUp, Strategy};
+use crate::crd::{App, Product, SignUp, Strategy};
 
 /// A shorter lease can end before the database has committed. A commit takes milliseconds, but a slow disk or a
 /// checkpoint takes hundreds of them.
 const SHORT_LEASE: Duration = Duration::from_secs(1);
+/// How long the app holds the units of an unpaid order, unless `holdFor` is set.
+const HOLD: Duration = Duration::from_mins(10);
 /// Values of `sslmode` with which a connection without TLS fails.
 const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
 
@@ -18,6 +21,7 @@ const TLS_MODES: [&str; 3] = ["require", "verify-ca", "verify-full"];
 pub fn warnings(sale: &ValidatedSale) -> Vec<String> {
     let checks = [
         short_leases(sale),
+        short_delay(sale),
         own_accounts(sale),
         single_node(sale),
         single_replica(&sale.spec.app),
@@ -46,6 +50,21 @@ fn short_leases(sale: &ValidatedSale) -> Option<String> {
              database_unavailable",
             fields.join(", ")
         )
+    })
+}
+
+/// A hold of the app's default that lasts longer than the pods. The definition itself refuses a declared one.
+fn short_delay(sale: &ValidatedSale) -> Option<String> {
+    let spec = &sale.spec;
+    if spec.strategy == Strategy::Atomic || hibernation::due_at(spec).is_none() {
+        return None;
+    }
+    let of_product = |product: &Product| product.hold_for.or(spec.hold_for);
+    let default = spec.products.iter().any(|product| of_product(product).is_none());
+    (default && hibernation::delay(spec) < HOLD).then(|| {
+        "hibernation.delay: below holdFor (10m unless it is set), the pods end while unpaid orders are held, and nobody can \
+         pay them"
+            .to_owned()
     })
 }
 

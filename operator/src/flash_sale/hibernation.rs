@@ -30,9 +30,14 @@ pub fn due_at(spec: &FlashSaleSpec) -> Option<Timestamp> {
     if mode(spec) != HibernationMode::AfterEnd {
         return None;
     }
-    let delay = spec.hibernation.as_ref().and_then(|hibernation| hibernation.delay);
-    let delay = SignedDuration::try_from(delay.map_or(DELAY, Duration::from)).ok()?;
-    spec.ends_at?.checked_add(delay).ok()
+    spec.ends_at?.checked_add(SignedDuration::try_from(delay(spec)).ok()?).ok()
+}
+
+/// Time from the end of the sale to its hibernation by the clock.
+#[must_use]
+pub fn delay(spec: &FlashSaleSpec) -> Duration {
+    let declared = spec.hibernation.as_ref().and_then(|hibernation| hibernation.delay);
+    declared.map_or(DELAY, Duration::from)
 }
 
 fn mode(spec: &FlashSaleSpec) -> HibernationMode {

@@ -34,6 +34,10 @@ fn each_risk_is_named_with_its_field() {
         ("{redis: {nodes: 1}}", "redis.nodes: 1: no purchase is possible while the node is away"),
         ("{app: {replicas: 1}}", "app.replicas: 1: "),
         (
+            "{hibernation: {mode: AfterEnd, delay: 599s}}",
+            "hibernation.delay: below holdFor (10m unless it is set)",
+        ),
+        (
             "{auth: {secretRef: {name: keys}}, limitBy: {claim: person_id}}",
             "limitBy: accounts that buyers sign up for here have no claim person_id",
         ),
@@ -56,6 +60,15 @@ fn each_risk_is_named_with_its_field() {
     assert_eq!(all.len(), 3);
     // One node is what this strategy is made of, and it sells without the lock.
     assert_eq!(of("{strategy: Atomic, redis: {nodes: 1}, lock: {leaseTime: 900ms}}").len(), 0);
+    for hibernation in [
+        "{hibernation: {mode: AfterEnd}}",
+        "{hibernation: {mode: AfterEnd, delay: 10m}}",
+        "{holdFor: 5s, hibernation: {mode: AfterEnd, delay: 5s}}",
+        "{strategy: Atomic, redis: {nodes: 1}, hibernation: {mode: AfterEnd, delay: 0s}}",
+        "{hibernation: {mode: Now}}",
+    ] {
+        assert_eq!(of(hibernation), Vec::<String>::new(), "{hibernation}");
+    }
     let cpu = "{app: {autoscaling: {maxReplicas: 9, targetCpuPercent: 70}, resources: {limits: {cpu: '1'}}}}";
     assert_eq!(of(cpu).len(), 0);
     let claim =

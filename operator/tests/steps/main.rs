@@ -5,6 +5,7 @@
 mod argocd;
 mod build;
 mod cause;
+mod cel;
 mod certificates;
 mod claimed;
 mod configuration;

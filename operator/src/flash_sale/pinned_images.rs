@@ -59,7 +59,7 @@ impl PinnedImages {
             format!(
                 "spec.database.image: {declared} is PostgreSQL {wanted}, but the database's volume has the data of \
                  PostgreSQL {version}, which no other major version can read; the database keeps {running}. Set an \
-                 image of PostgreSQL {version}, or move the orders to a new database (docs/OPERATIONS.md, Images)"
+                 image of PostgreSQL {version}, or move the orders to a new database (docs/VERSIONS.md)"
             )
         })
     }

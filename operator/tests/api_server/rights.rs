@@ -146,6 +146,13 @@ async fn a_leadership(client: Client) {
     leadership.release().await.unwrap();
 }
 
+/// What administrators of a namespace get, so that they can give it to an operator.
+async fn given_away(client: &Client) -> BTreeSet<String> {
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    let role = roles.get(&format!("{CLUSTER_ROLE}-admin")).await.unwrap();
+    permissions(role.rules.unwrap())
+}
+
 /// The `ClusterRole` for sales, and the Role for the Lease.
 async fn granted(client: &Client) -> BTreeSet<String> {
     let cluster_roles: Api<ClusterRole> = Api::all(client.clone());
@@ -178,4 +185,7 @@ async fn each_permission_is_used_and_no_other_is_needed() {
     let (granted, used) = (granted(&client).await, used(&requests));
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(unused.is_empty(), "the chart grants what the operator does not use: {unused:#?}");
+    let given_away = given_away(&client).await;
+    let unused: Vec<_> = given_away.difference(&granted).collect();
+    assert!(unused.is_empty(), "administrators get what no operator has: {unused:#?}");
 }

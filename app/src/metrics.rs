@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::PaymentTotals;
-use ledger::orders::{HoldCounts, OrderState, OrderedUnits};
+use ledger::orders::{HoldCounts, OrderState, UnitCount};
 use process_metrics::ProcessMetrics;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sale::{CouponError, Drift, Job, Listing, Observer, OrderError, PurchaseError, Receipt};
@@ -86,7 +86,7 @@ impl Metrics {
             holds: HoldMetrics::registered(&registry)?,
             payments: PaymentMetrics::registered(&registry)?,
             events: Arc::new(EventMetrics::registered(&registry)?),
-            ordered: OrderedMetrics::registered(&registry)?,
+            ordered: OrderedMetrics::default(),
             registry,
             sold: purchases.with_label_values(&["sold"]),
             sold_out: purchases.with_label_values(&[PurchaseError::SoldOut.code()]),
@@ -194,7 +194,8 @@ impl Metrics {
     /// # Errors
     /// When a metric cannot be encoded.
     pub fn encode(&self, listings: &[Listing], format: Exposition) -> prometheus::Result<Vec<u8>> {
-        let classic = self.registry.gather().into_iter().chain(stock::families(listings)?);
+        let made = stock::families(listings)?.into_iter().chain(self.ordered.families()?);
+        let classic = self.registry.gather().into_iter().chain(made);
         let mut families: Vec<_> =
             classic.map(|classic| Family { classic, native: Vec::new() }).collect();
         families.extend(self.lock.durations());
@@ -264,9 +265,9 @@ impl Metrics {
         self.database.set(up.into());
     }
 
-    /// Sets the units of all orders, with the products on sale.
-    pub fn set_ordered(&self, listings: &[Listing], units: &[OrderedUnits]) {
-        self.ordered.set(listings, units);
+    /// Sets the units of all orders, with those that were put on sale.
+    pub fn set_ordered(&self, count: UnitCount) {
+        self.ordered.set(count);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Products made, changed, restocked and deleted by administrators, in both stores.
 
 use futures::future::join_all;
+use ledger::orders::{OrderState, OrderedUnits, UnitCount};
 use serde_json::{Value, json};
 
 use crate::common::{Answer, BOTH, Database, SaleSpec, TestSale, eventually, value};
@@ -284,6 +285,47 @@ async fn the_units_of_a_deleted_product_are_measured_until_its_orders_end() {
         value::<i64>(&sale.metrics().await, pending).is_none()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ordered_units_are_counted_with_what_was_put_on_sale() {
+    let ordered = |state, units, without_hold| OrderedUnits {
+        product_id: "1".to_owned(),
+        state,
+        units,
+        without_hold,
+    };
+    let count = |stock: i64, ordered: OrderedUnits| UnitCount {
+        declared: [("1".to_owned(), stock)].into(),
+        ordered: vec![ordered],
+    };
+    for database in BOTH {
+        let sale = TestSale::start(SaleSpec { nodes: 1, ..SaleSpec::on(database) }).await;
+        let (admin, ann, ledger) = (sale.admin("admin"), sale.buyer("ann"), sale.ledger());
+        let bought = ann.buy("1", 3, None).await;
+        ann.buy("1", 2, None).await;
+        let counted = ledger.count_units().await.unwrap();
+        assert_eq!(counted, count(100, ordered(OrderState::Confirmed, 5, 5)), "{database:?}");
+
+        let cancel = format!("/v1/orders/{}/cancel", bought.order());
+        assert_eq!(ann.call("POST", &cancel, None).await.status, 200);
+        assert_eq!(admin.call("DELETE", "/v1/products/1", None).await.status, 204);
+        let counted = ledger.count_units().await.unwrap();
+        let left = vec![ordered(OrderState::Confirmed, 2, 2)];
+        assert_eq!(counted, UnitCount { ordered: left, ..UnitCount::default() }, "{database:?}");
+        let product = json!({"id": "1", "name": "Console", "stock": 4});
+        assert_eq!(admin.call("POST", "/v1/products", Some(&product)).await.status, 201);
+        let counted = ledger.count_units().await.unwrap();
+        assert_eq!(counted, count(6, ordered(OrderState::Confirmed, 2, 2)), "{database:?}");
+
+        let items = json!({"items": [{"product_id": "1", "quantity": 3}]});
+        assert_eq!(ann.call("POST", "/v1/orders", Some(&items)).await.status, 201);
+        let counted = ledger.count_units().await.unwrap();
+        assert!(counted.ordered.contains(&ordered(OrderState::Pending, 3, 0)), "{counted:?}");
+        sale.execute("UPDATE orders SET expires_at_ms = NULL WHERE state = 'pending'").await;
+        let counted = ledger.count_units().await.unwrap();
+        assert!(counted.ordered.contains(&ordered(OrderState::Pending, 3, 3)), "{counted:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,8 @@ pub use self::holds::{DueHold, HoldCounts};
 pub(crate) use self::order::amount;
 pub use self::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 pub use self::search::OrderSearch;
-pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task};
+pub(crate) use self::types::UnitRow;
+pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task, UnitCount};
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;
 use crate::ledger::{Ledger, either};
@@ -93,17 +94,13 @@ impl Ledger {
         .await
     }
 
-    /// The units of orders that hold them, by product and state. It reads all orders, so call it rarely.
+    /// The units of all orders, and those that were put on sale. It reads all orders, so call it rarely.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn ordered_units(&self) -> Result<Vec<OrderedUnits>, LedgerError> {
-        let count = async { either!(self, ledger => ledger.ordered_units()) };
-        let rows = bounded_by(COUNT_TIMEOUT, count).await?;
-        let known = |(product_id, state, units): (String, String, i64)| {
-            Some(OrderedUnits { product_id, state: OrderState::of(&state)?, units })
-        };
-        Ok(rows.into_iter().filter_map(known).collect())
+    pub async fn count_units(&self) -> Result<UnitCount, LedgerError> {
+        let count = async { either!(self, ledger => ledger.count_units()) };
+        Ok(UnitCount::of(bounded_by(COUNT_TIMEOUT, count).await?))
     }
 
     /// The order with this id.

@@ -20,6 +20,7 @@ use crate::calls::{ACQUIRE_TIMEOUT, answers, beside_later_ones};
 use crate::change::{self, ProductChange};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::orders::UnitRow;
 use crate::sql;
 use crate::transaction::Transaction;
 use crate::types::{Account, Product};
@@ -171,11 +172,11 @@ impl PostgresLedger {
         Ok(sqlx::query_as(sql::DELETED_PRODUCTS).fetch_all(&self.pool).await?)
     }
 
-    pub(crate) async fn ordered_units(&self) -> Result<Vec<(String, String, i64)>, LedgerError> {
+    pub(crate) async fn count_units(&self) -> Result<Vec<UnitRow>, LedgerError> {
         // It needs all rows.
         let begin = "BEGIN READ ONLY; SET LOCAL enable_seqscan = on";
         let mut transaction = Transaction::begin(&self.pool, begin).await?;
-        let units = sqlx::query_as(sql::ORDERED_UNITS).fetch_all(&mut *transaction).await;
+        let units = sqlx::query_as(sql::COUNT_UNITS).fetch_all(&mut *transaction).await;
         Ok(transaction.end(units).await?)
     }
 

@@ -31,11 +31,14 @@ pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_m
 pub(crate) const DELETED_PRODUCTS: &str =
     "SELECT product_id, fence FROM stock WHERE deleted_at IS NOT NULL";
 
-/// Units of orders, by product and state.
-pub(crate) const ORDERED_UNITS: &str = concat!(
-    "SELECT product_id, state, CAST(SUM(quantity) AS BIGINT) FROM orders WHERE ",
+/// A [`crate::orders::UnitRow`] for each product and state of orders, and for each product on sale. One statement, so
+/// both are of one moment.
+pub(crate) const COUNT_UNITS: &str = concat!(
+    "SELECT product_id, state, CAST(SUM(quantity) AS BIGINT), \
+     CAST(SUM(CASE WHEN expires_at_ms IS NULL THEN quantity ELSE 0 END) AS BIGINT) FROM orders WHERE ",
     kept!(),
-    " GROUP BY product_id, state"
+    " GROUP BY product_id, state UNION ALL \
+     SELECT product_id, NULL, declared, CAST(0 AS BIGINT) FROM stock WHERE deleted_at IS NULL"
 );
 
 pub(crate) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, idempotency_key, \

@@ -19,6 +19,7 @@ use crate::calls::{ACQUIRE_TIMEOUT, answers, beside_later_ones};
 use crate::change::{self, ProductChange};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::orders::UnitRow;
 use crate::sql;
 use crate::transaction::Transaction;
 use crate::types::{Account, Product};
@@ -159,8 +160,8 @@ impl SqliteLedger {
         Ok(sqlx::query_as(sql::DELETED_PRODUCTS).fetch_all(&self.readers).await?)
     }
 
-    pub(crate) async fn ordered_units(&self) -> Result<Vec<(String, String, i64)>, LedgerError> {
-        Ok(sqlx::query_as(sql::ORDERED_UNITS).fetch_all(&self.readers).await?)
+    pub(crate) async fn count_units(&self) -> Result<Vec<UnitRow>, LedgerError> {
+        Ok(sqlx::query_as(sql::COUNT_UNITS).fetch_all(&self.readers).await?)
     }
 
     pub(crate) async fn change(

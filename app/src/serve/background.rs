@@ -52,7 +52,7 @@ impl Background {
                 }),
                 restart_on_panic("keeping the stores in agreement", || sale.keep()),
                 restart_on_panic("counting the orders", || {
-                    count_orders(ledger, sale, self.count_every, metrics)
+                    count_orders(ledger, self.count_every, metrics)
                 }),
                 restart_on_panic("counting the holds", || { count_holds(sale, ledger, metrics) }),
                 restart_on_panic("erasing buyers", || erasures.keep()),

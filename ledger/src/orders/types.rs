@@ -16,6 +16,40 @@ pub struct OrderedUnits {
     pub state: OrderState,
     /// Their number.
     pub units: i64,
+    /// How many of them are of orders that hold them without an end.
+    pub without_hold: i64,
+}
+
+/// The units of all orders and those that were put on sale, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitCount {
+    /// Units ever put on sale, by product; a deleted product is not in it.
+    pub declared: BTreeMap<String, i64>,
+    /// Units of orders that hold them; a product and state without orders is not in it.
+    pub ordered: Vec<OrderedUnits>,
+}
+
+/// Product, state, units, and how many of them have no hold. Without a state: units ever put on sale.
+pub(crate) type UnitRow = (String, Option<String>, i64, i64);
+
+impl UnitCount {
+    pub(crate) fn of(rows: Vec<UnitRow>) -> Self {
+        let mut count = Self::default();
+        for (product_id, state, units, without_hold) in rows {
+            if let Some(state) = state {
+                let state = OrderState::of(&state);
+                count.ordered.extend(state.map(|state| OrderedUnits {
+                    product_id,
+                    state,
+                    units,
+                    without_hold,
+                }));
+            } else {
+                count.declared.insert(product_id, units);
+            }
+        }
+        count
+    }
 }
 
 /// An order that asks for a decision: all of it or nothing.

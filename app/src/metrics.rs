@@ -179,12 +179,16 @@ impl Metrics {
         for outcome in errors.chain(&CouponError::CODES).chain(&ISSUED) {
             self.coupons.with_label_values(&[*outcome]);
         }
-        self.http_seconds.with(NO_ROUTE);
+        self.know_responses([("GET", NO_ROUTE, "404")]);
     }
 
-    /// Makes the series of these routes.
-    pub fn know_routes<'a>(&self, routes: impl IntoIterator<Item = &'a str>) {
-        for route in routes {
+    /// Makes the series of these responses: method, route and status.
+    pub fn know_responses<'a>(
+        &self,
+        responses: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
+    ) {
+        for (method, route, status) in responses {
+            self.http_requests.with_label_values(&[method, route, status]);
             self.http_seconds.with(route);
         }
     }
@@ -241,6 +245,15 @@ impl Metrics {
     /// Sets how many holds are open, and for how long the first of them is overdue.
     pub fn set_holds(&self, counts: HoldCounts) {
         self.holds.set(counts);
+    }
+
+    /// Makes the series of these outcomes of a payment service's events.
+    pub fn know_payment_outcomes<'a>(
+        &self,
+        provider: &str,
+        outcomes: impl Iterator<Item = &'a str>,
+    ) {
+        self.payments.know_outcomes(provider, outcomes);
     }
 
     /// Counts an event of a payment service.

@@ -34,6 +34,7 @@ mod limits;
 mod load;
 mod many_holds;
 mod members;
+mod metrics;
 mod nats;
 mod order_events;
 mod order_locks;

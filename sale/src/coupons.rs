@@ -353,6 +353,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_code_is_listed() {
+        let (now, id) = (Timestamp::UNIX_EPOCH, String::new);
+        let errors = [
+            CouponError::Unknown(id()),
+            CouponError::Exists(id()),
+            CouponError::Exhausted,
+            CouponError::NotStarted(now),
+            CouponError::Ended(now),
+        ];
+        let mut codes: Vec<_> = errors.iter().map(CouponError::code).collect();
+        codes.dedup();
+        assert_eq!(codes, CouponError::CODES);
+        assert_eq!(CouponError::Lock(PurchaseError::SoldOut).code(), "sold_out");
+    }
+
+    #[test]
     fn the_window_includes_its_start_and_not_its_end() {
         let coupon = Coupon {
             id: "c".to_owned(),

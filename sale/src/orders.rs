@@ -356,3 +356,22 @@ fn receipt(outcome: Settled) -> Result<OrderReceipt, OrderError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed() {
+        let errors = [
+            OrderError::Unknown,
+            OrderError::NotRecordedYet,
+            OrderError::MixedCurrencies,
+            OrderError::State(OrderState::Paid),
+        ];
+        assert_eq!(errors.map(|error| error.code()), OrderError::CODES);
+        let of_purchases =
+            [OrderError::Purchase(PurchaseError::SoldOut), OrderError::sold_out(String::new())];
+        assert_eq!(of_purchases.map(|error| error.code()), ["sold_out"; 2]);
+    }
+}

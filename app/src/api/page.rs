@@ -75,6 +75,12 @@ static TRANSLATED: LazyLock<Vec<[Asset; 2]>> = LazyLock::new(|| {
     PAGES.iter().map(in_all).collect()
 });
 
+/// Where the pages and their files are.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    let files = ASSETS.iter().map(|asset| asset.path);
+    files.chain(TRANSLATED.iter().map(|[page, _]| page.path))
+}
+
 /// The pages and their files.
 pub(crate) fn routes() -> Router<AppState> {
     let files = ASSETS.iter().fold(Router::new(), |router, asset| {

@@ -78,9 +78,13 @@ fn large() -> OpenApiRouter<AppState> {
         .layer(from_fn(gzip::compress_json))
 }
 
+/// The routes of `docs`, each with the status of its answer.
+const DOCS: [(&str, &str); 4] =
+    [("/docs", "303"), ("/docs/", "200"), ("/docs/{*rest}", "200"), ("/openapi.json", "200")];
+
 /// Swagger UI, whose files are kept compressed, and the document.
-fn docs() -> Router<AppState> {
-    Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
+fn docs(document: utoipa::openapi::OpenApi) -> Router<AppState> {
+    Router::from(SwaggerUi::new("/docs").url("/openapi.json", document))
         .layer(from_fn(gzip::expand_files))
         .layer(from_fn(gzip::compress_json))
 }
@@ -95,12 +99,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The API on port 8080. Pages of the given origins may call it too.
 pub fn api(state: AppState, origins: Option<&AllowedOrigins>) -> Router {
-    let (routes, document) = documented().split_for_parts();
-    state.metrics.know_routes(document.paths.paths.keys().map(String::as_str));
+    let (routes, document) = (Router::from(documented()), openapi());
+    state.metrics.know_responses(document::responses(&document));
+    let of_page = |path| ["200", "304"].map(|status| ("GET", path, status));
+    state.metrics.know_responses(page::paths().flat_map(of_page));
+    state.metrics.know_responses(DOCS.map(|(path, status)| ("GET", path, status)));
     let routes = routes
         .merge(page::routes())
         // Before the fallbacks: they apply to the routes that exist already.
-        .merge(docs())
+        .merge(docs(document))
         .fallback(async || ApiError::NotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -3,21 +3,6 @@
 use ledger::PaymentTotals;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry, Result};
 
-/// Outcomes from the start: what became of events, and the codes of problems. Others are those of any operation.
-const OUTCOMES: [&str; 11] = [
-    "applied",
-    "replayed",
-    "ignored",
-    "partial_refund",
-    "payment_signature",
-    "payment_time",
-    "payment_amount",
-    "unknown_order",
-    "order_state",
-    "invalid_json",
-    "invalid_request",
-];
-
 /// A metric's help text is its documentation.
 #[derive(Debug)]
 pub(super) struct PaymentMetrics {
@@ -41,14 +26,22 @@ impl PaymentMetrics {
                  database every 5 s.",
             )?,
         };
-        for outcome in OUTCOMES {
-            metrics.events.with_label_values(&["stripe", outcome]);
-        }
         // Without `..`: a metric that is not registered does not compile.
         let Self { events, open } = &metrics;
         registry.register(Box::new(events.clone()))?;
         registry.register(Box::new(open.clone()))?;
         Ok(metrics)
+    }
+
+    /// Makes the series of these outcomes of a service's events.
+    pub(super) fn know_outcomes<'a>(
+        &self,
+        provider: &str,
+        outcomes: impl Iterator<Item = &'a str>,
+    ) {
+        for outcome in outcomes {
+            self.events.with_label_values(&[provider, outcome]);
+        }
     }
 
     /// Counts an event.

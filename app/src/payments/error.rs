@@ -45,7 +45,17 @@ pub enum PaymentError {
 }
 
 impl PaymentError {
-    /// The stable code of those that have one of their own.
+    /// Codes beside those of [`OrderError`] and of the sale's [`PurchaseError`](sale::PurchaseError).
+    pub const CODES: [&'static str; 6] = [
+        "payments_not_configured",
+        "payment_signature",
+        "payment_time",
+        "invalid_json",
+        "invalid_request",
+        "payment_amount",
+    ];
+
+    /// The stable code, in answers and in metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::NotConfigured(_) => "payments_not_configured",
@@ -83,4 +93,29 @@ pub enum SecretsError {
         "must have one or more secrets of at least 16 characters, separated by blanks or line ends"
     )]
     Form,
+}
+
+#[cfg(test)]
+mod tests {
+    use sale::PurchaseError;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed() {
+        let errors = [
+            PaymentError::NotConfigured("stripe"),
+            PaymentError::Signature,
+            PaymentError::Time,
+            PaymentError::Json(String::new()),
+            PaymentError::Field { field: "id", problem: String::new() },
+            PaymentError::Amount { reported: None, expected: None },
+        ];
+        let codes: Vec<_> = errors.iter().map(PaymentError::code).collect();
+        assert_eq!(codes, PaymentError::CODES);
+        let order = PaymentError::Order(OrderError::Unknown);
+        assert!(OrderError::CODES.contains(&order.code()));
+        let ledger = PaymentError::Ledger(LedgerError::UnsupportedUrl(String::new()));
+        assert!(PurchaseError::CODES.contains(&ledger.code()));
+    }
 }

@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use jiff::Timestamp;
 use ledger::orders::{Change, PlacedOrder};
 use ledger::{Ledger, PaymentEvent};
-use sale::{OrderError, Sale};
+use sale::{OrderError, PurchaseError, Sale};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -36,6 +36,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::Replayed, Self::Ignored, Self::PartialRefund];
+
     /// In answers, metrics and the database.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -75,6 +78,10 @@ impl Payments {
         metrics: Arc<Metrics>,
         stripe: Option<Arc<Stripe>>,
     ) -> Self {
+        let codes =
+            PaymentError::CODES.iter().chain(&OrderError::CODES).chain(&PurchaseError::CODES);
+        let outcomes = Outcome::ALL.map(Outcome::name);
+        metrics.know_payment_outcomes(stripe::NAME, outcomes.iter().chain(codes).copied());
         Self { sale, ledger, metrics, stripe }
     }
 

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::programs::repository;
 use crate::prometheus::{Prometheus, Sample};
 
+/// The smallest step of each query: the chart replaces it with `monitoring.interval`, from which Grafana computes
+/// `$__rate_interval`.
+const STEP: &str = "15s";
 /// Points of a graph, from which Grafana computes `$__interval`.
 const POINTS: f64 = 900.0;
 /// Seconds that a request, an acquisition or a reconcile may take.
@@ -190,9 +193,11 @@ fn panel(panel: &Value) -> Result<Panel> {
     let targets = panel["targets"].as_array().context("a panel without queries")?;
     let targets = targets.iter().map(|target| {
         let expr = text(&target["expr"]).context("a query without an expression")?;
+        ensure!(target["interval"] == STEP, "a query of {title} has another interval than {STEP}");
         Ok(Target { expr, legend: text(&target["legendFormat"]).unwrap_or_default() })
     });
-    Ok(Panel { title, unit, targets: targets.collect::<Result<_>>()? })
+    let targets = targets.collect::<Result<_>>()?;
+    Ok(Panel { title, unit, targets })
 }
 
 impl Panel {
@@ -256,6 +261,19 @@ mod tests {
         let steps = json!([{ "color": "green", "value": null }]);
         stat(json!({ "unit": "short", "thresholds": { "steps": steps } })).unwrap();
         assert!(stat(json!({ "unit": "short" })).is_err());
+    }
+
+    #[test]
+    fn each_query_has_the_step_that_the_chart_replaces() {
+        let of = |target: Value| {
+            panel(&json!({
+                "type": "timeseries", "title": "Sold", "description": "Units", "targets": [target],
+                "fieldConfig": { "defaults": { "unit": "short" } }
+            }))
+        };
+        of(json!({ "expr": "up", "interval": "15s" })).unwrap();
+        assert!(of(json!({ "expr": "up" })).is_err());
+        Dashboard::all().unwrap();
     }
 
     #[test]

@@ -8,11 +8,18 @@ built=$dir/neighbours
 root=$(cd "$neighbours/../.." && pwd)
 tmp=$(mktemp -d)
 passed=0 failed=0
-forwards=()
+forwards=() undo=()
 started=$SECONDS
 
+# later COMMAND...: at the end of the script, also if it fails; the last one first.
+later() { undo+=("$(printf '%q ' "$@")"); }
+
 finish() {
+  local at
   for pid in "${forwards[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for ((at = ${#undo[@]} - 1; at >= 0; at--)); do
+    eval "${undo[at]}" >"$tmp/undo" 2>&1 || { echo "not undone: ${undo[at]}"; tail -3 "$tmp/undo"; } >&2
+  done
   rm -rf "$tmp"
 }
 trap finish EXIT
@@ -50,21 +57,23 @@ image() {
   rm -rf "$context"; mkdir -p "$context/root"
   for file in "$@"; do
     mkdir -p "$context/root/$(dirname "${file#*=}")"
-    cp -r "${file%%=*}" "$context/root/${file#*=}"
+    cp -rL "${file%%=*}" "$context/root/${file#*=}"
   done
   printf 'FROM scratch\nCOPY root/ /\nUSER 65532:65532\nENTRYPOINT ["%s"]\n' "$entrypoint" >"$context/Dockerfile"
   "$cluster/image" build -q -t "localhost/neighbour-$name:dev" "$context" >/dev/null
   "$cluster/image" load "localhost/neighbour-$name:dev" >/dev/null
 }
 
-# An empty namespace of this name.
+# An empty namespace of this name, which is deleted at the end.
 namespace() {
+  later kubectl delete namespace "$1" --ignore-not-found --timeout=4m
   kubectl delete namespace "$1" --ignore-not-found --timeout=4m >/dev/null
   kubectl create namespace "$1" >/dev/null
 }
 
 # A service account that may do everything: the rights of the neighbours are not what is judged here.
 administrator() { # namespace name
+  later kubectl delete clusterrolebinding "neighbour-$2" --ignore-not-found
   kubectl create serviceaccount -n "$1" "$2" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
   kubectl create clusterrolebinding "neighbour-$2" --clusterrole=cluster-admin --serviceaccount="$1:$2" \
     --dry-run=client -o yaml | kubectl apply -f - >/dev/null
@@ -77,10 +86,11 @@ reason() { # namespace condition [sale]
 }
 reason_is() { [ "$(reason "$1" "$2" "${4:-black-friday}")" = "$3" ] || { reason "$1" "$2" "${4:-black-friday}"; return 1; }; }
 
-# Forwards a port of this machine to a port of a Service: forward NAMESPACE SERVICE PORT; prints the local port.
+# Forwards a port of this machine to a port of a pod or a Service: forward NAMESPACE KIND/NAME PORT. The local port is
+# in forwarded.
 forward() {
   local log=$tmp/forward-${#forwards[@]}
-  kubectl port-forward -n "$1" "svc/$2" ":$3" >"$log" 2>&1 &
+  kubectl port-forward -n "$1" "$2" ":$3" >"$log" 2>&1 &
   forwards+=($!)
   await 20 grep -qs 'Forwarding from 127' "$log" || { cat "$log"; return 1; }
   forwarded=$(sed -n 's/Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$log" | head -1)

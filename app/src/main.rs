@@ -1,6 +1,9 @@
 //! The `flashsale-app` command.
 
-use std::io::IsTerminal;
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when the reader is gone")]
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -116,7 +119,8 @@ async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flashsale-app: {error:#}");
+            // The exit status says it too, if nobody reads this.
+            let _ = writeln!(std::io::stderr(), "flashsale-app: {error:#}");
             let wrong_setting = error.is::<ConfigError>();
             ExitCode::from(if wrong_setting { 2 } else { 1 })
         }
@@ -153,8 +157,7 @@ async fn run(command: Command) -> Result<()> {
                 Ok(ledger.release_database(&sale, options).await?)
             };
             unless_stopped(release).await?;
-            println!("released: the next sale that uses this database starts with its own stock");
-            Ok(())
+            result("released: the next sale that uses this database starts with its own stock")
         }
         Command::RenameSale { sale, new_name, database, log } => {
             log_to_stderr(&log);
@@ -164,8 +167,7 @@ async fn run(command: Command) -> Result<()> {
                 Ok(ledger.rename_sale(&sale, &new_name).await?)
             };
             unless_stopped(renaming).await?;
-            println!("the database belongs to the sale {new_name:?}");
-            Ok(())
+            result(format_args!("the database belongs to the sale {new_name:?}"))
         }
         Command::Erase { buyer, database, log } => {
             log_to_stderr(&log);
@@ -176,14 +178,15 @@ async fn run(command: Command) -> Result<()> {
                 Ok(())
             };
             unless_stopped(erasing).await?;
-            println!("{done}");
-            Ok(())
+            result(done)
         }
-        Command::Openapi => {
-            println!("{}", api::openapi().to_pretty_json()?);
-            Ok(())
-        }
+        Command::Openapi => result(api::openapi().to_pretty_json()?),
     }
+}
+
+/// Writes a line of the result to stdout. A reader that is gone is an error, and no panic.
+fn result(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
 }
 
 /// For commands that need nothing but the database.

@@ -1,4 +1,4 @@
-//! Commands that are told to stop.
+//! Commands that are told to stop, and one that nobody reads.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -34,4 +34,15 @@ fn a_seed_that_waits_for_its_stores_ends_at_sigterm() {
     log.read_to_string(&mut said).unwrap();
     assert_eq!(seed.wait().unwrap().code(), Some(1), "{said}");
     assert!(said.contains("stopped by a signal"), "{said}");
+}
+
+#[test]
+fn a_result_that_nobody_reads_is_an_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut openapi = Command::new(env!("CARGO_BIN_EXE_flashsale-app"));
+    let ended = openapi.arg("openapi").stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("flashsale-app: cannot write to stdout"), "{said}");
 }

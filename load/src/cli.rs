@@ -17,6 +17,7 @@ use crate::run::{run, work};
 use crate::scenario::manifest::manifest;
 use crate::scenario::summary::summary;
 use crate::scenario::{self, Scenario};
+use crate::terminal;
 use crate::verify::{Verdict, VerifyOptions, verify};
 
 /// Simulates many users who buy at once, and checks from outside that the sale sold what it should.
@@ -80,13 +81,10 @@ pub async fn main() -> ExitCode {
         Command::Report(arguments) => show(&arguments),
         Command::Scenarios { json } => list(json),
         Command::Manifest { scenario } => print_manifest(&scenario),
-        Command::Schema => {
-            println!("{:#}", Report::schema());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Schema => print_schema(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        terminal::note(format_args!("error: {error}"));
         ExitCode::from(2)
     })
 }
@@ -95,24 +93,25 @@ async fn load(arguments: RunArguments) -> Result<ExitCode, ConfigError> {
     let settings = Settings::read(arguments.options)?;
     if settings.pods.index > 0 {
         if let Some(path) = &arguments.html {
-            eprintln!(
+            terminal::note(format_args!(
                 "--html: only pod 0 has the users of all pods; this is pod {}, and {} is not written",
                 settings.pods.index,
                 path.display()
-            );
+            ));
         }
         let verdict = work(&settings).await?;
-        println!("{verdict}; the log of pod 0 is the report");
+        terminal::result(format_args!("{verdict}; the log of pod 0 is the report"))?;
         return Ok(ExitCode::SUCCESS);
     }
     // A run is not repeated for a file that cannot be written.
     let page = arguments.html.as_deref().map(Page::create).transpose()?;
     let report = run(&settings).await?;
-    println!("{report}");
-    println!("{}", report.json());
+    let shown = terminal::result(&report).and_then(|()| terminal::result(report.json()));
+    // The page has its own reader.
     if let Some(page) = page {
         page.write(&report)?;
     }
+    shown?;
     Ok(verdict(&report))
 }
 
@@ -121,9 +120,13 @@ fn show(arguments: &ReportArguments) -> Result<ExitCode, ConfigError> {
     match &arguments.html {
         Some(path) => {
             Page::create(path)?.write(&report)?;
-            println!("{}: wrote {}", report.verdict().word(), path.display());
+            terminal::result(format_args!(
+                "{}: wrote {}",
+                report.verdict().word(),
+                path.display()
+            ))?;
         }
-        None => println!("{report}"),
+        None => terminal::result(&report)?,
     }
     Ok(verdict(&report))
 }
@@ -134,8 +137,8 @@ fn verdict(report: &Report) -> ExitCode {
 
 async fn judge(options: &VerifyOptions) -> Result<ExitCode, ConfigError> {
     let findings = verify(options).await?;
-    println!("{findings}");
-    println!("{}", findings.json());
+    terminal::result(&findings)?;
+    terminal::result(findings.json())?;
     Ok(match findings.verdict() {
         Verdict::Pass => ExitCode::SUCCESS,
         Verdict::Fail => ExitCode::FAILURE,
@@ -145,7 +148,7 @@ async fn judge(options: &VerifyOptions) -> Result<ExitCode, ConfigError> {
 
 async fn export(options: &ExportOptions) -> Result<ExitCode, ConfigError> {
     let written = write_orders(options).await?;
-    eprintln!("{}", written.json());
+    terminal::note(written.json());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,15 +156,20 @@ fn list(json: bool) -> Result<ExitCode, ConfigError> {
     for scenario in scenario::built_in()? {
         if json {
             let Scenario { name, description, job, .. } = scenario;
-            println!("{}", json!({"name": name, "description": description, "job": job}));
+            terminal::result(json!({"name": name, "description": description, "job": job}))?;
         } else {
-            print!("{}", summary(&scenario));
+            terminal::result(summary(&scenario).trim_end())?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_manifest(scenario: &str) -> Result<ExitCode, ConfigError> {
-    print!("{}", manifest(&Scenario::named(scenario)?));
+    terminal::result(manifest(&Scenario::named(scenario)?).trim_end())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_schema() -> Result<ExitCode, ConfigError> {
+    terminal::result(format_args!("{:#}", Report::schema()))?;
     Ok(ExitCode::SUCCESS)
 }

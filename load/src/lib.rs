@@ -4,6 +4,8 @@
 //! rows of the database, the replicas' metrics. The crate shares no code with the app, so it cannot
 //! repeat a mistake of the app.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when the reader is gone")]
+
 mod buyers;
 pub mod cli;
 pub mod config;
@@ -18,6 +20,7 @@ mod run;
 mod sale;
 pub mod scenario;
 mod stores;
+mod terminal;
 mod token;
 pub mod verdict;
 pub mod verify;

@@ -2,6 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::terminal::note;
+
 /// Allows as many open files as the system lets this process have: each user has a connection. Without it, users who find
 /// no file fail as lost answers, which the report shows.
 pub fn raise_open_files() {
@@ -9,6 +11,6 @@ pub fn raise_open_files() {
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        eprintln!("at most {soft} connections at once: {error}");
+        note(format_args!("at most {soft} connections at once: {error}"));
     }
 }

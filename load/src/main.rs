@@ -1,5 +1,6 @@
 //! The load tool's binary; [`flashsale_load::cli`] has the command line.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     match runtime.enable_all().build() {
         Ok(runtime) => runtime.block_on(flashsale_load::cli::main()),
         Err(error) => {
-            eprintln!("error: no runtime: {error}");
+            // The exit status says it too, if nobody reads this.
+            let _ = writeln!(std::io::stderr(), "error: no runtime: {error}");
             ExitCode::from(2)
         }
     }

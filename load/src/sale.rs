@@ -25,6 +25,7 @@ use crate::http::{Answer, Authorities, Call, Caller, Server};
 use crate::observed::{DatabaseState, NodeStock};
 use crate::stores::database::{Goods, SaleDatabase, Units};
 use crate::stores::redis_nodes::RedisNodes;
+use crate::terminal::note;
 use crate::token;
 
 const POLL: Duration = Duration::from_millis(500);
@@ -86,7 +87,7 @@ impl<'a> Sale<'a> {
         loop {
             match self.check().await {
                 Err(error) if Instant::now() < deadline => {
-                    eprintln!("waiting: {error}");
+                    note(format_args!("waiting: {error}"));
                     sleep(POLL).await;
                 }
                 done => return done,

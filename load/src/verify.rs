@@ -18,6 +18,7 @@ pub use self::findings::{Findings, Verdict};
 use crate::error::ConfigError;
 use crate::stores::database::SaleDatabase;
 use crate::stores::redis_nodes::RedisNodes;
+use crate::terminal::note;
 
 /// Between two reads of the database. A copy that is ahead or behind is not so for as long.
 const POLL: Duration = Duration::from_millis(300);
@@ -78,7 +79,7 @@ pub async fn verify(options: &VerifyOptions) -> Result<Findings, ConfigError> {
     let totals = loop {
         match database.totals().await {
             Err(error) if Instant::now() < reachable => {
-                eprintln!("waiting: {error}");
+                note(format_args!("waiting: {error}"));
                 sleep(POLL).await;
             }
             totals => break totals.map_err(|error| error.to_string()),

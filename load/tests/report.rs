@@ -210,6 +210,20 @@ fn the_log_of_a_run_becomes_a_page_and_keeps_its_verdict() {
 }
 
 #[test]
+fn a_report_that_nobody_reads_is_an_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    std::fs::write(&log, small().to_string()).unwrap();
+    let mut report = Command::new(env!("CARGO_BIN_EXE_flashsale-load"));
+    let ended = report.args(["report", "--from"]).arg(log).stdout(writer).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    let said = text(&ended.stderr);
+    assert!(said.starts_with("error: stdout: cannot be written: "), "{said}");
+}
+
+#[test]
 fn a_log_without_a_report_is_a_mistake_that_is_named() {
     let mut newer = small();
     newer["schema_version"] = json!(2);

@@ -1,5 +1,6 @@
 //! `flashsale-operator check`: the test of a release. It needs the permissions of the operator only.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -54,9 +55,12 @@ pub async fn check(options: Options) -> Result<()> {
     let Ok(readiness) = tokio::time::timeout(timeout, attempts).await else {
         bail!("not within {timeout:?}: {reason}");
     };
-    println!("the operator at {} is ready: {readiness}", options.operator);
-    println!("FlashSale objects can be listed in these namespaces: {scope}");
-    Ok(())
+    let mut out = std::io::stdout();
+    writeln!(out, "the operator at {} is ready: {readiness}", options.operator)
+        .and_then(|()| {
+            writeln!(out, "FlashSale objects can be listed in these namespaces: {scope}")
+        })
+        .context("cannot write to stdout")
 }
 
 /// What the readiness probe says, if sales can be listed as well.

@@ -1,9 +1,10 @@
 //! The command line: `flashsale-operator run` reconciles sales, `check` tests a running operator, and `crd`
 //! prints the resource definition.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::check::{self, check};
@@ -38,13 +39,15 @@ pub async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            // The exit status says it too, if nobody reads this.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn print_crd() -> Result<()> {
-    print!("{}", serde_norway::to_string(&custom_resource_definition()?)?);
-    Ok(())
+    let definition = serde_norway::to_string(&custom_resource_definition()?)?;
+    // An error where `print!` would panic.
+    std::io::stdout().write_all(definition.as_bytes()).context("cannot write to stdout")
 }

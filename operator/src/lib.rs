@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`flash_sale`]: a reconcile is five steps, one file each.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when the reader is gone")]
+
 mod check;
 pub mod cli;
 pub mod config;

@@ -22,7 +22,7 @@ use self::collected::{Collected, Entry, pretty};
 use self::objects::Objects;
 use self::redact::Redactor;
 use crate::cluster::{Cluster, Explained as _};
-use crate::sales;
+use crate::{sales, terminal};
 
 /// The flags of `support-bundle`.
 #[derive(clap::Args, Debug)]
@@ -78,10 +78,10 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let number = collected.entries.len();
     write(&path, &options.name, collected, &redactor, now)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
-    eprintln!(
+    terminal::note(format_args!(
         "{number} files without secrets. Logs can name buyers: look through them before you give them away"
-    );
+    ));
+    terminal::result(path.display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,7 +96,7 @@ fn write(
     let file = File::create(path)?;
     let mut archive = Archive::new(file, &format!("flashsale-support-{sale}"), seconds);
     for missing in &collected.missing {
-        eprintln!("missing: {}", redactor.text(missing));
+        terminal::note(format_args!("missing: {}", redactor.text(missing)));
     }
     let mut about = format!("Support bundle of the sale {sale}, {now}.\n");
     about.push_str(

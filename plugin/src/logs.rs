@@ -17,7 +17,7 @@ use self::merge::{Line, Merged};
 use self::select::{Component, Selection, parameters, pods_beside};
 pub use self::select::{OPERATOR, Options};
 use crate::cluster::Cluster;
-use crate::sales;
+use crate::{sales, terminal};
 
 /// Runs the command.
 pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
@@ -62,7 +62,7 @@ async fn merged(
             Ok(stream) => stream,
             // A pod that has not started, or never restarted, has no such log.
             Err(kube::Error::Api(status)) if [400, 404].contains(&status.code) => {
-                eprintln!("{name}: {}", status.message);
+                terminal::note(format_args!("{name}: {}", status.message));
                 continue;
             }
             Err(error) => return Err(cluster.explain(error)),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, Explained};
 use crate::jobs::build::{COMMAND, CONTAINER, LOAD};
 use crate::jobs::{Ended, pod_of, verdict};
-use crate::sales;
+use crate::{sales, terminal};
 
 /// Lines of a report that are kept in memory.
 const MAX_LINES: usize = 10_000;
@@ -53,9 +53,9 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         bail!("the Job {job} has no pod any more, so its report is gone");
     };
     let Log { lines, report, page } = read(cluster, &pod.name_any()).await?;
-    eprintln!("the report of the Job {job}:");
+    terminal::note(format_args!("the report of the Job {job}:"));
     for line in &lines {
-        println!("{line}");
+        terminal::result(line)?;
     }
     let Some(report) = report else {
         bail!("the Job {job} has no verdict: it still runs, or it failed before its end");
@@ -72,7 +72,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
 
 fn write(file: &Path, content: &str) -> Result<()> {
     std::fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
-    eprintln!("wrote {}", file.display());
+    terminal::note(format_args!("wrote {}", file.display()));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 
 use crate::cluster::{Cluster, Explained};
 use crate::table::{age, table};
+use crate::terminal;
 
 /// The flags of `retained list`.
 #[derive(clap::Args, Debug)]
@@ -87,14 +88,15 @@ pub async fn list(cluster: &Cluster, options: &ListOptions) -> Result<ExitCode> 
         entry.1 = created.unwrap_or_default();
     }
     if sales.is_empty() {
-        eprintln!("nothing is retained");
+        terminal::note("nothing is retained");
         return Ok(ExitCode::SUCCESS);
     }
     let headings = ["NAMESPACE", "SALE", "AGE", "OBJECTS"].map(str::to_owned).to_vec();
     let rows = sales
         .into_iter()
         .map(|((namespace, sale), (objects, age))| vec![namespace, sale, age, objects.join(" ")]);
-    print!("{}", table(&[headings].into_iter().chain(rows).collect::<Vec<_>>()));
+    let retained = table(&[headings].into_iter().chain(rows).collect::<Vec<_>>());
+    terminal::result(retained.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +116,7 @@ pub async fn remove(cluster: &Cluster, options: &RemoveOptions) -> Result<ExitCo
         );
     }
     if !options.yes {
-        println!("would delete: {}", objects.join(" "));
+        terminal::result(format_args!("would delete: {}", objects.join(" ")))?;
         bail!("the orders would be lost: add --yes to delete them");
     }
     let (claims, secrets): (Api<PersistentVolumeClaim>, Api<Secret>) =
@@ -126,7 +128,7 @@ pub async fn remove(cluster: &Cluster, options: &RemoveOptions) -> Result<ExitCo
     for secret in &found.secrets {
         secrets.delete(&secret.name_any(), &unchanged(secret)).await.explained(cluster)?;
     }
-    println!("deleted: {}", objects.join(" "));
+    terminal::result(format_args!("deleted: {}", objects.join(" ")))?;
     Ok(ExitCode::SUCCESS)
 }
 

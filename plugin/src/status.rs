@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::cluster::Cluster;
-use crate::sales;
 use crate::table::{age, table};
+use crate::{sales, terminal};
 
 /// The flags of `status`.
 #[derive(clap::Args, Debug)]
@@ -39,9 +39,10 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         let sales = sales::list(cluster, options.all_namespaces).await?;
         if sales.is_empty() {
             let place = if options.all_namespaces { "the cluster" } else { &cluster.namespace };
-            eprintln!("there is no sale in {place}");
+            terminal::note(format_args!("there is no sale in {place}"));
         } else {
-            print!("{}", list(&sales, options.all_namespaces, Timestamp::now()));
+            let sales = list(&sales, options.all_namespaces, Timestamp::now());
+            terminal::result(sales.trim_end())?;
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,7 +50,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     if options.watch {
         watch::run(cluster, sale, std::io::stdout().is_terminal()).await?;
     } else {
-        print!("{}", screen::screen(&sale, None, Timestamp::now()));
+        terminal::result(screen::screen(&sale, None, Timestamp::now()).trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
 }

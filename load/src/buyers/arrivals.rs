@@ -15,6 +15,7 @@ use crate::buyers::moments::due_or_now;
 use crate::error::ConfigError;
 use crate::observed::tally::Tally;
 use crate::progress::Progress;
+use crate::terminal::note;
 
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// A user whose ticket is not seen for this long is waited for no longer.
@@ -161,7 +162,7 @@ pub fn stop_on_signals() -> Result<CancellationToken, ConfigError> {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
-        eprintln!("told to stop; no more users start");
+        note("told to stop; no more users start");
         told.cancel();
     });
     Ok(stop)

@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::error::ConfigError;
 use crate::pods::wire::{GATHER, Order, Recording, Report, listen, receive, send, subject};
 use crate::progress::Progress;
+use crate::terminal::note;
 use crate::token;
 
 /// Bytes of the first message: a stranger sends no more.
@@ -76,7 +77,7 @@ impl Team {
             let Ok((stream, _)) = accepted else { continue };
             // Who says nothing holds up the others for some seconds only.
             if let Ok(Some((pod, from, to))) = timeout(HELLO, known(stream, settings)).await {
-                eprintln!("pod {pod} is here");
+                note(format_args!("pod {pod} is here"));
                 team.orders.insert(pod, to);
                 team.reports.insert(pod, listen(from));
             }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::{Call, Caller, Server};
 use crate::scenario::Restock;
+use crate::terminal::note;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -81,7 +82,7 @@ impl Administrator {
         if there {
             self.declared = added;
         } else {
-            eprintln!("a restock has no answer; it is tried again at the next time");
+            note("a restock has no answer; it is tried again at the next time");
         }
     }
 

@@ -118,3 +118,14 @@ async fn the_check_fails_with_the_reason() {
     let said = text(&checked.stderr);
     assert!(said.contains("cannot list FlashSale objects"), "{said}");
 }
+
+#[test]
+fn a_definition_that_nobody_reads_is_an_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut crd = Command::new(env!("CARGO_BIN_EXE_flashsale-operator"));
+    let ended = crd.arg("crd").stdout(writer).output().unwrap();
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("cannot write to stdout"), "{said}");
+}

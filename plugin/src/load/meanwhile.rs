@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::terminal::note;
+
 /// Lets kubectl use the context that the plugin was given.
 const WITH_CONTEXT: &str = r#"kubectl() { command kubectl --context "$CONTEXT" "$@"; }; "#;
 
@@ -37,12 +39,12 @@ impl Shell {
     }
 
     async fn run(&self, step: &Step) {
-        eprintln!("==> {}", step.for_sale(&self.namespace, &self.sale));
+        note(format_args!("==> {}", step.for_sale(&self.namespace, &self.sale)));
         // The verdict tells what it did; a sale of which a part just restarts may refuse it.
         match self.command(&step.command).status().await {
             Ok(status) if status.success() => {}
-            Ok(status) => eprintln!("the command failed: {status}"),
-            Err(error) => eprintln!("cannot start sh: {error}"),
+            Ok(status) => note(format_args!("the command failed: {status}")),
+            Err(error) => note(format_args!("cannot start sh: {error}")),
         }
     }
 }
@@ -84,7 +86,11 @@ impl Meanwhile {
     /// The run is over. A command that has begun is waited for.
     pub async fn end(mut self) {
         self.over.send_replace(true);
-        while self.steps.join_next().await.is_some() {}
+        while let Some(ended) = self.steps.join_next().await {
+            if let Err(error) = ended {
+                note(format_args!("a command of the scenario was given up: {error}"));
+            }
+        }
     }
 }
 

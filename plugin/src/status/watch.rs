@@ -37,7 +37,7 @@ pub async fn run(cluster: &Cluster, sale: FlashSale, terminal: bool) -> Result<(
     let started = Instant::now();
     let mut view = View { terminal, started, last: String::new(), counts: Vec::new() };
     if terminal {
-        print!("{CLEAR}");
+        write!(std::io::stdout(), "{CLEAR}")?;
     }
     let mut shown = sale;
     let mut changes = Changes::default();

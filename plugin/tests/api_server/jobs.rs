@@ -1,5 +1,7 @@
 //! `verify`, `load` and `report`: the test is the Job controller, and the kubelet has the tool's log.
 
+use std::process::Stdio;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -154,6 +156,29 @@ async fn a_verify_whose_reader_is_gone_leaves_no_job() {
     let ended = Ran::ended(running).await;
     assert!(ended.code == Some(2) && ended.err.contains("cannot write to stdout"), "{ended:?}");
     assert_eq!((jobs(&shop).await.len(), policies(&shop).await), (0, 0));
+}
+
+#[tokio::test]
+async fn what_nobody_reads_is_an_error() {
+    let shop = shop("report-closed").await;
+    let running = shop.start(&["load", "black-friday", "--scenario", "v3-redlock"]);
+    run_pod(&shop, PASSED, 0).await;
+    assert_eq!(Ran::ended(running).await.code, Some(0));
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for arguments in [&["report", "black-friday"][..], &["status", "black-friday"], &["status"]] {
+        let mut unread = shop.command(arguments);
+        let unread = unread.stdout(closed()).stderr(Stdio::piped()).spawn().unwrap();
+        let ended = Ran::ended(unread).await;
+        assert!(ended.code == Some(2) && ended.err.contains("cannot write to stdout"), "{ended:?}");
+        // A note that nobody reads changes nothing.
+        let mut unnoted = shop.command(arguments);
+        let unnoted = unnoted.stdout(Stdio::null()).stderr(closed()).spawn().unwrap();
+        assert_eq!(Ran::ended(unnoted).await.code, Some(0), "{arguments:?}");
+    }
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn buy(
         }
         _ => None,
     };
-    let apart = team.go().await?;
+    let told = team.go().await?;
     let own = async {
         match tickets {
             Some(mut tickets) => {
@@ -145,6 +145,8 @@ async fn buy(
     if !others.is_empty() {
         progress.finish(own.started.elapsed());
     }
+    // This pod starts last.
+    let apart = own.started.saturating_duration_since(told);
     Ok(Bought {
         sold: together(own, others),
         new_tokens: match log_ins {

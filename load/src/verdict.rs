@@ -18,7 +18,7 @@ use self::sales::{Sales, count, held_units};
 
 use crate::config::TimingTargets;
 use crate::observed::{DatabaseState, Observed, Order, OtherProduct, REFUSED, Restocked};
-use crate::scenario::Scenario;
+use crate::scenario::{PODS_APART_MS, Scenario};
 
 /// Judges a run.
 #[must_use]
@@ -212,7 +212,8 @@ fn other_product(rows: &mut Rows, observed: &Observed, other: &OtherProduct, sol
 fn rules(rows: &mut Rows, scenario: &Scenario, observed: &Observed) {
     if let Some((pods, apart)) = observed.pods {
         rows.info("load pods", pods.to_string());
-        rows.info("started within", format!("{:.2} ms", milliseconds(apart.as_secs_f64())));
+        let apart = milliseconds(apart.as_secs_f64());
+        rows.timing("started within", Some(apart), " ms", Bound::Below(Some(PODS_APART_MS)));
     }
     if scenario.restock.is_some() {
         let Restocked { answered, recorded } = observed.restocked;

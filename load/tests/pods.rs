@@ -123,6 +123,9 @@ async fn pods_share_the_users_and_give_one_verdict() {
     let started: f64 = started.strip_suffix(" ms").unwrap().parse().unwrap();
     // A pod that says nothing for a minute is lost.
     assert!(started > 0.0 && started < 60_000.0, "{report}");
+    let mut rows = verdict["checks"].as_array().unwrap().iter();
+    let row = rows.find(|row| row["name"] == "started within").unwrap();
+    assert_eq!(row["target"], "< 1000 ms", "{report}");
     assert!(first.status.success());
     for pod in pods {
         let output = end(pod).await;
@@ -135,6 +138,17 @@ async fn pods_share_the_users_and_give_one_verdict() {
     assert!(page.contains("30 users on 10 items"), "pod 0 wrote it: {page}");
     let connects = &verdict["latency_parts"]["tcp_connect"];
     assert_eq!(connects["count"], 30.0, "of all pods: {connects}");
+}
+
+#[tokio::test]
+async fn a_pod_without_users_takes_part() {
+    let run = Run::new(3, &SCENARIO.replace("users: 30\n", "users: 2\n")).await;
+    let mut pods = run.start();
+    let verdict = verdict(&end(pods.remove(0)).await);
+    assert_eq!((&verdict["verdict"], &verdict["users"]), (&"PASS".into(), &2.into()), "{verdict}");
+    for pod in pods {
+        assert!(end(pod).await.status.success());
+    }
 }
 
 #[tokio::test]

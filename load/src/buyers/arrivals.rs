@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub struct Crowd {
     pub stop: CancellationToken,
     /// What the look-up of the API's names took.
     pub lookup: Duration,
+    /// Is notified once the users start, at once or one by one.
+    pub begun: Arc<Notify>,
 }
 
 /// Users at work.
@@ -132,6 +134,7 @@ pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
     users.started = Instant::now();
     users.last_start = users.started;
     open.send_replace(Some(users.started));
+    crowd.begun.notify_one();
     users.finish().await
 }
 
@@ -176,6 +179,7 @@ pub async fn one_by_one(
     pace: &Pace,
 ) -> Result<Sold, ConfigError> {
     let mut users = Users::new(crowd);
+    crowd.begun.notify_one();
     let mut shown = interval(SHOWN_EVERY);
     let mut over = std::pin::pin!(tokio::time::sleep(pace.duration));
     for index in indexes {
@@ -240,6 +244,7 @@ pub async fn in_turn(
 mod tests {
     use std::future::pending;
 
+    use futures::FutureExt;
     use load_scenarios::Kind;
 
     use super::*;
@@ -266,7 +271,23 @@ mod tests {
             deadline: Duration::ZERO,
             stop: CancellationToken::new(),
             lookup: Duration::ZERO,
+            begun: Arc::default(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_has_begun_once_its_gate_is_open() {
+        let crowd = crowd();
+        let has_begun = || crowd.begun.notified().now_or_never().is_some();
+        let mut users = std::pin::pin!(at_once(Vec::new(), &crowd));
+        assert!(!has_begun());
+        users.as_mut().await;
+        assert!(has_begun());
+        let pace = Pace { between: Duration::from_hours(1), duration: Duration::MAX };
+        let nobody = |_| Err(ConfigError::new("--scenario", "has no user"));
+        let mut users = std::pin::pin!(one_by_one(1.., nobody, &crowd, &pace));
+        // The first user comes in an hour.
+        assert!(users.as_mut().now_or_never().is_none() && has_begun());
     }
 
     #[tokio::test]

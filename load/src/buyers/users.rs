@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -53,13 +54,19 @@ impl<'a> Users<'a> {
             honours_retry_after: scenario.users_per_second.is_some(),
         };
         let deadline = scenario.deadline();
-        let crowd = Crowd { options: Arc::new(options), progress, deadline, stop, lookup };
+        let (options, begun) = (Arc::new(options), Arc::default());
+        let crowd = Crowd { options, progress, deadline, stop, lookup, begun };
         let mut users = Self { settings, run_id: run_id.to_owned(), crowd, waiting: Vec::new() };
         if scenario.users_per_second.is_none() {
             users.waiting =
                 users.indexes().map(|index| users.buyer(index)).collect::<Result<_, _>>()?;
         }
         Ok(users)
+    }
+
+    /// Is notified once the users start.
+    pub fn begun(&self) -> Arc<Notify> {
+        Arc::clone(&self.crowd.begun)
     }
 
     /// Lets all users of this pod buy, at once or one after the other.

@@ -95,8 +95,8 @@ impl Team {
         .await
     }
 
-    /// Starts all pods. The result is the time until the last of them has started, as seen from here.
-    pub async fn go(&mut self) -> Result<Duration, LostPod> {
+    /// Starts all other pods, and waits until they have started. The result is the moment of the order.
+    pub async fn go(&mut self) -> Result<Instant, LostPod> {
         let told = Instant::now();
         self.tell(&Order::Go).await?;
         self.each(PREPARE, async |pod, reports| match next(pod, reports).await? {
@@ -104,7 +104,7 @@ impl Team {
             other => Err(unexpected(pod, &other)),
         })
         .await?;
-        Ok(told.elapsed())
+        Ok(told)
     }
 
     /// Follows all pods until the last of their users is done; passes on that no more users start.

@@ -54,7 +54,7 @@ pub enum Report {
     },
     /// Its users are made.
     Ready,
-    /// Its first user has started.
+    /// Its users start: all of them at once, or the clock of their turns runs.
     Started,
     /// It works.
     Progress(Counts),

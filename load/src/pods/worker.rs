@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,8 @@ pub async fn work(settings: &Settings) -> Result<String, ConfigError> {
         Order::Go => {}
         other => return Err(failed(&format!("unexpected {other:?} before the start"))),
     }
-    link.tell(&Report::Started).await?;
-    let sold = link.accompany(users.buy(), &progress, &stop).await?;
+    let begun = users.begun();
+    let sold = link.accompany(users.buy(), &begun, &progress, &stop).await?;
     link.tell(&Report::Progress(progress.own())).await?;
     link.tell(&Report::Recording(Box::new(Recording::of(sold)))).await?;
     loop {
@@ -97,25 +97,37 @@ impl Link {
     }
 
     async fn tell(&mut self, report: &Report) -> Result<(), ConfigError> {
-        send(&mut self.to, report).await.map_err(|error| ended(&error.to_string()))
+        tell(&mut self.to, report).await
     }
 
-    /// Reports the users' progress, and passes an order to stop on.
+    /// Reports that the users have begun and their progress, and passes an order to stop on.
     async fn accompany(
         &mut self,
         users: impl Future<Output = Result<Sold, ConfigError>>,
+        begun: &Notify,
         progress: &Progress,
         stop: &CancellationToken,
     ) -> Result<Sold, ConfigError> {
         let mut users = std::pin::pin!(users);
         let mut beat = interval(BEAT);
+        let mut has_begun = false;
         let Self { orders, to } = self;
         loop {
             tokio::select! {
-                sold = &mut users => return sold,
-                _ = beat.tick() => {
-                    let report = Report::Progress(progress.own());
-                    send(to, &report).await.map_err(|error| ended(&error.to_string()))?;
+                biased;
+                () = begun.notified(), if !has_begun => {
+                    has_begun = true;
+                    tell(to, &Report::Started).await?;
+                }
+                sold = &mut users => {
+                    // Without users, both happen at once.
+                    if !has_begun {
+                        tell(to, &Report::Started).await?;
+                    }
+                    return sold;
+                }
+                _ = beat.tick(), if has_begun => {
+                    tell(to, &Report::Progress(progress.own())).await?;
                 }
                 next = orders.recv() => match order(next)? {
                     Order::Stop => stop.cancel(),
@@ -125,6 +137,10 @@ impl Link {
             }
         }
     }
+}
+
+async fn tell(to: &mut OwnedWriteHalf, report: &Report) -> Result<(), ConfigError> {
+    send(to, report).await.map_err(|error| ended(&error.to_string()))
 }
 
 fn order(next: Option<Result<Order, String>>) -> Result<Order, ConfigError> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::scenario::Scenario;
+use crate::scenario::{PODS_APART_MS, Scenario};
 
 /// Nobody waits for the last user of a scenario that takes longer.
 const LONG: Duration = Duration::from_hours(2);
@@ -53,7 +53,9 @@ fn targets(scenario: &Scenario) -> Vec<(&'static str, String)> {
         rows.push(("answers", format!("some {code}")));
     }
     let targets = &scenario.targets;
+    let apart = (scenario.job.pods > 1).then_some(PODS_APART_MS);
     for (name, bound, value, unit) in [
+        ("pods started within", "<", apart, " ms"),
         ("requests/s", ">=", targets.requests_per_second, ""),
         ("P50", "<", targets.p50_ms, " ms"),
         ("average", "<", targets.average_ms, " ms"),
@@ -82,6 +84,7 @@ mod tests {
         }
         let checkout = text("checkout");
         assert!(checkout.contains("sold                          = 50\n"), "{checkout}");
+        assert!(text("black-friday").contains("pods started within           < 1000 ms\n"));
         let stopped = text("v3-three-nodes-stopped");
         assert!(
             stopped.contains("= 3\n") && stopped.contains("some quorum_unavailable"),

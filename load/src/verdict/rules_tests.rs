@@ -134,6 +134,21 @@ fn nodes_must_be_stopped_and_answers_be_as_the_scenario_says() {
     assert!(!lost.passed() && lost.problems()[0].starts_with("pod 2 was lost; "), "{lost}");
 }
 
+#[test]
+fn pods_that_start_far_apart_are_no_crowd() {
+    let judged = |millis, timing| {
+        let mut observed = good();
+        observed.pods = Some((3, Duration::from_millis(millis)));
+        observed.judge(&scenario(), timing)
+    };
+    assert!(judged(999, TimingTargets::Judge).passed());
+    let apart = judged(5_000, TimingTargets::Judge);
+    assert_eq!((apart.passed(), apart.slow()), (false, &["started within".to_owned()] as &[_]));
+    let reported = judged(5_000, TimingTargets::Report);
+    let row = reported.checks().iter().find(|row| row.name == "started within").unwrap();
+    assert_eq!((reported.passed(), row.status), (true, Status::Missed), "{reported}");
+}
+
 /// A sale in which orders of before the run gave these units back.
 fn given_back(units: i64, change: impl FnOnce(&mut Run)) -> Report {
     judged(|seen| {

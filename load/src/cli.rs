@@ -4,9 +4,11 @@ mod files;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use load_report::Report;
+use load_scenarios::positive_seconds;
 use serde_json::json;
 
 use self::files::Page;
@@ -48,6 +50,9 @@ enum Command {
     Manifest {
         /// The scenario
         scenario: String,
+        /// Seconds after which no more users start, instead of the scenario's; the Job may take as much longer
+        #[arg(long, value_parser = positive_seconds)]
+        seconds: Option<Duration>,
     },
     /// Print the JSON Schema of the last line of a run
     Schema,
@@ -80,7 +85,7 @@ pub async fn main() -> ExitCode {
         Command::Orders(options) => export(&options).await,
         Command::Report(arguments) => show(&arguments),
         Command::Scenarios { json } => list(json),
-        Command::Manifest { scenario } => print_manifest(&scenario),
+        Command::Manifest { scenario, seconds } => print_manifest(&scenario, seconds),
         Command::Schema => print_schema(),
     };
     outcome.unwrap_or_else(|error| {
@@ -164,8 +169,12 @@ fn list(json: bool) -> Result<ExitCode, ConfigError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_manifest(scenario: &str) -> Result<ExitCode, ConfigError> {
-    terminal::result(manifest(&Scenario::named(scenario)?).trim_end())?;
+fn print_manifest(scenario: &str, seconds: Option<Duration>) -> Result<ExitCode, ConfigError> {
+    let mut scenario = Scenario::named(scenario)?;
+    if let Some(time) = seconds {
+        scenario = scenario.lasting(time)?;
+    }
+    terminal::result(manifest(&scenario, seconds).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use load_scenarios::positive_seconds;
 
 use crate::error::ConfigError;
 use crate::scenario::Scenario;
@@ -30,8 +31,8 @@ pub struct RunOptions {
     #[arg(long)]
     scenario_file: Option<PathBuf>,
     /// Seconds after which no more users start, instead of the scenario's
-    #[arg(long)]
-    seconds: Option<f64>,
+    #[arg(long, value_parser = positive_seconds)]
+    seconds: Option<Duration>,
     /// Base URLs of the API, `http://host:8080` or `https://host`, separated by commas
     #[arg(long, env = "SALE_URL")]
     sale_url: Option<String>,
@@ -199,10 +200,9 @@ impl Settings {
             (None, Some(name)) => Scenario::named(name)?,
             (None, None) => return Err(ConfigError::new("--scenario", "is not given")),
         };
-        let scenario = match options.seconds.map(Duration::try_from_secs_f64) {
+        let scenario = match options.seconds {
             None => scenario,
-            Some(Ok(time)) => scenario.lasting(time)?,
-            Some(Err(_)) => return Err(ConfigError::new("--seconds", "must be 0 or more")),
+            Some(time) => scenario.lasting(time)?,
         };
         let sale_urls = list(options.sale_url.as_deref());
         if sale_urls.is_empty() {
@@ -361,7 +361,8 @@ mod tests {
         assert!(error(|o| o.database_url = Some(" ".to_owned())).starts_with("DATABASE_URL: "));
         assert!(error(|o| o.jwt_secret = None).starts_with("JWT_SECRET: "));
         assert!(error(|o| o.scenario = Some("x".to_owned())).starts_with("--scenario: "));
-        assert!(error(|o| o.seconds = Some(1.0)).starts_with("--seconds: all users"));
+        let seconds = error(|o| o.seconds = Some(Duration::from_secs(1)));
+        assert!(seconds.starts_with("--seconds: all users"), "{seconds}");
         let index = error(|o| o.pods = pods(2, 2, Some("a:7070")));
         assert!(index.starts_with("JOB_COMPLETION_INDEX: 2 is not the number"), "{index}");
         assert!(error(|o| o.pods = pods(2, 1, None)).starts_with("COORDINATOR: is not set"));

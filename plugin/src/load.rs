@@ -4,12 +4,13 @@ mod meanwhile;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use flashsale_operator::crd::FlashSale;
 use flashsale_operator::flash_sale::names::{METRICS_PORT, pods, service_port};
 use kube::ResourceExt;
-use load_scenarios::{Kind, Scenario};
+use load_scenarios::{Kind, Scenario, positive_seconds};
 
 use self::meanwhile::{Meanwhile, Shell};
 use crate::cluster::Cluster;
@@ -18,6 +19,8 @@ use crate::jobs::build::Tool;
 use crate::jobs::{Ended, Started};
 use crate::{report, sales, terminal};
 
+/// Seconds after which Kubernetes ends a run whose scenario does not take longer.
+const DEADLINE_SECONDS: u64 = 7200;
 /// The Job and its log are kept for a week.
 const KEPT_SECONDS: i32 = 7 * 24 * 3600;
 /// What the tool's lines of progress have: the users have started.
@@ -35,6 +38,7 @@ Examples:
   kubectl flashsale load -n shop black-friday --scenario v3-redlock
   kubectl flashsale load -n shop black-friday --scenario hundred-thousand --pods 8
   kubectl flashsale load -n shop black-friday --scenario v3-one-node-stopped --meanwhile run
+  kubectl flashsale load -n shop black-friday --scenario soak --seconds 300 --meanwhile skip
   kubectl flashsale load -n shop black-friday --scenario sustained --detach")]
 pub struct Options {
     /// The sale
@@ -45,6 +49,9 @@ pub struct Options {
     /// The product to buy, unless the scenario names its own
     #[arg(long, default_value = "1")]
     product: String,
+    /// Seconds after which no more users start (default: the scenario's)
+    #[arg(long, value_parser = positive_seconds)]
+    seconds: Option<Duration>,
     /// Pods that share the users (default: the scenario's)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pods: Option<u32>,
@@ -58,9 +65,9 @@ pub struct Options {
     /// Do not fail for a missed timing target; correctness always counts
     #[arg(long)]
     ignore_timing: bool,
-    /// Seconds after which Kubernetes ends the run
-    #[arg(long, default_value_t = 7200)]
-    deadline_seconds: u32,
+    /// Seconds after which Kubernetes ends the run (default: 7200, or what the scenario needs if it is more)
+    #[arg(long)]
+    deadline_seconds: Option<u32>,
     /// Return as soon as the run has begun
     #[arg(long)]
     detach: bool,
@@ -77,7 +84,11 @@ enum WhatHappens {
 
 /// Runs the command.
 pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
-    let scenario = Scenario::named(&options.scenario)?;
+    let mut scenario = Scenario::named(&options.scenario)?;
+    if let Some(time) = options.seconds {
+        scenario = scenario.lasting(time)?;
+    }
+    check_deadline(options)?;
     check_meanwhile(cluster, &scenario, options)?;
     let sale = sales::find(cluster, &options.name).await?;
     check(&sale, &scenario, options)?;
@@ -142,6 +153,19 @@ async fn follow(
         meanwhile.end().await;
     }
     ended
+}
+
+/// No run ends without a verdict because it was to take longer than it may.
+fn check_deadline(options: &Options) -> Result<()> {
+    if let (Some(time), Some(deadline)) = (options.seconds, options.deadline_seconds)
+        && Duration::from_secs(deadline.into()) <= time
+    {
+        bail!(
+            "--deadline-seconds {deadline} ends the run before the last users of --seconds {} start",
+            time.as_secs_f64()
+        );
+    }
+    Ok(())
 }
 
 /// Nothing is stopped that the user did not ask for, and no verdict fails because nobody stopped it.
@@ -218,9 +242,15 @@ fn tool<'a>(sale: &FlashSale, scenario: &'a Scenario, options: &'a Options) -> T
     let name = sale.name_any();
     let mut arguments =
         ["run", "--scenario", &scenario.name, "--wait-seconds", "60"].map(str::to_owned).to_vec();
+    if let Some(time) = options.seconds {
+        arguments.extend(["--seconds".to_owned(), time.as_secs_f64().to_string()]);
+    }
     if options.ignore_timing {
         arguments.extend(["--targets", "report"].map(str::to_owned));
     }
+    let deadline = options
+        .deadline_seconds
+        .map_or_else(|| scenario.job.deadline_seconds().max(DEADLINE_SECONDS), u64::from);
     let url = format!("http://{name}:{}", service_port(&sale.spec.app));
     let metrics = format!("{}:{METRICS_PORT}", pods(&name));
     Tool {
@@ -233,7 +263,7 @@ fn tool<'a>(sale: &FlashSale, scenario: &'a Scenario, options: &'a Options) -> T
         ],
         signs_tokens: true,
         image: options.image.as_deref(),
-        deadline_seconds: i64::from(options.deadline_seconds),
+        deadline_seconds: i64::try_from(deadline).unwrap_or(i64::MAX),
         kept_seconds: KEPT_SECONDS,
         pods: options.pods.unwrap_or(scenario.job.pods),
         memory: Some(&scenario.job.memory),

@@ -14,7 +14,7 @@ use crate::images::{self, Images};
 use crate::install;
 use crate::meanwhile::Meanwhile;
 use crate::scenarios::{self, Scenario};
-use crate::shell::{self, command, line, output, repository, say, succeeds};
+use crate::shell::{self, command, line, output, say, succeeds};
 
 const NAMESPACE: &str = "shop";
 /// The name of the sale in every manifest of `manifests/samples`.
@@ -36,11 +36,16 @@ pub struct Options {
     #[arg(long, default_value = "5", value_parser = ["1", "5"])]
     nodes: String,
     /// Seconds after which no more users start, instead of the scenario's.
-    #[arg(long)]
+    #[arg(long, value_parser = positive_seconds)]
     seconds: Option<f64>,
     /// Leaves the cluster up and says how to look at it.
     #[arg(long)]
     keep: bool,
+}
+
+fn positive_seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
+    seconds.ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 impl Options {
@@ -90,13 +95,14 @@ fn sell(cluster: &Cluster, options: &Options, made: &mut Made) -> Result<bool> {
         scenarios.into_iter().find(|scenario| scenario.name == options.scenario()).with_context(
             || format!("there is no scenario {:?}; choose one of{names}", options.scenario()),
         )?;
+    let load = load_job(&scenario, options.seconds, &images)?;
     install::operator(cluster, &images, &mut made.operator)?;
     fresh_namespace(cluster, made)?;
     let file = &scenario.job.sale;
     say(&format!("kubectl apply -n {NAMESPACE} -f {file}"));
     let sale = output(kubectl(cluster).args(["apply", "-o", "name", "-f", file]))?;
     await_ready(cluster, sale.trim())?;
-    let verdict = follow_load(cluster, &scenario, options.seconds, &images)?;
+    let verdict = follow_load(cluster, &scenario, &load)?;
     // The operator looks at the figures from time to time, not at every purchase.
     if verdict["database_stock"] == 0 {
         let sold_out = "--for=jsonpath={.status.phase}=SoldOut";
@@ -195,25 +201,21 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<&'a str> {
     conditions.iter().find(|condition| condition["type"] == name)?["status"].as_str()
 }
 
+/// The manifest of the load Job, with the image of this demo. For another time, the tool also gives it another time limit.
+fn load_job(scenario: &Scenario, seconds: Option<f64>, images: &Images) -> Result<String> {
+    let mut manifest = command(Build::Release.program("flashsale-load"));
+    manifest.args(["manifest", &scenario.name]);
+    if let Some(seconds) = seconds {
+        manifest.args(["--seconds", &seconds.to_string()]);
+    }
+    Ok(output(&mut manifest)?.replace("localhost/flashsale-load:dev", &images.name("load")))
+}
+
 /// Runs the load Job, shows what it prints, does what the scenario says meanwhile, and gives the verdict on its last line.
-fn follow_load(
-    cluster: &Cluster,
-    scenario: &Scenario,
-    seconds: Option<f64>,
-    images: &Images,
-) -> Result<Value> {
-    let manifest = scenario.manifest();
-    say(&format!("kubectl apply -n {NAMESPACE} -f {manifest}"));
-    let text = std::fs::read_to_string(repository().join(&manifest))
-        .with_context(|| format!("cannot read {manifest}"))?
-        .replace("localhost/flashsale-load:dev", &images.name("load"));
-    let text = match seconds {
-        Some(seconds) => text
-            .replace(", --wait-seconds", &format!(r#", --seconds, "{seconds}", --wait-seconds"#)),
-        None => text,
-    };
+fn follow_load(cluster: &Cluster, scenario: &Scenario, load: &str) -> Result<Value> {
+    say(&format!("kubectl apply -n {NAMESPACE} -f {}", scenario.manifest()));
     let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), text)?;
+    std::fs::write(file.path(), load)?;
     let applied = output(kubectl(cluster).args(["apply", "-o", "name", "-f"]).arg(file.path()))?;
     let job = applied.lines().find(|name| name.starts_with("job")).context("no Job was applied")?;
     let pod = await_start(cluster, job)?;

@@ -10,7 +10,7 @@ pub struct JobSpec {
     pub sale: String,
     /// Pods that share the users
     pub pods: u32,
-    /// Time limit of the Job
+    /// Time limit of the Job; it grows if its users come for a longer time than the scenario's
     pub minutes: u32,
     /// Memory limit of a pod
     pub memory: String,
@@ -44,6 +44,14 @@ pub struct Step {
     pub every_seconds: Option<f64>,
     /// A line for a shell, with kubectl; the variables `NAMESPACE` and `SALE` name the sale
     pub command: String,
+}
+
+impl JobSpec {
+    /// Time limit of the Job in seconds.
+    #[must_use]
+    pub fn deadline_seconds(&self) -> u64 {
+        u64::from(self.minutes) * 60
+    }
 }
 
 impl Step {

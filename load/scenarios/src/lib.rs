@@ -9,4 +9,6 @@ mod scenario;
 pub use call::{FollowUp, Kind};
 pub use error::ScenarioError;
 pub use job::{JobSpec, Step};
-pub use scenario::{AnswerRules, FollowUps, Restock, Scenario, Targets, built_in};
+pub use scenario::{
+    AnswerRules, FollowUps, Restock, Scenario, Targets, built_in, positive_seconds,
+};

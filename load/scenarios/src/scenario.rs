@@ -272,7 +272,7 @@ impl Scenario {
         })
     }
 
-    /// The same for another time after which no more users start.
+    /// The same for another time after which no more users start. Its Job may take as much longer.
     ///
     /// # Errors
     /// When all users start at once.
@@ -281,6 +281,9 @@ impl Scenario {
             let problem = format!("all users of scenario {} start at once", self.name);
             return Err(ScenarioError::new("--seconds", problem));
         }
+        let longer = time.saturating_sub(self.seconds.map_or(Duration::ZERO, seconds));
+        let minutes = u32::try_from(longer.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
+        self.job.minutes = self.job.minutes.saturating_add(minutes);
         self.seconds = Some(time.as_secs_f64());
         Ok(self)
     }
@@ -358,6 +361,15 @@ impl Scenario {
 /// When a file under `load/scenarios` is invalid, which a test rules out.
 pub fn built_in() -> Result<Vec<Scenario>, ScenarioError> {
     BUILT_IN.iter().map(|text| Scenario::parse(text, "a built-in scenario")).collect()
+}
+
+/// Reads the value of a flag `--seconds`.
+///
+/// # Errors
+/// When it is no number above 0, or too large for a time.
+pub fn positive_seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|value: f64| Duration::try_from_secs_f64(value).ok());
+    time.filter(|time| !time.is_zero()).ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 /// [`Scenario::parse`] has checked the range; saturating keeps this total.

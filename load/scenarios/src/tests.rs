@@ -22,12 +22,26 @@ fn built_in_scenarios_are_those_of_the_design() {
     assert_eq!(Scenario::named("hundred-thousand").unwrap().users, 100_000);
     let soak = Scenario::named("soak").unwrap();
     assert_eq!(soak.duration(), Duration::from_mins(30));
-    assert_eq!(soak.lasting(Duration::from_secs(9)).unwrap().duration().as_secs(), 9);
+    assert_eq!(soak.job.deadline_seconds(), 2400);
+    let short = soak.clone().lasting(Duration::from_secs(9)).unwrap();
+    assert_eq!((short.duration().as_secs(), short.job.deadline_seconds()), (9, 2400));
+    let long = soak.lasting(Duration::from_secs(1800 + 3601)).unwrap();
+    assert_eq!(long.job.deadline_seconds(), 2400 + 3660);
+    let sustained = Scenario::named("sustained").unwrap().lasting(Duration::from_secs(9)).unwrap();
+    assert_eq!(sustained.job.deadline_seconds(), 7200 + 60);
     assert!(v1.lasting(Duration::from_secs(9)).is_err());
     for (number, name) in (1..).zip(["one-node", "two-nodes", "three-nodes"]) {
         let stopped = Scenario::named(&format!("v3-{name}-stopped")).unwrap();
         assert_eq!(stopped.stopped_nodes, Some(number));
         assert!(!stopped.job.meanwhile.is_empty());
+    }
+}
+
+#[test]
+fn seconds_are_a_number_above_0() {
+    assert_eq!(positive_seconds("0.5"), Ok(Duration::from_millis(500)));
+    for wrong in ["0", "-1", "NaN", "inf", "1e300", "", "5s"] {
+        assert!(positive_seconds(wrong).is_err(), "{wrong}");
     }
 }
 

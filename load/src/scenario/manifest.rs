@@ -2,6 +2,7 @@
 //! one.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::scenario::Scenario;
 
@@ -12,9 +13,9 @@ const IMAGE: &str = "localhost/flashsale-load:dev";
 /// Where the first pod waits for the others.
 pub const PORT: u16 = 7070;
 
-/// The manifest of a scenario.
+/// The manifest of a scenario. `seconds`: after them no more users start, by [`Scenario::lasting`].
 #[must_use]
-pub fn manifest(scenario: &Scenario) -> String {
+pub fn manifest(scenario: &Scenario, seconds: Option<Duration>) -> String {
     let name = &scenario.name;
     let job = &scenario.job;
     let shared = job.pods > 1;
@@ -37,6 +38,8 @@ pub fn manifest(scenario: &Scenario) -> String {
     } else {
         ("backoffLimit: 0".to_owned(), String::new(), String::new())
     };
+    let seconds = seconds.map(|time| format!(" --seconds, \"{}\",", time.as_secs_f64()));
+    let seconds = seconds.unwrap_or_default();
     let mut text = head(scenario);
     if shared {
         text.push_str(&service(name));
@@ -54,7 +57,8 @@ pub fn manifest(scenario: &Scenario) -> String {
             Some(block) => block.lines().map(|line| format!("{indent}{line}")).collect(),
             None => vec![
                 line.replace("NAME", name)
-                    .replace("DEADLINE", &(job.minutes * 60).to_string())
+                    .replace("SECONDS", &seconds)
+                    .replace("DEADLINE", &job.deadline_seconds().to_string())
                     .replace("MEMORY", &job.memory),
             ],
         };
@@ -148,7 +152,7 @@ mod tests {
 
     fn documents(scenario: &Scenario) -> Vec<Value> {
         use serde::Deserialize;
-        let text = manifest(scenario);
+        let text = manifest(scenario, None);
         let documents = serde_norway::Deserializer::from_str(&text);
         documents.map(|document| Value::deserialize(document).unwrap()).collect()
     }
@@ -162,7 +166,7 @@ mod tests {
             let container = &spec["containers"][0];
             assert_eq!(container["args"][2], scenario.name.as_str());
             assert_eq!(container["image"], IMAGE, "what the command in the head replaces");
-            let head = manifest(&scenario);
+            let head = manifest(&scenario, None);
             assert!(head.contains(&format!("#   {}\n", with_image(&scenario.name))), "{head}");
             let environment = container["env"].as_sequence().unwrap();
             let value = |name: &str| {
@@ -182,5 +186,20 @@ mod tests {
             }
             assert!(!scenario.job.sale.is_empty(), "{}", scenario.name);
         }
+    }
+
+    #[test]
+    fn a_job_for_another_time_may_take_it() {
+        let time = Duration::from_hours(3);
+        let sustained = Scenario::named("sustained").unwrap().lasting(time).unwrap();
+        let text = manifest(&sustained, Some(time));
+        let job: Value = serde_norway::from_str(&text).unwrap();
+        assert_eq!(job["spec"]["activeDeadlineSeconds"], 7200_u64 + 3 * 3600);
+        let args = &job["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args: Vec<_> =
+            args.as_sequence().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        let expected =
+            ["run", "--scenario", "sustained", "--seconds", "10800", "--wait-seconds", "30"];
+        assert_eq!(args, expected);
     }
 }

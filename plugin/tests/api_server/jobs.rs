@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use load_report::{Figures, Report, Row, Status};
 use serde_json::{Value, json};
@@ -209,6 +209,9 @@ async fn a_load_run_keeps_its_job_for_the_report() {
             "after 5 s: for node in 0; do kubectl exec -n load black-friday-redis-$node",
         ),
         (&["v3-one-node-stopped", "--meanwhile", "run", "--detach"], "leave out --detach"),
+        (&["v3-redlock", "--seconds", "9"], "all users of scenario v3-redlock start at once"),
+        (&["sustained", "--seconds", "0"], "must be a number above 0"),
+        (&["sustained", "--seconds", "9", "--deadline-seconds", "9"], "ends the run before"),
     ] {
         let refused =
             shop.run(&[&["load", "black-friday", "--scenario"], arguments].concat()).await;
@@ -240,6 +243,24 @@ async fn a_load_run_keeps_its_job_for_the_report() {
     let report = shop.run(&["report", "black-friday", "--json", file.to_str().unwrap()]).await;
     assert_eq!((report.code, report.out), (Some(1), ended.out), "{}", report.err);
     assert_eq!(std::fs::read_to_string(file).unwrap(), "{\"verdict\":\"FAIL\"}\n");
+}
+
+#[tokio::test]
+async fn a_load_run_for_another_time_may_take_it() {
+    let shop = shop("load-seconds").await;
+    let load = ["load", "black-friday", "--scenario", "sustained", "--detach", "--seconds"];
+    for (seconds, deadline) in [("9", 7260), ("7200.5", 14400)] {
+        let running = shop.start(&[&load[..], &[seconds]].concat());
+        let job = run_pod(&shop, PASSED, 0).await;
+        let spec = job.spec.as_ref().unwrap();
+        assert_eq!(spec.active_deadline_seconds, Some(deadline));
+        let container = &spec.template.spec.as_ref().unwrap().containers[0];
+        let given = container.args.iter().flatten().skip_while(|it| *it != "--seconds").nth(1);
+        assert_eq!(given.map(String::as_str), Some(seconds));
+        assert_eq!(Ran::ended(running).await.code, Some(0));
+        let jobs: Api<Job> = shop.api();
+        jobs.delete(&job.name_any(), &DeleteParams::background()).await.unwrap();
+    }
 }
 
 /// What the load tool writes at the end of a run that sold 100.

@@ -33,6 +33,14 @@ fn an_operator_of_somebody_else_is_refused_before_anything_is_built() {
 }
 
 #[test]
+fn seconds_are_a_number_above_0() {
+    assert_eq!(positive_seconds("0.5"), Ok(0.5));
+    for wrong in ["0", "-1", "NaN", "inf", "", "5s"] {
+        assert!(positive_seconds(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_namespace_of_somebody_else_stays_and_the_operator_of_the_demo_does_not() {
     // It is there, and no namespace has the label.
     let kubectl = "case $* in *'get namespace shop '*) echo namespace/shop;; esac";

@@ -13,7 +13,7 @@ use testkit::{Postgres, RedisServer};
 use tokio::process::Command;
 
 /// The statements of the ledger's migrations. The tool shares no code with the ledger, only its tables.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../../ledger/migrations/postgres/0001_init.sql"),
     include_str!("../../ledger/migrations/postgres/0002_orders.sql"),
     include_str!("../../ledger/migrations/postgres/0003_coupons.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../../ledger/migrations/postgres/0015_account_ids.sql"),
     include_str!("../../ledger/migrations/postgres/0018_holds.sql"),
     include_str!("../../ledger/migrations/postgres/0026_waitlist.sql"),
+    include_str!("../../ledger/migrations/postgres/0028_limit_keys.sql"),
 ];
 const SALE: &str = "shop/black-friday";
 
@@ -136,6 +137,18 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
              AND product_id = '1' AND state = 'confirmed' LIMIT 1)",
         ),
         (
+            "UPDATE orders SET limit_key = 'limit:p' WHERE buyer IN ('buyer-4', 'buyer-5')",
+            "person limit:p has 2 units of product 1, whose maxPerBuyer is 1",
+            "UPDATE orders SET limit_key = NULL",
+        ),
+        (
+            // An erasure takes the key off, and the other account has bought since then.
+            "UPDATE orders SET limit_key = 'limit:p' WHERE buyer IN ('buyer-4', 'buyer-5'); \
+             UPDATE orders SET buyer = 'erased' WHERE buyer = 'buyer-5'",
+            "person limit:p has 2 units of product 1, whose maxPerBuyer is 1",
+            "UPDATE orders SET limit_key = NULL; DELETE FROM erased_units",
+        ),
+        (
             "UPDATE stock SET restocked = 1 WHERE product_id = '1'",
             "declared stock in the database",
             "UPDATE stock SET restocked = 0 WHERE product_id = '1'",
@@ -158,6 +171,12 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
         assert!(text.contains(found), "{found}: {text}");
         sale.sql(back).await;
     }
+    sale.sql("UPDATE orders SET state = 'pending', expires_at_ms = NULL WHERE buyer = 'buyer-6'")
+        .await;
+    let (code, text, _) = sale.verify().await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("2 units are held by 2 unpaid orders without an end"), "{text}");
+    sale.sql("UPDATE orders SET state = 'confirmed' WHERE buyer = 'buyer-6'").await;
     // Those who still wait want more than is left.
     let (code, text, json) = sale.verify().await;
     assert_eq!(code, Some(0), "{text}");
@@ -170,9 +189,10 @@ async fn an_honest_sale_passes_and_each_wrong_number_is_found() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("stock:1 is 41"), "{text}");
     set(&sale.nodes[2], "1", 40).await;
-    // As a release without holds and waiting lists left it.
+    // As a release without holds, waiting lists and limit keys left it.
+    sale.sql("ALTER TABLE orders DROP COLUMN limit_key CASCADE").await;
     sale.sql("ALTER TABLE orders DROP COLUMN ended_as, DROP COLUMN expires_at_ms").await;
-    sale.sql("DROP TABLE waitlist").await;
+    sale.sql("DROP TABLE waitlist, erased_units").await;
     let (code, text, _) = sale.verify().await;
     assert_eq!(code, Some(0), "{text}");
     assert!(!text.contains("holds") && !text.contains("buyers wait"), "{text}");

@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod holds;
+pub mod limits;
 pub mod totals;
 pub mod waitlist;
 
@@ -23,6 +24,10 @@ const ORDERS: &str =
 const STOCK: &str = "SELECT declared, available FROM stock WHERE product_id = $1";
 const ISSUES: &str = "SELECT CAST(id AS TEXT), buyer, CAST(1 AS BIGINT), 'issued' FROM coupon_issues WHERE coupon_id = $1";
 const COUPON: &str = "SELECT quantity, quantity - issued FROM coupons WHERE id = $1";
+
+const POSTGRES_COLUMN: &str = "SELECT count(*) FROM information_schema.columns \
+     WHERE table_schema = current_schema() AND table_name = 'orders' AND CAST(column_name AS TEXT) = $1";
+const SQLITE_COLUMN: &str = "SELECT count(*) FROM pragma_table_info('orders') WHERE name = $1";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,6 +73,19 @@ impl SaleDatabase {
             };
             Ok(Self::Postgres(pool.connect_lazy_with(options)))
         }
+    }
+
+    /// Whether orders have a column of this name, which a release may have brought.
+    async fn has_column(&self, name: &str) -> sqlx::Result<bool> {
+        let columns: i64 = match self {
+            Self::Postgres(pool) => {
+                sqlx::query_scalar(POSTGRES_COLUMN).bind(name).fetch_one(pool).await?
+            }
+            Self::Sqlite(pool) => {
+                sqlx::query_scalar(SQLITE_COLUMN).bind(name).fetch_one(pool).await?
+            }
+        };
+        Ok(columns > 0)
     }
 
     /// The units of a product or a coupon; an error when it does not exist.

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::copies::Copy;
 use crate::stores::database::holds::Holds;
-use crate::stores::database::totals::{MAX_COUNTED, MAX_LISTED, ProductTotals, Totals};
+use crate::stores::database::limits::{MAX_COUNTED, MAX_LISTED};
+use crate::stores::database::totals::{ProductTotals, Totals};
 
 /// Products that have a line of their own even if they are right.
 const MAX_SHOWN: usize = 20;
@@ -204,23 +205,37 @@ impl Findings {
         let name = "buyers above maxPerBuyer".to_owned();
         self.check(name, measured, "= 0".to_owned(), number == 0);
         for above in totals.above_limit.iter().take(MAX_LISTED) {
+            let (who, too) = if above.is_person {
+                ("person", "erased accounts and orders from before a limit was lowered count too")
+            } else {
+                ("buyer", "orders from before a limit was lowered count too")
+            };
             self.problems.push(format!(
-                "buyer {} has {} units of product {}, whose maxPerBuyer is {} (orders from before a limit was \
-                 lowered count too)",
-                above.buyer, above.units, above.product, above.limit
+                "{who} {} has {} units of product {}, whose maxPerBuyer is {} ({too})",
+                above.name, above.units, above.product, above.limit
             ));
         }
     }
 
     /// Units that nobody paid in time must be for sale again.
     fn holds(&mut self, totals: &Totals) {
-        let Some(Holds { open, overdue, overdue_units }) = totals.holds else { return };
+        let Some(holds) = totals.holds else { return };
+        let Holds { open, overdue, overdue_units, endless, endless_units } = holds;
         let measured = format!("{overdue} of {open} open");
         self.check("holds past their end".to_owned(), measured, "= 0".to_owned(), overdue == 0);
         if overdue > 0 {
             self.problems.push(format!(
                 "{overdue_units} units are held by orders whose hold ended more than 10 s ago: is a replica running, and \
                  does a majority of the Redis nodes vote?"
+            ));
+        }
+        // They break no rule: a release without holds made them.
+        if endless > 0 {
+            let name = "unpaid orders without an end".to_owned();
+            self.check(name, endless.to_string(), String::new(), true);
+            self.problems.push(format!(
+                "{endless_units} units are held by {endless} unpaid orders without an end, as a release before holds made \
+                 them: they stay held until somebody pays or cancels these orders"
             ));
         }
     }

@@ -1,7 +1,7 @@
 //! What makes a sale right, wrong, or neither.
 
 use super::*;
-use crate::stores::database::totals::AboveLimit;
+use crate::stores::database::limits::AboveLimit;
 
 /// 60 of 100 units sold, 10 more cancelled; five nodes agree.
 fn evidence() -> Evidence {
@@ -62,11 +62,17 @@ fn an_honest_sale_passes() {
     assert!(findings.to_string().ends_with("PASS"), "{findings}");
 }
 
+fn above_limit(evidence: &mut Evidence, is_person: bool) {
+    let (product, name) = ("1".to_owned(), "b".to_owned());
+    let above = AboveLimit { product, name, is_person, units: 2, limit: 1 };
+    totals(evidence).above_limit.push(above);
+}
+
 type Change = fn(&mut Evidence);
 
 #[test]
 fn each_broken_rule_fails() {
-    let broken: [(&str, Change); 9] = [
+    let broken: [(&str, Change); 10] = [
         ("60 + 39 = 99", |it| product(it).available = 39),
         ("oversold", |it| {
             product(it).units.insert("paid".to_owned(), 90);
@@ -78,10 +84,8 @@ fn each_broken_rule_fails() {
         ("product 3: stock row", |it| {
             totals(it).products.insert("3".to_owned(), ProductTotals::default());
         }),
-        ("buyer b has 2 units of product 1", |it| {
-            let (product, buyer) = ("1".to_owned(), "b".to_owned());
-            totals(it).above_limit.push(AboveLimit { product, buyer, units: 2, limit: 1 });
-        }),
+        ("buyer b has 2 units of product 1", |it| above_limit(it, false)),
+        ("person b has 2 units of product 1", |it| above_limit(it, true)),
         ("7 units of product 1 are on sale", |it| {
             it.unserved = Some(Ok([("1".to_owned(), 7)].into()));
         }),
@@ -117,6 +121,17 @@ fn what_could_not_be_read_is_no_verdict() {
         product(it).available = 41;
     });
     assert_eq!(wrong.verdict(), Verdict::Fail, "{wrong}");
+}
+
+#[test]
+fn unpaid_orders_without_an_end_are_told() {
+    let findings = judged(|it| {
+        totals(it).holds = Some(Holds { endless: 2, endless_units: 3, ..Holds::default() });
+    });
+    assert_eq!(findings.verdict(), Verdict::Pass, "{findings}");
+    let expected = "3 units are held by 2 unpaid orders without an end";
+    assert!(findings.to_string().contains(expected), "{findings}");
+    assert!(!judged(|_| {}).to_string().contains("without an end"));
 }
 
 #[test]

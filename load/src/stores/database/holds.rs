@@ -2,15 +2,10 @@
 
 use super::SaleDatabase;
 
-const POSTGRES_COLUMN: &str = "SELECT count(*) FROM information_schema.columns \
-     WHERE table_schema = current_schema() AND table_name = 'orders' AND column_name = 'ended_as'";
-const SQLITE_COLUMN: &str =
-    "SELECT count(*) FROM pragma_table_info('orders') WHERE name = 'ended_as'";
-
 /// A hold that ended this long ago should not be open: another replica takes over within 5 s.
 const GRACE_MS: i64 = 10_000;
 
-/// Open holds, and those of them that should have ended.
+/// Unpaid orders: open holds, those of them that should have ended, and orders without an end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Holds {
     /// Orders that hold units until a time
@@ -19,16 +14,31 @@ pub struct Holds {
     pub overdue: i64,
     /// The units of these
     pub overdue_units: i64,
+    /// Orders that hold units without an end, as a release before holds made them
+    pub endless: i64,
+    /// The units of these
+    pub endless_units: i64,
+}
+
+/// The columns of [`counts`].
+pub(super) type Row = (i64, i64, i64, i64, i64);
+
+impl From<Row> for Holds {
+    fn from((open, overdue, overdue_units, endless, endless_units): Row) -> Self {
+        Self { open, overdue, overdue_units, endless, endless_units }
+    }
 }
 
 /// The counts, with the database's time.
 pub(super) fn counts(now_ms: &str) -> String {
     let overdue = format!("expires_at_ms + {GRACE_MS} < {now_ms}");
     format!(
-        "SELECT CAST(count(DISTINCT id) AS BIGINT), \
+        "SELECT CAST(count(DISTINCT CASE WHEN expires_at_ms IS NOT NULL THEN id END) AS BIGINT), \
          CAST(count(DISTINCT CASE WHEN {overdue} THEN id END) AS BIGINT), \
-         CAST(coalesce(sum(CASE WHEN {overdue} THEN quantity END), 0) AS BIGINT) \
-         FROM orders WHERE state = 'pending' AND expires_at_ms IS NOT NULL"
+         CAST(coalesce(sum(CASE WHEN {overdue} THEN quantity END), 0) AS BIGINT), \
+         CAST(count(DISTINCT CASE WHEN expires_at_ms IS NULL THEN id END) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN expires_at_ms IS NULL THEN quantity END), 0) AS BIGINT) \
+         FROM orders WHERE state = 'pending'"
     )
 }
 
@@ -40,11 +50,7 @@ pub(super) const fn state_column(has_holds: bool) -> &'static str {
 impl SaleDatabase {
     /// Whether orders have holds.
     pub(super) async fn has_holds(&self) -> sqlx::Result<bool> {
-        let columns: i64 = match self {
-            Self::Postgres(pool) => sqlx::query_scalar(POSTGRES_COLUMN).fetch_one(pool).await?,
-            Self::Sqlite(pool) => sqlx::query_scalar(SQLITE_COLUMN).fetch_one(pool).await?,
-        };
-        Ok(columns > 0)
+        self.has_column("ended_as").await
     }
 
     /// The expression of an order's state.

@@ -9,12 +9,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::SaleDatabase;
 use super::holds::{self, Holds};
+use super::limits::{self, AboveLimit};
 use crate::observed::GIVEN_BACK;
-
-/// Buyers above a limit that are listed; the others are counted up to [`MAX_COUNTED`].
-pub const MAX_LISTED: usize = 10;
-/// Buyers above a limit that are read.
-pub const MAX_COUNTED: usize = 1000;
 
 /// The sale that owns the database.
 const OWNER: &str = "SELECT sale FROM installation";
@@ -23,12 +19,6 @@ const STOCK: &str = "SELECT s.product_id, s.declared, s.restocked, s.available, 
      FROM stock s LEFT JOIN products p ON p.id = s.product_id ORDER BY s.product_id";
 const UNITS: &str = "SELECT product_id, STATE, CAST(count(*) AS BIGINT), CAST(SUM(quantity) AS BIGINT) \
      FROM orders GROUP BY product_id, STATE";
-/// Units of cancelled orders and of failed payments are back in stock.
-const ABOVE_LIMIT: &str = "SELECT o.product_id, o.buyer, CAST(SUM(o.quantity) AS BIGINT), p.max_per_buyer \
-     FROM orders o JOIN products p ON p.id = o.product_id \
-     WHERE o.state NOT IN ('cancelled', 'payment_failed') AND p.max_per_buyer IS NOT NULL \
-     GROUP BY o.product_id, o.buyer, p.max_per_buyer HAVING SUM(o.quantity) > p.max_per_buyer \
-     ORDER BY o.product_id, o.buyer LIMIT ";
 const ON_SALE: &str = "SELECT product_id, available FROM stock WHERE deleted_at IS NULL";
 
 /// A product by its stock row and its orders.
@@ -61,19 +51,6 @@ impl ProductTotals {
     }
 }
 
-/// A buyer with more units than the limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AboveLimit {
-    /// The product
-    pub product: String,
-    /// The subject of the buyer's token
-    pub buyer: String,
-    /// Units of the buyer's orders
-    pub units: i64,
-    /// The product's limit
-    pub limit: i64,
-}
-
 /// All products of a sale at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -81,7 +58,7 @@ pub struct Totals {
     pub owner: Option<String>,
     /// By id
     pub products: BTreeMap<String, ProductTotals>,
-    /// At most [`MAX_COUNTED`]
+    /// At most [`limits::MAX_COUNTED`]
     pub above_limit: Vec<AboveLimit>,
     /// Absent: the database is older than holds
     pub holds: Option<Holds>,
@@ -93,15 +70,15 @@ impl SaleDatabase {
     /// The totals of one moment, also while the sale goes on.
     pub async fn totals(&self) -> sqlx::Result<Totals> {
         let has_holds = self.has_holds().await?;
+        let has_limit_keys = self.has_limit_keys().await?;
         let state = holds::state_column(has_holds);
         let mut snapshot = Snapshot::begin(self).await?;
         let owner: Vec<(Option<String>,)> = snapshot.rows(OWNER).await?;
         let stock: Vec<StockRow> = snapshot.rows(STOCK).await?;
         let units: Vec<(String, String, i64, i64)> =
             snapshot.rows(&UNITS.replace("STATE", state)).await?;
-        let limited = format!("{ABOVE_LIMIT}{MAX_COUNTED}");
-        let above: Vec<(String, String, i64, i64)> = snapshot.rows(&limited).await?;
-        let holds: Vec<(i64, i64, i64)> = if has_holds {
+        let above: Vec<limits::Row> = snapshot.rows(&limits::above_limit(has_limit_keys)).await?;
+        let holds: Vec<holds::Row> = if has_holds {
             snapshot.rows(&holds::counts(self.now_ms())).await?
         } else {
             Vec::new()
@@ -128,18 +105,11 @@ impl SaleDatabase {
             totals.lines.insert(state.clone(), lines);
             totals.units.insert(state, units);
         }
-        let above = above.into_iter();
         Ok(Totals {
             owner: owner.into_iter().next().and_then(|(owner,)| owner),
             products,
-            holds: holds.map(|(open, overdue, overdue_units)| Holds {
-                open,
-                overdue,
-                overdue_units,
-            }),
-            above_limit: above
-                .map(|(product, buyer, units, limit)| AboveLimit { product, buyer, units, limit })
-                .collect(),
+            holds: holds.map(Holds::from),
+            above_limit: above.into_iter().map(AboveLimit::from).collect(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -62,9 +63,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             processor: or_unknown(processor()),
             kernel: or_unknown(output("uname", &["-sr"])),
-            redis: or_unknown(output("redis-server", &["--version"]).and_then(|line| {
-                line.split_whitespace().find_map(|word| Some(word.strip_prefix("v=")?.to_owned()))
-            })),
+            redis: or_unknown(redis().and_then(|said| Some(version(&said)?.to_owned()))),
             others_percent: (others * 100.0).round(),
             commit,
         }
@@ -89,6 +88,30 @@ pub fn commit() -> String {
     or_unknown(output("git", &["rev-parse", "--short=12", "HEAD"]).map(|commit| commit + mark))
 }
 
+/// Whether the machine's Redis server has MSETEX, which sets several keys that expire.
+pub fn has_msetex() -> bool {
+    static HAS: LazyLock<bool> = LazyLock::new(|| redis().is_some_and(|said| knows_msetex(&said)));
+    *HAS
+}
+
+/// By what `redis-server --version` says: `Redis server v=8.4.0 ...` and later, or of Valkey 9.1.
+fn knows_msetex(said: &str) -> bool {
+    let numbers = version(said).and_then(|version| {
+        let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+        Some((numbers.next()??, numbers.next()??))
+    });
+    let since = if said.starts_with("Valkey") { (9, 1) } else { (8, 4) };
+    numbers.is_some_and(|numbers| numbers >= since)
+}
+
+fn version(said: &str) -> Option<&str> {
+    said.split_whitespace().find_map(|word| word.strip_prefix("v="))
+}
+
+fn redis() -> Option<String> {
+    output("redis-server", &["--version"])
+}
+
 fn processor() -> Option<String> {
     let line =
         read("/proc/cpuinfo")?.lines().find(|line| line.starts_with("model name"))?.to_owned();
@@ -107,4 +130,24 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 
 fn or_unknown(text: Option<String>) -> String {
     text.unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn msetex_came_with_redis_8_4_and_valkey_9_1() {
+        for (said, knows) in [
+            ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", false),
+            ("Redis server v=8.3.9 sha=0", false),
+            ("Redis server v=8.4.0 sha=0", true),
+            ("Redis server v=10.0.0 sha=0", true),
+            ("Valkey server v=8.4.0 sha=0", false),
+            ("Valkey server v=9.1.0-rc1 sha=0", true),
+            ("no such program", false),
+        ] {
+            assert_eq!(knows_msetex(said), knows, "{said}");
+        }
+    }
 }

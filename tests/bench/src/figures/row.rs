@@ -33,10 +33,12 @@ pub enum Unit {
 }
 
 /// What a figure or a ratio is to reach.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Target {
     /// Not below.
     AtLeast(f64),
+    /// Not below what depends on this machine.
+    AtLeastHere(fn() -> f64),
     /// Not above.
     AtMost(f64),
     /// Less than.
@@ -48,6 +50,7 @@ impl Target {
     pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
+            Self::AtLeastHere(bound) => value >= bound(),
             Self::AtMost(bound) => value <= bound,
             Self::Below(bound) => value < bound,
         }
@@ -58,6 +61,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtLeast(bound) => write!(f, ">= {bound}"),
+            Self::AtLeastHere(bound) => write!(f, ">= {}", bound()),
             Self::AtMost(bound) => write!(f, "<= {bound}"),
             Self::Below(bound) => write!(f, "< {bound}"),
         }
@@ -123,6 +127,9 @@ mod tests {
         assert!(!Target::Below(3.0).is_met(3.0));
         assert!(Target::AtLeast(3.0).is_met(3.0));
         assert!(!Target::AtLeast(3.0).is_met(2.99));
+        let here = Target::AtLeastHere(|| 3.0);
+        assert!(here.is_met(3.0) && !here.is_met(2.99));
+        assert_eq!(here.to_string(), ">= 3");
         for target in [Target::AtLeast(0.0), Target::AtMost(1e9), Target::Below(1e9)] {
             assert!(!target.is_met(f64::NAN));
         }

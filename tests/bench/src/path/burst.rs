@@ -1,5 +1,6 @@
 //! The beginning of a sale: 300 users who press the button at one moment, and 100 items.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,7 @@ pub(super) enum Connect {
 pub(super) struct Answers {
     /// Number of users who bought; the others found nothing left.
     pub(super) bought: u32,
-    /// How long it took until the last was answered.
+    /// How long it took from the moment when the first of them asked until the last was answered.
     pub(super) last: Duration,
 }
 
@@ -81,7 +82,7 @@ pub(super) async fn all_at_once(
     connect: Connect,
     request: impl Fn(usize, &str) -> Vec<u8>,
 ) -> Result<Answers> {
-    let together = Arc::new(Barrier::new(buyers + 1));
+    let together = Arc::new(Barrier::new(buyers));
     let mut users = JoinSet::new();
     let replicas = stage.replicas.iter().cycle();
     for ((number, token), replica) in stage.tokens.iter().take(buyers).enumerate().zip(replicas) {
@@ -94,25 +95,31 @@ pub(super) async fn all_at_once(
         let together = Arc::clone(&together);
         users.spawn(async move {
             together.wait().await;
+            let asked = Instant::now();
             let mut connection = match early {
                 Some(connection) => connection,
                 None => Connection::open(port).await?,
             };
             let answer = connection.ask(&request).await?;
-            anyhow::Ok((answer, Instant::now()))
+            anyhow::Ok((answer, asked..Instant::now()))
         });
     }
-    together.wait().await;
-    let begin = Instant::now();
-    let mut answers = Answers { bought: 0, last: Duration::ZERO };
+    let (mut who_bought, mut times) = (0, Vec::new());
     while let Some(answered) = users.join_next().await {
-        let (answer, at) = answered??;
+        let (answer, time) = answered??;
         let is_good = [bought, 409].contains(&answer.status);
         ensure!(is_good, "a buyer was answered with {}: {}", answer.status, answer.body);
-        answers.bought += u32::from(answer.status == bought);
-        answers.last = answers.last.max(at.saturating_duration_since(begin));
+        who_bought += u32::from(answer.status == bought);
+        times.push(time);
     }
-    Ok(answers)
+    Ok(Answers { bought: who_bought, last: span(&times) })
+}
+
+/// From the earliest start to the latest end.
+fn span(times: &[Range<Instant>]) -> Duration {
+    let begin = times.iter().map(|time| time.start).min();
+    let end = times.iter().map(|time| time.end).max();
+    begin.zip(end).map_or(Duration::ZERO, |(begin, end)| end.saturating_duration_since(begin))
 }
 
 /// A connection that the app knows before the sale begins.
@@ -120,4 +127,17 @@ async fn connected(port: u16, token: &str) -> Result<Connection> {
     let mut connection = Connection::open(port).await?;
     connection.ask(&http::me(token)).await?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_counts_from_the_first_who_asks() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        assert_eq!(span(&[at(9)..at(20), at(2)..at(12), at(5)..at(30)]), at(30) - at(2));
+        assert_eq!(span(&[]), Duration::ZERO);
+    }
 }

@@ -36,7 +36,9 @@ const BEFORE: Duration = Duration::from_secs(4);
 /// Ends the round.
 const GIVEN_UP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
-const SOLD: &str = "flashsale_batch_size_sum";
+/// Counted once an order is committed, unlike the sizes of batches.
+const SOLD: (&str, &[&str]) = ("flashsale_purchases_total", &["outcome=\"sold\""]);
+const ANSWERS: &str = "flashsale_http_requests_total";
 
 /// Orders of product `$1`, `$2` of them, that hold their units for a day.
 const HOLD: &str = "WITH held AS (\
@@ -56,7 +58,8 @@ async fn measure(round: Round) -> Result<Measured> {
     let Ledger::Postgres(database) = &stage.ledger else { bail!("holds are put into PostgreSQL") };
     sqlx::query(HOLD).bind(&stage.products[0]).bind(i64::from(HOLDS)).execute(database).await?;
     sqlx::raw_sql("VACUUM ANALYZE orders").execute(database).await?;
-    stage.wrk(CONNECTIONS, WARM_UP, Asks::Purchase, "warm-up", Repeats::None).await?;
+    let warm_up = stage.wrk(CONNECTIONS, WARM_UP, Asks::Purchase, "warm-up", Repeats::None);
+    warm_up.await?.ensure_nothing_refused()?;
     let load = stage.wrk(CONNECTIONS, LOAD, Asks::Purchase, "holds", Repeats::None);
     let watched = watch(&stage, database);
     // What is measured is over before the load, so the load need not be waited for.
@@ -98,11 +101,25 @@ async fn watch(stage: &Stage, database: &PgPool) -> Result<Vec<(&'static str, f6
     ])
 }
 
-/// Purchases a second while something takes its time.
+/// Purchases a second while something takes its time. There is stock for all, so nobody may be refused.
 async fn rate(stage: &Stage, meanwhile: impl AsyncFnOnce() -> Result<()>) -> Result<f64> {
-    let (began, before) = (Instant::now(), stage.metric(SOLD, &[]).await?);
+    let earlier = refused(stage).await?;
+    let (began, before) = (Instant::now(), stage.metric(SOLD.0, SOLD.1).await?);
     meanwhile().await?;
-    Ok((stage.metric(SOLD, &[]).await? - before) / began.elapsed().as_secs_f64())
+    let sold = stage.metric(SOLD.0, SOLD.1).await? - before;
+    let per_second = sold / began.elapsed().as_secs_f64();
+    let refused = refused(stage).await? - earlier;
+    ensure!(sold > 0.0 && refused == 0.0, "{sold} purchases were sold, and {refused} refused");
+    Ok(per_second)
+}
+
+/// Purchases that were answered with a status above 399. The load is not waited for, so `wrk` does not tell.
+async fn refused(stage: &Stage) -> Result<f64> {
+    let mut refused = 0.0;
+    for status in ["status=\"4", "status=\"5"] {
+        refused += stage.metric(ANSWERS, &["route=\"/v1/purchases\"", status]).await?;
+    }
+    Ok(refused)
 }
 
 /// Each unit that is not in the stock belongs to one order that is not over.

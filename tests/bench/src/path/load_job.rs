@@ -39,7 +39,8 @@ async fn measure(round: Round) -> Result<Measured> {
         keep(process, &cores.servers)?;
     }
     // Connections, caches and plans are warm before the first load, too.
-    wrk(&stage, &cores, std::time::Duration::from_secs(1), "warm-up").await?;
+    let warm_up = wrk(&stage, &cores, std::time::Duration::from_secs(1), "warm-up").await?;
+    warm_up.ensure_nothing_refused()?;
     let mut figures = Vec::new();
     let wrk_first = round.number.is_multiple_of(2);
     if wrk_first {
@@ -79,7 +80,7 @@ async fn by_wrk(stage: &Stage, cores: &Cores, round: &Round) -> Result<Vec<(&'st
     let report = wrk(stage, cores, round.lasting, "wrk").await?;
     let spent = Ticks::until_now(stage)?.since(earlier);
     stage.settle().await?;
-    ensure!(report.refused == 0, "wrk was refused {} times", report.refused);
+    report.ensure_nothing_refused()?;
     let per_second = report.rate(report.accepted());
     eprintln!("  wrk_purchases: {per_second:.0}/s");
     Ok(vec![

@@ -5,6 +5,7 @@ use futures::FutureExt;
 
 use super::stage::{Database, Shape, Stage, USUAL};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
+use crate::machine;
 
 /// A load on a sale of some shape.
 #[derive(Debug)]
@@ -164,7 +165,11 @@ pub(super) const HUNDRED_PRODUCTS: Section = Section {
     title: "100 products at random, 512 connections",
     rows: &[
         Row::Figure("purchases_100_products", Unit::PerSecond),
-        Row::Ratio("purchases_100_products", "purchases_512", Some(Target::AtLeast(1.0))),
+        Row::Ratio(
+            "purchases_100_products",
+            "purchases_512",
+            Some(Target::AtLeastHere(hundred_products)),
+        ),
     ],
     round: |round| measure(round, &[&PRODUCTS_100]).boxed(),
 };
@@ -177,6 +182,11 @@ pub(super) const NOT_FITTED: Section = Section {
     ],
     round: |round| measure(round, PREDICTED).boxed(),
 };
+
+/// Without MSETEX, each of the hundred locks is a call of its own inside Redis.
+fn hundred_products() -> f64 {
+    if machine::has_msetex() { 1.0 } else { 0.75 }
+}
 
 /// Each on a sale of its own, next to its limit; what goes first alternates.
 pub(super) async fn measure(round: Round, loads: &[&Loaded]) -> Result<Measured> {

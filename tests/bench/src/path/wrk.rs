@@ -92,7 +92,7 @@ pub(super) struct Report {
     pub(super) refused: u64,
     /// Connections that failed.
     pub(super) broken: u64,
-    /// Answers that came later than the time-out.
+    /// Answers that came later than the time-out: none.
     pub(super) timed_out: u64,
     pub(super) p50_us: u64,
     /// From the first byte sent to the last received, with estimates for the requests that a late answer kept its
@@ -104,7 +104,7 @@ impl Load<'_> {
     /// Runs it.
     ///
     /// # Errors
-    /// When `wrk` is missing or fails, or connections broke.
+    /// When `wrk` is missing or fails, or connections broke or timed out.
     pub(super) async fn run(&self, folder: &Path) -> Result<Report> {
         check_files(self.connections)?;
         let script = folder.join("wrk.lua");
@@ -143,6 +143,7 @@ impl Load<'_> {
         ensure!(output.status.success(), "wrk failed: {}\n{said}{complaint}", output.status);
         let report = parse(&said).with_context(|| format!("wrk said\n{said}{complaint}"))?;
         ensure!(report.broken == 0, "{} connections broke: {report:?}", report.broken);
+        ensure!(report.timed_out == 0, "{} answers timed out: {report:?}", report.timed_out);
         Ok(report)
     }
 }
@@ -158,26 +159,26 @@ impl Report {
         self.answers - self.refused
     }
 
+    /// For loads that could all be served.
+    pub(super) fn ensure_nothing_refused(&self) -> Result<()> {
+        ensure!(self.refused == 0, "{} requests were refused: {self:?}", self.refused);
+        Ok(())
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn seconds(&self) -> f64 {
         self.duration_us as f64 / 1e6
     }
 
-    /// Not a number if an answer came after the time-out: then nobody knows it.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn p99_ms(&self) -> f64 {
-        self.or_failed(self.p99_us as f64 / 1e3)
+        self.p99_us as f64 / 1e3
     }
 
-    /// The rate of `count` a second; not a number if an answer came after the time-out.
+    /// The rate of `count` a second.
     #[expect(clippy::cast_precision_loss, reason = "three digits count")]
     pub(super) fn rate(&self, count: u64) -> f64 {
-        self.or_failed(count as f64 / self.seconds())
-    }
-
-    /// A time-out fails the figures of a load.
-    fn or_failed(&self, figure: f64) -> f64 {
-        if self.timed_out == 0 { figure } else { f64::NAN }
+        count as f64 / self.seconds()
     }
 }
 
@@ -196,8 +197,8 @@ mod tests {
         assert!((report.seconds() - 5.0).abs() < 1e-9);
         assert!((report.p99_ms() - 4.5).abs() < 1e-9);
         assert!(parse("Requests/sec: 12\n").is_err());
-        let late = Report { timed_out: 1, ..report };
-        assert!(late.p99_ms().is_nan() && late.rate(97).is_nan());
+        assert!(report.ensure_nothing_refused().is_err());
+        assert!(Report { refused: 0, ..report }.ensure_nothing_refused().is_ok());
     }
 
     /// As a sale whose lock is away for 2.6 s: longer than the time-out that `wrk` has by itself.

@@ -29,7 +29,7 @@ impl Browser {
         let data = tempfile::Builder::new().prefix("flashsale-browser-").tempdir()?;
         let port = free_port()?;
         let log = File::create(data.path().join("chromedriver.log"))?;
-        let mut driver = Command::new("chromedriver")
+        let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
             // The browsers' profiles go with it.
             .env("TMPDIR", data.path())
@@ -40,8 +40,10 @@ impl Browser {
             .process_group(0)
             .spawn()
             .context("cannot start chromedriver (Debian: apt-get install chromium-driver)")?;
-        await_ready(&mut driver, "chromedriver", || accepts_connections(port))?;
-        Ok(Self { driver, port, _data: data })
+        // One that does not come up is ended, too.
+        let mut browser = Self { driver, port, _data: data };
+        await_ready(&mut browser.driver, "chromedriver", || accepts_connections(port))?;
+        Ok(browser)
     }
 
     /// Where sessions are asked for.

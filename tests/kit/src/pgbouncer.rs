@@ -48,14 +48,16 @@ impl PgBouncer {
                 chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
             }
         }
-        let mut child = unprivileged("/usr/sbin/pgbouncer".as_ref())
+        let child = unprivileged("/usr/sbin/pgbouncer".as_ref())
             .arg(path("pgbouncer.ini"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start pgbouncer (Debian: apt-get install pgbouncer)")?;
-        await_ready(&mut child, "pgbouncer", || accepts_connections(port))?;
-        Ok(Self { child, port, _folder: folder })
+        // One that does not come up is ended, too.
+        let mut bouncer = Self { child, port, _folder: folder };
+        await_ready(&mut bouncer.child, "pgbouncer", || accepts_connections(port))?;
+        Ok(bouncer)
     }
 
     /// The same database through it.
@@ -70,7 +72,8 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        if signal(&self.child, Signal::SIGTERM).is_ok() {
+        let runs = matches!(self.child.try_wait(), Ok(None));
+        if runs && signal(&self.child, Signal::SIGTERM).is_ok() {
             let _ = self.child.wait();
         }
     }

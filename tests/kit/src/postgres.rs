@@ -22,7 +22,7 @@ pub struct Postgres {
     child: Child,
     port: u16,
     binaries: PathBuf,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Postgres {
@@ -38,7 +38,7 @@ impl Postgres {
 
         let port = free_port()?;
         let log = File::create(data.path().join("postgres.log"))?;
-        let mut child = unprivileged(&binaries.join("postgres"))
+        let child = unprivileged(&binaries.join("postgres"))
             .arg("-D")
             .arg(&folder)
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
@@ -47,7 +47,10 @@ impl Postgres {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let started = await_ready(&mut child, "postgres", || {
+        // One that does not come up is ended, too.
+        let mut server = Self { child, port, binaries, data };
+        let Self { child, binaries, .. } = &mut server;
+        let started = await_ready(child, "postgres", || {
             accepts_connections(port)
                 && Command::new(binaries.join("pg_isready"))
                     .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
@@ -55,9 +58,9 @@ impl Postgres {
                     .is_ok_and(|status| status.success())
         });
         started.with_context(|| {
-            std::fs::read_to_string(data.path().join("postgres.log")).unwrap_or_default()
+            std::fs::read_to_string(server.data.path().join("postgres.log")).unwrap_or_default()
         })?;
-        Ok(Self { child, port, binaries, _data: data })
+        Ok(server)
     }
 
     /// The server that the tests of this process share; it ends with the last of them.
@@ -148,7 +151,8 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // The immediate shutdown: sessions end, and nothing is written to a folder that is deleted next.
-        if signal(&self.child, Signal::SIGQUIT).is_ok() {
+        let runs = matches!(self.child.try_wait(), Ok(None));
+        if runs && signal(&self.child, Signal::SIGQUIT).is_ok() {
             let _ = self.child.wait();
         }
     }

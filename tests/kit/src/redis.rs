@@ -3,7 +3,7 @@
 mod launch;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -296,9 +296,9 @@ impl RedisServer {
     /// How often a command was called on this server, for example `evalsha`.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// When the server does not answer, or answers with an error.
     pub fn calls(&self, name: &str) -> Result<u64> {
-        let statistics = command(self.port, "INFO commandstats")?;
+        let statistics = self.command("INFO commandstats")?;
         let prefix = format!("cmdstat_{name}:calls=");
         let calls =
             statistics.lines().find_map(|line| line.strip_prefix(&prefix)?.split(',').next());
@@ -319,14 +319,37 @@ impl Drop for RedisServer {
     }
 }
 
-/// Sends one inline command and reads one short answer.
+/// Sends one inline command and reads its whole reply.
 fn command(port: u16, line: &str) -> Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     stream.write_all(format!("{line}\r\n").as_bytes())?;
-    let mut buffer = [0; 4096];
-    let read = stream.read(&mut buffer)?;
-    Ok(String::from_utf8_lossy(&buffer[..read]).into_owned())
+    let mut reply = Vec::new();
+    read_reply(&mut BufReader::new(stream), &mut reply)?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
+}
+
+/// Appends a reply: its first line, and as many bytes or replies as the line says.
+fn read_reply(from: &mut impl BufRead, reply: &mut Vec<u8>) -> Result<()> {
+    let begin = reply.len();
+    from.read_until(b'\n', reply)?;
+    ensure!(reply[begin..].ends_with(b"\r\n"), "the server closed the connection");
+    let line = String::from_utf8_lossy(&reply[begin..]).trim_end().to_owned();
+    // A length of -1 is nil.
+    let length = line.get(1..).and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0);
+    match line.chars().next() {
+        Some('$') if line != "$-1" => {
+            let read = from.by_ref().take(length + 2).read_to_end(reply)?;
+            ensure!(u64::try_from(read)? == length + 2, "the reply is cut off after {read} bytes");
+        }
+        Some('*') => {
+            for _ in 0..length {
+                read_reply(from, reply)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -345,9 +368,25 @@ mod tests {
             assert!(seen.contains(&ahead(&server)), "{set}: {}", ahead(&server));
             assert!(server.get("key").unwrap().is_none());
         }
-        command(server.port, "SET key value PX 60000").unwrap();
+        server.command("SET key value PX 60000").unwrap();
+        assert_eq!(server.get("key").unwrap().as_deref(), Some("value"));
         server.set_clock(3600).unwrap();
         assert!(server.get("key").unwrap().is_none(), "it expired by the server's clock");
         assert!(RedisServer::start().unwrap().set_clock(1).is_err());
+    }
+
+    #[test]
+    fn a_long_reply_is_read_to_its_end() {
+        let server = RedisServer::start().unwrap();
+        let long = "x".repeat(50_000);
+        server.command(&format!("SET key {long}")).unwrap();
+        assert_eq!(server.get("key").unwrap().as_deref(), Some(long.as_str()));
+        assert!(server.get("another").unwrap().is_none());
+        assert_eq!(server.calls("set").unwrap(), 1);
+        let both = server.command("MGET another key").unwrap();
+        assert_eq!(both, format!("*2\r\n$-1\r\n$50000\r\n{long}\r\n"));
+        let cut_off = &mut &b"$5\r\nabc"[..];
+        assert!(read_reply(cut_off, &mut Vec::new()).is_err());
+        assert!(read_reply(&mut &b""[..], &mut Vec::new()).is_err());
     }
 }

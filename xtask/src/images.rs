@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::{Build, IN_IMAGES, target_folder};
 use crate::cluster::{Cluster, Engine, Kind};
-use crate::shell::{command, output, run, say};
+use crate::shell::{command, output, repository, run, say};
 use crate::tools;
 
 /// Parts whose image is changed while a sale runs.
@@ -21,37 +21,68 @@ const SERVERS: [&str; 2] = ["redis", "postgres"];
 pub struct Images {
     prefix: String,
     build: Build,
+    /// The end of each tag, for a cluster that is not ours.
+    version: Option<String>,
 }
 
 impl Images {
     /// The image of a part: app, operator, load, redis, postgres.
     pub fn name(&self, part: &str) -> String {
-        format!("{}/flashsale-{part}:dev", self.prefix)
+        self.tagged(part, "dev", self.version.as_deref())
     }
 
     /// Tells one build of the operator from another.
     pub fn operator_build(&self) -> Result<String> {
-        let binary = self.build.program("flashsale-operator");
-        let sum = output(command("sha256sum").arg(binary))?;
-        Ok(sum.chars().take(12).collect())
+        digest(&[self.build.program("flashsale-operator")])
     }
 
-    /// The operator of an earlier revision.
-    pub fn previous_operator(&self) -> String {
-        format!("{}/flashsale-operator:previous", self.prefix)
+    /// The operator of an earlier revision, by its binary.
+    pub fn previous_operator(&self, binary: &Path) -> Result<String> {
+        let version = self.version.as_ref().map(|_| digest(&[binary.to_owned()])).transpose()?;
+        Ok(self.tagged("operator", "previous", version.as_deref()))
     }
 
     /// Another name of the same image: a roll-out to it changes nothing but the pods.
     pub fn next(&self, part: &str) -> String {
-        format!("{}/flashsale-{part}:next", self.prefix)
+        self.tagged(part, "next", self.version.as_deref())
     }
+
+    fn tagged(&self, part: &str, tag: &str, version: Option<&str>) -> String {
+        let version = version.map_or_else(String::new, |version| format!("-{version}"));
+        format!("{}/flashsale-{part}:{tag}{version}", self.prefix)
+    }
+}
+
+/// The nodes of a cluster that is not ours keep an image under its name, and do not pull it again: another content has
+/// another name there. Into ours, an image is loaded in the place of the one with the same name.
+fn version(kind: &Kind, files: &[PathBuf]) -> Result<Option<String>> {
+    if *kind == Kind::Given { digest(files).map(Some) } else { Ok(None) }
+}
+
+/// What the images are made of.
+fn content(build: Build) -> Vec<PathBuf> {
+    let programs = IN_IMAGES.iter().map(|name| build.program(name));
+    let others = [
+        "Dockerfile.prebuilt",
+        "tests/cluster/images/postgres/Dockerfile",
+        "tests/cluster/images/postgres/docker-entrypoint.sh",
+        "tests/cluster/images/redis/Dockerfile",
+    ];
+    programs.chain(others.map(|file| repository().join(file))).collect()
+}
+
+/// Tells the content of these files from any other.
+fn digest(files: &[PathBuf]) -> Result<String> {
+    let script = r#"cat -- "$@" | sha256sum"#;
+    let sum = output(command("bash").args(["-o", "pipefail", "-c", script, "bash"]).args(files))?;
+    Ok(sum.chars().take(12).collect())
 }
 
 #[cfg(test)]
 impl Images {
     /// Names only.
     pub fn local() -> Self {
-        Self { prefix: "localhost".to_owned(), build: Build::Test }
+        Self { prefix: "localhost".to_owned(), build: Build::Test, version: None }
     }
 }
 
@@ -69,8 +100,9 @@ pub fn build_operator(cluster: &Cluster, binary: &Path, name: &str) -> Result<()
 
 /// Builds the binaries and every image, and brings the images to the cluster.
 pub fn build_and_load(cluster: &Cluster, build: Build) -> Result<Images> {
-    let images = Images { prefix: prefix(cluster)?, build };
+    let prefix = prefix(cluster)?;
     build.run()?;
+    let images = Images { prefix, build, version: version(&cluster.kind, &content(build))? };
 
     let engine = engine(cluster);
     if engine.is_none() {
@@ -148,5 +180,43 @@ fn bring(cluster: &Cluster, engine: Option<Engine>, names: &[String]) -> Result<
             names.iter().try_for_each(|name| run(command(engine.program()).args(["push", name])))
         }
         (Kind::Given, None) => run(tools::node_script("image").arg("push").args(names)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_cluster_of_somebody_else_another_build_has_other_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        let images = |kind: &Kind, content: &str| {
+            std::fs::write(&program, content).unwrap();
+            let version = version(kind, std::slice::from_ref(&program)).unwrap();
+            Images { prefix: "registry/shop".to_owned(), build: Build::Test, version }
+        };
+        let first = images(&Kind::Given, "first");
+        let before = first.previous_operator(&program).unwrap();
+        assert!(before.starts_with("registry/shop/flashsale-operator:previous-"), "{before}");
+        let second = images(&Kind::Given, "second");
+        assert_ne!(first.name("app"), second.name("app"));
+        assert_ne!(first.next("redis"), second.next("redis"));
+        assert_ne!(before, second.previous_operator(&program).unwrap());
+        assert_eq!(first.name("app"), images(&Kind::Given, "first").name("app"));
+
+        let ours = images(&Kind::OwnNode, "first");
+        assert_eq!(ours.name("app"), "registry/shop/flashsale-app:dev");
+        let before = ours.previous_operator(&program).unwrap();
+        assert_eq!(before, "registry/shop/flashsale-operator:previous");
+        assert!(version(&Kind::Given, &[folder.path().join("not there")]).is_err());
+    }
+
+    #[test]
+    fn the_files_that_the_images_are_made_of_exist() {
+        let content = content(Build::Test);
+        let files: Vec<_> =
+            content.iter().filter(|file| !file.starts_with(target_folder())).collect();
+        assert!(files.len() > 1 && files.iter().all(|file| file.is_file()), "{files:?}");
     }
 }

@@ -88,7 +88,7 @@ pub fn release(
         .map(|part| format!("images.{part}={}", images.name(part)))
         .to_vec();
     values.push(format!("images.operator={operator}"));
-    // The tag is always the same: this makes a pod of an earlier build give way to one of this build.
+    // On a cluster of ours the tag is always the same: this makes a pod of an earlier build give way to one of this build.
     values.push(format!("podAnnotations.build={build}"));
     let (name, value) = MARK;
     values.push(format!("podAnnotations.{name}={value}"));

@@ -51,7 +51,7 @@ impl Previous {
     /// Puts its release in the place of the one that this run installed.
     pub fn install(&self, cluster: &Cluster, images: &Images, made: &mut Made) -> Result<()> {
         let binary = target_folder().join("previous/target/debug/flashsale-operator");
-        let image = images.previous_operator();
+        let image = images.previous_operator(&binary)?;
         images::build_operator(cluster, &binary, &image)?;
         install::remove(cluster, made)?;
         install::release(cluster, images, &self.checkout.join(CHART), &image, "previous", made)

@@ -1,12 +1,13 @@
 //! The `load-tools` step: the examples for Locust and `JMeter` sell out a real sale. The database has as many units sold as
-//! each tool counted.
+//! each tool counted. Where no sale is, each tool ends by itself.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use testkit::free_port;
 
 use super::count::Count;
 use crate::packages::{ensure_java, ensure_python, maven, versioned};
@@ -18,19 +19,20 @@ const USERS: &str = "300";
 /// Far more than a tool needs.
 const SECONDS: &str = "300";
 
-/// A load tool: its name, and what it counted of its product.
-type Tool = (&'static str, fn(&Sale, &str) -> Result<u64>);
+/// A load tool: its name, what it counted of its product, and how it ends where no sale is.
+type Tool = (&'static str, fn(&Sale, &str) -> Result<u64>, fn(&Sale) -> Result<()>);
 
-const TOOLS: [Tool; 2] = [("locust", locust), ("jmeter", jmeter)];
+const TOOLS: [Tool; 2] =
+    [("locust", locust, locust_without_a_sale), ("jmeter", jmeter, jmeter_without_a_sale)];
 
 /// Each tool has a product of its own.
 pub fn run(count: &mut Count) {
-    let product = |(tool, _)| json!({"id": tool, "name": "Console", "stock": STOCK});
+    let product = |(tool, ..): Tool| json!({"id": tool, "name": "Console", "stock": STOCK});
     let sale = match Sale::start(&Value::from_iter(TOOLS.map(product))) {
         Ok(sale) => sale,
         Err(error) => return count.check(Err(error.context("the sale did not start"))),
     };
-    for (tool, drive) in TOOLS {
+    for (tool, drive, without_a_sale) in TOOLS {
         say(&format!("{tool}: {USERS} users on {STOCK} items"));
         let judged = drive(&sale, tool).and_then(|counted| {
             let sold = sale.sold(tool)?;
@@ -39,10 +41,36 @@ pub fn run(count: &mut Count) {
             Ok(())
         });
         count.check(judged.with_context(|| tool.to_owned()));
+        count.check(without_a_sale(&sale).with_context(|| format!("{tool} without a sale")));
     }
 }
 
 fn locust(sale: &Sale, product: &str) -> Result<u64> {
+    let said = output(locust_at(&sale.url(), sale)?.env("PRODUCT", product))?;
+    counted(&said, "sold")
+}
+
+/// Buyers whom nobody answers give up, and so does a run without the key of the sale.
+fn locust_without_a_sale(sale: &Sale) -> Result<()> {
+    let mut locust = locust_at(&nobody()?, sale)?;
+    let ended =
+        locust.env("PATIENCE", "1").stdout(Stdio::piped()).stderr(Stdio::null()).output()?;
+    ensure!(ended.status.code() == Some(1), "it ended with {}", ended.status);
+    let gave_up = counted(&String::from_utf8(ended.stdout)?, "no answer")?;
+    ensure!(gave_up == USERS.parse::<u64>()?, "{gave_up} of {USERS} buyers gave up");
+    let without_a_key = locust.env_remove("JWT_SECRET").stdout(Stdio::null()).status()?;
+    ensure!(without_a_key.code() == Some(1), "without a key it ended with {without_a_key}");
+    Ok(())
+}
+
+/// A number on the last line of what Locust printed.
+fn counted(said: &str, what: &str) -> Result<u64> {
+    let answers = said.lines().next_back().unwrap_or_default();
+    let answers: Value = serde_json::from_str(answers).with_context(|| said.to_owned())?;
+    answers[what].as_u64().with_context(|| format!("no `{what}` in {answers}"))
+}
+
+fn locust_at(url: &str, sale: &Sale) -> Result<Command> {
     let python = ensure_python("locust", &tests().join("requirements.txt"))?;
     let mut locust = limited(python);
     locust
@@ -58,35 +86,53 @@ fn locust(sale: &Sale, product: &str) -> Result<u64> {
         ])
         .arg("--locustfile")
         .arg(repository().join("examples/load-tools/locust/locustfile.py"))
-        .env("SALE_URL", sale.url())
+        .env("SALE_URL", url)
         .env("JWT_SECRET", sale.jwt_secret())
-        .env("PRODUCT", product)
         .current_dir(sale.folder());
-    let said = output(&mut locust)?;
-    let answers = said.lines().next_back().unwrap_or_default();
-    let answers: Value = serde_json::from_str(answers).with_context(|| said.clone())?;
-    answers["sold"].as_u64().with_context(|| format!("no `sold` in {answers}"))
+    Ok(locust)
 }
 
 fn jmeter(sale: &Sale, product: &str) -> Result<u64> {
     let results = sale.folder().join("jmeter.csv");
-    let url = sale.url();
+    output(jmeter_at(&sale.url(), sale, &results)?.arg(format!("-Jproduct={product}")))?;
+    sold(&results)
+}
+
+/// As with Locust.
+fn jmeter_without_a_sale(sale: &Sale) -> Result<()> {
+    let results = sale.folder().join("jmeter-without-a-sale.csv");
+    output(jmeter_at(&nobody()?, sale, &results)?.arg("-Jpatience=1"))?;
+    let sold = sold(&results)?;
+    ensure!(sold == 0, "{sold} units are sold by nobody");
+    Ok(())
+}
+
+/// The samples that are a sold unit, as the README counts them.
+fn sold(results: &Path) -> Result<u64> {
+    let results = std::fs::read_to_string(results)?;
+    let mut lines = results.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap_or_default();
+    let code = head.iter().position(|name| *name == "responseCode").context("no responseCode")?;
+    ensure!(code == 3, "the README counts another column than {head:?} has");
+    Ok(lines.filter(|line| line.get(code) == Some(&"201")).count() as u64)
+}
+
+fn jmeter_at(url: &str, sale: &Sale, results: &Path) -> Result<Command> {
     let Some((host, port)) = url.strip_prefix("http://").and_then(|url| url.split_once(':')) else {
         bail!("no host and port in {url}");
     };
     let mut java = limited("java");
     java.arg("-jar").arg(ensure_jmeter()?.join("bin/ApacheJMeter.jar"));
     java.args(["-n", "-t"]).arg(repository().join("examples/load-tools/jmeter/purchases.jmx"));
-    java.arg("-l").arg(&results);
+    java.arg("-l").arg(results);
     java.args([format!("-Jhost={host}"), format!("-Jport={port}"), format!("-Jusers={USERS}")]);
-    java.arg(format!("-Jproduct={product}"));
     java.env("JWT_SECRET", sale.jwt_secret()).current_dir(sale.folder());
-    output(&mut java)?;
-    let results = std::fs::read_to_string(results)?;
-    let mut lines = results.lines().map(|line| line.split(',').collect::<Vec<_>>());
-    let head = lines.next().unwrap_or_default();
-    let code = head.iter().position(|name| *name == "responseCode").context("no responseCode")?;
-    Ok(lines.filter(|line| line.get(code) == Some(&"201")).count() as u64)
+    Ok(java)
+}
+
+/// Where nobody listens.
+fn nobody() -> Result<String> {
+    Ok(format!("http://127.0.0.1:{}", free_port()?))
 }
 
 /// A program that is ended if it takes too long.

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::cleanup;
+use crate::interrupt;
 use crate::shell::{command, output, run, say, state_folder, succeeds};
 use crate::tools;
 
@@ -73,6 +74,14 @@ pub struct Cluster {
 impl Cluster {
     /// Takes the cluster that is there, or starts one.
     pub fn choose() -> Result<Self> {
+        let chosen = Self::found_or_started();
+        if chosen.is_err() && interrupt::was_asked() {
+            say("a cluster may be half started; cargo xtask cluster down removes it");
+        }
+        chosen
+    }
+
+    fn found_or_started() -> Result<Self> {
         if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").map(PathBuf::from) {
             tools::ensure_kubectl()?;
             if answers(&kubeconfig) {

@@ -12,6 +12,7 @@ use crate::cleanup;
 use crate::cluster::{Cluster, Kind};
 use crate::images::{self, Images};
 use crate::install;
+use crate::interrupt;
 use crate::meanwhile::Meanwhile;
 use crate::scenarios::{self, Scenario};
 use crate::shell::{self, command, line, output, say, succeeds};
@@ -68,6 +69,7 @@ struct Made {
 /// `cargo xtask demo`.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
+    interrupt::handle()?;
     let cluster = Cluster::choose()?;
     let mut made = Made::default();
     let outcome = sell(&cluster, options, &mut made);
@@ -265,6 +267,7 @@ fn read_log(log: impl BufRead, start: impl Fn() -> Meanwhile) -> Result<Option<V
     let mut meanwhile = None;
     let read = log.lines().try_for_each(|text| {
         let text = text?;
+        interrupt::ensure_may_go_on()?;
         match serde_json::from_str::<Value>(&text) {
             Ok(json) if json["verdict"].is_string() => verdict = Some(json),
             // An error where `println!` would panic, and leave everything up.
@@ -310,11 +313,9 @@ fn await_start(cluster: &Cluster, job: &str) -> Result<String> {
 
 /// Removes what the demo made; what was there before stays.
 fn clean_up(cluster: &Cluster, made: &mut Made) -> Result<()> {
-    let deleted = if cluster.was_running && made.namespace {
-        cluster.delete_namespace(NAMESPACE)
-    } else {
-        Ok(())
-    };
+    let delete = || cluster.delete_namespace(NAMESPACE);
+    let is_to_go = cluster.was_running && made.namespace;
+    let deleted = if is_to_go { interrupt::clean_up(delete) } else { Ok(()) };
     cleanup::all([deleted, install::end(cluster, &mut made.operator)])
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cleanup;
 use crate::cluster::Cluster;
 use crate::images::Images;
+use crate::interrupt;
 use crate::shell::{output, run, say};
 use crate::tools;
 
@@ -132,8 +133,10 @@ pub fn remove(cluster: &Cluster, made: &mut Made) -> Result<()> {
 
 /// Ends a run: a cluster that it started is removed, and from another one what it made.
 pub fn end(cluster: &Cluster, made: &mut Made) -> Result<()> {
-    let removed = if cluster.was_running { remove(cluster, made) } else { Ok(()) };
-    cleanup::all([removed, cluster.stop()])
+    interrupt::clean_up(|| {
+        let removed = if cluster.was_running { remove(cluster, made) } else { Ok(()) };
+        cleanup::all([removed, cluster.stop()])
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +180,20 @@ mod tests {
         let calls = fakes.calls();
         let upgrade = calls.iter().find(|call| call.starts_with("helm upgrade")).unwrap();
         assert!(upgrade.contains("podAnnotations.installed-by=cargo-xtask"), "{upgrade}");
+    }
+
+    #[test]
+    fn an_interrupted_run_removes_what_it_made() {
+        let fakes = Fakes::start(&[("helm", ""), ("kubectl", "")]);
+        let mut made = Made::default();
+        install(&mut made).unwrap();
+        interrupt::pretend(true);
+        assert!(install(&mut Made::default()).is_err());
+        let ended = end(&given_cluster(), &mut made);
+        interrupt::pretend(false);
+        ended.unwrap();
+        assert!(fakes.was_called("helm uninstall"), "{:?}", fakes.calls());
+        assert!(fakes.was_called("kubectl delete namespace flashsale-system"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod fuzz;
 mod generate;
 mod images;
 mod install;
+mod interrupt;
 mod layers;
 mod local;
 mod meanwhile;

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::interrupt;
+
 thread_local! {
     /// Where this thread and the programs that it starts write, instead of stdout and stderr.
     static LOG: RefCell<Option<File>> = const { RefCell::new(None) };
@@ -127,6 +129,7 @@ pub fn nice(command: &Command) -> Command {
 
 /// Runs a command with its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
+    interrupt::ensure_may_go_on()?;
     let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
         bail!("{} failed: {status}", line(command));
@@ -136,6 +139,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and gives its stdout; its stderr is part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
+    interrupt::ensure_may_go_on()?;
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

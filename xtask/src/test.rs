@@ -27,7 +27,7 @@ use clap::ValueEnum;
 use self::count::Count;
 use self::steps::{Step, run_all, timed};
 use crate::background::Background;
-use crate::{disk, tools};
+use crate::{disk, interrupt, tools};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -81,6 +81,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// Runs the steps in their order, except those that mostly wait: the cluster of `e2e` is prepared
 /// beside all others, `fuzz` runs beside `unit`, and `api-server` and `policies` beside `e2e`.
 fn run_steps(steps: &[Step], more: &end_to_end::More, count: &mut Count) -> Result<()> {
+    if steps.iter().any(|step| matches!(step, Step::E2e | Step::Neighbours)) {
+        interrupt::handle()?;
+    }
     thread::scope(|scope| {
         let mut cluster = None;
         if steps.contains(&Step::E2e) {

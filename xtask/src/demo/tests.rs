@@ -82,6 +82,23 @@ fn the_operator_is_removed_although_the_namespace_of_the_sale_is_not() {
 }
 
 #[test]
+fn an_interrupted_demo_ends_its_sale_and_removes_what_it_made() {
+    let fakes = Fakes::start(&[("helm", ""), ("kubectl", "")]);
+    let mut made = Made::default();
+    install_operator(&mut made);
+    fresh_namespace(&given_cluster(), &mut made).unwrap();
+    interrupt::pretend(true);
+    let ready = await_ready(&given_cluster(), "flashsale/black-friday");
+    let log = read_log(Cursor::new("0/300 users done\n"), || unreachable!("nobody buys any more"));
+    let removed = clean_up(&given_cluster(), &mut made);
+    interrupt::pretend(false);
+    assert!(ready.is_err() && log.is_err());
+    removed.unwrap();
+    assert!(fakes.was_called("kubectl delete namespace shop"), "{:?}", fakes.calls());
+    assert!(fakes.was_called("helm uninstall"), "{:?}", fakes.calls());
+}
+
+#[test]
 fn a_stalled_sale_is_the_error_although_kubectl_describes_nothing() {
     let sale = r#"{"status": {"conditions": [{"type": "Stalled", "status": "True"}]}}"#;
     let kubectl = format!("case $* in *json*) echo '{sale}';; *) exit 1;; esac");

@@ -8,7 +8,7 @@ use super::count::Count;
 use super::{clients, load_tools, neighbours, openapi, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
-use crate::{deny, fuzz, generate, install, layers, tools};
+use crate::{deny, fuzz, generate, install, interrupt, layers, tools};
 
 /// A part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -107,6 +107,10 @@ impl Step {
 pub fn run_all(steps: &[Step]) -> Count {
     let mut count = Count::default();
     for &step in steps {
+        if let Err(error) = interrupt::ensure_may_go_on() {
+            count.check(Err(error.context(format!("{step:?}"))));
+            continue;
+        }
         count.add(timed(step, |count| step.run(count)));
     }
     count

@@ -1,0 +1,101 @@
+//! Ctrl-C and SIGTERM while a cluster has what this process made: the first one ends the work, and the clean-up follows
+//! as after any failure. The second one ends the process.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, ensure};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a shell gives as the status of a process that a signal ended.
+const INTERRUPTED: i32 = 130;
+const TERMINATED: i32 = 143;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Whether this thread cleans up.
+    static CLEANS_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+#[cfg(test)]
+thread_local! {
+    /// As if a signal had come, for this thread.
+    static ASKED_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As if a signal had come, for the commands of this thread.
+#[cfg(test)]
+pub fn pretend(asked: bool) {
+    ASKED_HERE.set(asked);
+}
+
+/// From now on, after the first signal no command begins but those of a clean-up. Ctrl-C also reaches the commands that
+/// run, and ends them.
+pub fn handle() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(inside);
+    std::thread::spawn(move || {
+        runtime.block_on(async move {
+            for is_first in [true, false] {
+                let status = tokio::select! {
+                    _ = interrupt.recv() => INTERRUPTED,
+                    _ = terminate.recv() => TERMINATED,
+                };
+                if is_first {
+                    ASKED.store(true, Ordering::Relaxed);
+                    eprintln!("==> stopping and cleaning up; the next signal leaves what is there");
+                } else {
+                    eprintln!("==> stopped; cargo xtask cluster down removes a cluster of ours");
+                    std::process::exit(status);
+                }
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Whether a signal came.
+pub fn was_asked() -> bool {
+    #[cfg(test)]
+    let here = ASKED_HERE.get();
+    #[cfg(not(test))]
+    let here = false;
+    here || ASKED.load(Ordering::Relaxed)
+}
+
+/// Refuses to go on after a signal, except with a clean-up.
+pub fn ensure_may_go_on() -> Result<()> {
+    ensure!(CLEANS_UP.get() || !was_asked(), "interrupted");
+    Ok(())
+}
+
+/// Does a clean-up: its commands run although a signal came.
+pub fn clean_up<T>(work: impl FnOnce() -> T) -> T {
+    let before = CLEANS_UP.replace(true);
+    let done = work();
+    CLEANS_UP.set(before);
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::{command, output, run};
+
+    #[test]
+    fn after_a_signal_only_a_clean_up_goes_on() {
+        let works = || run(&mut command("true")).is_ok() && output(&mut command("true")).is_ok();
+        assert!(works());
+        pretend(true);
+        assert_eq!(run(&mut command("true")).unwrap_err().to_string(), "interrupted");
+        assert!(output(&mut command("true")).is_err());
+        assert!(clean_up(|| clean_up(works) && works()));
+        assert!(!works());
+        pretend(false);
+        assert!(works());
+    }
+}

@@ -1,6 +1,7 @@
 //! Which cluster demo and test use: the one `$KUBECONFIG` names, if it answers; else kind, where a
 //! container engine runs; else a node of our own (`tests/cluster`).
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -65,8 +66,8 @@ impl Engine {
 pub struct Cluster {
     /// Who made it.
     pub kind: Kind,
-    /// How to reach it.
-    pub kubeconfig: PathBuf,
+    /// How to reach it: one file, or several as in `$KUBECONFIG`.
+    pub kubeconfig: OsString,
     /// It ran before this command did, so this command leaves it running.
     pub was_running: bool,
 }
@@ -82,7 +83,8 @@ impl Cluster {
     }
 
     fn found_or_started() -> Result<Self> {
-        if let Some(kubeconfig) = std::env::var_os("KUBECONFIG").map(PathBuf::from) {
+        let named = std::env::var_os("KUBECONFIG").map(|files| absolute(&files)).transpose()?;
+        if let Some(kubeconfig) = named.filter(|files| !files.is_empty()) {
             tools::ensure_kubectl()?;
             if answers(&kubeconfig) {
                 return Self::given(kubeconfig);
@@ -92,16 +94,12 @@ impl Cluster {
         Engine::running().map_or_else(Self::own_node, Self::in_engine)
     }
 
-    fn given(kubeconfig: PathBuf) -> Result<Self> {
-        if kubeconfig == node_kubeconfig() {
+    fn given(kubeconfig: OsString) -> Result<Self> {
+        if kubeconfig == node_kubeconfig().as_os_str() {
             return Self::own_node();
         }
-        let context = output(
-            command("kubectl")
-                .arg("--kubeconfig")
-                .arg(&kubeconfig)
-                .args(["config", "current-context"]),
-        )?;
+        let current = ["config", "current-context"];
+        let context = output(command("kubectl").args(current).env("KUBECONFIG", &kubeconfig))?;
         say(&format!("using the cluster that KUBECONFIG names (context {})", context.trim()));
         let kind = match (context.trim().strip_prefix("kind-"), Engine::running()) {
             (Some(name), Some(engine)) => {
@@ -126,19 +124,15 @@ impl Cluster {
                 .args(["export", "kubeconfig", "--name", KIND_NAME, "--kubeconfig"])
                 .arg(&kubeconfig))?;
         } else {
-            say(&format!("starting the kind cluster {KIND_NAME} on {}", engine.program()));
-            run(engine
-                .kind()
-                .args(["create", "cluster", "--name", KIND_NAME, "--wait", "3m"])
-                .args(["--config", "kind-config.yaml", "--kubeconfig"])
-                .arg(&kubeconfig))?;
+            create_kind(engine, &kind_mark())?;
         }
-        Ok(Self { kind: Kind::InEngine(engine, KIND_NAME.to_owned()), kubeconfig, was_running })
+        let kind = Kind::InEngine(engine, KIND_NAME.to_owned());
+        Ok(Self { kind, kubeconfig: kubeconfig.into(), was_running })
     }
 
     fn own_node() -> Result<Self> {
         let before = std::fs::read(node_kubeconfig()).ok();
-        let answered = answers(&node_kubeconfig());
+        let answered = answers(node_kubeconfig().as_os_str());
         let folder = state_folder();
         if answered {
             say(&format!("using the Kubernetes node of our own in {}", folder.display()));
@@ -150,7 +144,16 @@ impl Cluster {
         let kubeconfig = PathBuf::from(output(&mut tools::node_script("up"))?.trim());
         // A busy node may not answer in time.
         let was_running = answered || is_unchanged(before.as_deref(), &kubeconfig);
-        Ok(Self { kind: Kind::OwnNode, kubeconfig, was_running })
+        Ok(Self { kind: Kind::OwnNode, kubeconfig: kubeconfig.into(), was_running })
+    }
+
+    /// Whether `cargo xtask cluster down` removes it.
+    pub fn is_ours(&self) -> bool {
+        match &self.kind {
+            Kind::Given => false,
+            Kind::InEngine(engine, name) => name == KIND_NAME && is_ours(*engine, &kind_mark()),
+            Kind::OwnNode => true,
+        }
     }
 
     /// kubectl for this cluster.
@@ -188,20 +191,23 @@ impl Cluster {
         }
         match &self.kind {
             Kind::Given => Ok(()),
-            Kind::InEngine(engine, _) => delete_kind(*engine),
+            Kind::InEngine(engine, _) => delete_kind(*engine, &kind_mark()),
             Kind::OwnNode => run(&mut tools::node_script("down")),
         }
     }
 }
 
-fn answers(kubeconfig: &Path) -> bool {
-    kubeconfig.exists()
-        && succeeds(command("kubectl").arg("--kubeconfig").arg(kubeconfig).args([
-            "get",
-            "--raw",
-            "/readyz",
-            "--request-timeout=5s",
-        ]))
+/// The files of `$KUBECONFIG`, as they are seen from any folder.
+fn absolute(kubeconfig: &OsStr) -> Result<OsString> {
+    let files = std::env::split_paths(kubeconfig).filter(|file| !file.as_os_str().is_empty());
+    let files = files.map(std::path::absolute).collect::<std::io::Result<Vec<_>>>()?;
+    Ok(std::env::join_paths(files)?)
+}
+
+fn answers(kubeconfig: &OsStr) -> bool {
+    let ready = ["get", "--raw", "/readyz", "--request-timeout=5s"];
+    std::env::split_paths(kubeconfig).any(|file| file.exists())
+        && succeeds(command("kubectl").args(ready).env("KUBECONFIG", kubeconfig))
 }
 
 /// Whether a node of our own is the one of before: a node that starts gets new certificates.
@@ -222,12 +228,44 @@ fn kind_runs(engine: Engine) -> bool {
         .is_ok_and(|names| names.lines().any(|name| name == KIND_NAME))
 }
 
-fn delete_kind(engine: Engine) -> Result<()> {
+/// Says that the kind cluster was made here, and on which engine.
+fn kind_mark() -> PathBuf {
+    state_folder().join("kind-made-on")
+}
+
+fn is_ours(engine: Engine, mark: &Path) -> bool {
+    std::fs::read_to_string(mark).is_ok_and(|made_on| made_on == engine.program())
+}
+
+fn create_kind(engine: Engine, mark: &Path) -> Result<()> {
+    say(&format!("starting the kind cluster {KIND_NAME} on {}", engine.program()));
+    // Before it is there, so that one whose start was interrupted can be removed.
+    std::fs::write(mark, engine.program())?;
+    let created = run(engine
+        .kind()
+        .args(["create", "cluster", "--name", KIND_NAME, "--wait", "3m"])
+        .args(["--config", "kind-config.yaml", "--kubeconfig"])
+        .arg(kind_kubeconfig()));
+    // kind removes what it cannot start; the next cluster of this name may be somebody else's.
+    let is_gone = || !interrupt::clean_up(|| kind_runs(engine));
+    let forgotten = if created.is_err() && is_gone() { forget_kind(mark) } else { Ok(()) };
+    cleanup::after(created, forgotten)
+}
+
+fn delete_kind(engine: Engine, mark: &Path) -> Result<()> {
     say(&format!("removing the kind cluster {KIND_NAME}"));
     run(engine
         .kind()
         .args(["delete", "cluster", "--name", KIND_NAME, "--kubeconfig"])
-        .arg(kind_kubeconfig()))
+        .arg(kind_kubeconfig()))?;
+    forget_kind(mark)
+}
+
+fn forget_kind(mark: &Path) -> Result<()> {
+    std::fs::remove_file(mark).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error.into()),
+    })
 }
 
 /// `cargo xtask cluster up`.
@@ -239,10 +277,27 @@ pub fn up() -> Result<ExitCode> {
 
 /// `cargo xtask cluster down`: whatever demo, test and `cluster up` may have started, if it is there.
 pub fn down() -> Result<ExitCode> {
-    let kind = Engine::running().filter(|&engine| kind_runs(engine)).map_or(Ok(()), delete_kind);
-    let node = if state_folder().exists() { remove_node() } else { Ok(()) };
+    let engine = Engine::running().filter(|&engine| kind_runs(engine));
+    let kind = engine.map_or(Ok(()), |engine| remove_kind(engine, &kind_mark()));
+    // Made by `tests/cluster/up`. What else is in the folder was built, or is kind's.
+    let has_node = state_folder().join("run").exists();
+    let node = if has_node { remove_node() } else { Ok(()) };
+    if engine.is_none() && !has_node {
+        say("no cluster of cargo xtask runs");
+    }
     cleanup::all([kind, node])?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn remove_kind(engine: Engine, mark: &Path) -> Result<()> {
+    if is_ours(engine, mark) {
+        return delete_kind(engine, mark);
+    }
+    say(&format!(
+        "the kind cluster {KIND_NAME} stays: cargo xtask did not make it; to remove it: \
+         kind delete cluster --name {KIND_NAME}"
+    ));
+    Ok(())
 }
 
 fn remove_node() -> Result<()> {
@@ -257,6 +312,7 @@ fn remove_node() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::Fakes;
 
     #[test]
     fn a_node_that_was_too_busy_to_answer_is_known_by_its_certificates() {
@@ -265,5 +321,51 @@ mod tests {
         assert!(is_unchanged(Some(b"certificates"), file.path()));
         assert!(!is_unchanged(Some(b"those of before"), file.path()));
         assert!(!is_unchanged(None, file.path()));
+    }
+
+    #[test]
+    fn a_kind_cluster_that_somebody_else_made_stays() {
+        let fakes = Fakes::start(&[("kind", "")]);
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        remove_kind(Engine::Docker, &mark).unwrap();
+        std::fs::write(&mark, Engine::Podman.program()).unwrap();
+        remove_kind(Engine::Docker, &mark).unwrap();
+        assert!(fakes.calls().is_empty(), "{:?}", fakes.calls());
+
+        std::fs::write(&mark, Engine::Docker.program()).unwrap();
+        remove_kind(Engine::Docker, &mark).unwrap();
+        assert!(fakes.was_called("kind delete cluster --name flashsale"), "{:?}", fakes.calls());
+        assert!(!mark.exists());
+    }
+
+    #[test]
+    fn a_kind_cluster_that_could_not_be_started_is_not_taken_for_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        for (there, is_ours_now) in [("", false), ("flashsale", true)] {
+            let kind = format!("case $1 in get) echo '{there}';; create) exit 1;; esac");
+            let _fakes = Fakes::start(&[("kind", &kind)]);
+            assert!(create_kind(Engine::Docker, &mark).is_err());
+            assert_eq!(is_ours(Engine::Docker, &mark), is_ours_now, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_may_be_relative_and_a_list() {
+        let here = std::env::current_dir().unwrap();
+        let files = [here.join("a/config"), PathBuf::from("/b/config")];
+        let all = std::env::join_paths(&files).unwrap();
+        assert_eq!(absolute(OsStr::new("a/config::/b/config")).unwrap(), all);
+        assert_eq!(absolute(OsStr::new("")).unwrap(), "");
+
+        let fakes = Fakes::start(&[("kubectl", "echo \"KUBECONFIG=$KUBECONFIG\"")]);
+        let one = tempfile::NamedTempFile::new().unwrap();
+        let list = std::env::join_paths([Path::new("/not/there"), one.path()]).unwrap();
+        assert!(answers(&list) && fakes.was_called("kubectl get --raw /readyz"));
+        assert!(!answers(OsStr::new("/not/there")));
+        let cluster = Cluster { kind: Kind::Given, kubeconfig: list.clone(), was_running: true };
+        let said = output(&mut cluster.kubectl()).unwrap();
+        assert_eq!(said.trim().strip_prefix("KUBECONFIG="), list.to_str());
     }
 }

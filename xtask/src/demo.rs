@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::binaries::Build;
 use crate::cleanup;
-use crate::cluster::{Cluster, Kind};
+use crate::cluster::Cluster;
 use crate::images::{self, Images};
 use crate::install;
 use crate::interrupt;
@@ -320,7 +320,7 @@ fn clean_up(cluster: &Cluster, made: &mut Made) -> Result<()> {
 }
 
 fn explain(cluster: &Cluster) {
-    let engine = if cluster.kind == Kind::Given { "" } else { "\n  cargo xtask cluster down" };
+    let all = if cluster.is_ours() { "\n  cargo xtask cluster down" } else { "" };
     let kubectl = "kubectl -n shop";
     eprintln!(
         "
@@ -332,7 +332,7 @@ Swagger UI, then http://127.0.0.1:8080/docs:
   {kubectl} port-forward svc/black-friday 8080
 Metrics, then http://127.0.0.1:9090/metrics:
   {kubectl} port-forward svc/black-friday 9090
-To remove it:{engine}
+To remove it:{all}
   only the sale: kubectl delete namespace {NAMESPACE}
   only the operator, after all sales: helm uninstall {release} -n {operator}",
         release = install::RELEASE,

@@ -69,7 +69,7 @@ pub fn run(prepared: Prepared, more: &More, count: &mut Count) {
             None => selection.extend(["--filterset", "not test(/^(all|stores)::/)"]),
         }
         let mut variables = vec![
-            ("KUBECONFIG", cluster.kubeconfig.clone().into()),
+            ("KUBECONFIG", cluster.kubeconfig.clone()),
             ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
             ("FLASHSALE_NEXT_APP_IMAGE", images.next("app").into()),
             ("FLASHSALE_NEXT_REDIS_IMAGE", images.next("redis").into()),
@@ -115,7 +115,7 @@ fn upgrade(
             profile: "e2e",
             selection: ["--test", "upgrade", "--run-ignored", "all"].map(str::to_owned).to_vec(),
             variables: vec![
-                ("KUBECONFIG", cluster.kubeconfig.clone().into()),
+                ("KUBECONFIG", cluster.kubeconfig.clone()),
                 ("FLASHSALE_LOAD_IMAGE", images.name("load").into()),
                 ("FLASHSALE_UPGRADE", command.into()),
             ],

@@ -65,6 +65,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(revision) = &options.changed {
         changed::run(revision, &mut count)?;
     } else {
+        if options.steps.contains(&Step::Previous) {
+            previous_app::ensure_available()?;
+        }
         tools::ensure_kubernetes()?;
         tools::ensure_helm()?;
         tools::ensure_helm3()?;
@@ -131,6 +134,15 @@ fn results(background: Result<Background<'_, Count>>) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_run_is_counted_with_its_reason() {
+        let (mut all, mut some) = (Count::default(), Count { skipped: 2, ..Count::default() });
+        some.skip("no database");
+        all.add(some);
+        assert_eq!((all.passed, all.skipped, all.failures.len()), (0, 3, 0));
+        assert_eq!(all.reasons, ["no database"]);
+    }
 
     #[test]
     fn steps_in_the_background_that_panic_are_a_failure() {

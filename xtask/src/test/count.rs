@@ -13,6 +13,8 @@ pub struct Count {
     pub failures: Vec<String>,
     /// Those that were not run.
     pub skipped: usize,
+    /// Why some of these were not.
+    pub reasons: Vec<String>,
 }
 
 impl Count {
@@ -27,15 +29,27 @@ impl Count {
         }
     }
 
+    /// Adds something that could not be run here.
+    pub fn skip(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        print(&format!("skipped: {reason}"));
+        self.skipped += 1;
+        self.reasons.push(reason);
+    }
+
     /// Adds the results of another count.
     pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failures.extend(other.failures);
         self.skipped += other.skipped;
+        self.reasons.extend(other.reasons);
     }
 
-    /// Lists the failures; the last line has the numbers.
+    /// Lists what was skipped for a reason, and the failures; the last line has the numbers.
     pub fn print(&self) {
+        for reason in &self.reasons {
+            print(&format!("skipped: {reason}"));
+        }
         for failure in &self.failures {
             print(&format!("failed: {failure}"));
         }

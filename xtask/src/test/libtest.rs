@@ -47,7 +47,7 @@ fn results(command: impl Fn() -> Command) -> Result<Count> {
         bail!("{} failed: {status}", line(&tests));
     }
     let passed = all.len().saturating_sub(ignored.len() + failures.len());
-    Ok(Count { passed, failures, skipped: ignored.len() })
+    Ok(Count { passed, failures, skipped: ignored.len(), ..Count::default() })
 }
 
 /// The names in the output of `--list --format terse`.

@@ -1,12 +1,13 @@
 //! The app of the release before, which the tests run beside this one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::binaries::target_folder;
 use crate::shell::{
-    binaries_folder, cargo_as_started_by_a_person, command, output, repository, run, say,
+    binaries_folder, cargo_as_started_by_a_person, command, repository, run, say, succeeds,
 };
 
 /// No release has been published. This is the last commit before the tables of the first one changed.
@@ -15,26 +16,36 @@ const PROGRAM: &str = "flashsale-app";
 /// With an example, cargo chooses the features that tests have.
 const EXAMPLE: &str = "one_at_a_time";
 
-/// Builds the app, unless this machine has it; `None`, with the reason on the output, if
-/// this clone does not have the commit. Dependencies are those of the tests where their versions are the same, so
+/// Whether this machine can have the app: this clone has the commit, or it was built before.
+pub fn ensure_available() -> Result<()> {
+    ensure_there_or_in_git(&program())
+}
+
+fn ensure_there_or_in_git(program: &Path) -> Result<()> {
+    ensure!(
+        program.exists() || succeeds(git().args(["cat-file", "-e", REVISION])),
+        "this clone has no commit {REVISION}, whose app the tests need; a shallow one gets it with \
+         git fetch --unshallow"
+    );
+    Ok(())
+}
+
+fn program() -> PathBuf {
+    binaries_folder().join(format!("{PROGRAM}-{REVISION}"))
+}
+
+fn git() -> Command {
+    let mut git = command("git");
+    git.arg("-C").arg(repository());
+    git
+}
+
+/// Builds the app, unless this machine has it. Dependencies are those of the tests where their versions are the same, so
 /// little more than the crates of the app is compiled.
-pub fn ensure() -> Result<Option<PathBuf>> {
-    let folder = target_folder().join("previous");
-    let program = binaries_folder().join(format!("{PROGRAM}-{REVISION}"));
+pub fn ensure() -> Result<PathBuf> {
+    let (folder, program) = (target_folder().join("previous"), program());
     if program.exists() {
-        return Ok(Some(program));
-    }
-    let git = |arguments: &[&str]| {
-        let mut git = command("git");
-        git.arg("-C").arg(repository()).args(arguments);
-        git
-    };
-    if output(&mut git(&["cat-file", "-t", REVISION])).is_err() {
-        say(&format!(
-            "not run: this clone has no commit {REVISION}, whose app the test needs; a shallow one gets it with \
-             git fetch --unshallow"
-        ));
-        return Ok(None);
+        return Ok(program);
     }
     say(&format!("building the app of {REVISION} (about two minutes on 2 cores, once)"));
     let checkout = folder.join("app");
@@ -43,7 +54,7 @@ pub fn ensure() -> Result<Option<PathBuf>> {
     }
     std::fs::create_dir_all(&checkout)?;
     let archive = folder.join("app.tar");
-    run(git(&["archive", REVISION, "--output"]).arg(&archive))?;
+    run(git().args(["archive", REVISION, "--output"]).arg(&archive))?;
     run(command("tar").arg("-xf").arg(&archive).arg("-C").arg(&checkout))?;
     std::fs::remove_file(archive)?;
     run(cargo_as_started_by_a_person()
@@ -61,5 +72,20 @@ pub fn ensure() -> Result<Option<PathBuf>> {
     std::fs::copy(&built, &copy).with_context(|| format!("cannot copy {}", built.display()))?;
     std::fs::rename(&copy, &program)?;
     std::fs::remove_dir_all(checkout)?;
-    Ok(Some(program))
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::Fakes;
+
+    #[test]
+    fn a_clone_without_the_commit_needs_the_app_that_was_built_before() {
+        let _fakes = Fakes::start(&[("git", "exit 1")]);
+        let error = ensure_there_or_in_git(Path::new("/not/there")).unwrap_err().to_string();
+        assert!(error.contains("git fetch --unshallow"), "{error}");
+        let built = tempfile::NamedTempFile::new().unwrap();
+        ensure_there_or_in_git(built.path()).unwrap();
+    }
 }

@@ -44,16 +44,18 @@ pub fn run(count: &mut Count) {
     libtest::run(|| libtest::command(&["--doc"]), count);
 }
 
-/// Runs the tests with replicas of the release before.
+/// Runs the tests with replicas of the release before. A clone that cannot have it skips them.
 pub fn run_with_previous(count: &mut Count) {
-    let beside = |program: PathBuf| {
+    if let Err(error) = previous_app::ensure_available() {
+        return count.skip(format!("previous: {error}"));
+    }
+    let prepared = previous_app::ensure().and_then(|program| {
         let mut tests = tests(PREVIOUS)?;
         tests.variables.push(("FLASHSALE_PREVIOUS_APP", program.into_os_string()));
         Ok(tests)
-    };
-    match previous_app::ensure().and_then(|program| program.map(beside).transpose()) {
-        Ok(Some(tests)) => tests.run(count),
-        Ok(None) => {}
+    });
+    match prepared {
+        Ok(tests) => tests.run(count),
         Err(error) => count.check(Err(error)),
     }
 }

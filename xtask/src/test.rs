@@ -15,6 +15,7 @@ mod openapi;
 mod previous;
 mod previous_app;
 mod random;
+mod revision;
 mod steps;
 mod unit;
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use super::revision::{git, unpack};
 use crate::binaries::target_folder;
 use crate::cleanup;
 use crate::cluster::Cluster;
 use crate::images::{self, Images};
 use crate::install::{self, CHART, Made};
-use crate::shell::{cargo_as_started_by_a_person, command, output, repository, run, say};
+use crate::shell::{cargo_as_started_by_a_person, output, repository, run, say};
 
 /// A checkout of the revision.
 pub struct Previous {
@@ -17,26 +18,15 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// Checks a revision out and builds its operator, as the tests are built. The build has a folder of its own, because
+    /// Unpacks a revision and builds its operator, as the tests are built. The build has a folder of its own, because
     /// its binary has the same name.
     pub fn build(revision: &str) -> Result<Self> {
         let checkout = target_folder().join("previous/checkout");
-        let git = || {
-            let mut git = command("git");
-            git.arg("-C").arg(repository());
-            git
-        };
-        if checkout.exists() {
-            run(git().args(["worktree", "remove", "--force"]).arg(&checkout))?;
-        }
         let commit =
             output(git().args(["rev-parse", "--verify", &format!("{revision}^{{commit}}")]))
                 .with_context(|| format!("there is no revision {revision}"))?;
         say(&format!("building the operator of {revision} ({})", commit.trim()));
-        run(git()
-            .args(["worktree", "add", "--quiet", "--detach"])
-            .arg(&checkout)
-            .arg(commit.trim()))?;
+        unpack(commit.trim(), &checkout)?;
         let built = run(cargo_as_started_by_a_person()
             .args(["build", "--locked", "--quiet", "--package", "flashsale-operator"])
             .env("CARGO_TARGET_DIR", target_folder().join("previous/target"))
@@ -59,11 +49,7 @@ impl Previous {
 
     /// Removes the checkout; the build stays for the next time.
     pub fn remove(self) -> Result<()> {
-        run(command("git")
-            .arg("-C")
-            .arg(repository())
-            .args(["worktree", "remove", "--force"])
-            .arg(self.checkout))
+        std::fs::remove_dir_all(self.checkout).context("cannot remove the checkout")
     }
 }
 

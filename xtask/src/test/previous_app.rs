@@ -1,14 +1,12 @@
 //! The app of the release before, which the tests run beside this one.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use super::revision::{git, unpack};
 use crate::binaries::target_folder;
-use crate::shell::{
-    binaries_folder, cargo_as_started_by_a_person, command, repository, run, say, succeeds,
-};
+use crate::shell::{binaries_folder, cargo_as_started_by_a_person, run, say, succeeds};
 
 /// No release has been published. This is the last commit before the tables of the first one changed.
 const REVISION: &str = "6b26426d5a13947b4bf886b2e0b438d5c7b12ca5";
@@ -34,12 +32,6 @@ fn program() -> PathBuf {
     binaries_folder().join(format!("{PROGRAM}-{REVISION}"))
 }
 
-fn git() -> Command {
-    let mut git = command("git");
-    git.arg("-C").arg(repository());
-    git
-}
-
 /// Builds the app, unless this machine has it. Dependencies are those of the tests where their versions are the same, so
 /// little more than the crates of the app is compiled.
 pub fn ensure() -> Result<PathBuf> {
@@ -49,14 +41,7 @@ pub fn ensure() -> Result<PathBuf> {
     }
     say(&format!("building the app of {REVISION} (about two minutes on 2 cores, once)"));
     let checkout = folder.join("app");
-    if checkout.exists() {
-        std::fs::remove_dir_all(&checkout)?;
-    }
-    std::fs::create_dir_all(&checkout)?;
-    let archive = folder.join("app.tar");
-    run(git().args(["archive", REVISION, "--output"]).arg(&archive))?;
-    run(command("tar").arg("-xf").arg(&archive).arg("-C").arg(&checkout))?;
-    std::fs::remove_file(archive)?;
+    unpack(REVISION, &checkout)?;
     run(cargo_as_started_by_a_person()
         .args(["build", "--locked", "--quiet", "--workspace", "--bin", PROGRAM])
         .args(["--example", EXAMPLE])

@@ -16,6 +16,7 @@ case $kubernetes in
   1.37) k8s=1.37.2 bin=$dir/bin-1.37 modules=1.37.mod ;;
   *) echo "tests/cluster: FLASHSALE_KUBERNETES_VERSION=$kubernetes: choose 1.34 or 1.37" >&2; exit 1 ;;
 esac
+coredns=1.12.4
 components=(containerd etcd kube-apiserver api-inside api-outside kube-controller-manager kube-scheduler kubelet kube-proxy coredns)
 export PATH="$bin:$dir/bin:$PATH" KUBECONFIG="$dir/pki/admin.kubeconfig"
 
@@ -75,10 +76,13 @@ build_binaries() {
   for name in kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
     ln -sfn "$node" "$bin/$name"
   done
-  if [ ! -x "$dir/bin/coredns" ]; then
-    echo "building CoreDNS (about 90 seconds on 2 cores; once)" >&2
-    GOBIN=$dir/bin go install -trimpath -ldflags '-s -w' github.com/coredns/coredns@v1.12.4 9>&-
+  if [ ! -x "$dir/bin/coredns-$coredns" ]; then
+    echo "building CoreDNS $coredns (about 90 seconds on 2 cores; once)" >&2
+    GOBIN=$dir/coredns.new go install -trimpath -ldflags '-s -w' "github.com/coredns/coredns@v$coredns" 9>&-
+    mv "$dir/coredns.new/coredns" "$dir/bin/coredns-$coredns"
+    rmdir "$dir/coredns.new"
   fi
+  ln -sfn "coredns-$coredns" "$dir/bin/coredns"
 }
 
 ctr() { command ctr -a "$dir/run/containerd.sock" -n k8s.io "$@"; }

@@ -8,6 +8,7 @@
 mod background;
 mod bench;
 mod binaries;
+mod built;
 mod cleanup;
 mod cluster;
 mod demo;

@@ -70,13 +70,20 @@ pub fn binaries_folder() -> PathBuf {
     state_folder().join("bin")
 }
 
+/// Where the machine has programs, the project's own folder left out.
+pub fn folders_of_the_machine() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).filter(|folder| *folder != binaries_folder());
+    #[cfg(test)]
+    let folders = FIRST_FOLDER.with_borrow(Clone::clone).into_iter().chain(folders);
+    folders.collect()
+}
+
 /// A program run from the checkout's root. What the project built for itself is found as well, after
 /// what the machine has.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([binaries_folder()]);
-    #[cfg(test)]
-    let folders = FIRST_FOLDER.with_borrow(Clone::clone).into_iter().chain(folders);
+    let mut folders = folders_of_the_machine();
+    folders.push(binaries_folder());
     let mut command = Command::new(program);
     if let Ok(path) = std::env::join_paths(folders) {
         command.env("PATH", path);

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::built;
 use crate::shell::{
     binaries_folder, command, output, repository, run, say, state_folder, succeeds,
 };
@@ -132,11 +133,8 @@ pub fn ensure_prometheus() -> Result<()> {
         }
         std::fs::create_dir_all(binaries_folder())?;
         for name in names {
-            let link = binaries_folder().join(format!("{name}{number}"));
-            if link.is_symlink() {
-                std::fs::remove_file(&link)?;
-            }
-            std::os::unix::fs::symlink(programs.join(name), link)?;
+            let plain = binaries_folder().join(format!("{name}{number}"));
+            built::link(&programs.join(name), &plain)?;
         }
     }
     Ok(())
@@ -181,17 +179,21 @@ struct Source {
 /// Builds a program in the folder of its module. `go install` refuses a module that replaces others,
 /// and knows one name for each program.
 fn ensure_go_program(name: &str, source: &Source, time: &str) -> Result<()> {
-    if is_in_path(name) {
-        return Ok(());
-    }
-    ensure_go()?;
-    say(&format!("building {name} from {} ({time}, once)", source.module));
-    let folder = download(source.module)?;
-    run(command("go")
-        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-        .arg(binaries_folder().join(name))
-        .arg(source.package)
-        .current_dir(folder))
+    built::ensure(name, version(source.module), time, |place| {
+        ensure_go()?;
+        let program = place.join(name);
+        run(command("go")
+            .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+            .arg(&program)
+            .arg(source.package)
+            .current_dir(download(source.module)?))?;
+        Ok(program)
+    })
+}
+
+/// That of a module, as in `example.org/module@v1.2.3`.
+fn version(module: &str) -> &str {
+    module.rsplit_once('@').map_or("latest", |(_, version)| version)
 }
 
 /// The folder of a Go module.
@@ -208,14 +210,13 @@ fn download(module: &str) -> Result<PathBuf> {
 }
 
 fn ensure_go_tool(name: &str, module: &str, time: &str) -> Result<()> {
-    if is_in_path(name) {
-        return Ok(());
-    }
-    ensure_go()?;
-    say(&format!("building {name} with go install {module} ({time}, once)"));
-    run(command("go")
-        .args(["install", "-trimpath", "-ldflags", "-s -w", module])
-        .env("GOBIN", binaries_folder()))
+    built::ensure(name, version(module), time, |place| {
+        ensure_go()?;
+        run(command("go")
+            .args(["install", "-trimpath", "-ldflags", "-s -w", module])
+            .env("GOBIN", place))?;
+        Ok(place.join(name))
+    })
 }
 
 /// cargo-deny, from its crate unless the machine has one.
@@ -231,17 +232,16 @@ pub fn ensure_cargo_nextest() -> Result<()> {
 }
 
 fn ensure_cargo_tool(name: &str, version: &str, features: &[&str], time: &str) -> Result<()> {
-    if is_in_path(name) {
-        return Ok(());
-    }
-    say(&format!("building {name} {version} ({time}, once)"));
-    run(command("cargo")
-        .args(["install", name, "--locked", "--version", version])
-        .args(features)
-        .arg("--root")
-        .arg(state_folder())
-        // Not the project's toolchain file, nor its settings.
-        .current_dir(std::env::temp_dir()))
+    built::ensure(name, version, time, |place| {
+        run(command("cargo")
+            .args(["install", name, "--locked", "--version", version])
+            .args(features)
+            .arg("--root")
+            .arg(place)
+            // Not the project's toolchain file, nor its settings.
+            .current_dir(std::env::temp_dir()))?;
+        Ok(place.join("bin").join(name))
+    })
 }
 
 /// schemathesis in a virtual environment of its own; where its program is.

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::shell::{command, output, repository, run, say, state_folder, succeeds};
 use crate::tools::{ensure_packages, make_virtual_environment};
@@ -118,23 +118,33 @@ pub fn ensure_python(name: &str, requirements: &Path) -> Result<PathBuf> {
 
 /// openapi-generator.
 pub fn ensure_generator() -> Result<Command> {
-    let folder = state_folder();
-    let jar = folder.join(format!("{GENERATOR}-{GENERATOR_VERSION}.jar"));
     ensure_java()?;
-    if !jar.exists() {
-        say(&format!("fetching {GENERATOR} {GENERATOR_VERSION} with Maven (once)"));
-        output(
-            maven("copy")?
-                .arg(format!("-Dartifact=org.openapitools:{GENERATOR}:{GENERATOR_VERSION}"))
-                .arg(format!("-DoutputDirectory={}", folder.display()))
-                // Not a folder with a project.
-                .current_dir(&folder),
-        )?;
-        ensure!(jar.exists(), "Maven did not bring {}", jar.display());
-    }
     let mut java = command("java");
-    java.arg("-jar").arg(jar);
+    java.arg("-jar").arg(generator_in(&state_folder())?);
     Ok(java)
+}
+
+/// Its file, fetched unless it is there.
+fn generator_in(folder: &Path) -> Result<PathBuf> {
+    let name = format!("{GENERATOR}-{GENERATOR_VERSION}.jar");
+    let jar = folder.join(&name);
+    if jar.exists() {
+        return Ok(jar);
+    }
+    say(&format!("fetching {GENERATOR} {GENERATOR_VERSION} with Maven (once)"));
+    std::fs::create_dir_all(folder)?;
+    // A file has its name once it is whole.
+    let place = tempfile::tempdir_in(folder)?;
+    output(
+        maven("copy")?
+            .arg(format!("-Dartifact=org.openapitools:{GENERATOR}:{GENERATOR_VERSION}"))
+            .arg(format!("-DoutputDirectory={}", place.path().display()))
+            // Not a folder with a project.
+            .current_dir(place.path()),
+    )?;
+    std::fs::rename(place.path().join(name), &jar)
+        .with_context(|| format!("Maven did not bring {}", jar.display()))?;
+    Ok(jar)
 }
 
 /// Java, which runs programs.
@@ -145,13 +155,14 @@ pub fn ensure_java() -> Result<()> {
     ensure_packages(&["default-jre-headless"])
 }
 
-/// Maven with a goal of its plugin that copies artifacts.
+/// Maven with a goal of its plugin that copies artifacts. A file that is not what its checksum says is an error.
 pub fn maven(goal: &str) -> Result<Command> {
     if !succeeds(command("mvn").arg("--version")) {
         ensure_packages(&["maven"])?;
     }
     let mut maven = command("mvn");
-    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:{goal}")]);
+    let goal = format!("{MAVEN_PLUGIN}:{goal}");
+    maven.args(["--quiet", "--batch-mode", "--strict-checksums", &goal]);
     Ok(maven)
 }
 
@@ -166,4 +177,28 @@ pub fn versioned(name: &str, file: &Path) -> Result<PathBuf> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::Fakes;
+
+    #[test]
+    fn a_file_that_maven_did_not_bring_whole_is_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let maven = |status: u8| {
+            format!(
+                "for word; do case $word in -DoutputDirectory=*) \
+                 echo jar >\"${{word#*=}}/{GENERATOR}-{GENERATOR_VERSION}.jar\"; exit {status};; esac; done"
+            )
+        };
+        let fakes = Fakes::start(&[("mvn", &maven(1))]);
+        assert!(generator_in(folder.path()).is_err());
+        assert!(fakes.was_called("mvn --quiet --batch-mode --strict-checksums"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(fakes);
+        let _fakes = Fakes::start(&[("mvn", &maven(0))]);
+        assert!(generator_in(folder.path()).unwrap().is_file());
+    }
 }

@@ -246,28 +246,25 @@ fn ensure_cargo_tool(name: &str, version: &str, features: &[&str], time: &str) -
 
 /// schemathesis in a virtual environment of its own; where its program is.
 pub fn ensure_schemathesis() -> Result<PathBuf> {
-    const VERSION: &str = "4.32.5";
-    let folder = state_folder().join(format!("schemathesis-{VERSION}"));
-    let program = folder.join("bin/st");
-    if succeeds(command(&program).arg("--version")) {
-        return Ok(program);
-    }
-    say(&format!("installing schemathesis {VERSION} with pip (about half a minute, once)"));
-    make_virtual_environment(&folder, &[format!("schemathesis=={VERSION}").as_ref()])?;
-    Ok(program)
+    Ok(ensure_environment("schemathesis", "4.32.5")?.join("bin/st"))
 }
 
 /// Python with matplotlib in a virtual environment of its own; where it is.
 pub fn ensure_matplotlib() -> Result<PathBuf> {
-    const VERSION: &str = "3.11.2";
-    let folder = state_folder().join(format!("matplotlib-{VERSION}"));
-    let python = folder.join("bin/python");
-    if succeeds(command(&python).args(["-c", "import matplotlib"])) {
-        return Ok(python);
+    Ok(ensure_environment("matplotlib", "3.11.2")?.join("bin/python"))
+}
+
+/// A virtual environment with this version of a package; its folder.
+fn ensure_environment(package: &str, version: &str) -> Result<PathBuf> {
+    let folder = state_folder().join(format!("{package}-{version}"));
+    // Exists once the installation is complete.
+    let installed = folder.join("installed");
+    if !installed.exists() {
+        say(&format!("installing {package} {version} with pip (about half a minute, once)"));
+        make_virtual_environment(&folder, &[format!("{package}=={version}").as_ref()])?;
+        std::fs::write(installed, "")?;
     }
-    say(&format!("installing matplotlib {VERSION} with pip (about half a minute, once)"));
-    make_virtual_environment(&folder, &[format!("matplotlib=={VERSION}").as_ref()])?;
-    Ok(python)
+    Ok(folder)
 }
 
 /// Makes a virtual environment of Python, and installs packages in it.

@@ -30,7 +30,7 @@ const JOB_END_TIMEOUT: Duration = Duration::from_mins(1);
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Scenario of the load tool: `flashsale-load scenarios` lists them, and so does a wrong name.
+    /// Scenario of the load tool: `flashsale-load scenarios` describes them, and a wrong name lists them.
     #[arg(long, conflicts_with = "nodes")]
     scenario: Option<String>,
     /// Redis nodes: 5 (scenario v3-redlock) or 1 (scenario v1-single).
@@ -69,6 +69,8 @@ struct Made {
 /// `cargo xtask demo`.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
+    // Before minutes of building.
+    scenarios::ensure_known(options.scenario())?;
     interrupt::handle()?;
     let cluster = Cluster::choose()?;
     let mut made = Made::default();
@@ -91,12 +93,10 @@ fn sell(cluster: &Cluster, options: &Options, made: &mut Made) -> Result<bool> {
     has_earlier_namespace(cluster)?;
     let images = images::build_and_load(cluster, Build::Release)?;
     let scenarios = scenarios::all(&Build::Release.program("flashsale-load"))?;
-    let names = scenarios.iter().map(|it| format!("\n  {:<26}{}", it.name, it.description));
-    let names: String = names.collect();
-    let scenario =
-        scenarios.into_iter().find(|scenario| scenario.name == options.scenario()).with_context(
-            || format!("there is no scenario {:?}; choose one of{names}", options.scenario()),
-        )?;
+    let scenario = scenarios
+        .into_iter()
+        .find(|scenario| scenario.name == options.scenario())
+        .with_context(|| format!("flashsale-load has no scenario {:?}", options.scenario()))?;
     let load = load_job(&scenario, options.seconds, &images)?;
     install::operator(cluster, &images, &mut made.operator)?;
     fresh_namespace(cluster, made)?;

@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::shell::{command, output};
+use crate::shell::{command, output, repository};
+
+/// The manifests of all scenarios, from the checkout's root.
+const MANIFESTS: &str = "manifests/load";
 
 /// A scenario, and how it runs on a cluster.
 #[derive(Debug, Deserialize)]
 pub struct Scenario {
     /// For `--scenario`
     pub name: String,
-    /// One line of description
-    pub description: String,
     /// How it runs on a cluster
     pub job: Job,
 }
@@ -41,8 +42,24 @@ pub struct Step {
 impl Scenario {
     /// The manifest of its Job, from the checkout's root.
     pub fn manifest(&self) -> String {
-        format!("manifests/load/{}.yaml", self.name)
+        format!("{MANIFESTS}/{}.yaml", self.name)
     }
+}
+
+/// Refuses a name that no scenario has, by the manifests: the load tool is not built for it.
+pub fn ensure_known(name: &str) -> Result<()> {
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(repository().join(MANIFESTS)).context(MANIFESTS)? {
+        let file = file?.file_name();
+        names.extend(file.to_string_lossy().strip_suffix(".yaml").map(str::to_owned));
+    }
+    names.sort_unstable();
+    ensure!(
+        names.iter().any(|known| known == name),
+        "there is no scenario {name:?}; choose one of\n  {}",
+        names.join("\n  ")
+    );
+    Ok(())
 }
 
 /// All scenarios that this `flashsale-load` has.
@@ -52,4 +69,18 @@ pub fn all(load: &Path) -> Result<Vec<Scenario>> {
         serde_json::from_str(line).with_context(|| format!("flashsale-load listed {line:?}"))
     };
     listed.lines().map(scenario).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_name_is_refused_with_the_right_ones() {
+        ensure_known("v3-redlock").unwrap();
+        for wrong in ["v3-redlok", "", "../load/v3-redlock"] {
+            let error = ensure_known(wrong).unwrap_err().to_string();
+            assert!(error.contains("\n  v1-single\n"), "{error}");
+        }
+    }
 }

@@ -31,6 +31,10 @@ use process::Operator;
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
+    // `cargo xtask bench` has built nothing but this program so far; the status asks for the rest.
+    if std::env::var_os("FLASHSALE_BENCH_UNPREPARED").is_some() {
+        return ExitCode::from(75);
+    }
     match measure(&options).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(missed) => {

@@ -105,4 +105,30 @@ mod tests {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
+
+    #[test]
+    fn options_of_test_that_contradict_each_other_are_refused() {
+        let parsed = |words: &[&str]| {
+            Arguments::try_parse_from([&["cargo xtask", "test"], words].concat()).is_ok()
+        };
+        let instead = [
+            "--changed",
+            "--matrix",
+            "--faults-for=1m",
+            "--faults-seed=1",
+            "--packet-faults-for=1m",
+            "--packet-faults-seed=1",
+        ];
+        for one in instead {
+            assert!(parsed(&[one]), "{one}");
+            for other in ["unit", "--all-failures", "--only=test(nodes)", "--upgrade-from=main"] {
+                assert!(!parsed(&[one, other]) && !parsed(&[other, one]), "{one} {other}");
+            }
+            for other in instead.into_iter().filter(|other| *other != one) {
+                let both_packets = one.starts_with("--packet") && other.starts_with("--packet");
+                assert_eq!(parsed(&[one, other]), both_packets, "{one} {other}");
+            }
+        }
+        assert!(parsed(&["e2e", "--all-failures", "--upgrade-from=main"]));
+    }
 }

@@ -54,6 +54,11 @@ pub struct Options {
 
 /// `cargo xtask test`.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let wanted = |step: &Step| {
+        options.steps.contains(step) || (options.steps.is_empty() && step.is_default())
+    };
+    let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
+    options.more.ensure_applies(&steps)?;
     disk::ensure_room_for_tests()?;
     tools::ensure_packages(tools::PROCESSES)?;
     if let Some(result) = options.random.run() {
@@ -72,10 +77,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         tools::ensure_kubernetes()?;
         tools::ensure_helm()?;
         tools::ensure_helm3()?;
-        let wanted = |step: &Step| {
-            options.steps.contains(step) || (options.steps.is_empty() && step.is_default())
-        };
-        let steps: Vec<Step> = Step::value_variants().iter().copied().filter(wanted).collect();
         run_steps(&steps, &options.more, &mut count)?;
     }
     count.print();

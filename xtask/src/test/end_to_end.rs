@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use super::count::Count;
 use super::nextest::Tests;
 use super::previous::{Previous, upgrade_command};
-use super::steps::template;
+use super::random::INSTEAD_OF_STEPS;
+use super::steps::{Step, template};
 use crate::binaries::Build;
 use crate::cleanup;
 use crate::cluster::{Cluster, Kind};
@@ -25,14 +26,27 @@ pub struct Prepared {
 #[derive(Debug, Default, clap::Args)]
 pub struct More {
     /// With `e2e`: also the failures and changes of a running sale that take long
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = INSTEAD_OF_STEPS)]
     all_failures: bool,
     /// With `e2e`: only the tests that this filter of cargo-nextest selects, such as `test(nodes)`
-    #[arg(long, value_name = "FILTER", conflicts_with = "all_failures")]
+    #[arg(long, value_name = "FILTER", conflicts_with = "all_failures",
+        conflicts_with_all = INSTEAD_OF_STEPS)]
     only: Option<String>,
     /// With `e2e`: also an upgrade from the chart and the operator of this revision, with a running sale
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", conflicts_with_all = INSTEAD_OF_STEPS)]
     upgrade_from: Option<String>,
+}
+
+impl More {
+    /// Refuses what would have no effect.
+    pub fn ensure_applies(&self, steps: &[Step]) -> Result<()> {
+        let is_asked_for = self.all_failures || self.only.is_some() || self.upgrade_from.is_some();
+        ensure!(
+            !is_asked_for || steps.contains(&Step::E2e),
+            "--all-failures, --only and --upgrade-from are of the step e2e, which does not run"
+        );
+        Ok(())
+    }
 }
 
 /// Builds the images, starts a cluster and installs the operator.
@@ -143,6 +157,19 @@ fn accepted(cluster: &Cluster) -> Result<()> {
 mod tests {
     use super::*;
     use crate::fakes::{Fakes, given_cluster};
+
+    #[test]
+    fn options_for_a_step_that_does_not_run_are_refused() {
+        for more in [
+            More { all_failures: true, ..More::default() },
+            More { only: Some("test(nodes)".to_owned()), ..More::default() },
+            More { upgrade_from: Some("main".to_owned()), ..More::default() },
+        ] {
+            assert!(more.ensure_applies(&[Step::Unit, Step::Chart]).is_err(), "{more:?}");
+            more.ensure_applies(&[Step::Unit, Step::E2e]).unwrap();
+        }
+        More::default().ensure_applies(&[Step::Unit]).unwrap();
+    }
 
     #[test]
     fn an_operator_that_was_there_does_not_give_way_to_an_earlier_one() {

@@ -8,24 +8,31 @@ use anyhow::{Context, Result};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, line};
 
+/// The options of `cargo xtask test` that stand instead of its steps.
+pub const INSTEAD_OF_STEPS: [&str; 6] =
+    ["changed", "matrix", "faults_for", "faults_seed", "packet_faults_for", "packet_faults_seed"];
+
 /// Which rounds.
 #[derive(Debug, clap::Args)]
 pub struct Rounds {
     /// Instead of the steps: random faults on the lock for this long, for example 30m. Each round
     /// prints its seed
-    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "steps")]
+    #[arg(long, value_name = "TIME", value_parser = time,
+        conflicts_with_all = ["steps", "changed", "matrix"])]
     faults_for: Option<Duration>,
     /// Instead of the steps: the round with this seed again. The same faults hit the same victims
     /// in the same order; how the processes take turns differs each time
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["steps", "faults_for"])]
+    #[arg(long, value_name = "SEED",
+        conflicts_with_all = ["steps", "changed", "matrix", "faults_for"])]
     faults_seed: Option<u64>,
     /// Instead of the steps: purchases for this long while single packets between the app and
     /// PostgreSQL are late, split or lost. Each round prints its seed
     #[arg(long, value_name = "TIME", value_parser = time,
-        conflicts_with_all = ["steps", "faults_for", "faults_seed"])]
+        conflicts_with_all = ["steps", "changed", "matrix", "faults_for", "faults_seed"])]
     packet_faults_for: Option<Duration>,
     /// The seed of the first of these rounds
-    #[arg(long, value_name = "SEED", conflicts_with_all = ["steps", "faults_for", "faults_seed"])]
+    #[arg(long, value_name = "SEED",
+        conflicts_with_all = ["steps", "changed", "matrix", "faults_for", "faults_seed"])]
     packet_faults_seed: Option<u64>,
 }
 

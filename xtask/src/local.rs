@@ -158,10 +158,13 @@ fn ports(options: &Options) -> Result<Vec<u16>> {
 async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // A terminal that closes reaches this process alone, too; under nohup it goes on.
+    let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
     let folder = tempfile::Builder::new().prefix("flashsale-local-").tempdir()?;
     let fsync = options.strategy.fsync();
     let mut redis = (0..options.nodes.parse::<usize>()?)
-        .map(|_| RedisServer::start_with(fsync))
+        // As the app: it is stopped after the replicas, which still use it.
+        .map(|_| RedisServer::start_in_own_group(fsync))
         .collect::<Result<Vec<_>>>()?;
     let jwt_secret = secret()?;
     let database_url = options
@@ -176,6 +179,7 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
         biased;
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
+        () = ends(hangup.as_mut()) => None,
         ended = async {
             sale.seed(folder.path(), options.stock).await?;
             for &port in ports {
@@ -202,6 +206,25 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
     match ended {
         None => Ok(ExitCode::SUCCESS),
         Some(ended) => bail!("{}; stopped the rest", ended?),
+    }
+}
+
+/// Whether this process was started so that it survives its terminal.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is the first signal.
+    ignored.is_some_and(|mask| mask & 1 == 1)
+}
+
+/// When the signal comes, if it is listened to.
+async fn ends(signal: Option<&mut tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -88,7 +88,15 @@ impl RedisServer {
         Self::start_by(Settings { fsync, ..Settings::default() })
     }
 
-    /// The same, with one more user.
+    /// The same, in a process group of its own: Ctrl-C ends the process that started it, and not the server.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_in_own_group(fsync: Fsync) -> Result<Self> {
+        Self::start_by(Settings { fsync, own_group: true, ..Settings::default() })
+    }
+
+    /// As [`RedisServer::start_with`], with one more user.
     ///
     /// # Errors
     /// As [`RedisServer::start`].
@@ -354,6 +362,8 @@ fn read_reply(from: &mut impl BufRead, reply: &mut Vec<u8>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::{Pid, getpgid, getpgrp};
+
     use super::*;
 
     #[test]
@@ -388,5 +398,18 @@ mod tests {
         let cut_off = &mut &b"$5\r\nabc"[..];
         assert!(read_reply(cut_off, &mut Vec::new()).is_err());
         assert!(read_reply(&mut &b""[..], &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_server_in_a_group_of_its_own_does_not_end_with_ours() {
+        let group = |server: &RedisServer| {
+            getpgid(Some(Pid::from_raw(server.pid().cast_signed()))).unwrap()
+        };
+        let ours = RedisServer::start().unwrap();
+        assert_eq!(group(&ours), getpgrp());
+        let mut own = RedisServer::start_in_own_group(Fsync::EverySecond).unwrap();
+        assert_ne!(group(&own), getpgrp());
+        own.restart().unwrap();
+        assert_ne!(group(&own), getpgrp());
     }
 }

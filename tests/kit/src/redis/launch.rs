@@ -1,6 +1,7 @@
 //! How a server is started.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -16,6 +17,8 @@ pub(super) struct Settings {
     pub(super) fsync: Fsync,
     pub(super) disk: Disk,
     pub(super) user: Option<User>,
+    /// A process group of its own.
+    pub(super) own_group: bool,
 }
 
 /// A user beside the default one.
@@ -79,6 +82,9 @@ pub(super) fn spawn(
     };
     if settings.clock == Clock::Own {
         redis.envs(faketime::environment(data.path())?);
+    }
+    if settings.own_group {
+        redis.process_group(0);
     }
     redis
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])

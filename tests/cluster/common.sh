@@ -27,7 +27,10 @@ need_root() { [ "$(id -u)" = 0 ] || fail "a node needs root (network namespace, 
 # One of these scripts at a time: the second waits for the first. What they start does not inherit the lock.
 mkdir -p "$bin" "$dir"/{bin,log}
 exec 9>"$dir/lock"
-flock -w 1800 9 || fail "another of these scripts has held $dir/lock for half an hour"
+if ! flock -n 9; then
+  echo "waiting for another of the scripts in tests/cluster, which holds $dir/lock (at most half an hour)" >&2
+  flock -w 1800 9 || fail "another of these scripts has held $dir/lock for half an hour"
+fi
 
 marked() { grep -lsz '^FLASHSALE_NODE=' /proc/[0-9]*/environ | cut -d/ -f3 || true; }
 

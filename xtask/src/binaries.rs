@@ -57,7 +57,7 @@ impl Build {
                 build.arg("--release").args(IN_IMAGES.iter().flat_map(|name| ["--package", name]))
             }
             // With an example, cargo chooses the features that tests have.
-            Self::Test => build.args(["--quiet", "--workspace", "--bins", "--examples"]),
+            Self::Test => build.args(["--workspace", "--bins", "--examples"]),
         };
         build
     }

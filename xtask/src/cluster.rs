@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::cleanup;
 use crate::interrupt;
-use crate::shell::{command, output, run, say, state_folder, succeeds};
+use crate::shell::{command, output, output_of_work, run, say, state_folder, succeeds};
 use crate::tools;
 
 const KIND_NAME: &str = "flashsale";
@@ -141,7 +141,7 @@ impl Cluster {
         }
         tools::ensure_packages(tools::NODE)?;
         tools::ensure_kubernetes()?;
-        let kubeconfig = PathBuf::from(output(&mut tools::node_script("up"))?.trim());
+        let kubeconfig = PathBuf::from(output_of_work(&mut tools::node_script("up"))?.trim());
         // A busy node may not answer in time.
         let was_running = answered || is_unchanged(before.as_deref(), &kubeconfig);
         Ok(Self { kind: Kind::OwnNode, kubeconfig: kubeconfig.into(), was_running })

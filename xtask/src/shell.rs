@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -160,6 +160,19 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", line(command)))
 }
 
+/// Runs a command and gives its stdout; its stderr is shown meanwhile, because it takes long.
+pub fn output_of_work(command: &mut Command) -> Result<String> {
+    interrupt::ensure_may_go_on()?;
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let output = started
+        .and_then(Child::wait_with_output)
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    if !output.status.success() {
+        bail!("{} failed: {}", line(command), output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", line(command)))
+}
+
 /// Whether a command succeeds; its output is not shown.
 pub fn succeeds(command: &mut Command) -> bool {
     command
@@ -174,4 +187,21 @@ pub fn succeeds(command: &mut Command) -> bool {
 pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_work_says_goes_where_the_rest_is_said() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let file = log.reopen().unwrap();
+        let said = logged(file, || {
+            output_of_work(command("sh").args(["-c", "echo waiting >&2; echo result"]))
+        });
+        assert_eq!(said.unwrap(), "result\n");
+        assert_eq!(std::fs::read_to_string(log.path()).unwrap(), "waiting\n");
+        assert!(output_of_work(&mut command("false")).is_err());
+    }
 }

@@ -3,7 +3,8 @@
 //! and Lowe's, as in porcupine).
 //!
 //! An operation of unknown outcome happened if its value was ever read, and then before that read ended. Otherwise
-//! it did not happen, because a final read ends each round.
+//! it did not happen, because a final read ends each round. One that was refused did not write: who reads its value
+//! reads what nobody wrote.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +12,7 @@ use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History};
 use todc_utils::specifications::Specification;
 
-use crate::history::{Operation, OperationId};
+use crate::history::{Operation, OperationId, Outcome};
 
 /// What a history of the register comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,8 @@ fn accesses(operations: &[&Operation], last: u64) -> Vec<Access> {
         .filter_map(|operation| {
             let (from, _) = operation.acquired?;
             let (read_at, read) = operation.read?;
-            let seen = operation.sent.and_then(|sent| Some((sent, *first_seen.get(&sent)?)));
+            let unknown = operation.sent.filter(|_| operation.outcome() == Outcome::Unknown);
+            let seen = unknown.and_then(|sent| Some((sent, *first_seen.get(&sent)?)));
             let (effect, to) = match (operation.sent, operation.wrote, seen) {
                 (Some(written), Some(at), _) => (Effect::Swap { read, written }, at),
                 (_, None, Some((written, seen_at))) => (Effect::Swap { read, written }, seen_at),
@@ -220,6 +222,16 @@ mod tests {
         // Both: somebody replaced what it had replaced.
         let both = [swapped(1, 10, 20, 0), unknown, swapped(3, 60, 70, 1)];
         assert!(!findings(&both, 2).linearizable);
+    }
+
+    #[test]
+    fn a_refused_write_that_is_seen_is_refused() {
+        let late = Operation { wrote: None, refused: Some(35), ..swapped(2, 30, 31, 1) };
+        let unseen = [swapped(1, 10, 20, 0), late.clone(), swapped(3, 60, 70, 1)];
+        assert!(findings(&unseen, 3).is_undamaged());
+        let seen = [swapped(1, 10, 20, 0), late.clone(), swapped(3, 60, 70, 2)];
+        assert!(!findings(&seen, 3).linearizable);
+        assert!(!findings(&[swapped(1, 10, 20, 0), late], 2).linearizable);
     }
 
     #[test]

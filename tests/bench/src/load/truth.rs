@@ -46,7 +46,7 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// At least 32 bytes; nobody verifies what it signs here.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// 100 to 599.5 ms, each delay twice, in a mixed order: 617 has no divisor in common with 1,000.
+/// 100 to 599.5 ms, each delay once, in a mixed order: 617 has no divisor in common with 1,000.
 fn spread(number: u32, _since: Duration) -> Duration {
     Duration::from_millis(100) + Duration::from_micros(500) * (number * 617 % USERS)
 }

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds by `CLOCK_MONOTONIC`, which all processes of a Linux machine share and nobody sets.
 ///
-/// 0 on a system without that clock: a history of zeros is refused by every check.
+/// 0 on a system without that clock: then nothing in a history is before anything else, and most checks find nothing.
 #[must_use]
 pub fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| nanoseconds(Duration::from(time)))

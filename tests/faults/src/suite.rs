@@ -63,12 +63,15 @@ impl Suite {
             proxies.push(of_one.collect::<Result<Vec<_>>>()?);
         }
         let record = Arc::new(Record::default());
-        let stalled = Arc::downgrade(&record);
-        watch_for_stalls(move |from, to| {
-            if let Some(record) = stalled.upgrade() {
-                record.add_own_stall(from, to);
-            }
-        });
+        let (wanted, stalled) = (Arc::downgrade(&record), Arc::downgrade(&record));
+        watch_for_stalls(
+            move || wanted.strong_count() > 0,
+            move |from, to| {
+                if let Some(record) = stalled.upgrade() {
+                    record.add_own_stall(from, to);
+                }
+            },
+        );
         let mut suite = Self {
             binary,
             starts: 0,

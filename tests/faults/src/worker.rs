@@ -1,4 +1,4 @@
-//! A worker process: some clients of both resources over one [`Redlock`].
+//! A worker process: some clients of each of the three resources over one [`Redlock`].
 //!
 //! It takes commands on stdin and reports on stdout, one JSON object a line. The end of stdin means that the
 //! process that started it is gone; then it ends, too.
@@ -102,7 +102,7 @@ pub async fn run() -> Result<()> {
         }
         std::process::exit(1);
     });
-    watch_for_stalls(|from, to| report(&Report::Stalled { from, to }));
+    watch_for_stalls(|| true, |from, to| report(&Report::Stalled { from, to }));
     work(&assignment, &gate, &finish).await
 }
 
@@ -209,10 +209,13 @@ pub fn policy() -> Policy {
     Policy { wait_timeout: WAIT, lease_time: LEASE, ..Policy::default() }
 }
 
-/// Tells of every time in which this process was not run, from a thread of its own.
-pub fn watch_for_stalls(stalled: impl Fn(u64, u64) + Send + 'static) {
+/// Tells of every time in which this process was not run, from a thread of its own, as long as somebody wants to know.
+pub fn watch_for_stalls(
+    is_wanted: impl Fn() -> bool + Send + 'static,
+    stalled: impl Fn(u64, u64) + Send + 'static,
+) {
     std::thread::spawn(move || {
-        loop {
+        while is_wanted() {
             let (from, started) = (clock::now(), Instant::now());
             std::thread::sleep(STALL_CHECK);
             if started.elapsed() > STALL {
@@ -227,4 +230,25 @@ fn report(report: &Report) {
     let mut stdout = std::io::stdout().lock();
     // A reader that is gone also closed stdin, which ends this process.
     let _ = serde_json::to_string(report).map(|line| writeln!(stdout, "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use super::*;
+
+    #[test]
+    fn nobody_watches_for_a_suite_that_is_gone() {
+        let suite = Arc::new(());
+        let (wanted, (told, watched)) = (Arc::downgrade(&suite), channel());
+        drop(suite);
+        let stalled = move |_, _| {
+            let _ = told.send(());
+        };
+        watch_for_stalls(move || wanted.strong_count() > 0, stalled);
+        // The thread has the sender as long as it lives.
+        let ended = watched.recv_timeout(Duration::from_secs(20));
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+    }
 }

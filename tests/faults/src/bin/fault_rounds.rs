@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use flashsale_faults::round;
+use flashsale_faults::round::{self, Round};
 
 /// Random rounds of the fault suite.
 #[derive(Parser)]
@@ -32,7 +32,13 @@ fn main() -> Result<ExitCode> {
     loop {
         let round = seed.unwrap_or_else(|| rand::random_range(0..1_000_000_000));
         println!("round {}, seed {round}", passed + failed.len() + 1);
-        match round::run(&worker, round, &round::at_random(round)) {
+        let played = Round {
+            name: "random",
+            seed: round,
+            again: format!("cargo xtask test --faults-seed {round}"),
+            faults: round::at_random(round),
+        };
+        match round::run(&worker, &played) {
             Ok(()) => passed += 1,
             Err(error) => {
                 println!("failed: {error:#}");

@@ -1,5 +1,6 @@
-//! One short round of the whole path in the test command, so that the bench cannot rot. It judges
-//! no time: only that the parts play together, that the books agree and that every figure comes.
+//! One short round of about a third of the sections in the test command. It judges no time: only that the parts play
+//! together, that the books agree and that every figure comes. The other sections, and all of the lock's, are only
+//! compiled here: run them after a change of what they use.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -47,7 +47,10 @@ impl AuditLog {
 
     /// Counts what was logged since the last call.
     pub fn count(&mut self) -> Result<Requests> {
-        let mut file = BufReader::new(std::fs::File::open(&self.path)?);
+        let file = std::fs::File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        ensure!(length >= self.read, "the API server began a new log: what it had logged is lost");
+        let mut file = BufReader::new(file);
         file.seek(SeekFrom::Start(self.read))?;
         let mut requests = Requests::default();
         let mut line = String::new();
@@ -92,6 +95,18 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_was_begun_anew_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = "{\"stage\": \"ResponseComplete\", \"verb\": \"get\"}\n";
+        let mut log = AuditLog::new(file.path().to_owned());
+        std::fs::write(file.path(), line.repeat(2)).unwrap();
+        assert_eq!(log.count().unwrap().all, 2);
+        assert_eq!(log.count().unwrap().all, 0);
+        std::fs::write(file.path(), line).unwrap();
+        assert!(log.count().is_err());
+    }
 
     #[test]
     fn a_watch_is_counted_once_and_writes_apart() {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::future::try_join_all;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -72,13 +72,30 @@ pub async fn measure(
     number: u32,
 ) -> Result<Latencies> {
     let client = cluster.admin()?;
-    let turns = names.iter().cycle().take(usize::try_from(number)?).enumerate();
-    let of_turn = |(turn, name): (usize, &Name)| {
-        let round = i32::try_from(turn / names.len()).unwrap_or_default();
-        one(client.clone(), changes, name.clone(), 4 + round)
-    };
-    let all: Vec<_> = turns.map(of_turn).collect();
-    Ok(Latencies::of(stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await?))
+    let lanes = lanes(usize::try_from(number)?, names.len()).into_iter().map(|turns| {
+        let client = client.clone();
+        async move {
+            let mut latencies = Vec::new();
+            for turn in turns {
+                let round = i32::try_from(turn / names.len()).unwrap_or_default();
+                let name = names[turn % names.len()].clone();
+                latencies.push(one(client.clone(), changes, name, 4 + round).await?);
+            }
+            anyhow::Ok(latencies)
+        }
+    });
+    Ok(Latencies::of(try_join_all(lanes).await?.concat()))
+}
+
+/// The changes that follow each other, for each of those that run at a time. All of one sale follow each other: each waits
+/// for the number of replicas that it set.
+fn lanes(changes: usize, sales: usize) -> Vec<Vec<usize>> {
+    let mut lanes = vec![Vec::new(); AT_ONCE.min(sales)];
+    let count = lanes.len();
+    for turn in 0..changes {
+        lanes[turn % sales % count].push(turn);
+    }
+    lanes
 }
 
 async fn one(client: Client, changes: &Changes, name: Name, replicas: i32) -> Result<f64> {
@@ -95,6 +112,24 @@ async fn one(client: Client, changes: &Changes, name: Name, replicas: i32) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_of_one_sale_never_run_at_a_time() {
+        for (sales, at_once) in [(1, 1), (3, 3), (6, AT_ONCE), (500, AT_ONCE)] {
+            let lanes = lanes(20, sales);
+            assert_eq!(lanes.len(), at_once);
+            let mut lane_of = HashMap::new();
+            for (lane, turns) in lanes.iter().enumerate() {
+                assert!(turns.is_sorted());
+                assert!(
+                    turns.iter().all(|turn| *lane_of.entry(turn % sales).or_insert(lane) == lane)
+                );
+            }
+            let mut all = lanes.concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..20).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn a_percentile_is_a_measured_value() {

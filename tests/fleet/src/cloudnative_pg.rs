@@ -65,7 +65,10 @@ async fn established(client: &Client) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     for definition in definitions.list_metadata(&ListParams::default()).await? {
         let established = conditions::is_crd_established();
-        await_condition(definitions.clone(), &definition.name_any(), established).await?;
+        let name = definition.name_any();
+        let served = await_condition(definitions.clone(), &name, established);
+        let served = tokio::time::timeout(Duration::from_mins(2), served).await;
+        served.with_context(|| format!("the API server does not serve {name}"))??;
     }
     Ok(())
 }
@@ -158,9 +161,13 @@ async fn settled(client: &Client, manager: &mut Manager, clusters: u32) -> Resul
     loop {
         tokio::time::sleep(Duration::from_secs(30)).await;
         let now = memory(pid, "VmRSS")?;
-        if now <= before * 1.01 || begin.elapsed() > Duration::from_mins(20) {
+        if now <= before * 1.01 {
             return Ok(now);
         }
+        ensure!(
+            begin.elapsed() < Duration::from_mins(20),
+            "its memory still grows: {now:.1} MiB after {before:.1} MiB"
+        );
         before = now;
     }
 }

@@ -35,8 +35,9 @@ wait
 rm -rf "$DIR"
 "#;
 
-/// For a log of the audited user's requests. The admission plugin is one that strict clusters have.
-const AUDIT: &str = "--audit-policy-file=policy --audit-log-path=audit.log \
+/// For a log of the audited user's requests, in one file: without a size, a new one is begun after 100 MB. The admission
+/// plugin is one that strict clusters have.
+const AUDIT: &str = "--audit-policy-file=policy --audit-log-path=audit.log --audit-log-maxsize=100000 \
   --enable-admission-plugins=OwnerReferencesPermissionEnforcement";
 
 /// A user; the name is the token too.

@@ -1,7 +1,6 @@
 //! The `unit`, `monitoring` and `api-server` steps: all tests that need no cluster.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;

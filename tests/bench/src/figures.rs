@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use row::{Row, Target, Unit};
@@ -132,11 +132,19 @@ pub struct Results {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Half of the rounds were below.
+    #[serde(deserialize_with = "or_failed")]
     pub median: f64,
     /// Of the rounds.
+    #[serde(deserialize_with = "or_failed")]
     pub minimum: f64,
     /// Of the rounds.
+    #[serde(deserialize_with = "or_failed")]
     pub maximum: f64,
+}
+
+/// JSON has no value that is no number: it is `null`.
+fn or_failed<'de, D: Deserializer<'de>>(field: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(field)?.unwrap_or(f64::NAN))
 }
 
 impl Spread {
@@ -332,6 +340,15 @@ mod tests {
             assert_eq!(results.missed(&[&SECTION]).unwrap(), 1);
             assert!(results.table(&[&SECTION]).unwrap().contains("failed"));
         }
+    }
+
+    #[test]
+    fn a_row_that_failed_is_read_as_it_was_written() {
+        let written = results(&[f64::NAN; 3], &[1.0; 3]).unwrap();
+        let object = written.json(&[&SECTION], &Machine::default()).unwrap();
+        let read = Results::read(&object, &[&SECTION]).unwrap();
+        assert!(read.rows["lock"].median.is_nan() && read.rows["lock / raw"].maximum.is_nan());
+        assert!((read.rows["raw"].median - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -71,7 +71,8 @@ struct Options {
     /// Fails when a target is missed.
     #[arg(long)]
     strict: bool,
-    /// Only sections whose title contains this, and those that measure their limits.
+    /// Only sections whose title contains this, and those that measure their limits; an error that lists all titles if
+    /// none does.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Also says where the time of each purchase went.

@@ -12,6 +12,7 @@ mod far;
 mod fresh;
 mod holds;
 mod http;
+mod hundred_thousand;
 mod large;
 mod ledger;
 mod limited;
@@ -50,6 +51,7 @@ pub const SECTIONS: &[Section] = &[
     fresh::SECTION,
     several::SECTION,
     crowd::SECTION,
+    hundred_thousand::SECTION,
     loads::HUNDRED_PRODUCTS,
     limited::SECTION,
     tls::SECTION,

@@ -1,10 +1,11 @@
 //! As much of HTTP/1.1 as it takes to ask the app one thing after the other on one connection.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A keep-alive connection.
 #[derive(Debug)]
@@ -17,14 +18,29 @@ pub(super) struct Connection {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// When the same may be asked again.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: String,
 }
 
 impl Connection {
     pub(super) async fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::over(stream, 4096)
+    }
+
+    /// One of a crowd: from an address of its own, with little memory. Its own port is free as soon as it is dropped.
+    pub(super) async fn open_from(address: Ipv4Addr, port: u16) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
+        stream.set_zero_linger()?;
+        Self::over(stream, 1024)
+    }
+
+    fn over(stream: TcpStream, room: usize) -> Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: Vec::with_capacity(4096) })
+        Ok(Self { stream, received: Vec::with_capacity(room) })
     }
 
     /// Sends these bytes and waits for the answer.
@@ -80,7 +96,7 @@ pub(super) fn me(token: &str) -> Vec<u8> {
 pub(super) async fn get(port: u16, path: &str) -> Result<String> {
     let mut connection = Connection::open(port).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
-    let Answer { status, body } = connection.ask(request.as_bytes()).await?;
+    let Answer { status, body, .. } = connection.ask(request.as_bytes()).await?;
     ensure!(status == 200, "{path} was answered with {status}: {body}");
     Ok(body)
 }
@@ -93,13 +109,21 @@ fn parse(received: &[u8]) -> Result<Option<Answer>> {
     };
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status line")?;
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
-    });
-    let length: usize = length.context("the answer does not say its length")?.parse()?;
-    let answer = || Ok(Answer { status: status.parse()?, body: body.to_owned() });
-    (body.len() >= length).then(answer).transpose()
+    let header = |wanted: &str| {
+        lines.clone().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim())
+        })
+    };
+    let length = header("content-length").context("the answer does not say its length")?;
+    if body.len() < length.parse::<usize>()? {
+        return Ok(None);
+    }
+    let retry_after = match header("retry-after") {
+        Some(seconds) => Some(Duration::from_secs(seconds.parse()?)),
+        None => None,
+    };
+    Ok(Some(Answer { status: status.parse()?, retry_after, body: body.to_owned() }))
 }
 
 #[cfg(test)]
@@ -110,8 +134,11 @@ mod tests {
     fn an_answer_is_whole_when_its_body_is() {
         let all = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(parse(&all[..all.len() - 1]).unwrap(), None);
-        let answer = Answer { status: 201, body: "{}".to_owned() };
+        let answer = Answer { status: 201, retry_after: None, body: "{}".to_owned() };
         assert_eq!(parse(all).unwrap(), Some(answer));
+        let refused = b"HTTP/1.1 503 Busy\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n";
+        let pause = parse(refused).unwrap().unwrap().retry_after;
+        assert_eq!(pause, Some(Duration::from_secs(2)));
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

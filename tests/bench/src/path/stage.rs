@@ -51,6 +51,8 @@ pub(crate) struct Shape {
     pub(crate) events: Events,
     /// Buyers come over TLS.
     pub(crate) tls: bool,
+    /// Connections that a replica takes; `None`: the app's default.
+    pub(crate) max_connections: Option<u32>,
     /// From the replicas to the nodes and to PostgreSQL, and back; `None`: loopback itself, without a proxy.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -85,6 +87,7 @@ pub(crate) const USUAL: Shape = Shape {
     traced: None,
     events: Events::None,
     tls: false,
+    max_connections: None,
     round_trip: None,
 };
 
@@ -160,6 +163,7 @@ impl Stage {
                 .envs(environment.clone())
                 .envs(traces.clone())
                 .envs(events.clone())
+                .envs(shape.max_connections.map(|most| ("HTTP_MAX_CONNECTIONS", most.to_string())))
                 .envs(tls.iter().flat_map(tls_settings));
             command.stdin(Stdio::null());
             command

@@ -28,7 +28,11 @@ pub(super) fn allow_files() -> Result<()> {
     Ok(())
 }
 
-fn check_files(connections: u32) -> Result<()> {
+/// Whether a process may open as many connections.
+///
+/// # Errors
+/// When it may not: says what allows it.
+pub(super) fn check_files(connections: u32) -> Result<()> {
     let (allowed, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let needed = u64::from(connections) + OTHER_FILES;
     ensure!(

@@ -244,6 +244,9 @@ mod tests {
         assert!(matches!(parsed(&["lock", "--strict"]), Ok(Some(Bench::Lock(_)))));
         assert!(matches!(parsed(&["load", "--rounds", "1"]), Ok(Some(Bench::Load(_)))));
         assert!(matches!(parsed(&["scaling", "run.json"]), Ok(Some(Bench::Scaling(_)))));
+        assert!(parsed(&["scaling", "run.json", "--round-trip", "0.8"]).is_ok());
+        assert!(parsed(&["scaling", "run.json", "--round-trip", "NaN"]).is_err());
+        assert!(parsed(&["scaling", "run.json", "--round-trip", "1", "--write-docs"]).is_err());
         assert!(parsed(&["--rounds", "0"]).is_err());
     }
 

@@ -9,7 +9,7 @@ mod tables;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::figures::{Results, Section};
@@ -24,6 +24,15 @@ pub struct Options {
     /// Writes the tables into docs/SCALING.md and docs/PERFORMANCE.md.
     #[arg(long)]
     write_docs: bool,
+    /// Also says what this round trip to Redis and PostgreSQL makes of a sale, in milliseconds.
+    #[arg(long, value_name = "MS", value_parser = milliseconds, conflicts_with = "write_docs")]
+    round_trip: Option<f64>,
+}
+
+fn milliseconds(text: &str) -> Result<f64> {
+    let millis: f64 = text.parse()?;
+    ensure!(millis.is_finite() && millis >= 0.0, "0 or more");
+    Ok(millis)
 }
 
 /// Fits, prints and, if asked to, writes the tables.
@@ -45,6 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
         ("run", docs::Document::Performance, format!("```\n{}\n```", run.trim_end())),
         ("fit", docs::Document::Scaling, tables::fit(&model, summary)),
         ("check", docs::Document::Scaling, tables::check(&model, &results, cores)?),
+        ("distance", docs::Document::Scaling, tables::distance(&model, cores, options.round_trip)),
         ("needs", docs::Document::Scaling, tables::needs(&model, &results)?),
     ];
     for (name, document, table) in &tables {

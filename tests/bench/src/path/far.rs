@@ -20,11 +20,11 @@ const FAR: Duration = Duration::from_micros(2_500);
 
 /// The proxies take core time that a network does not. So the distance is judged against the same proxies without a
 /// delay.
-const PROXIED_512: Loaded =
+pub(super) const PROXIED_512: Loaded =
     Loaded::new("purchases_proxied", 512, Shape { round_trip: Some(Duration::ZERO), ..USUAL });
-const NEAR_512: Loaded =
+pub(super) const NEAR_512: Loaded =
     Loaded::new("purchases_1_ms_away", 512, Shape { round_trip: Some(NEAR), ..USUAL });
-const FAR_512: Loaded =
+pub(super) const FAR_512: Loaded =
     Loaded::new("purchases_2_5_ms_away", 512, Shape { round_trip: Some(FAR), ..USUAL });
 const FAR_LIMITED_512: Loaded = Loaded::new(
     "purchases_limited_2_5_ms_away",

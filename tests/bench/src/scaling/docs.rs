@@ -58,6 +58,7 @@ mod tests {
             (Document::Performance, "run"),
             (Document::Scaling, "fit"),
             (Document::Scaling, "check"),
+            (Document::Scaling, "distance"),
             (Document::Scaling, "needs"),
         ];
         for (document, name) in places {

@@ -1,5 +1,5 @@
 //! The cost of a purchase: core time of each process, as what each purchase, each batch, each node
-//! and each replica adds.
+//! and each replica adds; and what the round trip to the stores makes of it.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,10 @@ pub(super) enum Factor {
     BatchOnNode,
     /// Every batch, on every node for every replica: each replica gets each release.
     BatchOnNodeForReplica,
+    /// Every batch, on every proxy that stands for a network.
+    BatchOnProxy,
+    /// Every microsecond in which a batch waits for the stores.
+    Wait,
 }
 
 /// A part of the cost and what it is made of.
@@ -45,10 +49,15 @@ const PARTS: &[Part] = &[
     Part { name: "wrk_us", factors: &[Factor::Purchase, Factor::ThousandConnections] },
     Part {
         name: "interrupts_us",
-        factors: &[Factor::Purchase, Factor::ThousandConnections, Factor::Batch],
+        factors: &[
+            Factor::Purchase,
+            Factor::ThousandConnections,
+            Factor::Batch,
+            Factor::BatchOnProxy,
+        ],
     },
-    Part { name: "others_us", factors: &[Factor::Purchase] },
-    Part { name: "idle_us", factors: &[Factor::Purchase, Factor::Batch] },
+    Part { name: "others_us", factors: &[Factor::Purchase, Factor::BatchOnProxy] },
+    Part { name: "idle_us", factors: &[Factor::Purchase, Factor::Batch, Factor::Wait] },
 ];
 
 /// Parts that do not change with what else runs on the machine.
@@ -57,17 +66,49 @@ pub(super) const OWN: [&str; 5] = ["app_us", "redis_us", "postgres_us", "wrk_us"
 /// The longest batch, as the app has it.
 const LONGEST_BATCH: f64 = 1_024.0;
 
-/// A sale and its load.
+/// A sale of one product and its load.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
     pub(super) connections: f64,
     pub(super) replicas: f64,
     pub(super) nodes: f64,
+    /// Microseconds from a replica to Redis or PostgreSQL and back, beyond those of loopback.
+    pub(super) round_trip: f64,
+    /// Proxies that stand for the network; a network itself has none.
+    pub(super) proxies: f64,
 }
 
 impl From<&Loaded> for Setup {
     fn from(load: &Loaded) -> Self {
-        Self { connections: load.connections(), replicas: load.replicas(), nodes: load.nodes() }
+        Self {
+            connections: load.connections(),
+            replicas: load.replicas(),
+            nodes: load.nodes(),
+            round_trip: load.round_trip(),
+            proxies: load.proxies(),
+        }
+    }
+}
+
+impl Setup {
+    /// Microseconds in which a batch waits for the stores. A single replica renews its lock while its
+    /// statement is under way: one round trip. Where replicas take turns, the vote comes before the
+    /// statement: two.
+    fn wait(self) -> f64 {
+        if self.replicas > 1.0 { 2.0 * self.round_trip } else { self.round_trip }
+    }
+
+    /// The most purchases that can be waiting when a batch begins: all those of its replica. Behind a
+    /// renewed lock half of them, because the others have just been answered.
+    fn most_waiting(self) -> f64 {
+        self.connections / self.replicas.max(2.0)
+    }
+
+    /// Microseconds for which a buyer waits for the stores between two purchases: two round trips in the
+    /// turn of each replica. With a single replica, one is that of the batch under way when the purchase
+    /// comes, and one that of its own.
+    fn wait_of_a_buyer(self) -> f64 {
+        2.0 * self.replicas * self.round_trip
     }
 }
 
@@ -76,7 +117,8 @@ impl From<&Loaded> for Setup {
 pub(super) struct Model {
     /// Microseconds, by part.
     pub(super) costs: BTreeMap<&'static str, Vec<(Factor, f64)>>,
-    /// The logarithm of the batch: a constant, what it grows with connections, and with replicas.
+    /// The logarithm of a batch on near stores: a constant, what it grows with connections, and with
+    /// replicas.
     batch: Vec<f64>,
 }
 
@@ -88,6 +130,8 @@ impl Factor {
             Self::Batch => 1.0 / batch,
             Self::BatchOnNode => setup.nodes / batch,
             Self::BatchOnNodeForReplica => setup.nodes * setup.replicas / batch,
+            Self::BatchOnProxy => setup.proxies / batch,
+            Self::Wait => setup.wait() / batch,
         }
     }
 }
@@ -116,6 +160,8 @@ impl Model {
             }
             costs.insert(part.name, fit(part.factors, &setups, &values));
         }
+        // What a wait adds to a batch follows from them.
+        setups.retain(|(setup, _)| setup.round_trip <= 0.0);
         let logarithms: Vec<Vec<f64>> = setups
             .iter()
             .map(|(setup, _)| vec![1.0, setup.connections.ln(), setup.replicas.ln()])
@@ -126,14 +172,21 @@ impl Model {
         Ok(Self { costs, batch })
     }
 
-    /// Purchases in a batch.
-    pub(super) fn batch(&self, setup: Setup) -> f64 {
+    /// Purchases in a batch on near stores.
+    fn near_batch(&self, setup: Setup) -> f64 {
         let [constant, connections, replicas] = self.batch[..] else {
             return 1.0;
         };
         let logarithm =
             constant + connections * setup.connections.ln() + replicas * setup.replicas.ln();
-        logarithm.exp().clamp(1.0, LONGEST_BATCH)
+        logarithm.exp().min(LONGEST_BATCH).min(setup.connections).max(1.0)
+    }
+
+    /// Purchases in a batch: those that come while it waits for the stores are in the next one.
+    pub(super) fn batch(&self, setup: Setup, cores: f64) -> f64 {
+        let near = self.near_batch(setup);
+        let come = self.near_per_second(setup, cores) * setup.wait() / 1e6;
+        (near + come).min(setup.most_waiting()).max(near).min(LONGEST_BATCH)
     }
 
     /// Microseconds of core time of one part for a purchase in such batches.
@@ -147,11 +200,27 @@ impl Model {
         OWN.iter().map(|part| self.cost(part, setup, batch)).sum()
     }
 
-    /// Purchases a second on this number of cores, `wrk` among the processes on them.
+    /// The same of everything, cores that idle and other work included.
+    fn all(&self, setup: Setup, batch: f64) -> f64 {
+        PARTS.iter().map(|part| self.cost(part.name, setup, batch)).sum()
+    }
+
+    /// Purchases a second if the stores were near.
+    fn near_per_second(&self, setup: Setup, cores: f64) -> f64 {
+        let setup = Setup { round_trip: 0.0, ..setup };
+        cores * 1e6 / self.all(setup, self.near_batch(setup))
+    }
+
+    /// Purchases a second on this number of cores, `wrk` among the processes on them: what the cores do,
+    /// or what the connections ask for while each of them waits for its answer, whichever is lower.
+    /// Longer batches cost less, but a distance makes no sale faster.
     pub(super) fn per_second(&self, setup: Setup, cores: f64) -> f64 {
-        let batch = self.batch(setup);
-        let all: f64 = PARTS.iter().map(|part| self.cost(part.name, setup, batch)).sum();
-        cores * 1e6 / all
+        let near = self.near_per_second(setup, cores);
+        let by_cores = cores * 1e6 / self.all(setup, self.batch(setup, cores));
+        let near_batch_seconds = self.near_batch(setup) / near;
+        let by_connections =
+            setup.connections / (setup.wait_of_a_buyer() / 1e6 + near_batch_seconds);
+        near.min(by_cores).min(by_connections)
     }
 }
 
@@ -188,26 +257,93 @@ mod tests {
             ("redis_us", 20.0 * on_nodes + 5.0 * on_nodes * setup.replicas),
             ("postgres_us", 9.0 + 400.0 / batch),
             ("wrk_us", 6.0),
-            ("interrupts_us", 5.0),
-            ("others_us", 1.0),
-            ("idle_us", 300.0 / batch),
+            ("interrupts_us", 5.0 + 3.0 * setup.proxies / batch),
+            ("others_us", 1.0 + 20.0 * setup.proxies / batch),
+            ("idle_us", (300.0 + 0.5 * setup.wait()) / batch),
             ("batch", batch),
         ];
         parts.map(|(part, value)| (part.to_owned(), spread(value))).into()
     }
 
-    #[test]
-    fn predicts_what_it_was_not_fitted_to() {
+    fn fitted() -> Model {
         let mut results = Results::default();
         for load in FITTED {
             results.costs.insert(load.figure.to_owned(), made_up(load));
         }
-        let model = Model::fit(&results, FITTED).unwrap();
+        Model::fit(&results, FITTED).unwrap()
+    }
+
+    /// Batches of 50 on near stores, and 30 us of the app for each purchase.
+    fn batches_of_50(idle: Vec<(Factor, f64)>) -> Model {
+        let costs = [("app_us", vec![(Factor::Purchase, 30.0)]), ("idle_us", idle)];
+        Model { costs: costs.into(), batch: vec![50.0_f64.ln(), 0.0, 0.0] }
+    }
+
+    fn away(connections: f64, replicas: f64, round_trip: f64) -> Setup {
+        Setup { connections, replicas, nodes: 5.0, round_trip, proxies: 0.0 }
+    }
+
+    #[test]
+    fn predicts_what_it_was_not_fitted_to() {
+        let model = fitted();
+        assert!(PREDICTED.iter().any(|load| load.round_trip() > 0.0));
         for load in PREDICTED {
             let parts = made_up(load);
             let all: f64 = PARTS.iter().map(|part| parts[part.name].median).sum();
             let predicted = model.per_second(Setup::from(*load), 2.0);
             assert!((predicted * all / 2e6 - 1.0).abs() < 0.001, "{}", load.figure);
+        }
+    }
+
+    #[test]
+    fn a_wait_makes_batches_longer_and_sales_slower_as_calculated() {
+        let model = batches_of_50(vec![(Factor::Batch, 500.0), (Factor::Wait, 1.0)]);
+        let cases = [
+            // 30 us + 500 us / 50: a batch takes 1 ms on two cores.
+            (away(512.0, 1.0, 0.0), 50.0, 50_000.0),
+            // 50,000/s for 1 ms join; 30 us + (500 + 1,000) us / 100.
+            (away(512.0, 1.0, 1_000.0), 100.0, 2e6 / 45.0),
+            // Half of the connections at most; each waits twice 10 ms, and 1 ms.
+            (away(512.0, 1.0, 10_000.0), 256.0, 512.0 / 0.021),
+            // Two round trips for a batch: 30 us + (500 + 2,000) us / 150.
+            (away(512.0, 2.0, 1_000.0), 150.0, 2e6 / (30.0 + 2_500.0 / 150.0)),
+            // Two replicas in turn: each buyer waits four times 10 ms, and 1 ms.
+            (away(512.0, 2.0, 10_000.0), 256.0, 512.0 / 0.041),
+        ];
+        for (setup, batch, per_second) in cases {
+            let (found, rate) = (model.batch(setup, 2.0), model.per_second(setup, 2.0));
+            assert!((found / batch - 1.0).abs() < 1e-9, "{setup:?}: batches of {found}");
+            assert!((rate / per_second - 1.0).abs() < 1e-9, "{setup:?}: {rate}/s");
+        }
+    }
+
+    #[test]
+    fn no_round_trip_is_the_model_of_near_stores() {
+        let model = fitted();
+        for load in FITTED.iter().chain(PREDICTED).filter(|load| load.round_trip() <= 0.0) {
+            let setup = Setup::from(*load);
+            let batch = model.near_batch(setup);
+            assert_eq!(model.batch(setup, 2.0).to_bits(), batch.to_bits(), "{}", load.figure);
+            let near = 2.0 * 1e6 / model.all(setup, batch);
+            assert_eq!(model.per_second(setup, 2.0).to_bits(), near.to_bits(), "{}", load.figure);
+        }
+    }
+
+    #[test]
+    fn a_longer_round_trip_makes_no_sale_faster() {
+        // In the second one only batches cost, and longer ones would be cheaper.
+        for model in [fitted(), batches_of_50(vec![(Factor::Batch, 5_000.0)])] {
+            for (connections, replicas) in [(64.0, 1.0), (512.0, 1.0), (513.0, 3.0)] {
+                let rate = |step: u32| {
+                    let round_trip = 100.0 * f64::from(step);
+                    model.per_second(away(connections, replicas, round_trip), 2.0)
+                };
+                for step in 0..200 {
+                    let (shorter, longer) = (rate(step), rate(step + 1));
+                    assert!(longer <= shorter, "{connections} connections: {shorter}, {longer}");
+                }
+                assert!(rate(200) < rate(0), "{connections} connections");
+            }
         }
     }
 

@@ -64,7 +64,7 @@ mod tests {
     use testkit::Postgres;
 
     use super::*;
-    use crate::limit_key::BOUGHT_BY_PERSONS;
+    use crate::limit_key::BOUGHT_BY_NAMES;
     use crate::{lookups, sqlite, waitlist};
 
     /// What the database would do, a step a line.
@@ -97,7 +97,7 @@ mod tests {
         let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
         ledger.migrate().await.unwrap();
         let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-        for statement in both.into_iter().chain([lookups::BOUGHT, BOUGHT_BY_PERSONS]) {
+        for statement in both.into_iter().chain([lookups::BOUGHT, BOUGHT_BY_NAMES]) {
             let plan = plan_on_postgres(postgres, statement).await;
             let reads_all = |line: &String| line.contains("Seq Scan on orders");
             assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");

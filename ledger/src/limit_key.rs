@@ -59,14 +59,17 @@ macro_rules! units_of_person {
 }
 pub(crate) use units_of_person;
 
-/// Units of these products ($2) that belong to limit keys ($1); PostgreSQL only.
-pub(crate) const BOUGHT_BY_PERSONS: &str = concat!(
+/// Units of these products ($3) that belong to buyers ($1) and to limit keys ($2), by name; PostgreSQL only.
+pub(crate) const BOUGHT_BY_NAMES: &str = concat!(
     "SELECT name, product, sum(units)::BIGINT FROM (\
-     SELECT limit_key AS name, product_id AS product, quantity AS units FROM orders \
-     WHERE limit_key = ANY($1) AND product_id = ANY($2) AND ",
+     SELECT buyer AS name, product_id AS product, quantity AS units FROM orders \
+     WHERE buyer = ANY($1) AND product_id = ANY($3) AND ",
+    crate::sql::kept!(),
+    " UNION ALL SELECT limit_key, product_id, quantity FROM orders \
+     WHERE limit_key = ANY($2) AND product_id = ANY($3) AND ",
     crate::sql::kept!(),
     " UNION ALL SELECT limit_key, item, units FROM erased_units \
-     WHERE limit_key = ANY($1) AND item = ANY($2)) counted GROUP BY name, product"
+     WHERE limit_key = ANY($2) AND item = ANY($3)) counted GROUP BY name, product"
 );
 
 #[cfg(test)]

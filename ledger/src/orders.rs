@@ -26,6 +26,7 @@ pub use self::holds::{DueHold, HoldCounts};
 pub(crate) use self::order::amount;
 pub use self::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 pub use self::search::OrderSearch;
+pub(crate) use self::sql::ORDER_STATEMENTS;
 pub(crate) use self::types::UnitRow;
 pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task, UnitCount};
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};

@@ -79,7 +79,12 @@ impl PostgresLedger {
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<Postgres>, LedgerError> {
-        Transaction::begin(&self.pool, "BEGIN").await
+        Transaction::begin(&self.pool, connection::BEGIN).await
+    }
+
+    /// As [`Self::begin`], without a ping before it.
+    pub(crate) async fn begin_without_ping(&self) -> Result<Transaction<Postgres>, LedgerError> {
+        connection::begin(&self.pool).await
     }
 
     pub(crate) async fn migrate(&self) -> Result<(), LedgerError> {

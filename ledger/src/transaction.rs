@@ -30,7 +30,15 @@ where
         pool: &Pool<DB>,
         statement: &'static str,
     ) -> Result<Self, LedgerError> {
-        let mut this = Self { connection: pool.acquire().await?, ended: false };
+        Ok(Self::begin_on(pool.acquire().await?, statement).await?)
+    }
+
+    /// As [`Self::begin`], over a connection that the caller has.
+    pub(crate) async fn begin_on(
+        connection: PoolConnection<DB>,
+        statement: &'static str,
+    ) -> sqlx::Result<Self> {
+        let mut this = Self { connection, ended: false };
         this.connection.execute(statement).await?;
         Ok(this)
     }

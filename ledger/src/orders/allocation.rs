@@ -47,17 +47,12 @@ impl OrderAllocation {
         }
     }
 
-    /// From the rows: what is left of each product, and whether it was deleted.
-    pub(crate) fn of_rows(FencedStock { rows, now_ms }: FencedStock) -> Self {
+    /// From the rows: what is left of each product, whether it was deleted, and what was read with it.
+    pub(crate) fn of_rows(FencedStock { rows, now_ms, limits, prices }: FencedStock) -> Self {
         let deleted = rows.iter().filter(|(_, (_, deleted))| *deleted);
         let deleted = deleted.map(|(product, _)| product.clone()).collect();
         let left = rows.into_iter().map(|(product, (units, _))| (product, units));
-        Self { now_ms, deleted, ..Self::new(left.collect()) }
-    }
-
-    /// The products, by id.
-    pub(crate) fn products(&self) -> Vec<&str> {
-        self.available.keys().map(String::as_str).collect()
+        Self { now_ms, deleted, limits, prices, ..Self::new(left.collect()) }
     }
 
     /// The products of which units can be taken, and how many.
@@ -267,8 +262,8 @@ mod tests {
     fn of_a_deleted_product_nothing_is_sold_and_what_comes_back_is_not_told() {
         let rows = [("a", (5, true)), ("b", (5, false))];
         let rows = rows.map(|(product, row)| (product.to_owned(), row));
-        let mut allocation =
-            OrderAllocation::of_rows(FencedStock { rows: BTreeMap::from(rows), now_ms: 0 });
+        let stock = FencedStock { rows: BTreeMap::from(rows), ..FencedStock::default() };
+        let mut allocation = OrderAllocation::of_rows(stock);
         let order = new("ann", &[("a", 1), ("b", 1)], None);
         assert_eq!(allocation.place(&order), Settled::SoldOut("a".to_owned()));
         assert!(matches!(allocation.place(&new("ann", &[("b", 1)], None)), Settled::Done(_)));

@@ -20,21 +20,6 @@ macro_rules! open_hold {
     };
 }
 
-/// Ends holds whose time has come. A payment, a cancel or a report of failure at the same time changes the
-/// same rows under the same condition, so one of them gets through.
-pub(super) const EXPIRE_ON_POSTGRES: &str = concat!(
-    "WITH expired AS (UPDATE orders SET state = 'cancelled', ended_as = 'expired' \
-     WHERE id = ANY($1) AND state = 'pending' AND expires_at_ms <= ",
-    postgres_now!(),
-    " RETURNING line, product_id, quantity) \
-     SELECT product_id, sum(quantity)::BIGINT, count(*) FILTER (WHERE line = 0) FROM expired \
-     GROUP BY product_id"
-);
-
-/// The same for one order; `$2` is the time.
-pub(super) const EXPIRE_ON_SQLITE: &str = "UPDATE orders SET state = 'cancelled', ended_as = 'expired' \
-     WHERE id = $1 AND state = 'pending' AND expires_at_ms <= $2 RETURNING product_id, quantity";
-
 /// The first holds that end before a time, behind an end and an id, with their products.
 macro_rules! due {
     ($now:expr, $after:literal, $id:literal, $limit:literal) => {

@@ -13,10 +13,9 @@ use super::settle::{OrderStatements, change_state, settle};
 use super::types::{FencedStock, NewOrder, Settlement, Task, Waiter, WaiterRow};
 use super::{holds, sql};
 use crate::error::LedgerError;
-use crate::limit_key::BOUGHT_BY_PERSONS;
+use crate::limit_key::BOUGHT_BY_NAMES;
 use crate::money::Price;
 use crate::postgres::PostgresLedger;
-use crate::sql::{kept, postgres_now};
 
 impl PostgresLedger {
     pub(crate) async fn settle(
@@ -24,7 +23,7 @@ impl PostgresLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_without_ping().await?;
         let settlement = settle(&mut *transaction, tokens, tasks).await;
         transaction.end(settlement).await
     }
@@ -82,33 +81,35 @@ impl PostgresLedger {
 
 impl OrderStatements for PgConnection {
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError> {
-        let (products, values): (Vec<&str>, Vec<i64>) =
-            tokens.iter().map(|(product, token)| (product.as_str(), *token)).unzip();
-        let rows: Vec<(String, i64, bool, i64)> = sqlx::query_as(concat!(
-            "UPDATE stock SET fence = token \
-             FROM unnest($1::TEXT[], $2::BIGINT[]) AS held (product, token) \
-             WHERE product_id = product AND fence < token \
-             RETURNING product_id, available, deleted_at IS NOT NULL, ",
-            postgres_now!()
-        ))
-        .bind(&products)
-        .bind(&values)
-        .fetch_all(&mut *self)
-        .await?;
-        let now_ms = rows.first().map_or(0, |row| row.3);
-        let rows = rows.into_iter().map(|(product, units, deleted, _)| (product, (units, deleted)));
-        let rows: BTreeMap<String, (i64, bool)> = rows.collect();
-        if rows.len() == tokens.len() {
-            return Ok(FencedStock { rows, now_ms });
+        let mut stock = FencedStock::default();
+        loop {
+            let (products, values) = missing(tokens, &stock);
+            let fence = sqlx::query_as(sql::FENCE_ON_POSTGRES).bind(&products).bind(&values);
+            let rows: Vec<FencedRow> = fence.fetch_all(&mut *self).await?;
+            for (product, units, deleted, now_ms, limit, price, currency) in rows {
+                stock.now_ms = now_ms;
+                if let Some(limit) = limit {
+                    stock.limits.insert(product.clone(), limit);
+                }
+                if let Some(price) = Price::of_columns(price, currency.as_deref()) {
+                    stock.prices.insert(product.clone(), price);
+                }
+                stock.rows.insert(product, (units, deleted));
+            }
+            if stock.rows.len() == tokens.len() {
+                return Ok(stock);
+            }
+            let (products, values) = missing(tokens, &stock);
+            let refused = sqlx::query_as(sql::REFUSED_ON_POSTGRES).bind(&products).bind(&values);
+            let refused: Vec<(String, Option<i64>)> = refused.fetch_all(&mut *self).await?;
+            // The others changed while the statement waited for their rows: they are read once more.
+            if !refused.is_empty() {
+                let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+                let seen =
+                    refused.iter().filter_map(|(name, fence)| Some((name.clone(), (*fence)?)));
+                return Err(LedgerError::refused_among(&names, seen.collect()));
+            }
         }
-        let refused: Vec<&str> =
-            products.into_iter().filter(|product| !rows.contains_key(*product)).collect();
-        let seen: Vec<(String, i64)> =
-            sqlx::query_as("SELECT product_id, fence FROM stock WHERE product_id = ANY($1)")
-                .bind(&refused)
-                .fetch_all(self)
-                .await?;
-        Err(LedgerError::refused_among(&refused, seen))
     }
 
     async fn change_state(
@@ -129,7 +130,7 @@ impl OrderStatements for PgConnection {
 
     async fn expire(&mut self, ids: &[Uuid]) -> Result<(i64, Vec<(String, i64)>), LedgerError> {
         let rows: Vec<(String, i64, i64)> =
-            sqlx::query_as(holds::EXPIRE_ON_POSTGRES).bind(ids).fetch_all(self).await?;
+            sqlx::query_as(sql::EXPIRE_ON_POSTGRES).bind(ids).fetch_all(self).await?;
         let orders = rows.iter().map(|row| row.2).sum();
         Ok((orders, rows.into_iter().map(|(product, units, _)| (product, units)).collect()))
     }
@@ -171,7 +172,6 @@ impl OrderStatements for PgConnection {
         allocation: &mut OrderAllocation,
         orders: &[&NewOrder],
     ) -> Result<(), LedgerError> {
-        (allocation.limits, allocation.prices) = terms(self, allocation.products()).await?;
         if !allocation.limits.is_empty() {
             for (bought_by, units) in bought(self, allocation, orders).await? {
                 allocation.bought.entry(bought_by).or_insert(units);
@@ -181,88 +181,74 @@ impl OrderStatements for PgConnection {
         Ok(())
     }
 
-    async fn move_units(
-        &mut self,
-        product_id: &str,
-        units: i64,
-        token: Option<i64>,
-    ) -> Result<u64, LedgerError> {
-        let moved = sqlx::query(sql::MOVE_UNITS).bind(product_id).bind(units).bind(token);
-        Ok(moved.execute(self).await?.rows_affected())
-    }
-
     async fn write(
         &mut self,
         tokens: &BTreeMap<String, i64>,
+        moved: &[(&str, i64)],
         orders: &[PlacedOrder],
-    ) -> Result<(), LedgerError> {
-        if orders.is_empty() {
-            return Ok(());
+    ) -> Result<usize, LedgerError> {
+        if moved.is_empty() && orders.is_empty() {
+            return Ok(0);
         }
+        let (products, units): (Vec<&str>, Vec<i64>) = moved.iter().copied().unzip();
+        let fences: Vec<Option<i64>> =
+            products.iter().map(|product| tokens.get(*product).copied()).collect();
         let lines: Vec<_> = orders
             .iter()
             .flat_map(|order| {
                 (0_i16..).zip(&order.lines).map(move |(number, line)| (order, number, line))
             })
             .collect();
-        // In order of the keys: transactions that use the same ones wait for each other, not in a circle.
-        sqlx::query(
-            "INSERT INTO orders \
-             (id, line, product_id, buyer, quantity, idempotency_key, fence, state, expires_at_ms, \
-              unit_price, currency, limit_key) \
-             SELECT id, line, product, buyer, quantity, key, fence, state, expires, price, currency, person \
-             FROM unnest($1::UUID[], $2::SMALLINT[], $3::TEXT[], $4::TEXT[], $5::BIGINT[], \
-                         $6::TEXT[], $7::BIGINT[], $8::TEXT[], $9::BIGINT[], $10::BIGINT[], $11::TEXT[], $12::TEXT[]) \
-             AS sold (id, line, product, buyer, quantity, key, fence, state, expires, price, currency, person) \
-             ORDER BY buyer, key, line",
-        )
-        .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(.., line)| line.product_id.as_str()).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(order, ..)| order.buyer.as_str()).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(.., line)| line.quantity).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(order, ..)| order.idempotency_key.as_deref()).collect::<Vec<_>>())
-        .bind(
-            lines
-                .iter()
-                .map(|(.., line)| tokens.get(&line.product_id).copied())
-                .collect::<Vec<_>>(),
-        )
-        .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(order, ..)| order.expires_at_ms).collect::<Vec<_>>())
-        .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.0).collect::<Vec<_>>())
-        .bind(orders.iter().flat_map(PlacedOrder::price_columns).map(|it| it.1).collect::<Vec<_>>())
-        .bind(lines.iter().map(|(order, ..)| order.limit_key.as_deref()).collect::<Vec<_>>())
-        .execute(self)
-        .await?;
-        Ok(())
+        let write = sqlx::query_scalar(sql::WRITE_ON_POSTGRES)
+            .bind(&products)
+            .bind(&units)
+            .bind(&fences)
+            .bind(lines.iter().map(|(order, ..)| order.id).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(_, number, _)| *number).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(.., line)| line.product_id.as_str()).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(order, ..)| order.buyer.as_str()).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(.., line)| line.quantity).collect::<Vec<_>>())
+            .bind(
+                lines
+                    .iter()
+                    .map(|(order, ..)| order.idempotency_key.as_deref())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                lines
+                    .iter()
+                    .map(|(.., line)| tokens.get(&line.product_id).copied())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(lines.iter().map(|(order, ..)| order.state.name()).collect::<Vec<_>>())
+            .bind(lines.iter().map(|(order, ..)| order.expires_at_ms).collect::<Vec<_>>())
+            .bind(
+                orders
+                    .iter()
+                    .flat_map(PlacedOrder::price_columns)
+                    .map(|it| it.0)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                orders
+                    .iter()
+                    .flat_map(PlacedOrder::price_columns)
+                    .map(|it| it.1)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(lines.iter().map(|(order, ..)| order.limit_key.as_deref()).collect::<Vec<_>>());
+        let moved: Vec<String> = write.fetch_all(self).await?;
+        Ok(moved.len())
     }
 }
 
-/// Units one buyer may have, and prices, by product.
-type Terms = (HashMap<String, i64>, HashMap<String, Price>);
+/// Id, units left, whether it was deleted, the time, units one buyer may have, price and currency of a product.
+type FencedRow = (String, i64, bool, i64, Option<i64>, Option<i64>, Option<String>);
 
-/// Id, units one buyer may have, price and currency of a product.
-type TermsRow = (String, Option<i64>, Option<i64>, Option<String>);
-
-async fn terms(connection: &mut PgConnection, products: Vec<&str>) -> Result<Terms, LedgerError> {
-    let rows: Vec<TermsRow> = sqlx::query_as(
-        "SELECT id, max_per_buyer, price, currency FROM products \
-         WHERE id = ANY($1) AND (max_per_buyer IS NOT NULL OR price IS NOT NULL)",
-    )
-    .bind(products)
-    .fetch_all(connection)
-    .await?;
-    let (mut limits, mut prices) = Terms::default();
-    for (product, limit, price, currency) in rows {
-        if let Some(price) = Price::of_columns(price, currency.as_deref()) {
-            prices.insert(product.clone(), price);
-        }
-        if let Some(limit) = limit {
-            limits.insert(product, limit);
-        }
-    }
-    Ok((limits, prices))
+/// The products whose tokens are not installed yet, and their tokens.
+fn missing<'a>(tokens: &'a BTreeMap<String, i64>, stock: &FencedStock) -> (Vec<&'a str>, Vec<i64>) {
+    let missing = tokens.iter().filter(|(product, _)| !stock.rows.contains_key(*product));
+    missing.map(|(product, token)| (product.as_str(), *token)).unzip()
 }
 
 async fn bought(
@@ -270,23 +256,12 @@ async fn bought(
     allocation: &OrderAllocation,
     orders: &[&NewOrder],
 ) -> Result<HashMap<(String, String), i64>, LedgerError> {
-    let mut rows: Vec<(String, String, i64)> = sqlx::query_as(concat!(
-        "SELECT buyer, product_id, sum(quantity)::BIGINT FROM orders \
-         WHERE buyer = ANY($1) AND product_id = ANY($2) AND ",
-        kept!(),
-        " GROUP BY buyer, product_id"
-    ))
-    .bind(orders.iter().map(|order| order.buyer.as_str()).collect::<Vec<_>>())
-    .bind(allocation.limits.keys().collect::<Vec<_>>())
-    .fetch_all(&mut *connection)
-    .await?;
+    let buyers: Vec<&str> = orders.iter().map(|order| order.buyer.as_str()).collect();
     let keys: Vec<&str> = orders.iter().filter_map(|order| order.limit_key.as_deref()).collect();
-    if !keys.is_empty() {
-        let by_persons = sqlx::query_as(BOUGHT_BY_PERSONS).bind(&keys);
-        let by_persons = by_persons.bind(allocation.limits.keys().collect::<Vec<_>>());
-        rows.extend(by_persons.fetch_all(connection).await?);
-    }
-    Ok(rows.into_iter().map(|(buyer, product, units)| ((buyer, product), units)).collect())
+    let products: Vec<&String> = allocation.limits.keys().collect();
+    let bought = sqlx::query_as(BOUGHT_BY_NAMES).bind(&buyers).bind(&keys).bind(&products);
+    let rows: Vec<(String, String, i64)> = bought.fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(name, product, units)| ((name, product), units)).collect())
 }
 
 async fn existing(
@@ -306,3 +281,6 @@ async fn existing(
         |order: PlacedOrder| Some(((order.buyer.clone(), order.idempotency_key.clone()?), order));
     Ok(rows::orders(rows)?.into_iter().filter_map(by_key).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ struct Waiters {
 
 /// The statements of one database, on a connection inside a transaction.
 pub(crate) trait OrderStatements: AuditStatements {
-    /// Installs the tokens, before anything is read.
+    /// Installs the tokens, and returns the products as they stay until the end of the transaction.
     async fn fence(&mut self, tokens: &BTreeMap<String, i64>) -> Result<FencedStock, LedgerError>;
 
     /// Changes an open order, or refunds a paid one, its units also after its money; `None`: the order is in another state,
@@ -72,20 +72,14 @@ pub(crate) trait OrderStatements: AuditStatements {
         orders: &[&NewOrder],
     ) -> Result<(), LedgerError>;
 
-    /// Moves units of a product whose token is installed; returns how many rows changed.
-    async fn move_units(
-        &mut self,
-        product_id: &str,
-        units: i64,
-        token: Option<i64>,
-    ) -> Result<u64, LedgerError>;
-
-    /// Writes the orders, each line with its product's token.
+    /// Moves units of products whose tokens are installed, and writes the orders, each line with its product's token.
+    /// Returns of how many products units were moved.
     async fn write(
         &mut self,
         tokens: &BTreeMap<String, i64>,
+        moved: &[(&str, i64)],
         orders: &[PlacedOrder],
-    ) -> Result<(), LedgerError>;
+    ) -> Result<usize, LedgerError>;
 }
 
 /// Settles these tasks: first what gives units back, then what takes units, in turn.
@@ -139,15 +133,11 @@ pub(crate) async fn settle<S: OrderStatements>(
             }
         });
     }
-    for (product, units) in allocation.moved() {
-        let token = tokens.get(product).copied();
-        // The transaction has held the row since `fence`, so another count is a defect: nothing may
-        // change then.
-        if statements.move_units(product, units, token).await? != 1 {
-            return Err(LedgerError::Database(sqlx::Error::RowNotFound));
-        }
+    let moved = allocation.moved();
+    // The transaction has held the rows since `fence`, so another count is a defect: nothing may change then.
+    if statements.write(tokens, &moved, &allocation.placed).await? != moved.len() {
+        return Err(LedgerError::Database(sqlx::Error::RowNotFound));
     }
-    statements.write(tokens, &allocation.placed).await?;
     Ok(Settlement { outcomes, available: allocation.on_sale(), handed_out })
 }
 

@@ -101,7 +101,7 @@ impl OrderStatements for SqliteConnection {
             seen.extend(fence.map(|fence| (product.clone(), fence)));
         }
         if refused.is_empty() {
-            return Ok(FencedStock { rows, now_ms: holds::now_ms() });
+            return Ok(FencedStock { rows, now_ms: holds::now_ms(), ..FencedStock::default() });
         }
         Err(LedgerError::refused_among(&refused, seen))
     }
@@ -128,7 +128,7 @@ impl OrderStatements for SqliteConnection {
         let (mut orders, mut units) = (0, Vec::new());
         for id in ids {
             let expired =
-                sqlx::query_as(holds::EXPIRE_ON_SQLITE).bind(id.hyphenated()).bind(holds::now_ms());
+                sqlx::query_as(sql::EXPIRE_ON_SQLITE).bind(id.hyphenated()).bind(holds::now_ms());
             let lines: Vec<(String, i64)> = expired.fetch_all(&mut *self).await?;
             orders += i64::from(!lines.is_empty());
             units.extend(lines);
@@ -189,21 +189,18 @@ impl OrderStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn move_units(
-        &mut self,
-        product_id: &str,
-        units: i64,
-        token: Option<i64>,
-    ) -> Result<u64, LedgerError> {
-        let moved = sqlx::query(sql::MOVE_UNITS).bind(product_id).bind(units).bind(token);
-        Ok(moved.execute(self).await?.rows_affected())
-    }
-
     async fn write(
         &mut self,
         tokens: &BTreeMap<String, i64>,
+        moved: &[(&str, i64)],
         orders: &[PlacedOrder],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<usize, LedgerError> {
+        let mut products = 0;
+        for &(product, units) in moved {
+            let move_units = sqlx::query(sql::MOVE_UNITS_ON_SQLITE).bind(product).bind(units);
+            let done = move_units.bind(tokens.get(product)).execute(&mut *self).await?;
+            products += usize::from(done.rows_affected() == 1);
+        }
         for order in orders {
             let lines = order.lines.iter().zip(order.price_columns());
             for (number, (line, (price, currency))) in (0_i16..).zip(lines) {
@@ -229,7 +226,7 @@ impl OrderStatements for SqliteConnection {
                 .await?;
             }
         }
-        Ok(())
+        Ok(products)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is asked for about orders, and what comes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
 use super::change::{Change, Standing};
 use super::order::{OrderLine, OrderState, PlacedOrder};
+use crate::money::Price;
 
 /// Units of the orders of a product in one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,11 +177,16 @@ impl From<WaiterRow> for Waiter {
 }
 
 /// The products of a transaction under their tokens.
+#[derive(Default)]
 pub(crate) struct FencedStock {
     /// The units left of each, and whether it was deleted.
     pub(crate) rows: BTreeMap<String, (i64, bool)>,
     /// The database's time, in milliseconds since 1970.
     pub(crate) now_ms: i64,
+    /// Units one buyer may have of a product, as far as they were read with it.
+    pub(crate) limits: HashMap<String, i64>,
+    /// The price of a unit of a product, as far as it was read with it.
+    pub(crate) prices: HashMap<String, Price>,
 }
 
 /// What one transaction settled.

@@ -1,11 +1,15 @@
-//! The connection of a sale's statement. The pool pings a connection before it lends it; a sale does not
-//! wait for that round trip, and repeats a statement whose connection turns out to be lost.
+//! The connection of a sale's statement, and of a batch of orders. The pool pings a connection before it lends it; these
+//! do not wait for that round trip, and repeat a statement whose connection turns out to be lost.
 
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, Postgres};
 
 use crate::error::LedgerError;
+use crate::transaction::Transaction;
+
+/// Begins a transaction.
+pub(super) const BEGIN: &str = "BEGIN";
 
 /// The connection was lost before the answer, so the statement may have been carried out.
 pub(super) type IsRepeated = bool;
@@ -30,6 +34,17 @@ where
     }
     let mut connection = pool.acquire().await?;
     Ok((query().fetch_all(&mut *connection).await?, true))
+}
+
+/// Begins a transaction over a connection that answered a ping when it was returned. If it does not begin there, nothing
+/// was done yet: it begins over one that has just answered.
+pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<Postgres>, LedgerError> {
+    if let Some(connection) = pool.try_acquire()
+        && let Ok(begun) = Transaction::begin_on(connection, BEGIN).await
+    {
+        return Ok(begun);
+    }
+    Transaction::begin(pool, BEGIN).await
 }
 
 /// Whether the server or the network has ended the connection.

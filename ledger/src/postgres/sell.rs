@@ -14,6 +14,7 @@ use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
 use crate::limit_key::units_of_person;
 use crate::money::Price;
+use crate::orders::ORDER_STATEMENTS;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
 
@@ -103,11 +104,11 @@ const STATEMENTS: [&str; 7] = [
     SELL_BY_LIMIT_KEY,
 ];
 
-/// Prepares the statements of a sale on a new connection, and runs each for no purchases: the first buyers would wait
-/// for the plan, and for what a session reads of the catalog when it first uses a table. Statements that the database refuses, because its tables are not made yet or are locked, are
-/// prepared when they are first used.
+/// Prepares the statements of a sale and of orders on a new connection, and runs each for nobody: the first buyers would
+/// wait for the plan, and for what a session reads of the catalog when it first uses a table. Statements that the database
+/// refuses, because its tables are not made yet or are locked, are prepared when they are first used.
 pub(crate) async fn prepare(connection: &mut PgConnection) -> sqlx::Result<()> {
-    for statement in STATEMENTS {
+    for statement in STATEMENTS.into_iter().chain(ORDER_STATEMENTS) {
         let prepared = connection.prepare(statement.into_sql_str()).await;
         let ran = match prepared.map(|statement| count(statement.parameters())) {
             Ok(parameters) => run_for_nobody(connection, statement, parameters).await,

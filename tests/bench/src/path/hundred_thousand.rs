@@ -201,24 +201,24 @@ fn sum_up(outcomes: &[Outcome]) -> Result<Vec<(&'static str, f64)>> {
     let lost = BUYERS - u32::try_from(outcomes.len())?;
     ensure!(lost == 0, "{lost} of {BUYERS} buyers had no final answer within {PATIENCE:?}");
     let moment = outcomes.iter().map(|outcome| outcome.asked).min().context("nobody asked")?;
-    let (mut times, mut last) = (Latencies::new()?, Duration::ZERO);
+    let (mut times, mut longest) = (Latencies::new()?, Duration::ZERO);
     let (mut bought, mut refused, mut broken) = (0, 0, 0);
     for outcome in outcomes {
         let took = outcome.answered.saturating_duration_since(moment);
         times.add(took)?;
-        last = last.max(took);
+        longest = longest.max(took);
         bought += u32::from(is_sold(&outcome.answer)?);
         refused += outcome.refused;
         broken += outcome.broken;
     }
     ensure!(bought == ITEMS, "{bought} of {BUYERS} buyers bought one of {ITEMS} items");
-    let (last, p50) = (last.as_secs_f64() * 1e3, times.millis(50.0));
+    let (longest, p50) = (longest.as_secs_f64() * 1e3, times.millis(50.0));
     eprintln!(
-        "  hundred_thousand_last_answer: {last:.0} ms, P50 {p50:.0} ms; {refused} answers with \
+        "  hundred_thousand_last_answer: {longest:.0} ms, P50 {p50:.0} ms; {refused} answers with \
          Retry-After, {broken} connections broke"
     );
     Ok(vec![
-        ("hundred_thousand_last_answer", last),
+        ("hundred_thousand_last_answer", longest),
         ("hundred_thousand_p50", p50),
         ("hundred_thousand_lost", f64::from(lost)),
         ("hundred_thousand_broken", f64::from(broken)),

@@ -43,15 +43,18 @@ macro_rules! sold {
 
 /// Grants all purchases of a product, or none of them: the token must be above the fence, there must be
 /// enough units, and no limit per buyer. A key that was used before undoes the whole statement. The
-/// statement is a transaction, so it costs one round trip for all products together.
+/// statement is a transaction, so it costs one round trip for all products together. Where it waited for another
+/// transaction, the limit and the price are older than the row of the stock, so a product whose fence moved is left out.
 const SELL_ALL: &str = concat!(
     "WITH taken AS (\
-       UPDATE stock SET fence = token, available = available - units \
+       UPDATE stock SET fence = token, available = stock.available - units \
        FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) WITH ORDINALITY \
          AS demand (product, token, units, number) JOIN products ON products.id = product \
-       WHERE product_id = product AND fence < token AND available >= units \
-         AND deleted_at IS NULL AND max_per_buyer IS NULL \
-       RETURNING number, product_id, fence, available, coalesce(price, 0) AS unit_price, currency), ",
+         JOIN stock seen ON seen.product_id = product \
+       WHERE stock.product_id = product AND stock.fence < token AND stock.fence = seen.fence \
+         AND stock.available >= units AND deleted_at IS NULL AND max_per_buyer IS NULL \
+       RETURNING number, stock.product_id, stock.fence, stock.available, \
+         coalesce(price, 0) AS unit_price, currency), ",
     sold!("", "")
 );
 

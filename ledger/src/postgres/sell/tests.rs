@@ -120,6 +120,23 @@ async fn a_limit_holds_where_a_late_holder_commits_between_the_look_and_the_chan
 }
 
 #[tokio::test]
+async fn a_limit_that_a_late_holder_sets_is_not_overlooked() {
+    let (_server, ledger, pool) = database(&[("1", None)]).await;
+    let ann = purchase("ann", None);
+    let demands = [demand("1", 3, &[&ann])];
+    let mut late = late_holder(&pool, 2).await;
+    sqlx::query("UPDATE products SET max_per_buyer = 1").execute(&mut *late).await.unwrap();
+    let committing = async {
+        await_a_waiting_statement(&pool).await;
+        late.commit().await.unwrap();
+    };
+    let (decided, ()) = tokio::join!(sell_all(&pool, &demands), committing);
+    assert!(decided.unwrap()[0].is_none(), "it is decided again");
+    let decision = ledger.sell(&demands).await.unwrap().remove(0).unwrap();
+    assert_eq!(decision.outcomes, [Outcome::LimitReached]);
+}
+
+#[tokio::test]
 async fn a_key_of_two_products_at_once_buys_one_of_them() {
     let (_server, ledger, _pool) = database(&[("1", Some(2)), ("2", Some(2))]).await;
     let (ann, bob) = (purchase("ann", Some("k")), purchase("bob", None));

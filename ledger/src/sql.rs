@@ -45,9 +45,6 @@ pub(crate) const ORDER_BY_KEY: &str = "SELECT id, product_id, buyer, quantity, i
      (SELECT count(*) FROM orders l WHERE l.id = o.id) AS lines, unit_price, currency \
      FROM orders o WHERE buyer = $1 AND idempotency_key = $2 AND line = 0";
 
-pub(crate) const KEYS_OF: &str = "SELECT buyer, idempotency_key FROM orders \
-     WHERE product_id = $1 AND idempotency_key IS NOT NULL LIMIT $2";
-
 /// Installs a token, before anything is read, and returns the units left; nothing for a token that
 /// is not above all that came before, or a product that was deleted.
 pub(crate) const FENCE: &str = "UPDATE stock SET fence = $2 \

@@ -98,7 +98,8 @@ impl KnownKeys {
     ) -> Result<Receipt, PurchaseError> {
         match &purchase.idempotency_key {
             Some(key) if !self.rule_out(product_id, token, purchase) => {
-                match self.order(&purchase.buyer, key).await? {
+                // Boxed: the future of each waiting purchase stays small.
+                match Box::pin(self.order(&purchase.buyer, key)).await? {
                     Some(order) => {
                         receipt(Outcome::of_existing(order, product_id, purchase.quantity))
                     }

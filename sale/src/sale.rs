@@ -17,7 +17,7 @@ use crate::config::{SaleConfig, SaleWindow, Strategy};
 use crate::error::PurchaseError;
 use crate::known_keys::KnownKeys;
 use crate::locked::order_batch::OrderQueues;
-use crate::locked::purchase_batch::{PurchaseBatch, RepeatedKeys};
+use crate::locked::purchase_batch::{PurchaseBatch, Refusals, RepeatedKeys};
 use crate::locked::stock_reconciler::StockReconciler;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
@@ -77,6 +77,7 @@ impl Sale {
                     observer: Arc::clone(&observer),
                     keys: RepeatedKeys::default(),
                     known_keys: Arc::clone(&known_keys),
+                    refusals: Refusals::default(),
                 };
                 let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
                 Engine::Locked(combiner, Box::new(reconciler))
@@ -187,12 +188,10 @@ impl Sale {
             return self.replay_or(refusal, product_id, &purchase).await;
         }
         if purchase.quantity > stock.remaining {
-            // With `Atomic`, Redis has the keys, and has them earlier than the database.
-            if self.is_decided_by_the_database()
-                && self.known_keys.rule_out(product_id, stock.token, &purchase)
-            {
-                return Err(PurchaseError::SoldOut);
+            if self.is_decided_by_the_database() {
+                return self.known_keys.answer_sold_out(product_id, stock.token, &purchase).await;
             }
+            // Redis has the keys, and has them earlier than the database.
             return self.replay_or(PurchaseError::SoldOut, product_id, &purchase).await;
         }
         if let Err(refusal) = self.check_limit_key(product_id, purchase.limit_key.as_deref()) {

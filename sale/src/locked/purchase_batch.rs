@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
+use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::batch_recorder::{BatchRecorder, Marked};
@@ -27,6 +28,18 @@ pub(crate) struct PurchaseBatch {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) keys: RepeatedKeys,
     pub(crate) known_keys: Arc<KnownKeys>,
+    pub(crate) refusals: Refusals,
+}
+
+/// Lets the buyers of one batch at a time be refused. Those of all that wait for a product are more than may wait for
+/// the database.
+#[derive(Debug)]
+pub(crate) struct Refusals(Arc<Semaphore>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
 /// Purchases whose keys are looked up although none of them may have been used.
@@ -205,20 +218,23 @@ impl PurchaseBatch {
 
     /// Answers as a replica answers who comes after the end.
     fn refuse(&self, batches: Vec<ResourceBatch<Self>>) {
-        for ResourceBatch { resource, entries } in batches {
-            let (keys, stock) =
-                (Arc::clone(&self.known_keys), self.catalog.stock(product_of(&resource)));
-            tokio::spawn(async move {
+        let (keys, catalog) = (Arc::clone(&self.known_keys), Arc::clone(&self.catalog));
+        let refusals = Arc::clone(&self.refusals.0);
+        tokio::spawn(async move {
+            let _one_batch_at_a_time = refusals.acquire().await;
+            let waiting = batches.into_iter().flat_map(|ResourceBatch { resource, entries }| {
+                let stock = catalog.stock(product_of(&resource));
                 let token = stock.map_or(0, |stock| stock.token);
-                let answers = entries.into_iter().map(async |entry| {
-                    let purchase = &entry.item.item;
-                    let answer = keys.answer_sold_out(product_of(&resource), token, purchase).await;
-                    entry.reply(answer);
-                });
-                // Together, so that one statement looks all keys up.
-                join_all(answers).await;
+                entries.into_iter().map(move |entry| (Arc::clone(&resource), token, entry))
             });
-        }
+            let answers = waiting.map(async |(resource, token, entry)| {
+                let purchase = &entry.item.item;
+                let answer = keys.answer_sold_out(product_of(&resource), token, purchase).await;
+                entry.reply(answer);
+            });
+            // Together, so that few statements look all keys up.
+            join_all(answers).await;
+        });
     }
 
     /// Whether fewer units are left than the buyers want, as far as this replica knows. The statements that sell at once
@@ -305,3 +321,6 @@ fn demand<'a>(
         purchases: batch.entries.iter().map(|entry| &entry.item.item).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,10 +212,12 @@ fn one_node_restarts(inputs: &Inputs<'_>, voters: i32) -> bool {
         && inputs.observed.cause(Component::Redis, inputs.now).is_none()
 }
 
-/// The same of the sale's own database, which has one pod.
+/// The same of the sale's own database, which has one pod. Its restart is an outage as well if it takes long.
 fn database_restarts(inputs: &Inputs<'_>) -> bool {
+    let before = inputs.previous.iter().find(|it| it.type_ == condition::DATABASE_READY);
     inputs.resources.database.as_ref().is_some_and(rollout::replaces_pods)
         && inputs.observed.cause(Component::Database, inputs.now).is_none()
+        && before.is_none_or(|before| !rollout::takes_long(before, inputs.now))
 }
 
 /// `None`: nothing is declared that would make the API reachable from outside.

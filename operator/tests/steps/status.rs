@@ -282,6 +282,19 @@ fn a_rolling_update_that_costs_more_than_its_pod_is_an_outage() {
     assert_eq!(during(one, broken("redis")), outage("ImagePullBackOff"));
     assert_eq!(during(database, broken("database")), outage("ImagePullBackOff"));
 
+    // The machine of the pod was lost while the pod ended, so none has a cause.
+    let mut resources = applied(5, 1, 3);
+    rolls_out(resources.database.as_mut().unwrap(), 0);
+    let (observed, refusals) = (Box::default(), Vec::new());
+    let away = Outcome::Applied { resources, seed: Seed::Done, observed, refusals };
+    let restarts = after(Some(ready.clone()), &away, LATER);
+    assert_eq!(
+        (restarts.phase, condition(&restarts, "Ready").1),
+        (Phase::Open, "RollingOut".to_owned())
+    );
+    let lost = after(Some(restarts), &away, "2026-11-27T12:36:00Z");
+    assert_eq!((lost.phase, condition(&lost, "Ready").1), outage("DatabaseAway"));
+
     // The app notices that the database restarts.
     let problem = br#"{"code": "database_unavailable", "status": 503}"#;
     let report = SaleReport::from_response(503, problem);

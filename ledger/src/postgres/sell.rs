@@ -52,7 +52,7 @@ const SELL_ALL: &str = concat!(
          AS demand (product, token, units, number) JOIN products ON products.id = product \
          JOIN stock seen ON seen.product_id = product \
        WHERE stock.product_id = product AND stock.fence < token AND stock.fence = seen.fence \
-         AND stock.available >= units AND deleted_at IS NULL AND max_per_buyer IS NULL \
+         AND stock.available >= units AND stock.deleted_at IS NULL AND max_per_buyer IS NULL \
        RETURNING number, stock.product_id, stock.fence, stock.available, \
          coalesce(price, 0) AS unit_price, currency), ",
     sold!("", "")

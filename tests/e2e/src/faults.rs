@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::operator::{LABELS, NAMESPACE};
-use crate::shop::{READY, SALE, SOON, Shop};
+use crate::shop::{NOT_ENDED, READY, SALE, SOON, Shop};
 use crate::wait::{condition, within};
 
 const OPERATOR: &str = "flashsale-operator";
@@ -38,25 +38,27 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 impl Shop {
-    /// Uid of each pod of a component, by name.
+    /// Uid of each pod of a component that has not ended, by name.
     ///
     /// # Errors
     /// When the API server does not answer.
     pub async fn uids(&self, component: &str) -> Result<BTreeMap<String, String>> {
         let labels =
             format!("app.kubernetes.io/instance={SALE},app.kubernetes.io/component={component}");
-        let pods = self.api::<Pod>().list(&ListParams::default().labels(&labels)).await?;
+        let live = ListParams::default().labels(&labels).fields(NOT_ENDED);
+        let pods = self.api::<Pod>().list(&live).await?;
         let uid = |pod: &Pod| Some((pod.name_any(), pod.uid()?));
         Ok(pods.iter().filter_map(uid).collect())
     }
 
-    /// Uid and number of restarts of each pod of the sale.
+    /// Uid and number of restarts of each pod of the sale that has not ended.
     ///
     /// # Errors
     /// When the API server does not answer.
     pub async fn operands(&self) -> Result<BTreeMap<String, (String, i32)>> {
         let labels = format!("app.kubernetes.io/instance={SALE}");
-        let pods = self.api::<Pod>().list(&ListParams::default().labels(&labels)).await?;
+        let live = ListParams::default().labels(&labels).fields(NOT_ENDED);
+        let pods = self.api::<Pod>().list(&live).await?;
         let running = pods.iter().filter(|pod| {
             let component = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
             matches!(component, Some("app" | "redis" | "database"))

@@ -22,7 +22,7 @@ const SUSTAINED: &str = "load/scenarios/sustained.yaml";
 const NODES: usize = 5;
 /// A kubelet whose API server was away asks for its pods again after up to a minute.
 const START: Duration = Duration::from_mins(3);
-const RUN: Duration = Duration::from_mins(3);
+const RUN: Duration = Duration::from_mins(4);
 
 /// A load Job that was started.
 pub struct Load<'a> {
@@ -42,6 +42,22 @@ impl Verdict {
     pub fn must_pass(&self) -> Result<()> {
         ensure!(self.0["verdict"] == "PASS", "the load's verdict: {:#}", self.0);
         Ok(())
+    }
+
+    /// Everything must hold but that everybody buys: those who bought nothing were refused for good, with this code. Returns
+    /// how many they were.
+    ///
+    /// # Errors
+    /// With the whole report, when something else is wrong.
+    pub fn must_refuse_the_others_with(&self, code: &str) -> Result<i64> {
+        let Self(it) = self;
+        let wrong = it["wrong"].as_array().context("a verdict without a list of what is wrong")?;
+        let failed = it["failed"].as_object().context("a verdict without those who failed")?;
+        // Both rows compare those who bought with all who came.
+        let is_expected = |name: &Value| name == "sold" || name == "success rate";
+        ensure!(wrong.iter().all(is_expected), "the load's verdict: {it:#}");
+        ensure!(failed.keys().all(|reason| reason == code), "the load's verdict: {it:#}");
+        Ok(failed.get(code).and_then(Value::as_i64).unwrap_or_default())
     }
 
     /// Units that the buyers were sold.

@@ -23,6 +23,9 @@ pub const SOON: Duration = Duration::from_mins(1);
 /// How long something with pods may take to be gone: longer than the database has to end, a minute.
 pub const GONE: Duration = Duration::from_mins(3);
 
+/// Selects pods that have not ended: the kubelet removes a pod some time after its end.
+pub(crate) const NOT_ENDED: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
 /// How Redis nodes and database of the sale are reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Stores {
@@ -222,12 +225,19 @@ impl Shop {
         // `self.client` would give it to the next request.
         let pods = Api::<Pod>::namespaced(Client::try_default().await?, &self.namespace);
         let mut process = pods.exec(pod, command.iter().copied(), &parameters).await?;
-        if let Some(mut stdin) = process.stdin() {
-            stdin.write_all(input.as_bytes()).await?;
-            stdin.shutdown().await?;
-        }
+        // Beside the output: a command that prints before it has read all, or ends before, would be waited for without end.
+        let sending = process.stdin().map(|mut stdin| {
+            let input = input.to_owned();
+            tokio::spawn(async move {
+                stdin.write_all(input.as_bytes()).await?;
+                stdin.shutdown().await
+            })
+        });
         let mut output = String::new();
         process.stdout().context("exec without stdout")?.read_to_string(&mut output).await?;
+        if let Some(sending) = sending {
+            sending.abort();
+        }
         let status = process.take_status();
         process.join().await?;
         if let Some(status) = status
@@ -251,12 +261,12 @@ impl Shop {
         self.pods_with(component, "").await
     }
 
-    /// Of these, those that have not ended: the kubelet removes a pod some time after its end.
+    /// Of these, those that have not ended.
     ///
     /// # Errors
     /// When the API server does not answer.
     pub async fn running_pods(&self, component: &str) -> Result<Vec<String>> {
-        self.pods_with(component, "status.phase!=Succeeded,status.phase!=Failed").await
+        self.pods_with(component, NOT_ENDED).await
     }
 
     async fn pods_with(&self, component: &str, fields: &str) -> Result<Vec<String>> {

@@ -36,6 +36,8 @@ async fn a_server(shop: &Shop) -> Result<()> {
     let spec = &mut server.data["spec"];
     spec["redis"]["nodes"] = 1.into();
     spec["app"]["replicas"] = 1.into();
+    // The other sale is no part of this one.
+    spec["networkPolicy"]["storesFrom"] = json!([{ "podSelector": {} }]);
     shop.sales().create(&PostParams::default(), &server).await?;
     let labels =
         format!("app.kubernetes.io/instance={SERVER},app.kubernetes.io/component=database");

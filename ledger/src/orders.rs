@@ -12,9 +12,9 @@ mod postgres;
 mod rows;
 mod search;
 mod settle;
-mod sql;
+pub(crate) mod sql;
 mod sqlite;
-mod types;
+pub(crate) mod types;
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,6 @@ pub use self::holds::{DueHold, HoldCounts};
 pub(crate) use self::order::amount;
 pub use self::order::{OrderLine, OrderState, PlacedOrder, Refunded};
 pub use self::search::OrderSearch;
-pub(crate) use self::sql::ORDER_STATEMENTS;
-pub(crate) use self::types::UnitRow;
 pub use self::types::{NewOrder, OrderedUnits, Settled, Settlement, Task, UnitCount};
 use crate::calls::{COUNT_TIMEOUT, bounded, bounded_by};
 use crate::error::LedgerError;

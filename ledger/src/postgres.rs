@@ -20,7 +20,7 @@ use crate::calls::{ACQUIRE_TIMEOUT, answers, beside_later_ones};
 use crate::change::{self, ProductChange};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
-use crate::orders::UnitRow;
+use crate::orders::types::UnitRow;
 use crate::sql;
 use crate::transaction::Transaction;
 use crate::types::{Account, Product};

@@ -31,7 +31,7 @@ pub(crate) const PRODUCT: &str = "SELECT id, name, max_per_buyer, wait_timeout_m
 pub(crate) const DELETED_PRODUCTS: &str =
     "SELECT product_id, fence FROM stock WHERE deleted_at IS NOT NULL";
 
-/// A [`crate::orders::UnitRow`] for each product and state of orders, and for each product on sale. One statement, so
+/// A [`crate::orders::types::UnitRow`] for each product and state of orders, and for each product on sale. One statement, so
 /// both are of one moment.
 pub(crate) const COUNT_UNITS: &str = concat!(
     "SELECT product_id, state, CAST(SUM(quantity) AS BIGINT), \

@@ -14,7 +14,7 @@ use crate::demand::{Decided, Demand, ProductState};
 use crate::error::LedgerError;
 use crate::limit_key::units_of_person;
 use crate::money::Price;
-use crate::orders::ORDER_STATEMENTS;
+use crate::orders::sql::ORDER_STATEMENTS;
 use crate::sql;
 use crate::types::{Decision, Order, OrderRow, Outcome, Purchase};
 

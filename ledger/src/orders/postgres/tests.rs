@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, Connection, PgPool, Row as _};
 use testkit::{Postgres as Server, Proxy};
 
 use super::*;
-use crate::orders::{ORDER_STATEMENTS, OrderLine, Settled};
+use crate::orders::sql::ORDER_STATEMENTS;
+use crate::orders::{OrderLine, Settled};
 use crate::{Ledger, ProductDeclaration};
 
 const PRODUCTS: [&str; 3] = ["a", "b", "c"];

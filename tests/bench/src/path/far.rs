@@ -9,23 +9,12 @@ use testkit::{Link, Way, raw_round_trips};
 
 use super::http::{self, Connection};
 use super::limits;
-use super::loads::{self, Loaded};
+use super::loads::{self, FAR, FAR_512, Loaded, NEAR, NEAR_512, PROXIED_512};
 use super::stage::{ENDLESS, Shape, Stage, USUAL};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
 use crate::lock::latencies::Latencies;
 use crate::lock::raw::Raw;
 
-const NEAR: Duration = Duration::from_millis(1);
-const FAR: Duration = Duration::from_micros(2_500);
-
-/// The proxies take core time that a network does not. So the distance is judged against the same proxies without a
-/// delay, too, and not against loopback alone.
-pub(super) const PROXIED_512: Loaded =
-    Loaded::new("purchases_proxied", 512, Shape { round_trip: Some(Duration::ZERO), ..USUAL });
-pub(super) const NEAR_512: Loaded =
-    Loaded::new("purchases_1_ms_away", 512, Shape { round_trip: Some(NEAR), ..USUAL });
-pub(super) const FAR_512: Loaded =
-    Loaded::new("purchases_2_5_ms_away", 512, Shape { round_trip: Some(FAR), ..USUAL });
 const FAR_LIMITED_512: Loaded = Loaded::new(
     "purchases_limited_2_5_ms_away",
     512,

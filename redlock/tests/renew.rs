@@ -259,11 +259,16 @@ async fn a_late_holder_of_a_renewed_lease_has_a_token_below_the_next_one() {
         is_stored
     };
     assert!(store(token));
+    // Of the nodes that granted it: where the late one's lock ended last, it may have been refused.
+    let holding = |owner: &str| nodes_with(&fixture.nodes, "lock:x", Some(owner));
+    let mut owners = fixture.nodes.iter().filter_map(|node| node.get("lock:x").unwrap());
+    let owner = owners.find(|owner| holding(owner) >= 3).unwrap();
+    let granted = holding(&owner);
     fixture.permit(1);
     let (late, _) = second.await.unwrap();
     assert_eq!(late, 2);
     assert!(!store(late), "the fence refuses the late one");
-    assert_eq!(nodes_with(&fixture.nodes, "lock:x", None), 0, "its release frees no other lock");
+    assert!(holding(&owner) >= granted, "its release frees no other lock");
     lease.release().await;
 }
 

@@ -156,8 +156,13 @@ async fn a_taken_name_is_reported_once_and_the_sale_goes_on_when_it_is_free() {
     reconcile_once(&operator, &client, &namespace).await;
     reconcile_once(&operator, &client, &namespace).await;
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    // The API server has events of its own, about Services.
+    let is_of_the_sale = |event: &Event| {
+        event.regarding.as_ref().is_some_and(|it| it.kind.as_deref() == Some("FlashSale"))
+    };
     let event = eventually("an event", async || {
-        events.list(&ListParams::default()).await.unwrap().items.into_iter().next()
+        let all = events.list(&ListParams::default()).await.unwrap();
+        all.items.into_iter().find(is_of_the_sale)
     })
     .await;
     assert_eq!(event.reason.as_deref(), Some("NameTaken"));

@@ -17,7 +17,7 @@ use crate::config::{SaleConfig, SaleWindow, Strategy};
 use crate::error::PurchaseError;
 use crate::known_keys::KnownKeys;
 use crate::locked::order_batch::OrderQueues;
-use crate::locked::purchase_batch::{PurchaseBatch, Refusals, RepeatedKeys};
+use crate::locked::purchase_batch::{PurchaseBatch, RepeatedKeys};
 use crate::locked::stock_reconciler::StockReconciler;
 use crate::observer::Observer;
 use crate::purchase::{Receipt, receipt};
@@ -77,7 +77,7 @@ impl Sale {
                     observer: Arc::clone(&observer),
                     keys: RepeatedKeys::default(),
                     known_keys: Arc::clone(&known_keys),
-                    refusals: Refusals::default(),
+                    refusing: Arc::default(),
                 };
                 let combiner = Combiner::new(redlock.clone(), batch, CombinerConfig::default());
                 Engine::Locked(combiner, Box::new(reconciler))

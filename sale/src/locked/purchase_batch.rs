@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
-use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use crate::batch_recorder::{BatchRecorder, Marked};
@@ -28,18 +27,9 @@ pub(crate) struct PurchaseBatch {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) keys: RepeatedKeys,
     pub(crate) known_keys: Arc<KnownKeys>,
-    pub(crate) refusals: Refusals,
-}
-
-/// Lets the buyers of one batch at a time be refused. Those of all that wait for a product are more than may wait for
-/// the database.
-#[derive(Debug)]
-pub(crate) struct Refusals(Arc<Semaphore>);
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
+    /// Held while the buyers of a batch are refused: those of all that wait for a product are more than may wait for the
+    /// database.
+    pub(crate) refusing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Purchases whose keys are looked up although none of them may have been used.
@@ -219,9 +209,9 @@ impl PurchaseBatch {
     /// Answers as a replica answers who comes after the end.
     fn refuse(&self, batches: Vec<ResourceBatch<Self>>) {
         let (keys, catalog) = (Arc::clone(&self.known_keys), Arc::clone(&self.catalog));
-        let refusals = Arc::clone(&self.refusals.0);
+        let refusing = Arc::clone(&self.refusing);
         tokio::spawn(async move {
-            let _one_batch_at_a_time = refusals.acquire().await;
+            let _one_batch_at_a_time = refusing.lock().await;
             let waiting = batches.into_iter().flat_map(|ResourceBatch { resource, entries }| {
                 let stock = catalog.stock(product_of(&resource));
                 let token = stock.map_or(0, |stock| stock.token);

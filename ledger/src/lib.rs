@@ -29,6 +29,8 @@ mod postgres;
 mod sell;
 mod sql;
 mod sqlite;
+#[cfg(test)]
+mod testing;
 mod transaction;
 mod types;
 pub mod waitlist;

@@ -61,28 +61,13 @@ on!(SqliteLedger, readers, writer);
 #[cfg(test)]
 mod tests {
     use sqlx::{AssertSqlSafe, Row};
-    use testkit::Postgres;
 
     use super::*;
     use crate::limit_key::BOUGHT_BY_NAMES;
+    use crate::testing::{on_postgres, plan, pool_of};
     use crate::{lookups, sqlite, waitlist};
 
     /// What the database would do, a step a line.
-    async fn plan_on_postgres(ledger: &PostgresLedger, statement: &str) -> Vec<String> {
-        let mut connection = ledger.pool.acquire().await.unwrap();
-        sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
-            .execute(&mut *connection)
-            .await
-            .unwrap();
-        let parameters = (1..=5).filter(|n| statement.contains(&format!("${n}"))).count();
-        let nulls = vec!["NULL"; parameters].join(", ");
-        let explain =
-            format!("PREPARE s AS {statement}; EXPLAIN EXECUTE s ({nulls}); DEALLOCATE s");
-        let explain = sqlx::raw_sql(AssertSqlSafe(explain));
-        let rows = explain.fetch_all(&mut *connection).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
-    }
-
     async fn plan_on_sqlite(ledger: &SqliteLedger, statement: &str) -> Vec<String> {
         let explain = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")));
         let rows = explain.fetch_all(&ledger.readers).await.unwrap();
@@ -92,19 +77,14 @@ mod tests {
     #[tokio::test]
     async fn no_read_of_limits_reads_all_orders() {
         let both = [lookups::UNITS_AFTER, lookups::UNITS_OF, waitlist::DEMAND];
-        let server = Postgres::shared().unwrap();
-        let name = format!("t{}", uuid::Uuid::now_v7().simple());
-        let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
-        ledger.migrate().await.unwrap();
-        let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
+        let (_server, ledger) = on_postgres(2).await;
         for statement in both.into_iter().chain([lookups::BOUGHT, BOUGHT_BY_NAMES]) {
-            let plan = plan_on_postgres(postgres, statement).await;
-            let reads_all = |line: &String| line.contains("Seq Scan on orders");
-            assert!(!plan.iter().any(reads_all), "{statement}\n{plan:#?}");
-            assert!(plan.iter().any(|line| line.contains("orders_limit_key")), "{plan:#?}");
+            let plan = plan(pool_of(&ledger), statement).await;
+            assert!(!plan.contains("Seq Scan on orders"), "{statement}\n{plan}");
+            assert!(plan.contains("orders_limit_key"), "{plan}");
         }
-        let plan = plan_on_postgres(postgres, waitlist::DEMAND).await;
-        assert!(plan.iter().any(|line| line.contains("orders_held_products")), "{plan:#?}");
+        let plan = plan(pool_of(&ledger), waitlist::DEMAND).await;
+        assert!(plan.contains("orders_held_products"), "{plan}");
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("sale.db").display());
         let ledger = Ledger::connect_lazy(&url, 2).unwrap();

@@ -312,10 +312,8 @@ impl SqliteLedger {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Row as _;
-    use testkit::Postgres;
-
     use super::*;
+    use crate::testing::{on_postgres, plan, pool_of};
 
     const ORDERS: &str = "INSERT INTO orders (id, product_id, buyer, quantity, idempotency_key, fence) \
          SELECT gen_random_uuid(), 'p' || n % 20, md5(n::TEXT), 1, 'k', 1 FROM generate_series(1, 20000) n; \
@@ -324,19 +322,10 @@ mod tests {
     /// The app's sessions plan a statement without its values.
     #[tokio::test]
     async fn the_keys_of_a_product_are_read_in_the_order_of_the_table_on_postgres() {
-        let server = Postgres::shared().unwrap();
-        let name = format!("t{}", Uuid::now_v7().simple());
-        let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
-        ledger.migrate().await.unwrap();
-        let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-        let mut connection = postgres.pool.acquire().await.unwrap();
-        sqlx::raw_sql(ORDERS).execute(&mut *connection).await.unwrap();
-        let keys = keys_of_product(100_001);
-        let explain = AssertSqlSafe(format!("PREPARE s AS {keys}; EXPLAIN EXECUTE s (NULL)"));
-        let rows = sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap();
-        let plan: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
+        let (_server, ledger) = on_postgres(2).await;
+        sqlx::raw_sql(ORDERS).execute(pool_of(&ledger)).await.unwrap();
+        let plan = plan(pool_of(&ledger), &keys_of_product(100_001)).await;
         assert!(plan.contains("Bitmap Heap Scan on orders"), "{plan}");
-        drop(connection);
         let mut count = 0;
         assert!(ledger.each_key_of("p7", 1_000, |_, _| count += 1).await.unwrap());
         assert_eq!(count, 1_000);

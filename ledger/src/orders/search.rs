@@ -118,10 +118,8 @@ impl SqliteLedger {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{AssertSqlSafe, Row as _};
-    use testkit::Postgres;
-
     use super::*;
+    use crate::testing::{on_postgres as database, plan, pool_of};
 
     const ORDERS: &str = "INSERT INTO orders (id, product_id, buyer, quantity, fence) \
          SELECT gen_random_uuid(), '1', 'b' || n, 1, 1 FROM generate_series(1, 20000) n; ANALYZE orders";
@@ -129,22 +127,12 @@ mod tests {
     /// The app's sessions plan a statement without its values.
     #[tokio::test]
     async fn a_page_is_found_without_reading_all_orders_on_postgres() {
-        let server = Postgres::shared().unwrap();
-        let name = format!("t{}", Uuid::now_v7().simple());
-        let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
-        ledger.migrate().await.unwrap();
-        let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-        let mut connection = postgres.pool.acquire().await.unwrap();
-        sqlx::raw_sql(ORDERS).execute(&mut *connection).await.unwrap();
+        let (_server, ledger) = database(2).await;
+        sqlx::raw_sql(ORDERS).execute(pool_of(&ledger)).await.unwrap();
         let first = OrderSearch { limit: 51, ..OrderSearch::default() };
         let next = OrderSearch { after: Some(Uuid::now_v7()), ..first.clone() };
-        for (search, values) in [(first, ""), (next, "(NULL)")] {
-            let page = on_postgres(&search).into_string();
-            let explain =
-                format!("PREPARE page AS {page}; EXPLAIN EXECUTE page {values}; DEALLOCATE page");
-            let explain = sqlx::raw_sql(AssertSqlSafe(explain));
-            let rows = explain.fetch_all(&mut *connection).await.unwrap();
-            let plan: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
+        for search in [first, next] {
+            let plan = plan(pool_of(&ledger), &on_postgres(&search).into_string()).await;
             // One look into the index for each order of the page.
             assert!(plan.starts_with("Nested Loop"), "{plan}");
         }

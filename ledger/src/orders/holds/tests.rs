@@ -1,31 +1,27 @@
 //! What is read to find the holds that are due.
 
 use sqlx::{AssertSqlSafe, Row as _};
-use testkit::Postgres;
 
 use super::*;
+use crate::testing::{on_postgres, pool_of};
 
 const OTHERS: i64 = 50_000;
 
 #[tokio::test]
 async fn due_holds_are_found_by_their_index_among_many_orders_on_postgres() {
-    let server = Postgres::shared().unwrap();
-    let name = format!("t{}", Uuid::now_v7().simple());
-    let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
-    ledger.migrate().await.unwrap();
-    let Ledger::Postgres(postgres) = &ledger else { unreachable!() };
+    let (_server, ledger) = on_postgres(2).await;
     let insert = format!(
         "INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
          SELECT gen_random_uuid(), '1', 'ann', 1, 1, CASE n % 100 WHEN 0 THEN 'pending' ELSE 'confirmed' END, \
          CASE n % 100 WHEN 0 THEN n END FROM generate_series(1, {OTHERS}) n; ANALYZE orders"
     );
-    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&postgres.pool).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(pool_of(&ledger)).await.unwrap();
     for statement in [DUE_ON_POSTGRES, COUNTS_ON_POSTGRES] {
         let mut explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN {statement}")));
         if statement == DUE_ON_POSTGRES {
             explained = explained.bind(i64::MIN).bind(Uuid::nil()).bind(100_i64);
         }
-        let plan = explained.fetch_all(&postgres.pool).await.unwrap();
+        let plan = explained.fetch_all(pool_of(&ledger)).await.unwrap();
         let plan: String = plan.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
         assert!(plan.contains("orders_open_holds"), "{plan}");
         assert!(!plan.contains("Seq Scan"), "{plan}");

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection, PgPool, Row as _};
+use sqlx::{Connection, PgPool};
 use testkit::{Postgres as Server, Proxy};
 
 use super::*;
 use crate::orders::sql::ORDER_STATEMENTS;
 use crate::orders::{OrderLine, Settled};
+use crate::testing::{await_a_waiting_statement, behind_proxy, plan, pool_of};
 use crate::{Ledger, ProductDeclaration};
 
 const PRODUCTS: [&str; 3] = ["a", "b", "c"];
@@ -25,14 +26,7 @@ struct Sale {
 
 impl Sale {
     async fn start(max_per_buyer: Option<i64>) -> Self {
-        let server = Server::shared().unwrap();
-        let name = format!("t{}", Uuid::now_v7().simple());
-        let url = server.create_database(&name).unwrap();
-        let (_, address) = url.split_once('@').unwrap();
-        let (address, _) = address.split_once('/').unwrap();
-        let proxy = Proxy::start(address.to_owned()).await.unwrap();
-        let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 2).unwrap();
-        ledger.migrate().await.unwrap();
+        let (server, name, proxy, ledger) = behind_proxy(2).await;
         for id in PRODUCTS {
             let product = serde_json::json!({
                 "id": id, "name": "Console", "stock": 10, "max_per_buyer": max_per_buyer,
@@ -45,8 +39,7 @@ impl Sale {
     }
 
     fn pool(&self) -> &PgPool {
-        let Ledger::Postgres(postgres) = &self.ledger else { panic!("it is PostgreSQL") };
-        &postgres.pool
+        pool_of(&self.ledger)
     }
 
     /// Settles a task under new tokens. Returns what became of it, and how many round trips it took.
@@ -89,15 +82,6 @@ fn order(key: Option<&str>, limit_key: Option<&str>) -> Task {
         hold_ms: Some(0),
         limit_key: limit_key.map(str::to_owned),
     })
-}
-
-async fn await_a_waiting_statement(pool: &PgPool) {
-    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity \
-         WHERE datname = current_database() AND wait_event_type = 'Lock')";
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
-        assert!(Instant::now() < deadline, "no statement waits for a lock");
-    }
 }
 
 /// BEGIN, the tokens with what is read of the products, units and orders together, COMMIT: as many for any number of
@@ -198,17 +182,9 @@ async fn the_statements_of_orders_are_prepared_on_a_new_connection() {
 async fn no_statement_of_orders_reads_all_of_a_table() {
     let mut sale = Sale::start(None).await;
     sale.settle(&order(Some("k"), None)).await;
-    let mut connection = sale.pool().acquire().await.unwrap();
-    sqlx::raw_sql("ANALYZE").execute(&mut *connection).await.unwrap();
-    for (number, statement) in ORDER_STATEMENTS.into_iter().enumerate() {
-        let parameters = (1..=15).filter(|n| statement.contains(&format!("${n}"))).count();
-        let nulls = vec!["NULL"; parameters].join(", ");
-        let explain = format!(
-            "PREPARE statement_{number} AS {statement}; EXPLAIN EXECUTE statement_{number} ({nulls})"
-        );
-        let explain = sqlx::raw_sql(AssertSqlSafe(explain));
-        let rows = explain.fetch_all(&mut *connection).await.unwrap();
-        let plan: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
+    sqlx::raw_sql("ANALYZE").execute(sale.pool()).await.unwrap();
+    for statement in ORDER_STATEMENTS {
+        let plan = plan(sale.pool(), statement).await;
         assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");
         if statement == sql::PLACED_BY_KEYS {
             let look_up = "Index Cond: ((buyer = asked.name) AND (idempotency_key = asked.key))";

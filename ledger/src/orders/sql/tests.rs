@@ -1,11 +1,10 @@
 //! What is read to find the first who wait.
 
 use sqlx::{AssertSqlSafe, Row as _};
-use testkit::Postgres;
-use uuid::Uuid;
 
 use super::*;
 use crate::Ledger;
+use crate::testing::{on_postgres, plan, pool_of};
 
 /// 400 wait for each of 50 products, each third of them for one unit.
 const OTHERS: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
@@ -14,20 +13,10 @@ const OTHERS: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms
 
 #[tokio::test]
 async fn the_first_who_wait_are_found_by_the_index_of_their_product_on_postgres() {
-    let server = Postgres::shared().unwrap();
-    let name = format!("t{}", Uuid::now_v7().simple());
-    let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 2).unwrap();
-    ledger.migrate().await.unwrap();
-    let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-    let mut connection = postgres.pool.acquire().await.unwrap();
-    let prepare = format!("{OTHERS}; ANALYZE waitlist; SET plan_cache_mode = force_generic_plan");
-    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
-    let explain = format!(
-        "PREPARE first_ones AS {WAITING_ON_POSTGRES}; EXPLAIN EXECUTE first_ones (NULL, NULL, NULL)"
-    );
-    let explain = sqlx::raw_sql(AssertSqlSafe(explain));
-    let rows = explain.fetch_all(&mut *connection).await.unwrap();
-    let plan: String = rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
+    let (_server, ledger) = on_postgres(2).await;
+    let prepare = AssertSqlSafe(format!("{OTHERS}; ANALYZE waitlist"));
+    sqlx::raw_sql(prepare).execute(pool_of(&ledger)).await.unwrap();
+    let plan = plan(pool_of(&ledger), WAITING_ON_POSTGRES).await;
     assert!(plan.contains("waitlist_places"), "{plan}");
     assert!(!plan.contains("Seq Scan") && !plan.contains("waitlist_pkey"), "{plan}");
 }

@@ -10,15 +10,13 @@ use tokio::time::{sleep, timeout};
 use super::super::at_once::sell_at_once;
 use super::super::known_units::KnownUnits;
 use super::*;
+use crate::testing::{await_a_waiting_statement, on_postgres, pool_of};
 use crate::{Ledger, ProductDeclaration, Step, undecided};
 
 mod at_once;
 
 async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgPool) {
-    let server = Server::shared().unwrap();
-    let name = format!("t{}", Uuid::now_v7().simple());
-    let ledger = Ledger::connect_lazy(&server.create_database(&name).unwrap(), 4).unwrap();
-    ledger.migrate().await.unwrap();
+    let (server, ledger) = on_postgres(4).await;
     for (id, max_per_buyer) in products {
         let product = ProductDeclaration {
             id: (*id).to_owned(),
@@ -32,8 +30,7 @@ async fn database(products: &[(&str, Option<i64>)]) -> (Arc<Server>, Ledger, PgP
         };
         ledger.declare(&product, 1).await.unwrap();
     }
-    let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-    let pool = postgres.pool.clone();
+    let pool = pool_of(&ledger).clone();
     (server, ledger, pool)
 }
 
@@ -79,16 +76,6 @@ async fn late_holder(pool: &PgPool, token: i64) -> Transaction<'static, Postgres
     .await
     .unwrap();
     late
-}
-
-async fn await_a_waiting_statement(pool: &PgPool) {
-    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity \
-         WHERE datname = current_database() AND wait_event_type = 'Lock')";
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
-        assert!(Instant::now() < deadline, "no statement waits for a lock");
-        sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]

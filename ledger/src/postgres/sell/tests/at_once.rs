@@ -5,6 +5,7 @@ use testkit::{Direction, Packet, PacketFault, Proxy};
 use super::*;
 use crate::allocation::Allocation;
 use crate::postgres::PostgresLedger;
+use crate::testing::{behind_proxy, plan};
 
 /// Ends all other connections to this database.
 fn end_connections(server: &Server, pool: &PgPool) {
@@ -85,19 +86,9 @@ async fn small_statistics_are_no_reason_to_read_all_orders() {
     let ann = purchase("ann", Some("k"));
     ledger.sell(&[demand("1", 2, &[&ann])]).await.unwrap();
     // The table is one page, so reading all of it is the cheapest plan, and stays in the cache.
-    let mut connection = pool.acquire().await.unwrap();
-    let prepare = "ANALYZE; SET plan_cache_mode = force_generic_plan";
-    sqlx::raw_sql(prepare).execute(&mut *connection).await.unwrap();
-    for (number, statement) in STATEMENTS.into_iter().enumerate() {
-        let parameters = (1..=13).filter(|n| statement.contains(&format!("${n}"))).count();
-        let nulls = vec!["NULL"; parameters].join(", ");
-        let explain = format!(
-            "PREPARE statement_{number} AS {statement}; EXPLAIN EXECUTE statement_{number} ({nulls})"
-        );
-        let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(explain));
-        let rows = plan.fetch_all(&mut *connection).await.unwrap();
-        let lines = rows.iter().map(|row| sqlx::Row::get::<String, _>(row, 0));
-        let plan: String = lines.map(|line| line + "\n").collect();
+    sqlx::raw_sql("ANALYZE").execute(&pool).await.unwrap();
+    for statement in STATEMENTS {
+        let plan = plan(&pool, statement).await;
         assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");
     }
 }
@@ -161,14 +152,7 @@ async fn all_steps_decide_as_the_rules_do() {
 
 #[tokio::test]
 async fn each_step_but_the_last_is_one_round_trip() {
-    let server = Server::shared().unwrap();
-    let name = format!("t{}", Uuid::now_v7().simple());
-    let url = server.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
-    let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 2).unwrap();
-    ledger.migrate().await.unwrap();
+    let (_server, _, proxy, ledger) = behind_proxy(2).await;
     for (id, max_per_buyer) in [("any", None), ("limited", Some(1_000))] {
         let product = serde_json::json!({"id": id, "name": "Console", "stock": 1_000, "max_per_buyer": max_per_buyer});
         let product: ProductDeclaration = serde_json::from_value(product).unwrap();

@@ -1,0 +1,65 @@
+//! Databases for the tests of this crate, and the plans of its statements.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use testkit::{Postgres as Server, Proxy};
+use uuid::Uuid;
+
+use crate::Ledger;
+
+/// A statement has no more parameters.
+const PARAMETERS: usize = 15;
+
+fn new_name() -> String {
+    format!("t{}", Uuid::now_v7().simple())
+}
+
+/// A database of its own with the tables, on the server that the tests share.
+pub(crate) async fn on_postgres(connections: u32) -> (Arc<Server>, Ledger) {
+    let server = Server::shared().unwrap();
+    let url = server.create_database(&new_name()).unwrap();
+    let ledger = Ledger::connect_lazy(&url, connections).unwrap();
+    ledger.migrate().await.unwrap();
+    (server, ledger)
+}
+
+/// The same behind a proxy that counts round trips, and the name of the database.
+pub(crate) async fn behind_proxy(connections: u32) -> (Arc<Server>, String, Proxy, Ledger) {
+    let (server, name) = (Server::shared().unwrap(), new_name());
+    let url = server.create_database(&name).unwrap();
+    let (_, address) = url.split_once('@').unwrap();
+    let (address, _) = address.split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let behind = url.replace(address, proxy.address());
+    let ledger = Ledger::connect_lazy(&behind, connections).unwrap();
+    ledger.migrate().await.unwrap();
+    (server, name, proxy, ledger)
+}
+
+pub(crate) fn pool_of(ledger: &Ledger) -> &PgPool {
+    let Ledger::Postgres(postgres) = ledger else { panic!("it is PostgreSQL") };
+    &postgres.pool
+}
+
+/// What a session of the app would do for this statement, a step a line. Such a session plans without the values.
+pub(crate) async fn plan(pool: &PgPool, statement: &str) -> String {
+    let parameters = (1..=PARAMETERS).filter(|n| statement.contains(&format!("${n}"))).count();
+    let nulls = match parameters {
+        0 => String::new(),
+        some => format!("({})", vec!["NULL"; some].join(", ")),
+    };
+    let explain = format!("PREPARE s AS {statement}; EXPLAIN EXECUTE s {nulls}; DEALLOCATE s");
+    let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(pool).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>(0) + "\n").collect()
+}
+
+pub(crate) async fn await_a_waiting_statement(pool: &PgPool) {
+    let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(pool).await.unwrap() {
+        assert!(Instant::now() < deadline, "no statement waits for a lock");
+    }
+}

@@ -2,8 +2,9 @@
 
 mod at_once;
 mod at_once_sql;
-mod connection;
+pub(crate) mod connection;
 mod known_units;
+mod refusals;
 pub(crate) mod rows;
 mod sell;
 mod sessions;
@@ -53,6 +54,8 @@ const VERSION_NUMBER: &str = "SELECT current_setting('server_version_num')::int"
 pub struct PostgresLedger {
     pub(crate) pool: PgPool,
     known_units: Arc<known_units::KnownUnits>,
+    /// Of orders that are placed at once.
+    pub(crate) refusals: Arc<refusals::Refusals>,
 }
 
 impl PostgresLedger {
@@ -69,13 +72,13 @@ impl PostgresLedger {
             .after_connect(|connection, _| Box::pin(made_ready(connection)))
             .after_release(|connection, _| Box::pin(answers(connection)))
             .connect_lazy_with(options);
-        Ok(Self { pool, known_units: Arc::default() })
+        Ok(Self { pool, known_units: Arc::default(), refusals: Arc::default() })
     }
 
     /// Another process on the same database.
     #[cfg(test)]
     pub(crate) fn of(pool: PgPool) -> Self {
-        Self { pool, known_units: Arc::default() }
+        Self { pool, known_units: Arc::default(), refusals: Arc::default() }
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<Postgres>, LedgerError> {

@@ -139,18 +139,7 @@ impl OrderAllocation {
             return Settled::MixedCurrencies;
         }
         self.take(&new.buyer, limit_key, &new.lines);
-        let order = PlacedOrder {
-            id: Uuid::now_v7(),
-            buyer: new.buyer.clone(),
-            state: new.state,
-            lines: new.lines.clone(),
-            prices,
-            idempotency_key: new.idempotency_key.clone(),
-            payment_reference: None,
-            expires_at_ms: new.hold_ms.map(|hold| self.now_ms.saturating_add(hold)),
-            refund: None,
-            limit_key: new.limit_key.clone(),
-        };
+        let order = new.placed(Uuid::now_v7(), prices, self.now_ms);
         if let Some(key) = key {
             self.existing.insert(key, order.clone());
         }

@@ -1,5 +1,7 @@
 //! Orders in PostgreSQL: statements for many rows at once.
 
+mod at_once;
+
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
@@ -23,6 +25,9 @@ impl PostgresLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
+        if let Some(settlement) = self.place_at_once(tokens, tasks).await? {
+            return Ok(settlement);
+        }
         let mut transaction = self.begin_without_ping().await?;
         let settlement = settle(&mut *transaction, tokens, tasks).await;
         transaction.end(settlement).await

@@ -1,5 +1,8 @@
 //! Statements that mean the same in both databases, unless they say for which.
 
+mod place_at_once;
+
+pub(crate) use self::place_at_once::PLACE_AT_ONCE;
 use crate::limit_key::BOUGHT_BY_NAMES;
 use crate::sql::postgres_now;
 
@@ -161,7 +164,8 @@ pub(crate) const WAITING_ON_POSTGRES: &str = concat!(
 pub(crate) const WAITING_ON_SQLITE: &str = waiting!("= $1", "$2", "$3");
 
 /// Those that place orders and end holds on PostgreSQL, where each new connection prepares them.
-pub(crate) const ORDER_STATEMENTS: [&str; 6] = [
+pub(crate) const ORDER_STATEMENTS: [&str; 7] = [
+    PLACE_AT_ONCE,
     FENCE_ON_POSTGRES,
     PLACED_BY_KEYS,
     BOUGHT_BY_NAMES,

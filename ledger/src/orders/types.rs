@@ -70,6 +70,24 @@ pub struct NewOrder {
     pub limit_key: Option<String>,
 }
 
+impl NewOrder {
+    /// The order at these prices of its lines, placed at this time in milliseconds since 1970.
+    pub(crate) fn placed(&self, id: Uuid, prices: Vec<Option<Price>>, now_ms: i64) -> PlacedOrder {
+        PlacedOrder {
+            id,
+            buyer: self.buyer.clone(),
+            state: self.state,
+            lines: self.lines.clone(),
+            prices,
+            idempotency_key: self.idempotency_key.clone(),
+            payment_reference: None,
+            expires_at_ms: self.hold_ms.map(|hold| now_ms.saturating_add(hold)),
+            refund: None,
+            limit_key: self.limit_key.clone(),
+        }
+    }
+}
+
 /// What is asked for under the locks of all products in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {

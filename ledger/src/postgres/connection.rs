@@ -12,11 +12,11 @@ use crate::transaction::Transaction;
 pub(super) const BEGIN: &str = "BEGIN";
 
 /// The connection was lost before the answer, so the statement may have been carried out.
-pub(super) type IsRepeated = bool;
+pub(crate) type IsRepeated = bool;
 
 /// Fetches all rows over a connection that answered a ping when it was returned. If that connection is
 /// lost by now, the query is sent once more, over one that has just answered.
-pub(super) async fn fetch<'q, R>(
+pub(crate) async fn fetch<'q, R>(
     pool: &PgPool,
     query: impl Fn() -> QueryAs<'q, Postgres, R, PgArguments>,
 ) -> Result<(Vec<R>, IsRepeated), LedgerError>

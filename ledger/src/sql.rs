@@ -90,10 +90,11 @@ pub(crate) const REVISE_PRODUCT: &str = "UPDATE products SET name = $2, max_per_
 pub(crate) const SET_STOCK: &str = "UPDATE stock SET declared = $2, restocked = $3, \
      available = $4, deleted_at = CASE WHEN $5 THEN CURRENT_TIMESTAMP END WHERE product_id = $1";
 
-/// PostgreSQL's own time, in milliseconds since 1970: all replicas have the same.
+/// PostgreSQL's own time, in milliseconds since 1970: all replicas have the same. The subquery is evaluated once, so an
+/// index can be searched for it; the function alone would be compared with each row.
 macro_rules! postgres_now {
     () => {
-        "(extract(epoch FROM clock_timestamp()) * 1000)::BIGINT"
+        "(SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT)"
     };
 }
 pub(crate) use postgres_now;

@@ -25,6 +25,10 @@ async fn due_holds_are_found_by_their_index_among_many_orders_on_postgres() {
         let plan: String = plan.iter().map(|row| row.get::<String, _>(0) + "\n").collect();
         assert!(plan.contains("orders_open_holds"), "{plan}");
         assert!(!plan.contains("Seq Scan"), "{plan}");
+        // The open holds that are not due are not read.
+        let ends_there =
+            |line: &str| line.contains("Index Cond") && line.contains("expires_at_ms <=");
+        assert!(statement != DUE_ON_POSTGRES || plan.lines().any(ends_there), "{plan}");
     }
     let first = ledger.due_holds(None, 400).await.unwrap();
     let last = first.last().map(|last| (last.expires_at_ms, last.id));

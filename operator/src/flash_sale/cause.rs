@@ -29,6 +29,8 @@ pub struct Warning {
     pub message: String,
 }
 
+/// Reason of a server that runs and is not ready.
+pub const UNRESPONSIVE: &str = "Unresponsive";
 /// A restarted container that has run for this long no longer reports its last failure.
 const RECENT_RESTART: Duration = Duration::from_mins(1);
 /// Maximum length of a message, because the status contains it.
@@ -92,7 +94,7 @@ fn unresponsive(component: Component, pod: &Pod) -> Option<Cause> {
         pod.name_any(),
         silent.name
     );
-    Some(Cause { reason: "Unresponsive", message })
+    Some(Cause { reason: UNRESPONSIVE, message })
 }
 
 /// Whether a pod is ready.

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::{Applied, KubernetesResources};
-use super::cause::Cause;
+use super::cause::{Cause, UNRESPONSIVE};
 use super::claimed;
 use super::database::{DatabaseIdentity, lost_message};
 use super::exposure::Exposure;
@@ -62,6 +62,8 @@ pub(super) struct Inputs<'a> {
     pub replicas: i32,
     /// The previous conditions, if they describe this generation.
     pub previous: &'a [Condition],
+    /// The previous condition of the database, of whichever generation: a change of the sale ends no outage.
+    pub database_before: Option<&'a Condition>,
     /// Whether replicas were added, and none of the others was lost.
     pub scaling_up: bool,
     /// Time of the observation.
@@ -71,21 +73,28 @@ pub(super) struct Inputs<'a> {
 /// Conditions by type. An absent type was not evaluated.
 pub(super) struct Conditions {
     states: BTreeMap<&'static str, ConditionState>,
-    /// Types that no longer apply, whatever their previous state.
-    dropped: Vec<&'static str>,
+    /// A type that no longer applies, whatever its previous state.
+    dropped: Option<&'static str>,
     progress: Progress,
 }
 
 impl Conditions {
     pub(super) fn only_ready(reason: &'static str, message: String, progress: Progress) -> Self {
         let states = BTreeMap::from([(condition::READY, ConditionState::unmet(reason, message))]);
-        Self { states, dropped: Vec::new(), progress }
+        Self { states, dropped: None, progress }
     }
 
     pub(super) fn of(inputs: &Inputs<'_>) -> Self {
-        if hibernation::is_applied(inputs.resources) {
-            return Self::of_hibernating(inputs);
+        let asleep = hibernation::is_applied(inputs.resources);
+        let mut all = if asleep { Self::of_hibernating(inputs) } else { Self::of_running(inputs) };
+        match exposed(inputs.exposure) {
+            Some(exposed) => drop(all.states.insert(condition::EXPOSED, exposed)),
+            None => all.dropped = Some(condition::EXPOSED),
         }
+        all
+    }
+
+    fn of_running(inputs: &Inputs<'_>) -> Self {
         let mut states = BTreeMap::from([
             (condition::REDIS_READY, redis(inputs)),
             (condition::DATABASE_READY, database(inputs)),
@@ -100,10 +109,7 @@ impl Conditions {
             Some((reason, message)) => ConditionState::unmet(reason, message.to_owned()),
         };
         states.insert(condition::READY, ready);
-        let exposed = exposed(inputs.exposure);
-        let dropped = exposed.is_none().then_some(condition::EXPOSED).into_iter().collect();
-        states.extend(exposed.map(|exposed| (condition::EXPOSED, exposed)));
-        Self { states, dropped, progress }
+        Self { states, dropped: None, progress }
     }
 
     /// `Ready` means that the sale is as declared. `StockSeeded` keeps its state.
@@ -124,7 +130,7 @@ impl Conditions {
             ),
         };
         states.insert(condition::READY, ready);
-        Self { states, dropped: Vec::new(), progress: Progress::Hibernated }
+        Self { states, dropped: None, progress: Progress::Hibernated }
     }
 
     /// `Ready` reports refused changes first, even if the sale works as before.
@@ -151,7 +157,7 @@ impl Conditions {
         now: Timestamp,
     ) -> Vec<Condition> {
         let types = condition::PARTS.into_iter().chain([condition::EXPOSED, condition::READY]);
-        let types = types.filter(|type_| !self.dropped.contains(type_));
+        let types = types.filter(|type_| self.dropped != Some(*type_));
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let conditions = types.filter_map(|type_| {
             let before = previous.iter().find(|condition| condition.type_ == type_);
@@ -209,15 +215,20 @@ fn one_node_restarts(inputs: &Inputs<'_>, voters: i32) -> bool {
     rollout::replaces_pods(&inputs.resources.redis)
         && ready + 1 == voters
         && ready > voters / 2
-        && inputs.observed.cause(Component::Redis, inputs.now).is_none()
+        && !is_kept_away(inputs, Component::Redis)
 }
 
 /// The same of the sale's own database, which has one pod. Its restart is an outage as well if it takes long.
 fn database_restarts(inputs: &Inputs<'_>) -> bool {
-    let before = inputs.previous.iter().find(|it| it.type_ == condition::DATABASE_READY);
     inputs.resources.database.as_ref().is_some_and(rollout::replaces_pods)
-        && inputs.observed.cause(Component::Database, inputs.now).is_none()
-        && before.is_none_or(|before| !rollout::takes_long(before, inputs.now))
+        && !is_kept_away(inputs, Component::Database)
+        && !inputs.database_before.is_some_and(|it| rollout::takes_long(it, inputs.now))
+}
+
+/// Whether a pod of a part cannot start. A server that has just started is not ready until the kubelet has asked it.
+fn is_kept_away(inputs: &Inputs<'_>, component: Component) -> bool {
+    let cause = inputs.observed.cause(component, inputs.now);
+    cause.is_some_and(|cause| cause.reason != UNRESPONSIVE)
 }
 
 /// `None`: nothing is declared that would make the API reachable from outside.
@@ -248,8 +259,7 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
     } else if status.quorum {
         ConditionState::unmet("NodesAway", format!("{message}; the quorum holds"))
     } else {
-        let needed = nodes / 2 + 1;
-        ConditionState::unmet("NodesAway", format!("{message}; the quorum needs {needed}"))
+        ConditionState::unmet("NodesAway", format!("{message}; the quorum needs {}", nodes / 2 + 1))
     };
     state.with_cause(inputs.observed.cause(Component::Redis, inputs.now))
 }

@@ -68,6 +68,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 }
             }
             let same_generation = previous.observed_generation == status.observed_generation;
+            let mut before = previous.conditions.iter();
             let inputs = conditions::Inputs {
                 resources,
                 seed,
@@ -76,6 +77,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 observed,
                 replicas: prewarm::replicas(&sale.spec, now),
                 previous: if same_generation { &previous.conditions } else { &[] },
+                database_before: before.find(|it| it.type_ == condition::DATABASE_READY),
                 scaling_up: rollout::is_scaling_up(&previous, &resources.app),
                 now,
             };

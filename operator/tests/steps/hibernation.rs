@@ -1,15 +1,14 @@
 //! When a sale has no pods.
 
-use flashsale_operator::crd::Phase;
+use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase};
 use flashsale_operator::flash_sale::hibernation::is_due;
+use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::phase::until_next_change;
-use jiff::Timestamp;
+use flashsale_operator::flash_sale::seed::Seed;
+use flashsale_operator::flash_sale::update_status::status;
 
 use crate::sale;
-
-fn at(time: &str) -> Timestamp {
-    time.parse().unwrap()
-}
+use crate::status::{applied, at, condition};
 
 const END: &str = "2026-11-28T00:00:00Z";
 const AN_HOUR_LATER: &str = "2026-11-28T01:00:00Z";
@@ -39,4 +38,20 @@ fn a_sale_hibernates_after_its_end_or_when_a_person_says_so() {
     let next = |changes: &str| until_next_change(&sale(changes).spec, at(END));
     assert_eq!(next(""), None);
     assert_eq!(next(after_end).unwrap().as_secs(), 3600);
+}
+
+#[test]
+fn a_hibernating_sale_tells_how_it_is_reached() {
+    let asleep = |changes: &str, previous: Option<FlashSaleStatus>| {
+        let mut resources = applied(0, 0, 0);
+        resources.redis.spec.as_mut().unwrap().replicas = Some(0);
+        let (observed, refusals) = (Box::default(), Vec::new());
+        let outcome = Outcome::Applied { resources, seed: Seed::Done, observed, refusals };
+        status(&FlashSale { status: previous, ..sale(changes) }, &outcome, at(END))
+    };
+    let declared = asleep("app: {ingress: {hosts: [sale.example]}}", None);
+    assert_eq!(declared.phase, Phase::Hibernated);
+    assert_eq!(condition(&declared, "Exposed").1, "IngressPending");
+    let removed = asleep("", Some(declared));
+    assert!(removed.conditions.iter().all(|it| it.type_ != "Exposed"), "{removed:#?}");
 }

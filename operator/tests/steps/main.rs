@@ -27,6 +27,7 @@ mod pods;
 mod prewarm;
 mod probes;
 mod redis;
+mod restarts;
 mod seed;
 mod sign_up;
 mod status;

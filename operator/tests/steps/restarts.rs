@@ -1,0 +1,80 @@
+//! Parts that a roll-out restarts, and when that is an outage.
+
+use flashsale_operator::crd::{FlashSale, Phase};
+use flashsale_operator::flash_sale::build::{Applied, KubernetesResources};
+use flashsale_operator::flash_sale::observe::Observed;
+use flashsale_operator::flash_sale::outcome::Outcome;
+use flashsale_operator::flash_sale::seed::Seed;
+use flashsale_operator::flash_sale::update_status::status;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use crate::sale;
+use crate::status::{NOON, after, applied, at, condition, outcome, rolls_out};
+
+type Change = fn(&mut KubernetesResources<Applied>);
+
+/// All parts are ready but the one that this changes.
+fn during(change: Change, pods: Vec<Pod>) -> Outcome {
+    let mut resources = applied(5, 1, 3);
+    change(&mut resources);
+    Outcome::Applied {
+        resources,
+        seed: Seed::Done,
+        observed: Box::new(Observed { pods, ..Observed::default() }),
+        refusals: Vec::new(),
+    }
+}
+
+fn database_away(resources: &mut KubernetesResources<Applied>) {
+    rolls_out(resources.database.as_mut().unwrap(), 0);
+}
+
+#[test]
+fn a_server_that_has_just_started_is_no_outage() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    // The kubelet tells that it has started before it asks whether it is ready.
+    let started = |component: &str| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "it", "labels": { "app.kubernetes.io/component": component } },
+            "status": { "phase": "Running", "containerStatuses": [{
+                "name": "c", "image": "it:1", "imageID": "", "ready": false, "started": true,
+                "restartCount": 0, "state": { "running": { "startedAt": NOON } },
+            }] },
+        }))
+        .unwrap()
+    };
+    let restarting: [(&str, &str, Change); 2] = [
+        ("RedisReady", "redis", |it| rolls_out(&mut it.redis, 4)),
+        ("DatabaseReady", "database", database_away),
+    ];
+    for (part, component, change) in restarting {
+        let restarts = during(change, vec![started(component)]);
+        let status = after(Some(ready.clone()), &restarts, "2026-11-27T12:00:05Z");
+        assert_eq!(condition(&status, part).1, "Unresponsive");
+        assert_eq!(status.phase, Phase::Open, "{component}");
+    }
+    // Without a roll-out, the server is frozen.
+    let frozen = during(
+        |it| it.redis.status.as_mut().unwrap().ready_replicas = Some(4),
+        vec![started("redis")],
+    );
+    let status = after(Some(ready), &frozen, "2026-11-27T12:00:05Z");
+    assert_eq!(status.phase, Phase::Degraded);
+}
+
+#[test]
+fn a_change_of_the_sale_ends_no_outage_of_its_database() {
+    let away = during(database_away, Vec::new());
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let restarts = after(Some(ready), &away, "2026-11-27T12:01:00Z");
+    assert_eq!(restarts.phase, Phase::Open);
+    let lost = after(Some(restarts), &away, "2026-11-27T12:07:00Z");
+    assert_eq!(lost.phase, Phase::Degraded);
+    let mut changed = FlashSale { status: Some(lost), ..sale("") };
+    changed.metadata.generation = Some(4);
+    let lost = status(&changed, &away, at("2026-11-27T12:07:05Z"));
+    assert_eq!(lost.observed_generation, 4);
+    assert_eq!(lost.phase, Phase::Degraded);
+    assert_eq!(condition(&lost, "DatabaseReady").1, "DatabaseAway");
+}

@@ -168,6 +168,45 @@ fn what_may_still_succeed_fails_after_a_grace() {
     }
 }
 
+/// The reasons of `docs/OPERATIONS.md`, with the minutes until each is `Stalled`.
+fn documented() -> Vec<(&'static str, u64)> {
+    let page: &'static str = include_str!("../../../docs/OPERATIONS.md");
+    let (_, table) = page.split_once("| reason | `Stalled` after |\n").unwrap();
+    let rows = table.lines().skip(1).map_while(|line| line.strip_prefix('|'));
+    let row = |row: &'static str| {
+        let (reasons, time) = row.split_once('|').unwrap();
+        let minutes: u64 = time.split_whitespace().next().unwrap().parse().unwrap_or(0);
+        // Names of files and fields have other characters.
+        let reasons = reasons.split('`').skip(1).step_by(2);
+        let reasons = reasons.filter(|it| it.chars().all(char::is_alphanumeric));
+        reasons.map(move |reason| (reason, minutes)).collect::<Vec<_>>()
+    };
+    rows.flat_map(row).collect()
+}
+
+#[test]
+fn the_documentation_has_each_reason_with_its_grace() {
+    let documented = documented();
+    for &(reason, minutes) in &documented {
+        let outcome = waiting(reason);
+        let status = after(None, &outcome, NOON);
+        if minutes > 0 {
+            let before = later(&status, &outcome, Duration::from_secs(60 * minutes - 1));
+            assert!(!before.is_true("Stalled"), "{reason}: {before:#?}");
+        }
+        let stalled = later(&status, &outcome, Duration::from_mins(minutes));
+        assert!(stalled.is_true("Stalled"), "{reason}: {stalled:#?}");
+    }
+    let rules = include_str!("../../src/flash_sale/kstatus.rs");
+    let (_, rules) = rules.split_once("\nfn grace(").unwrap();
+    let (rules, _) = rules.split_once("\n}\n").unwrap();
+    let reasons: Vec<&str> = rules.split('"').skip(1).step_by(2).collect();
+    assert!(reasons.contains(&"ChangeRefused"), "{reasons:?}");
+    for reason in reasons {
+        assert!(documented.iter().any(|(name, _)| *name == reason), "{reason} is not documented");
+    }
+}
+
 #[test]
 fn a_new_generation_and_another_cause_have_a_grace_of_their_own() {
     let image = json!({ "reason": "ErrImagePull", "message": "not found" });

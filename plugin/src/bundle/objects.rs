@@ -202,7 +202,10 @@ fn references(value: &Value, names: &mut BTreeSet<String>) {
         Value::Object(fields) => {
             for (key, field) in fields {
                 match key.as_str() {
-                    "secretKeyRef" | "secretRef" => add(&field["name"]),
+                    // `secret` is one of the sources of a projected volume.
+                    "secretKeyRef" | "secretRef" | "headersSecretRef" | "secret" => {
+                        add(&field["name"]);
+                    }
                     "secretName" | "tlsSecretName" => add(field),
                     "imagePullSecrets" => {
                         field
@@ -223,5 +226,48 @@ fn references(value: &Value, names: &mut BTreeSet<String>) {
         }
         Value::Array(items) => items.iter().for_each(|item| references(item, names)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secrets_of_a_sale_are_found_wherever_they_are_named() {
+        let sale = json!({
+            "spec": {
+                "auth": { "secretRef": { "name": "keys" } },
+                "imagePullSecrets": [{ "name": "registry" }],
+                "app": {
+                    "tracing": { "headersSecretRef": { "name": "traces" } },
+                    "ingress": { "tlsSecretName": "ingress" },
+                },
+            },
+            "status": { "secrets": { "black-friday-redis": "7" } },
+        });
+        let source = json!({ "secret": { "name": "projected", "items": [] } });
+        let pod = json!({ "spec": {
+            "containers": [{ "env": [
+                { "name": "A", "valueFrom": { "secretKeyRef": { "name": "variable", "key": "a" } } },
+            ] }],
+            "volumes": [
+                { "name": "a", "secret": { "secretName": "mounted" } },
+                { "name": "b", "projected": { "sources": [source] } },
+            ],
+        } });
+        let objects = Objects { sale: vec![sale], parts: vec![pod], ..Objects::default() };
+        let names = objects.secret_names();
+        let expected = [
+            "black-friday-redis",
+            "ingress",
+            "keys",
+            "mounted",
+            "projected",
+            "registry",
+            "traces",
+            "variable",
+        ];
+        assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     }
 }

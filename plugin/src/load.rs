@@ -88,15 +88,15 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     if let Some(time) = options.seconds {
         scenario = scenario.lasting(time)?;
     }
-    check_deadline(options)?;
+    check_deadline(&scenario, options)?;
     check_meanwhile(cluster, &scenario, options)?;
     let sale = sales::find(cluster, &options.name).await?;
     check(&sale, &scenario, options)?;
     let tool = tool(&sale, &scenario, options);
     let started = Started::create(cluster, &sale, &tool, Interrupts::listen()?).await?;
-    let goes_on = || {
+    let left = |how: &str| {
         anyhow::anyhow!(
-            "the run goes on: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
+            "the run {how}: kubectl flashsale report -n {0} {1} has its report, and kubectl delete job -n {0} {2} \
              ends it",
             cluster.namespace,
             options.name,
@@ -105,7 +105,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     };
     let pod = tokio::select! {
         pod = started.pod() => pod,
-        () = started.interrupted() => return Err(goes_on()),
+        () = started.interrupted() => return Err(left("goes on")),
     };
     let pod = match pod {
         Ok(pod) => pod,
@@ -117,8 +117,10 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ended = tokio::select! {
-        ended = follow(cluster, &started, &pod, &scenario, options) => ended?,
-        () = started.interrupted() => return Err(goes_on()),
+        ended = follow(cluster, &started, &pod, &scenario, options) => {
+            ended.map_err(|error| error.context(left("may go on")))?
+        }
+        () = started.interrupted() => return Err(left("goes on")),
     };
     started.close().await;
     report::exit_code(&ended)
@@ -155,13 +157,16 @@ async fn follow(
     ended
 }
 
-/// No run ends without a verdict because it was to take longer than it may.
-fn check_deadline(options: &Options) -> Result<()> {
-    if let (Some(time), Some(deadline)) = (options.seconds, options.deadline_seconds)
+/// No run ends without a verdict because it was to take longer than it may. Users who start at once, and those who come
+/// until the last one, have no time.
+fn check_deadline(scenario: &Scenario, options: &Options) -> Result<()> {
+    let time = scenario.duration();
+    if let Some(deadline) = options.deadline_seconds
+        && time != Duration::MAX
         && Duration::from_secs(deadline.into()) <= time
     {
         bail!(
-            "--deadline-seconds {deadline} ends the run before the last users of --seconds {} start",
+            "--deadline-seconds {deadline} ends the run before its last users start: they may come for {} s",
             time.as_secs_f64()
         );
     }

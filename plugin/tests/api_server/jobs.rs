@@ -159,6 +159,20 @@ async fn a_verify_whose_reader_is_gone_leaves_no_job() {
 }
 
 #[tokio::test]
+async fn a_load_run_whose_reader_is_gone_is_not_forgotten() {
+    let shop = shop("load-closed").await;
+    let mut running = shop.start(&["load", "black-friday", "--scenario", "v3-redlock"]);
+    drop(running.stdout.take());
+    run_pod(&shop, PASSED, 0).await;
+    let ended = Ran::ended(running).await;
+    for expected in ["may go on: kubectl flashsale report -n load-closed", "cannot write to stdout"]
+    {
+        assert!(ended.code == Some(2) && ended.err.contains(expected), "{ended:?}");
+    }
+    assert_eq!(jobs(&shop).await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_nobody_reads_is_an_error() {
     let shop = shop("report-closed").await;
     let running = shop.start(&["load", "black-friday", "--scenario", "v3-redlock"]);
@@ -212,6 +226,7 @@ async fn a_load_run_keeps_its_job_for_the_report() {
         (&["v3-redlock", "--seconds", "9"], "all users of scenario v3-redlock start at once"),
         (&["sustained", "--seconds", "0"], "must be a number above 0"),
         (&["sustained", "--seconds", "9", "--deadline-seconds", "9"], "ends the run before"),
+        (&["soak", "--deadline-seconds", "1800"], "ends the run before"),
     ] {
         let refused =
             shop.run(&[&["load", "black-friday", "--scenario"], arguments].concat()).await;

@@ -44,9 +44,11 @@ pub struct Options {
     keep: bool,
 }
 
+/// Seconds as the load tool takes them.
 fn positive_seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
-    seconds.ok_or_else(|| "must be a number above 0".to_owned())
+    let is_time =
+        |&value: &f64| Duration::try_from_secs_f64(value).is_ok_and(|time| !time.is_zero());
+    text.parse().ok().filter(is_time).ok_or_else(|| "must be a number above 0".to_owned())
 }
 
 impl Options {
@@ -71,6 +73,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let started = Instant::now();
     // Before minutes of building.
     scenarios::ensure_known(options.scenario())?;
+    if options.seconds.is_some() {
+        scenarios::ensure_lasts(options.scenario())?;
+    }
     interrupt::handle()?;
     let cluster = Cluster::choose()?;
     let mut made = Made::default();

@@ -9,6 +9,8 @@ use crate::shell::{command, output, repository};
 
 /// The manifests of all scenarios, from the checkout's root.
 const MANIFESTS: &str = "manifests/load";
+/// The files of all scenarios, from the checkout's root.
+const SCENARIOS: &str = "load/scenarios";
 
 /// A scenario, and how it runs on a cluster.
 #[derive(Debug, Deserialize)]
@@ -62,6 +64,17 @@ pub fn ensure_known(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses another time for users who start at once, by the scenario's file: the load tool is not built for it.
+pub fn ensure_lasts(name: &str) -> Result<()> {
+    let file = repository().join(SCENARIOS).join(format!("{name}.yaml"));
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    ensure!(
+        text.lines().any(|line| line.starts_with("users_per_second:")),
+        "--seconds: all users of the scenario {name} start at once"
+    );
+    Ok(())
+}
+
 /// All scenarios that this `flashsale-load` has.
 pub fn all(load: &Path) -> Result<Vec<Scenario>> {
     let listed = output(command(load).args(["scenarios", "--json"]))?;
@@ -82,5 +95,14 @@ mod tests {
             let error = ensure_known(wrong).unwrap_err().to_string();
             assert!(error.contains("\n  v1-single\n"), "{error}");
         }
+    }
+
+    #[test]
+    fn users_who_start_at_once_have_no_other_time() {
+        for name in ["soak", "sustained", "black-friday"] {
+            ensure_lasts(name).unwrap();
+        }
+        let error = ensure_lasts("v3-redlock").unwrap_err().to_string();
+        assert!(error.contains("v3-redlock start at once"), "{error}");
     }
 }

@@ -51,6 +51,10 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
     }));
     let params = PatchParams::apply(FIELD_MANAGER).force();
     if let Err(error) = sales.patch_status(name, &params, &patch).await {
+        if !is_refusal(&error) {
+            // Tried again: nothing else triggers a report, and the status may say that the sale is ready.
+            return Err(error);
+        }
         // The event still reports it.
         warn!(namespace, name, error = error_chain(&error), "cannot update the status");
     }
@@ -59,6 +63,11 @@ pub async fn report(invalid: &InvalidObject, context: &Context) -> Result<Action
         warn!(error = error_chain(&error), "cannot record the event");
     }
     Ok(Action::await_change())
+}
+
+/// Whether another attempt would be refused as well.
+fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
 }
 
 /// The previous status with `Ready` set to False and `Stalled` to True.
@@ -87,4 +96,59 @@ fn status(sale: &Watched<FlashSale>, message: &str, now: Timestamp) -> Value {
         status["phase"] = Phase::Failed.as_str().into();
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use axum::http::{Method, Request, Response};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use kube::Client;
+    use kube::client::Body;
+
+    use super::*;
+    use crate::config::DefaultImages;
+    use crate::flash_sale::app_client::HttpAppClient;
+    use crate::metrics::Metrics;
+
+    /// An API server that has the sale, and answers each write with this code.
+    fn server(code: u16) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let found = json!({
+                "apiVersion": "flashsale.dev/v1beta1", "kind": "FlashSale",
+                "metadata": { "name": "black-friday", "namespace": "shop", "uid": "u", "generation": 1 },
+                "spec": { "products": 7 },
+            });
+            let refused = json!({
+                "apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "no",
+                "reason": "", "code": code,
+            });
+            let is_read = request.method() == Method::GET;
+            let (code, answer) = if is_read { (200, found) } else { (code, refused) };
+            let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+            *response.status_mut() = code.try_into().unwrap();
+            Ok::<_, Infallible>(response)
+        });
+        Client::new(service, "shop")
+    }
+
+    #[tokio::test]
+    async fn a_status_that_the_api_server_could_not_take_is_reported_again() {
+        let invalid = InvalidObject {
+            error: "spec.products: invalid type".to_owned(),
+            metadata: ObjectMeta {
+                name: Some("black-friday".to_owned()),
+                namespace: Some("shop".to_owned()),
+                ..ObjectMeta::default()
+            },
+        };
+        for (code, is_reported_again) in [(500, true), (503, true), (429, true), (422, false)] {
+            let app = Arc::new(HttpAppClient::new().unwrap());
+            let (images, metrics) = (DefaultImages::default(), Metrics::new().unwrap());
+            let context = Context::new(server(code), images, app, metrics, "it".to_owned());
+            assert_eq!(report(&invalid, &context).await.is_err(), is_reported_again, "{code}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ mod dropped_calls;
 mod ending;
 mod event_faults;
 mod events;
+mod fair_holds;
 mod faults;
 mod hold_races;
 mod holds;

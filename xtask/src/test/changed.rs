@@ -47,6 +47,7 @@ const SLOW_OF_APP: &[&str] = &[
     "coupons",
     "databases",
     "event_faults",
+    "fair_holds",
     "faults",
     "hold_races",
     "holds",

@@ -1,6 +1,10 @@
 //! Replicas of the release before and of this one sell together on the tables of this one, then the release before alone
 //! (a rollback of the image), then this one again. Whichever release answers, the orders, the stock, the limits and the
-//! events are exact. `cargo xtask test previous` builds the other app.
+//! events are exact, while this one refunds orders of both. `cargo xtask test previous` builds the other app.
+
+mod refunds;
+mod releases;
+mod waitlist;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +17,7 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::common::process::Process;
 use crate::common::{Database, SaleSpec, TestSale, eventually};
-use crate::crowd::{BUYERS, Crowd, PRODUCTS};
+use crate::crowd::{BUYERS, Crowd, Known, PRODUCTS};
 use crate::receiver::Receiver;
 
 /// The program of the release before.
@@ -61,11 +65,13 @@ async fn ready(sale: &TestSale, process: &Process) {
     .await;
 }
 
-/// A line of an order in the database: id, product, units, state, and the price of a unit.
-type Line = (String, String, i64, String, Option<i64>);
+/// A line of an order in the database: id, product, units, state, the price of a unit, and whether the buyer has them.
+type Line = (String, String, i64, String, Option<i64>, bool);
 
 async fn lines(url: &str) -> Vec<Line> {
-    let query = "SELECT CAST(id AS TEXT), product_id, quantity, coalesce(ended_as, state), unit_price FROM orders";
+    let query = "SELECT CAST(id AS TEXT), product_id, quantity, \
+         CASE WHEN refunded_at_ms IS NULL THEN coalesce(ended_as, state) ELSE 'refunded' END, \
+         unit_price, state NOT IN ('cancelled', 'payment_failed') FROM orders";
     if url.starts_with("sqlite:") {
         let mut database = SqliteConnection::connect(url).await.unwrap();
         sqlx::query_as(query).fetch_all(&mut database).await.unwrap()
@@ -84,11 +90,17 @@ async fn check(crowd: &Crowd<'_>, receiver: &Receiver) {
     let lines = lines(&url).await;
     assert_eq!(lines.len(), count, "no order that nobody was told of");
     let mut taken = HashMap::<(&str, &str), i64>::new();
-    for (id, product, quantity, state, _) in &lines {
+    for (id, product, quantity, state, _, is_taken) in &lines {
         let known = &orders[id];
         assert!(known.items.contains(&(product.clone(), *quantity)), "{id} {known:?}");
         assert_eq!(known.kinds.last(), Some(&state.as_str()), "{id} {known:?}");
-        if matches!(state.as_str(), "pending" | "confirmed" | "paid") {
+        let expected = match state.as_str() {
+            "pending" | "confirmed" | "paid" => true,
+            "refunded" => !known.units_back,
+            _ => false,
+        };
+        assert_eq!(*is_taken, expected, "{id} {known:?}");
+        if *is_taken {
             *taken.entry((product.as_str(), known.buyer.as_str())).or_default() += quantity;
         }
     }
@@ -144,13 +156,24 @@ async fn end_holds(crowd: &Crowd<'_>, receiver: &Receiver) {
     let open = format!("SELECT CAST(count(*) AS TEXT) FROM orders {is_open}");
     let none = [Some("0".to_owned())];
     eventually("the holds have ended", async || sale.query(&open).await == none).await;
-    for (id, _, _, state, _) in lines(&sale.database_url()).await {
+    for (id, _, _, state, ..) in lines(&sale.database_url()).await {
         if state == "expired" {
             let mut orders = crowd.orders.lock().unwrap();
             orders.get_mut(&id).unwrap().kinds = vec!["pending", "expired"];
         }
     }
     check(crowd, receiver).await;
+}
+
+/// The shop has refunded orders with their units, and others without.
+fn check_refunds(crowd: &Crowd<'_>) {
+    let orders = crowd.orders.lock().unwrap();
+    for units_back in [false, true] {
+        let is_one = |known: &Known| {
+            known.kinds.last() == Some(&"refunded") && known.units_back == units_back
+        };
+        assert!(orders.values().any(is_one), "none was refunded, units back: {units_back}");
+    }
 }
 
 /// Orders that were sold after the prices were declared have them, whichever release sold.
@@ -182,6 +205,7 @@ async fn both_releases_sell(strategy: &str) {
             ready(&sale, process).await;
         }
         crowd.has_events.store(true, Ordering::Relaxed);
+        crowd.refund_at(&[&news[0], &news[1]]);
         crowd.ask(&[&olds[0], &olds[1], &news[0], &news[1]]);
         crowd.more().await;
         // One of each is killed, as by a node that is lost.
@@ -210,8 +234,10 @@ async fn both_releases_sell(strategy: &str) {
         crowd.is_over.store(true, Ordering::Relaxed);
         news
     };
-    let (_news, _) = tokio::join!(changing, join_all((0..BUYERS).map(|it| crowd.buys(it))));
+    let buying = join_all((0..BUYERS).map(|it| crowd.buys(it)));
+    let (_news, _, ()) = tokio::join!(changing, buying, crowd.refunds());
     check(&crowd, &receiver).await;
+    check_refunds(&crowd);
 
     if strategy == "Locked" {
         end_holds(&crowd, &receiver).await;
@@ -247,6 +273,7 @@ async fn each_release_sells_on_what_the_other_one_left_in_sqlite() {
         let mut second = Process::start(&sale);
         ready(&sale, &second).await;
         crowd.has_events.store(true, Ordering::Relaxed);
+        crowd.refund_at(&[&second]);
         crowd.ask(&[&second]);
         crowd.more().await;
         second.kill();
@@ -260,8 +287,10 @@ async fn each_release_sells_on_what_the_other_one_left_in_sqlite() {
         crowd.is_over.store(true, Ordering::Relaxed);
         second
     };
-    let (_second, _) = tokio::join!(changing, join_all((0..BUYERS).map(|it| crowd.buys(it))));
+    let buying = join_all((0..BUYERS).map(|it| crowd.buys(it)));
+    let (_second, _, ()) = tokio::join!(changing, buying, crowd.refunds());
     check(&crowd, &receiver).await;
+    check_refunds(&crowd);
     end_holds(&crowd, &receiver).await;
     check_prices(&crowd).await;
 }

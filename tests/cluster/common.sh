@@ -63,6 +63,10 @@ start_api() {
     --kubelet-client-certificate "$p/kubelet-client.crt" --kubelet-client-key "$p/kubelet-client.key" \
     --kubelet-preferred-address-types InternalIP `# for exec and logs: the node's name is in no DNS` \
     --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
+    --requestheader-client-ca-file "$p/front-proxy-ca.crt" --requestheader-allowed-names front-proxy `# for aggregated APIs` \
+    --requestheader-username-headers X-Remote-User --requestheader-group-headers X-Remote-Group \
+    --requestheader-extra-headers-prefix X-Remote-Extra- \
+    --proxy-client-cert-file "$p/front-proxy.crt" --proxy-client-key-file "$p/front-proxy.key" \
     --service-cluster-ip-range 10.96.0.0/16 --allow-privileged --profiling=false
 }
 

@@ -101,6 +101,14 @@ start_load() {
   kubectl create -n "$1" --dry-run=client -o json -f "$2" | jq --arg image "${FLASHSALE_LOAD_IMAGE:-localhost/flashsale-load:dev}" "(${3:-.}) |
     .spec.template.spec.containers[0] |= (.image = \$image | .args += [\"--targets\", \"report\"])" | kubectl apply -n "$1" -f - >/dev/null
 }
+# A scenario of this folder instead of the built-in one, as a filter for start_load: scenario NAMESPACE FILE
+scenario() {
+  kubectl create configmap -n "$1" scenario --from-file=scenario.yaml="$2" >/dev/null
+  echo '.spec.activeDeadlineSeconds = 900
+    | .spec.template.spec.volumes = [{name: "scenario", configMap: {name: "scenario"}}]
+    | .spec.template.spec.containers[0].volumeMounts = [{name: "scenario", mountPath: "/scenario"}]
+    | .spec.template.spec.containers[0].args = ["run", "--scenario-file", "/scenario/scenario.yaml", "--wait-seconds", "30"]'
+}
 await_load() { # namespace job: prints the report
   kubectl wait -n "$1" "job/$2" --for=jsonpath='{.status.conditions[0].status}'=True --timeout="${3:-300}s" >/dev/null 2>&1 || true
   kubectl logs -n "$1" "job/$2" --tail=-1

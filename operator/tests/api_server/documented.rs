@@ -14,14 +14,18 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::cluster::{condition, everything_runs, reconcile_once};
-use crate::support::{Operator, admin_kubeconfig, apply, bin, minimal, namespace};
+use crate::network::foreign_definition;
+use crate::support::{Operator, admin_kubeconfig, apply, bin, install_crd, minimal, namespace};
 
 const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
 /// The namespace and the sale of the examples.
 const NAMESPACE: &str = "shop";
 const SALE: &str = "black-friday";
 /// Groups that this API server serves.
-const SERVED: [&str; 3] = ["flashsale.dev/", "autoscaling/", "batch/"];
+const SERVED: [&str; 4] = ["flashsale.dev/", "autoscaling/", "batch/", "keda.sh/"];
+/// KEDA's module and a definition in it. The operator does not know it, so the server of all tests may have it.
+const KEDA: &str = "github.com/kedacore/keda/v2@v2.21.0";
+const SCALED_OBJECTS: &str = "config/crd/bases/keda.sh_scaledobjects.yaml";
 
 /// Commands that change a sale.
 const CHANGES: [&str; 3] =
@@ -107,6 +111,7 @@ fn object(document: &Value) -> Option<Value> {
 #[tokio::test]
 async fn manifests_that_operations_shows_are_accepted_and_its_commands_change_a_sale() {
     let (client, namespace) = namespace(NAMESPACE).await;
+    install_crd(&client, foreign_definition(KEDA, SCALED_OBJECTS)).await;
     let mut tried = 0;
     for block in blocks("yaml").into_iter().filter(|block| is_whole(block)) {
         let objects = documents(&block);

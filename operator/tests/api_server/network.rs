@@ -186,16 +186,21 @@ async fn an_ingress_comes_and_goes_and_one_of_another_owner_stays() {
 
 /// The definition of `HTTPRoute`, from the module of the Gateway API.
 pub fn http_route_definition() -> CustomResourceDefinition {
+    let file = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml";
+    foreign_definition("sigs.k8s.io/gateway-api@v1.4.0", file)
+}
+
+/// A definition of another project, from a file of its Go module.
+pub fn foreign_definition(module: &str, file: &str) -> CustomResourceDefinition {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("go")
-        .args(["mod", "download", "-json", "sigs.k8s.io/gateway-api@v1.4.0"])
+        .args(["mod", "download", "-json", module])
         .current_dir(folder.path())
         .output()
         .expect("go runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let module: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let file = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml";
-    let path = format!("{}/{file}", module["Dir"].as_str().unwrap());
+    let downloaded: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let path = format!("{}/{file}", downloaded["Dir"].as_str().unwrap());
     serde_norway::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

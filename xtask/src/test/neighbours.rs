@@ -1,4 +1,4 @@
-//! The `neighbours` step: sales beside cert-manager and the Prometheus operator, on the node of `tests/cluster`.
+//! The `neighbours` step: sales beside cert-manager, metrics-server and the Prometheus operator, on the node of `tests/cluster`.
 
 use anyhow::{Result, ensure};
 

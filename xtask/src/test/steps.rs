@@ -47,7 +47,7 @@ pub enum Step {
     E2e,
     /// the examples for other load tools, Locust and `JMeter`, on a real sale; only if named, because it fetches them
     LoadTools,
-    /// beside cert-manager and the Prometheus operator; only if named, because it builds them
+    /// beside cert-manager, metrics-server and the Prometheus operator; only if named, because it builds them
     Neighbours,
     /// the pages' scores of Lighthouse; only if named, because the performance depends on the machine
     Lighthouse,

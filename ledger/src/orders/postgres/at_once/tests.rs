@@ -78,15 +78,13 @@ async fn orders_are_placed_at_once_as_the_rules_place_them() {
             let tasks: Vec<Task> = orders.iter().cloned().map(Task::Place).collect();
             let tasks: Vec<&Task> = tasks.iter().collect();
             let (tokens, replica) = (tokens(token), replica(pool_of(&ledger)));
-            let settlement = match replica.place_at_once(&tokens, &tasks).await.unwrap() {
-                Some(settlement) => {
-                    at_once += 1;
-                    settlement
-                }
-                None => {
-                    by_rules += 1;
-                    replica.settle(&tokens, &tasks).await.unwrap()
-                }
+            let placed = replica.place_at_once(&tokens, &tasks).await.unwrap();
+            let settlement = if let Some(settlement) = placed {
+                at_once += 1;
+                settlement
+            } else {
+                by_rules += 1;
+                replica.settle(&tokens, &tasks).await.unwrap()
             };
             let context = format!("{limit:?} {token} {orders:?}");
             assert_eq!(settlement.outcomes.len(), orders.len());

@@ -36,14 +36,14 @@ pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Holds of one read.
 const PAGE: i64 = 4_000;
 /// Orders of one task. Buyers of the same products wait for it, so they are served in between.
-const BATCH: usize = 500;
+const BATCH: usize = 1_000;
 /// The same after failures: a lease may be too short for more.
 const SMALLEST_BATCH: usize = 10;
 /// Batches that are settled at the same time.
 pub(crate) const AT_ONCE: usize = 8;
 /// The time between two batches for each order of the first: some 11,000 holds end in a second, and most of
 /// the time is left to buyers.
-const PACE: Duration = Duration::from_micros(85);
+const PACE: Duration = Duration::from_micros(88);
 
 /// Orders of the same products.
 type Batch = (Vec<String>, Vec<Uuid>);
@@ -253,11 +253,11 @@ mod tests {
         let [a, b] = ["a", "b"].map(str::to_owned);
         let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
         assert_eq!(
-            batches(due, 500),
+            batches(due, BATCH),
             [(vec![a.clone()], vec![one, three]), (vec![a, b], vec![two])]
         );
-        let many = (0..1001).map(|id| hold(id, &["a"])).collect();
-        let sizes: Vec<usize> = batches(many, 500).iter().map(|(_, ids)| ids.len()).collect();
-        assert_eq!(sizes, [500, 500, 1]);
+        let many = (0..2001).map(|id| hold(id, &["a"])).collect();
+        let sizes: Vec<usize> = batches(many, BATCH).iter().map(|(_, ids)| ids.len()).collect();
+        assert_eq!(sizes, [1_000, 1_000, 1]);
     }
 }

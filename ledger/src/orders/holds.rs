@@ -20,9 +20,9 @@ macro_rules! open_hold {
     };
 }
 
-/// The first holds that end before a time, behind an end and an id, with their products.
+/// The first holds that end before a time, behind an end and an id, with their products. `$lines` finds those of a hold.
 macro_rules! due {
-    ($now:expr, $after:literal, $id:literal, $limit:literal) => {
+    ($now:expr, $after:literal, $id:literal, $limit:literal, $lines:literal) => {
         concat!(
             "SELECT due.expires_at_ms, o.id, o.product_id FROM (SELECT expires_at_ms, id FROM orders WHERE ",
             open_hold!(),
@@ -34,13 +34,22 @@ macro_rules! due {
             $id,
             ") ORDER BY expires_at_ms, id LIMIT ",
             $limit,
-            ") due JOIN orders o ON o.id = due.id ORDER BY due.expires_at_ms, o.id, o.line"
+            ") due JOIN ",
+            $lines,
+            " ORDER BY due.expires_at_ms, o.id, o.line"
         )
     };
 }
 
-const DUE_ON_POSTGRES: &str = due!(postgres_now!(), "$1", "$2", "$3");
-const DUE_ON_SQLITE: &str = due!("$4", "$1", "$2", "$3");
+/// `OFFSET 0`: one look into the index for each, though the plan may be of a time when there were no orders.
+const DUE_ON_POSTGRES: &str = due!(
+    postgres_now!(),
+    "$1",
+    "$2",
+    "$3",
+    "LATERAL (SELECT id, product_id, line FROM orders WHERE id = due.id OFFSET 0) o ON TRUE"
+);
+const DUE_ON_SQLITE: &str = due!("$4", "$1", "$2", "$3", "orders o ON o.id = due.id");
 
 /// Open holds, and the end of the first one.
 macro_rules! counts {

@@ -30,7 +30,7 @@ use crate::resource::{product_of, stock_resource};
 
 /// Orders that one acquisition settles. It is low because other buyers of all these products wait
 /// meanwhile.
-const BATCH: usize = 128;
+const BATCH: usize = 256;
 /// How long to wait for the other products' locks together. The first lock is held meanwhile; and if
 /// other buyers sell one of the products without a pause, only its own queue leads to its lock.
 const TOGETHER_WAIT: Duration = Duration::from_millis(10);

@@ -3,13 +3,17 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::*;
-use crate::testing::{on_postgres, pool_of};
+use crate::testing::{on_postgres, plan, pool_of};
 
 const OTHERS: i64 = 50_000;
 
 #[tokio::test]
 async fn due_holds_are_found_by_their_index_among_many_orders_on_postgres() {
     let (_server, ledger) = on_postgres(2).await;
+    // So one plan is made for a table without orders, and the other one for many.
+    sqlx::raw_sql("VACUUM ANALYZE orders").execute(pool_of(&ledger)).await.unwrap();
+    let at_first = plan(pool_of(&ledger), DUE_ON_POSTGRES).await;
+    assert!(at_first.contains("Index Cond: (id = orders.id)"), "{at_first}");
     let insert = format!(
         "INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
          SELECT gen_random_uuid(), '1', 'ann', 1, 1, CASE n % 100 WHEN 0 THEN 'pending' ELSE 'confirmed' END, \

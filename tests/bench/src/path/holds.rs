@@ -37,7 +37,8 @@ const BEFORE: Duration = Duration::from_secs(4);
 const BEGUN: Duration = Duration::from_secs(12);
 /// Ends the round.
 const GIVEN_UP: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(50);
+/// The look at the holds that are left costs some milliseconds.
+const POLL: Duration = Duration::from_millis(250);
 /// Counted once an order is committed, unlike the sizes of batches.
 const SOLD: (&str, &[&str]) = ("flashsale_purchases_total", &["outcome=\"sold\""]);
 const ANSWERS: &str = "flashsale_http_requests_total";

@@ -46,7 +46,8 @@ macro_rules! no_earlier {
 }
 
 /// Removes the events of a sink ($1) whose numbers are in a list ($2). The plan may be of a time when the queue was empty,
-/// and must not read all of it: `OFFSET 0` makes it look each number up.
+/// and must not read all of it: `OFFSET 0` makes it look each number up. An event whose row another replica changes at this
+/// moment may stay: it is sent again.
 macro_rules! delivered_on_postgres {
     ($table:literal) => {
         concat!(

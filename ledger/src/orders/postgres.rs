@@ -25,12 +25,19 @@ impl PostgresLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
-        if let Some(settlement) = self.place_at_once(tokens, tasks).await? {
-            return Ok(settlement);
-        }
+        let may_be_placed = match self.place_at_once(tokens, tasks).await {
+            Ok(Some(settlement)) => return Ok(settlement),
+            Ok(None) => false,
+            // The tokens say it: they are installed if the lost statement was carried out, and keep it out if not.
+            Err(LedgerError::ConnectionLost) => true,
+            Err(error) => return Err(error),
+        };
         let mut transaction = self.begin_without_ping().await?;
         let settlement = settle(&mut *transaction, tokens, tasks).await;
-        transaction.end(settlement).await
+        match transaction.end(settlement).await {
+            Err(LedgerError::StaleTokens(_)) if may_be_placed => Err(LedgerError::ConnectionLost),
+            settled => settled,
+        }
     }
 
     pub(crate) async fn change_state(

@@ -13,8 +13,8 @@ use crate::audit_entry::{AuditEntry, AuditStatements};
 use crate::error::LedgerError;
 
 /// Waiters of one read. A transaction that served as many leaves the others to the next one: its locks would be held for
-/// too long.
-const MOST_WAITERS: u16 = 500;
+/// too long. As many as the holds that end together, so that the units of these are for those who wait.
+const MOST_WAITERS: u16 = 1_000;
 
 /// Who waits, in the order of the list.
 #[derive(Default)]

@@ -74,7 +74,8 @@ impl<'a> Asked<'a> {
 }
 
 impl PostgresLedger {
-    /// `None`: nothing was changed, and the rules must decide.
+    /// `None`: nothing was changed, and the rules must decide. [`LedgerError::ConnectionLost`]: the same, unless a statement
+    /// whose answer was lost placed them.
     pub(super) async fn place_at_once(
         &self,
         tokens: &BTreeMap<String, i64>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use testkit::{Postgres as Server, Proxy};
 
 use super::*;
@@ -191,4 +191,29 @@ async fn no_statement_of_orders_reads_all_of_a_table() {
             assert!(plan.contains(look_up), "{plan}");
         }
     }
+}
+
+/// As many as a replica ends together, and as many who wait: nobody else gets a unit of theirs in the same batch.
+#[tokio::test]
+async fn the_units_of_a_full_batch_of_holds_go_to_those_who_wait() {
+    const HOLDS: i64 = 1_000;
+    let sale = Sale::start(None).await;
+    let held = format!(
+        "UPDATE stock SET available = 0 WHERE product_id = 'a'; \
+         INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
+         SELECT gen_random_uuid(), 'a', 'held-' || n, 1, 1, 'pending', 1 FROM generate_series(1, {HOLDS}) n; \
+         INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
+         SELECT 'a', 'waits-' || n, 1, 60000 FROM generate_series(1, {HOLDS}) n"
+    );
+    sqlx::raw_sql(AssertSqlSafe(held)).execute(sale.pool()).await.unwrap();
+    let due = sale.ledger.due_holds(None, HOLDS).await.unwrap();
+    let expire = Task::Expire { ids: due.into_iter().map(|hold| hold.id).collect() };
+    let Task::Place(mut other) = order(None, None) else { unreachable!() };
+    other.lines.truncate(1);
+    let tokens = BTreeMap::from([("a".to_owned(), 2)]);
+    let tasks = [&expire, &Task::Place(other)];
+    let settled = sale.ledger.settle(&tokens, &tasks).await.unwrap();
+    let sold_out = Settled::SoldOut("a".to_owned());
+    assert_eq!(settled.outcomes, [Settled::Expired(HOLDS), sold_out]);
+    assert_eq!(settled.handed_out, 1_000);
 }

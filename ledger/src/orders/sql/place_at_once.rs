@@ -9,7 +9,8 @@ use crate::sql::{self, postgres_now};
 /// constraint and undoes the statement.
 ///
 /// All but the row of the stock is read from one snapshot. Each transaction that changes the units of a product's buyers,
-/// its limit or its price moves the fence, so `fence = seen` refuses what is older than the row.
+/// its limit or its price moves the fence, so `fence = seen` refuses what is older than the row. An erasure alone does not:
+/// it moves units from a buyer to the buyer's pseudonym, and a person keeps them.
 pub(crate) const PLACE_AT_ONCE: &str = concat!(
     "WITH seen AS MATERIALIZED (\
        SELECT fence AS seen, coalesce(price, 0) AS unit_price, currency, ",

@@ -14,9 +14,11 @@ use crate::{Ledger, ProductDeclaration};
 const HOLD_MS: i64 = 60_000;
 
 async fn declare(ledger: &Ledger, stock: i64, max_per_buyer: Option<i64>) {
+    // A product has a price, or a limit, or both.
+    let price = max_per_buyer.is_none_or(|limit| limit < 20);
     let product = serde_json::json!({
         "id": "a", "name": "Console", "stock": stock, "max_per_buyer": max_per_buyer,
-        "price": {"amount": 500, "currency": "EUR"},
+        "price": price.then(|| serde_json::json!({"amount": 500, "currency": "EUR"})),
     });
     let product: ProductDeclaration = serde_json::from_value(product).unwrap();
     ledger.declare(&product, 1).await.unwrap();
@@ -42,7 +44,7 @@ fn tokens(token: i64) -> BTreeMap<String, i64> {
     BTreeMap::from([("a".to_owned(), token)])
 }
 
-fn name(outcome: &Settled) -> &'static str {
+fn name_of(outcome: &Settled) -> &'static str {
     match outcome {
         Settled::Done(_) => "done",
         Settled::DoneBefore(_) => "before",
@@ -58,7 +60,10 @@ fn random(by_persons: bool) -> NewOrder {
     let key = rand::random_ratio(1, 3).then(|| format!("k{}", rand::random_range(0..200)));
     // Three accounts of each person.
     let person = by_persons.then(|| format!("limit:{}", buyer / 3));
-    order(&format!("b{buyer}"), rand::random_range(1..3), key.as_deref(), person.as_deref())
+    let order =
+        order(&format!("b{buyer}"), rand::random_range(1..3), key.as_deref(), person.as_deref());
+    let held = [order.clone(), NewOrder { state: OrderState::Confirmed, hold_ms: None, ..order }];
+    held[rand::random_range(0..2)].clone()
 }
 
 /// What is placed at once is what the rules would have placed; the rest is left to them.
@@ -70,7 +75,12 @@ async fn orders_are_placed_at_once_as_the_rules_place_them() {
         let mut model = OrderAllocation::new(BTreeMap::from([("a".to_owned(), 400)]));
         model.limits.extend(limit.map(|limit| ("a".to_owned(), limit)));
         let price = Price { amount: 500, currency: Currency::of("EUR").unwrap() };
-        model.prices.insert("a".to_owned(), price);
+        let price = Some(price).filter(|_| limit != Some(20));
+        model.prices.extend(price.map(|price| ("a".to_owned(), price)));
+        // An account of the first person was erased.
+        let erased = "INSERT INTO erased_units VALUES ('limit:0', 'a', 9)";
+        sqlx::raw_sql(erased).execute(pool_of(&ledger)).await.unwrap();
+        model.bought.insert(("limit:0".to_owned(), "a".to_owned()), 9);
         let (mut at_once, mut by_rules) = (0, 0);
         for token in 2..120 {
             let orders: Vec<NewOrder> =
@@ -90,13 +100,14 @@ async fn orders_are_placed_at_once_as_the_rules_place_them() {
             assert_eq!(settlement.outcomes.len(), orders.len());
             for (order, outcome) in orders.iter().zip(&settlement.outcomes) {
                 let expected = model.place(order);
-                assert_eq!(name(outcome), name(&expected), "{context}");
+                assert_eq!(name_of(outcome), name_of(&expected), "{context}");
                 let (Settled::Done(placed) | Settled::DoneBefore(placed)) = outcome else {
                     continue;
                 };
                 let written = ledger.placed(placed.id).await.unwrap();
                 assert_eq!(written.as_ref(), Some(placed), "{context}");
-                assert!(placed.expires_at_ms.is_some() && placed.prices == [Some(price)]);
+                assert_eq!(placed.expires_at_ms.is_some(), placed.state == OrderState::Pending);
+                assert_eq!(placed.prices, [price], "{context}");
                 let Some(key) = &order.idempotency_key else { continue };
                 let known = model.existing.get_mut(&(order.buyer.clone(), key.clone())).unwrap();
                 if matches!(outcome, Settled::Done(_)) {
@@ -130,11 +141,11 @@ async fn a_batch_of_one_product_is_one_round_trip() {
             (settlement, proxy.round_trips().count() - before)
         };
         let (settlement, trips) = settle(2).await;
-        assert_eq!(settlement.outcomes.iter().map(name).collect::<Vec<_>>(), ["done", "done"]);
+        assert_eq!(settlement.outcomes.iter().map(name_of).collect::<Vec<_>>(), ["done", "done"]);
         assert_eq!((settlement.available["a"], trips), (8, 1), "{limit:?} {key:?} {person:?}");
         let (again, _) = settle(3).await;
         let expected = if key.is_some() { ["before", "before"] } else { ["done", "done"] };
-        assert_eq!(again.outcomes.iter().map(name).collect::<Vec<_>>(), expected);
+        assert_eq!(again.outcomes.iter().map(name_of).collect::<Vec<_>>(), expected);
     }
 }
 
@@ -185,4 +196,22 @@ async fn limit_and_price_that_a_late_holder_commits_meanwhile_are_left_to_the_ru
     };
     assert_eq!(placed.amount().unwrap().amount, 700);
     assert_eq!(settled.available["a"], 9);
+}
+
+/// The statement over the lost connection changed nothing, and its repetition cannot: bob must not pay for ann's limit.
+#[tokio::test]
+async fn a_lost_connection_costs_no_order_though_the_rules_must_decide() {
+    let (server, name, _proxy, ledger) = behind_proxy(1).await;
+    declare(&ledger, 10, Some(1)).await;
+    let [ann, bob] = ["ann", "bob"].map(|buyer| Task::Place(order(buyer, 1, None, None)));
+    ledger.settle(&tokens(2), &[&ann]).await.unwrap();
+    let pool = pool_of(&ledger);
+    while pool.num_idle() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert_eq!(server.query(&name, end).unwrap(), "t");
+    let settled = ledger.settle(&tokens(3), &[&ann, &bob]).await.unwrap();
+    assert_eq!(settled.outcomes.iter().map(name_of).collect::<Vec<_>>(), ["limit", "done"]);
 }

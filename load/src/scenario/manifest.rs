@@ -184,7 +184,11 @@ mod tests {
                 assert_eq!(coordinator, format!("{service}-0.{service}:{PORT}").as_str());
                 assert_eq!(job["spec"]["completions"], u64::from(pods));
             }
-            assert!(!scenario.job.sale.is_empty(), "{}", scenario.name);
+            let sample = format!("{}/../{}", env!("CARGO_MANIFEST_DIR"), scenario.job.sale);
+            let sample = std::fs::read_to_string(sample).unwrap();
+            let sale = &job["metadata"]["labels"]["app.kubernetes.io/instance"];
+            let is_there = format!("\n  name: {}\n", sale.as_str().unwrap());
+            assert!(sample.contains(&is_there), "{}: {sample}", scenario.name);
         }
     }
 

@@ -3,16 +3,14 @@
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::*;
-use crate::testing::{on_postgres, plan, pool_of};
+use crate::testing::{on_postgres, plan_without_rows, pool_of};
 
 const OTHERS: i64 = 50_000;
 
 #[tokio::test]
 async fn due_holds_are_found_by_their_index_among_many_orders_on_postgres() {
     let (_server, ledger) = on_postgres(2).await;
-    // So one plan is made for a table without orders, and the other one for many.
-    sqlx::raw_sql("VACUUM ANALYZE orders").execute(pool_of(&ledger)).await.unwrap();
-    let at_first = plan(pool_of(&ledger), DUE_ON_POSTGRES).await;
+    let at_first = plan_without_rows(pool_of(&ledger), "orders", DUE_ON_POSTGRES).await;
     assert!(at_first.contains("Index Cond: (id = orders.id)"), "{at_first}");
     let insert = format!(
         "INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \

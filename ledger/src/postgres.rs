@@ -4,7 +4,6 @@ mod at_once;
 mod at_once_sql;
 pub(crate) mod connection;
 mod known_units;
-mod refusals;
 pub(crate) mod rows;
 mod sell;
 mod sessions;
@@ -21,6 +20,7 @@ use crate::calls::{ACQUIRE_TIMEOUT, answers, beside_later_ones};
 use crate::change::{self, ProductChange};
 use crate::demand::{Decided, Demand};
 use crate::error::LedgerError;
+use crate::lately::Lately;
 use crate::orders::types::UnitRow;
 use crate::sql;
 use crate::transaction::Transaction;
@@ -54,8 +54,8 @@ const VERSION_NUMBER: &str = "SELECT current_setting('server_version_num')::int"
 pub struct PostgresLedger {
     pub(crate) pool: PgPool,
     known_units: Arc<known_units::KnownUnits>,
-    /// Of orders that are placed at once.
-    pub(crate) refusals: Arc<refusals::Refusals>,
+    /// Whether the rules had to decide orders lately: then the next ones go to them at once.
+    pub(crate) refusals: Arc<Lately>,
 }
 
 impl PostgresLedger {

@@ -1,10 +1,11 @@
 //! Sells to all queued purchases of the locked products, in one transaction.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use futures::future::join_all;
-use ledger::{Decided, Decision, Demand, Ledger, LedgerError, Outcome, Purchase, Step, undecided};
+use ledger::{
+    Decided, Decision, Demand, Lately, Ledger, LedgerError, Outcome, Purchase, Step, undecided,
+};
 use redlock::{Batch, Entry, Lease, Policy, Redlock, ResourceBatch};
 use tracing::{error, warn};
 
@@ -34,9 +35,6 @@ pub(crate) struct PurchaseBatch {
 
 /// Purchases whose keys are looked up although none of them may have been used.
 const FEW: usize = 16;
-/// A key that was used before undoes a statement that does not look it up; so for this long after one, keys are
-/// looked up.
-const REPEATED_LATELY: Duration = Duration::from_millis(500);
 
 impl Batch for PurchaseBatch {
     type Item = Marked<Purchase>;
@@ -95,9 +93,10 @@ impl Batch for PurchaseBatch {
     }
 }
 
-/// Whether buyers repeat their idempotency keys at present.
+/// Whether buyers repeat their idempotency keys at present. A key that was used before undoes a statement that does not look
+/// it up; so for a moment after one, keys are looked up.
 #[derive(Debug, Default)]
-pub(crate) struct RepeatedKeys(Mutex<Option<Instant>>);
+pub(crate) struct RepeatedKeys(Lately);
 
 impl RepeatedKeys {
     fn note(&self, decided: &Decided) {
@@ -105,13 +104,8 @@ impl RepeatedKeys {
             |outcome: &Outcome| matches!(outcome, Outcome::Replayed(_) | Outcome::KeyReused);
         let decisions = decided.iter().flatten().flatten();
         if decisions.flat_map(|decision| &decision.outcomes).any(is_known) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.0.note();
         }
-    }
-
-    fn were_repeated_lately(&self) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|at| at.elapsed() < REPEATED_LATELY)
     }
 }
 
@@ -238,7 +232,7 @@ impl PurchaseBatch {
     /// among them that was used before would cost another round trip.
     fn has_probably_new_keys(&self, demands: &[Demand<'_>]) -> bool {
         let purchases: usize = demands.iter().map(|demand| demand.purchases.len()).sum();
-        purchases > FEW && !self.keys.were_repeated_lately()
+        purchases > FEW && !self.keys.0.is_noted()
     }
 
     async fn step(

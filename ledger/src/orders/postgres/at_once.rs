@@ -82,7 +82,7 @@ impl PostgresLedger {
         tasks: &[&Task],
     ) -> Result<Option<Settlement>, LedgerError> {
         let Some(asked) = Asked::new(tokens, tasks) else { return Ok(None) };
-        if self.refusals.were_lately() {
+        if self.refusals.is_noted() {
             return Ok(None);
         }
         let ids: Vec<Uuid> = asked.orders.iter().map(|_| Uuid::now_v7()).collect();

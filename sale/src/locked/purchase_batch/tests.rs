@@ -1,5 +1,7 @@
 //! Buyers who waited while the last unit was sold.
 
+use std::time::Duration;
+
 use ledger::ProductDeclaration;
 use redlock::NodeConfig;
 use sqlx::{Connection, SqliteConnection};

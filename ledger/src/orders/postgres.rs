@@ -1,6 +1,7 @@
 //! Orders in PostgreSQL: statements for many rows at once.
 
 mod at_once;
+mod expire_at_once;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,7 +26,7 @@ impl PostgresLedger {
         tokens: &BTreeMap<String, i64>,
         tasks: &[&Task],
     ) -> Result<Settlement, LedgerError> {
-        let may_be_placed = match self.place_at_once(tokens, tasks).await {
+        let may_be_settled = match self.settle_at_once(tokens, tasks).await {
             Ok(Some(settlement)) => return Ok(settlement),
             Ok(None) => false,
             // The tokens say it: they are installed if the lost statement was carried out, and keep it out if not.
@@ -35,8 +36,20 @@ impl PostgresLedger {
         let mut transaction = self.begin_without_ping().await?;
         let settlement = settle(&mut *transaction, tokens, tasks).await;
         match transaction.end(settlement).await {
-            Err(LedgerError::StaleTokens(_)) if may_be_placed => Err(LedgerError::ConnectionLost),
+            Err(LedgerError::StaleTokens(_)) if may_be_settled => Err(LedgerError::ConnectionLost),
             settled => settled,
+        }
+    }
+
+    /// Each of the two sends nothing for tasks of the other kind.
+    async fn settle_at_once(
+        &self,
+        tokens: &BTreeMap<String, i64>,
+        tasks: &[&Task],
+    ) -> Result<Option<Settlement>, LedgerError> {
+        match self.expire_at_once(tokens, tasks).await? {
+            None => self.place_at_once(tokens, tasks).await,
+            expired => Ok(expired),
         }
     }
 

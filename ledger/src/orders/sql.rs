@@ -1,7 +1,9 @@
 //! Statements that mean the same in both databases, unless they say for which.
 
+mod expire_at_once;
 mod place_at_once;
 
+pub(crate) use self::expire_at_once::EXPIRE_AT_ONCE;
 pub(crate) use self::place_at_once::PLACE_AT_ONCE;
 use crate::limit_key::BOUGHT_BY_NAMES;
 use crate::sql::postgres_now;
@@ -164,8 +166,9 @@ pub(crate) const WAITING_ON_POSTGRES: &str = concat!(
 pub(crate) const WAITING_ON_SQLITE: &str = waiting!("= $1", "$2", "$3");
 
 /// Those that place orders and end holds on PostgreSQL, where each new connection prepares them.
-pub(crate) const ORDER_STATEMENTS: [&str; 7] = [
+pub(crate) const ORDER_STATEMENTS: [&str; 8] = [
     PLACE_AT_ONCE,
+    EXPIRE_AT_ONCE,
     FENCE_ON_POSTGRES,
     PLACED_BY_KEYS,
     BOUGHT_BY_NAMES,

@@ -6,9 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{
-    LEASE, client, client_with_long_leases, client_without_timeouts, nodes_with, patient, until,
-};
+use common::{LEASE, client, client_without_timeouts, nodes_with, patient, until};
 use redlock::{Batch, Combiner, CombinerConfig, Entry, Lease, Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 use tokio::sync::Semaphore;
@@ -55,9 +53,26 @@ async fn clients(
     for _ in 0..count {
         let recording = Recording { policy, served: Arc::clone(&served) };
         let config = CombinerConfig::default();
-        clients.push(Arc::new(Combiner::new(client(nodes).await, recording, config)));
+        let redlock = client_without_timeouts(nodes).await;
+        clients.push(Arc::new(Combiner::new(redlock, recording, config)));
     }
     (clients, served)
+}
+
+/// Holds the lock until it is released.
+async fn blocker(redlock: &Redlock) -> Lease {
+    let blocker = redlock.acquire("x", patient()).await.unwrap();
+    blocker.keep_extended();
+    blocker
+}
+
+/// Whether a majority of the nodes has issued this ticket.
+fn is_issued(nodes: &[RedisServer], ticket: usize) -> bool {
+    let has_it = |node: &&RedisServer| {
+        let newest = node.get("ticket:x").unwrap();
+        newest.is_some_and(|newest| newest.parse::<usize>().unwrap() >= ticket)
+    };
+    nodes.iter().filter(has_it).count() > nodes.len() / 2
 }
 
 fn submit(client: &Arc<Combiner<Recording>>, item: usize) -> JoinHandle<()> {
@@ -69,15 +84,14 @@ fn submit(client: &Arc<Combiner<Recording>>, item: usize) -> JoinHandle<()> {
 async fn order_of_service(discipline: QueueDiscipline) -> Vec<usize> {
     let nodes = RedisServer::start_many(5).unwrap();
     let (clients, served) = clients(&nodes, 3, Policy { discipline, ..patient() }).await;
-    let blocker = client(&nodes).await.acquire("x", patient()).await.unwrap();
+    let blocker = blocker(&client_without_timeouts(&nodes).await).await;
     let mut waiting = Vec::new();
     for item in 0..30 {
         let client = &clients[item % 3];
         let queued = client.queued("x");
         waiting.push(submit(client, item));
         if discipline == QueueDiscipline::Fair {
-            let ticket = (item + 1).to_string();
-            until("it has a ticket", || nodes_with(&nodes, "ticket:x", Some(&ticket)) >= 3).await;
+            until("it has a ticket", || is_issued(&nodes, item + 1)).await;
         } else if item >= 3 {
             until("it is queued", || client.queued("x") > queued).await;
         }
@@ -207,8 +221,7 @@ fn a_client_that_died_in_the_queue_is_skipped() {
     let nodes = RedisServer::start_many(5).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dying = tokio::runtime::Runtime::new().unwrap();
-    let blocker =
-        runtime.block_on(async { client(&nodes).await.acquire("x", patient()).await }).unwrap();
+    let blocker = runtime.block_on(async { blocker(&client_without_timeouts(&nodes).await).await });
     // Within the default wait.
     let policy =
         Policy { discipline: QueueDiscipline::Fair, lease_time: LEASE, ..Policy::default() };
@@ -217,14 +230,12 @@ fn a_client_that_died_in_the_queue_is_skipped() {
         let dead = Arc::clone(&dead[0]);
         async move { dead.submit("x", 0).await }
     });
-    let one_ticket = || nodes_with(&nodes, "ticket:x", Some("1")) >= 3;
-    runtime.block_on(until("the first has a ticket", one_ticket));
+    runtime.block_on(until("the first has a ticket", || is_issued(&nodes, 1)));
     dying.shutdown_background();
     runtime.block_on(async {
         let (clients, served) = clients(&nodes, 1, policy).await;
         let second = submit(&clients[0], 1);
-        let two_tickets = || nodes_with(&nodes, "ticket:x", Some("2")) >= 3;
-        until("the second has a ticket", two_tickets).await;
+        until("the second has a ticket", || is_issued(&nodes, 2)).await;
         blocker.release().await;
         second.await.unwrap();
         assert_eq!(*served.lock().unwrap(), [1]);
@@ -235,9 +246,12 @@ fn a_client_that_died_in_the_queue_is_skipped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_take_the_lock_themselves_are_served_in_order() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let clients = [client(&nodes).await, client(&nodes).await, client(&nodes).await];
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(client_without_timeouts(&nodes).await);
+    }
     let fair = Policy { discipline: QueueDiscipline::Fair, ..patient() };
-    let blocker = clients[0].acquire("x", patient()).await.unwrap();
+    let blocker = blocker(&clients[0]).await;
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
     for caller in 0..12 {
@@ -247,8 +261,7 @@ async fn callers_that_take_the_lock_themselves_are_served_in_order() {
             served.lock().unwrap().push((caller, lease.ticket().unwrap()));
             lease.release().await;
         }));
-        let ticket = (caller + 1).to_string();
-        until("it has a ticket", || nodes_with(&nodes, "ticket:x", Some(&ticket)) >= 3).await;
+        until("it has a ticket", || is_issued(&nodes, caller + 1)).await;
     }
     blocker.release().await;
     for waiter in waiting {
@@ -335,7 +348,7 @@ async fn a_waiter_behind_a_slow_holder_asks_without_a_release() {
 #[tokio::test]
 async fn a_release_carries_no_request_to_a_node_without_a_vote() {
     let mut nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client_with_long_leases(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     let lease = redlock.acquire("y", patient()).await.unwrap();
     lease.release_with(&[("y", "9".to_owned())]).await;
     nodes[4].restart_empty().unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{LEASE, client, client_with_long_leases, delete, nodes_with, patient, policy, until};
+use common::{LEASE, client, client_without_timeouts, delete, nodes_with, patient, policy, until};
 use redlock::{AcquireError, Domain, ExtendError, Policy, QueueDiscipline};
 use testkit::RedisServer;
 
@@ -18,7 +18,8 @@ fn short() -> Policy {
 #[tokio::test]
 async fn an_extended_lease_outlives_its_time_and_keeps_its_token() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let (holder, waiter) = (client(&nodes).await, client(&nodes).await);
+    let holder = client_without_timeouts(&nodes).await;
+    let waiter = client_without_timeouts(&nodes).await;
     let lease = holder.acquire("x", short()).await.unwrap();
     let token = lease.token();
     lease.keep_extended();
@@ -62,7 +63,7 @@ async fn a_lease_that_cannot_be_extended_says_so_before_the_nodes_give_it_up() {
 #[tokio::test]
 async fn an_extension_never_restores_a_lock_that_a_node_gave_up() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client_with_long_leases(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     let lease = redlock.acquire("x", policy(LEASE, LEASE * 10)).await.unwrap();
     until("all nodes hold the lock", || nodes_with(&nodes, "lock:x", None) == 0).await;
     for node in &nodes[..2] {
@@ -131,7 +132,7 @@ async fn domains_lock_by_prefix_and_key_each_with_its_policy() {
 #[tokio::test]
 async fn a_section_ends_without_its_caller_and_leaves_no_lock() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client_with_long_leases(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     let orders = Domain::new("order").lease_time(LEASE * 10);
     let (began, begins) = tokio::sync::oneshot::channel();
     let (end, ends) = tokio::sync::oneshot::channel::<()>();

@@ -11,8 +11,8 @@ use common::{client, policy};
 use redlock::{Policy, QueueDiscipline, Redlock};
 use testkit::RedisServer;
 
-/// The longest wait of a caller.
-const WAIT: Duration = Duration::from_secs(5);
+/// The longest wait of a caller. Who is passed over is so for as long as the others go on.
+const WAIT: Duration = Duration::from_secs(20);
 const LEASE: Duration = Duration::from_secs(2);
 
 fn policy_with(discipline: QueueDiscipline) -> Policy {

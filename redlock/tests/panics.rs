@@ -133,6 +133,7 @@ async fn a_panic_of_the_worker_itself_leaves_the_other_callers_and_resources_ser
     for discipline in [QueueDiscipline::Unordered, QueueDiscipline::Fair] {
         let fixture = fixture(discipline).await;
         let held = fixture.redlock.acquire("x", patient()).await.unwrap();
+        held.keep_extended();
         let gone = ["x", "x"].map(|resource| fixture.submit(resource, Does::PanicWhenDropped));
         until("they wait", || fixture.combiner.queued("x") == 2).await;
         let waiting = [fixture.submit("x", Does::Nothing), fixture.submit("y", Does::Nothing)];

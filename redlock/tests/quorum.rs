@@ -335,8 +335,9 @@ async fn a_node_that_lost_its_data_gets_the_values_back() {
 #[tokio::test]
 async fn a_release_grants_a_token_above_the_floor_of_a_node_without_a_fence() {
     let nodes = RedisServer::start_many(1).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     let lease = redlock.acquire("x", patient()).await.unwrap();
+    lease.keep_extended();
     let next = tokio::spawn({
         let redlock = redlock.clone();
         async move { redlock.acquire("x", patient()).await.unwrap().token() }
@@ -352,7 +353,7 @@ async fn a_release_grants_a_token_above_the_floor_of_a_node_without_a_fence() {
 #[tokio::test]
 async fn a_proposal_exceeds_the_token_of_the_guarded_store() {
     let nodes = RedisServer::start_many(5).unwrap();
-    let redlock = client(&nodes).await;
+    let redlock = client_without_timeouts(&nodes).await;
     redlock.observe_token("x", 1000);
     assert_eq!(redlock.acquire("x", patient()).await.unwrap().token(), 1001);
 }

@@ -77,7 +77,7 @@ async fn a_node_whose_disk_is_full_does_not_vote_until_there_is_room() {
     until_excluded(&redlock).await;
     let persistence = nodes[4].command("INFO persistence").unwrap();
     assert!(persistence.contains("aof_last_write_status:err"), "{persistence}");
-    assert_eq!(excluded.count(4, "RefusesWrites"), 1);
+    until("the observer has the reason", || excluded.count(4, "RefusesWrites") == 1).await;
     nodes[4].free_disk().unwrap();
     until("it votes again", || redlock.connected().0 == 5).await;
     redlock.acquire("x", patient()).await.unwrap().release().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{config, connected, patient, until};
+use common::{config, connected, connection, patient, until};
 use redlock::{
     Batch, Combiner, CombinerConfig, Config, Entry, Lease, NodeConfig, Policy, QueueDiscipline,
 };
@@ -55,7 +55,7 @@ struct Far {
 }
 
 impl Far {
-    async fn start(discipline: QueueDiscipline, combiner: CombinerConfig) -> Self {
+    async fn start(discipline: QueueDiscipline) -> Self {
         let (mut servers, database) =
             (RedisServer::start_many(5).unwrap(), RedisServer::start().unwrap());
         let (trips, mut proxies) = (RoundTrips::default(), Vec::new());
@@ -69,17 +69,18 @@ impl Far {
             |proxy: &Proxy| NodeConfig { address: proxy.address().to_owned(), password: None };
         let far = Config { nodes: proxies[..5].iter().map(node).collect(), ..config(&servers) };
         servers.push(database);
-        let database = redis::Client::open(format!("redis://{}", proxies[5].address())).unwrap();
-        let database = database.get_multiplexed_async_connection().await.unwrap();
+        let database = connection(proxies[5].address()).await;
         let asking = Asking { database, discipline, begun: AtomicUsize::new(0) };
-        let combiner = Arc::new(Combiner::new(connected(&far).await, asking, combiner));
+        let one = CombinerConfig { batch: 1, ..CombinerConfig::default() };
+        let combiner = Arc::new(Combiner::new(connected(&far).await, asking, one));
         Self { trips, combiner, _servers: servers, _proxies: proxies }
     }
 
-    /// The fewest round trips of some tries. In each, `callers` callers make `calls` calls.
+    /// The round trips of `callers` callers who make `calls` calls, with a batch for each call: the
+    /// fewest of some tries, because a caller whom a busy machine delays comes too late for the renewal.
     async fn fewest_trips(&self, callers: usize, calls: usize) -> u64 {
-        let mut fewest = u64::MAX;
-        for _ in 0..5 {
+        let (batches, mut fewest) = (callers * calls, u64::MAX);
+        for _ in 0..20 {
             self.trips.quiet(4 * ONE_WAY).await;
             let before = self.trips.count();
             let begun = self.begun();
@@ -97,6 +98,10 @@ impl Far {
             }
             all.join_all().await;
             fewest = fewest.min(self.trips.count() - before);
+            assert_eq!(self.begun() - begun, batches);
+            if fewest <= 1 + batches as u64 {
+                break;
+            }
         }
         fewest
     }
@@ -109,19 +114,16 @@ impl Far {
 #[tokio::test(flavor = "multi_thread")]
 async fn consecutive_batches_are_one_round_trip_each() {
     const BATCHES: usize = 10;
-    let one = CombinerConfig { batch: 1, ..CombinerConfig::default() };
-    let far = Far::start(QueueDiscipline::Unordered, one).await;
+    let far = Far::start(QueueDiscipline::Unordered).await;
     let trips = far.fewest_trips(BATCHES, 1).await;
     assert_eq!(trips, 1 + BATCHES as u64, "the lock once, and a statement for each");
-    assert_eq!(far.begun(), 5 * BATCHES);
 }
 
 /// Two callers by turns: each takes its ticket while the other one is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_fair_order_they_are_too() {
     const CALLS: usize = 10;
-    let far = Far::start(QueueDiscipline::Fair, CombinerConfig::default()).await;
+    let far = Far::start(QueueDiscipline::Fair).await;
     let trips = far.fewest_trips(2, CALLS).await;
-    assert_eq!(far.begun(), 5 * 2 * CALLS);
     assert_eq!(trips, 1 + 2 * CALLS as u64, "the lock once, and a statement for each");
 }

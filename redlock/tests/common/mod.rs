@@ -96,15 +96,21 @@ pub fn nodes_with(nodes: &[RedisServer], key: &str, value: Option<&str>) -> usiz
 
 /// Removes a key without the lock's knowledge.
 pub async fn delete(node: &RedisServer, key: &str) {
-    redis::cmd("DEL").arg(key).exec_async(&mut connection(node).await).await.unwrap();
+    redis::cmd("DEL").arg(key).exec_async(&mut connection(&node.address()).await).await.unwrap();
 }
 
 /// Sets a key without the lock's knowledge.
 pub async fn set(node: &RedisServer, key: &str, value: &str) {
-    redis::cmd("SET").arg(key).arg(value).exec_async(&mut connection(node).await).await.unwrap();
+    let set = redis::cmd("SET").arg(key).arg(value).to_owned();
+    set.exec_async(&mut connection(&node.address()).await).await.unwrap();
 }
 
-async fn connection(node: &RedisServer) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(format!("redis://{}", node.address())).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+/// A connection on which only a server that hangs fails a command, however busy the machine is.
+pub async fn connection(address: &str) -> redis::aio::MultiplexedConnection {
+    let limit = Some(Duration::from_secs(20));
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(limit)
+        .set_response_timeout(limit);
+    let client = redis::Client::open(format!("redis://{address}")).unwrap();
+    client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
 }

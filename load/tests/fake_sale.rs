@@ -87,13 +87,8 @@ async fn orders_of_others_are_noticed_and_earlier_ones_are_not() {
     let report = sale.load().await.unwrap();
     assert!(report.passed(), "{report}");
 
-    let began = async {
-        while sale.redis.get("stock:1").unwrap().as_deref() == Some("6") {
-            tokio::task::yield_now().await;
-        }
-        sale.sql("INSERT INTO orders VALUES ('late', '1', 'bob', 1, 'confirmed')").await;
-    };
-    let (report, ()) = tokio::join!(sale.load(), began);
+    let late = sale.sql("INSERT INTO orders VALUES ('late', '1', 'bob', 1, 'confirmed')");
+    let (report, ()) = tokio::join!(sale.load(), sale.while_others_wait(5, late));
     let report = report.unwrap();
     assert!(is_wrong(&report, "orders in the database"), "{report}");
     assert!(report.problems()[0].contains("1 orders of others"), "{report}");
@@ -157,12 +152,7 @@ async fn the_hold_of_an_earlier_order_may_end_during_a_run() {
         let mut sale = Sale::start(Behaviour::Honest).await;
         sale.sql("INSERT INTO orders VALUES ('earlier', '1', 'ann', 1, 'pending')").await;
         sale.settings.scenario = scenario(one_by_one(users, 10)).1;
-        let expires = async {
-            while sale.redis.get("stock:1").unwrap().as_deref() == Some("10") {
-                tokio::task::yield_now().await;
-            }
-            sale.expire("earlier").await;
-        };
+        let expires = sale.while_others_wait(9, sale.expire("earlier"));
         let (report, ()) = tokio::join!(sale.load(), expires);
         let report = report.unwrap();
         assert!(report.passed(), "{report}");

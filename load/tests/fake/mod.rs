@@ -19,6 +19,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 use testkit::RedisServer;
+use tokio::sync::{MutexGuard, watch};
 
 pub const STOCK: i64 = 10;
 pub const SCENARIO: &str = "
@@ -56,6 +57,8 @@ struct Fake {
 #[derive(Clone)]
 struct Shop {
     fake: Arc<tokio::sync::Mutex<Fake>>,
+    /// Nothing is decided while this number of units is left.
+    held_at: watch::Sender<Option<i64>>,
     database: SqlitePool,
     redis: redis::aio::MultiplexedConnection,
     batches: Arc<Mutex<u32>>,
@@ -76,7 +79,7 @@ async fn metrics(State(shop): State<Shop>) -> String {
 async fn purchase(State(shop): State<Shop>, headers: HeaderMap) -> (StatusCode, Json<Value>) {
     let buyer = subject(&headers);
     let key = headers["Idempotency-Key"].to_str().unwrap().to_owned();
-    let mut fake = shop.fake.lock().await;
+    let mut fake = shop.turn().await;
     *shop.batches.lock().unwrap() += 1;
     if let Some((order, owner)) = fake.orders.get(&key) {
         assert_eq!(*owner, buyer);
@@ -120,6 +123,19 @@ fn subject(headers: &HeaderMap) -> String {
 }
 
 impl Shop {
+    /// Waits until purchases are decided.
+    async fn turn(&self) -> MutexGuard<'_, Fake> {
+        let mut held_at = self.held_at.subscribe();
+        loop {
+            let fake = self.fake.lock().await;
+            if *held_at.borrow_and_update() != Some(fake.remaining) {
+                return fake;
+            }
+            drop(fake);
+            held_at.changed().await.unwrap();
+        }
+    }
+
     async fn record(&self, order: &str, buyer: &str, remaining: i64) {
         sqlx::query("INSERT INTO orders VALUES ($1, '1', $2, 1, 'confirmed')")
             .bind(order)
@@ -172,13 +188,18 @@ impl Sale {
 
         let redis = RedisServer::start().unwrap();
         let client = redis::Client::open(format!("redis://{}", redis.address())).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        // On a busy machine an answer may take longer than the client's half a second.
+        let patient =
+            redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+        let mut connection =
+            client.get_multiplexed_async_connection_with_config(&patient).await.unwrap();
         let set = redis::cmd("SET").arg("stock:1").arg(STOCK).to_owned();
         set.query_async::<()>(&mut connection).await.unwrap();
 
         let fake = Fake { behaviour, remaining: STOCK, orders: HashMap::new() };
         let shop = Shop {
             fake: Arc::new(tokio::sync::Mutex::new(fake)),
+            held_at: watch::Sender::new(None),
             database,
             redis: connection,
             batches: Arc::default(),
@@ -209,6 +230,16 @@ impl Sale {
             pods: Pods::alone(),
         };
         Self { settings, redis, shop, _folder: folder }
+    }
+
+    /// The next purchase leaves `left` units, and those behind it wait while `meanwhile` runs.
+    pub async fn while_others_wait(&self, left: i64, meanwhile: impl Future<Output = ()>) {
+        self.shop.held_at.send_replace(Some(left));
+        while self.redis.get("stock:1").unwrap() != Some(left.to_string()) {
+            tokio::task::yield_now().await;
+        }
+        meanwhile.await;
+        self.shop.held_at.send_replace(None);
     }
 
     /// Changes the database behind the back of everybody.

@@ -179,7 +179,7 @@ async fn a_late_release(name: &str, ablation: Ablation) -> Vec<Overlap> {
     let (mut late, mut holder) = (scene.actor(1, 5, LONG).await, scene.actor(2, 5, LONG).await);
     let mut third = scene.actor(3, 5, LONG).await;
     holder.client.policy.lease_time = LONG;
-    third.client.policy.wait_timeout = Duration::from_secs(1);
+    third.client.policy.wait_timeout = Duration::from_secs(3);
     scene.read(&mut late).await;
     scene.read(&mut holder).await;
     assert!(!scene.write(&mut late).await, "it is refused, and releases");
@@ -200,29 +200,28 @@ async fn without_the_owner_check_a_late_release_frees_the_lock_of_another() {
 }
 
 /// Three of five nodes grant a token; one of them forgets it, and with the two others, which never
-/// knew it, it would be a majority.
+/// knew it, it would be a majority. `longest`: how long a node stays out, so no lease is longer.
 async fn a_node_that_forgot(
     name: &str,
     ablation: Ablation,
     voting_then: usize,
+    longest: Duration,
 ) -> (Vec<Disorder>, Vec<Overlap>) {
-    // How long a node stays out, so no lease is longer.
-    const LONGEST: Duration = Duration::from_secs(3);
     let mut scene = Scene::new(name, ablation).await;
     let mut proxies = Vec::new();
     for node in &scene.nodes {
         proxies.push(Proxy::start(node.address()).await.unwrap());
     }
     let addresses = proxies.iter().map(|proxy| proxy.address().to_owned()).collect();
-    let mut first = scene.actor_at(addresses, 1, 5, LONGEST).await;
-    first.client.policy.lease_time = LONGEST;
+    let mut first = scene.actor_at(addresses, 1, 5, longest).await;
+    first.client.policy.lease_time = longest;
     for proxy in &proxies[3..] {
         proxy.set(Link::both(Way::Cut));
     }
     scene.read(&mut first).await;
     scene.nodes[2].restart_empty().unwrap();
 
-    let second = scene.actor(2, voting_then, LONGEST).await;
+    let second = scene.actor(2, voting_then, longest).await;
     second.client.swap(second.id).await;
     scene.write(&mut first).await;
     assert!(scene.register().await.is_undamaged(), "the register is right in any case");
@@ -233,11 +232,14 @@ async fn a_node_that_forgot(
 
 #[tokio::test]
 async fn without_quarantine_a_node_that_forgot_grants_a_token_again() {
-    let (tokens, holds) = a_node_that_forgot("quarantined", Ablation::default(), 4).await;
+    // The second waits for the end of the lease.
+    let ends = Duration::from_secs(3);
+    let (tokens, holds) = a_node_that_forgot("quarantined", Ablation::default(), 4, ends).await;
     assert_eq!((tokens, holds), (vec![], vec![]));
 
     let off = Ablation { quarantine_is_off: true, ..Ablation::default() };
-    let (tokens, holds) = a_node_that_forgot("unquarantined", off, 5).await;
+    // It comes before that.
+    let (tokens, holds) = a_node_that_forgot("unquarantined", off, 5, LONG).await;
     assert_ne!(tokens, []);
     assert_ne!(holds, []);
 }

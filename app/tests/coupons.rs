@@ -188,7 +188,7 @@ async fn nothing_is_issued_outside_the_window() {
 
 #[tokio::test]
 async fn coupons_wait_for_their_lock_and_fail_with_the_same_codes() {
-    let settings = vec![("LOCK_WAIT_SECONDS", "0.5".to_owned())];
+    let settings = vec![("LOCK_WAIT_SECONDS", "3".to_owned())];
     let mut sale = TestSale::start(SaleSpec { settings, ..SaleSpec::on(Database::Sqlite) }).await;
     create(&sale, &json!({"id": "ten", "quantity": 10})).await;
     let policy = Policy {

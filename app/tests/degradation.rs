@@ -18,7 +18,7 @@ async fn behind_a_proxy(
     let proxy = Proxy::start(address.to_owned()).await.unwrap();
     let mut all = vec![
         ("DATABASE_URL", url.replace(address, proxy.address())),
-        ("LOCK_TIMEOUT_SECONDS", "0.7".to_owned()),
+        ("LOCK_TIMEOUT_SECONDS", "3".to_owned()),
     ];
     all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
     let sale =

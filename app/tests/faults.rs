@@ -14,7 +14,7 @@ use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
 #[tokio::test]
 async fn two_nodes_may_stop_and_with_three_every_purchase_fails_cleanly() {
     let spec = SaleSpec {
-        settings: vec![("LOCK_WAIT_SECONDS", "0.5".to_owned())],
+        settings: vec![("LOCK_WAIT_SECONDS", "3".to_owned())],
         ..SaleSpec::on(Database::Sqlite)
     };
     let mut sale = TestSale::start(spec).await;

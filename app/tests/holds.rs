@@ -239,7 +239,8 @@ async fn a_product_has_a_hold_of_its_own_and_an_order_the_shortest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn paid_and_cancelled_orders_and_orders_without_an_end_do_not_expire() {
     for database in BOTH {
-        let sale = sale(database, 1, 9).await;
+        let spec = SaleSpec { settings: long(), ..spec(database, 1, 9) };
+        let sale = TestSale::start(spec).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let mut ids = Vec::new();
         for _ in 0..4 {
@@ -264,7 +265,8 @@ async fn paid_and_cancelled_orders_and_orders_without_an_end_do_not_expire() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_release_before_understands_what_is_written() {
     for database in BOTH {
-        let sale = sale(database, 1, 1).await;
+        let spec = SaleSpec { settings: long(), ..spec(database, 1, 1) };
+        let sale = TestSale::start(spec).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let id = order(&ann, &["A"]).await.order().to_owned();
         end_all_holds(&sale).await;

@@ -21,7 +21,7 @@ async fn a_hundred_limited_products_over_a_slow_network_lose_no_lease_and_no_ans
     let product = |number| json!({"id": format!("p{number}"), "name": "Console", "stock": 10, "max_per_buyer": 2});
     let settings = vec![
         ("DATABASE_URL", url.replace(address, proxy.address())),
-        ("LOCK_TIMEOUT_SECONDS", "1".to_owned()),
+        ("LOCK_TIMEOUT_SECONDS", "5".to_owned()),
     ];
     let products: Vec<Value> = (0..PRODUCTS).map(product).collect();
     let spec = SaleSpec {
@@ -32,7 +32,7 @@ async fn a_hundred_limited_products_over_a_slow_network_lose_no_lease_and_no_ans
     };
     let sale = TestSale::start(spec).await;
     // As many round trips as there are products, and one by one they would outlast the lease.
-    proxy.set(Link::both(Way::Slow(Duration::from_millis(2))));
+    proxy.set(Link::both(Way::Slow(Duration::from_millis(10))));
     for round in 0..3 {
         let buyers: Vec<_> = (0..3).map(|i| sale.buyer(&format!("buyer-{i}"))).collect();
         let purchases = buyers.iter().flat_map(|buyer| {

@@ -232,7 +232,7 @@ async fn a_wrong_amount_currency_or_order_changes_nothing_and_an_administrator_s
 #[tokio::test(flavor = "multi_thread")]
 async fn events_may_come_in_any_order() {
     for database in BOTH {
-        let shop = Shop::open(database, 1, &[("HOLD_SECONDS", "5")]).await;
+        let shop = Shop::open(database, 1, &[]).await;
         let failed = "checkout.session.async_payment_failed";
         let succeeded = "checkout.session.async_payment_succeeded";
 

@@ -229,7 +229,7 @@ async fn a_handshake_that_does_not_end_is_dropped() {
 
 #[tokio::test]
 async fn a_completed_handshake_begins_no_request() {
-    let times = [("HTTP_HEADER_TIMEOUT_SECONDS", "0.5"), ("HTTP_IDLE_TIMEOUT_SECONDS", "600")];
+    let times = [("HTTP_HEADER_TIMEOUT_SECONDS", "2"), ("HTTP_IDLE_TIMEOUT_SECONDS", "600")];
     let shop = Shop::start(&times).await;
     let mut ahead = shop.tls(&[&TLS13]).await;
     let mut late = shop.tls(&[&TLS13]).await;

@@ -277,8 +277,10 @@ async fn the_ratio_decides_where_the_caller_does_not_and_nothing_is_traced_by_de
     let alone = sale.buyer("ann").buy("1", 1, None).await;
     assert_eq!((alone.status, buy(&sale, "ann", &parent(1, "01")).await.status), (201, 201));
     await_count(&sale, "flashsale_trace_spans_exported_total", 4).await;
+    // The exporter may have come between the batch and its request.
+    let exports = received.requests().len();
     sale.replicas.remove(0).stop().await;
-    assert_eq!(received.requests().len(), 1);
+    assert_eq!(received.requests().len(), exports, "there are no other spans");
 
     let off = TestSale::start(SaleSpec::on(Database::Sqlite)).await;
     assert_eq!(buy(&off, "ann", &parent(1, "01")).await.status, 201);

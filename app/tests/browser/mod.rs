@@ -50,6 +50,10 @@ pub enum Screen {
 pub const ENGLISH: &str = "en-US,en";
 pub const KOREAN: &str = "ko-KR,ko";
 
+/// Lets the page's clock go on by ten minutes, as long as units are held.
+pub const LATER: &str =
+    "void ((now) => { flash.clock.now = () => now() + 600000; })(flash.clock.now)";
+
 /// What `Window::hold` holds back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ENGLISH, Screen, Stage, of_admin};
+use super::{ENGLISH, LATER, Screen, Stage, of_admin};
 use crate::common::{Database, SaleSpec};
 
 const QUEUE: &str = "[data-product='1'] button.quiet";
@@ -35,9 +35,6 @@ async fn prices_are_written_as_the_reader_writes_them() {
     window.until_shows("#order-list", "€998.00").await;
     window.close().await;
 }
-
-/// Lets the page's clock go on by ten minutes, as long as units are held.
-const LATER: &str = "void ((now) => { flash.clock.now = () => now() + 600000; })(flash.clock.now)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_a_price_is_held_until_it_is_paid_and_what_has_none_is_bought() {

@@ -139,7 +139,8 @@ impl TestSale {
             ("HTTP_DRAIN_SECONDS", "0".to_owned()),
         ]);
         settings.extend(spec.settings);
-        let client = Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        // Longer than any wait for a lock, and than a test follows events.
+        let client = Client::builder().timeout(Duration::from_mins(3)).build().unwrap();
         let mut sale = Self {
             nodes,
             replicas: Vec::new(),

@@ -49,6 +49,7 @@ pub mod placement;
 pub mod poll;
 pub mod prewarm;
 pub mod report_tokens;
+mod restarts;
 pub mod retained;
 mod retention;
 pub mod rollout;

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::{Applied, KubernetesResources};
-use super::cause::{Cause, UNRESPONSIVE};
+use super::cause::Cause;
 use super::claimed;
 use super::database::{DatabaseIdentity, lost_message};
 use super::exposure::Exposure;
@@ -15,6 +15,7 @@ use super::hibernation;
 use super::names::Component;
 use super::observe::Observed;
 use super::phase::Progress;
+use super::restarts::Restarts;
 use super::rollout::{self, Rollout, redis_status};
 use super::seed::Seed;
 use crate::crd::condition;
@@ -62,8 +63,8 @@ pub(super) struct Inputs<'a> {
     pub replicas: i32,
     /// The previous conditions, if they describe this generation.
     pub previous: &'a [Condition],
-    /// The previous condition of the database, of whichever generation: a change of the sale ends no outage.
-    pub database_before: Option<&'a Condition>,
+    /// Which parts a roll-out restarts.
+    pub restarts: Restarts<'a>,
     /// Whether replicas were added, and none of the others was lost.
     pub scaling_up: bool,
     /// Time of the observation.
@@ -189,12 +190,13 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     let own = inputs.resources.database.as_ref();
     let database_unavailable =
         own.is_some_and(|own| ready_pods(own) == 0) || reports_unavailable(inputs);
-    let nodes_away = redis.ready < voters && !one_node_restarts(inputs, voters);
+    let nodes_away =
+        redis.ready < voters && !inputs.restarts.has_one_node(&inputs.resources.redis, voters);
     let stock = states.get(condition::STOCK_SEEDED).map(|stock| stock.reason);
     if matches!(inputs.database, DatabaseIdentity::Lost { .. }) || claimed_by(inputs).is_some() {
         Progress::Blocked
     } else if nodes_away
-        || (database_unavailable && !database_restarts(inputs))
+        || (database_unavailable && !own.is_some_and(|own| inputs.restarts.has_database(own)))
         || (available(&inputs.resources.app) < inputs.replicas && !inputs.scaling_up)
     {
         Progress::PartsUnavailable
@@ -207,28 +209,6 @@ fn progress(inputs: &Inputs<'_>, states: &BTreeMap<&'static str, ConditionState>
     } else {
         Progress::RollingOut
     }
-}
-
-/// Whether a rolling update restarts a node, the others are a quorum, and nothing keeps it from coming back.
-fn one_node_restarts(inputs: &Inputs<'_>, voters: i32) -> bool {
-    let ready = redis_status(&inputs.resources.redis).ready;
-    rollout::replaces_pods(&inputs.resources.redis)
-        && ready + 1 == voters
-        && ready > voters / 2
-        && !is_kept_away(inputs, Component::Redis)
-}
-
-/// The same of the sale's own database, which has one pod. Its restart is an outage as well if it takes long.
-fn database_restarts(inputs: &Inputs<'_>) -> bool {
-    inputs.resources.database.as_ref().is_some_and(rollout::replaces_pods)
-        && !is_kept_away(inputs, Component::Database)
-        && !inputs.database_before.is_some_and(|it| rollout::takes_long(it, inputs.now))
-}
-
-/// Whether a pod of a part cannot start. A server that has just started is not ready until the kubelet has asked it.
-fn is_kept_away(inputs: &Inputs<'_>, component: Component) -> bool {
-    let cause = inputs.observed.cause(component, inputs.now);
-    cause.is_some_and(|cause| cause.reason != UNRESPONSIVE)
 }
 
 /// `None`: nothing is declared that would make the API reachable from outside.
@@ -254,8 +234,8 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
         return ConditionState::met("AllNodesReady", message);
     } else if ready == nodes {
         rolling_out("nodes", rollout)
-    } else if one_node_restarts(inputs, nodes) {
-        ConditionState::unmet("RollingOut", format!("{message}; the other one restarts"))
+    } else if inputs.restarts.has_one_node(&inputs.resources.redis, nodes) {
+        ConditionState::unmet(rollout::ROLLING_OUT, format!("{message}; the other one restarts"))
     } else if status.quorum {
         ConditionState::unmet("NodesAway", format!("{message}; the quorum holds"))
     } else {
@@ -265,7 +245,7 @@ fn redis(inputs: &Inputs<'_>) -> ConditionState {
 }
 
 fn rolling_out(what: &str, Rollout { updated, wanted, .. }: Rollout) -> ConditionState {
-    ConditionState::unmet("RollingOut", format!("{updated} of {wanted} {what} are updated"))
+    ConditionState::unmet(rollout::ROLLING_OUT, format!("{updated} of {wanted} {what} are updated"))
 }
 
 fn ready_pods(stateful_set: &StatefulSet) -> i32 {
@@ -283,8 +263,8 @@ fn database(inputs: &Inputs<'_>) -> ConditionState {
     }
     let refused = inputs.observed.unready.iter().find(|reason| reason.starts_with("database:"));
     let state = match &inputs.resources.database {
-        Some(own) if ready_pods(own) == 0 && database_restarts(inputs) => {
-            ConditionState::unmet("RollingOut", "the database restarts")
+        Some(own) if ready_pods(own) == 0 && inputs.restarts.has_database(own) => {
+            ConditionState::unmet(rollout::ROLLING_OUT, "the database restarts")
         }
         Some(own) if ready_pods(own) == 0 => {
             ConditionState::unmet("DatabaseAway", "the database is not ready")
@@ -357,7 +337,7 @@ fn app(inputs: &Inputs<'_>) -> ConditionState {
         // Only during a rollout: pods are listed until the sale is ready.
         return match rollout::terminating(pods) {
             Some(pod) => ConditionState::unmet(
-                "RollingOut",
+                rollout::ROLLING_OUT,
                 format!("{message}; pod {} is still terminating", rollout::describe(pod)),
             ),
             None => ConditionState::met("ReplicasAvailable", message),

@@ -1,11 +1,8 @@
 //! Progress of rolling updates, and old replicas that still sell.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::build::{Applied, KubernetesResources};
@@ -47,27 +44,12 @@ pub fn of_nodes(nodes: &StatefulSet) -> Rollout {
     Rollout { updated: if seen { updated } else { 0 }, wanted, done, seen }
 }
 
-/// Whether pods of another template replace those of a `StatefulSet`. Its controller has two revisions until the last one
-/// is ready; a pod that is away for another reason changes none.
-#[must_use]
-pub fn replaces_pods(nodes: &StatefulSet) -> bool {
-    nodes.status.as_ref().is_some_and(|status| status.current_revision != status.update_revision)
-}
-
-/// How long a restart of the sale's own database may take: nobody buys meanwhile. A pod that ends on a machine that was
-/// lost has no cause and never ends.
-const RESTART: Duration = Duration::from_mins(5);
-
-/// Whether a condition has been False for longer than a restart takes.
-#[must_use]
-pub fn takes_long(unmet: &Condition, now: Timestamp) -> bool {
-    let since = now.duration_since(unmet.last_transition_time.0);
-    unmet.status == "False" && Duration::try_from(since).is_ok_and(|since| since > RESTART)
-}
-
 fn generation<K: kube::Resource>(workload: &K) -> i64 {
     workload.meta().generation.unwrap_or_default()
 }
+
+/// Reason of a part while pods of another template replace its pods.
+pub const ROLLING_OUT: &str = "RollingOut";
 
 /// Reason of `AppAvailable` while replicas are added.
 pub const SCALING_UP: &str = "ScalingUp";

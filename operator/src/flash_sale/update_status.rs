@@ -20,6 +20,7 @@ use super::observe::Observed;
 use super::outcome::Outcome;
 use super::phase::{Inputs, Progress, phase};
 use super::prewarm;
+use super::restarts::Restarts;
 use super::rollout::{self, redis_status};
 use super::seed::Seed;
 
@@ -68,7 +69,6 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 }
             }
             let same_generation = previous.observed_generation == status.observed_generation;
-            let mut before = previous.conditions.iter();
             let inputs = conditions::Inputs {
                 resources,
                 seed,
@@ -77,7 +77,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
                 observed,
                 replicas: prewarm::replicas(&sale.spec, now),
                 previous: if same_generation { &previous.conditions } else { &[] },
-                database_before: before.find(|it| it.type_ == condition::DATABASE_READY),
+                restarts: Restarts { observed, previous: &previous, now },
                 scaling_up: rollout::is_scaling_up(&previous, &resources.app),
                 now,
             };

@@ -6,6 +6,7 @@ use flashsale_operator::flash_sale::observe::Observed;
 use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::seed::Seed;
 use flashsale_operator::flash_sale::update_status::status;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -30,20 +31,21 @@ fn database_away(resources: &mut KubernetesResources<Applied>) {
     rolls_out(resources.database.as_mut().unwrap(), 0);
 }
 
+/// The pod of a server that has just started: the kubelet tells that before it asks whether the server is ready.
+fn started(component: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": { "name": "it", "labels": { "app.kubernetes.io/component": component } },
+        "status": { "phase": "Running", "containerStatuses": [{
+            "name": "c", "image": "it:1", "imageID": "", "ready": false, "started": true,
+            "restartCount": 0, "state": { "running": { "startedAt": NOON } },
+        }] },
+    }))
+    .unwrap()
+}
+
 #[test]
 fn a_server_that_has_just_started_is_no_outage() {
     let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
-    // The kubelet tells that it has started before it asks whether it is ready.
-    let started = |component: &str| -> Pod {
-        serde_json::from_value(json!({
-            "metadata": { "name": "it", "labels": { "app.kubernetes.io/component": component } },
-            "status": { "phase": "Running", "containerStatuses": [{
-                "name": "c", "image": "it:1", "imageID": "", "ready": false, "started": true,
-                "restartCount": 0, "state": { "running": { "startedAt": NOON } },
-            }] },
-        }))
-        .unwrap()
-    };
     let restarting: [(&str, &str, Change); 2] = [
         ("RedisReady", "redis", |it| rolls_out(&mut it.redis, 4)),
         ("DatabaseReady", "database", database_away),
@@ -77,4 +79,55 @@ fn a_change_of_the_sale_ends_no_outage_of_its_database() {
     assert_eq!(lost.observed_generation, 4);
     assert_eq!(lost.phase, Phase::Degraded);
     assert_eq!(condition(&lost, "DatabaseReady").1, "DatabaseAway");
+}
+
+/// A roll-out that was changed back: the controller takes up the revision of before again.
+fn changed_back(set: &mut StatefulSet, ready: i32) {
+    rolls_out(set, ready);
+    let status = set.status.as_mut().unwrap();
+    status.update_revision.clone_from(&status.current_revision);
+}
+
+#[test]
+fn a_template_that_is_changed_back_during_its_roll_out_is_no_outage() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let parts: [(&str, &str, Change, Change); 2] = [
+        (
+            "RedisReady",
+            "redis",
+            |it| rolls_out(&mut it.redis, 4),
+            |it| changed_back(&mut it.redis, 4),
+        ),
+        ("DatabaseReady", "database", database_away, |it| {
+            changed_back(it.database.as_mut().unwrap(), 0);
+        }),
+    ];
+    for (part, component, change, back) in parts {
+        let rolling = after(Some(ready.clone()), &during(change, Vec::new()), NOON);
+        assert_eq!(
+            (rolling.phase, condition(&rolling, part).1.as_str()),
+            (Phase::Open, "RollingOut")
+        );
+
+        // The change back is a change of the sale.
+        let mut changed = FlashSale { status: Some(rolling), ..sale("") };
+        changed.metadata.generation = Some(4);
+        let steps = [(Vec::new(), "RollingOut"), (vec![started(component)], "Unresponsive")];
+        for (pods, reason) in steps.into_iter().chain([(Vec::new(), "RollingOut")]) {
+            let status = status(&changed, &during(back, pods), at("2026-11-27T12:00:10Z"));
+            assert_eq!((status.phase, condition(&status, part).1.as_str()), (Phase::Open, reason));
+            changed.status = Some(status);
+        }
+        // It is over when all pods are ready: one that is lost later is an outage.
+        let done = status(&changed, &outcome(5, 1, 3, Seed::Done), at("2026-11-27T12:01:00Z"));
+        assert_eq!(condition(&done, part).0, "True");
+        changed.status = Some(done);
+        let lost = status(&changed, &during(back, Vec::new()), at("2026-11-27T12:02:00Z"));
+        assert_eq!(lost.phase, Phase::Degraded, "{component}");
+        // An outage stays one.
+        changed.status = Some(lost);
+        let still =
+            status(&changed, &during(back, vec![started(component)]), at("2026-11-27T12:03:00Z"));
+        assert_eq!(still.phase, Phase::Degraded, "{component}");
+    }
 }

@@ -4,17 +4,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
 
-use super::cause::UNRESPONSIVE;
+use super::cause::{self, UNRESPONSIVE};
 use super::names::Component;
 use super::observe::Observed;
-use super::rollout::{ROLLING_OUT, redis_status};
+use super::rollout::{self, ROLLING_OUT, redis_status};
 use crate::crd::{FlashSaleStatus, Phase, condition};
 
 /// How long a restart of the sale's own database may take: nobody buys meanwhile. A pod that ends on a machine that was
 /// lost has no cause and never ends.
 const RESTART: Duration = Duration::from_mins(5);
+/// How long a Redis node that ends may be there: the kubelet kills it when its grace period is over.
+const END: Duration = Duration::from_mins(1);
+/// Label of a pod: the revision of the template that it has.
+const REVISION: &str = "controller-revision-hash";
 
 /// What tells a restart from an outage.
 pub(super) struct Restarts<'a> {
@@ -34,6 +40,7 @@ impl Restarts<'_> {
             && ready + 1 == voters
             && ready > voters / 2
             && !self.is_kept_away(Component::Redis)
+            && !self.has_lost_one(nodes)
     }
 
     /// The same of the sale's own database, which has one pod. Its restart is an outage as well if it takes long.
@@ -62,6 +69,23 @@ impl Restarts<'_> {
             && self.before(part).is_some_and(|it| reasons.contains(&it.reason.as_str()))
     }
 
+    /// Whether a Redis node is away that the roll-out did not take down. A roll-out deletes pods and waits for their
+    /// successors: it neither makes a pod unready, nor waits for one of the former template.
+    fn has_lost_one(&self, nodes: &StatefulSet) -> bool {
+        let status = nodes.status.as_ref().filter(|_| rollout::of_nodes(nodes).seen);
+        let rolling = status.filter(|status| status.current_revision != status.update_revision);
+        let former = rolling.and_then(|status| status.current_revision.as_ref());
+        let pods = self.observed.pods.iter();
+        let mut away = pods.filter(|pod| Component::Redis.has(pod) && !cause::is_ready(pod));
+        away.any(|pod| {
+            if pod.metadata.deletion_timestamp.is_some() {
+                return unready_since(pod).is_some_and(|since| lasts(since, END, self.now));
+            }
+            former.is_some_and(|former| pod.labels().get(REVISION) == Some(former))
+                || was_ready(pod)
+        })
+    }
+
     fn before(&self, part: &str) -> Option<&Condition> {
         self.previous.conditions.iter().find(|it| it.type_ == part)
     }
@@ -75,6 +99,36 @@ impl Restarts<'_> {
 
 /// Whether a condition has been False for longer than a restart takes.
 fn takes_long(unmet: &Condition, now: Timestamp) -> bool {
-    let since = now.duration_since(unmet.last_transition_time.0);
-    unmet.status == "False" && Duration::try_from(since).is_ok_and(|since| since > RESTART)
+    unmet.status == "False" && lasts(unmet.last_transition_time.0, RESTART, now)
+}
+
+fn lasts(since: Timestamp, limit: Duration, now: Timestamp) -> bool {
+    Duration::try_from(now.duration_since(since)).is_ok_and(|elapsed| elapsed > limit)
+}
+
+/// Whether a pod that is not ready was ready before. The kubelet says that a pod is not ready before it starts the
+/// containers, and the time of a condition changes with its status only.
+fn was_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref());
+    let started = containers.unwrap_or_default().iter().filter_map(first_start).min();
+    started.zip(unready_since(pod)).is_some_and(|(started, since)| since > started)
+}
+
+fn unready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some(ready.last_transition_time.as_ref()?.0)
+}
+
+/// The first start of a container that its status still knows.
+fn first_start(container: &ContainerStatus) -> Option<Timestamp> {
+    let states = [container.last_state.as_ref(), container.state.as_ref()];
+    states.into_iter().flatten().find_map(start)
+}
+
+fn start(state: &ContainerState) -> Option<Timestamp> {
+    let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+    let ended = state.terminated.as_ref().and_then(|ended| ended.started_at.as_ref());
+    Some(running.or(ended)?.0)
 }

@@ -8,10 +8,10 @@ use flashsale_operator::flash_sale::seed::Seed;
 use flashsale_operator::flash_sale::update_status::status;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::sale;
 use crate::status::{NOON, after, applied, at, condition, outcome, rolls_out};
+use crate::{merge, sale};
 
 type Change = fn(&mut KubernetesResources<Applied>);
 
@@ -130,4 +130,73 @@ fn a_template_that_is_changed_back_during_its_roll_out_is_no_outage() {
             status(&changed, &during(back, vec![started(component)]), at("2026-11-27T12:03:00Z"));
         assert_eq!(still.phase, Phase::Degraded, "{component}");
     }
+}
+
+/// A Redis pod that is not ready since 12:00:10, and whose container started at `start`.
+fn unready(revision: &str, start: &str, changes: &Value) -> Pod {
+    let mut pod = json!({
+        "metadata": { "name": "it", "labels": {
+            "app.kubernetes.io/component": "redis", "controller-revision-hash": revision,
+        } },
+        "status": {
+            "phase": "Running",
+            "conditions": [{
+                "type": "Ready", "status": "False", "lastTransitionTime": "2026-11-27T12:00:10Z",
+            }],
+            "containerStatuses": [{
+                "name": "c", "image": "it:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "running": { "startedAt": start } },
+            }],
+        },
+    });
+    merge(&mut pod, changes.clone());
+    serde_json::from_value(pod).unwrap()
+}
+
+#[test]
+fn a_node_that_is_lost_during_a_roll_out_is_an_outage() {
+    let ready = after(None, &outcome(5, 1, 3, Seed::Done), NOON);
+    let one: Change = |it| rolls_out(&mut it.redis, 4);
+    let (before, after_it) = ("2026-11-27T12:00:00Z", "2026-11-27T12:00:12Z");
+    let unchanged = json!({});
+    let ends = json!({ "metadata": { "deletionTimestamp": "2026-11-27T12:00:25Z" } });
+    let restarted = json!({ "status": { "containerStatuses": [{
+        "name": "c", "image": "it:1", "imageID": "", "ready": false, "restartCount": 1,
+        "state": { "running": { "startedAt": after_it } },
+        "lastState": { "terminated": { "exitCode": 0, "startedAt": before } },
+    }] } });
+    let (lost, goes_on) = ((Phase::Degraded, "NodesAway"), (Phase::Open, "RollingOut"));
+    let cases = [
+        (
+            "the next one, which the roll-out takes down",
+            "first",
+            before,
+            &ends,
+            "12:00:30",
+            goes_on,
+        ),
+        ("it does not end", "first", before, &ends, "12:01:11", lost),
+        ("the new one starts", "second", after_it, &unchanged, "12:00:30", goes_on),
+        ("the new one was ready", "second", before, &unchanged, "12:00:30", lost),
+        ("it was ready before its restart", "second", before, &restarted, "12:00:30", lost),
+        ("the roll-out has not come to it", "first", before, &unchanged, "12:00:30", lost),
+        ("a lost one is created again as it was", "first", after_it, &unchanged, "12:00:30", lost),
+        ("of a change that was changed again", "other", after_it, &unchanged, "12:00:30", goes_on),
+    ];
+    for (case, revision, start, changes, now, expected) in cases {
+        let now = format!("2026-11-27T{now}Z");
+        let seen = during(one, vec![unready(revision, start, changes)]);
+        let status = after(Some(ready.clone()), &seen, &now);
+        let (_, reason, _) = condition(&status, "RedisReady");
+        assert_eq!((status.phase, reason.as_str()), expected, "{case}");
+    }
+    // The controller has not seen the change back, so its former revision is not the one that goes.
+    let back = during(
+        |it| {
+            rolls_out(&mut it.redis, 4);
+            it.redis.metadata.generation = Some(1);
+        },
+        vec![unready("first", after_it, &unchanged)],
+    );
+    assert_eq!(after(Some(ready), &back, "2026-11-27T12:00:30Z").phase, Phase::Open);
 }

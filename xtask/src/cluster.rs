@@ -37,8 +37,12 @@ pub enum Engine {
 impl Engine {
     /// The first engine that answers.
     pub fn running() -> Option<Self> {
+        Self::all_running().next()
+    }
+
+    fn all_running() -> impl Iterator<Item = Self> {
         let answers = |engine: &Self| succeeds(command(engine.program()).arg("info"));
-        [Self::Docker, Self::Podman].into_iter().find(answers)
+        [Self::Docker, Self::Podman].into_iter().filter(answers)
     }
 
     /// Its command.
@@ -277,25 +281,31 @@ pub fn up() -> Result<ExitCode> {
 
 /// `cargo xtask cluster down`: whatever demo, test and `cluster up` may have started, if it is there.
 pub fn down() -> Result<ExitCode> {
-    let engine = Engine::running().filter(|&engine| kind_runs(engine));
-    let kind = engine.map_or(Ok(()), |engine| remove_kind(engine, &kind_mark()));
+    let engines = engines_with_kind();
+    let kind = cleanup::all(engines.iter().map(|&engine| remove_kind(engine, &kind_mark())));
     // Made by `tests/cluster/up`. What else is in the folder was built, or is kind's.
     let has_node = state_folder().join("run").exists();
     let node = if has_node { remove_node() } else { Ok(()) };
-    if engine.is_none() && !has_node {
+    if engines.is_empty() && !has_node {
         say("no cluster of cargo xtask runs");
     }
     cleanup::all([kind, node])?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The engines that have a kind cluster of this name: it may have been made when another engine did not run.
+fn engines_with_kind() -> Vec<Engine> {
+    Engine::all_running().filter(|&engine| kind_runs(engine)).collect()
+}
+
 fn remove_kind(engine: Engine, mark: &Path) -> Result<()> {
     if is_ours(engine, mark) {
         return delete_kind(engine, mark);
     }
+    let program = engine.program();
     say(&format!(
-        "the kind cluster {KIND_NAME} stays: cargo xtask did not make it; to remove it: \
-         kind delete cluster --name {KIND_NAME}"
+        "the kind cluster {KIND_NAME} on {program} stays: cargo xtask did not make it; to remove it: \
+         KIND_EXPERIMENTAL_PROVIDER={program} kind delete cluster --name {KIND_NAME}"
     ));
     Ok(())
 }
@@ -337,6 +347,20 @@ mod tests {
         remove_kind(Engine::Docker, &mark).unwrap();
         assert!(fakes.was_called("kind delete cluster --name flashsale"), "{:?}", fakes.calls());
         assert!(!mark.exists());
+    }
+
+    #[test]
+    fn a_kind_cluster_is_found_on_every_engine_that_answers() {
+        let kind =
+            "case $KIND_EXPERIMENTAL_PROVIDER in podman) echo flashsale;; *) echo other;; esac";
+        for (docker, podman, found) in [
+            ("exit 0", "exit 0", vec![Engine::Podman]),
+            ("exit 1", "exit 0", vec![Engine::Podman]),
+            ("exit 0", "exit 1", Vec::new()),
+        ] {
+            let _fakes = Fakes::start(&[("docker", docker), ("podman", podman), ("kind", kind)]);
+            assert_eq!(engines_with_kind(), found, "{docker} {podman}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::cleanup;
 use crate::interrupt;
-use crate::shell::{command, output, output_of_work, run, say, state_folder, succeeds};
+use crate::shell::{command, output, output_of_work, print, run, say, state_folder, succeeds};
 use crate::tools;
 
 const KIND_NAME: &str = "flashsale";
@@ -275,7 +275,7 @@ fn forget_kind(mark: &Path) -> Result<()> {
 /// `cargo xtask cluster up`.
 pub fn up() -> Result<ExitCode> {
     let cluster = Cluster::choose()?;
-    println!("export KUBECONFIG={}", cluster.kubeconfig.display());
+    print(&format!("export KUBECONFIG={}", cluster.kubeconfig.display()));
     Ok(ExitCode::SUCCESS)
 }
 

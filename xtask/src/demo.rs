@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: from nothing to a verdict on a sale that a real cluster ran. Any scenario of the load tool.
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::install;
 use crate::interrupt;
 use crate::meanwhile::Meanwhile;
 use crate::scenarios::{self, Scenario};
-use crate::shell::{self, command, line, output, say, succeeds};
+use crate::shell::{self, command, line, note, output, print, say, succeeds};
 
 const NAMESPACE: &str = "shop";
 /// The name of the sale in every manifest of `manifests/samples`.
@@ -160,7 +160,7 @@ fn await_ready(cluster: &Cluster, sale: &str) -> Result<()> {
         let status = serde_json::from_str::<Value>(&object)?["status"].take();
         let progress = progress(&status);
         if progress != told {
-            eprintln!("    {:>3} s  {progress}", started.elapsed().as_secs());
+            note(format_args!("    {:>3} s  {progress}", started.elapsed().as_secs()));
             told = progress;
         }
         if condition(&status, "Ready") == Some("True") {
@@ -272,12 +272,11 @@ fn read_log(log: impl BufRead, start: impl Fn() -> Meanwhile) -> Result<Option<V
     let mut meanwhile = None;
     let read = log.lines().try_for_each(|text| {
         let text = text?;
-        interrupt::ensure_may_go_on()?;
         match serde_json::from_str::<Value>(&text) {
             Ok(json) if json["verdict"].is_string() => verdict = Some(json),
-            // An error where `println!` would panic, and leave everything up.
-            _ => writeln!(std::io::stdout(), "{text}")?,
+            _ => print(&text),
         }
+        interrupt::ensure_may_go_on()?;
         // The first line of progress: the users have started.
         if meanwhile.is_none() && text.contains(" users done") {
             meanwhile = Some(start());
@@ -327,7 +326,7 @@ fn clean_up(cluster: &Cluster, made: &mut Made) -> Result<()> {
 fn explain(cluster: &Cluster) {
     let all = if cluster.is_ours() { "\n  cargo xtask cluster down" } else { "" };
     let kubectl = "kubectl -n shop";
-    eprintln!(
+    note(format_args!(
         "
 The cluster stays up. To look at it:
   export KUBECONFIG={kubeconfig} PATH=$PATH:{bin}
@@ -344,7 +343,7 @@ To remove it:{all}
         operator = install::NAMESPACE,
         kubeconfig = cluster.kubeconfig.display(),
         bin = shell::binaries_folder().display(),
-    );
+    ));
 }
 
 #[cfg(test)]

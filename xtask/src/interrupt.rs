@@ -2,7 +2,9 @@
 //! as after any failure. The second one ends the process.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Error, ErrorKind, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use anyhow::{Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,8 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What a shell gives as the status of a process that a signal ended.
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
+/// The same for SIGPIPE.
+const UNREAD: u8 = 141;
+const FAILED: u8 = 1;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// The exit status after a result that could not be written; 0 before it.
+static LOST: AtomicU8 = AtomicU8::new(0);
 
 thread_local! {
     /// Whether this thread cleans up.
@@ -47,9 +55,9 @@ pub fn handle() -> Result<()> {
                 };
                 if is_first {
                     ASKED.store(true, Ordering::Relaxed);
-                    eprintln!("==> stopping and cleaning up; the next signal leaves what is there");
+                    note("stopping and cleaning up; the next signal leaves what is there");
                 } else {
-                    eprintln!("==> stopped; cargo xtask cluster down removes a cluster of ours");
+                    note("stopped; cargo xtask cluster down removes a cluster of ours");
                     std::process::exit(status);
                 }
             }
@@ -58,7 +66,29 @@ pub fn handle() -> Result<()> {
     Ok(())
 }
 
-/// Whether a signal came.
+fn note(message: &str) {
+    let _ = writeln!(std::io::stderr(), "==> {message}");
+}
+
+/// As after a signal: a result could not be written. A reader that is gone, such as `head`, is not told.
+pub fn lose_result(error: &Error) {
+    let is_unread = error.kind() == ErrorKind::BrokenPipe;
+    let status = if is_unread { UNREAD } else { FAILED };
+    if LOST.swap(status, Ordering::Relaxed) == 0 && !is_unread {
+        note(&format!("cannot write to stdout: {error}"));
+    }
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// The exit status, if a result could not be written.
+pub fn lost_result() -> Option<ExitCode> {
+    match LOST.load(Ordering::Relaxed) {
+        0 => None,
+        status => Some(ExitCode::from(status)),
+    }
+}
+
+/// Whether a signal came, or a result was lost.
 pub fn was_asked() -> bool {
     #[cfg(test)]
     let here = ASKED_HERE.get();

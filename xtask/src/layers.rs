@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use self::graph::Graph;
 use self::source::{FileId, Tree};
-use crate::shell::repository;
+use crate::shell::{note, print, repository};
 use crate::workspace::Workspace;
 
 /// Options of `cargo xtask layers`.
@@ -35,7 +35,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut failed = false;
     let mut report = |result: Result<()>| {
         if let Err(error) = result {
-            eprintln!("error: {error:#}");
+            note(format_args!("error: {error:#}"));
             failed = true;
         }
     };
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     };
     for folder in &crates {
         if options.count {
-            println!("{}", Layers::of(folder)?.summary(folder));
+            print(&Layers::of(folder)?.summary(folder));
         } else {
             report(check_modules(folder));
         }
@@ -74,11 +74,11 @@ pub fn check(report: &mut dyn FnMut(Result<()>)) {
 fn check_modules(folder: &Path) -> Result<()> {
     let layers = Layers::of(folder)?;
     let summary = layers.summary(folder);
-    print!("{}", layers.report());
     if layers.circles.is_empty() {
-        println!("{summary}");
+        print(&summary);
         return Ok(());
     }
+    print(layers.report().trim_end());
     bail!("{summary}")
 }
 

@@ -21,7 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::binaries::Build;
-use crate::shell::say;
+use crate::interrupt;
+use crate::shell::{print, say};
 use crate::tools;
 
 const PRODUCT: &str = "1";
@@ -196,7 +197,8 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
                 database_url: &database_url,
                 product_id: PRODUCT,
             };
-            println!("{}", serde_json::to_string(&ready)?);
+            print(&serde_json::to_string(&ready)?);
+            interrupt::ensure_may_go_on()?;
             say("ready; Ctrl-C stops everything");
             first_to_end(&mut replicas, &mut redis).await
         } => Some(ended),

@@ -5,6 +5,8 @@
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
 //! command lines and manifests.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when the reader is gone")]
+
 mod background;
 mod bench;
 mod binaries;
@@ -87,13 +89,11 @@ fn main() -> ExitCode {
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = result.unwrap_or_else(|error| {
+        shell::note(format_args!("error: {error:#}"));
+        ExitCode::FAILURE
+    });
+    interrupt::lost_result().unwrap_or(code)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,15 +42,24 @@ pub fn say(message: &str) {
     LOG.with_borrow_mut(|log| match log {
         // Nothing can be said about a log that cannot be written.
         Some(log) => drop(writeln!(log, "==> {message}")),
-        None => eprintln!("==> {message}"),
+        None => note(format_args!("==> {message}")),
     });
 }
 
-/// Shows a result.
+/// Writes a line to stderr, if somebody reads it.
+pub fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Shows a result. If nobody reads it, no command begins any more but those of a clean-up.
 pub fn print(text: &str) {
     LOG.with_borrow_mut(|log| match log {
         Some(log) => drop(writeln!(log, "{text}")),
-        None => println!("{text}"),
+        None => {
+            if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+                interrupt::lose_result(&error);
+            }
+        }
     });
 }
 

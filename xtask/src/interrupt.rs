@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM while a cluster has what this process made: the first one ends the work, and the clean-up follows
-//! as after any failure. The second one ends the process.
+//! Ctrl-C, SIGTERM and a terminal that closes, while a cluster has what this process made: the first signal ends the work,
+//! and the clean-up follows as after any failure. Another Ctrl-C or SIGTERM ends the process.
 
 use std::cell::Cell;
 use std::io::{Error, ErrorKind, Write as _};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use anyhow::{Result, ensure};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a shell gives as the status of a process that a signal ended.
 const INTERRUPTED: i32 = 130;
@@ -45,6 +45,7 @@ pub fn handle() -> Result<()> {
     let inside = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = hangup()?;
     drop(inside);
     std::thread::spawn(move || {
         runtime.block_on(async move {
@@ -52,6 +53,8 @@ pub fn handle() -> Result<()> {
                 let status = tokio::select! {
                     _ = interrupt.recv() => INTERRUPTED,
                     _ = terminate.recv() => TERMINATED,
+                    // It comes more than once: from the shell, and from the terminal.
+                    () = comes(hangup.as_mut()), if is_first => TERMINATED,
                 };
                 if is_first {
                     ASKED.store(true, Ordering::Relaxed);
@@ -64,6 +67,26 @@ pub fn handle() -> Result<()> {
         });
     });
     Ok(())
+}
+
+/// The signal of a terminal that closes. Absent: this process was started so that it survives its terminal (`nohup`).
+pub fn hangup() -> Result<Option<Signal>> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is the first signal.
+    let is_ignored = ignored.is_some_and(|mask| mask & 1 == 1);
+    Ok(if is_ignored { None } else { Some(signal(SignalKind::hangup())?) })
+}
+
+/// When the signal comes, if it is listened to.
+pub async fn comes(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 fn note(message: &str) {

@@ -157,10 +157,10 @@ fn ports(options: &Options) -> Result<Vec<u16>> {
 }
 
 async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut ctrl_c = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // A terminal that closes reaches this process alone, too; under nohup it goes on.
-    let mut hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+    let mut hangup = interrupt::hangup()?;
     let folder = tempfile::Builder::new().prefix("flashsale-local-").tempdir()?;
     let fsync = options.strategy.fsync();
     let mut redis = (0..options.nodes.parse::<usize>()?)
@@ -178,9 +178,9 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
     // In this order, and listening to signals before the first process: whatever happens, all are stopped.
     let ended = tokio::select! {
         biased;
-        _ = interrupt.recv() => None,
+        _ = ctrl_c.recv() => None,
         _ = terminate.recv() => None,
-        () = ends(hangup.as_mut()) => None,
+        () = interrupt::comes(hangup.as_mut()) => None,
         ended = async {
             sale.seed(folder.path(), options.stock).await?;
             for &port in ports {
@@ -208,25 +208,6 @@ async fn serve(options: &Options, ports: &[u16]) -> Result<ExitCode> {
     match ended {
         None => Ok(ExitCode::SUCCESS),
         Some(ended) => bail!("{}; stopped the rest", ended?),
-    }
-}
-
-/// Whether this process was started so that it survives its terminal.
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // SIGHUP is the first signal.
-    ignored.is_some_and(|mask| mask & 1 == 1)
-}
-
-/// When the signal comes, if it is listened to.
-async fn ends(signal: Option<&mut tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 

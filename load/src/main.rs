@@ -12,7 +12,12 @@ fn main() -> ExitCode {
     let mut runtime =
         if is_alone { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     match runtime.enable_all().build() {
-        Ok(runtime) => runtime.block_on(flashsale_load::cli::main()),
+        Ok(runtime) => {
+            let code = runtime.block_on(flashsale_load::cli::main());
+            // A run that was abandoned may still look up a name.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             // The exit status says it too, if nobody reads this.
             let _ = writeln!(std::io::stderr(), "error: no runtime: {error}");

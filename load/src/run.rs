@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::buyers::arrivals::{Sold, stop_on_signals};
+use crate::buyers::arrivals::{Sold, Stops};
 use crate::buyers::tickets::NodeTickets;
 use crate::buyers::users::{Users, users_of};
 use crate::config::Settings;
@@ -19,7 +19,7 @@ use crate::observed::{Observed, OtherProduct, Restocked};
 use crate::pods::team::{LostPod, Team};
 use crate::pods::wire::together;
 use crate::pods::worker;
-use crate::progress::Progress;
+use crate::progress::{Counts, Progress};
 use crate::sale::log_ins::LogIns;
 use crate::sale::orders::OfRun;
 use crate::sale::restock::{Administrator, Restocks};
@@ -56,18 +56,40 @@ pub async fn work(settings: &Settings) -> Result<String, ConfigError> {
 }
 
 async fn first_pod(settings: &Settings, team: &mut Team) -> Result<Report, ConfigError> {
-    let scenario = &settings.scenario;
     let sale = Sale::new(settings)?;
-    let run_id = Uuid::new_v4().simple().to_string();
-    let stop = match scenario.users_per_second {
-        Some(_) => stop_on_signals()?,
-        None => CancellationToken::new(),
+    let stops = match settings.scenario.users_per_second {
+        Some(_) => Stops::on_signals()?,
+        None => Stops::default(),
     };
+    let progress = Arc::new(Progress::default());
+    tokio::select! {
+        report = judged(&sale, team, &progress, stops.arrivals) => report,
+        () = stops.run.cancelled() => Err(abandoned(progress.all())),
+    }
+}
+
+fn abandoned(Counts { came, done, sold, .. }: Counts) -> ConfigError {
+    let problem = format!(
+        "a second signal ended it: its report and its verdict are lost. Of {came} users who came, {done} were done, \
+         and {sold} had bought; orders stay"
+    );
+    ConfigError::new("run", problem)
+}
+
+async fn judged(
+    sale: &Sale<'_>,
+    team: &mut Team,
+    progress: &Arc<Progress>,
+    stop: CancellationToken,
+) -> Result<Report, ConfigError> {
+    let settings = sale.settings;
+    let scenario = &settings.scenario;
+    let run_id = Uuid::new_v4().simple().to_string();
     let mut before = sale.wait_until_ready().await?;
     if scenario.call == Kind::Coupon {
         before.products.push(sale.create_coupon(&format!("load-{run_id}")).await?);
     }
-    let bought = match buy(&sale, team, &before, &run_id, stop).await {
+    let bought = match buy(sale, team, &before, &run_id, progress, stop).await {
         Ok(bought) => bought,
         Err(Failure::Config(error)) => return Err(error),
         Err(Failure::Lost(lost)) => {
@@ -75,7 +97,7 @@ async fn first_pod(settings: &Settings, team: &mut Team) -> Result<Report, Confi
             return Ok(lost_pod(scenario, settings.timing_targets, pods, &lost.to_string()));
         }
     };
-    let observed = observe(&sale, before, bought, &run_id).await;
+    let observed = observe(sale, before, bought, &run_id).await;
     Ok(judge(scenario, settings.timing_targets, &observed))
 }
 
@@ -110,13 +132,13 @@ async fn buy(
     team: &mut Team,
     before: &Before,
     run_id: &str,
+    progress: &Arc<Progress>,
     stop: CancellationToken,
 ) -> Result<Bought, Failure> {
     let settings = sale.settings;
     let products: Vec<String> = before.products.iter().map(|product| product.id.clone()).collect();
-    let progress = Arc::new(Progress::default());
     team.prepare(run_id, &products).await?;
-    let users = Users::new(settings, run_id, products, Arc::clone(&progress), stop.clone()).await?;
+    let users = Users::new(settings, run_id, products, Arc::clone(progress), stop.clone()).await?;
     let log_ins = log_ins(sale, run_id);
     let restocks = restocks(sale, before)?;
     let mut unseen_tickets = 0;
@@ -140,7 +162,7 @@ async fn buy(
             None => users.buy().await.map_err(Failure::from),
         }
     };
-    let others = async { Ok(team.recordings(&progress, &stop).await?) };
+    let others = async { Ok(team.recordings(progress, &stop).await?) };
     let (own, others) = tokio::try_join!(own, others)?;
     if !others.is_empty() {
         progress.finish(own.started.elapsed());

@@ -15,6 +15,7 @@ use flashsale_load::scenario::Scenario;
 use flashsale_load::verdict::Report;
 use serde_json::Value;
 use testkit::{Authority, TlsFolder};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use fake::{Behaviour, SCENARIO, STOCK, Sale};
 
@@ -182,24 +183,33 @@ async fn cheating_is_found_while_users_come_one_after_the_other() {
     assert!(twice.problems()[0].contains("without an answer 201"), "{twice}");
 }
 
-#[tokio::test]
-async fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
-    let sale = Sale::start(Behaviour::Honest).await;
-    let (file, _) = scenario(one_by_one(100_000, 10));
+/// A process that loads the sale with this scenario.
+fn process(sale: &Sale, scenario: &std::path::Path) -> tokio::process::Command {
     let Settings { sale_urls, redis_nodes, database_url, jwt_secret, metrics, .. } = &sale.settings;
-    let MetricsSource::Host(metrics) = metrics else { panic!("a host") };
-    let load = tokio::process::Command::new(env!("CARGO_BIN_EXE_flashsale-load"))
-        .args(["run", "--targets", "report", "--scenario-file"])
-        .arg(file.path())
+    let MetricsSource::Host(metrics) = metrics else { unreachable!("a host") };
+    let mut load = tokio::process::Command::new(env!("CARGO_BIN_EXE_flashsale-load"));
+    load.args(["run", "--targets", "report", "--scenario-file"])
+        .arg(scenario)
         .env("SALE_URL", &sale_urls[0])
         .env("REDIS_NODES", &redis_nodes[0])
         .env("DATABASE_URL", database_url)
         .env("JWT_SECRET", jwt_secret)
         .env("METRICS_HOST", metrics)
         .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+        .kill_on_drop(true);
+    load
+}
+
+async fn send(signal: &str, process: u32) {
+    let mut kill = tokio::process::Command::new("kill");
+    assert!(kill.args([signal, &process.to_string()]).status().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
+    let sale = Sale::start(Behaviour::Honest).await;
+    let (file, _) = scenario(one_by_one(100_000, 10));
+    let load = process(&sale, file.path()).spawn().unwrap();
     let client = redis::Client::open(format!("redis://{}", sale.redis.address())).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), async {
@@ -208,9 +218,7 @@ async fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
     })
     .await
     .unwrap();
-    let process = load.id().unwrap().to_string();
-    let told = tokio::process::Command::new("kill").args(["-TERM", &process]).status().await;
-    assert!(told.unwrap().success());
+    send("-TERM", load.id().unwrap()).await;
     let ended = load.wait_with_output().await.unwrap();
     let output = String::from_utf8(ended.stdout).unwrap();
     assert!(ended.status.success(), "{output}");
@@ -218,6 +226,30 @@ async fn a_run_that_is_told_to_stop_ends_with_its_verdict() {
     assert_eq!(verdict["verdict"], "PASS");
     let users = verdict["users"].as_u64().unwrap();
     assert!((1..100_000).contains(&users), "{users} users came");
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_twice_ends_at_once_and_says_what_is_lost() {
+    let sale = Sale::start(Behaviour::KeepsSilent).await;
+    let (file, _) = scenario(one_by_one(100_000, 10));
+    let mut load =
+        process(&sale, file.path()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let id = load.id().unwrap();
+    while sale.requests() == 0 {
+        assert!(load.try_wait().unwrap().is_none(), "it ended before the first user came");
+        tokio::task::yield_now().await;
+    }
+    send("-TERM", id).await;
+    let mut said = BufReader::new(load.stderr.take().unwrap()).lines();
+    while !said.next_line().await.unwrap().unwrap().contains("told to stop") {}
+    send("-INT", id).await;
+    let mut last = String::new();
+    while let Some(line) = said.next_line().await.unwrap() {
+        last = line;
+    }
+    assert_eq!(load.wait().await.unwrap().code(), Some(2), "{last}");
+    assert!(last.contains("its verdict are lost"), "{last}");
+    assert!(last.contains("0 were done, and 0 had bought"), "{last}");
 }
 
 #[tokio::test]

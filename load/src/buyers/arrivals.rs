@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
@@ -146,29 +146,46 @@ pub struct Pace {
     pub duration: Duration,
 }
 
-/// From now on SIGTERM and SIGINT end the run instead of the process: no more users start.
-///
-/// # Errors
-/// When signals cannot be received.
-pub fn stop_on_signals() -> Result<CancellationToken, ConfigError> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| {
-            ConfigError::new("--scenario", format!("cannot wait for signals: {error}"))
-        })
-    };
-    let mut terminated = listen(SignalKind::terminate())?;
-    let mut interrupted = listen(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminated.recv() => {}
-            _ = interrupted.recv() => {}
-        }
-        note("told to stop; no more users start");
-        told.cancel();
-    });
-    Ok(stop)
+/// What SIGTERM and SIGINT mean to a run.
+#[derive(Debug, Clone, Default)]
+pub struct Stops {
+    /// The first one: no more users start.
+    pub arrivals: CancellationToken,
+    /// The second one: nobody waits for the users who started.
+    pub run: CancellationToken,
+}
+
+impl Stops {
+    /// From now on the signals end the run instead of the process.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn on_signals() -> Result<Self, ConfigError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                ConfigError::new("--scenario", format!("cannot wait for signals: {error}"))
+            })
+        };
+        let mut terminated = listen(SignalKind::terminate())?;
+        let mut interrupted = listen(SignalKind::interrupt())?;
+        let stops = Self::default();
+        let told = stops.clone();
+        tokio::spawn(async move {
+            either(&mut terminated, &mut interrupted).await;
+            note("told to stop; no more users start, and the next signal ends the run");
+            told.arrivals.cancel();
+            either(&mut terminated, &mut interrupted).await;
+            told.run.cancel();
+        });
+        Ok(stops)
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
 }
 
 /// Starts the users of these numbers, each at its own moment, until the stop, and waits for all of them.

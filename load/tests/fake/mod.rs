@@ -45,6 +45,8 @@ pub enum Behaviour {
     AnswersWithoutRecording,
     RecordsTwice,
     ForgetsTheNodes,
+    /// Answers no purchase.
+    KeepsSilent,
 }
 
 struct Fake {
@@ -81,6 +83,10 @@ async fn purchase(State(shop): State<Shop>, headers: HeaderMap) -> (StatusCode, 
     let key = headers["Idempotency-Key"].to_str().unwrap().to_owned();
     let mut fake = shop.turn().await;
     *shop.batches.lock().unwrap() += 1;
+    if fake.behaviour == Behaviour::KeepsSilent {
+        drop(fake);
+        return std::future::pending().await;
+    }
     if let Some((order, owner)) = fake.orders.get(&key) {
         assert_eq!(*owner, buyer);
         return (StatusCode::CREATED, created(order));
@@ -245,6 +251,11 @@ impl Sale {
     /// Changes the database behind the back of everybody.
     pub async fn sql(&self, statement: &'static str) {
         sqlx::query(statement).execute(&self.shop.database).await.unwrap();
+    }
+
+    /// The purchases that were asked for.
+    pub fn requests(&self) -> u32 {
+        *self.shop.batches.lock().unwrap()
     }
 
     /// The hold of this order ends: its unit is for sale again.

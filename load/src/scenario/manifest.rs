@@ -38,9 +38,9 @@ pub fn manifest(scenario: &Scenario, seconds: Option<Duration>) -> String {
     } else {
         ("backoffLimit: 0".to_owned(), String::new(), String::new())
     };
+    let mut text = head(scenario, seconds);
     let seconds = seconds.map(|time| format!(" --seconds, \"{}\",", time.as_secs_f64()));
     let seconds = seconds.unwrap_or_default();
-    let mut text = head(scenario);
     if shared {
         text.push_str(&service(name));
     }
@@ -70,14 +70,27 @@ pub fn manifest(scenario: &Scenario, seconds: Option<Duration>) -> String {
     text
 }
 
-fn head(scenario: &Scenario) -> String {
+fn head(scenario: &Scenario, seconds: Option<Duration>) -> String {
     let Scenario { name, description, job, .. } = scenario;
-    let mut text = format!("{GENERATED}\n# Scenario {name}: {description}.\n");
+    let print = seconds
+        .map(|time| format!("flashsale-load manifest {name} --seconds {}", time.as_secs_f64()));
+    let origin = match &print {
+        Some(print) => format!("# Printed by `{print}`."),
+        None => GENERATED.to_owned(),
+    };
+    let mut text = format!("{origin}\n# Scenario {name}: {description}.\n");
     let mut say = |line: &str| {
         let line = format!("# {line}");
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", line.trim_end());
     };
+    if let Some(time) = seconds {
+        say(&format!(
+            "Here users come for {} s instead, and the Job may take {} s.",
+            time.as_secs_f64(),
+            job.deadline_seconds()
+        ));
+    }
     say(
         "Runs against the sale `black-friday` in the namespace of the Job. To run it again, delete the Job and create a fresh sale.",
     );
@@ -85,9 +98,12 @@ fn head(scenario: &Scenario) -> String {
         say(&format!("  kubectl apply -n shop -f {}", job.sale));
         say("  kubectl wait -n shop fsale/black-friday --for=condition=Ready --timeout=5m");
     }
-    say(&format!("  kubectl apply -n shop -f manifests/load/{name}.yaml"));
+    say(&match &print {
+        Some(print) => format!("  {print} | kubectl apply -n shop -f -"),
+        None => format!("  kubectl apply -n shop -f manifests/load/{name}.yaml"),
+    });
     say("Elsewhere than on a cluster of `cargo xtask`, name an image that the nodes can pull:");
-    say(&format!("  {}", with_image(name)));
+    say(&format!("  {}", with_image(name, print.as_deref())));
     for step in &job.meanwhile {
         let every = step.every_seconds.map(|every| format!(", and every {every} s from then on"));
         let every = every.unwrap_or_default();
@@ -115,11 +131,14 @@ fn head(scenario: &Scenario) -> String {
     text
 }
 
-/// The command that applies the manifest with another image.
-fn with_image(name: &str) -> String {
-    format!(
-        "sed 's|{IMAGE}|registry.example/flashsale-load:0.1.0|' manifests/load/{name}.yaml | kubectl apply -n shop -f -"
-    )
+/// The command that applies the manifest with another image: that of the file, or what a command prints.
+fn with_image(name: &str, print: Option<&str>) -> String {
+    let replace = format!("sed 's|{IMAGE}|registry.example/flashsale-load:0.1.0|'");
+    let replaced = match print {
+        Some(print) => format!("{print} | {replace}"),
+        None => format!("{replace} manifests/load/{name}.yaml"),
+    };
+    format!("{replaced} | kubectl apply -n shop -f -")
 }
 
 /// Gives the pods their names, ready or not.
@@ -167,7 +186,10 @@ mod tests {
             assert_eq!(container["args"][2], scenario.name.as_str());
             assert_eq!(container["image"], IMAGE, "what the command in the head replaces");
             let head = manifest(&scenario, None);
-            assert!(head.contains(&format!("#   {}\n", with_image(&scenario.name))), "{head}");
+            assert!(
+                head.contains(&format!("#   {}\n", with_image(&scenario.name, None))),
+                "{head}"
+            );
             let environment = container["env"].as_sequence().unwrap();
             let value = |name: &str| {
                 environment.iter().find(|it| it["name"] == name).map(|it| it["value"].clone())
@@ -205,5 +227,24 @@ mod tests {
         let expected =
             ["run", "--scenario", "sustained", "--seconds", "10800", "--wait-seconds", "30"];
         assert_eq!(args, expected);
+    }
+
+    #[test]
+    fn the_head_of_a_job_for_another_time_tells_that_time() {
+        let time = Duration::from_mins(5);
+        let soak = Scenario::named("soak").unwrap().lasting(time).unwrap();
+        let text = manifest(&soak, Some(time));
+        let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+        let print = "flashsale-load manifest soak --seconds 300";
+        assert!(head.starts_with(&format!("# Printed by `{print}`.# Scenario soak: ")), "{head}");
+        let job: Value = serde_norway::from_str(&text).unwrap();
+        let limit = job["spec"]["activeDeadlineSeconds"].as_u64().unwrap();
+        let times = format!("# Here users come for 300 s instead, and the Job may take {limit} s.");
+        assert!(head.contains(&times), "{head}");
+        // No command applies the file, which has the scenario's own time.
+        assert!(!head.contains("manifests/load/") && !head.contains("do not edit"), "{head}");
+        let other_image = with_image("soak", Some(print));
+        assert!(other_image.starts_with(&format!("{print} | sed ")), "{other_image}");
+        assert!(head.contains(&format!("#   {other_image}")), "{head}");
     }
 }

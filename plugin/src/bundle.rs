@@ -8,8 +8,8 @@ mod running;
 mod secrets;
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -22,6 +22,7 @@ use self::collected::{Collected, Entry, pretty};
 use self::objects::Objects;
 use self::redact::Redactor;
 use crate::cluster::{Cluster, Explained as _};
+use crate::partial::to_file;
 use crate::{sales, terminal};
 
 /// The flags of `support-bundle`.
@@ -77,6 +78,7 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     let path = options.output.clone().unwrap_or_else(default);
     let number = collected.entries.len();
     write(&path, &options.name, collected, &redactor, now)
+        .await
         .with_context(|| format!("cannot write {}", path.display()))?;
     terminal::note(format_args!(
         "{number} files without secrets. Logs can name buyers: look through them before you give them away"
@@ -85,16 +87,25 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(
-    path: &PathBuf,
+async fn write(
+    path: &Path,
+    sale: &str,
+    collected: Collected,
+    redactor: &Redactor,
+    now: Timestamp,
+) -> Result<()> {
+    to_file(path, async |out| fill(out, sale, collected, redactor, now)).await
+}
+
+fn fill(
+    out: impl io::Write,
     sale: &str,
     mut collected: Collected,
     redactor: &Redactor,
     now: Timestamp,
 ) -> Result<()> {
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-    let file = File::create(path)?;
-    let mut archive = Archive::new(file, &format!("flashsale-support-{sale}"), seconds);
+    let mut archive = Archive::new(out, &format!("flashsale-support-{sale}"), seconds);
     for missing in &collected.missing {
         terminal::note(format_args!("missing: {}", redactor.text(missing)));
     }
@@ -142,4 +153,23 @@ async fn versions(cluster: &Cluster, missing: &mut Vec<String>) -> Value {
         "nodes": kept("versions of the nodes", nodes.map(|all| all.iter().map(node).collect())),
         "definition": kept("versions of the resource definition", definition),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bundle_that_cannot_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle.tar.gz");
+        let mut collected = Collected::default();
+        // No tar file has such a name. The entries before it are written.
+        collected.add("z".repeat(200), "last".to_owned());
+        let redactor = Redactor::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let error = write(&path, "black-friday", collected, &redactor, now).await.unwrap_err();
+        assert!(error.to_string().contains("too long for a tar file"), "{error:#}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 }

@@ -3,7 +3,6 @@
 //! The load tool writes them to its stdout inside the pod, and the API server streams it. A log would be the other way: it
 //! is rotated after 10 MiB, and it would leave the buyers on the machine and in whatever collects logs.
 
-mod partial;
 mod receive;
 mod wake;
 
@@ -18,12 +17,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::AttachParams;
 use kube::{Api, ResourceExt};
 
-use self::partial::{BUFFER, to_file};
 use self::receive::{Received, receive};
 use crate::cluster::{Cluster, Explained};
 use crate::interrupts::Interrupts;
 use crate::jobs::Started;
 use crate::jobs::build::{CONTAINER, Tool};
+use crate::partial::{BUFFER, to_file};
 use crate::sales;
 use crate::table::parse_duration;
 use crate::terminal::note;

@@ -12,6 +12,7 @@ mod interrupts;
 mod jobs;
 mod load;
 mod logs;
+mod partial;
 mod report;
 mod retained;
 mod sales;

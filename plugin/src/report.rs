@@ -1,5 +1,6 @@
 //! `report`: the report of the last load run, from its Job's log.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, Explained};
 use crate::jobs::build::{COMMAND, CONTAINER, LOAD};
 use crate::jobs::{Ended, pod_of, verdict};
+use crate::partial::to_file;
 use crate::{sales, terminal};
 
 /// Lines of a report that are kept in memory.
@@ -61,17 +63,21 @@ pub async fn run(cluster: &Cluster, options: &Options) -> Result<ExitCode> {
         bail!("the Job {job} has no verdict: it still runs, or it failed before its end");
     };
     if let Some(file) = &options.json {
-        write(file, &format!("{report}\n"))?;
+        write(file, &format!("{report}\n")).await?;
     }
     if let Some(file) = &options.html {
         let report = page.report().with_context(|| format!("the log of the Job {job}"))?;
-        write(file, &load_report::page(&report)?)?;
+        write(file, &load_report::page(&report)?).await?;
     }
     Ok(if report["verdict"] == "PASS" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn write(file: &Path, content: &str) -> Result<()> {
-    std::fs::write(file, content).with_context(|| format!("cannot write {}", file.display()))?;
+async fn write(file: &Path, content: &str) -> Result<()> {
+    let written = to_file(file, async |out| {
+        out.write_all(content.as_bytes())?;
+        Ok(())
+    });
+    written.await.with_context(|| format!("cannot write {}", file.display()))?;
     terminal::note(format_args!("wrote {}", file.display()));
     Ok(())
 }
@@ -131,4 +137,23 @@ async fn read(cluster: &Cluster, pod: &str) -> Result<Log> {
         }
     }
     Ok(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_report_of_before_is_replaced_by_a_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        std::fs::write(&path, "before").unwrap();
+        let before = File::open(&path).unwrap();
+        write(&path, "after").await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(std::io::read_to_string(before).unwrap(), "before", "nobody wrote into it");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -1,7 +1,6 @@
 //! A tar file (POSIX ustar) that is compressed while it is written.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,16 +12,16 @@ const NAME: usize = 100;
 const PREFIX: usize = 155;
 
 /// The file.
-pub struct Archive {
-    out: GzEncoder<BufWriter<File>>,
+pub struct Archive<W: Write> {
+    out: GzEncoder<W>,
     folder: String,
     seconds: u64,
 }
 
-impl Archive {
+impl<W: Write> Archive<W> {
     /// All files get this folder and this time.
-    pub fn new(file: File, folder: &str, seconds: u64) -> Self {
-        let out = GzEncoder::new(BufWriter::new(file), Compression::default());
+    pub fn new(out: W, folder: &str, seconds: u64) -> Self {
+        let out = GzEncoder::new(out, Compression::default());
         Self { out, folder: folder.to_owned(), seconds }
     }
 
@@ -38,8 +37,7 @@ impl Archive {
     /// Ends the file.
     pub fn finish(mut self) -> io::Result<()> {
         self.out.write_all(&[0; 2 * BLOCK])?;
-        let file = self.out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()
+        self.out.finish().map(drop)
     }
 }
 
@@ -78,6 +76,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::process::Command;
 
     use super::*;

@@ -28,6 +28,7 @@ mod sink;
 mod spent;
 mod stage;
 mod tls;
+mod tokens;
 mod traced;
 mod wrk;
 
@@ -54,6 +55,7 @@ pub const SECTIONS: &[Section] = &[
     hundred_thousand::SECTION,
     loads::HUNDRED_PRODUCTS,
     limited::SECTION,
+    limited::PERSONS,
     tls::SECTION,
     far::SECTION,
     large::RECOVERY,

@@ -1,4 +1,4 @@
-//! Products with a limit per buyer, next to the same without.
+//! Products with a limit per buyer or per person, next to the same without.
 
 use std::time::Duration;
 
@@ -24,6 +24,21 @@ pub(super) const SECTION: Section = Section {
         Row::Ratio("answers_half_at_limit", "purchases_512", Some(Target::AtLeast(0.85))),
     ],
     round: |round| measure(round).boxed(),
+};
+
+const PERSONS_512: Loaded = Loaded::new(
+    "purchases_limited_persons",
+    512,
+    Shape { max_per_buyer: Some(ENDLESS), limits_persons: true, ..USUAL },
+);
+
+pub(super) const PERSONS: Section = Section {
+    title: "A limit per person (limitBy), 512 connections: nobody at it",
+    rows: &[
+        Row::Figure("purchases_limited_persons", Unit::PerSecond),
+        Row::Ratio("purchases_limited_persons", "purchases_512", None),
+    ],
+    round: |round| loads::measure(round, &[&PERSONS_512]).boxed(),
 };
 
 /// Far from what a run sells to one buyer.

@@ -1,15 +1,13 @@
 //! Everything that a purchase passes through, as processes of its own: replicas of the app, Redis
 //! nodes with the operator's settings, and a database with its default durability.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::{Authority, Fsync, Postgres, RedisServer, TlsFolder, free_port};
@@ -21,6 +19,7 @@ use super::ledger::Ledger;
 use super::metrics::sample;
 use super::network::Network;
 use super::sink::HttpSink;
+use super::tokens::{PERSON, secret, sign};
 use super::wrk;
 use crate::figures::Round;
 
@@ -28,7 +27,6 @@ use crate::figures::Round;
 pub(super) const BUYERS: usize = 10_000;
 /// More than any run can sell.
 pub(super) const ENDLESS: u32 = 1_000_000_000;
-const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -45,6 +43,8 @@ pub(crate) struct Shape {
     pub(crate) stock: u32,
     /// Units of each product for one buyer; `None`: as many as there are.
     pub(crate) max_per_buyer: Option<u32>,
+    /// The limit counts for persons, whom a claim of the tokens names (`limitBy`).
+    pub(crate) limits_persons: bool,
     /// The share of requests that are traced; `None`: traces are off.
     pub(crate) traced: Option<f64>,
     /// Events of orders.
@@ -84,6 +84,7 @@ pub(crate) const USUAL: Shape = Shape {
     products: 1,
     stock: ENDLESS,
     max_per_buyer: None,
+    limits_persons: false,
     traced: None,
     events: Events::None,
     tls: false,
@@ -179,7 +180,7 @@ impl Stage {
             replica.await_ready().await?;
         }
         let tokens = (0..BUYERS)
-            .map(|number| sign(&secret, &format!("buyer-{number}")))
+            .map(|number| sign(&secret, &format!("buyer-{number}"), shape.limits_persons))
             .collect::<Result<Vec<_>>>()?;
         std::fs::write(folder.path().join(TOKENS), tokens.join("\n"))?;
         let ledger = Ledger::connect(&url).await?;
@@ -202,9 +203,9 @@ impl Stage {
         })
     }
 
-    /// A token of a buyer that is none of [`Stage::tokens`].
+    /// A token of a buyer that is none of [`Stage::tokens`]; not in a sale that limits persons.
     pub(super) fn sign(&self, buyer: &str) -> Result<String> {
-        sign(&self.secret, buyer)
+        sign(&self.secret, buyer, false)
     }
 
     /// Where files of this sale may be put.
@@ -289,10 +290,15 @@ fn product_ids(count: usize) -> Vec<String> {
 
 fn seed(mut command: Command, folder: &Path, products: &[String], shape: Shape) -> Result<()> {
     let catalog = folder.join("catalog.json");
-    let Shape { stock, max_per_buyer, .. } = shape;
+    let Shape { stock, max_per_buyer, limits_persons, .. } = shape;
     let product = |id: &String| json!({"id": id, "name": "Console", "stock": stock, "max_per_buyer": max_per_buyer});
     let products: Vec<_> = products.iter().map(product).collect();
-    std::fs::write(&catalog, json!({ "products": products }).to_string())?;
+    let mut file = json!({ "products": products });
+    // An older app, such as one to compare with, refuses a catalog that names a claim.
+    if limits_persons {
+        file["limit_claim"] = PERSON.into();
+    }
+    std::fs::write(&catalog, file.to_string())?;
     let ended = command
         .env("CATALOG_FILE", catalog)
         .output()
@@ -300,23 +306,6 @@ fn seed(mut command: Command, folder: &Path, products: &[String], shape: Shape) 
     let said = String::from_utf8_lossy(&ended.stderr);
     ensure!(ended.status.success(), "flashsale-app seed failed: {}\n{said}", ended.status);
     Ok(())
-}
-
-fn sign(secret: &str, buyer: &str) -> Result<String> {
-    let exp =
-        (SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + TOKEN_LIFETIME).as_secs();
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    encode(&Header::default(), &json!({"sub": buyer, "exp": exp}), &key)
-        .context("cannot sign a token")
-}
-
-/// 32 random bytes as text.
-fn secret() -> Result<String> {
-    let mut text = String::new();
-    for byte in rand::random::<[u8; 32]>() {
-        write!(text, "{byte:02x}")?;
-    }
-    Ok(text)
 }
 
 impl Replica {

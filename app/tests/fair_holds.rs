@@ -1,5 +1,6 @@
 //! Holds in fair order: units are held, come back and are sold again in the order in which buyers asked, over all
-//! replicas; who waits in the waiting list comes before all who ask.
+//! replicas; who waits in the waiting list comes before all who ask. A restock has its place among those who ask, and
+//! what these leave of it is for the list.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use testkit::RedisServer;
 use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const END_ALL: &str = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
+const LIST: &str = "/v1/products/1/waitlist";
 
 async fn sale(database: Database, replicas: usize, stock: i64) -> TestSale {
     let products = json!([{"id": "1", "name": "Console", "stock": stock}]);
@@ -94,6 +96,25 @@ async fn cancel(buyer: &Buyer<'_>, replica: usize, id: &str) -> Answer {
 async fn pay(admin: &Buyer<'_>, replica: usize, id: &str) -> Answer {
     let (path, paid) = (format!("/v1/orders/{id}/payment"), json!({"result": "paid"}));
     admin.send(replica, ("POST", &path), Some(&paid), None).await
+}
+
+async fn restock(admin: &Buyer<'_>, replica: usize, units: i64) -> Answer {
+    let (path, add) = ("/v1/products/1/restock", json!({"add": units}));
+    admin.send(replica, ("POST", path), Some(&add), None).await
+}
+
+async fn wait(buyer: &Buyer<'_>, units: i64) {
+    let joined = buyer.call("POST", LIST, Some(&json!({"quantity": units}))).await;
+    assert_eq!(joined.status, 201, "{joined:?}");
+}
+
+/// Waits until a buyer on the list has an order of so many units.
+async fn is_served(buyer: &Buyer<'_>, units: i64) {
+    let waits = async || buyer.call("GET", LIST, None).await.status == 200;
+    eventually("who waits is served", async || !waits().await).await;
+    let order = buyer.call("GET", "/v1/orders", None).await.body["orders"][0].clone();
+    let served = (&order["state"], &order["items"][0]["quantity"]);
+    assert_eq!(served, (&json!("pending"), &json!(units)), "{order}");
 }
 
 /// The callers who have units. All others were told that it is sold out.
@@ -205,7 +226,6 @@ async fn a_late_payment_has_its_place_among_those_who_ask() {
 /// The same whether a cancel or the end of a hold gives units back, and whichever calls share a batch with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_in_the_list_comes_before_those_who_asked_earlier_and_later() {
-    const LIST: &str = "/v1/products/1/waitlist";
     for (database, expires) in [
         (Database::Postgres, false),
         (Database::Postgres, true),
@@ -218,8 +238,7 @@ async fn who_waits_in_the_list_comes_before_those_who_asked_earlier_and_later() 
         let buyers: Vec<_> = (0..3).map(|i| sale.buyer(&format!("buyer-{i}"))).collect();
         let held = order(&ann, 0, 3).await.order().to_owned();
         for (waiter, units) in [(&bob, 2), (&eve, 3)] {
-            let joined = waiter.call("POST", LIST, Some(&json!({"quantity": units}))).await;
-            assert_eq!(joined.status, 201, "{joined:?}");
+            wait(waiter, units).await;
         }
         every_replica_has(&sale, 1).await;
 
@@ -247,5 +266,45 @@ async fn who_waits_in_the_list_comes_before_those_who_asked_earlier_and_later() 
         );
         assert_eq!(eve.call("GET", LIST, None).await.body["position"], 1, "{context}");
         is_sold(&sale, 4).await;
+    }
+}
+
+/// Units that an administrator adds are on sale at once, so those who asked after the restock and before anybody looked at
+/// the list have them first. Who asked before the restock does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restock_is_for_who_asks_after_it_and_then_for_who_waits_in_the_list() {
+    for database in BOTH {
+        let sale = sale(database, 2, 4).await;
+        let (ann, bob, eve) = (sale.buyer("ann"), sale.buyer("bob"), sale.buyer("eve"));
+        let buyers: Vec<_> = (0..4).map(|i| sale.buyer(&format!("buyer-{i}"))).collect();
+        let admin = sale.admin("shop");
+        assert_eq!(order(&ann, 0, 3).await.status, 201);
+        for (waiter, units) in [(&bob, 2), (&eve, 3)] {
+            wait(waiter, units).await;
+        }
+        every_replica_has(&sale, 1).await;
+
+        let mut line = Line::begin(&sale).await;
+        line.join(order(&buyers[0], 0, 1)).await;
+        line.join(order(&buyers[1], 1, 1)).await;
+        line.join(restock(&admin, 0, 4)).await;
+        line.join(order(&buyers[2], 1, 1)).await;
+        line.join(order(&buyers[3], 0, 1)).await;
+        let mut answers = line.serve().await;
+        let restocked = answers.remove(2);
+        assert_eq!((restocked.status, &restocked.body["stock"]), (200, &json!(8)), "{database:?}");
+        // One unit was left for the first; of four new ones two are for those who asked later, and two for bob, because eve
+        // wants three.
+        assert_eq!(winners(&answers), [0, 2, 3], "{database:?}");
+        is_served(&bob, 2).await;
+        assert_eq!(eve.call("GET", LIST, None).await.body["position"], 1, "{database:?}");
+        is_sold(&sale, 8).await;
+
+        // Nobody asks meanwhile.
+        assert_eq!(restock(&admin, 1, 3).await.body["stock"], 11, "{database:?}");
+        is_served(&eve, 3).await;
+        is_sold(&sale, 11).await;
+        sale.await_stock_on_nodes("1", "0").await;
+        assert_eq!(order(&buyers[1], 1, 1).await.problem(), (409, "sold_out"), "{database:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! (a rollback of the image), then this one again. Whichever release answers, the orders, the stock, the limits and the
 //! events are exact, while this one refunds orders of both. `cargo xtask test previous` builds the other app.
 
+mod limit_by;
 mod refunds;
 mod releases;
 mod waitlist;

@@ -96,6 +96,34 @@ impl Releases {
         self.before.run(&self.sale).await;
     }
 
+    fn process(&self, release: Release) -> &Process {
+        match release {
+            Release::Before => &self.before.process,
+            Release::This => &self.this.process,
+        }
+    }
+
+    /// What `/readyz` of a replica says.
+    pub async fn readiness(&self, release: Release) -> (u16, String) {
+        let url = format!("http://{}/readyz", self.process(release).internal);
+        let answer = self.sale.client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// The answer of a replica to the owner of a token, whatever it is.
+    pub async fn ask(
+        &self,
+        release: Release,
+        token: &str,
+        (method, path): (&str, &str),
+        body: &Value,
+    ) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.process(release).api);
+        let request = self.sale.client.request(method.parse().unwrap(), url).bearer_auth(token);
+        let answer = request.json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     /// The answer of a replica, which is asked again after a failure of the moment.
     pub async fn send(
         &self,
@@ -106,11 +134,7 @@ impl Releases {
         key: Option<&str>,
     ) -> (u16, Value) {
         let caller = if who == SHOP { self.sale.admin(who) } else { self.sale.buyer(who) };
-        let replica = match release {
-            Release::Before => &self.before,
-            Release::This => &self.this,
-        };
-        let url = format!("http://{}{path}", replica.process.api);
+        let url = format!("http://{}{path}", self.process(release).api);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let request = self.sale.client.request(method.parse().unwrap(), &url);

@@ -281,6 +281,25 @@ async fn what_administrators_do_is_logged_and_what_is_refused_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_the_triggers_the_audit_log_can_be_rewritten() {
+    for database in BOTH {
+        let sale = sale(database).await;
+        let admin = sale.admin("admin");
+        let coupon = json!({"id": "ten", "quantity": 10});
+        assert_eq!(admin.call("POST", "/v1/coupons", Some(&coupon)).await.status, 201);
+        sale.execute(match database {
+            Database::Postgres => "DROP TRIGGER audit_log_rows ON audit_log",
+            Database::Sqlite => "DROP TRIGGER audit_log_update; DROP TRIGGER audit_log_delete",
+        })
+        .await;
+        assert_eq!(sale.execute("UPDATE audit_log SET target = 'twenty'").await, 1);
+        assert_eq!(log(&admin, "").await[0].1, "twenty", "{database:?}");
+        assert_eq!(sale.execute("DELETE FROM audit_log").await, 1);
+        assert!(log(&admin, "").await.is_empty(), "{database:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_cannot_be_logged_is_not_made() {
     for database in BOTH {
         let sale = sale(database).await;

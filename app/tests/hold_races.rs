@@ -238,3 +238,31 @@ async fn without_the_condition_two_events_get_through() {
         assert!(fault.is_some(), "{one:?} and {other:?}");
     }
 }
+
+/// The same for two refunds of a paid order, each with the units.
+#[tokio::test]
+async fn without_the_condition_two_refunds_give_the_units_back_twice() {
+    let spec = SaleSpec {
+        nodes: 1,
+        replicas: 0,
+        products: products(),
+        ..SaleSpec::on(Database::Postgres)
+    };
+    let sale = TestSale::start(spec).await;
+    let ledger = sale.ledger();
+    let lane = Lane { ledger: &ledger, product: "p0".to_owned(), token: AtomicI64::new(1_000) };
+    let (id, _other) = (lane.order().await, lane.order().await);
+    assert!(lane.play(Event::Pay, id).await);
+    for _ in 0..2 {
+        let refund = format!(
+            "UPDATE orders SET state = 'cancelled', refunded_at_ms = 1 WHERE id = '{id}'; \
+             UPDATE stock SET available = available + {UNITS} WHERE product_id = 'p0'"
+        );
+        sale.execute(&refund).await;
+    }
+    let after = lane.after(id).await;
+    assert_eq!(after, (OrderState::Refunded, STOCK), "units of the other order are for sale");
+    let before = STOCK - 2 * UNITS;
+    let fault = fault_of_refund(before, [Event::RefundWithUnits; 2], [true, false], after);
+    assert!(fault.is_some(), "the races would have found it");
+}

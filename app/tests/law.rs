@@ -1,6 +1,8 @@
 //! What the law gives buyers: to be erased, to see what is held about them, and to be forgotten after the
 //! sale. And who may sign up.
 
+mod without;
+
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};

@@ -1,5 +1,7 @@
 //! `maxPerBuyer` by a claim of access tokens: it limits persons, whatever account they use.
 
+mod without;
+
 use ledger::LedgerError;
 use serde_json::{Value, json};
 
@@ -16,12 +18,19 @@ const FULL: (u16, &str) = (409, "limit_reached");
 const MISSING: (u16, &str) = (403, "limit_claim_missing");
 
 async fn sale(database: Database, strategy: &str) -> TestSale {
+    sale_by(database, strategy, Some(CLAIM)).await
+}
+
+async fn sale_by(
+    database: Database,
+    strategy: &str,
+    limit_claim: Option<&'static str>,
+) -> TestSale {
     let products = json!([
         {"id": "1", "name": "Console", "stock": 10, "max_per_buyer": 2},
         {"id": "2", "name": "Cable", "stock": 10},
     ]);
     let settings = vec![("STRATEGY", strategy.to_owned()), ("HOLD_SECONDS", "3600".to_owned())];
-    let limit_claim = Some(CLAIM);
     let spec = SaleSpec {
         nodes: 1,
         replicas: 2,

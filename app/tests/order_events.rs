@@ -3,6 +3,7 @@
 
 mod given_up;
 mod states;
+mod without;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 mod events;
 mod refunds;
+mod without;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

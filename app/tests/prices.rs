@@ -274,3 +274,22 @@ async fn the_release_before_sells_at_the_price_too() {
         assert_eq!(products[0]["price"]["amount"], 49_900);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_trigger_an_order_of_the_release_before_has_no_price() {
+    for database in BOTH {
+        let sale = sale(database, "Locked").await;
+        sale.execute(match database {
+            Database::Postgres => "DROP TRIGGER orders_price ON orders",
+            Database::Sqlite => "DROP TRIGGER orders_price",
+        })
+        .await;
+        let id = uuid::Uuid::now_v7().to_string();
+        sale.execute(&format!(
+            "INSERT INTO orders (id, product_id, buyer, quantity, fence) \
+             VALUES ('{id}', '1', 'bob', 3, 1)"
+        ))
+        .await;
+        assert_eq!(cost(&sale, &id).await, (Value::Null, Value::Null), "{database:?}");
+    }
+}

@@ -89,6 +89,24 @@ async fn two_replicas_share_a_budget_of_log_ins_and_one_of_sign_ups() {
     }
 }
 
+/// The node refuses the calls for sign-ups, because their key is of another type.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_shared_budget_an_address_signs_up_as_often_at_each_replica() {
+    let (sale, [a, b]) = two_replicas().await;
+    sale.nodes[0].command("SET limits:sign-ups:address x").unwrap();
+    let ann = json!({"id": "ann", "password": "correct horse"});
+    let (begun, mut made) = (Instant::now(), 0);
+    for replica in [&a, &b] {
+        while post(&sale, replica, "signup", "192.0.2.67", &ann).await.status == 409 {
+            made += 1;
+        }
+        let fallbacks = "\nflashsale_rate_limit_fallbacks_total 0\n";
+        assert!(!metrics(&sale, replica).await.contains(fallbacks), "it decided alone");
+    }
+    let refilled = 2 * (usize::try_from(begun.elapsed().as_secs()).unwrap() + 1);
+    assert!((60..=60 + refilled).contains(&made), "{made}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_away_each_replica_has_its_own_limits_and_nobody_is_locked_out() {
     let (mut sale, [a, b]) = two_replicas().await;

@@ -1,7 +1,10 @@
 //! The waiting list: units that come back go to who waits first, before anybody else can buy them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ledger::orders::{Change, NewOrder, OrderLine, OrderState, Settled, Task};
+use ledger::waitlist::{Joined, NewWaiter};
 use serde_json::{Value, json};
 
 use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
@@ -80,6 +83,65 @@ async fn units_of_an_ended_hold_go_to_who_waits_first_whoever_hammers() {
         assert_eq!(sale.sold().await[0]["sold"], 2);
         let shown = bob.call("GET", "/v1/orders", None).await.body;
         assert!(shown["orders"][0]["expires_at"].is_string(), "a hold with an end of its own");
+    }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Somebody asks for one unit, at the ledger itself.
+fn asks(buyer: &str) -> Task {
+    Task::Place(NewOrder {
+        buyer: buyer.to_owned(),
+        lines: vec![OrderLine { product_id: "1".to_owned(), quantity: 1 }],
+        idempotency_key: None,
+        state: OrderState::Pending,
+        hold_ms: Some(HOUR_MS),
+        limit_key: None,
+    })
+}
+
+/// A unit comes back while somebody waits, and another buyer asks for it: in the transaction that serves the list, or by
+/// statements that know of no list, as those of the release before.
+#[tokio::test]
+async fn without_the_list_in_the_transaction_who_asks_next_has_the_unit() {
+    for (database, serves_the_list) in [
+        (Database::Postgres, true),
+        (Database::Postgres, false),
+        (Database::Sqlite, true),
+        (Database::Sqlite, false),
+    ] {
+        // No replica hands units out meanwhile.
+        let sale = sale(database, 0, 1).await;
+        let ledger = sale.ledger();
+        let tokens = |token: i64| BTreeMap::from([("1".to_owned(), token)]);
+        let placed = ledger.settle(&tokens(1_000), &[&asks("ann")]).await.unwrap();
+        let Settled::Done(held) = &placed.outcomes[0] else { panic!("{placed:?}") };
+        let waiter = NewWaiter {
+            product_id: "1".to_owned(),
+            buyer: "bob".to_owned(),
+            quantity: 1,
+            hold_ms: HOUR_MS,
+            limit_key: None,
+        };
+        let joined = ledger.join_waitlist(&waiter).await.unwrap();
+        assert!(matches!(joined, Joined::Waits(_)), "{joined:?}");
+
+        let (eve, back) =
+            (asks("eve"), Task::GiveBack { id: held.id, change: Change::Cancel, actor: None });
+        let mut tasks = vec![&eve];
+        if serves_the_list {
+            tasks.push(&back);
+        } else {
+            sale.execute(
+                "UPDATE orders SET state = 'cancelled'; UPDATE stock SET available = available + 1",
+            )
+            .await;
+        }
+        let settled = ledger.settle(&tokens(1_001), &tasks).await.unwrap();
+        let eve_has_it = matches!(settled.outcomes[0], Settled::Done(_));
+        assert_eq!(eve_has_it, !serves_the_list, "{database:?} {settled:?}");
+        let bob_waits = ledger.waitlist_place("1", "bob").await.unwrap().is_some();
+        assert_eq!(bob_waits, !serves_the_list, "{database:?}");
     }
 }
 

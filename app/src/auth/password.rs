@@ -235,9 +235,8 @@ mod tests {
         assert_eq!(passwords.sign_ups.available_permits(), capacity, "the queue is empty again");
     }
 
-    #[tokio::test]
-    async fn sign_ups_neither_fill_the_queue_of_log_ins_nor_go_before_them() {
-        let passwords = Passwords::new().unwrap();
+    /// How many of as many sign-ups as can wait go before a log-in that comes after them; and the hashes at a time.
+    async fn sign_ups_before_a_log_in(passwords: &Passwords) -> (usize, usize) {
         let slots = passwords.cpu_slots.available_permits();
         let busy = passwords.cpu_slots.acquire_many(u32::try_from(slots).unwrap()).await.unwrap();
         let done = AtomicUsize::new(0);
@@ -252,8 +251,22 @@ mod tests {
         };
         // `join!` polls all sign-ups before it polls the log-in.
         let (_, before) = tokio::join!(join_all(sign_ups), log_in);
+        (before, slots)
+    }
+
+    #[tokio::test]
+    async fn sign_ups_neither_fill_the_queue_of_log_ins_nor_go_before_them() {
+        let (before, slots) = sign_ups_before_a_log_in(&Passwords::new().unwrap()).await;
         // A few more may finish before this task runs again.
         assert!(before <= slots * (ADMITTED_SIGN_UPS_PER_SLOT + 2), "{before} sign-ups went first");
+    }
+
+    #[tokio::test]
+    async fn without_the_admission_most_sign_ups_go_before_a_log_in() {
+        let passwords = Passwords::new().unwrap();
+        passwords.admitted_sign_ups.add_permits(passwords.sign_ups.available_permits());
+        let (before, slots) = sign_ups_before_a_log_in(&passwords).await;
+        assert!(before > slots * QUEUED_PER_SLOT / 2, "{before} sign-ups went first");
     }
 
     #[tokio::test]

@@ -55,9 +55,13 @@ pub async fn jetstream(server: &NatsServer, options: ConnectOptions) -> Context 
 
 /// Makes the stream of all events.
 pub async fn create(jetstream: &Context) {
-    let subjects = vec!["shop.orders.>".to_owned()];
     // Longer than a test.
-    let duplicate_window = Duration::from_hours(1);
+    create_with(jetstream, Duration::from_hours(1)).await;
+}
+
+/// The same, which knows an event again for this long.
+pub async fn create_with(jetstream: &Context, duplicate_window: Duration) {
+    let subjects = vec!["shop.orders.>".to_owned()];
     let name = STREAM.to_owned();
     let config = Config { name, subjects, duplicate_window, ..Config::default() };
     jetstream.create_stream(config).await.unwrap();

@@ -125,6 +125,43 @@ async fn memory_is_bounded_and_spent_budgets_stay_spent() {
     assert_eq!(after_many(&unbounded, 500).await.0, 501);
 }
 
+/// Budgets whose script lacks a check.
+async fn without(check: &str, server: &RedisServer) -> SharedBudgets {
+    let script = include_str!("../charge_attempt.lua");
+    assert!(script.contains(check), "{check}");
+    let charge = Script::new(&script.replace(check, "if false then"));
+    SharedBudgets { charge, ..connected(server).await }
+}
+
+#[tokio::test]
+async fn without_the_check_an_address_may_try_and_sign_up_for_ever() {
+    let server = RedisServer::start().unwrap();
+    let budgets = without("if wait > 0 then", &server).await;
+    let from = address("192.0.2.66");
+    for charges in [budgets.log_in("ann", from), budgets.sign_up(from)] {
+        for made in 0..500 {
+            assert!(matches!(budgets.charge(&charges).await, Charged::Yes), "{made}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_the_exemption_many_addresses_lock_out_the_owners_address() {
+    let server = RedisServer::start().unwrap();
+    let exemption = "if exempt ~= '' and redis.call('ZSCORE', KEYS[count + 1], exempt) then";
+    let budgets = without(exemption, &server).await;
+    let home = budgets.log_in("ann", address("192.0.2.1"));
+    assert!(matches!(budgets.charge(&home).await, Charged::Yes));
+    budgets.settle(&home, true).await;
+    for n in 0..60_u8 {
+        let from = budgets.log_in("ann", IpAddr::from([198, 51, 100, n]));
+        let _spent = budgets.charge(&from).await;
+    }
+    // One more comes back every ten seconds.
+    let (made, _) = spend(&budgets, &home).await;
+    assert!(made <= 1, "{made}");
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_clock_that_was_set_back() {
     let server = RedisServer::start().unwrap();

@@ -90,10 +90,14 @@ mod tests {
     }
 
     fn check(header: &str, secrets: &[&str]) -> Result<(), &'static str> {
+        check_at(NOW, header, secrets)
+    }
+
+    fn check_at(now: i64, header: &str, secrets: &[&str]) -> Result<(), &'static str> {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, header.parse().unwrap());
         let secrets: Vec<String> = secrets.iter().map(|&secret| secret.to_owned()).collect();
-        let now = Timestamp::from_second(NOW).unwrap();
+        let now = Timestamp::from_second(now).unwrap();
         verify(&headers, BODY, &secrets, now).map_err(|error| error.code())
     }
 
@@ -149,5 +153,18 @@ mod tests {
         }
         let unsigned = format!("t={},v1={}", NOW - 301, signed("another_secret_of", NOW, BODY));
         assert_eq!(check(&unsigned, &[SECRET]), Err("payment_signature"), "not its time");
+    }
+
+    /// A clock that shows the time of the signature tolerates any: who has an event could deliver it for ever.
+    #[test]
+    fn without_the_tolerance_a_signature_of_last_year_is_good() {
+        let last_year = NOW - 365 * 24 * 3_600;
+        let signature = signed(SECRET, last_year, BODY);
+        let header = format!("t={last_year},v1={signature}");
+        assert_eq!(check(&header, &[SECRET]), Err("payment_time"));
+        assert_eq!(check_at(last_year, &header, &[SECRET]), Ok(()));
+        // Its time is signed, too.
+        let renewed = format!("t={NOW},v1={signature}");
+        assert_eq!(check(&renewed, &[SECRET]), Err("payment_signature"));
     }
 }

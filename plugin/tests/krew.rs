@@ -63,9 +63,12 @@ fn each_platform_has_an_archive_with_the_program_and_the_license() {
     }
     let license = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LICENSE");
     assert!(license.exists(), "{}", license.display());
-    // The command that packs it.
-    let packs = format!("`tar -czf {program}-v{VERSION}-linux-amd64.tar.gz ");
-    assert!(README.contains(&packs), "plugin/README.md lacks {packs}");
+    // The commands that pack them.
+    let packs = format!("`tar -czf {program}-v{VERSION}-darwin-arm64.tar.gz ");
+    let packed = format!("such as `{program}-v{VERSION}-linux-amd64.tar.gz`");
+    for told in [packs, "`cargo xtask plugin`".to_owned(), packed] {
+        assert!(README.contains(&told), "plugin/README.md lacks {told}");
+    }
 }
 
 #[test]

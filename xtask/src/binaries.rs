@@ -34,11 +34,15 @@ impl Build {
 
     /// Where a program is.
     pub fn program(self, name: &str) -> PathBuf {
-        let profile = match self {
+        target_folder().join(self.folder()).join(name)
+    }
+
+    /// The folder of its programs, in that of a target.
+    pub fn folder(self) -> &'static str {
+        match self {
             Self::Release => "release",
             Self::Test => "debug",
-        };
-        target_folder().join(profile).join(name)
+        }
     }
 
     fn title(self) -> &'static str {

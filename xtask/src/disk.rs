@@ -24,7 +24,7 @@ pub fn ensure_room_for_tests() -> Result<()> {
     let mut needs = vec![need("the data of the tests' servers", std::env::temp_dir(), 2)];
     let program = Build::Test.program("flashsale-app");
     if !program.exists() {
-        needs.push(need("the build", program, 10));
+        needs.push(need("the build", program, 12));
     }
     if !binaries_folder().join("kubelet").exists() {
         needs.push(need("the programs of Kubernetes", state_folder(), 12));

@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate |
-//! dashboards`.
+//! dashboards | plugin`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
@@ -28,6 +28,7 @@ mod local;
 mod meanwhile;
 mod packages;
 mod pictures;
+mod plugin;
 mod sale;
 mod scenarios;
 mod shell;
@@ -62,6 +63,8 @@ enum Command {
     Layers(layers::Options),
     /// Draws the pictures of the dashboards in docs/ from a sale under load.
     Dashboards,
+    /// Packs `kubectl flashsale` for krew: one static binary for this machine's processor, and the licence.
+    Plugin,
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Layers(options) => layers::run(&options),
         Command::Dashboards => pictures::draw(),
+        Command::Plugin => plugin::release(),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),

@@ -12,6 +12,7 @@ mod matrix;
 mod neighbours;
 mod nextest;
 mod openapi;
+mod plugin;
 mod previous;
 mod previous_app;
 mod random;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::count::Count;
-use super::{clients, load_tools, neighbours, openapi, unit};
+use super::{clients, load_tools, neighbours, openapi, plugin, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
 use crate::{deny, fuzz, generate, install, interrupt, layers, tools};
@@ -35,6 +35,8 @@ pub enum Step {
     Fuzz,
     /// clients generated from the API's document, in three languages, buy from a real sale
     Clients,
+    /// `kubectl flashsale` as one static binary, on a machine with other name services
+    Plugin,
     /// the chart: lint, template and its unit tests
     Chart,
     /// metrics, dashboards and alerts with Prometheus 2 and 3
@@ -96,6 +98,7 @@ impl Step {
             Self::ApiServer => unit::run_on_api_servers(count),
             Self::Fuzz => fuzz::run(&mut |result| count.check(result)),
             Self::Clients => clients::run(count),
+            Self::Plugin => plugin::run(count),
             Self::Chart => {
                 count.check(shell::run(command("helm").args(["lint", "--strict", install::CHART])));
                 count.check(template(None).map(drop));

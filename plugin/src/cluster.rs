@@ -8,6 +8,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 
+use crate::proxy;
+
 /// Where the sales are: as for kubectl.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Target {
@@ -39,7 +41,7 @@ impl Cluster {
     pub async fn of(target: &Target) -> Result<Self> {
         let options =
             KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
-        let config = match &target.kubeconfig {
+        let mut config = match &target.kubeconfig {
             Some(file) => {
                 let kubeconfig = Kubeconfig::read_from(file)
                     .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
@@ -50,6 +52,7 @@ impl Cluster {
                 .await
                 .context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?,
         };
+        proxy::keep_from_exceptions(&mut config);
         let namespace =
             target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config.clone())

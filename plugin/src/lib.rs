@@ -13,6 +13,7 @@ mod jobs;
 mod load;
 mod logs;
 mod partial;
+mod proxy;
 mod report;
 mod retained;
 mod sales;

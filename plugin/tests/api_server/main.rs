@@ -8,6 +8,7 @@ mod hibernate;
 mod jobs;
 mod kubelet;
 mod logs;
+mod proxy;
 mod retained;
 mod status;
 mod support;

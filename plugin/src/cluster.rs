@@ -41,10 +41,15 @@ impl Cluster {
     pub async fn of(target: &Target) -> Result<Self> {
         let options =
             KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
+        let read = match &target.kubeconfig {
+            Some(file) => Kubeconfig::read_from(file),
+            None => Kubeconfig::read(),
+        };
+        let own_proxy = read.as_ref().ok().and_then(|it| proxy::of_kubeconfig(it, &options));
         let mut config = match &target.kubeconfig {
             Some(file) => {
-                let kubeconfig = Kubeconfig::read_from(file)
-                    .with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
+                let kubeconfig =
+                    read.with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
                 Config::from_custom_kubeconfig(kubeconfig, &options).await?
             }
             None if target.context.is_some() => Config::from_kubeconfig(&options).await?,
@@ -52,7 +57,7 @@ impl Cluster {
                 .await
                 .context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?,
         };
-        proxy::keep_from_exceptions(&mut config);
+        proxy::choose(&mut config, own_proxy);
         let namespace =
             target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config.clone())

@@ -1,22 +1,31 @@
-//! Which API servers the proxy of the environment is not for, as kubectl has it.
+//! The proxy on the way to the API server, as kubectl chooses it.
 
 use std::env;
 use std::net::IpAddr;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// Takes the proxy of `HTTPS_PROXY` away if the API server is on this machine or `NO_PROXY` names it. A proxy of the
-/// kubeconfig has no exceptions.
+/// Chooses the proxy: that of the kubeconfig, else that of `HTTPS_PROXY`, unless the API server is on this machine or
+/// `NO_PROXY` names it.
 ///
 /// kube 5.0.0 compares `NO_PROXY` with the proxy, not with the API server.
-pub fn keep_from_exceptions(config: &mut Config) {
-    let Some(proxy) = of_environment("HTTPS_PROXY", "https_proxy") else { return };
-    let is_of_environment = proxy.parse().ok() == config.proxy_url;
-    let exceptions = of_environment("NO_PROXY", "no_proxy").unwrap_or_default();
-    if is_of_environment && is_exception(config, exceptions) {
-        config.proxy_url = None;
-    }
+pub fn choose(config: &mut Config, of_kubeconfig: Option<String>) {
+    let proxy = of_kubeconfig.or_else(|| {
+        let exceptions = of_environment("NO_PROXY", "no_proxy").unwrap_or_default();
+        of_environment("HTTPS_PROXY", "https_proxy").filter(|_| !is_exception(config, exceptions))
+    });
+    // kube has refused one that is no URL.
+    config.proxy_url = proxy.and_then(|proxy| proxy.parse().ok());
+}
+
+/// `proxy-url` of the cluster that is used.
+pub fn of_kubeconfig(kubeconfig: &Kubeconfig, options: &KubeConfigOptions) -> Option<String> {
+    let name = options.context.as_ref().or(kubeconfig.current_context.as_ref())?;
+    let context = kubeconfig.contexts.iter().find(|it| it.name == *name)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|it| it.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone().filter(|proxy| !proxy.is_empty())
 }
 
 fn of_environment(name: &str, other: &str) -> Option<String> {

@@ -14,10 +14,19 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 pub fn choose(config: &mut Config, of_kubeconfig: Option<String>) {
     let proxy = of_kubeconfig.or_else(|| {
         let exceptions = of_environment("NO_PROXY", "no_proxy").unwrap_or_default();
-        of_environment("HTTPS_PROXY", "https_proxy").filter(|_| !is_exception(config, exceptions))
+        of_environment("HTTPS_PROXY", "https_proxy").filter(|_| !is_exception(config, &exceptions))
     });
     // kube has refused one that is no URL.
-    config.proxy_url = proxy.and_then(|proxy| proxy.parse().ok());
+    config.proxy_url = proxy.and_then(|proxy| url(&proxy).parse().ok());
+}
+
+/// With a scheme that kube knows. Its SOCKS proxies look names up themselves, as `socks5h` says.
+fn url(proxy: &str) -> String {
+    match proxy.split_once("://") {
+        Some(("socks5h", host)) => format!("socks5://{host}"),
+        Some(_) => proxy.to_owned(),
+        None => format!("http://{proxy}"),
+    }
 }
 
 /// `proxy-url` of the cluster that is used.
@@ -32,12 +41,27 @@ fn of_environment(name: &str, other: &str) -> Option<String> {
     [name, other].into_iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-fn is_exception(config: &Config, exceptions: String) -> bool {
-    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
+fn is_exception(config: &Config, exceptions: &str) -> bool {
+    let server = &config.cluster_url;
+    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_this_machine =
         host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    let matcher = Matcher::builder().all("http://proxy").no(exceptions).build();
-    is_this_machine || matcher.intercept(&config.cluster_url).is_none()
+    let of_this_port =
+        exceptions.split(',').filter_map(|exception| of_port(exception.trim(), server.port_u16()));
+    let exceptions: Vec<&str> = of_this_port.collect();
+    let matcher = Matcher::builder().all("http://proxy").no(exceptions.join(",")).build();
+    is_this_machine || matcher.intercept(server).is_none()
+}
+
+/// An exception as the matcher takes it, `None` if it is for another port.
+fn of_port(exception: &str, port: Option<u16>) -> Option<&str> {
+    // More than one colon: an address of IPv6.
+    let parts: Vec<&str> = exception.split(':').collect();
+    let host = match parts[..] {
+        [host, of] => of.parse().is_ok_and(|of: u16| port == Some(of)).then_some(host)?,
+        _ => exception,
+    };
+    Some(host.strip_prefix('*').filter(|domain| domain.starts_with('.')).unwrap_or(host))
 }
 
 #[cfg(test)]
@@ -52,7 +76,11 @@ mod tests {
             ("https://api.shop.test:6443", "proxy.test, api.shop.test", true),
             ("https://api.shop.test:6443", ".shop.test", true),
             ("https://api.shop.test:6443", "shop.test", true),
+            ("https://api.shop.test:6443", "*.shop.test", true),
+            ("https://api.shop.test:6443", "api.shop.test:6443", true),
+            ("https://api.shop.test:6443", "api.shop.test:443", false),
             ("https://api.shop.test:6443", "*", true),
+            ("https://[fd00::1]:6443", "fd00::/8", true),
             ("https://10.1.2.3:6443", "10.0.0.0/8", true),
             ("https://11.1.2.3:6443", "10.0.0.0/8", false),
             ("https://127.0.0.1:6443", "", true),
@@ -60,11 +88,17 @@ mod tests {
             ("https://localhost:6443", "", true),
         ] {
             let config = Config::new(server.parse().unwrap());
-            assert_eq!(
-                is_exception(&config, exceptions.to_owned()),
-                expected,
-                "{server} {exceptions}"
-            );
+            assert_eq!(is_exception(&config, exceptions), expected, "{server} {exceptions}");
+        }
+    }
+    #[test]
+    fn a_proxy_has_a_scheme_that_kube_knows() {
+        for (proxy, expected) in [
+            ("proxy.test:3128", "http://proxy.test:3128"),
+            ("http://ann:secret@proxy.test:3128", "http://ann:secret@proxy.test:3128"),
+            ("socks5h://proxy.test:1080", "socks5://proxy.test:1080"),
+        ] {
+            assert_eq!(url(proxy), expected);
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::cell::Cell;
 use std::io::{Error, ErrorKind, Write as _};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use anyhow::{Result, ensure};
@@ -126,6 +127,21 @@ pub fn ensure_may_go_on() -> Result<()> {
     Ok(())
 }
 
+/// The same for a command that is about to begin.
+pub fn admit(command: &mut Command) -> Result<()> {
+    ensure_may_go_on()?;
+    shield(command);
+    Ok(())
+}
+
+/// Gives a command of a clean-up a process group of its own. A terminal that closes signals the group of this process twice:
+/// the second signal would end the clean-up.
+pub fn shield(command: &mut Command) {
+    if CLEANS_UP.get() {
+        command.process_group(0);
+    }
+}
+
 /// Does a clean-up: its commands run although a signal came.
 pub fn clean_up<T>(work: impl FnOnce() -> T) -> T {
     let before = CLEANS_UP.replace(true);
@@ -150,5 +166,17 @@ mod tests {
         assert!(!works());
         pretend(false);
         assert!(works());
+    }
+
+    #[test]
+    fn a_command_of_a_clean_up_gets_no_signal_of_the_terminal() {
+        let has_its_own_group = || {
+            let group = "cut -d ' ' -f 5 /proc/$$/stat; echo $$";
+            let said = output(command("sh").args(["-c", group])).unwrap();
+            let (group, process) = said.trim().split_once('\n').unwrap();
+            group == process
+        };
+        assert!(!has_its_own_group());
+        assert!(clean_up(has_its_own_group));
     }
 }

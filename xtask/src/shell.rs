@@ -146,7 +146,7 @@ pub fn nice(command: &Command) -> Command {
 
 /// Runs a command with its output shown.
 pub fn run(command: &mut Command) -> Result<()> {
-    interrupt::ensure_may_go_on()?;
+    interrupt::admit(command)?;
     let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
         bail!("{} failed: {status}", line(command));
@@ -156,7 +156,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and gives its stdout; its stderr is part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
-    interrupt::ensure_may_go_on()?;
+    interrupt::admit(command)?;
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -172,7 +172,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a command and gives its stdout; its stderr is shown meanwhile, because it takes long.
 pub fn output_of_work(command: &mut Command) -> Result<String> {
-    interrupt::ensure_may_go_on()?;
+    interrupt::admit(command)?;
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let output = started
         .and_then(Child::wait_with_output)
@@ -185,6 +185,7 @@ pub fn output_of_work(command: &mut Command) -> Result<String> {
 
 /// Whether a command succeeds; its output is not shown.
 pub fn succeeds(command: &mut Command) -> bool {
+    interrupt::shield(command);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

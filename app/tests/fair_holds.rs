@@ -12,7 +12,6 @@ use testkit::RedisServer;
 
 use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
-const END_ALL: &str = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
 const LIST: &str = "/v1/products/1/waitlist";
 
 async fn sale(database: Database, replicas: usize, stock: i64) -> TestSale {
@@ -155,7 +154,7 @@ async fn units_are_held_and_sold_again_after_their_hold_in_the_order_of_asking()
         assert_eq!(winners(&answers), (0..8).collect::<Vec<_>>(), "{database:?}");
         assert!(answers[..8].iter().all(|answer| answer.body["state"] == "pending"));
 
-        assert_eq!(sale.execute(END_ALL).await, 8);
+        assert_eq!(sale.end_all_holds().await, 8);
         every_replica_has(&sale, 8).await;
         let mut line = Line::begin(&sale).await;
         for (i, buyer) in buyers[12..].iter().enumerate() {
@@ -182,7 +181,7 @@ async fn units_of_a_hold_that_ends_go_to_the_first_who_ask_for_them() {
         every_replica_has(&sale, 1).await;
         let mut line = Line::begin(&sale).await;
         line.join(order(&buyers[0], 1, 1)).await;
-        assert_eq!(sale.execute(END_ALL).await, 1);
+        assert_eq!(sale.end_all_holds().await, 1);
         line.next_ticket().await;
         for (i, buyer) in buyers[1..].iter().enumerate() {
             line.join(order(buyer, i % 2, 1)).await;
@@ -201,7 +200,7 @@ async fn a_late_payment_has_its_place_among_those_who_ask() {
         let admin = sale.admin("shop");
         let first = order(&ann, 0, 1).await.order().to_owned();
         let second = order(&ann, 0, 1).await.order().to_owned();
-        assert_eq!(sale.execute(END_ALL).await, 2);
+        assert_eq!(sale.end_all_holds().await, 2);
         every_replica_has(&sale, 2).await;
 
         let mut line = Line::begin(&sale).await;
@@ -245,7 +244,7 @@ async fn who_waits_in_the_list_comes_before_those_who_asked_earlier_and_later() 
         let mut line = Line::begin(&sale).await;
         line.join(order(&buyers[0], 0, 1)).await;
         if expires {
-            assert_eq!(sale.execute(END_ALL).await, 1);
+            assert_eq!(sale.end_all_holds().await, 1);
             line.next_ticket().await;
         } else {
             line.join(cancel(&ann, 1, &held)).await;

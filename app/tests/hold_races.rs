@@ -134,6 +134,12 @@ fn products() -> Value {
     (0..LANES).map(lane).collect()
 }
 
+/// Nothing ends a hold but the test.
+async fn sale_without_replicas(database: Database) -> TestSale {
+    let spec = SaleSpec { nodes: 1, replicas: 0, products: products(), ..SaleSpec::on(database) };
+    TestSale::start(spec).await
+}
+
 fn pairs() -> impl Iterator<Item = (Event, Event)> {
     let pair = |(first, one)| EVENTS[first..].iter().map(move |&other| (one, other));
     EVENTS.into_iter().enumerate().flat_map(pair)
@@ -147,9 +153,7 @@ async fn race_all(
     fault: impl Fn(i64, [Event; 2], [bool; 2], (OrderState, i64)) -> Option<String>,
 ) {
     for database in BOTH {
-        let spec =
-            SaleSpec { nodes: 1, replicas: 0, products: products(), ..SaleSpec::on(database) };
-        let sale = TestSale::start(spec).await;
+        let sale = sale_without_replicas(database).await;
         let ledger = sale.ledger();
         let play = async |number: usize| {
             let product = format!("p{number}");
@@ -205,13 +209,7 @@ async fn refill(lane: &Lane<'_>) -> i64 {
 /// The same by statements without the condition on the state: every pair that gives units back goes wrong.
 #[tokio::test]
 async fn without_the_condition_two_events_get_through() {
-    let spec = SaleSpec {
-        nodes: 1,
-        replicas: 0,
-        products: products(),
-        ..SaleSpec::on(Database::Postgres)
-    };
-    let sale = TestSale::start(spec).await;
+    let sale = sale_without_replicas(Database::Postgres).await;
     let ledger = sale.ledger();
     let lane = Lane { ledger: &ledger, product: "p0".to_owned(), token: AtomicI64::new(1_000) };
     let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
@@ -242,13 +240,7 @@ async fn without_the_condition_two_events_get_through() {
 /// The same for two refunds of a paid order, each with the units.
 #[tokio::test]
 async fn without_the_condition_two_refunds_give_the_units_back_twice() {
-    let spec = SaleSpec {
-        nodes: 1,
-        replicas: 0,
-        products: products(),
-        ..SaleSpec::on(Database::Postgres)
-    };
-    let sale = TestSale::start(spec).await;
+    let sale = sale_without_replicas(Database::Postgres).await;
     let ledger = sale.ledger();
     let lane = Lane { ledger: &ledger, product: "p0".to_owned(), token: AtomicI64::new(1_000) };
     let (id, _other) = (lane.order().await, lane.order().await);

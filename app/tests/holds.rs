@@ -63,11 +63,6 @@ fn is_replayed(answer: &Answer) -> bool {
     answer.headers.contains_key("idempotent-replayed")
 }
 
-/// Makes the holds of all orders end now.
-async fn end_all_holds(sale: &TestSale) {
-    sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
-}
-
 async fn await_state(buyer: &Buyer<'_>, id: &str, expected: &str) {
     eventually(expected, async || get(buyer, id).await.body["state"] == expected).await;
 }
@@ -137,7 +132,7 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
         let (ann, bob, admin) = (sale.buyer("ann"), sale.buyer("bob"), sale.admin("shop"));
         let late = order(&ann, &["A", "B"]).await;
         let late = late.order();
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         await_state(&ann, late, "expired").await;
         let refused = report(&admin, 0, late, ("failed", None)).await;
         assert_eq!(
@@ -154,7 +149,7 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
         sale.seed(&json!([product("A"), product("B")])).await.unwrap();
         sale.await_stock_on_nodes("B", "1").await;
         let unlucky = eventually_order(&ann, &["A", "B"]).await;
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         await_state(&ann, &unlucky, "expired").await;
         eventually("bob is faster", async || bob.buy("B", 1, None).await.status == 201).await;
         let reports = (0..12).map(|i| report(&admin, i % 2, &unlucky, PAID));
@@ -191,7 +186,7 @@ async fn a_late_payment_keeps_the_limit_of_the_buyer() {
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let first = order(&ann, &["A"]).await;
         assert_eq!(order(&ann, &["A"]).await.problem(), (409, "limit_reached"));
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         await_state(&ann, first.order(), "expired").await;
         assert_eq!(order(&ann, &["A"]).await.status, 201, "expired units count for no limit");
         let late = report(&admin, 0, first.order(), PAID).await;
@@ -232,7 +227,7 @@ async fn a_product_has_a_hold_of_its_own_and_an_order_the_shortest() {
     let bought = ann.buy("A", 1, None).await;
     let shown = get(&ann, bought.order()).await;
     assert_eq!((state(&shown), &shown.body["expires_at"]), ((200, "confirmed"), &Value::Null));
-    end_all_holds(&sale).await;
+    sale.end_all_holds().await;
     eventually("only holds end", async || sold(&sale).await == [1, 0]).await;
 }
 
@@ -269,7 +264,7 @@ async fn the_release_before_understands_what_is_written() {
         let sale = TestSale::start(spec).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let id = order(&ann, &["A"]).await.order().to_owned();
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         await_state(&ann, &id, "expired").await;
         let touch = |ended: &str| {
             format!(
@@ -327,7 +322,7 @@ async fn another_replica_ends_the_holds_within_five_seconds_of_a_kill() {
     assert_eq!(sold(&sale).await, [9, 9]);
     first.kill();
     let killed = Instant::now();
-    end_all_holds(&sale).await;
+    sale.end_all_holds().await;
     eventually("all holds have ended", async || sold(&sale).await == [0, 0]).await;
     assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
 }

@@ -146,8 +146,7 @@ async fn an_unpaid_order_counts_down_and_its_unit_comes_back_on_the_page() {
     let held = "document.querySelector('#order-list .held').innerText";
     let before = window.js(held).await;
     window.until(&format!("{held} !== {before}")).await;
-    let end = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
-    assert_eq!(stage.sale.execute(end).await, 1);
+    assert_eq!(stage.sale.end_all_holds().await, 1);
     window.until_shows(LEFT, "1\nof 1 left").await;
     window.js(LATER).await;
     window.until_shows("#order-list .state", "Not paid in time").await;

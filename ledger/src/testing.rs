@@ -1,10 +1,11 @@
 //! Databases for the tests of this crate, and the plans of its statements.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgPool, Row as _};
-use testkit::{Postgres as Server, Proxy};
+use testkit::{Direction, Packet, PacketFault, Postgres as Server, Proxy};
 use uuid::Uuid;
 
 use crate::Ledger;
@@ -27,15 +28,47 @@ pub(crate) async fn on_postgres(connections: u32) -> (Arc<Server>, Ledger) {
 
 /// The same behind a proxy that counts round trips, and the name of the database.
 pub(crate) async fn behind_proxy(connections: u32) -> (Arc<Server>, String, Proxy, Ledger) {
+    behind_proxy_with(connections, |_| PacketFault::None).await
+}
+
+/// The same with one connection. The proxy closes it instead of the next answer when the flag is set.
+pub(crate) async fn losing_an_answer() -> (Arc<Server>, String, Proxy, Ledger, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let faults = {
+        let armed = Arc::clone(&armed);
+        move |packet: Packet<'_>| {
+            let is_answer = packet.direction == Direction::ToClient;
+            if is_answer && armed.swap(false, Ordering::SeqCst) {
+                PacketFault::Close
+            } else {
+                PacketFault::None
+            }
+        }
+    };
+    let (server, name, proxy, ledger) = behind_proxy_with(1, faults).await;
+    (server, name, proxy, ledger, armed)
+}
+
+async fn behind_proxy_with(
+    connections: u32,
+    faults: impl Fn(Packet<'_>) -> PacketFault + Send + Sync + 'static,
+) -> (Arc<Server>, String, Proxy, Ledger) {
     let (server, name) = (Server::shared().unwrap(), new_name());
     let url = server.create_database(&name).unwrap();
     let (_, address) = url.split_once('@').unwrap();
     let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let proxy = Proxy::start_with(address.to_owned(), faults).await.unwrap();
     let behind = url.replace(address, proxy.address());
     let ledger = Ledger::connect_lazy(&behind, connections).unwrap();
     ledger.migrate().await.unwrap();
     (server, name, proxy, ledger)
+}
+
+/// Waits until a connection is given back, so that the next statement has it.
+pub(crate) async fn await_an_idle_connection(pool: &PgPool) {
+    while pool.num_idle() < 1 {
+        tokio::task::yield_now().await;
+    }
 }
 
 pub(crate) fn pool_of(ledger: &Ledger) -> &PgPool {

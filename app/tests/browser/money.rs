@@ -73,8 +73,7 @@ async fn what_has_a_price_is_held_until_it_is_paid_and_what_has_none_is_bought()
     window.until_shows(RESULT, "Units are held for you. Pay in time.").await;
     window.until_shows("#order-list .held", "Held for").await;
     window.until_shows(&buy(1), "Sold out").await;
-    let end = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
-    assert_eq!(stage.sale.execute(end).await, 1);
+    assert_eq!(stage.sale.end_all_holds().await, 1);
     window.until_shows(&buy(1), "Buy now").await;
     window.js(LATER).await;
     window.until_shows(RESULT, "Not paid in time").await;

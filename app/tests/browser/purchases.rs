@@ -84,8 +84,7 @@ async fn an_order_whose_answer_was_lost_is_found_under_its_key_when_its_hold_is_
     window.click(BUY).await;
     window.until_shows(RESULT, "Trying again").await;
     window.until_shows(LEFT, "0\nof 1 left").await;
-    let end = "UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'";
-    assert_eq!(stage.sale.execute(end).await, 1);
+    assert_eq!(stage.sale.end_all_holds().await, 1);
     window.until_shows(LEFT, "1\nof 1 left").await;
     window.reload().await;
     window.until_shows(RESULT, "Not paid in time").await;

@@ -234,6 +234,11 @@ impl TestSale {
         self.settings["DATABASE_URL"].clone()
     }
 
+    /// Makes the holds of all orders end now. Returns how many lines of orders that are.
+    pub async fn end_all_holds(&self) -> u64 {
+        self.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await
+    }
+
     /// Executes statements in the sale's database. Returns how many rows changed.
     pub async fn execute(&self, statements: &str) -> u64 {
         execute(&self.database_url(), statements).await.unwrap()

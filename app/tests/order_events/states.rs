@@ -23,11 +23,6 @@ async fn refund(sale: &TestSale, order: &str, body: &Value) {
     assert_eq!((answer.status, &answer.body["state"]), (200, &json!("refunded")), "{answer:?}");
 }
 
-/// Makes the holds of all orders end now.
-async fn end_all_holds(sale: &TestSale) {
-    sale.execute("UPDATE orders SET expires_at_ms = 1 WHERE state = 'pending'").await;
-}
-
 /// The order of a buyer who waited, when there is one.
 async fn served(buyer: &Buyer<'_>) -> String {
     let orders = async || buyer.call("GET", "/v1/orders", None).await.body["orders"].clone();
@@ -47,7 +42,7 @@ async fn refunds_late_payments_and_orders_of_who_waited_have_events() {
         refund(&sale, &kept, &json!({"reference": "r1"})).await;
         refund(&sale, &back, &json!({"units_back": true})).await;
         let (late, too_late) = (order(&ann, &["A"]).await, order(&ann, &["B"]).await);
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         for order in [&late, &too_late] {
             receiver.await_kinds(order, &["pending", "expired"]).await;
         }
@@ -60,7 +55,7 @@ async fn refunds_late_payments_and_orders_of_who_waited_have_events() {
         let waits = json!({"quantity": 1});
         let waits = bob.call("POST", "/v1/products/A/waitlist", Some(&waits)).await;
         assert_eq!(waits.status, 201, "{waits:?}");
-        end_all_holds(&sale).await;
+        sale.end_all_holds().await;
         let waited = served(&bob).await;
         receiver.await_kinds(&waited, &["pending"]).await;
         assert_eq!(report(&sale, &waited, "paid").await, "paid");

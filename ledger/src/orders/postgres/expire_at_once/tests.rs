@@ -2,18 +2,19 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use testkit::{Direction, Packet, PacketFault, Postgres as Server, Proxy};
+use testkit::Postgres as Server;
 
 use super::*;
 use crate::Ledger;
 use crate::orders::settle::settle;
 use crate::sql::postgres_now;
 use crate::testing::{
-    await_a_waiting_statement, behind_proxy, on_postgres, plan_without_rows, pool_of,
+    await_a_waiting_statement, await_an_idle_connection, behind_proxy, losing_an_answer,
+    on_postgres, plan_without_rows, pool_of,
 };
 
 /// Orders 1 to 10 hold a unit of product `a` each, and their time has come. Four units of it are left.
@@ -314,30 +315,10 @@ async fn orders_are_found_by_their_ids_whenever_the_plan_was_made() {
 /// The statement was carried out, and its answer did not come: nothing is told of it, and units come back once.
 #[tokio::test]
 async fn a_lost_answer_gives_no_units_back_twice() {
-    let (server, name) = (Server::shared().unwrap(), format!("t{}", Uuid::now_v7().simple()));
-    let url = server.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let armed = Arc::new(AtomicBool::new(false));
-    let faults = {
-        let armed = Arc::clone(&armed);
-        move |packet: Packet<'_>| {
-            let is_answer = packet.direction == Direction::ToClient;
-            if is_answer && armed.swap(false, Ordering::SeqCst) {
-                PacketFault::Close
-            } else {
-                PacketFault::None
-            }
-        }
-    };
-    let proxy = Proxy::start_with(address.to_owned(), faults).await.unwrap();
-    let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 1).unwrap();
-    ledger.migrate().await.unwrap();
+    let (_server, _, _proxy, ledger, armed) = losing_an_answer().await;
     let pool = pool_of(&ledger);
     execute(pool, HELD).await;
-    while pool.num_idle() < 1 {
-        tokio::task::yield_now().await;
-    }
+    await_an_idle_connection(pool).await;
     armed.store(true, Ordering::SeqCst);
     let expire = expire(1..=10);
     let error = ledger.settle(&tokens(2), &[&expire]).await.unwrap_err();

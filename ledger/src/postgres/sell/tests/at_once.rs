@@ -1,11 +1,11 @@
 //! Keys, limits, lost connections and plans: what each step decides, and in how many round trips.
 
-use testkit::{Direction, Packet, PacketFault, Proxy};
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::allocation::Allocation;
 use crate::postgres::PostgresLedger;
-use crate::testing::{behind_proxy, plan};
+use crate::testing::{await_an_idle_connection, behind_proxy, losing_an_answer, plan};
 
 /// Ends all other connections to this database.
 fn end_connections(server: &Server, pool: &PgPool) {
@@ -44,35 +44,12 @@ async fn a_lost_connection_costs_no_sale() {
 
 #[tokio::test]
 async fn a_lost_answer_is_no_second_sale() {
-    let server = Server::shared().unwrap();
-    let name = format!("t{}", Uuid::now_v7().simple());
-    let url = server.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let faults = {
-        let armed = Arc::clone(&armed);
-        move |packet: Packet<'_>| {
-            // The answer to the first statement with an order.
-            let is_answer = packet.direction == Direction::ToClient;
-            if is_answer && armed.swap(false, std::sync::atomic::Ordering::SeqCst) {
-                PacketFault::Close
-            } else {
-                PacketFault::None
-            }
-        }
-    };
-    let proxy = Proxy::start_with(address.to_owned(), faults).await.unwrap();
-    let ledger = Ledger::connect_lazy(&url.replace(address, proxy.address()), 1).unwrap();
-    ledger.migrate().await.unwrap();
+    let (server, name, _proxy, ledger, armed) = losing_an_answer().await;
     let product = serde_json::json!({"id": "1", "name": "Console", "stock": 10});
     let product: ProductDeclaration = serde_json::from_value(product).unwrap();
     ledger.declare(&product, 1).await.unwrap();
-    let Ledger::Postgres(postgres) = &ledger else { panic!("it is PostgreSQL") };
-    while postgres.pool.num_idle() < 1 {
-        tokio::task::yield_now().await;
-    }
-    armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    await_an_idle_connection(pool_of(&ledger)).await;
+    armed.store(true, Ordering::SeqCst);
     let ann = purchase("ann", None);
     let demands = [demand("1", 2, &[&ann])];
     let error = ledger.sell(&demands).await.unwrap().remove(0).unwrap_err();

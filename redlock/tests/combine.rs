@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 /// An item that waits for [`WAIT`]. All others wait as long as it takes on a busy machine.
 const IMPATIENT: &str = "impatient";
-const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Numbers the entries in the order of execution. Waits for a permit before each batch.
 struct Counting {
@@ -197,11 +197,8 @@ async fn a_caller_who_would_wait_in_vain_is_refused_at_once_until_batches_are_qu
             error => assert!(matches!(error, SubmitError::Lock(AcquireError::Timeout { .. }))),
         }
     }
-    fixture.permits.add_permits(2);
-    // Whether the nodes are quick enough for it is the machine's.
-    let next = fixture.submit(IMPATIENT).await.unwrap();
-    assert!(!matches!(next, Err(SubmitError::Overloaded { .. })), "{next:?}");
-    fixture.submit("").await.unwrap().unwrap();
+    fixture.permits.add_permits(1);
+    fixture.submit(IMPATIENT).await.unwrap().unwrap();
 }
 
 /// Waits for a permit and replies with the number of resources in the batch.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::buyers::buyer::{Buyer, BuyerResult, PurchaseOptions};
+use crate::buyers::connections::Turn;
 use crate::buyers::moments::due_or_now;
 use crate::error::ConfigError;
 use crate::observed::tally::Tally;
@@ -64,15 +65,19 @@ impl<'a> Users<'a> {
         Self { crowd, started, last_start: started, tasks: JoinSet::new(), tally: Tally::default() }
     }
 
-    /// Starts a user who wanted to buy at this moment.
+    /// Starts a user who comes and wants to buy at this moment.
     fn start(&mut self, buyer: Buyer, wanted: Instant) {
+        self.crowd.progress.start();
+        self.last_start = wanted;
+        self.let_buy(buyer, wanted, None);
+    }
+
+    fn let_buy(&mut self, buyer: Buyer, wanted: Instant, turn: Option<Turn>) {
         let Crowd { options, progress, deadline, .. } = self.crowd;
         let (options, progress) = (Arc::clone(options), Arc::clone(progress));
         let (index, deadline) = (buyer.index, wanted + *deadline);
-        self.last_start = wanted;
-        progress.start();
         self.tasks.spawn(async move {
-            let result = buyer.buy(&options, wanted, deadline).await;
+            let result = buyer.buy(&options, wanted, deadline, turn).await;
             progress.end(&result);
             (index, result)
         });
@@ -115,6 +120,9 @@ impl<'a> Users<'a> {
 
 /// Starts all users at once. Each of them wants to buy at the same moment.
 pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
+    if crowd.options.connections.are_shared() {
+        return at_once_by_turns(buyers, crowd).await;
+    }
     let (open, gate) = watch::channel(None::<Instant>);
     let mut users = Users::new(crowd);
     for buyer in buyers {
@@ -125,7 +133,7 @@ pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
         users.tasks.spawn(async move {
             let opened = gate.wait_for(Option::is_some).await.ok().and_then(|moment| *moment);
             let wanted = opened.unwrap_or_else(Instant::now);
-            let result = buyer.buy(&options, wanted, wanted + deadline).await;
+            let result = buyer.buy(&options, wanted, wanted + deadline, None).await;
             progress.end(&result);
             (index, result)
         });
@@ -135,6 +143,34 @@ pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
     users.last_start = users.started;
     open.send_replace(Some(users.started));
     crowd.begun.notify_one();
+    users.finish().await
+}
+
+/// The same with shared connections: all users want to buy at the same moment, and the task of each begins when it is the
+/// user's turn. If all tasks began together, the first answers would wait until each had asked for a connection.
+async fn at_once_by_turns(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
+    buyers.iter().for_each(|_| crowd.progress.start());
+    let mut users = Users::new(crowd);
+    let wanted = users.started;
+    crowd.begun.notify_one();
+    let mut shown = interval(SHOWN_EVERY);
+    let mut too_late = std::pin::pin!(tokio::time::sleep(crowd.deadline));
+    for buyer in buyers {
+        let mut turn = std::pin::pin!(crowd.options.connections.turn());
+        let turn = loop {
+            tokio::select! {
+                biased;
+                turn = &mut turn => break Some(turn),
+                // Without a turn, the user learns by itself that there is no time left.
+                () = &mut too_late => break None,
+                Some(done) = users.tasks.join_next() => {
+                    users.end(done);
+                }
+                _ = shown.tick() => crowd.progress.show(false, users.started.elapsed()),
+            }
+        };
+        users.let_buy(buyer, wanted, turn);
+    }
     users.finish().await
 }
 
@@ -269,10 +305,10 @@ mod tests {
     use crate::http::Call;
 
     /// A crowd without a server to buy from.
-    fn crowd() -> Crowd {
+    fn crowd(connections: Option<u32>) -> Crowd {
         let options = PurchaseOptions {
             servers: Vec::new(),
-            connections: Connections::new(None, 0),
+            connections: Connections::new(connections, 0),
             kind: Kind::Purchase,
             products: Vec::new(),
             purchase: Call::get("/"),
@@ -294,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_has_begun_once_its_gate_is_open() {
-        let crowd = crowd();
+        let crowd = crowd(None);
         let has_begun = || crowd.begun.notified().now_or_never().is_some();
         let mut users = std::pin::pin!(at_once(Vec::new(), &crowd));
         assert!(!has_begun());
@@ -309,11 +345,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_whose_task_is_lost_has_no_answer() {
-        let crowd = crowd();
+        let crowd = crowd(None);
         let mut users = Users::new(&crowd);
         users.tasks.spawn(pending()).abort();
         let purchases = users.finish().await.tally.purchases;
         assert_eq!((purchases.users, purchases.unanswered), (1, 1));
         assert_eq!(purchases.failed["panicked"], 1);
+    }
+
+    fn buyer(index: usize) -> Buyer {
+        Buyer { index, subject: index.to_string(), token: String::new(), follow_up: None }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_waits_for_a_connection_ends_at_its_deadline() {
+        let crowd = crowd(Some(1));
+        let busy = crowd.options.connections.turn().await;
+        let sold = at_once((0..3).map(buyer).collect(), &crowd).await;
+        let purchases = sold.tally.purchases;
+        assert_eq!((purchases.users, purchases.unanswered), (3, 3));
+        assert_eq!(crowd.progress.own().came, 3);
+        drop(busy);
     }
 }

@@ -8,7 +8,7 @@ use load_scenarios::{FollowUp, Kind};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::buyers::connections::Connections;
+use crate::buyers::connections::{Connections, Turn};
 use crate::buyers::moments::due_or_now;
 use crate::buyers::request::{self, Receipt, Reply};
 use crate::http::{Answer, Call, Caller, Connection, HttpError, Opening, Server};
@@ -78,12 +78,14 @@ pub struct Parts {
 }
 
 impl Buyer {
-    /// Buys from the moment `wanted` on; gives up after `max_tries` attempts or at the deadline.
+    /// Buys from the moment `wanted` on; gives up after `max_tries` attempts or at the deadline. With `turn`, the first
+    /// request is sent at once.
     pub async fn buy(
         self,
         options: &PurchaseOptions,
         wanted: Instant,
         deadline: Instant,
+        turn: Option<Turn>,
     ) -> BuyerResult {
         // One key for all attempts: this user wants one purchase.
         let key = Uuid::new_v4().to_string();
@@ -91,6 +93,7 @@ impl Buyer {
             options,
             server: self.index % options.servers.len().max(1),
             own: None,
+            turn,
             deadline,
             attempts: Vec::new(),
             lost_answers: 0,
@@ -141,6 +144,8 @@ struct Visit<'a> {
     server: usize,
     /// The user's own connection, and its server.
     own: Option<(usize, Connection)>,
+    /// For the first request, if the user has one already.
+    turn: Option<Turn>,
     deadline: Instant,
     attempts: Vec<Attempt>,
     lost_answers: u32,
@@ -231,13 +236,17 @@ impl Visit<'_> {
         let index = self.server;
         let server = servers.get(index).ok_or_else(|| HttpError::Url("no server".to_owned()))?;
         let own = self.own.take().filter(|(of, _)| *of == index).map(|(_, own)| own);
-        let turn = connections.turn().await;
+        let turn = match self.turn.take() {
+            Some(turn) => turn,
+            None => connections.turn().await,
+        };
         let open = own.or_else(|| connections.take(index));
         let open = open.and_then(|mut open| open.is_open().then_some(open));
         let mut connection = if let Some(connection) = open {
             connection
         } else {
-            let (connection, opening) = server.connect().await?;
+            // On the heap only meanwhile: each user of a crowd would have the place for it from the start.
+            let (connection, opening) = Box::pin(server.connect()).await?;
             self.parts.opening = Some(opening);
             connection
         };

@@ -1,8 +1,8 @@
 //! The connections of the users: one for each, as a crowd has, or some that all share, as behind a proxy of a shop.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::http::Connection;
 
@@ -13,30 +13,35 @@ pub struct Connections {
 
 struct Shared {
     /// One for each request at a time.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// Unused ones, by server.
     idle: Vec<Mutex<Vec<Connection>>>,
 }
 
 /// The right to send a request.
-pub struct Turn<'a>(Option<SemaphorePermit<'a>>);
+pub struct Turn(Option<OwnedSemaphorePermit>);
 
 impl Connections {
     /// At most `shared` connections for all users; `None`: each user has one of its own.
     pub fn new(shared: Option<u32>, servers: usize) -> Self {
         let shared = shared.map(|connections| Shared {
-            permits: Semaphore::new(connections as usize),
+            permits: Arc::new(Semaphore::new(connections as usize)),
             idle: (0..servers).map(|_| Mutex::default()).collect(),
         });
         Self { shared }
     }
 
+    /// Whether all users share them.
+    pub fn are_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Waits until a request may be sent.
-    pub async fn turn(&self) -> Turn<'_> {
+    pub async fn turn(&self) -> Turn {
         match &self.shared {
             None => Turn(None),
             // Nobody closes the semaphore.
-            Some(shared) => Turn(shared.permits.acquire().await.ok()),
+            Some(shared) => Turn(Arc::clone(&shared.permits).acquire_owned().await.ok()),
         }
     }
 
@@ -47,7 +52,7 @@ impl Connections {
     }
 
     /// Gives a shared connection back; a user's own one is returned.
-    pub fn put(&self, server: usize, connection: Connection, turn: Turn<'_>) -> Option<Connection> {
+    pub fn put(&self, server: usize, connection: Connection, turn: Turn) -> Option<Connection> {
         let Some(idle) = self.shared.as_ref().and_then(|shared| shared.idle.get(server)) else {
             return Some(connection);
         };

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::ledger::Ledger;
 use super::run::WARM_UP;
 use super::stage::{Stage, USUAL};
-use super::wrk::{Asks, Repeats};
+use super::wrk::{Asks, Keys};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
 
 pub(super) const SECTION: Section = Section {
@@ -64,9 +64,9 @@ async fn measure(round: Round) -> Result<Measured> {
     let hold = sqlx::query(HOLD).bind(&stage.products[0]).bind(i64::from(HOLDS)).bind(end_ms);
     hold.execute(database).await?;
     sqlx::raw_sql("VACUUM ANALYZE orders").execute(database).await?;
-    let warm_up = stage.wrk(CONNECTIONS, WARM_UP, Asks::Purchase, "warm-up", Repeats::None);
+    let warm_up = stage.wrk(CONNECTIONS, WARM_UP, Asks::Purchase, "warm-up", Keys::Numbered);
     warm_up.await?.ensure_nothing_refused()?;
-    let load = stage.wrk(CONNECTIONS, LOAD, Asks::Purchase, "holds", Repeats::None);
+    let load = stage.wrk(CONNECTIONS, LOAD, Asks::Purchase, "holds", Keys::Numbered);
     let watched = watch(&stage, database, end);
     // What is measured is over before the load, so the load need not be waited for.
     let figures = tokio::select! {

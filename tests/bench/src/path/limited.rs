@@ -9,7 +9,7 @@ use super::loads::{self, Loaded};
 use super::run::{Answered, WARM_UP};
 use super::spent::Ticks;
 use super::stage::{BUYERS, ENDLESS, Shape, Stage, USUAL};
-use super::wrk::{Asks, Repeats};
+use super::wrk::{Asks, Keys};
 use crate::figures::{Measured, Round, Row, Section, Target, Unit};
 
 const LIMITED_512: Loaded =
@@ -59,10 +59,10 @@ impl Stage {
     /// Answers a second, where every second buyer is refused and a tenth of the keys are repeated.
     async fn mixed(&self, figure: &str, connections: u32, lasting: Duration) -> Result<Answered> {
         let before = self.books().await?.orders;
-        self.wrk(connections, WARM_UP, Asks::Purchase, "warm-up", Repeats::EveryTenth).await?;
+        self.wrk(connections, WARM_UP, Asks::Purchase, "warm-up", Keys::EveryTenthAgain).await?;
         let earlier = Ticks::until_now(self)?;
         let report =
-            self.wrk(connections, lasting, Asks::Purchase, figure, Repeats::EveryTenth).await?;
+            self.wrk(connections, lasting, Asks::Purchase, figure, Keys::EveryTenthAgain).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         let orders = self.settle().await?.orders - before;
         let share = |count: u64| {

@@ -1,11 +1,13 @@
 //! Purchases by the load job on one core, and by `wrk` on the same core. The servers have all other cores, so that the
 //! driver is what a slow driver slows down.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, ensure};
 use futures::FutureExt;
 use testkit::RedisServer;
+use uuid::Uuid;
 
-use super::spent::Ticks;
 use super::stage::{Shape, Stage, USUAL};
 use super::wrk::Load;
 use crate::cores::{Cores, keep};
@@ -31,31 +33,46 @@ const USERS_A_SECOND: u64 = 20_000;
 
 async fn measure(round: Round) -> Result<Measured> {
     let cores = Cores::divide()?;
+    let users = USERS_A_SECOND * round.lasting.as_secs().max(1);
     // A product for each of the two: the load job wants one that nobody has bought.
     let stage = Stage::start(&round, Shape { products: 2, ..USUAL }).await?;
+    let tokens = tokens_like_those_of_the_load_job(&stage, users)?;
     let processes = stage.replicas.iter().map(super::stage::Replica::pid);
     let processes = processes.chain(stage.redis.iter().map(RedisServer::pid));
     for process in processes.chain(stage.postgres.as_ref().map(testkit::Postgres::pid)) {
         keep(process, &cores.servers)?;
     }
     // Connections, caches and plans are warm before the first load, too.
-    let warm_up = wrk(&stage, &cores, std::time::Duration::from_secs(1), "warm-up").await?;
+    let warm_up =
+        wrk(&stage, &cores, &tokens, std::time::Duration::from_secs(1), "warm-up").await?;
     warm_up.ensure_nothing_refused()?;
-    let mut figures = Vec::new();
+    let mut measured = Measured::default();
     let wrk_first = round.number.is_multiple_of(2);
     if wrk_first {
-        figures.extend(by_wrk(&stage, &cores, &round).await?);
+        by_wrk(&stage, &cores, &round, &tokens, &mut measured).await?;
     }
-    figures.extend(by_load_job(&stage, &cores, &round).await?);
+    by_load_job(&stage, &cores, &round, users, &mut measured).await?;
     if !wrk_first {
-        figures.extend(by_wrk(&stage, &cores, &round).await?);
+        by_wrk(&stage, &cores, &round, &tokens, &mut measured).await?;
     }
-    Ok(figures.into())
+    Ok(measured)
+}
+
+/// A file of tokens for `wrk`, twice as many as the load job has users, with names as long: a replica remembers tokens that
+/// come again, and verifies the others.
+fn tokens_like_those_of_the_load_job(stage: &Stage, users: u64) -> Result<PathBuf> {
+    let run = Uuid::new_v4().simple();
+    let token = |user| stage.sign(&format!("wrk--{run}-{user}"));
+    let tokens = (0..2 * users).map(token).collect::<Result<Vec<_>>>()?;
+    let file = stage.folder().join("tokens-of-users");
+    std::fs::write(&file, tokens.join("\n"))?;
+    Ok(file)
 }
 
 async fn wrk(
     stage: &Stage,
     cores: &Cores,
+    tokens: &Path,
     lasting: std::time::Duration,
     run: &str,
 ) -> Result<super::wrk::Report> {
@@ -65,36 +82,45 @@ async fn wrk(
         lasting,
         scheme: "http",
         ports: &ports,
-        tokens: &stage.tokens_file(),
+        tokens: tokens,
         asks: super::wrk::Asks::Purchase,
         products: &stage.products[..1],
         run,
-        repeats: super::wrk::Repeats::None,
+        keys: super::wrk::Keys::Uuids,
         core: Some(cores.driver),
     };
     load.run(stage.folder()).await
 }
 
-async fn by_wrk(stage: &Stage, cores: &Cores, round: &Round) -> Result<Vec<(&'static str, f64)>> {
-    let earlier = Ticks::until_now(stage)?;
-    let report = wrk(stage, cores, round.lasting, "wrk").await?;
-    let spent = Ticks::until_now(stage)?.since(earlier);
+async fn by_wrk(
+    stage: &Stage,
+    cores: &Cores,
+    round: &Round,
+    tokens: &Path,
+    measured: &mut Measured,
+) -> Result<()> {
+    let earlier = stage.spent().await?;
+    let report = wrk(stage, cores, tokens, round.lasting, "wrk").await?;
+    let spent = stage.spent().await?.since(earlier);
     stage.settle().await?;
     report.ensure_nothing_refused()?;
     let per_second = report.rate(report.accepted());
     eprintln!("  wrk_purchases: {per_second:.0}/s");
-    Ok(vec![
+    measured.figures.extend([
         ("wrk_purchases", per_second),
-        ("wrk_core_time", spent.by_the_driver(report.accepted())),
-    ])
+        ("wrk_core_time", spent.ticks.by_the_driver(report.accepted())),
+    ]);
+    measured.costs.push(("wrk_purchases", spent.each(report.accepted())?));
+    Ok(())
 }
 
 async fn by_load_job(
     stage: &Stage,
     cores: &Cores,
     round: &Round,
-) -> Result<Vec<(&'static str, f64)>> {
-    let users = USERS_A_SECOND * round.lasting.as_secs().max(1);
+    users: u64,
+    measured: &mut Measured,
+) -> Result<()> {
     let scenario = format!(
         "name: bench\ndescription: as many purchases as one core drives\nusers: {users}\n\
          connections: {CONNECTIONS}\nquantity: 1\nstock: {}\nnodes: {}\n\
@@ -113,14 +139,19 @@ async fn by_load_job(
         secret: &stage.secret,
         product: &stage.products[1],
     };
-    let earlier = Ticks::until_now(stage)?;
+    let earlier = stage.spent().await?;
     let verdict =
         load_program::run(&round.load, Some(cores.driver), stage.folder(), &scenario, &target)
             .await?;
-    let spent = Ticks::until_now(stage)?.since(earlier);
+    let spent = stage.spent().await?.since(earlier);
     ensure!(u64::from(verdict.users) == users, "{} of {users} users came", verdict.users);
     let per_second = f64::from(verdict.users) / verdict.elapsed_seconds;
     let retried = verdict.requests - verdict.users;
     eprintln!("  load_job_purchases: {per_second:.0}/s, {retried} attempts repeated");
-    Ok(vec![("load_job_purchases", per_second), ("load_job_core_time", spent.by_the_driver(users))])
+    measured.figures.extend([
+        ("load_job_purchases", per_second),
+        ("load_job_core_time", spent.ticks.by_the_driver(users)),
+    ]);
+    measured.costs.push(("load_job_purchases", spent.each(users)?));
+    Ok(())
 }

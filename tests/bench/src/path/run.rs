@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::ledger::Books;
 use super::spent::Ticks;
 use super::stage::Stage;
-use super::wrk::{Asks, Load, Repeats, Report};
+use super::wrk::{Asks, Keys, Load, Report};
 use crate::figures::Cost;
 
 /// Connections, caches and the database's plans are not what is measured. `wrk` knows whole seconds.
@@ -41,9 +41,9 @@ impl Stage {
         connections: u32,
         lasting: Duration,
     ) -> Result<Answered> {
-        self.wrk(connections, WARM_UP, Asks::Me, "", Repeats::None).await?;
+        self.wrk(connections, WARM_UP, Asks::Me, "", Keys::Numbered).await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, Asks::Me, "", Repeats::None).await?;
+        let report = self.wrk(connections, lasting, Asks::Me, "", Keys::Numbered).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         report.ensure_nothing_refused()?;
         let per_second = report.rate(report.answers);
@@ -72,10 +72,10 @@ impl Stage {
         asks: Asks,
     ) -> Result<Sold> {
         let before = self.settle().await?.orders;
-        let warm_up = self.wrk(connections, WARM_UP, asks, "warm-up", Repeats::None).await?;
-        let (earlier, earlier_work) = (Ticks::until_now(self)?, self.work().await?);
-        let report = self.wrk(connections, lasting, asks, figure, Repeats::None).await?;
-        let (ticks, work) = (Ticks::until_now(self)?, self.work().await?);
+        let warm_up = self.wrk(connections, WARM_UP, asks, "warm-up", Keys::Numbered).await?;
+        let earlier = self.spent().await?;
+        let report = self.wrk(connections, lasting, asks, figure, Keys::Numbered).await?;
+        let spent = self.spent().await?.since(earlier);
         let orders = self.settle().await?.orders - before;
         // A refusal is answered sooner than a purchase.
         warm_up.ensure_nothing_refused()?;
@@ -86,7 +86,7 @@ impl Stage {
         let sold = Sold {
             per_second: report.rate(report.accepted()),
             p99_ms: report.p99_ms(),
-            cost: cost(ticks.since(earlier), report.accepted(), work.since(earlier_work))?,
+            cost: spent.each(report.accepted())?,
         };
         eprintln!(
             "  {figure}: {:.0}/s, P99 {:.1} ms; {orders} orders = {answers} answers 201 + {} \
@@ -107,13 +107,13 @@ impl Stage {
         lasting: Duration,
     ) -> Result<Answered> {
         // Its first purchases take what there is.
-        self.wrk(connections, WARM_UP, Asks::Purchase, "warm-up", Repeats::None).await?;
+        self.wrk(connections, WARM_UP, Asks::Purchase, "warm-up", Keys::Numbered).await?;
         let before = self.settle().await?;
         let left: i64 = before.available.values().sum();
         ensure!(left == 0, "{left} units are left after the warm-up");
         let conflicts = self.conflicts().await?;
         let earlier = Ticks::until_now(self)?;
-        let report = self.wrk(connections, lasting, Asks::Purchase, figure, Repeats::None).await?;
+        let report = self.wrk(connections, lasting, Asks::Purchase, figure, Keys::Numbered).await?;
         let ticks = Ticks::until_now(self)?.since(earlier);
         let (after, conflicts) = (self.settle().await?, self.conflicts().await? - conflicts);
         ensure!(report.accepted() == 0, "{} were sold what is not there", report.accepted());
@@ -137,7 +137,7 @@ impl Stage {
         lasting: Duration,
         asks: Asks,
         run: &str,
-        repeats: Repeats,
+        keys: Keys,
     ) -> Result<Report> {
         let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
         let tokens = self.tokens_file();
@@ -150,7 +150,7 @@ impl Stage {
             asks,
             products: &self.products,
             run,
-            repeats,
+            keys,
             core: None,
         };
         load.run(self.folder()).await
@@ -193,6 +193,11 @@ impl Stage {
         Ok(None)
     }
 
+    /// What purchases have cost until now.
+    pub(super) async fn spent(&self) -> Result<Spent> {
+        Ok(Spent { ticks: Ticks::until_now(self)?, work: self.work().await? })
+    }
+
     async fn work(&self) -> Result<Work> {
         let mut redis_calls = 0.0;
         for server in &self.redis {
@@ -206,6 +211,31 @@ impl Stage {
             batches: self.metric("flashsale_batch_size_count", &[]).await?,
             redis_calls,
         })
+    }
+}
+
+/// What purchases cost: time of the cores, and work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    pub(super) ticks: Ticks,
+    work: Work,
+}
+
+impl Spent {
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self { ticks: self.ticks.since(earlier.ticks), work: self.work.since(earlier.work) }
+    }
+
+    /// Of each purchase that was answered.
+    pub(super) fn each(self, answers: u64) -> Result<Cost> {
+        let Work { decided, batches, redis_calls, log_bytes } = self.work;
+        ensure!(batches > 0.0, "the app's metric flashsale_batch_size counted nothing");
+        let mut cost = self.ticks.each(answers);
+        cost.push(("batch", decided / batches));
+        // Of all that were decided, though not all were answered.
+        cost.push(("redis_calls", redis_calls / decided));
+        cost.push(("log_bytes", log_bytes / decided));
+        Ok(cost)
     }
 }
 
@@ -239,16 +269,6 @@ fn audit(orders: u64, answers: u64, closed: u64) -> Result<()> {
         "{unanswered} orders were not answered, and wrk closed only {closed} connections"
     );
     Ok(())
-}
-
-fn cost(ticks: Ticks, answers: u64, work: Work) -> Result<Cost> {
-    ensure!(work.batches > 0.0, "the app's metric flashsale_batch_size counted nothing");
-    let mut cost = ticks.each(answers);
-    cost.push(("batch", work.decided / work.batches));
-    // Of all that were decided, though not all were answered.
-    cost.push(("redis_calls", work.redis_calls / work.decided));
-    cost.push(("log_bytes", work.log_bytes / work.decided));
-    Ok(cost)
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 --              BENCH_PRODUCTS  what is bought, at random; nothing: GET /v1/auth/me
 --              BENCH_ORDERS    orders that hold their unit instead of purchases; nothing: purchases
 --              BENCH_REPEATS   N: one of N requests is sent again, long after its answer; nothing: none
---              BENCH_RUN       begins all idempotency keys, so that they differ from other runs'
+--              BENCH_UUIDS     idempotency keys are random UUIDs; nothing: numbers behind BENCH_RUN
+--              BENCH_RUN       begins numbered keys, so that they differ from other runs'
 
 local function words(name)
   local found = {}
@@ -56,6 +57,14 @@ end
 
 local random = math.random
 
+local function purchase_by_uuid()
+  sent = sent + 1
+  local key = ("%08x-%04x-4%03x-a%03x-%06x%06x"):format(
+    random(0, 0x7fffffff), random(0, 0xffff), random(0, 0xfff), random(0, 0xfff), random(0, 0xffffff), random(0, 0xffffff)
+  )
+  return heads[sent % #heads + 1] .. key .. tails[1]
+end
+
 local function purchase_any()
   sent = sent + 1
   return heads[sent % #heads + 1] .. sent .. tails[random(#tails)]
@@ -63,13 +72,15 @@ end
 
 function init()
   local products = words("BENCH_PRODUCTS")
+  local uuids = os.getenv("BENCH_UUIDS") == "1"
   local holds = os.getenv("BENCH_ORDERS") == "1"
   local head = "GET /v1/auth/me HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n"
   request = get_me
   if #products > 0 then
     head = "POST /v1/" .. (holds and "orders" or "purchases") .. " HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"
-      .. "Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: %s-%d-"
-    request = #products > 1 and purchase_any or every and purchase_one_or_again or purchase_one
+      .. "Content-Type: application/json\r\nContent-Length: %d\r\nIdempotency-Key: "
+    head = head .. (uuids and "" or "%s-%d-")
+    request = uuids and purchase_by_uuid or #products > 1 and purchase_any or every and purchase_one_or_again or purchase_one
   end
   -- All ids have the same length, so one head fits all bodies.
   local body = '{"product_id":"%s","quantity":1}'
@@ -86,7 +97,7 @@ function init()
   -- Threads begin at different buyers.
   sent = number * 3571
   first = sent
-  math.randomseed(number + 1)
+  math.randomseed(os.time() + number)
 end
 
 function done(summary, latency)

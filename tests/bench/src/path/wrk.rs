@@ -54,13 +54,15 @@ pub(super) enum Asks {
     Order,
 }
 
-/// Which idempotency keys are sent again.
+/// Idempotency keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeats {
-    /// None.
-    None,
-    /// Every tenth request is one that was answered before.
-    EveryTenth,
+pub(super) enum Keys {
+    /// The number of the request, behind [`Load::run`].
+    Numbered,
+    /// The same, but every tenth request is one that was answered before.
+    EveryTenthAgain,
+    /// Random UUIDs, as clients of a sale use them.
+    Uuids,
 }
 
 /// What `wrk` is to do.
@@ -78,9 +80,9 @@ pub(super) struct Load<'a> {
     pub(super) asks: Asks,
     /// What is bought.
     pub(super) products: &'a [String],
-    /// Begins all idempotency keys.
+    /// Begins the keys that are numbered.
     pub(super) run: &'a str,
-    pub(super) repeats: Repeats,
+    pub(super) keys: Keys,
     /// The one core that it may use, in one thread; otherwise all, in a thread for each replica and at least two.
     pub(super) core: Option<usize>,
 }
@@ -136,7 +138,8 @@ impl Load<'_> {
             .env("BENCH_PRODUCTS", products)
             .env("BENCH_ORDERS", if self.asks == Asks::Order { "1" } else { "" })
             .env("BENCH_RUN", self.run)
-            .env("BENCH_REPEATS", if self.repeats == Repeats::EveryTenth { "10" } else { "" })
+            .env("BENCH_REPEATS", if self.keys == Keys::EveryTenthAgain { "10" } else { "" })
+            .env("BENCH_UUIDS", if self.keys == Keys::Uuids { "1" } else { "" })
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -230,7 +233,7 @@ mod tests {
             asks: Asks::Purchase,
             products: &["1".to_owned()],
             run: "stall",
-            repeats: Repeats::None,
+            keys: Keys::Numbered,
             core: None,
         };
         let report = load.run(folder.path()).await.unwrap();

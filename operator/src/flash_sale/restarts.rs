@@ -62,11 +62,18 @@ impl Restarts<'_> {
 
     /// Whether the part was False in a sale that went on, for the reasons of a roll-out.
     fn was_rolling_out(&self, part: &str) -> bool {
-        // The phase of an outage, and of a sale that has never been ready, is another one.
-        let phases = [Phase::Scheduled, Phase::Open, Phase::SoldOut, Phase::Ended];
-        let reasons = [ROLLING_OUT, UNRESPONSIVE];
-        phases.contains(&self.previous.phase)
-            && self.before(part).is_some_and(|it| reasons.contains(&it.reason.as_str()))
+        let reasons: &[&str] = match self.previous.phase {
+            Phase::Scheduled | Phase::Open | Phase::SoldOut => &[ROLLING_OUT, UNRESPONSIVE],
+            // An outage does not change this phase: a server that hangs has the reason of one that has just started.
+            Phase::Ended => &[ROLLING_OUT],
+            // The phase of an outage, and those of a sale that has never been ready or has no pods.
+            Phase::Degraded
+            | Phase::Pending
+            | Phase::Provisioning
+            | Phase::Failed
+            | Phase::Hibernated => &[],
+        };
+        self.before(part).is_some_and(|it| reasons.contains(&it.reason.as_str()))
     }
 
     /// Whether a Redis node is away that the roll-out did not take down. A roll-out deletes pods and waits for their

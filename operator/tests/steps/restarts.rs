@@ -132,6 +132,38 @@ fn a_template_that_is_changed_back_during_its_roll_out_is_no_outage() {
     }
 }
 
+#[test]
+fn a_server_that_hangs_after_the_end_of_the_sale_does_not_restart() {
+    let all_ready = outcome(5, 1, 3, Seed::Done);
+    let ended = after(Some(after(None, &all_ready, NOON)), &all_ready, "2026-11-28T00:00:00Z");
+    assert_eq!(ended.phase, Phase::Ended);
+    let frozen: [(&str, &str, Change); 2] = [
+        ("RedisReady", "redis", |it| it.redis.status.as_mut().unwrap().ready_replicas = Some(4)),
+        ("DatabaseReady", "database", |it| {
+            it.database.as_mut().unwrap().status.as_mut().unwrap().ready_replicas = Some(0);
+        }),
+    ];
+    for (part, component, change) in frozen {
+        let hangs = during(change, vec![started(component)]);
+        let mut seen = ended.clone();
+        // The second observation finds the reason of the first.
+        for now in ["2026-11-28T00:01:00Z", "2026-11-28T00:01:10Z"] {
+            seen = after(Some(seen), &hangs, now);
+            let (_, reason, message) = condition(&seen, part);
+            assert_eq!((seen.phase, reason.as_str()), (Phase::Ended, "Unresponsive"));
+            assert!(!message.contains("restarts"), "{now}: {message}");
+        }
+    }
+    // A roll-out that is changed back goes on.
+    let rolling = after(Some(ended), &during(database_away, Vec::new()), "2026-11-28T00:01:00Z");
+    let back: Change = |it| changed_back(it.database.as_mut().unwrap(), 0);
+    let rolling = after(Some(rolling), &during(back, Vec::new()), "2026-11-28T00:01:10Z");
+    assert_eq!(
+        (rolling.phase, condition(&rolling, "DatabaseReady").1.as_str()),
+        (Phase::Ended, "RollingOut")
+    );
+}
+
 /// A Redis pod that is not ready since 12:00:10, and whose container started at `start`.
 fn unready(revision: &str, start: &str, changes: &Value) -> Pod {
     let mut pod = json!({

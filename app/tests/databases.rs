@@ -287,7 +287,7 @@ async fn a_pooler_that_shares_sessions_is_refused_with_the_reason() {
         "pool_mode = transaction\nserver_round_robin = 1\nmin_pool_size = 2",
         "pool_mode = transaction\nmin_pool_size = 3",
     ] {
-        let pgbouncer = PgBouncer::start(&url, settings).unwrap();
+        let pgbouncer = PgBouncer::start(&postgres, settings).unwrap();
         let pooled = pgbouncer.url_of(&url).unwrap();
         for _ in 0..3 {
             let ledger = Ledger::connect_lazy(&pooled, 1).unwrap();
@@ -296,7 +296,7 @@ async fn a_pooler_that_shares_sessions_is_refused_with_the_reason() {
             assert_eq!(error.to_string(), shared.to_string(), "{settings}");
         }
     }
-    let pgbouncer = PgBouncer::start(&url, "pool_mode = transaction").unwrap();
+    let pgbouncer = PgBouncer::start(&postgres, "pool_mode = transaction").unwrap();
     let settings = vec![("DATABASE_URL", pgbouncer.url_of(&url).unwrap())];
     let spec = SaleSpec {
         nodes: 1,
@@ -320,7 +320,7 @@ async fn a_sale_runs_behind_pgbouncer_with_its_defaults() {
     let postgres = Postgres::shared().unwrap();
     let name = format!("t{}", uuid::Uuid::now_v7().simple());
     let url = postgres.create_database(&name).unwrap();
-    let pgbouncer = PgBouncer::start(&url, "default_pool_size = 40").unwrap();
+    let pgbouncer = PgBouncer::start(&postgres, "default_pool_size = 40").unwrap();
     let settings = vec![("DATABASE_URL", pgbouncer.url_of(&url).unwrap())];
     let spec = SaleSpec { replicas: 2, settings, ..SaleSpec::on(Database::Sqlite) };
     let sale = TestSale::start(spec).await;

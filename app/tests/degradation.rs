@@ -13,11 +13,9 @@ async fn behind_a_proxy(
 ) -> (Proxy, TestSale, String) {
     let name = format!("t{}", uuid::Uuid::now_v7().simple());
     let url = postgres.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let proxy = Proxy::start(postgres.address()).await.unwrap();
     let mut all = vec![
-        ("DATABASE_URL", url.replace(address, proxy.address())),
+        ("DATABASE_URL", url.replace(&postgres.address(), proxy.address())),
         ("LOCK_TIMEOUT_SECONDS", "3".to_owned()),
     ];
     all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));

@@ -199,10 +199,8 @@ async fn sell(
 async fn ledger_behind_a_proxy(postgres: &Postgres, connections: u32) -> (Proxy, Ledger, String) {
     let name = format!("t{}", uuid::Uuid::now_v7().simple());
     let url = postgres.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
-    let proxied = url.replace(address, proxy.address());
+    let proxy = Proxy::start(postgres.address()).await.unwrap();
+    let proxied = url.replace(&postgres.address(), proxy.address());
     let ledger = Ledger::connect_lazy(&proxied, connections).unwrap();
     ledger.migrate().await.unwrap();
     ledger.declare(&product("1", 10), 1).await.unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Connection;
-use testkit::{Link, Proxy, Way};
+use testkit::{Link, Postgres, Proxy, Way};
 
 use crate::common::process::Process;
 use crate::common::{Database, PATIENCE, SaleSpec, TestSale, eventually};
@@ -124,9 +124,9 @@ async fn another_replica_records_the_sales_of_a_killed_one() {
     let spec = SaleSpec { nodes: 1, replicas: 0, settings, ..SaleSpec::on(Database::Postgres) };
     let mut sale = TestSale::start(spec).await;
     let url = sale.database_url();
-    let address = url.split_once('@').unwrap().1.split_once('/').unwrap().0;
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
-    sale.settings.insert("DATABASE_URL", url.replace(address, proxy.address()));
+    let address = Postgres::shared().unwrap().address();
+    let proxy = Proxy::start(address.clone()).await.unwrap();
+    sale.settings.insert("DATABASE_URL", url.replace(&address, proxy.address()));
     let process = Process::start(&sale);
     sale.settings.insert("DATABASE_URL", url.clone());
 

@@ -15,12 +15,10 @@ async fn a_hundred_limited_products_over_a_slow_network_lose_no_lease_and_no_ans
     let postgres = Postgres::shared().unwrap();
     let name = format!("t{}", uuid::Uuid::now_v7().simple());
     let url = postgres.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await.unwrap();
+    let proxy = Proxy::start(postgres.address()).await.unwrap();
     let product = |number| json!({"id": format!("p{number}"), "name": "Console", "stock": 10, "max_per_buyer": 2});
     let settings = vec![
-        ("DATABASE_URL", url.replace(address, proxy.address())),
+        ("DATABASE_URL", url.replace(&postgres.address(), proxy.address())),
         ("LOCK_TIMEOUT_SECONDS", "5".to_owned()),
     ];
     let products: Vec<Value> = (0..PRODUCTS).map(product).collect();

@@ -98,13 +98,11 @@ impl Round {
     async fn play(self, length: Duration) {
         let postgres = Postgres::shared().unwrap();
         let url = postgres.create_database(&format!("t{}", Uuid::now_v7().simple())).unwrap();
-        let (_, address) = url.split_once('@').unwrap();
-        let (address, _) = address.split_once('/').unwrap();
         let armed = Arc::new(AtomicBool::new(false));
-        let proxy = Proxy::start_with(address.to_owned(), self.faults(&armed)).await.unwrap();
+        let proxy = Proxy::start_with(postgres.address(), self.faults(&armed)).await.unwrap();
         let books = Books {
             round: self,
-            sale: self.sale(url.replace(address, proxy.address())).await,
+            sale: self.sale(url.replace(&postgres.address(), proxy.address())).await,
             database: PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap(),
             answered: Mutex::default(),
             refused: AtomicU64::new(0),

@@ -47,12 +47,10 @@ impl FarSale {
             let postgres = Postgres::shared().unwrap();
             let name = format!("t{}", uuid::Uuid::now_v7().simple());
             let url = postgres.create_database(&name).unwrap();
-            let (_, address) = url.split_once('@').unwrap();
-            let (address, _) = address.split_once('/').unwrap();
             let hold = hold_the_first(early.clone());
             let proxy =
-                Proxy::start_counted(address.to_owned(), trips.clone(), hold).await.unwrap();
-            settings.push(("DATABASE_URL", url.replace(address, proxy.address())));
+                Proxy::start_counted(postgres.address(), trips.clone(), hold).await.unwrap();
+            settings.push(("DATABASE_URL", url.replace(&postgres.address(), proxy.address())));
             proxies.push(proxy);
             server = Some(postgres);
         }

@@ -55,10 +55,8 @@ async fn behind_proxy_with(
 ) -> (Arc<Server>, String, Proxy, Ledger) {
     let (server, name) = (Server::shared().unwrap(), new_name());
     let url = server.create_database(&name).unwrap();
-    let (_, address) = url.split_once('@').unwrap();
-    let (address, _) = address.split_once('/').unwrap();
-    let proxy = Proxy::start_with(address.to_owned(), faults).await.unwrap();
-    let behind = url.replace(address, proxy.address());
+    let proxy = Proxy::start_with(server.address(), faults).await.unwrap();
+    let behind = url.replace(&server.address(), proxy.address());
     let ledger = Ledger::connect_lazy(&behind, connections).unwrap();
     ledger.migrate().await.unwrap();
     (server, name, proxy, ledger)

@@ -1,4 +1,4 @@
-//! PgBouncer before a [`Postgres`](crate::Postgres), as Debian's package has it.
+//! PgBouncer before a [`Postgres`], as Debian's package has it.
 
 use std::os::unix::fs::chown;
 use std::process::{Child, Stdio};
@@ -9,6 +9,7 @@ use nix::unistd::{User, getuid};
 use tempfile::TempDir;
 
 use crate::port::free_port;
+use crate::postgres::Postgres;
 use crate::process::{accepts_connections, await_ready, signal, unprivileged};
 
 /// A running PgBouncer that serves every database of one server.
@@ -20,15 +21,13 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the server of this URL; `settings` are lines of its configuration, beside
-    /// its defaults.
+    /// Starts one before this server; `settings` are lines of its configuration, beside its defaults.
     ///
     /// # Errors
     /// When it is not installed or does not come up.
-    pub fn start(database_url: &str, settings: &str) -> Result<Self> {
-        let (_, address) = database_url.split_once('@').context("the URL has no user")?;
-        let (host, rest) = address.split_once(':').context("the URL has no port")?;
-        let (server_port, _) = rest.split_once('/').context("the URL has no database")?;
+    pub fn start(server: &Postgres, settings: &str) -> Result<Self> {
+        let address = server.address();
+        let (host, server_port) = address.split_once(':').context("the address has no port")?;
         let port = free_port()?;
         let folder = tempfile::Builder::new().prefix("flashsale-pgbouncer-").tempdir()?;
         let path = |name: &str| folder.path().join(name);

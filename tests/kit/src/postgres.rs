@@ -78,6 +78,12 @@ impl Postgres {
         Ok(started)
     }
 
+    /// `127.0.0.1:port`, as it is in the URLs of its databases.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Makes an empty database and gives its URL.
     ///
     /// # Errors
@@ -87,7 +93,7 @@ impl Postgres {
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", name])
             .status()?;
         ensure!(made.success(), "createdb {name} failed: {made}");
-        Ok(format!("postgres://postgres@127.0.0.1:{}/{name}", self.port))
+        Ok(format!("postgres://postgres@{}/{name}", self.address()))
     }
 
     /// The answer to a query: unaligned, without a head.

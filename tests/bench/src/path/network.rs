@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use testkit::{Link, PacketFault, Proxy, RoundTrips, Way};
+use anyhow::Result;
+use testkit::{Link, PacketFault, Postgres, Proxy, RoundTrips, Way};
 
 /// Where the replicas find the stores.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ impl Network {
     pub(super) async fn start(
         round_trip: Option<Duration>,
         nodes: &[String],
+        postgres: Option<&Postgres>,
         database_url: &str,
     ) -> Result<Self> {
         let round_trips = RoundTrips::default();
@@ -32,10 +33,9 @@ impl Network {
                 proxy.address().clone_into(address);
                 proxies.push(proxy);
             }
-            if let Some((_, address)) = database_url.split_once('@') {
-                let (address, _) = address.split_once('/').context("no database in the URL")?;
-                let proxy = proxy(address, round_trip, &round_trips).await?;
-                database_url = database_url.replace(address, proxy.address());
+            if let Some(address) = postgres.map(Postgres::address) {
+                let proxy = proxy(&address, round_trip, &round_trips).await?;
+                database_url = database_url.replace(&address, proxy.address());
                 proxies.push(proxy);
             }
         }

@@ -143,7 +143,7 @@ impl Stage {
             }
         };
         let nodes: Vec<String> = redis.iter().map(RedisServer::address).collect();
-        let network = Network::start(shape.round_trip, &nodes, &url).await?;
+        let network = Network::start(shape.round_trip, &nodes, postgres.as_ref(), &url).await?;
         let nodes = network.nodes.clone();
         let secret = secret()?;
         let environment = [

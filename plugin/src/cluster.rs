@@ -39,24 +39,7 @@ pub struct Cluster {
 impl Cluster {
     /// Reads the kubeconfig. Nothing is sent yet.
     pub async fn of(target: &Target) -> Result<Self> {
-        let options =
-            KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
-        let read = match &target.kubeconfig {
-            Some(file) => Kubeconfig::read_from(file),
-            None => Kubeconfig::read(),
-        };
-        let own_proxy = read.as_ref().ok().and_then(|it| proxy::of_kubeconfig(it, &options));
-        let mut config = match &target.kubeconfig {
-            Some(file) => {
-                let kubeconfig =
-                    read.with_context(|| format!("cannot read the kubeconfig {}", file.display()))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await?
-            }
-            None if target.context.is_some() => Config::from_kubeconfig(&options).await?,
-            None => Config::infer()
-                .await
-                .context("no cluster: set KUBECONFIG, or give --kubeconfig FILE")?,
-        };
+        let (mut config, own_proxy) = configuration(target).await?;
         proxy::choose(&mut config, own_proxy);
         let namespace =
             target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -115,6 +98,37 @@ impl Cluster {
                 .context(format!("cannot reach the API server {}", self.config.cluster_url)),
             error => Error::new(error),
         }
+    }
+}
+
+/// The configuration, and the proxy that the kubeconfig names. It is read once: it may come by a pipe.
+async fn configuration(target: &Target) -> Result<(Config, Option<String>)> {
+    let options =
+        KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
+    let read = match &target.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file)
+            .with_context(|| format!("cannot read the kubeconfig {}", file.display())),
+        None => Kubeconfig::read().map_err(Error::new),
+    };
+    let found = match read {
+        Ok(kubeconfig) => {
+            let own_proxy = proxy::of_kubeconfig(&kubeconfig, &options);
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+            config.map(|config| (config, own_proxy)).map_err(Error::new)
+        }
+        Err(error) => Err(error),
+    };
+    match found {
+        // The command may run in a pod.
+        Err(error) if target.kubeconfig.is_none() && target.context.is_none() => {
+            let config = Config::incluster().map_err(|no_pod| {
+                error.context(format!(
+                    "no cluster: set KUBECONFIG, or give --kubeconfig FILE (this is no pod: {no_pod})"
+                ))
+            })?;
+            Ok((config, None))
+        }
+        found => found,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -92,4 +93,18 @@ async fn the_api_server_is_reached_through_the_proxy_of_the_environment_or_the_k
     let ran = status(&own, None).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(proxy.asked().len() > asked.len());
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_comes_by_a_pipe_is_read_once() {
+    let shop = Shop::open("piped").await;
+    shop.open_sale("autumn").await;
+    let kubeconfig = std::fs::read(shop.server.kubeconfig(ADMIN).path()).unwrap();
+    let mut command = Command::new(plugin());
+    command.args(["status", "autumn", "-n", "piped"]).env("KUBECONFIG", "/dev/stdin");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&kubeconfig).await.unwrap();
+    let ran = Ran::ended(child).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
 }

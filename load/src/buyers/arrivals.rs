@@ -21,6 +21,8 @@ use crate::terminal::note;
 const SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// A user whose ticket is not seen for this long is waited for no longer.
 const TURN: Duration = Duration::from_secs(5);
+/// A signal that comes so soon after the first one is the same request: `timeout` signals the process, and its group.
+const ONE_REQUEST: Duration = Duration::from_millis(500);
 
 /// What the users of a run did.
 pub struct Sold {
@@ -187,7 +189,7 @@ pub struct Pace {
 pub struct Stops {
     /// The first one: no more users start.
     pub arrivals: CancellationToken,
-    /// The second one: nobody waits for the users who started.
+    /// Another one, not at once: nobody waits for the users who started.
     pub run: CancellationToken,
 }
 
@@ -207,21 +209,30 @@ impl Stops {
         let stops = Self::default();
         let told = stops.clone();
         tokio::spawn(async move {
-            either(&mut terminated, &mut interrupted).await;
-            note("told to stop; no more users start, and the next signal ends the run");
+            let first = either(&mut terminated, &mut interrupted).await;
+            note(
+                "told to stop; no more users start, and a signal half a second later or more ends the run",
+            );
             told.arrivals.cancel();
-            either(&mut terminated, &mut interrupted).await;
+            while !is_another(first, either(&mut terminated, &mut interrupted).await) {}
             told.run.cancel();
         });
         Ok(stops)
     }
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
+/// The moment of the next signal.
+async fn either(one: &mut Signal, other: &mut Signal) -> Instant {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}
     }
+    Instant::now()
+}
+
+/// Whether a signal is another request than the first one.
+fn is_another(first: Instant, now: Instant) -> bool {
+    now.duration_since(first) >= ONE_REQUEST
 }
 
 /// Starts the users of these numbers, each at its own moment, until the stop, and waits for all of them.
@@ -341,6 +352,14 @@ mod tests {
         let mut users = std::pin::pin!(one_by_one(1.., nobody, &crowd, &pace));
         // The first user comes in an hour.
         assert!(users.as_mut().now_or_never().is_none() && has_begun());
+    }
+
+    #[test]
+    fn signals_that_come_together_are_one_request() {
+        let first = Instant::now();
+        let after = |millis| first + Duration::from_millis(millis);
+        assert!(!is_another(first, first) && !is_another(first, after(499)));
+        assert!(is_another(first, after(500)) && is_another(first, after(60_000)));
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod files;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -22,11 +22,13 @@ use crate::cluster::{Cluster, Explained};
 use crate::interrupts::Interrupts;
 use crate::jobs::Started;
 use crate::jobs::build::{CONTAINER, Tool};
-use crate::partial::{BUFFER, to_file};
+use crate::partial::to_file;
 use crate::sales;
 use crate::table::parse_duration;
 use crate::terminal::note;
 
+/// Bytes of the stream that are in memory.
+const BUFFER: usize = 64 << 10;
 /// Seconds for the database to answer, and for a network policy to be in force.
 const WAIT_SECONDS: u32 = 60;
 /// Seconds until the Job is removed if this command cannot do it.

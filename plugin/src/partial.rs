@@ -1,66 +1,26 @@
 //! A file that gets its name when it is whole. Takes no client.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use load_report::WholeFile;
 
-/// Bytes that are in memory.
-pub const BUFFER: usize = 64 << 10;
-
-/// A file beside the wanted one. It is removed unless it was renamed: what is there is not whole.
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // After a rename, no file has this name.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Writes to a file beside the wanted one, which gets its name when it is whole. A pipe and a device are written
-/// themselves.
+/// Writes to a file that gets its name when it is whole.
 pub async fn to_file<T>(
     path: &Path,
-    write: impl AsyncFnOnce(&mut io::BufWriter<File>) -> Result<T>,
+    write: impl AsyncFnOnce(&mut WholeFile) -> Result<T>,
 ) -> Result<T> {
-    let existing = path.metadata().ok();
-    if existing.as_ref().is_some_and(|it| !it.is_file() && !it.is_dir()) {
-        let file = File::options().write(true).open(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        let mut out = io::BufWriter::with_capacity(BUFFER, file);
-        let result = write(&mut out).await?;
-        out.flush()?;
-        return Ok(result);
-    }
-    // The file behind a link is replaced, not the link.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let partial = beside(path);
-    let file =
-        File::create(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    let partial = Partial(partial);
-    if let Some(existing) = existing.filter(std::fs::Metadata::is_file) {
-        file.set_permissions(existing.permissions())?;
-    }
-    let mut out = io::BufWriter::with_capacity(BUFFER, file);
-    let result = write(&mut out).await?;
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&partial.0, path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let wrong = || format!("cannot write {}", path.display());
+    let mut file = WholeFile::create(path).with_context(wrong)?;
+    let result = write(&mut file).await?;
+    file.finish().with_context(wrong)?;
     Ok(result)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    PathBuf::from(partial)
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::{Ready, pending, ready};
+    use std::io::Write as _;
     use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
     use std::process::Command;
     use std::time::Duration;
@@ -73,8 +33,8 @@ mod tests {
     async fn only_a_whole_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("orders.csv");
-        let partial = beside(&path);
-        let written = async |out: &mut io::BufWriter<File>| -> Result<i32> {
+        let partial = folder.path().join("orders.csv.part");
+        let written = async |out: &mut WholeFile| -> Result<i32> {
             assert!(partial.exists());
             out.write_all(b"id\n")?;
             Ok(1)
@@ -83,10 +43,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"id\n");
         assert!(!partial.exists());
 
-        let fails = async |_: &mut io::BufWriter<File>| -> Result<()> { bail!("cut") };
+        let fails = async |_: &mut WholeFile| -> Result<()> { bail!("cut") };
         assert!(to_file(&path, fails).await.is_err());
         assert!(!partial.exists());
-        let interrupted = async |_: &mut io::BufWriter<File>| -> Result<()> {
+        let interrupted = async |_: &mut WholeFile| -> Result<()> {
             assert!(partial.exists());
             pending().await
         };
@@ -97,14 +57,14 @@ mod tests {
 
         let taken = folder.path().join("taken");
         std::fs::create_dir(&taken).unwrap();
-        let whole = async |_: &mut io::BufWriter<File>| -> Result<()> { Ok(()) };
+        let whole = async |_: &mut WholeFile| -> Result<()> { Ok(()) };
         assert!(to_file(&taken, whole).await.is_err());
-        assert!(!beside(&taken).exists());
+        assert!(!folder.path().join("taken.part").exists());
     }
 
     #[tokio::test]
     async fn what_is_there_keeps_its_kind_and_its_permissions() {
-        fn written(out: &mut io::BufWriter<File>) -> Ready<Result<()>> {
+        fn written(out: &mut WholeFile) -> Ready<Result<()>> {
             ready(out.write_all(b"new").map_err(Into::into))
         }
         let folder = tempfile::tempdir().unwrap();

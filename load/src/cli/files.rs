@@ -1,10 +1,10 @@
 //! The files of a report: the log that has it, and the page that it becomes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use load_report::{Report, ReportLog, page};
+use load_report::{Report, ReportLog, WholeFile, page};
 
 use crate::error::ConfigError;
 
@@ -34,35 +34,28 @@ fn find(from: impl Read, name: &str) -> Result<Report, ConfigError> {
 /// The file of a page.
 pub struct Page<'a> {
     path: &'a Path,
-    file: File,
+    file: WholeFile,
 }
 
 impl<'a> Page<'a> {
-    /// Opens the file.
+    /// Makes the file; what is there stays until there is a page.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn create(path: &'a Path) -> Result<Self, ConfigError> {
-        // What is there stays until there is something to write.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        Ok(Self { path, file: file.map_err(|error| wrong(path, &error))? })
+        let file = WholeFile::create(path).map_err(|error| wrong(path, &error))?;
+        Ok(Self { path, file })
     }
 
     /// Writes the page of a report.
     ///
     /// # Errors
     /// When a plot cannot be drawn, or the file cannot be written.
-    pub fn write(mut self, report: &Report) -> Result<(), ConfigError> {
-        let page = page(report).map_err(|error| wrong(self.path, &error))?;
-        self.replace(page.as_bytes()).map_err(|error| wrong(self.path, &error))
-    }
-
-    fn replace(&mut self, content: &[u8]) -> std::io::Result<()> {
-        // Pipes have no length.
-        if self.file.metadata()?.is_file() {
-            self.file.set_len(0)?;
-        }
-        self.file.write_all(content)
+    pub fn write(self, report: &Report) -> Result<(), ConfigError> {
+        let Self { path, mut file } = self;
+        let page = page(report).map_err(|error| wrong(path, &error))?;
+        let written = file.write_all(page.as_bytes()).and_then(|()| file.finish());
+        written.map_err(|error| wrong(path, &error))
     }
 }
 

@@ -186,7 +186,7 @@ fn order(key: Option<&str>, quantity: i64) -> DecidedOrder {
 #[tokio::test]
 async fn an_order_that_is_delivered_twice_is_recorded_once() {
     let postgres = Postgres::shared().unwrap();
-    let url = postgres.create_database(&format!("t{}", uuid::Uuid::now_v7().simple())).unwrap();
+    let url = postgres.new_database().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = format!("sqlite://{}", folder.path().join("sale.db").display());
     for url in [url, file] {

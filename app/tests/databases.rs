@@ -278,8 +278,7 @@ async fn a_known_migration_with_another_text_is_refused_and_keeps_no_lock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_shares_sessions_is_refused_with_the_reason() {
     let postgres = Postgres::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     // What comes back last is lent first, unless it is in turn; more than one session may be idle.
     for settings in [
         "pool_mode = transaction",
@@ -318,8 +317,7 @@ async fn a_pooler_that_shares_sessions_is_refused_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_runs_behind_pgbouncer_with_its_defaults() {
     let postgres = Postgres::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     let pgbouncer = PgBouncer::start(&postgres, "default_pool_size = 40").unwrap();
     let settings = vec![("DATABASE_URL", pgbouncer.url_of(&url).unwrap())];
     let spec = SaleSpec { replicas: 2, settings, ..SaleSpec::on(Database::Sqlite) };

@@ -11,8 +11,7 @@ async fn behind_a_proxy(
     nodes: usize,
     settings: &[(&'static str, &str)],
 ) -> (Proxy, TestSale, String) {
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     let proxy = Proxy::start(postgres.address()).await.unwrap();
     let mut all = vec![
         ("DATABASE_URL", url.replace(&postgres.address(), proxy.address())),

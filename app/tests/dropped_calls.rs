@@ -47,7 +47,7 @@ struct Store {
 
 fn stores() -> [Store; 2] {
     let postgres = Postgres::shared().unwrap();
-    let url = postgres.create_database(&format!("t{}", Uuid::now_v7().simple())).unwrap();
+    let url = postgres.new_database().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = format!("sqlite://{}", folder.path().join("sale.db").display());
     [Store { url, _keep: Box::new(postgres) }, Store { url: file, _keep: Box::new(folder) }]

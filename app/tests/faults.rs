@@ -197,8 +197,7 @@ async fn sell(
 
 /// With ten units of product 1, and the database's own address.
 async fn ledger_behind_a_proxy(postgres: &Postgres, connections: u32) -> (Proxy, Ledger, String) {
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     let proxy = Proxy::start(postgres.address()).await.unwrap();
     let proxied = url.replace(&postgres.address(), proxy.address());
     let ledger = Ledger::connect_lazy(&proxied, connections).unwrap();
@@ -222,8 +221,7 @@ fn product(id: &str, stock: i64) -> ProductDeclaration {
 
 async fn ledgers() -> Vec<(Ledger, Box<dyn std::any::Any>)> {
     let postgres = Postgres::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = format!("sqlite://{}", folder.path().join("sale.db").display());
     let made: [(String, Box<dyn std::any::Any>); 2] =

@@ -13,8 +13,7 @@ const PRODUCTS: usize = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_limited_products_over_a_slow_network_lose_no_lease_and_no_answer() {
     let postgres = Postgres::shared().unwrap();
-    let name = format!("t{}", uuid::Uuid::now_v7().simple());
-    let url = postgres.create_database(&name).unwrap();
+    let url = postgres.new_database().unwrap();
     let proxy = Proxy::start(postgres.address()).await.unwrap();
     let product = |number| json!({"id": format!("p{number}"), "name": "Console", "stock": 10, "max_per_buyer": 2});
     let settings = vec![

@@ -97,7 +97,7 @@ struct Books {
 impl Round {
     async fn play(self, length: Duration) {
         let postgres = Postgres::shared().unwrap();
-        let url = postgres.create_database(&format!("t{}", Uuid::now_v7().simple())).unwrap();
+        let url = postgres.new_database().unwrap();
         let armed = Arc::new(AtomicBool::new(false));
         let proxy = Proxy::start_with(postgres.address(), self.faults(&armed)).await.unwrap();
         let books = Books {

@@ -45,8 +45,7 @@ impl FarSale {
         let mut server = None;
         if database == Database::Postgres {
             let postgres = Postgres::shared().unwrap();
-            let name = format!("t{}", uuid::Uuid::now_v7().simple());
-            let url = postgres.create_database(&name).unwrap();
+            let url = postgres.new_database().unwrap();
             let hold = hold_the_first(early.clone());
             let proxy =
                 Proxy::start_counted(postgres.address(), trips.clone(), hold).await.unwrap();

@@ -13,14 +13,10 @@ use crate::Ledger;
 /// A statement has no more parameters.
 const PARAMETERS: usize = 15;
 
-fn new_name() -> String {
-    format!("t{}", Uuid::now_v7().simple())
-}
-
 /// A database of its own with the tables, on the server that the tests share.
 pub(crate) async fn on_postgres(connections: u32) -> (Arc<Server>, Ledger) {
     let server = Server::shared().unwrap();
-    let url = server.create_database(&new_name()).unwrap();
+    let url = server.new_database().unwrap();
     let ledger = Ledger::connect_lazy(&url, connections).unwrap();
     ledger.migrate().await.unwrap();
     (server, ledger)
@@ -53,7 +49,7 @@ async fn behind_proxy_with(
     connections: u32,
     faults: impl Fn(Packet<'_>) -> PacketFault + Send + Sync + 'static,
 ) -> (Arc<Server>, String, Proxy, Ledger) {
-    let (server, name) = (Server::shared().unwrap(), new_name());
+    let (server, name) = (Server::shared().unwrap(), format!("t{}", Uuid::now_v7().simple()));
     let url = server.create_database(&name).unwrap();
     let proxy = Proxy::start_with(server.address(), faults).await.unwrap();
     let behind = url.replace(&server.address(), proxy.address());

@@ -249,7 +249,6 @@ on!(SqliteLedger, readers, writer);
 #[cfg(test)]
 mod tests {
     use testkit::Postgres;
-    use uuid::Uuid;
 
     use super::*;
     use crate::ProductDeclaration;
@@ -291,10 +290,9 @@ mod tests {
         const WAIT: &str = "INSERT INTO waitlist (product_id, buyer, quantity, hold_ms) \
              VALUES ('1', 'ann', 4, 1), ('1', 'bob', 3, 1), ('1', 'dan', 1, 1)";
         let server = Postgres::shared().unwrap();
-        let name = format!("t{}", Uuid::now_v7().simple());
         let folder = tempfile::tempdir().unwrap();
         let file = format!("sqlite://{}", folder.path().join("sale.db").display());
-        for url in [server.create_database(&name).unwrap(), file] {
+        for url in [server.new_database().unwrap(), file] {
             let ledger = Ledger::connect_lazy(&url, 2).unwrap();
             ledger.migrate().await.unwrap();
             assert!(ledger.waitlist_counts().await.unwrap().is_empty());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use uuid::Uuid;
 
 const CONFIG: &str = "[req]\ndistinguished_name=name\n[name]\n\
     [authority]\nbasicConstraints=critical,CA:true\n\
@@ -81,7 +82,7 @@ impl MountedSecret {
     }
 
     pub fn replace(&self, pair: &Pair) {
-        let version = format!("..{}", super::unique_name());
+        let version = format!("..{}", Uuid::now_v7());
         std::fs::create_dir(self.path(&version)).unwrap();
         std::fs::write(self.path(&version).join("tls.crt"), &pair.certificate).unwrap();
         std::fs::write(self.path(&version).join("tls.key"), &pair.key).unwrap();

@@ -110,7 +110,7 @@ impl TestSale {
             }
             Database::Postgres => {
                 let postgres = Postgres::shared().unwrap();
-                let url = postgres.create_database(&unique_name()).unwrap();
+                let url = postgres.new_database().unwrap();
                 (Some(postgres), url)
             }
         };
@@ -395,8 +395,4 @@ pub async fn eventually(what: &str, so: impl AsyncFn() -> bool) {
         assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn unique_name() -> String {
-    format!("t{}", uuid::Uuid::now_v7().simple())
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,8 @@ pub struct Postgres {
     port: u16,
     binaries: PathBuf,
     data: TempDir,
+    /// Databases with a name of the server's choice.
+    named: AtomicUsize,
 }
 
 impl Postgres {
@@ -48,7 +51,7 @@ impl Postgres {
             .stderr(log)
             .spawn()?;
         // One that does not come up is ended, too.
-        let mut server = Self { child, port, binaries, data };
+        let mut server = Self { child, port, binaries, data, named: AtomicUsize::new(0) };
         let Self { child, binaries, .. } = &mut server;
         let started = await_ready(child, "postgres", || {
             accepts_connections(port)
@@ -82,6 +85,14 @@ impl Postgres {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Makes an empty database with a name that no other one has, and gives its URL.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub fn new_database(&self) -> Result<String> {
+        self.create_database(&format!("t{}", self.named.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// Makes an empty database and gives its URL.

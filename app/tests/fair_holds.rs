@@ -88,10 +88,6 @@ async fn order(buyer: &Buyer<'_>, replica: usize, units: i64) -> Answer {
     buyer.send(replica, ("POST", "/v1/orders"), Some(&body), None).await
 }
 
-async fn cancel(buyer: &Buyer<'_>, replica: usize, id: &str) -> Answer {
-    buyer.send(replica, ("POST", &format!("/v1/orders/{id}/cancel")), None, None).await
-}
-
 async fn pay(admin: &Buyer<'_>, replica: usize, id: &str) -> Answer {
     let (path, paid) = (format!("/v1/orders/{id}/payment"), json!({"result": "paid"}));
     admin.send(replica, ("POST", &path), Some(&paid), None).await
@@ -247,7 +243,7 @@ async fn who_waits_in_the_list_comes_before_those_who_asked_earlier_and_later() 
             assert_eq!(sale.end_all_holds().await, 1);
             line.next_ticket().await;
         } else {
-            line.join(cancel(&ann, 1, &held)).await;
+            line.join(ann.cancel(1, &held)).await;
         }
         line.join(order(&buyers[1], 0, 1)).await;
         line.join(order(&buyers[2], 1, 1)).await;

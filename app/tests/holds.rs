@@ -40,10 +40,6 @@ async fn get(buyer: &Buyer<'_>, id: &str) -> Answer {
     buyer.send(0, ("GET", &format!("/v1/orders/{id}")), None, None).await
 }
 
-async fn cancel(buyer: &Buyer<'_>, replica: usize, id: &str) -> Answer {
-    buyer.send(replica, ("POST", &format!("/v1/orders/{id}/cancel")), None, None).await
-}
-
 async fn report(
     admin: &Buyer<'_>,
     replica: usize,
@@ -53,14 +49,6 @@ async fn report(
     let path = format!("/v1/orders/{id}/payment");
     let report = json!({"result": result, "reference": reference});
     admin.send(replica, ("POST", &path), Some(&report), None).await
-}
-
-fn state(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["state"].as_str().unwrap())
-}
-
-fn is_replayed(answer: &Answer) -> bool {
-    answer.headers.contains_key("idempotent-replayed")
 }
 
 async fn await_state(buyer: &Buyer<'_>, id: &str, expected: &str) {
@@ -88,7 +76,7 @@ async fn units_of_an_unpaid_order_are_for_sale_again_in_both_stores_within_a_sec
         let (ann, bob) = (sale.buyer("ann"), sale.buyer("bob"));
         let began = Instant::now();
         let held = order(&ann, &["A", "B"]).await;
-        assert_eq!(state(&held), (201, "pending"));
+        assert_eq!(held.state(), (201, "pending"));
         let ends = held.body["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         let id = held.order();
         assert_eq!(order(&bob, &["A"]).await.problem(), (409, "sold_out"));
@@ -100,8 +88,8 @@ async fn units_of_an_unpaid_order_are_for_sale_again_in_both_stores_within_a_sec
         }
         eventually("it can be bought", async || order(&bob, &["A", "B"]).await.status == 201).await;
         assert_eq!(get(&ann, id).await.body["expires_at"], held.body["expires_at"]);
-        assert_eq!(cancel(&ann, 0, id).await.problem(), (409, "order_state"));
-        assert_eq!(cancel(&ann, 0, id).await.body["state"], "expired");
+        assert_eq!(ann.cancel(0, id).await.problem(), (409, "order_state"));
+        assert_eq!(ann.cancel(0, id).await.body["state"], "expired");
         let metrics = sale.metrics().await;
         assert!(metrics.contains("flashsale_hold_overdue_seconds 0"), "{metrics}");
     }
@@ -140,10 +128,10 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
             ((409, "order_state"), &json!("expired"))
         );
         let paid = report(&admin, 0, late, PAID).await;
-        assert_eq!((state(&paid), is_replayed(&paid)), ((200, "paid"), false), "{database:?}");
+        assert_eq!((paid.state(), paid.is_replayed()), ((200, "paid"), false), "{database:?}");
         assert_eq!(sold(&sale).await, [1, 1]);
         sale.await_stock_on_nodes("A", "0").await;
-        assert!(is_replayed(&report(&admin, 1, late, PAID).await));
+        assert!(report(&admin, 1, late, PAID).await.is_replayed());
 
         let product = |id: &str| json!({"id": id, "name": id, "stock": 2});
         sale.seed(&json!([product("A"), product("B")])).await.unwrap();
@@ -155,9 +143,9 @@ async fn a_payment_after_the_end_takes_the_units_again_or_a_refund_is_due() {
         let reports = (0..12).map(|i| report(&admin, i % 2, &unlucky, PAID));
         let answers = join_all(reports).await;
         for answer in &answers {
-            assert_eq!(state(answer), (200, "refund_required"), "{database:?} {answer:?}");
+            assert_eq!(answer.state(), (200, "refund_required"), "{database:?} {answer:?}");
         }
-        assert_eq!(answers.iter().filter(|answer| !is_replayed(answer)).count(), 1);
+        assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
         assert_eq!(sold(&sale).await, [1, 2], "nothing of A was taken either");
         let other = report(&admin, 0, &unlucky, ("paid", Some("p2"))).await;
         assert_eq!(other.problem(), (409, "order_state"));
@@ -190,7 +178,7 @@ async fn a_late_payment_keeps_the_limit_of_the_buyer() {
         await_state(&ann, first.order(), "expired").await;
         assert_eq!(order(&ann, &["A"]).await.status, 201, "expired units count for no limit");
         let late = report(&admin, 0, first.order(), PAID).await;
-        assert_eq!(state(&late), (200, "refund_required"), "{database:?}");
+        assert_eq!(late.state(), (200, "refund_required"), "{database:?}");
         assert_eq!(sold(&sale).await, [1]);
     }
 }
@@ -226,7 +214,7 @@ async fn a_product_has_a_hold_of_its_own_and_an_order_the_shortest() {
     // What is bought at once has no end.
     let bought = ann.buy("A", 1, None).await;
     let shown = get(&ann, bought.order()).await;
-    assert_eq!((state(&shown), &shown.body["expires_at"]), ((200, "confirmed"), &Value::Null));
+    assert_eq!((shown.state(), &shown.body["expires_at"]), ((200, "confirmed"), &Value::Null));
     sale.end_all_holds().await;
     eventually("only holds end", async || sold(&sale).await == [1, 0]).await;
 }
@@ -242,7 +230,7 @@ async fn paid_and_cancelled_orders_and_orders_without_an_end_do_not_expire() {
             ids.push(order(&ann, &["A"]).await.order().to_owned());
         }
         assert_eq!(report(&admin, 0, &ids[0], PAID).await.status, 200);
-        assert_eq!(cancel(&ann, 0, &ids[1]).await.status, 200);
+        assert_eq!(ann.cancel(0, &ids[1]).await.status, 200);
         // As a replica of the release before makes it.
         let unlimited = format!("UPDATE orders SET expires_at_ms = NULL WHERE id = '{}'", ids[2]);
         sale.execute(&unlimited).await;
@@ -273,7 +261,7 @@ async fn the_release_before_understands_what_is_written() {
         };
         assert_eq!(sale.execute(&touch("expired")).await, 1);
         assert_eq!(eventually_order(&sale.buyer("bob"), &["A"]).await.len(), id.len());
-        assert_eq!(state(&report(&admin, 0, &id, PAID).await), (200, "refund_required"));
+        assert_eq!(report(&admin, 0, &id, PAID).await.state(), (200, "refund_required"));
         assert_eq!(sale.execute(&touch("refund_required")).await, 1);
     }
 }

@@ -22,24 +22,12 @@ async fn order(buyer: &Buyer<'_>, products: &[&str]) -> String {
     buyer.send(0, ("POST", "/v1/orders"), Some(&body), None).await.order().to_owned()
 }
 
-async fn cancel(buyer: &Buyer<'_>, replica: usize, id: &str) -> Answer {
-    buyer.send(replica, ("POST", &format!("/v1/orders/{id}/cancel")), None, None).await
-}
-
 async fn pay(buyer: &Buyer<'_>, replica: usize, id: &str, report: Value) -> Answer {
     buyer.send(replica, ("POST", &format!("/v1/orders/{id}/payment")), Some(&report), None).await
 }
 
 async fn get(buyer: &Buyer<'_>, path: &str) -> Answer {
     buyer.send(0, ("GET", path), None, None).await
-}
-
-fn state(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["state"].as_str().unwrap())
-}
-
-fn is_replayed(answer: &Answer) -> bool {
-    answer.headers.contains_key("idempotent-replayed")
 }
 
 #[tokio::test]
@@ -51,15 +39,15 @@ async fn an_order_goes_from_pending_to_one_final_state_and_stays_there() {
         let failed = json!({"result": "failed"});
 
         let id = order(&ann, &["A", "B"]).await;
-        assert_eq!(state(&get(&ann, &format!("/v1/orders/{id}")).await), (200, "pending"));
+        assert_eq!(get(&ann, &format!("/v1/orders/{id}")).await.state(), (200, "pending"));
         let answer = pay(&admin, 0, &id, paid.clone()).await;
-        assert_eq!((state(&answer), is_replayed(&answer)), ((200, "paid"), false));
+        assert_eq!((answer.state(), answer.is_replayed()), ((200, "paid"), false));
         assert_eq!(answer.body["payment_reference"], "p1");
         let again = pay(&admin, 0, &id, paid.clone()).await;
-        assert_eq!((state(&again), is_replayed(&again)), ((200, "paid"), true));
+        assert_eq!((again.state(), again.is_replayed()), ((200, "paid"), true));
         let second = json!({"result": "paid", "reference": "p2"});
         for refused in [
-            cancel(&ann, 0, &id).await,
+            ann.cancel(0, &id).await,
             pay(&admin, 0, &id, failed.clone()).await,
             pay(&admin, 0, &id, second).await,
         ] {
@@ -68,9 +56,9 @@ async fn an_order_goes_from_pending_to_one_final_state_and_stays_there() {
         }
 
         let id = order(&ann, &["A", "B"]).await;
-        let answer = cancel(&ann, 0, &id).await;
-        assert_eq!((state(&answer), is_replayed(&answer)), ((200, "cancelled"), false));
-        assert!(is_replayed(&cancel(&ann, 0, &id).await));
+        let answer = ann.cancel(0, &id).await;
+        assert_eq!((answer.state(), answer.is_replayed()), ((200, "cancelled"), false));
+        assert!(ann.cancel(0, &id).await.is_replayed());
         let late = pay(&admin, 0, &id, paid).await;
         assert_eq!(
             (late.problem(), &late.body["state"]),
@@ -78,17 +66,17 @@ async fn an_order_goes_from_pending_to_one_final_state_and_stays_there() {
         );
 
         let id = order(&ann, &["A", "B"]).await;
-        assert_eq!(state(&pay(&admin, 0, &id, failed.clone()).await), (200, "payment_failed"));
-        assert!(is_replayed(&pay(&admin, 0, &id, failed).await));
-        assert_eq!(cancel(&ann, 0, &id).await.problem(), (409, "order_state"));
+        assert_eq!(pay(&admin, 0, &id, failed.clone()).await.state(), (200, "payment_failed"));
+        assert!(pay(&admin, 0, &id, failed).await.is_replayed());
+        assert_eq!(ann.cancel(0, &id).await.problem(), (409, "order_state"));
 
         let bought = ann.buy("A", 2, None).await;
         let purchase = bought.order();
         let shown = get(&ann, &format!("/v1/orders/{purchase}")).await;
-        assert_eq!(state(&shown), (200, "confirmed"));
+        assert_eq!(shown.state(), (200, "confirmed"));
         assert_eq!(shown.body["items"], json!([{"product_id": "A", "quantity": 2}]));
         assert!(shown.body["created_at"].as_str().unwrap().starts_with("20"));
-        assert_eq!(state(&cancel(&ann, 0, purchase).await), (200, "cancelled"));
+        assert_eq!(ann.cancel(0, purchase).await.state(), (200, "cancelled"));
         assert_eq!(sale.sold().await[0]["sold"], 1, "the order that was paid");
         sale.await_stock_on_nodes("A", "9").await;
         sale.await_stock_on_nodes("B", "9").await;
@@ -103,12 +91,12 @@ async fn money_for_an_order_that_is_over_waits_for_an_administrator() {
         let report =
             |result: &str, reference: &str| json!({"result": result, "reference": reference});
         let cancelled = order(&ann, &["A"]).await;
-        assert_eq!(state(&cancel(&ann, 0, &cancelled).await), (200, "cancelled"));
+        assert_eq!(ann.cancel(0, &cancelled).await.state(), (200, "cancelled"));
         let failed = order(&ann, &["A"]).await;
         let answer = pay(&admin, 0, &failed, report("failed", "p2")).await;
-        assert_eq!(state(&answer), (200, "payment_failed"));
+        assert_eq!(answer.state(), (200, "payment_failed"));
         let paid = order(&ann, &["A"]).await;
-        assert_eq!(state(&pay(&admin, 0, &paid, report("paid", "p3")).await), (200, "paid"));
+        assert_eq!(pay(&admin, 0, &paid, report("paid", "p3")).await.state(), (200, "paid"));
         // The last two are about no money.
         for (id, result, reference) in [
             (&cancelled, "paid", "p1"),
@@ -155,11 +143,11 @@ async fn orders_are_their_buyers_and_payments_the_administrators() {
     let path = format!("/v1/orders/{id}");
     let paid = json!({"result": "paid"});
     assert_eq!(get(&bob, &path).await.problem(), (404, "unknown_order"));
-    assert_eq!(cancel(&bob, 0, &id).await.problem(), (404, "unknown_order"));
+    assert_eq!(bob.cancel(0, &id).await.problem(), (404, "unknown_order"));
     assert_eq!(pay(&ann, 0, &id, paid.clone()).await.problem(), (403, "forbidden"));
     assert_eq!(get(&admin, &path).await.body["buyer"], "ann");
     for nothing in ["nope", "0192d7a4-3b4f-7c60-9c0a-0f4c3b2a1d00", "%00"] {
-        assert_eq!(cancel(&admin, 0, nothing).await.problem(), (404, "unknown_order"));
+        assert_eq!(admin.cancel(0, nothing).await.problem(), (404, "unknown_order"));
         assert_eq!(pay(&admin, 0, nothing, paid.clone()).await.problem(), (404, "unknown_order"));
     }
     for report in [
@@ -171,8 +159,8 @@ async fn orders_are_their_buyers_and_payments_the_administrators() {
     ] {
         assert_eq!(pay(&admin, 0, &id, report).await.problem(), (422, "invalid_request"));
     }
-    assert_eq!(state(&get(&ann, &path).await), (200, "pending"));
-    assert_eq!(state(&cancel(&admin, 0, &id).await), (200, "cancelled"));
+    assert_eq!(get(&ann, &path).await.state(), (200, "pending"));
+    assert_eq!(admin.cancel(0, &id).await.state(), (200, "cancelled"));
 }
 
 #[tokio::test]
@@ -221,7 +209,7 @@ async fn cancelled_units_can_be_bought_again_and_count_for_no_limit() {
         let (ann, bob) = (sale.buyer("ann"), sale.buyer("bob"));
         let bought = ann.buy("1", 2, Some("k")).await;
         assert_eq!(bob.buy("1", 1, None).await.problem(), (409, "sold_out"));
-        assert_eq!(cancel(&ann, 1, bought.order()).await.status, 200);
+        assert_eq!(ann.cancel(1, bought.order()).await.status, 200);
         sale.await_stock_on_nodes("1", "2").await;
         eventually("every replica has heard of it", async || {
             bob.buy_from(0, "1", 1, Some("k")).await.status == 201
@@ -249,7 +237,7 @@ async fn units_come_back_once_however_many_cancel_and_report_at_once() {
         let callers = ids.iter().flat_map(|id| (0..9).map(move |i| (id, i)));
         let (ann, admin) = (&ann, &admin);
         let calls = callers.map(async |(id, i)| match i % 3 {
-            0 => cancel(ann, i % 2, id).await,
+            0 => ann.cancel(i % 2, id).await,
             1 => pay(admin, i % 2, id, json!({"result": "failed"})).await,
             _ => pay(admin, i % 2, id, json!({"result": "paid"})).await,
         });
@@ -259,7 +247,7 @@ async fn units_come_back_once_however_many_cancel_and_report_at_once() {
         let mut live = 0;
         for (id, answers) in ids.iter().zip(answers.chunks(9)) {
             let changed = answers.iter().filter(|answer| answer.status == 200);
-            let first = changed.clone().filter(|answer| !is_replayed(answer)).count();
+            let first = changed.clone().filter(|answer| !answer.is_replayed()).count();
             assert_eq!(first, 1, "one of them changed it: {answers:?}");
             let shown = get(ann, &format!("/v1/orders/{id}")).await;
             for answer in answers {

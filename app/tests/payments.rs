@@ -207,7 +207,7 @@ async fn a_wrong_amount_currency_or_order_changes_nothing_and_an_administrator_s
         assert_eq!(resolved.status, 200, "{resolved:?}");
         assert!(resolved.body["resolved_at"].is_string());
         let again = admin.call("POST", &path, None).await;
-        assert!(again.headers.contains_key("idempotent-replayed"));
+        assert!(again.is_replayed());
         assert_eq!(shop.open_events().await.len(), 3);
         let audit = admin.call("GET", "/v1/admin/audit", None).await.body;
         let entry = &audit["entries"][0];

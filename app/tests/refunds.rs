@@ -26,14 +26,6 @@ async fn refund(admin: &Buyer<'_>, replica: usize, id: &str, body: &Value) -> An
     admin.send(replica, ("POST", &format!("/v1/orders/{id}/refund")), Some(body), None).await
 }
 
-fn state(answer: &Answer) -> (u16, &str) {
-    (answer.status, answer.body["state"].as_str().unwrap())
-}
-
-fn is_replayed(answer: &Answer) -> bool {
-    answer.headers.contains_key("idempotent-replayed")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
     for (database, strategy) in [
@@ -49,7 +41,7 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         let context = format!("{database:?} {strategy}");
 
         let done = refund(&admin, 0, &kept, &json!({"reference": "r1"})).await;
-        assert_eq!((state(&done), is_replayed(&done)), ((200, "refunded"), false), "{context}");
+        assert_eq!((done.state(), done.is_replayed()), ((200, "refunded"), false), "{context}");
         assert_eq!(
             (&done.body["refund_reference"], &done.body["units_back"]),
             (&json!("r1"), &json!(false))
@@ -67,9 +59,9 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
             async move { refund(admin, i % 2, back, &body).await }
         });
         let answers = join_all(refunds).await;
-        assert!(answers.iter().all(|answer| state(answer) == (200, "refunded")), "{answers:?}");
+        assert!(answers.iter().all(|answer| answer.state() == (200, "refunded")), "{answers:?}");
         // The units come back once: with the first refund, or after one without them.
-        let made: Vec<_> = answers.iter().filter(|answer| !is_replayed(answer)).collect();
+        let made: Vec<_> = answers.iter().filter(|answer| !answer.is_replayed()).collect();
         assert!((1..=2).contains(&made.len()), "{context}: {made:?}");
         assert_eq!(made.iter().filter(|answer| answer.body["units_back"] == true).count(), 1);
         eventually("the units are back", async || sale.sold().await[0]["sold"] == 1).await;
@@ -84,7 +76,7 @@ async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
         }
         let report = json!({"result": "paid", "reference": "p1"});
         let again = admin.call("POST", &format!("/v1/orders/{back}/payment"), Some(&report)).await;
-        assert_eq!((state(&again), is_replayed(&again)), ((200, "refunded"), true));
+        assert_eq!((again.state(), again.is_replayed()), ((200, "refunded"), true));
 
         let found = admin.call("GET", "/v1/admin/orders?state=refunded", None).await.body;
         assert_eq!(found["orders"].as_array().unwrap().len(), 2, "{context}");
@@ -113,7 +105,7 @@ async fn units_that_come_back_are_on_sale_and_count_for_no_limit() {
         let id = paid(&sale, &ann, 4).await;
         assert_eq!(ann.buy("1", 1, None).await.problem(), (409, "sold_out"));
         let done = refund(&admin, 1, &id, &json!({"units_back": true})).await;
-        assert_eq!(state(&done), (200, "refunded"));
+        assert_eq!(done.state(), (200, "refunded"));
         eventually("they can be bought", async || {
             let answer = ann.buy("1", 4, Some("again")).await;
             answer.status == 201
@@ -137,21 +129,21 @@ async fn units_that_a_refund_left_to_the_buyer_come_back_later_and_once() {
         let id = paid(&sale, &ann, 4).await;
         let context = format!("{database:?} {strategy}");
         let first = refund(&admin, 0, &id, &json!({"reference": "r1"})).await;
-        assert_eq!((state(&first), is_replayed(&first)), ((200, "refunded"), false), "{context}");
+        assert_eq!((first.state(), first.is_replayed()), ((200, "refunded"), false), "{context}");
         assert_eq!(ann.buy("1", 1, None).await.problem(), (409, "limit_reached"), "she has them");
 
         let body = json!({"reference": "r2", "units_back": true});
         let refunds = (0..8).map(|i| refund(&admin, i % 2, &id, &body));
         let answers = join_all(refunds).await;
-        assert_eq!(answers.iter().filter(|answer| !is_replayed(answer)).count(), 1, "{context}");
+        assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1, "{context}");
         for answer in &answers {
-            assert_eq!(state(answer), (200, "refunded"));
+            assert_eq!(answer.state(), (200, "refunded"));
             let refunded = ["units_back", "refund_reference", "refunded_at"];
             let expected = [json!(true), json!("r1"), first.body["refunded_at"].clone()];
             assert_eq!(refunded.map(|field| answer.body[field].clone()), expected, "{context}");
         }
         let money_alone = refund(&admin, 0, &id, &json!({})).await;
-        assert_eq!((state(&money_alone), is_replayed(&money_alone)), ((200, "refunded"), true));
+        assert_eq!((money_alone.state(), money_alone.is_replayed()), ((200, "refunded"), true));
         eventually("they are on sale once", async || sale.sold().await[0]["sold"] == 0).await;
         eventually("the replica knows", async || ann.stock("1").await == 8).await;
         eventually("they count for no limit", async || {
@@ -215,13 +207,13 @@ async fn an_order_that_was_paid_too_late_is_worked_through() {
         eventually("bob is faster", async || bob.buy("1", 1, None).await.status == 201).await;
         let report = json!({"result": "paid", "reference": "p1"});
         let late = admin.call("POST", &format!("/v1/orders/{id}/payment"), Some(&report)).await;
-        assert_eq!(state(&late), (200, "refund_required"));
+        assert_eq!(late.state(), (200, "refund_required"));
         let due = "/v1/admin/orders?state=refund_required";
         let found = admin.call("GET", due, None).await.body;
         assert_eq!(found["orders"][0]["order_id"], json!(id));
         // The units were back before, so none come back now.
         let done = refund(&admin, 0, &id, &json!({"units_back": true})).await;
-        assert_eq!(state(&done), (200, "refunded"), "{database:?}");
+        assert_eq!(done.state(), (200, "refunded"), "{database:?}");
         assert_eq!(done.body["units_back"], true);
         assert_eq!(sale.sold().await[0]["sold"], 1);
         let found = admin.call("GET", due, None).await.body;

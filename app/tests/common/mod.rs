@@ -1,12 +1,14 @@
 //! A sale of its own for each test: Redis processes, a database, replicas of the app on free
 //! ports, and a client.
 
+pub mod answer;
 pub mod certificates;
 pub mod database;
 pub mod documented;
 pub mod process;
 pub mod repeated;
 
+pub use answer::Answer;
 pub use database::execute;
 use database::query;
 
@@ -19,7 +21,7 @@ use flashsale_app::config::{SeedConfig, ServeConfig};
 use flashsale_app::{auth, seed, serve};
 use ledger::Ledger;
 use redlock::Redlock;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{Fsync, Postgres, RedisServer, User};
@@ -348,38 +350,13 @@ impl Buyer<'_> {
         Answer::of(request.send().await.unwrap()).await
     }
 
+    pub async fn cancel(&self, replica: usize, order: &str) -> Answer {
+        self.send(replica, ("POST", &format!("/v1/orders/{order}/cancel")), None, None).await
+    }
+
     pub async fn stock(&self, product: &str) -> Value {
         let request = self.request(0, "GET", &format!("/v1/products/{product}/stock"));
         Answer::of(request.send().await.unwrap()).await.body["remaining"].clone()
-    }
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub body: Value,
-}
-
-impl Answer {
-    pub async fn of(response: Response) -> Self {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let path = response.url().path().to_owned();
-        let body = response.json().await.unwrap_or(Value::Null);
-        documented::check(&path, status, &headers, &body);
-        Self { status, headers, body }
-    }
-
-    /// The status and the problem's code.
-    pub fn problem(&self) -> (u16, &str) {
-        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
-        assert_eq!(self.body["status"], self.status, "{self:?}");
-        (self.status, self.body["code"].as_str().unwrap())
-    }
-
-    pub fn order(&self) -> &str {
-        assert_eq!(self.status, 201, "{self:?}");
-        self.body["order_id"].as_str().unwrap()
     }
 }
 

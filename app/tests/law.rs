@@ -9,14 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use ledger::ReleaseOptions;
 use serde_json::{Value, json};
 
-use crate::common::{self, Answer, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{self, ALL_STORES, Answer, Buyer, Database, SaleSpec, TestSale, eventually};
 
-const ALL_STORES: [(Database, &str); 4] = [
-    (Database::Postgres, "Locked"),
-    (Database::Sqlite, "Locked"),
-    (Database::Postgres, "Atomic"),
-    (Database::Sqlite, "Atomic"),
-];
 /// A name that nothing else contains.
 const NAME: &str = "jane.doe@example.com";
 const PASSWORD: &str = "correct horse";

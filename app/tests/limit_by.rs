@@ -5,15 +5,9 @@ mod without;
 use ledger::LedgerError;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{ALL_STORES, Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 const CLAIM: &str = "https://shop.example/person";
-const ALL_STORES: [(Database, &str); 4] = [
-    (Database::Postgres, "Locked"),
-    (Database::Sqlite, "Locked"),
-    (Database::Postgres, "Atomic"),
-    (Database::Sqlite, "Atomic"),
-];
 const FULL: (u16, &str) = (409, "limit_reached");
 const MISSING: (u16, &str) = (403, "limit_claim_missing");
 

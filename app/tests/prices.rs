@@ -2,14 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
-
-const ALL_STORES: [(Database, &str); 4] = [
-    (Database::Postgres, "Locked"),
-    (Database::Sqlite, "Locked"),
-    (Database::Postgres, "Atomic"),
-    (Database::Sqlite, "Atomic"),
-];
+use crate::common::{ALL_STORES, Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 fn price(amount: i64, currency: &str) -> Value {
     json!({"amount": amount, "currency": currency})

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::common::{Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
+use crate::common::{ALL_STORES, Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
 async fn sale(database: Database, strategy: &str, stock: i64) -> TestSale {
     let price = json!({"amount": 100, "currency": "EUR"});
@@ -28,12 +28,7 @@ async fn refund(admin: &Buyer<'_>, replica: usize, id: &str, body: &Value) -> An
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paid_order_is_refunded_once_with_its_units_or_without() {
-    for (database, strategy) in [
-        (Database::Postgres, "Locked"),
-        (Database::Sqlite, "Locked"),
-        (Database::Postgres, "Atomic"),
-        (Database::Sqlite, "Atomic"),
-    ] {
+    for (database, strategy) in ALL_STORES {
         let sale = sale(database, strategy, 4).await;
         let (ann, bob, admin) = (sale.buyer("ann"), sale.buyer("bob"), sale.admin("shop"));
         let kept = paid(&sale, &ann, 1).await;
@@ -118,12 +113,7 @@ async fn units_that_come_back_are_on_sale_and_count_for_no_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn units_that_a_refund_left_to_the_buyer_come_back_later_and_once() {
-    for (database, strategy) in [
-        (Database::Postgres, "Locked"),
-        (Database::Sqlite, "Locked"),
-        (Database::Postgres, "Atomic"),
-        (Database::Sqlite, "Atomic"),
-    ] {
+    for (database, strategy) in ALL_STORES {
         let sale = sale(database, strategy, 8).await;
         let (ann, admin) = (sale.buyer("ann"), sale.admin("shop"));
         let id = paid(&sale, &ann, 4).await;

@@ -46,6 +46,14 @@ pub enum Database {
 
 pub const BOTH: [Database; 2] = [Database::Postgres, Database::Sqlite];
 
+/// Databases and strategies.
+pub const ALL_STORES: [(Database, &str); 4] = [
+    (Database::Postgres, "Locked"),
+    (Database::Sqlite, "Locked"),
+    (Database::Postgres, "Atomic"),
+    (Database::Sqlite, "Atomic"),
+];
+
 /// What a sale is made of; change what a test is about.
 pub struct SaleSpec {
     pub database: Database,

@@ -1,7 +1,7 @@
 //! What limits by person are made of: the same without a part of it.
 
-use super::{ALL_STORES, FULL, account, sale, sale_by};
-use crate::common::{BOTH, Database};
+use super::{FULL, account, sale, sale_by};
+use crate::common::{ALL_STORES, BOTH, Database};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_claim_each_account_of_a_person_has_the_limit() {

@@ -5,18 +5,13 @@ use serde_json::json;
 
 use super::events::{completed, refunded};
 use super::{Shop, outcome};
-use crate::common::{BOTH, Database, eventually};
+use crate::common::{ALL_STORES, BOTH, eventually};
 
 const PRICE: i64 = 49_900;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn units_of_a_refund_of_stripe_come_back_once_when_an_administrator_says_so() {
-    for (database, strategy) in [
-        (Database::Postgres, "Locked"),
-        (Database::Sqlite, "Locked"),
-        (Database::Postgres, "Atomic"),
-        (Database::Sqlite, "Atomic"),
-    ] {
+    for (database, strategy) in ALL_STORES {
         let shop = Shop::open(database, 2, &[("STRATEGY", strategy)]).await;
         let (ann, bob) = (shop.sale.buyer("ann"), shop.sale.buyer("bob"));
         let context = format!("{database:?} {strategy}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::bin;
+use testkit::cluster_programs;
 
 /// A program of Kubernetes that works on an API server; it ends when dropped.
 pub struct Controller(Child);
@@ -27,7 +27,7 @@ impl Controller {
 
     fn start(program: &str, options: &[&str], kubeconfig: &Path) -> Self {
         let port = testkit::free_port().unwrap();
-        let started = Command::new(bin().join(program))
+        let started = Command::new(cluster_programs().join(program))
             .args(options)
             .args(["--leader-elect=false", "--authentication-skip-lookup"])
             .arg(format!("--secure-port={port}"))

@@ -11,11 +11,12 @@ use kube::core::TypeMeta;
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testkit::cluster_programs;
 use tokio::task::JoinHandle;
 
 use crate::cluster::{condition, everything_runs, reconcile_once};
 use crate::network::foreign_definition;
-use crate::support::{Operator, admin_kubeconfig, apply, bin, install_crd, minimal, namespace};
+use crate::support::{Operator, admin_kubeconfig, apply, install_crd, minimal, namespace};
 
 const OPERATIONS: &str = include_str!("../../../docs/OPERATIONS.md");
 /// The namespace and the sale of the examples.
@@ -151,7 +152,8 @@ fn run(script: &str, kubeconfig: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("kubeconfig");
     std::fs::write(&file, kubeconfig).unwrap();
-    let path = format!("{}:{}", bin().display(), std::env::var("PATH").unwrap_or_default());
+    let path =
+        format!("{}:{}", cluster_programs().display(), std::env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("timeout");
     shell.args(["60", "bash", "-c", script]).env("KUBECONFIG", &file).env("PATH", &path);
     shell.output().unwrap()

@@ -19,7 +19,7 @@ use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testkit::{ApiServer, ApiUser};
+use testkit::{ApiServer, ApiUser, cluster_programs};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,7 @@ impl Server {
             ApiUser { name: ADMIN, group: "system:masters" },
             ApiUser { name: OPERATOR, group: "operators" },
         ];
-        let server = Self(ApiServer::start(&bin(), &users, audited).unwrap());
+        let server = Self(ApiServer::start(&cluster_programs(), &users, audited).unwrap());
         server.is_ready().await;
         server
     }
@@ -131,12 +131,6 @@ impl Server {
     }
 }
 
-/// The binaries of Kubernetes and helm.
-pub fn bin() -> PathBuf {
-    std::env::var_os("FLASHSALE_CLUSTER_BIN")
-        .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
-}
-
 /// Installs the definition and waits until the API server serves it.
 pub async fn install_crd(client: &Client, crd: CustomResourceDefinition) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -161,7 +155,7 @@ pub fn run_helm(arguments: &[&str]) -> Result<Vec<u8>, String> {
 
 /// Runs helm or helm3, which may fail, and returns what it printed.
 pub fn run_program(name: &str, arguments: &[&str]) -> Result<Vec<u8>, String> {
-    let own = bin().join(name);
+    let own = cluster_programs().join(name);
     let helm = if own.exists() { own } else { PathBuf::from(name) };
     let output = Command::new(helm).args(arguments).output().expect("helm runs");
     let error = || String::from_utf8_lossy(&output.stderr).into_owned();

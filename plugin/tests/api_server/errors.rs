@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::json;
 use tempfile::NamedTempFile;
+use testkit::cluster_programs;
 
-use crate::support::{ADMIN, NOBODY, Ran, Server, Shop, bin, plugin, server};
+use crate::support::{ADMIN, NOBODY, Ran, Server, Shop, plugin, server};
 
 fn run(kubeconfig: &NamedTempFile, arguments: &[&str]) -> Ran {
     let mut command = Command::new(plugin());
@@ -111,10 +112,10 @@ async fn kubectl_finds_the_plugin() {
     shop.open_sale("autumn").await;
     let kubeconfig = shop.server.kubeconfig(ADMIN);
     let path = std::env::var_os("PATH").unwrap();
-    let own = [plugin().parent().unwrap().to_owned(), bin()];
+    let own = [plugin().parent().unwrap().to_owned(), cluster_programs()];
     let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path))).unwrap();
     let kubectl = |arguments: &[&str]| {
-        let mut command = Command::new(bin().join("kubectl"));
+        let mut command = Command::new(cluster_programs().join("kubectl"));
         command.args(arguments).env("PATH", &path).env("KUBECONFIG", kubeconfig.path());
         Ran::of(&command.output().unwrap())
     };

@@ -1,6 +1,6 @@
 //! One API server for all tests of this binary, and the plugin's binary.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use testkit::{ApiServer, ApiUser};
+use testkit::{ApiServer, ApiUser, cluster_programs};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
@@ -60,7 +60,7 @@ impl Server {
             ApiUser { name: ADMIN, group: "system:masters" },
             ApiUser { name: NOBODY, group: "nobodies" },
         ];
-        let server = ApiServer::start(&bin(), &users, None).unwrap();
+        let server = ApiServer::start(&cluster_programs(), &users, None).unwrap();
         let server = Self { server, kubelet: Kubelet::start().await };
         let client = server.admin();
         eventually("the API server is ready", async || {
@@ -92,12 +92,6 @@ impl Server {
         std::fs::write(file.path(), self.server.kubeconfig(user)).unwrap();
         file
     }
-}
-
-/// Programs of Kubernetes.
-pub fn bin() -> PathBuf {
-    std::env::var_os("FLASHSALE_CLUSTER_BIN")
-        .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
 }
 
 /// The plugin's binary.

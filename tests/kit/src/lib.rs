@@ -25,6 +25,7 @@ pub use nats::NatsServer;
 pub use pgbouncer::PgBouncer;
 pub use port::free_port;
 pub use postgres::Postgres;
+pub use programs::cluster_programs;
 pub use proxy::{Direction, Link, Packet, PacketFault, Proxy, RoundTrips, Way};
 pub use redis::{Fsync, RedisServer, User};
 pub use tls::{Authority, Certificate, TlsFolder};

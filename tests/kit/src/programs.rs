@@ -9,6 +9,15 @@ use anyhow::{Context, Result};
 const REDIS_SERVERS: &str = "FLASHSALE_REDIS_SERVERS";
 /// The folder with `postgres` and `initdb`.
 const POSTGRES: &str = "FLASHSALE_POSTGRES_BIN";
+/// The folder with the programs of a cluster.
+const CLUSTER: &str = "FLASHSALE_CLUSTER_BIN";
+
+/// The folder with the programs of Kubernetes, helm and Prometheus.
+#[must_use]
+pub fn cluster_programs() -> PathBuf {
+    let named = std::env::var_os(CLUSTER);
+    named.map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
+}
 
 /// The program of the next Redis server. A server keeps it when it is started again.
 pub(crate) fn redis_server() -> PathBuf {

@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testkit::cluster_programs;
 
 use crate::cluster::OPERATOR_NAMESPACE;
-use crate::programs::{repository, tools};
+use crate::programs::repository;
 
 /// Seconds of a minute in [`Rules::in_seconds`].
 const SHORT_MINUTE: u64 = 2;
@@ -68,7 +69,7 @@ impl Rules {
     }
 
     fn rendered(values: &[&str]) -> Result<Self> {
-        let own = tools().join("helm");
+        let own = cluster_programs().join("helm");
         let mut helm = Command::new(if own.exists() { own } else { PathBuf::from("helm") });
         helm.args(["template", "flashsale-operator"])
             .arg(repository().join("charts/flashsale-operator"))

@@ -11,10 +11,10 @@ use kube::{Api, Client, Config, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{ApiServer, ApiUser};
+use testkit::{ApiServer, ApiUser, cluster_programs};
 use tokio::task::JoinHandle;
 
-use crate::programs::{built, repository, tools};
+use crate::programs::{built, repository};
 use crate::shop::{NAMESPACE, OPERATOR_TOKEN, Replica, SALE};
 use crate::wait::eventually;
 
@@ -47,7 +47,7 @@ impl Cluster {
     /// When something does not start.
     pub async fn start(replica: &Replica) -> Result<Self> {
         let admin = ApiUser { name: ADMIN, group: "system:masters" };
-        let server = ApiServer::start(&tools(), &[admin], None)?;
+        let server = ApiServer::start(&cluster_programs(), &[admin], None)?;
         let mut config = Config::new(server.url().parse()?);
         config.accept_invalid_certs = true;
         config.auth_info.token = Some(ADMIN.to_owned().into());

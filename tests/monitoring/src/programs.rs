@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use testkit::cluster_programs;
 
 /// A release line of Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,18 +36,12 @@ pub fn repository() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// The folder with Kubernetes, helm and the Prometheus programs.
-pub(crate) fn tools() -> PathBuf {
-    std::env::var_os("FLASHSALE_CLUSTER_BIN")
-        .map_or_else(|| PathBuf::from("/var/tmp/flashsale-cluster/bin"), PathBuf::from)
-}
-
-/// A program of that folder.
+/// A program of [`cluster_programs`].
 ///
 /// # Errors
 /// When it is not there.
 pub(crate) fn tool(name: &str) -> Result<PathBuf> {
-    let program = tools().join(name);
+    let program = cluster_programs().join(name);
     ensure!(
         program.exists(),
         "{} is missing: cargo xtask test monitoring installs it",

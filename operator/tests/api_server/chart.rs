@@ -14,8 +14,7 @@ const CRD: &str = "flashsales.flashsale.dev";
 async fn an_upgrade_brings_the_new_definition_and_uninstall_keeps_the_sales() {
     let server = Server::bare().await;
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    let kubeconfig = server.kubeconfig_in(folder.path());
     let helm = |command: &[&str]| {
         let to = ["--namespace", SYSTEM, "--kubeconfig", kubeconfig.to_str().unwrap()];
         helm(&[command, &to].concat());

@@ -22,6 +22,12 @@ use crate::support::{Operator, eventually, wait_for};
 /// The sale of most tests.
 pub const NAME: &str = "black-friday";
 
+/// That sale as the API server has it.
+pub async fn sale(client: &Client, namespace: &str) -> FlashSale {
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
+    sales.get(NAME).await.unwrap()
+}
+
 pub fn condition<'a>(sale: &'a FlashSale, type_: &str) -> (&'a str, &'a str) {
     let conditions = sale.status.as_ref().map(|status| status.conditions.as_slice());
     let found = conditions.unwrap_or_default().iter().find(|it| it.type_ == type_);

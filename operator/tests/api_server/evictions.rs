@@ -154,8 +154,7 @@ async fn the_next_redis_pod_is_evicted_when_the_last_one_is_ready() {
     let client = server.admin_without_retries();
     create_namespace(&client, "shop").await;
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    let kubeconfig = server.kubeconfig_in(folder.path());
     let _controller = Controller::of_disruptions(&kubeconfig);
     let (pods, budgets) = Box::pin(redis_pods(&client, "shop")).await;
     for ordinal in 0..NODES {

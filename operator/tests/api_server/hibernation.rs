@@ -9,16 +9,11 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, everything_runs, reconcile_once, report};
+use crate::cluster::{NAME, condition, everything_runs, reconcile_once, report, sale};
 use crate::support::{Operator, apply, minimal, namespace};
 
 /// A Secret that a sale names.
 const STRIPE: &str = "shop-stripe";
-
-async fn sale(client: &Client, namespace: &str) -> FlashSale {
-    let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
-    sales.get(NAME).await.unwrap()
-}
 
 fn phase(sale: &FlashSale) -> Phase {
     sale.status.as_ref().unwrap().phase

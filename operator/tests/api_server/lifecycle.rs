@@ -13,14 +13,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::{
-    NAME, app_is_rolled_out, condition, everything_runs, reconcile_once, report, seed_completes,
+    NAME, app_is_rolled_out, condition, everything_runs, reconcile_once, report, sale,
+    seed_completes,
 };
 use crate::support::{Operator, apply, minimal, namespace};
-
-async fn sale(client: &Client, namespace: &str) -> FlashSale {
-    let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
-    sales.get(NAME).await.unwrap()
-}
 
 fn message<'a>(sale: &'a FlashSale, type_: &str) -> &'a str {
     let conditions = sale.status.as_ref().map(|status| status.conditions.as_slice());

@@ -21,8 +21,7 @@ async fn a_quota_of_pods_is_named_by_each_part() {
     let client = server.admin();
     create_namespace(&client, NAMESPACE).await;
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    let kubeconfig = server.kubeconfig_in(folder.path());
     let _controllers = Controller::of_workloads(&kubeconfig);
 
     let quotas: Api<ResourceQuota> = Api::namespaced(client.clone(), NAMESPACE);

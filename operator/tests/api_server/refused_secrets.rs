@@ -1,13 +1,13 @@
 //! Secrets that the API server refuses to create: what runs stays as it is until they are stored.
 
-use flashsale_operator::crd::{FlashSale, Phase};
+use flashsale_operator::crd::Phase;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::cluster::{NAME, condition, everything_runs, reconcile_once, report};
+use crate::cluster::{NAME, condition, everything_runs, reconcile_once, report, sale};
 use crate::support::{Operator, apply, eventually, minimal, namespace};
 
 const QUOTA: &str = "no-secrets";
@@ -44,11 +44,6 @@ async fn accept_secrets(client: &Client, namespace: &str) {
         accepts_secrets(client, namespace).await.then_some(())
     })
     .await;
-}
-
-async fn sale(client: &Client, namespace: &str) -> FlashSale {
-    let sales: Api<FlashSale> = Api::namespaced(client.clone(), namespace);
-    sales.get(NAME).await.unwrap()
 }
 
 /// Pod templates of the app, the Redis nodes and the database. A changed one restarts pods.

@@ -95,8 +95,7 @@ async fn the_scheduler_spreads_redis_nodes_as_declared() {
     let server = Server::bare().await;
     let client = server.admin();
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+    let kubeconfig = server.kubeconfig_in(folder.path());
     add_machines(&client).await;
     let _scheduler = Controller::scheduler(&kubeconfig);
 

@@ -1,7 +1,7 @@
 //! A real etcd and a real kube-apiserver, one pair for all tests of this binary, and no controller
 //! of Kubernetes' own: what they would do, the tests do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +96,13 @@ impl Server {
     /// A kubeconfig that may do everything, for other programs.
     pub fn kubeconfig(&self) -> String {
         self.kubeconfig_of(ADMIN)
+    }
+
+    /// The same in a file of this folder.
+    pub fn kubeconfig_in(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("kubeconfig");
+        std::fs::write(&file, self.kubeconfig()).unwrap();
+        file
     }
 
     fn kubeconfig_of(&self, token: &str) -> String {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{admin, bought_soon, of, order, report, sale};
-use crate::common::{BOTH, Buyer, TestSale, eventually};
+use crate::common::{BOTH, Buyer, Database, TestSale, eventually};
 use crate::receiver::{KEY, Receiver, Reply, TAKEN, Webhook, verified};
 
 /// A name that nothing else contains.
@@ -130,5 +130,38 @@ async fn an_event_of_an_erased_buyer_that_is_delivered_later_has_the_pseudonym()
             assert_eq!(&webhook.event["data"]["buyer"], pseudonym);
         }
         assert!(receiver.all().iter().any(has_name), "before the erasure it had the name");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_come_back_after_the_money_have_an_event_once() {
+    for (database, strategy) in [
+        (Database::Postgres, "Locked"),
+        (Database::Sqlite, "Locked"),
+        (Database::Postgres, "Atomic"),
+        (Database::Sqlite, "Atomic"),
+    ] {
+        let receiver = Receiver::start().await;
+        let sale = sale(database, &receiver, &[("STRATEGY", strategy)]).await;
+        let order = paid(&sale, &sale.buyer("ann"), "A").await;
+        refund(&sale, &order, &json!({"reference": "r1"})).await;
+        receiver.await_kinds(&order, &["confirmed", "paid", "refunded"]).await;
+        // Only the first of these changes something.
+        for _ in 0..2 {
+            refund(&sale, &order, &json!({"units_back": true})).await;
+        }
+        refund(&sale, &order, &json!({})).await;
+        // What comes before it has arrived then.
+        sale.execute(&format!("UPDATE orders SET buyer = 'x' WHERE id = '{order}'")).await;
+        let kinds = ["confirmed", "paid", "refunded", "refunded", "buyer_erased"];
+        receiver.await_kinds(&order, &kinds).await;
+        let webhooks = receiver.all();
+        let refunds = webhooks.iter().filter(|webhook| webhook.kind() == "refunded");
+        let told = |webhook: &Webhook| {
+            let data = &webhook.event["data"];
+            (data["units_back"].clone(), data["refund_reference"].clone())
+        };
+        let expected = [false, true].map(|units_back| (json!(units_back), json!("r1")));
+        assert_eq!(refunds.map(told).collect::<Vec<_>>(), expected, "{database:?} {strategy}");
     }
 }

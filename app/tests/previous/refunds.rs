@@ -88,7 +88,7 @@ async fn refunds_are_understood(database: Database, strategy: &str) {
     let expected = [
         (&ann, "confirmed paid refunded"),
         (&bob, "confirmed paid"),
-        (&carl, "confirmed paid refunded"),
+        (&carl, "confirmed paid refunded refunded"),
         (&again, "confirmed cancelled"),
         (&frank, "confirmed"),
         (&last, "confirmed"),

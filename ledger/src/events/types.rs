@@ -51,7 +51,7 @@ pub struct EventOrder {
     pub expires_at_ms: Option<i64>,
     /// What the payment service calls the refund.
     pub refund_reference: Option<String>,
-    /// Whether its units are back in stock.
+    /// Whether its units are back in stock. Units that come back after a refund without them are an event of their own.
     pub units_back: bool,
 }
 

@@ -8,7 +8,7 @@ use flashsale_operator::flash_sale::names::DATABASE_CHECKSUM;
 use flashsale_operator::flash_sale::seed::is_outdated;
 use flashsale_operator::flash_sale::validate::validate;
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::build::{built, value};
 use crate::{data, images, references, sale};
@@ -93,4 +93,31 @@ fn a_seed_knows_which_database_it_may_fill() {
     assert_eq!(id(Some("an earlier one"), same), "first");
     assert_eq!(id(Some("first"), same), "", "a person said so");
     assert_eq!(id(None, "postgres://u:p@another/d"), "", "the Secret says so");
+}
+
+#[test]
+fn holds_of_products_and_the_claim_that_limits_persons_reach_the_seed() {
+    let seeded = |changes: &str| {
+        let resources = built(changes, references());
+        let catalog = resources.catalog.data.unwrap();
+        let catalog: Value = serde_json::from_str(&catalog["catalog.json"]).unwrap();
+        (catalog, resources.seed.name_any())
+    };
+    let held =
+        |first: &str| format!("products: [{{id: '1', stock: 1{first}}}, {{id: '2', stock: 1}}]");
+    let (catalog, seed) = seeded(&held(", holdFor: 90s"));
+    assert_eq!(catalog["products"][0]["hold_seconds"], 90);
+    assert_eq!(catalog["products"][1].get("hold_seconds"), None);
+    assert_eq!(catalog.get("limit_claim"), None);
+    for other in ["", ", holdFor: 91s"] {
+        assert_ne!(seed, seeded(&held(other)).1, "it is seeded again: {other}");
+    }
+
+    let limited = "{auth: {secretRef: {name: keys}}, limitBy: {claim: person_id}}";
+    let (catalog, seed) = seeded(limited);
+    assert_eq!(catalog["limit_claim"], "person_id");
+    let others = ["{auth: {secretRef: {name: keys}}}", &limited.replace("person_id", "card")];
+    for other in others {
+        assert_ne!(seed, seeded(other).1, "it is seeded again: {other}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Prices: an order keeps the price of the moment at which it was sold, in every store.
 
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::common::{ALL_STORES, Answer, BOTH, Buyer, Database, SaleSpec, TestSale, eventually};
 
@@ -96,6 +97,27 @@ async fn many_purchases_at_once_all_have_the_price() {
             assert_eq!(answer.body["amount"], told, "{database:?} {strategy}");
         }
     }
+}
+
+/// The product has another price by the time at which the database can take the order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_sold_has_the_price_of_that_moment_however_late_it_is_recorded() {
+    let sale = sale(Database::Postgres, "Atomic").await;
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    // Others may read the table and not write, and nobody sees the new price.
+    let change = "BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE; \
+                  UPDATE products SET price = 39900 WHERE id = '1'";
+    sqlx::raw_sql(change).execute(&mut database).await.unwrap();
+    let bought = sale.buyer("ann").buy("1", 2, None).await.order().to_owned();
+    let path = format!("/v1/orders/{bought}");
+    let unrecorded = sale.admin("shop").call("GET", &path, None).await;
+    assert_eq!(unrecorded.problem(), (503, "order_not_recorded_yet"));
+    sqlx::raw_sql("COMMIT").execute(&mut database).await.unwrap();
+    eventually("it is recorded", async || {
+        sale.admin("shop").call("GET", &path, None).await.status == 200
+    })
+    .await;
+    assert_eq!(cost(&sale, &bought).await, (json!(99_800), json!("EUR")));
 }
 
 /// With `Atomic`, the order has it once it is recorded.

@@ -1,5 +1,6 @@
 //! `maxPerBuyer` by a claim of access tokens: it limits persons, whatever account they use.
 
+mod crowd;
 mod without;
 
 use ledger::LedgerError;

@@ -13,22 +13,14 @@ const HOLDS: i64 = 100_000;
 const HOUR: i64 = 3_600_000;
 const BUYERS: usize = 16;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hold_ends_in_time_beside_a_hundred_thousand_and_all_end_while_buyers_buy() {
+async fn sale(database: Database, replicas: usize) -> TestSale {
     let products = json!([{"id": "1", "name": "Console", "stock": 2 * HOLDS}]);
     let settings = vec![("HOLD_SECONDS", "5".to_owned())];
-    let spec = SaleSpec { replicas: 2, products, settings, ..SaleSpec::on(Database::Postgres) };
-    let sale = TestSale::start(spec).await;
-    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
-    let now = jiff::Timestamp::now().as_millisecond();
-    let held = format!(
-        "INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
-         SELECT gen_random_uuid(), '1', 'b' || n, 1, 1, 'pending', {} + n FROM generate_series(1, {HOLDS}) n; \
-         UPDATE stock SET available = available - {HOLDS}",
-        now + HOUR
-    );
-    sqlx::raw_sql(AssertSqlSafe(held)).execute(&mut database).await.unwrap();
+    TestSale::start(SaleSpec { replicas, products, settings, ..SaleSpec::on(database) }).await
+}
 
+/// An order that nobody pays ends within a second of its time.
+async fn ends_in_time(sale: &TestSale) {
     let ann = sale.buyer("ann");
     let body = json!({"items": [{"product_id": "1"}]});
     let placed = ann.send(0, ("POST", "/v1/orders"), Some(&body), None).await;
@@ -40,6 +32,39 @@ async fn a_hold_ends_in_time_beside_a_hundred_thousand_and_all_end_while_buyers_
     .await;
     let late = jiff::Timestamp::now().duration_since(ends).as_secs_f64();
     assert!(late < 1.0, "{late} s late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_ends_in_time_beside_a_hundred_thousand_on_sqlite() {
+    let sale = sale(Database::Sqlite, 1).await;
+    let held = format!(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {HOLDS}) \
+         INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms, unit_price) \
+         SELECT printf('%08x-0000-7000-8000-000000000000', n), '1', 'b' || n, 1, 1, 'pending', {} + n, 0 \
+         FROM numbers; \
+         UPDATE stock SET available = available - {HOLDS}",
+        jiff::Timestamp::now().as_millisecond() + HOUR
+    );
+    sale.execute(&held).await;
+    ends_in_time(&sale).await;
+    let open = "SELECT CAST(count(*) AS TEXT) FROM orders WHERE state = 'pending'";
+    assert_eq!(sale.query(open).await, [Some(HOLDS.to_string())], "the others are not over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_ends_in_time_beside_a_hundred_thousand_and_all_end_while_buyers_buy() {
+    let sale = sale(Database::Postgres, 2).await;
+    let mut database = PgConnection::connect(&sale.database_url()).await.unwrap();
+    let now = jiff::Timestamp::now().as_millisecond();
+    let held = format!(
+        "INSERT INTO orders (id, product_id, buyer, quantity, fence, state, expires_at_ms) \
+         SELECT gen_random_uuid(), '1', 'b' || n, 1, 1, 'pending', {} + n FROM generate_series(1, {HOLDS}) n; \
+         UPDATE stock SET available = available - {HOLDS}",
+        now + HOUR
+    );
+    sqlx::raw_sql(AssertSqlSafe(held)).execute(&mut database).await.unwrap();
+
+    ends_in_time(&sale).await;
 
     // All at once, with buyers of the same product at work.
     let (over, bought) = (AtomicBool::new(false), AtomicU32::new(0));

@@ -20,6 +20,7 @@ mod coupons;
 mod crowd;
 mod databases;
 mod degradation;
+mod demand_left;
 mod dropped_calls;
 mod ending;
 mod event_faults;

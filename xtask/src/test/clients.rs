@@ -53,7 +53,7 @@ fn copied() -> Result<PathBuf> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    let programs = packages::openapi_tests().join("clients");
+    let programs = repository().join("examples/clients");
     output(command("cp").arg("--recursive").arg(programs).arg(&folder))?;
     Ok(folder)
 }

@@ -17,6 +17,14 @@ const SOON: Duration = Duration::from_mins(1);
 const RECORDED: (u32, u32) = (30, 60);
 /// Queries of the three dashboards: fewer were not read.
 const QUERIES: usize = 90;
+/// Histograms that are native where Prometheus takes that.
+const NATIVE: [&str; 5] = [
+    "flashsale_http_request_seconds",
+    "flashsale_lock_hold_seconds",
+    "flashsale_lock_node_seconds",
+    "flashsale_lock_wait_seconds",
+    "flashsale_password_hash_seconds",
+];
 /// What was sold, by the database.
 const UNITS: &str = "SELECT CAST(sum(declared - available) AS BIGINT) FROM stock";
 /// Panels whose queries all have values above 0 while the receiver of events is closed.
@@ -125,8 +133,15 @@ async fn stalled_sale(live: &Live) -> Result<()> {
 
 /// Prometheus 2 has classic buckets here and Prometheus 3 native ones, so both halves of the queries are evaluated.
 async fn histograms_are_of_the_kind(prometheus: &Prometheus) -> Result<()> {
-    let classic = prometheus.query("flashsale_lock_wait_seconds_bucket").await?;
-    ensure!(classic.is_empty() == (prometheus.version == Version::Three), "{}", classic.len());
+    let takes_native = prometheus.version == Version::Three;
+    for name in NATIVE {
+        let classic = prometheus.query(&format!("{name}_bucket")).await?.len();
+        ensure!((classic == 0) == takes_native, "{name} has {classic} classic buckets");
+        if takes_native {
+            let native = prometheus.query(&format!("histogram_count({name})")).await?;
+            ensure!(!native.is_empty(), "{name} is no native histogram");
+        }
+    }
     Ok(())
 }
 

@@ -8,6 +8,9 @@ use flashsale_monitoring::{Rules, Version, promtool, repository};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+/// Of `rules/`: Debian 12's promtool cannot write native histograms.
+const NATIVE: &str = "native.yaml";
+
 /// The part of a file of `rules/` that says what is expected.
 #[derive(Deserialize)]
 struct File {
@@ -64,7 +67,9 @@ fn alerts_fire_when_they_should_and_only_then() -> Result<()> {
     for version in Version::ALL {
         for file in files()? {
             let name = file.file_name().context("a file without a name")?.to_string_lossy();
-            promtool(version, folder.path(), &["test", "rules", &name], "")?;
+            if name != NATIVE || version == Version::Three {
+                promtool(version, folder.path(), &["test", "rules", &name], "")?;
+            }
         }
     }
     Ok(())
@@ -123,7 +128,11 @@ fn each_alert_has_a_paragraph_in_the_runbook() -> Result<()> {
     let runbook = std::fs::read_to_string(repository().join("docs/OPERATIONS.md"))?;
     for alert in Rules::of_chart()?.alerts()? {
         let heading = format!("\n### {}\n", alert.alert);
-        ensure!(runbook.contains(&heading), "docs/OPERATIONS.md has no {heading}");
+        let (_, below) = runbook
+            .split_once(&heading)
+            .with_context(|| format!("docs/OPERATIONS.md has no {heading}"))?;
+        let below = below.trim_start();
+        ensure!(!below.is_empty() && !below.starts_with('#'), "{heading} has no paragraph");
     }
     Ok(())
 }

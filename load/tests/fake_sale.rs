@@ -146,6 +146,23 @@ async fn users_who_come_one_after_the_other_need_no_fresh_sale() {
     assert_eq!((report.figures().sold, report.figures().failed["sold_out"]), (6, 2));
 }
 
+/// A crowd over one connection: each user but the first waits for the connection, and all of them want to buy at once.
+#[tokio::test]
+async fn a_user_who_waits_for_a_connection_has_asked_before() {
+    let mut sale = Sale::start(Behaviour::Honest).await;
+    let one = |text: &str| text.replace("users: 30\n", "users: 30\nconnections: 1\n");
+    sale.settings.scenario = scenario(one).1;
+    let report = sale.load().await.unwrap();
+    assert!(report.passed(), "{report}");
+    let figures = report.figures();
+    let connects = figures.latency_parts["tcp_connect"]["count"];
+    assert!((connects - 1.0).abs() < 1e-9, "{connects} connections");
+    let points = &figures.series.points;
+    assert_eq!(points.len(), 30);
+    // Two rounded numbers.
+    assert!(points.iter().all(|point| point.asked_us <= 1), "{points:?}");
+}
+
 #[tokio::test]
 async fn the_hold_of_an_earlier_order_may_end_during_a_run() {
     // With units left at the end, and sold out.

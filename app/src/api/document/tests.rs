@@ -80,6 +80,16 @@ fn times_and_states_are_no_mere_strings() {
             }
         }
     }
+    for (id, operation) in operations() {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let schema = &parameter["schema"];
+            match parameter["name"].as_str().unwrap() {
+                "from" | "until" => assert_eq!(schema["format"], "date-time", "{id}"),
+                "state" | "format" => assert!(schema["enum"].is_array(), "{id}: {schema}"),
+                _ => {}
+            }
+        }
+    }
 }
 
 #[test]

@@ -81,6 +81,19 @@ async fn careless(shop: &Shop) {
     );
 }
 
+/// The operator, whose log has a secret of the sale.
+async fn careless_operator(shop: &Shop) {
+    let labels = json!({ "app.kubernetes.io/name": "flashsale-operator" });
+    shop.create::<Pod>(json!({
+        "metadata": { "name": "operator-1", "labels": labels },
+        "spec": { "nodeName": "node0", "containers": [{ "name": "operator", "image": "x:1" }] },
+        "status": { "phase": "Running", "containerStatuses": [running("operator", 0)] },
+    }))
+    .await;
+    let log = format!("2026-11-27T00:00:01Z the app knows {PASSWORD}\n");
+    shop.server.kubelet.set(shop.namespace, "operator-1", "operator", false, &log);
+}
+
 /// The files of a bundle, by path.
 fn unpack(bundle: &Path) -> Vec<(String, String)> {
     let folder = tempfile::tempdir().unwrap();
@@ -149,4 +162,21 @@ async fn a_bundle_has_what_a_maintainer_asks_for_and_no_secret() {
             && about.contains("metrics/black-friday-1.txt"),
         "{about}"
     );
+
+    careless_operator(&shop).await;
+    let bundle = folder.path().join("with-operator.tar.gz");
+    let ran = shop.run(&["support-bundle", "black-friday", "-o", bundle.to_str().unwrap()]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let files = unpack(&bundle);
+    let text = |end: &str| {
+        let path = format!("flashsale-support-black-friday/{end}");
+        let found = files.iter().find(|(name, _)| *name == path);
+        &found.unwrap_or_else(|| panic!("{end} is missing")).1
+    };
+    assert!(text("operator/pod-operator-1.yaml").contains("phase: Running"));
+    let log = text("logs/operator-1/operator.log");
+    assert!(log.contains("the app knows <redacted ") && !log.contains(PASSWORD), "{log}");
+    let about = text("README.txt");
+    assert!(!about.contains("the operator was not found"), "{about}");
+    assert!(about.contains("metrics/operator-1.txt"), "{about}");
 }

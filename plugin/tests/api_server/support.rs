@@ -226,6 +226,18 @@ impl Shop {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
+
+    /// Starts the plugin in a terminal, and has what the terminal gets as the child's stdout.
+    pub fn start_in_terminal(&self, arguments: &[&str]) -> Child {
+        let command = self.command(arguments);
+        let command = command.as_std();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        script.kill_on_drop(true).spawn().unwrap()
+    }
 }
 
 /// Sends a signal, such as `-INT`, to a started plugin.

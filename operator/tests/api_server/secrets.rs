@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use flashsale_operator::controller::Scope;
 use flashsale_operator::crd::{FlashSale, Phase};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::controller::Action;
 use serde_json::json;
 
 use crate::cluster::{NAME, condition, everything_runs, in_phase, owned, reconcile_once};
-use crate::support::{Operator, apply, minimal, namespace, wait_for};
+use crate::retained;
+use crate::support::{
+    Operator, Server, apply, create_namespace, eventually, minimal, namespace, wait_for,
+};
 
 #[tokio::test]
 async fn secrets_are_generated_once() {
@@ -62,6 +66,46 @@ async fn a_changed_secret_reaches_the_sale_at_once_and_the_status_names_its_vers
         secrets.patch("black-friday-redis", &PatchParams::default(), &patch).await.unwrap();
     let wanted = changed.metadata.resource_version;
     wait_for(&sales, NAME, |sale: Option<&FlashSale>| sale.and_then(version) == wanted).await;
+}
+
+/// A release with `watchSecrets=false`.
+#[tokio::test]
+async fn without_the_right_to_watch_secrets_a_sale_opens_and_reads_them_once_a_minute() {
+    const SHOP: &str = "shop";
+    let server = Server::bare().await.with_rights(&["watchSecrets=false"]).await;
+    let client = server.admin();
+    create_namespace(&client, SHOP).await;
+    let unseen: Api<Secret> = Api::namespaced(server.operator(), SHOP);
+    let refused = unseen.list_metadata(&ListParams::default()).await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.code == 403), "{refused}");
+
+    let operator = Operator::run(server.operator(), Scope::of([SHOP]));
+    apply(&client, SHOP, &minimal(NAME)).await.unwrap();
+    everything_runs(&client, SHOP).await;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), SHOP);
+    wait_for(&sales, NAME, in_phase(Phase::Open)).await;
+
+    // No watch covers the Secrets, so the next reconcile comes within a minute, also of a sale at rest.
+    for _ in 0..3 {
+        let action = reconcile_once(&operator, &client, SHOP).await;
+        assert_eq!(action, Action::requeue(Duration::from_mins(1)));
+    }
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SHOP);
+    let second = Patch::Merge(json!({ "stringData": { "password-accepted": "another" } }));
+    let changed =
+        secrets.patch("black-friday-redis", &PatchParams::default(), &second).await.unwrap();
+    reconcile_once(&operator, &client, SHOP).await;
+    let seen = sales.get(NAME).await.unwrap().status.unwrap().secrets.remove("black-friday-redis");
+    assert_eq!(seen, changed.metadata.resource_version);
+
+    // What a deleted sale left is found by name.
+    Box::pin(retained::claim(&client, SHOP, "black-friday-db")).await;
+    retained::delete(&client, SHOP, NAME).await;
+    let selector = format!("{}={NAME}", retained::RETAINED);
+    eventually("both are labelled", async || {
+        (retained::listed(&client, SHOP, &selector).await.len() == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -132,6 +132,7 @@ fn values_that_an_earlier_chart_did_not_have_may_be_absent() {
         "test",
         "topologySpreadConstraints",
         "watchNamespaces",
+        "watchSecrets",
     ];
     let absent = new.map(|value| format!("{value}=null"));
     let all = rendered(CHART, "sales", &["replicas=2"]);
@@ -144,6 +145,7 @@ fn values_that_an_earlier_chart_did_not_have_may_be_absent() {
     assert_eq!(missing, policies);
     assert_eq!(of_kind(&all, "Deployment"), of_kind(&fewer, "Deployment"));
     assert_eq!(of_kind(&all, "Pod"), of_kind(&fewer, "Pod"));
+    assert_eq!(of_kind(&all, "ClusterRole"), of_kind(&fewer, "ClusterRole"));
 }
 
 /// The icon is part of Chart.yaml, because the chart has no address to load it from.

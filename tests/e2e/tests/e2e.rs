@@ -21,6 +21,8 @@ const LOAD: &str = "manifests/load/v3-redlock.yaml";
 const NODES: usize = 5;
 /// How long an eviction may have to wait: for the last pod to start, and for one lease.
 const EVICTION: Duration = Duration::from_mins(2);
+/// How long a sale may take to wake.
+const AWAKE: Duration = Duration::from_mins(1);
 /// Long enough for an operator that loops to show it.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -107,7 +109,9 @@ async fn it_hibernates_and_wakes(shop: &Shop) -> Result<()> {
         status["phase"] == "Open" && holds(status, "Ready") && is_as_before(status)
     })
     .await?;
-    println!("the sale was back after {:.0} s", woken.elapsed().as_secs_f64());
+    let away = woken.elapsed();
+    println!("the sale was back after {:.0} s", away.as_secs_f64());
+    ensure!(away <= AWAKE, "the sale was back after {away:?}, and not within {AWAKE:?}");
     for node in 0..NODES {
         let stock = shop.stock_on_node(node).await?;
         ensure!(stock == 10, "node {node} says {stock} are left, not 10");

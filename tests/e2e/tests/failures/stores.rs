@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{GONE, SALE, SOON, Shop, Stores, holds, within};
+use flashsale_tests::{Allowed, GONE, SALE, SOON, Shop, Stores, TEMPORARY, holds, within};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::json;
@@ -11,6 +11,8 @@ use serde_json::json;
 use crate::sale::{NO_REFUSAL, sale};
 
 const CHANGE: Duration = Duration::from_mins(5);
+/// Of a sale whose only node starts again without its data.
+const ALONE: Duration = Duration::from_mins(1);
 /// The kubelet updates files of a Secret within two minutes, and a probe compares them every ten seconds.
 const RENEWAL: Duration = Duration::from_mins(4);
 /// The step in which the authority of the stores changes.
@@ -26,6 +28,7 @@ async fn a_sale_gets_five_nodes_and_one_again() -> Result<()> {
         shop.open_sale(&sale).await?;
         // The load reads the node that stays.
         let shop = shop.with_stores(Stores { nodes: 1, tls: false, database: None });
+        the_only_node_is_lost(&shop).await?;
         shop.step("one redis node becomes five", NO_REFUSAL, async || {
             nodes(&shop, 5).await?;
             for node in 0..5 {
@@ -39,6 +42,17 @@ async fn a_sale_gets_five_nodes_and_one_again() -> Result<()> {
         })
         .await?;
         shop.step("five redis nodes become one", NO_REFUSAL, async || nodes(&shop, 1).await).await
+    })
+    .await
+}
+
+/// Nobody buys until it votes again. Its stock comes from the database.
+async fn the_only_node_is_lost(shop: &Shop) -> Result<()> {
+    let allowed = Allowed { refusals: TEMPORARY, pause: ALONE, ..NO_REFUSAL };
+    shop.step("the only redis node loses its volume", allowed, async || {
+        shop.lose_volume(&format!("{SALE}-redis-0")).await?;
+        ensure!(shop.votes(0).await?, "it is ready and does not vote");
+        Ok(())
     })
     .await
 }

@@ -48,6 +48,9 @@ fn the_seed_job_is_another_for_another_administrator_or_database() {
     }
     assert_ne!(same.0, job(&[("admin-password", "another one")], uri).0);
     assert_ne!(same.0, job(&[("admin-id", "another")], uri).0);
+    // The salt of the password's hash in the name, which more users can read than the Secret.
+    let salt = "another key of the tests, thirty-two bytes or more";
+    assert_ne!(same.0, job(&[("jwt-secret", salt)], uri).0);
 }
 
 #[test]

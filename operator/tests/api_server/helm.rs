@@ -71,9 +71,7 @@ async fn operator(server: &Server) -> Operator {
     let counts = ProductStatus { id: "1".to_owned(), stock: 100, sold: 0, remaining: 100 };
     *operator.app.0.lock().unwrap() = Some(vec![counts]);
     eventually("a reconcile", async || {
-        let metrics = operator.metrics.render().unwrap();
-        let done = r#"flashsale_operator_reconciliations_total{outcome="applied"}"#;
-        metrics.contains(done).then_some(())
+        (operator.metrics.reconciliations("applied") > 0).then_some(())
     })
     .await;
     operator
@@ -131,6 +129,11 @@ async fn helm_4_upgrades_a_release_of_helm_3_and_no_pod_of_a_sale_restarts() {
     helm.helm4(&["uninstall", RELEASE]).unwrap();
     assert_eq!(pod_owners(&client).await, before);
     assert!(sales.get_opt(NAME).await.unwrap().is_some());
+
+    // Installed again, it takes over the definition that it left, and the sale.
+    helm.helm4(&["install", RELEASE, CHART]).unwrap();
+    drop(operator(&server).await);
+    assert_eq!(pod_owners(&client).await, before);
 }
 
 /// What `kubectl apply --server-side -f crds/flashsale.yaml` does, with the file of another version.

@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use flashsale_operator::crd::custom_resource_definition;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{CHART, Server, create_namespace, eventually, helm, install_crd, run_helm};
+use crate::support::{
+    CHART, Server, apply, create_namespace, eventually, helm, install_crd, namespace, run_helm,
+};
 
 /// The objects that the release `name` in the namespace `operators` would have.
 fn rendered(chart: &str, name: &str, values: &[&str]) -> Vec<Value> {
@@ -158,6 +161,44 @@ fn the_icon_is_the_file_beside_the_chart() {
     assert!(chart.contains(&icon), "Chart.yaml needs this line: {icon}");
 }
 
+/// What Artifact Hub shows of the definition, and the sale that the chart shows there, are those of this version.
+#[tokio::test]
+async fn the_annotations_for_artifact_hub_are_those_of_the_definition() {
+    let chart = std::fs::read_to_string(format!("{CHART}/Chart.yaml")).unwrap();
+    let chart: Value = serde_norway::from_str(&chart).unwrap();
+    let annotation = |name: &str| {
+        let text = chart["annotations"][&format!("artifacthub.io/{name}")].as_str();
+        serde_norway::from_str::<Value>(text.unwrap_or_else(|| panic!("no {name}"))).unwrap()
+    };
+    let definition = custom_resource_definition().unwrap();
+    let crds = annotation("crds");
+    let shown = &crds[0];
+    let stored = definition.spec.versions.iter().find(|version| version.storage).unwrap();
+    assert_eq!(shown["kind"], definition.spec.names.kind);
+    assert_eq!(shown["version"], stored.name);
+    assert_eq!(shown["name"], definition.name_any());
+    assert_eq!(chart["annotations"]["artifacthub.io/operator"], "true");
+
+    let (client, namespace) = namespace("artifact-hub").await;
+    let examples = annotation("crdsExamples");
+    for example in examples.as_array().unwrap() {
+        apply(&client, &namespace, example).await.unwrap();
+    }
+}
+
+/// The notes print a sale to copy.
+#[tokio::test]
+async fn the_sale_of_the_notes_is_accepted() {
+    let install = ["install", "sales", CHART, "--namespace", "operators", "--dry-run=client"];
+    let printed = String::from_utf8(helm(&install)).unwrap();
+    let (_, notes) = printed.split_once("\nNOTES:\n").expect("notes");
+    let (_, sale) = notes.split_once("<<EOF\n").expect("a sale");
+    let (sale, _) = sale.split_once("\n  EOF\n").expect("its end");
+    let sale: Value = serde_norway::from_str(sale).unwrap();
+    let (client, namespace) = namespace("notes").await;
+    apply(&client, &namespace, &sale).await.unwrap();
+}
+
 /// A user with the rights of the built-in role `admin`, in one namespace. No controller aggregates
 /// roles here, so the test does.
 async fn administrator(client: &Client, user: &str, namespace: &str) {
@@ -223,7 +264,7 @@ async fn an_administrator_of_one_namespace_installs_and_leaves_nothing_behind() 
     helm(&["uninstall", "sales", "--ignore-not-found"], "without").unwrap();
 
     // What a cluster administrator does once.
-    install_crd(&client, flashsale_operator::crd::custom_resource_definition().unwrap()).await;
+    install_crd(&client, custom_resource_definition().unwrap()).await;
     let roles = include_str!("../../../crds/flashsale-roles.yaml");
     let api: Api<ClusterRole> = Api::all(client.clone());
     for document in serde_norway::Deserializer::from_str(roles) {

@@ -1,12 +1,13 @@
 //! Purchases over a network, in round trips: a vote of the nodes, and a statement.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::{
     Direction, Link, Packet, PacketFault, Postgres, Proxy, RedisServer, RoundTrips, Way,
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{Database, SaleSpec, TestSale};
@@ -16,6 +17,10 @@ const TRIES: usize = 9;
 const LIMIT: usize = TRIES + 1;
 /// A buyer whose first statement is held for a while.
 const EARLY: &str = "early";
+/// With `Atomic`: how long the node's replies are on their way.
+const REPLY: Duration = Duration::from_millis(30);
+const FIRST: &str = "the first buyer";
+const SECOND: &str = "the second buyer";
 
 /// A sale whose nodes, and PostgreSQL, are a network away.
 struct FarSale {
@@ -110,11 +115,16 @@ async fn a_purchase_alone_is_a_vote_and_a_statement() {
     }
 }
 
+/// Whether a packet to a store names this buyer.
+fn names(packet: Packet<'_>, buyer: &str) -> bool {
+    packet.direction == Direction::ToServer
+        && packet.bytes.windows(buyer.len()).any(|bytes| bytes == buyer.as_bytes())
+}
+
 /// Holds the first statement for [`EARLY`] back, long enough for other buyers to come meanwhile.
 fn hold_the_first(seen: CancellationToken) -> impl Fn(Packet<'_>) -> PacketFault + Send + Sync {
     move |packet| {
-        let is_early = packet.bytes.windows(EARLY.len()).any(|bytes| bytes == EARLY.as_bytes());
-        if packet.direction == Direction::ToServer && is_early && !seen.is_cancelled() {
+        if names(packet, EARLY) && !seen.is_cancelled() {
             seen.cancel();
             return PacketFault::Delay(40 * ONE_WAY);
         }
@@ -149,4 +159,61 @@ async fn a_sale_far_away_renews_its_lock_for_buyers_who_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_sqlite_it_is_a_vote() {
     FarSale::start(Database::Sqlite, "Unordered").await.check(1).await;
+}
+
+/// When a message that names this buyer reaches the node.
+async fn arrival(came: &mut mpsc::UnboundedReceiver<(&'static str, Instant)>, of: &str) -> Instant {
+    loop {
+        let (buyer, at) = came.recv().await.unwrap();
+        if buyer == of {
+            return at;
+        }
+    }
+}
+
+/// Purchases of two products are two small messages on one connection, the second one sent while the first one has no
+/// reply. The proxy's kernel keeps the acknowledgement of the first one back until that reply, so with Nagle's algorithm
+/// the second one would come with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_atomic_no_small_message_waits_for_an_acknowledgement() {
+    let settings =
+        vec![("STRATEGY", "Atomic".to_owned()), ("LOCK_TIMEOUT_SECONDS", "1".to_owned())];
+    let products = json!([
+        {"id": "a", "name": "Console", "stock": 100},
+        {"id": "b", "name": "Game", "stock": 100},
+    ]);
+    let spec =
+        SaleSpec { nodes: 1, replicas: 0, products, settings, ..SaleSpec::on(Database::Sqlite) };
+    let mut sale = TestSale::start(spec).await;
+    let (sender, mut came) = mpsc::unbounded_channel();
+    let watch = move |packet: Packet<'_>| {
+        for buyer in [FIRST, SECOND] {
+            if names(packet, buyer) {
+                let _ = sender.send((buyer, Instant::now()));
+            }
+        }
+        PacketFault::None
+    };
+    let proxy = Proxy::start_with(sale.nodes[0].address(), watch).await.unwrap();
+    proxy.set(Link { to_server: Way::Slow(Duration::ZERO), to_client: Way::Slow(REPLY) });
+    sale.settings.insert("REDIS_NODES", proxy.address().to_owned());
+    sale.add_replica().await;
+    sale.await_ready(0).await;
+    let (first, second) = (sale.buyer(FIRST), sale.buyer(SECOND));
+    let mut shortest = Duration::MAX;
+    for _ in 0..TRIES {
+        // The orders of the try before are recorded, so no other message waits for its reply.
+        proxy.round_trips().quiet(4 * REPLY).await;
+        while came.try_recv().is_ok() {}
+        let gap = async {
+            let before = arrival(&mut came, FIRST).await;
+            let (answer, at) = tokio::join!(second.buy("b", 1, None), arrival(&mut came, SECOND));
+            assert_eq!(answer.status, 201, "{answer:?}");
+            at - before
+        };
+        let (answer, gap) = tokio::join!(first.buy("a", 1, None), gap);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        shortest = shortest.min(gap);
+    }
+    assert!(shortest < REPLY * 2 / 3, "{shortest:?}");
 }

@@ -219,4 +219,22 @@ mod tests {
             content.iter().filter(|file| !file.starts_with(target_folder())).collect();
         assert!(files.len() > 1 && files.iter().all(|file| file.is_file()), "{files:?}");
     }
+    /// Nothing builds the `Dockerfile` here: it needs the registry of its base image.
+    #[test]
+    fn the_image_from_source_has_the_pinned_compiler() {
+        let read = |name: &str| std::fs::read_to_string(repository().join(name)).unwrap();
+        let toolchain = read("rust-toolchain.toml");
+        let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+        let channel = channel.trim_matches('"');
+        let dockerfile = read("Dockerfile");
+        for line in [
+            format!("FROM rust:{channel}-slim-bookworm AS build"),
+            format!("ENV RUSTUP_TOOLCHAIN={channel}"),
+        ] {
+            assert!(dockerfile.lines().any(|found| found == line), "{line}");
+        }
+        for binary in IN_IMAGES {
+            assert!(dockerfile.contains(binary), "its head does not name {binary}");
+        }
+    }
 }

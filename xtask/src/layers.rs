@@ -1,8 +1,10 @@
 //! `cargo xtask layers`: the modules of a crate form layers, and so do the crates. A module that
 //! imports another is above it, so two modules that import each other, directly or through others,
-//! are an error. So is a crate that depends on a crate of the project that it must not know.
+//! are an error. So is a crate that depends on a crate of the project that it must not know, and a
+//! file that reads the environment where settings come from the layer above.
 
 mod crates;
+mod environment;
 mod graph;
 mod source;
 
@@ -70,16 +72,20 @@ pub fn check(report: &mut dyn FnMut(Result<()>)) {
     }
 }
 
-/// Prints the circles of a crate, and fails if there is one.
+/// Prints the circles of a crate, and fails if there is one, or a file that must not read the environment.
 fn check_modules(folder: &Path) -> Result<()> {
     let layers = Layers::of(folder)?;
     let summary = layers.summary(folder);
-    if layers.circles.is_empty() {
-        print(&summary);
-        return Ok(());
+    if !layers.circles.is_empty() {
+        print(layers.report().trim_end());
+        bail!("{summary}");
     }
-    print(layers.report().trim_end());
-    bail!("{summary}")
+    if !layers.environment.is_empty() {
+        let places = layers.environment.join(", ");
+        bail!("{places}: settings come from the layer above, not from the environment");
+    }
+    print(&summary);
+    Ok(())
 }
 
 /// What the modules of a crate import from each other.
@@ -87,6 +93,8 @@ struct Layers {
     files: usize,
     imports: usize,
     circles: Vec<Circle>,
+    /// Where the environment is read and must not be, by file and line.
+    environment: Vec<String>,
 }
 
 /// Files that import each other.
@@ -101,10 +109,14 @@ impl Layers {
         let folder = folder
             .canonicalize()
             .with_context(|| format!("cannot read the folder {}", folder.display()))?;
-        let mut layers = Self { files: 0, imports: 0, circles: Vec::new() };
+        let mut layers =
+            Self { files: 0, imports: 0, circles: Vec::new(), environment: Vec::new() };
         for root in roots(&folder)? {
             layers.add(&Tree::read(&root)?, &folder);
         }
+        // A library and a program of the crate may share files.
+        layers.environment.sort_unstable();
+        layers.environment.dedup();
         Ok(layers)
     }
 
@@ -115,6 +127,8 @@ impl Layers {
             let shown = path.strip_prefix(repository()).or_else(|_| path.strip_prefix(outer));
             shown.unwrap_or(path).display().to_string()
         };
+        let read = environment::reads(tree, folder).into_iter();
+        self.environment.extend(read.map(|(file, line)| format!("{}:{line}", name(file))));
         let graph = Graph::of(tree);
         self.files += tree.files.len();
         self.imports += graph.imports.len();

@@ -7,12 +7,16 @@ use super::*;
 /// A crate with these files below `src/`.
 fn crate_of(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), files);
+    folder
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
-        let path = folder.path().join("src").join(name);
+        let path = folder.join("src").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    folder
 }
 
 fn layers(files: &[(&str, &str)]) -> Layers {
@@ -156,4 +160,23 @@ fn other_crates_are_no_modules() {
         ("a.rs", "use redis;\nuse ::b::X;\nuse crate::b::Y;\nfn f() { redis::cmd() }"),
         ("b.rs", "use std::fmt;\npub struct Y;"),
     ]);
+}
+
+#[test]
+fn only_the_configuration_reads_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let reads = |name: &str, files: &[(&str, &str)]| {
+        let folder = folder.path().join(name);
+        write(&folder, files);
+        Layers::of(&folder).unwrap().environment
+    };
+    let imported = ("a.rs", "use std::{env, fmt};\nfn f() { env::var(\"A\"); }");
+    let named = ("b.rs", "#[cfg(test)]\nuse std::env;\n\nfn f() { g(std::env::var_os(\"B\")) }");
+    let files = [("lib.rs", "mod a;\nmod b;"), imported, named];
+    assert_eq!(reads("sale", &files), ["sale/src/a.rs:1", "sale/src/b.rs:4"]);
+    assert!(reads("other", &files).is_empty());
+    let config = ("config/arguments.rs", "fn f() { std::env::args_os(); }");
+    let files = [("lib.rs", "mod config;"), ("config.rs", "mod arguments;"), config];
+    assert!(reads("app", &files).is_empty());
+    assert_eq!(reads("ledger", &files), ["ledger/src/config/arguments.rs:1"]);
 }

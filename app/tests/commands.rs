@@ -1,4 +1,4 @@
-//! Commands that need nothing but the database: what they refuse, and what they do when they are told to.
+//! Commands that need nothing but the database: what they refuse, and what they do when asked to.
 
 use std::process::{Command, Output};
 

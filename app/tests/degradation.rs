@@ -1,4 +1,4 @@
-//! What buyers are told while a store is away in the middle of a sale, and that it goes on by itself.
+//! What buyers are answered while a store is away in the middle of a sale, and that it goes on by itself.
 
 use sqlx::Connection;
 use testkit::{Link, Postgres, Proxy, Way};

@@ -103,7 +103,7 @@ async fn wait(buyer: &Buyer<'_>, units: i64) {
     assert_eq!(joined.status, 201, "{joined:?}");
 }
 
-/// Waits until a buyer on the list has an order of so many units.
+/// Waits until a buyer on the list has an order of this many units.
 async fn is_served(buyer: &Buyer<'_>, units: i64) {
     let waits = async || buyer.call("GET", LIST, None).await.status == 200;
     eventually("who waits is served", async || !waits().await).await;
@@ -112,7 +112,7 @@ async fn is_served(buyer: &Buyer<'_>, units: i64) {
     assert_eq!(served, (&json!("pending"), &json!(units)), "{order}");
 }
 
-/// The callers who have units. All others were told that it is sold out.
+/// The callers who have units. All others got `sold_out`.
 fn winners(answers: &[Answer]) -> Vec<usize> {
     let won = |answer: &Answer| answer.status == 201;
     for other in answers.iter().filter(|answer| !won(answer)) {
@@ -121,7 +121,7 @@ fn winners(answers: &[Answer]) -> Vec<usize> {
     (0..answers.len()).filter(|number| won(&answers[*number])).collect()
 }
 
-/// A replica that has not heard of units that are back refuses who asks for them.
+/// A replica refuses buyers until it knows of units that came back.
 async fn every_replica_has(sale: &TestSale, units: i64) {
     let anybody = sale.buyer("anybody");
     for replica in 0..sale.replicas.len() {

@@ -211,7 +211,7 @@ async fn cancelled_units_can_be_bought_again_and_count_for_no_limit() {
         assert_eq!(bob.buy("1", 1, None).await.problem(), (409, "sold_out"));
         assert_eq!(ann.cancel(1, bought.order()).await.status, 200);
         sale.await_stock_on_nodes("1", "2").await;
-        eventually("every replica has heard of it", async || {
+        eventually("every replica knows of it", async || {
             bob.buy_from(0, "1", 1, Some("k")).await.status == 201
         })
         .await;

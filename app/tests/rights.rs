@@ -160,7 +160,7 @@ async fn several_products_and_coupons(sale: &TestSale) {
     assert!(issued.status < 300, "{issued:?}");
 }
 
-/// Nodes that restart forget their statistics, so both sides of a restart are looked at.
+/// Nodes that restart forget their statistics, so they are read before and after a restart.
 struct Seen(BTreeSet<String>);
 
 impl Seen {

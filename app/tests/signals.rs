@@ -1,4 +1,4 @@
-//! Commands that are told to stop, and one that nobody reads.
+//! Commands that get a signal to stop, and one whose output nobody reads.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};

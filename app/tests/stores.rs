@@ -188,7 +188,7 @@ async fn a_sale_whose_redis_is_wiped_in_the_middle_sells_exactly_its_stock() {
             }
         })
         .await;
-        // The first forty ask with their keys again, and are told of the orders they have.
+        // The first forty ask again with their keys, and get the orders that they have.
         assert_eq!(rest, 100, "{database:?}");
         assert_eq!(sale.sold().await[0]["sold"], 100);
         sale.await_stock_on_nodes("1", "0").await;

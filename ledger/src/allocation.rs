@@ -59,7 +59,7 @@ mod tests {
         Purchase { buyer: buyer.to_owned(), quantity, idempotency_key, limit_key: None }
     }
 
-    fn ruling(available: i64, max_per_buyer: Option<i64>) -> Allocation<'static> {
+    fn allocation(available: i64, max_per_buyer: Option<i64>) -> Allocation<'static> {
         Allocation {
             product_id: "1",
             available,
@@ -69,8 +69,8 @@ mod tests {
         }
     }
 
-    fn decide(ruling: &mut Allocation<'_>, purchases: &[Purchase]) -> Vec<&'static str> {
-        let outcomes = ruling.decide(&purchases.iter().collect::<Vec<_>>());
+    fn decide(allocation: &mut Allocation<'_>, purchases: &[Purchase]) -> Vec<&'static str> {
+        let outcomes = allocation.decide(&purchases.iter().collect::<Vec<_>>());
         let name = |outcome: &Outcome| match outcome {
             Outcome::Sold(_) => "sold",
             Outcome::Replayed(_) => "replayed",
@@ -83,41 +83,41 @@ mod tests {
 
     #[test]
     fn first_come_first_served_and_not_one_more() {
-        let mut ruling = ruling(3, None);
+        let mut allocation = allocation(3, None);
         let purchases = [
             purchase("a", 2, None),
             purchase("b", 2, None),
             purchase("c", 1, None),
             purchase("d", 1, None),
         ];
-        assert_eq!(decide(&mut ruling, &purchases), ["sold", "sold out", "sold", "sold out"]);
-        assert_eq!(ruling.available, 0);
+        assert_eq!(decide(&mut allocation, &purchases), ["sold", "sold out", "sold", "sold out"]);
+        assert_eq!(allocation.available, 0);
     }
 
     #[test]
     fn a_key_buys_once_even_within_a_batch() {
-        let mut ruling = ruling(9, None);
+        let mut allocation = allocation(9, None);
         let purchases = [
             purchase("a", 1, Some("k")),
             purchase("a", 1, Some("k")),
             purchase("a", 2, Some("k")),
             purchase("b", 1, Some("k")),
         ];
-        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed", "key reused", "sold"]);
-        assert_eq!(ruling.available, 7);
+        assert_eq!(decide(&mut allocation, &purchases), ["sold", "replayed", "key reused", "sold"]);
+        assert_eq!(allocation.available, 7);
     }
 
     #[test]
     fn a_key_still_answers_when_all_is_sold() {
-        let mut ruling = ruling(1, Some(1));
+        let mut allocation = allocation(1, Some(1));
         let purchases = [purchase("a", 1, Some("k")), purchase("a", 1, Some("k"))];
-        assert_eq!(decide(&mut ruling, &purchases), ["sold", "replayed"]);
+        assert_eq!(decide(&mut allocation, &purchases), ["sold", "replayed"]);
     }
 
     #[test]
     fn the_limit_counts_what_was_bought_before_and_in_this_batch() {
-        let mut ruling = ruling(9, Some(3));
-        ruling.bought.insert("a".to_owned(), 1);
+        let mut allocation = allocation(9, Some(3));
+        allocation.bought.insert("a".to_owned(), 1);
         let purchases = [
             purchase("a", 1, None),
             purchase("a", 2, None),
@@ -125,8 +125,8 @@ mod tests {
             purchase("a", 1, None),
             purchase("b", 3, None),
         ];
-        assert_eq!(decide(&mut ruling, &purchases), ["sold", "limit", "sold", "limit", "sold"]);
-        assert_eq!(ruling.available, 4);
+        assert_eq!(decide(&mut allocation, &purchases), ["sold", "limit", "sold", "limit", "sold"]);
+        assert_eq!(allocation.available, 4);
     }
 
     #[test]
@@ -135,8 +135,8 @@ mod tests {
             limit_key: person.map(str::to_owned),
             ..purchase(buyer, 1, None)
         };
-        let mut ruling = ruling(9, Some(2));
-        ruling.bought.insert("old".to_owned(), 2);
+        let mut allocation = allocation(9, Some(2));
+        allocation.bought.insert("old".to_owned(), 2);
         let purchases = [
             by("a", Some("p")),
             by("b", Some("p")),
@@ -146,7 +146,7 @@ mod tests {
             by("old", Some("new")),
         ];
         let expected = ["sold", "sold", "limit", "limit", "sold", "limit"];
-        assert_eq!(decide(&mut ruling, &purchases), expected);
-        assert_eq!(ruling.available, 6);
+        assert_eq!(decide(&mut allocation, &purchases), expected);
+        assert_eq!(allocation.available, 6);
     }
 }

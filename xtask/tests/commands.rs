@@ -25,7 +25,7 @@ fn a_result_that_nobody_reads_ends_the_command_quietly() {
     let said = String::from_utf8_lossy(&unread.stderr);
     assert_eq!((unread.status.code(), &*said), (Some(141), ""));
 
-    // Another failure is told.
+    // Another failure is reported.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let failed = count().stdout(full).output().unwrap();
     let said = String::from_utf8_lossy(&failed.stderr);

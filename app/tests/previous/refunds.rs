@@ -27,7 +27,7 @@ async fn are_final_to_the_release_before(releases: &Releases, back: &str, kept: 
     assert_eq!(order_of(&again), back, "the key stands for the order still");
 }
 
-/// The release before knows that so many units are there.
+/// The release before knows that this many units are left.
 async fn knows(releases: &Releases, units: i64) {
     eventually("the release before knows the stock", async || {
         let path = ("GET", "/v1/products/1/stock");

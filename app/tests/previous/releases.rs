@@ -222,7 +222,7 @@ impl Releases {
         answer["state"].as_str().unwrap().to_owned()
     }
 
-    /// So many units are left, by the database, its orders and the nodes.
+    /// Checks that this many units are left, by the database, its orders and the nodes.
     pub async fn left(&self, units: i64) {
         let ledger = self.sale.ledger();
         eventually(&format!("{units} units are left"), async || {

@@ -7,7 +7,7 @@ use crate::sql::postgres_now;
 /// with units of other products are not ended: their sum is NULL, which the stock refuses, and that undoes the statement.
 ///
 /// An order is changed only if `held` has the row of the stock, which is locked by then: so this waits in the order of all
-/// who give units back, the stock before its orders. An order that changed since the snapshot is looked at again before it
+/// who give units back, the stock before its orders. An order that changed since the snapshot is checked again before it
 /// is ended. The row of the stock is written once, with the token and the units.
 ///
 /// Who begins to wait while the statement runs is not in its snapshot, and is served as after a restock; so is who begins to

@@ -165,7 +165,7 @@ async fn after_a_refusal_the_next_orders_go_to_the_rules() {
             assert_eq!(replica.place_at_once(&tokens(3), &[task]).await.unwrap(), None);
         }
     }
-    // A late holder is told by the rules which token it is behind.
+    // The error names the token that a late holder is behind.
     let late = ledger.settle(&tokens(2), &[&few]).await.unwrap_err();
     assert!(matches!(&late, LedgerError::StaleTokens(seen) if seen[..] == [("a".to_owned(), 2)]));
     let products = ledger.products().await.unwrap();

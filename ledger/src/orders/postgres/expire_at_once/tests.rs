@@ -312,7 +312,7 @@ async fn orders_are_found_by_their_ids_whenever_the_plan_was_made() {
     assert!(!plan.contains("Seq Scan"), "{plan}");
 }
 
-/// The statement was carried out, and its answer did not come: nothing is told of it, and units come back once.
+/// The statement was carried out, and its answer did not come: no end is reported, and units come back once.
 #[tokio::test]
 async fn a_lost_answer_gives_no_units_back_twice() {
     let (_server, _, _proxy, ledger, armed) = losing_an_answer().await;

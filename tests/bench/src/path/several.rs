@@ -1,5 +1,5 @@
 //! Several products in one request, all or nothing: what fair order costs a hundred users who ask at
-//! one moment. This is how the predecessor was measured: 17 s under its fair lock, 4 s without.
+//! one moment. The system before this one was measured so: 17 s under its fair lock, 4 s without.
 
 use std::time::Duration;
 

@@ -151,7 +151,9 @@ pub async fn at_once(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
 /// The same with shared connections: all users want to buy at the same moment, and the task of each begins when it is the
 /// user's turn. If all tasks began together, the first answers would wait until each had asked for a connection.
 async fn at_once_by_turns(buyers: Vec<Buyer>, crowd: &Crowd) -> Sold {
-    buyers.iter().for_each(|_| crowd.progress.start());
+    for _ in &buyers {
+        crowd.progress.start();
+    }
     let mut users = Users::new(crowd);
     let wanted = users.started;
     crowd.begun.notify_one();

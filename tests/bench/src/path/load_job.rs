@@ -82,7 +82,7 @@ async fn wrk(
         lasting,
         scheme: "http",
         ports: &ports,
-        tokens: tokens,
+        tokens,
         asks: super::wrk::Asks::Purchase,
         products: &stage.products[..1],
         run,

@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate |
-//! dashboards | plugin`.
+//! dashboards | plugin | sbom`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
@@ -30,6 +30,7 @@ mod packages;
 mod pictures;
 mod plugin;
 mod sale;
+mod sbom;
 mod scenarios;
 mod shell;
 mod suites;
@@ -65,6 +66,8 @@ enum Command {
     Dashboards,
     /// Packs `kubectl flashsale` for krew: one static binary for this machine's processor, and the licence.
     Plugin,
+    /// Writes a bill of materials (SBOM, CycloneDX) for each program that users get.
+    Sbom(sbom::Options),
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Command::Layers(options) => layers::run(&options),
         Command::Dashboards => pictures::draw(),
         Command::Plugin => plugin::release(),
+        Command::Sbom(options) => sbom::run(&options),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
         Command::Generate(options) => generate::run(&options),

@@ -9,7 +9,8 @@ use anyhow::{Result, bail, ensure};
 use crate::binaries::{Build, target_folder};
 use crate::shell::{cargo, command, output, print, repository, run, say};
 
-const PROGRAM: &str = "kubectl-flashsale";
+/// The plugin, as its package is called too.
+pub const PROGRAM: &str = "kubectl-flashsale";
 /// Of the test's build: its dependencies are compiled in little time, because it runs only twice.
 const QUICK: &str = r#"profile.dev.package."*".opt-level=0"#;
 

@@ -8,7 +8,7 @@ use super::count::Count;
 use super::{clients, load_tools, neighbours, openapi, plugin, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
-use crate::{deny, fuzz, generate, install, interrupt, layers, tools};
+use crate::{deny, fuzz, generate, install, interrupt, layers, sbom, tools};
 
 /// A part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -21,7 +21,7 @@ pub enum Step {
     Clippy,
     /// rustdoc, warnings denied; redlock can be packed for a registry
     Docs,
-    /// licences, sources and known weaknesses of the dependencies
+    /// licences, sources and known weaknesses of the dependencies; the bills of materials are valid
     Deny,
     /// generated files are up to date
     Generated,
@@ -81,15 +81,18 @@ impl Step {
                 let pack = ["-qp", "redlock", "--dry-run", "--no-verify", "--allow-dirty"];
                 count.check(shell::run(cargo("publish").args(pack)));
             }
-            Self::Deny => match deny::run() {
-                Ok(left_out) => {
-                    count.check(Ok(()));
-                    if let Some(reason) = left_out {
-                        count.skip(reason);
+            Self::Deny => {
+                match deny::run() {
+                    Ok(left_out) => {
+                        count.check(Ok(()));
+                        if let Some(reason) = left_out {
+                            count.skip(reason);
+                        }
                     }
+                    Err(error) => count.check(Err(error)),
                 }
-                Err(error) => count.check(Err(error)),
-            },
+                count.check(sbom::check());
+            }
             Self::Generated => count.check(generate::check()),
             Self::Openapi => openapi::run(count),
             Self::Unit => unit::run(count),

@@ -98,6 +98,11 @@ pub fn ensure_kind() -> Result<()> {
     ensure_go_tool("kind", "sigs.k8s.io/kind@v0.33.0", "about half a minute")
 }
 
+/// k6, for the example that drives it. It is under the AGPL: a test runs it as a program, and nothing here links it.
+pub fn ensure_k6() -> Result<()> {
+    ensure_go_tool("k6", "go.k6.io/k6@v1.8.1", "about 4 minutes on 2 cores")
+}
+
 /// Helm 3, beside Helm 4: releases of it are upgraded.
 pub fn ensure_helm3() -> Result<()> {
     let source = Source { module: "helm.sh/helm/v3@v3.22.0", package: "./cmd/helm" };

@@ -1,5 +1,5 @@
-//! The `load-tools` step: the examples for Locust and `JMeter` sell out a real sale. The database has as many units sold as
-//! each tool counted. Where no sale is, each tool ends by itself.
+//! The `load-tools` step: the examples for Locust, `JMeter` and k6 sell out a real sale. The database has as many units
+//! sold as each tool counted. Where no sale is, each tool ends by itself.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use super::count::Count;
 use crate::packages::{ensure_java, ensure_python, maven, versioned};
 use crate::sale::Sale;
 use crate::shell::{command, output, repository, run as show, say};
+use crate::tools::ensure_k6;
 
 const STOCK: u64 = 100;
 const USERS: &str = "300";
@@ -22,8 +23,11 @@ const SECONDS: &str = "300";
 /// A load tool: its name, what it counted of its product, and how it ends where no sale is.
 type Tool = (&'static str, fn(&Sale, &str) -> Result<u64>, fn(&Sale) -> Result<()>);
 
-const TOOLS: [Tool; 2] =
-    [("locust", locust, locust_without_a_sale), ("jmeter", jmeter, jmeter_without_a_sale)];
+const TOOLS: [Tool; 3] = [
+    ("locust", locust, locust_without_a_sale),
+    ("jmeter", jmeter, jmeter_without_a_sale),
+    ("k6", k6, k6_without_a_sale),
+];
 
 /// Each tool has a product of its own.
 pub fn run(count: &mut Count) {
@@ -128,6 +132,54 @@ fn jmeter_at(url: &str, sale: &Sale, results: &Path) -> Result<Command> {
     java.args([format!("-Jhost={host}"), format!("-Jport={port}"), format!("-Jusers={USERS}")]);
     java.env("JWT_SECRET", sale.jwt_secret()).current_dir(sale.folder());
     Ok(java)
+}
+
+fn k6(sale: &Sale, product: &str) -> Result<u64> {
+    let summary = sale.folder().join("k6.json");
+    output(k6_at(&sale.url(), sale, &summary)?.env("PRODUCT", product))?;
+    summed_up(&summary, "sold")
+}
+
+/// As with Locust, and the thresholds make the exit status.
+fn k6_without_a_sale(sale: &Sale) -> Result<()> {
+    const CROSSED_THRESHOLDS: i32 = 99;
+    const SCRIPT_EXCEPTION: i32 = 107;
+    let summary = sale.folder().join("k6-without-a-sale.json");
+    let mut k6 = k6_at(&nobody()?, sale, &summary)?;
+    k6.env("PATIENCE", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let ended = k6.status()?;
+    ensure!(ended.code() == Some(CROSSED_THRESHOLDS), "it ended with {ended}");
+    let [gave_up, came] = ["no_answer", "iterations"].map(|what| summed_up(&summary, what));
+    let (gave_up, came) = (gave_up?, came?);
+    ensure!(gave_up > 0 && gave_up == came, "{gave_up} of {came} buyers gave up");
+    let without_a_key = k6.env_remove("JWT_SECRET").status()?;
+    ensure!(
+        without_a_key.code() == Some(SCRIPT_EXCEPTION),
+        "without a key it ended with {without_a_key}"
+    );
+    Ok(())
+}
+
+/// A count in the summary that k6 wrote.
+fn summed_up(summary: &Path, what: &str) -> Result<u64> {
+    let summary: Value = serde_json::from_str(&std::fs::read_to_string(summary)?)?;
+    let counter = &summary["metrics"][what];
+    counter["count"].as_u64().with_context(|| format!("no count of `{what}`: {counter}"))
+}
+
+/// As many buyers as the others have, in three seconds.
+fn k6_at(url: &str, sale: &Sale, summary: &Path) -> Result<Command> {
+    ensure_k6()?;
+    let mut k6 = limited("k6");
+    // Reports nothing to its makers, and needs no port of its own.
+    k6.args(["run", "--quiet", "--no-usage-report", "--address="])
+        .arg("--summary-export")
+        .arg(summary)
+        .arg(repository().join("examples/load-tools/k6/purchases.js"))
+        .envs([("RATE", "100"), ("DURATION", "3"), ("SALE_URL", url)])
+        .env("JWT_SECRET", sale.jwt_secret())
+        .current_dir(sale.folder());
+    Ok(k6)
 }
 
 /// Where nobody listens.

@@ -47,7 +47,7 @@ pub enum Step {
     Policies,
     /// end-to-end tests on a cluster
     E2e,
-    /// the examples for other load tools, Locust and `JMeter`, on a real sale; only if named, because it fetches them
+    /// the examples for other load tools, Locust, `JMeter` and k6, on a real sale; only if named, because it fetches them
     LoadTools,
     /// beside cert-manager, metrics-server and the Prometheus operator; only if named, because it builds them
     Neighbours,

@@ -63,4 +63,5 @@ mod stores_tls;
 mod stream;
 mod tls;
 mod traces;
+mod unfinished;
 mod waitlist;

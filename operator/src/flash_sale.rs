@@ -75,7 +75,7 @@ use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tracing::error;
 
-use crate::crd::{FlashSale, FlashSaleStatus, StoresTlsMode};
+use crate::crd::{FlashSale, FlashSaleStatus, StoresTlsMode, condition};
 use crate::error_chain::error_chain;
 use build::credentials::Passwords;
 use context::Context;
@@ -217,7 +217,8 @@ async fn run_steps(sale: &FlashSale, context: &Context) -> Result<(Outcome, Acti
         events::publish_exposure_change(sale, &status, context).await;
     }
     // What a changed status leads to, such as a hibernation, is done by the next reconcile.
-    let rests = !changed && context.secret_watches.cover(&namespace);
+    let is_delayed = status.is_true(condition::HIBERNATION_DELAYED);
+    let rests = !changed && !is_delayed && context.secret_watches.cover(&namespace);
     let action = requeue(sale, &outcome, &status, now, rests);
     Ok((outcome, action))
 }
@@ -248,14 +249,17 @@ async fn validate_and_apply(
     };
     let configuration = configuration::warnings(&valid);
     valid.spec.app.replicas = prewarm::replicas(&valid.spec, now);
-    let phase = status.map(|status| status.phase);
-    valid.hibernates = hibernation::is_due(&sale.spec, phase, now);
     let renewal = renew_certificates(&mut valid, now)?;
     retention::settle(client, &valid, &retained).await?;
     // A Secret created in this reconcile is read by the next one; no replica has its token yet.
     if let Some(token) = valid.operator_auth.data.as_ref().and_then(secrets::operator_token) {
         context.report_tokens.set(&valid.namespace, &valid.name, &token);
     }
+    // Without pods nobody can answer: the status of the reconcile that ended them was not written.
+    let unfinished =
+        if nodes.pods == Some(0) { None } else { observe::unfinished(context, sale, now).await };
+    let phase = status.map(|status| status.phase);
+    valid.hibernates = unfinished.is_none() && hibernation::is_due(&sale.spec, phase, now);
     let answer = change_nodes(&valid, nodes, context).await;
     valid.nodes = NodePlan::next(valid.spec.redis.nodes, nodes, answer.as_ref());
     let prepared = build::build(&valid, &Passwords::generate())?;
@@ -296,6 +300,7 @@ async fn validate_and_apply(
         configuration,
         node_change,
         renewal,
+        unfinished,
         ..Observed::default()
     });
     Ok(Outcome::Applied { resources, seed, observed, refusals })

@@ -149,12 +149,20 @@ impl Sale {
         }
     }
 
+    /// Products of which units are on sale although somebody waits for as many. They are handed out soon.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn due_waitlists(&self) -> Result<Vec<String>, LedgerError> {
+        if !self.is_decided_by_the_database() {
+            return Ok(Vec::new());
+        }
+        self.ledger.due_waitlists().await
+    }
+
     /// Hands out units that are on sale although somebody waits for as many.
     async fn hand_out(&self) -> Result<(), PurchaseError> {
-        if !self.is_decided_by_the_database() {
-            return Ok(());
-        }
-        let due = stream::iter(self.ledger.due_waitlists().await?);
+        let due = stream::iter(self.due_waitlists().await?);
         let hand_out = async |product: String| {
             let products = [product.clone()].into();
             let settled = self.order_queues.settle(self.discipline(), Task::HandOut, products);

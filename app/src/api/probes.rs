@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use ledger::{Ledger, Product};
+use ledger::{Ledger, LedgerError, Product};
 use redlock::{MemberNodes, Redlock};
 use sale::{Listing, Sale};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,27 @@ pub(crate) struct SaleView {
     database: DatabaseView,
     redis: NodesView,
     products: Vec<SoldView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfinished: Option<UnfinishedView>,
+}
+
+/// What the operator asks for beside the stock.
+#[derive(Deserialize)]
+pub(crate) struct SaleQuery {
+    /// Whether to count what is unfinished.
+    #[serde(default)]
+    unfinished: bool,
+}
+
+/// What a sale without replicas would leave undone.
+#[derive(Serialize)]
+struct UnfinishedView {
+    /// Orders that hold units until they are paid.
+    holds: i64,
+    /// Products of which units are left although buyers wait for as many.
+    waitlists: usize,
+    /// Events that their sinks do not have yet, without those that were given up and those of disabled sinks.
+    events: i64,
 }
 
 /// The nodes of the lock, `host:port` each.
@@ -114,15 +136,17 @@ pub(crate) async fn readyz(State(state): State<ProbeState>) -> (StatusCode, Json
 pub(crate) async fn sale(
     State(state): State<ProbeState>,
     headers: HeaderMap,
+    query: Result<Query<SaleQuery>, QueryRejection>,
 ) -> Result<Json<SaleView>, ApiError> {
     is_operator(&state, &headers)?;
+    let Query(SaleQuery { unfinished }) = query?;
     let MemberNodes { nodes, joining, .. } = state.redlock.members();
     let redis = NodesView { nodes, joining };
     let ledger = &state.ledger;
     let (id, version) = (ledger.database_id().await?, ledger.major_version().await?);
     let database = DatabaseView { id, version };
     if database.id.is_none() {
-        return Ok(Json(SaleView { database, redis, products: Vec::new() }));
+        return Ok(Json(SaleView { database, redis, products: Vec::new(), unfinished: None }));
     }
     state.sale.catalog().refresh().await?;
     let view = |listing: Listing| {
@@ -131,7 +155,18 @@ pub(crate) async fn sale(
         SoldView { id, name, stock: declared, sold: declared - available, remaining: available }
     };
     let products = state.sale.catalog().list().into_iter().map(view).collect();
-    Ok(Json(SaleView { database, redis, products }))
+    let unfinished = if unfinished { Some(count_unfinished(&state).await?) } else { None };
+    Ok(Json(SaleView { database, redis, products, unfinished }))
+}
+
+/// Counts what is unfinished in an order in which nothing is missed: who is served from a waiting list has a hold, and a
+/// hold that ends leaves an event.
+async fn count_unfinished(state: &ProbeState) -> Result<UnfinishedView, LedgerError> {
+    let waitlists = state.sale.due_waitlists().await?.len();
+    let holds = state.sale.hold_counts().await?.open;
+    let sinks = state.ledger.sink_counts().await?;
+    let events = sinks.iter().filter(|sink| sink.disabled_at_ms.is_none());
+    Ok(UnfinishedView { holds, waitlists, events: events.map(|sink| sink.pending).sum() })
 }
 
 /// Works towards these nodes of the lock, and returns how far that is. The operator repeats the request.

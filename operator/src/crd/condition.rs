@@ -20,6 +20,8 @@ pub const STALLED: &str = "Stalled";
 pub const DEGRADED: &str = "Degraded";
 /// The spec is accepted, but risky. Present only while True.
 pub const CONFIGURATION_WARNING: &str = "ConfigurationWarning";
+/// The sale should hibernate by the clock, and its pods still run for what is unfinished. Present only while True.
+pub const HIBERNATION_DELAYED: &str = "HibernationDelayed";
 /// An annotation pauses the operator's work on this sale. Present only while True.
 pub const RECONCILIATION_PAUSED: &str = "ReconciliationPaused";
 
@@ -27,7 +29,7 @@ pub const RECONCILIATION_PAUSED: &str = "ReconciliationPaused";
 pub const PARTS: [&str; 4] = [REDIS_READY, DATABASE_READY, STOCK_SEEDED, APP_AVAILABLE];
 
 /// All types in the order of the status.
-pub const ALL: [&str; 10] = [
+pub const ALL: [&str; 11] = [
     REDIS_READY,
     DATABASE_READY,
     STOCK_SEEDED,
@@ -37,5 +39,6 @@ pub const ALL: [&str; 10] = [
     STALLED,
     DEGRADED,
     CONFIGURATION_WARNING,
+    HIBERNATION_DELAYED,
     RECONCILIATION_PAUSED,
 ];

@@ -24,7 +24,7 @@ pub struct Hibernation {
     /// When the pods end. `Never` wakes a sale that hibernates.
     pub mode: HibernationMode,
     /// Time from `endsAt` to hibernation, with mode `AfterEnd`. At least the longest `holdFor`, unless `strategy` is
-    /// `Atomic`. Absent: 1h.
+    /// `Atomic`. Open holds delay it further, and for an hour so do events that were not delivered. Absent: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::hibernation_delay")]
     pub delay: Option<Duration>,
@@ -35,7 +35,7 @@ pub struct Hibernation {
 pub enum HibernationMode {
     /// The pods run.
     Never,
-    /// The pods end when the sale has been over for `delay`. An open sale is not affected.
+    /// The pods end when the sale has been over for `delay` and nothing is unfinished. An open sale is not affected.
     AfterEnd,
     /// The pods end now, even if the sale is open.
     Now,

@@ -21,7 +21,8 @@ pub struct FlashSaleStatus {
     /// four are, or if the sale hibernates. `Exposed`, if the sale declares a route, an Ingress or another type of Service:
     /// whether they have addresses. Present only while True: `Reconciling`, `Stalled` (the sale needs a person; the message
     /// has the cause), `Degraded`,
-    /// `ConfigurationWarning` and `ReconciliationPaused`.
+    /// `ConfigurationWarning`, `HibernationDelayed` (the message has what the pods still run for) and
+    /// `ReconciliationPaused`.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

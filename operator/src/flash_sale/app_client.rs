@@ -25,6 +25,21 @@ pub struct SaleReport {
     pub redis: Option<LockNodes>,
     /// Counts per product.
     pub products: Vec<ProductStatus>,
+    /// What is unfinished; absent: nobody asked for it, or the version of the app does not report it.
+    #[serde(default)]
+    pub unfinished: Option<Unfinished>,
+}
+
+/// What a sale without pods leaves undone.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Unfinished {
+    /// Unpaid orders that hold units until a time.
+    pub holds: i64,
+    /// Products of which units are left although buyers wait for as many.
+    pub waitlists: i64,
+    /// Events of orders that were not delivered, and are still tried.
+    pub events: i64,
 }
 
 impl SaleReport {
@@ -65,6 +80,16 @@ pub trait AppClient: Send + Sync {
         token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>>;
 
+    /// As [`AppClient::sale_report`], and what is unfinished.
+    fn full_report<'a>(
+        &'a self,
+        namespace: &'a str,
+        sale: &'a str,
+        token: Option<&'a str>,
+    ) -> BoxFuture<'a, Option<SaleReport>> {
+        self.sale_report(namespace, sale, token)
+    }
+
     /// Requests these nodes for the lock, and returns the progress. A repeated request continues the change.
     fn change_nodes<'a>(
         &'a self,
@@ -88,6 +113,11 @@ pub struct HttpAppClient {
     client: reqwest::Client,
 }
 
+/// Path of the report.
+const REPORT: &str = "/sale";
+/// Path of the report with what is unfinished: other requests need not count that. A version of the app that does not
+/// report it ignores the query.
+const FULL_REPORT: &str = "/sale?unfinished=true";
 /// Longer than the app waits for a database connection, so that the app can report a missing one.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Divided among the addresses of the replicas, one of which may be gone.
@@ -114,10 +144,11 @@ impl HttpAppClient {
         namespace: &str,
         sale: &str,
         token: Option<&str>,
+        path: &str,
     ) -> reqwest::Result<Option<SaleReport>> {
         // Any type of the public Service: the replicas' own has the metrics port.
         let host = names::pods_host(namespace, sale);
-        let url = format!("http://{host}:{}/sale", names::METRICS_PORT);
+        let url = format!("http://{host}:{}{path}", names::METRICS_PORT);
         let mut request = self.client.get(url);
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -125,6 +156,22 @@ impl HttpAppClient {
         let answer = request.send().await?;
         let http_status = answer.status().as_u16();
         Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
+    }
+
+    async fn report(
+        &self,
+        namespace: &str,
+        sale: &str,
+        token: Option<&str>,
+        path: &str,
+    ) -> Option<SaleReport> {
+        match self.fetch_sale(namespace, sale, token, path).await {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::debug!(namespace, sale, %error, "cannot read the report of the app");
+                None
+            }
+        }
     }
 
     async fn request_nodes(
@@ -167,16 +214,16 @@ impl AppClient for HttpAppClient {
         sale: &'a str,
         token: Option<&'a str>,
     ) -> BoxFuture<'a, Option<SaleReport>> {
-        async move {
-            match self.fetch_sale(namespace, sale, token).await {
-                Ok(report) => report,
-                Err(error) => {
-                    tracing::debug!(namespace, sale, %error, "cannot read the counts of the app");
-                    None
-                }
-            }
-        }
-        .boxed()
+        self.report(namespace, sale, token, REPORT).boxed()
+    }
+
+    fn full_report<'a>(
+        &'a self,
+        namespace: &'a str,
+        sale: &'a str,
+        token: Option<&'a str>,
+    ) -> BoxFuture<'a, Option<SaleReport>> {
+        self.report(namespace, sale, token, FULL_REPORT).boxed()
     }
 
     fn change_nodes<'a>(
@@ -212,13 +259,14 @@ impl AppClient for HttpAppClient {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::extract::RawQuery;
     use axum::http::{HeaderMap, StatusCode};
     use axum::routing::get;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    const REPORT: &str = r#"{"database": {"id": "2026-11-27T00:00:00Z"}, "products": []}"#;
+    const BODY: &str = r#"{"database": {"id": "2026-11-27T00:00:00Z"}, "products": []}"#;
     const REFUSED: &str = r#"{"code": "unauthenticated", "status": 401}"#;
 
     /// A client of an app that listens at `address`, which no other test uses.
@@ -234,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn the_replicas_are_asked_with_the_token() {
         let sale = get(async |headers: HeaderMap| match headers.get("authorization") {
-            Some(sent) if sent == "Bearer right" => (StatusCode::OK, REPORT),
+            Some(sent) if sent == "Bearer right" => (StatusCode::OK, BODY),
             _ => (StatusCode::UNAUTHORIZED, REFUSED),
         });
         let client = client("127.90.90.1", Router::new().route("/sale", sale)).await;
@@ -246,13 +294,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_is_unfinished_is_counted_only_if_it_is_asked_for() {
+        let sale = get(async |RawQuery(query): RawQuery| match query.as_deref() {
+            Some("unfinished=true") => {
+                r#"{"products": [], "unfinished": {"holds": 2, "events": 7}}"#
+            }
+            _ => BODY,
+        });
+        let client = client("127.90.90.3", Router::new().route("/sale", sale)).await;
+        let report = client.sale_report("shop", "black-friday", None).await.unwrap();
+        assert_eq!(report.unfinished, None);
+        let report = client.full_report("shop", "black-friday", None).await.unwrap();
+        let unfinished = Unfinished { holds: 2, waitlists: 0, events: 7 };
+        assert_eq!(report.unfinished, Some(unfinished));
+    }
+
     /// An app from before the token, next to a newer operator.
     #[tokio::test]
     async fn an_app_that_requires_no_token_is_read_too() {
-        let app = Router::new().route("/sale", get(async || REPORT));
+        let app = Router::new().route("/sale", get(async || BODY));
         let client = client("127.90.90.2", app).await;
         for token in [None, Some("any")] {
             assert!(client.sale_report("shop", "black-friday", token).await.is_some());
+            let report = client.full_report("shop", "black-friday", token).await.unwrap();
+            assert_eq!(report.unfinished, None, "it ignores the query");
         }
     }
 }

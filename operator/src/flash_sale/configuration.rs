@@ -62,8 +62,8 @@ fn short_delay(sale: &ValidatedSale) -> Option<String> {
     let of_product = |product: &Product| product.hold_for.or(spec.hold_for);
     let default = spec.products.iter().any(|product| of_product(product).is_none());
     (default && hibernation::delay(spec) < HOLD).then(|| {
-        "hibernation.delay: below holdFor (10m unless it is set), the pods end while unpaid orders are held, and nobody can \
-         pay them"
+        "hibernation.delay: below holdFor (10m unless it is set), pods of an earlier version, which does not report its \
+         holds, end while unpaid orders are held, and nobody can pay them"
             .to_owned()
     })
 }

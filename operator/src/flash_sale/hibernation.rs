@@ -6,11 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
+use super::app_client::{SaleReport, Unfinished};
 use super::build::{Applied, KubernetesResources};
 use crate::crd::{FlashSaleSpec, HibernationMode, Phase};
 
 /// Default of `hibernation.delay`.
 const DELAY: Duration = Duration::from_hours(1);
+/// How long after `hibernation.delay` the pods wait for events that cannot be delivered, and for a replica that answers.
+/// Neither ends by itself.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether the sale should have no pods at `now`. `AfterEnd` waits for the phase `Ended`: until then, a replica sells
 /// by former times, or the sale was never ready.
@@ -24,13 +28,49 @@ pub fn is_due(spec: &FlashSaleSpec, phase: Option<Phase>, now: Timestamp) -> boo
     }
 }
 
-/// Time of the hibernation by the clock.
+/// Time of the hibernation by the clock, if nothing is unfinished.
 #[must_use]
 pub fn due_at(spec: &FlashSaleSpec) -> Option<Timestamp> {
     if mode(spec) != HibernationMode::AfterEnd {
         return None;
     }
     spec.ends_at?.checked_add(SignedDuration::try_from(delay(spec)).ok()?).ok()
+}
+
+/// Whether the pods run and would end by the clock at `now`, so that the app is asked first what is unfinished.
+#[must_use]
+pub fn is_due_by_clock(spec: &FlashSaleSpec, phase: Option<Phase>, now: Timestamp) -> bool {
+    phase == Some(Phase::Ended)
+        && mode(spec) == HibernationMode::AfterEnd
+        && is_due(spec, phase, now)
+}
+
+/// What the pods of a sale that is due by the clock still run for; `None`: nothing. A version of the app that does not
+/// report what is unfinished goes by the clock.
+#[must_use]
+pub fn unfinished(
+    spec: &FlashSaleSpec,
+    report: Option<&SaleReport>,
+    now: Timestamp,
+) -> Option<String> {
+    let until = due_at(spec)?.checked_add(PATIENCE).ok()?;
+    let is_patient = now < until;
+    let Some(report) = report.filter(|report| !report.database_unavailable) else {
+        return is_patient.then(|| {
+            format!("hibernation waits until {until} for a replica that counts what is unfinished")
+        });
+    };
+    let Unfinished { holds, waitlists, events } = report.unfinished?;
+    let counts = [("holds", holds), ("waitlists", waitlists)];
+    let mut parts: Vec<String> = counts
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name}: {count}"))
+        .collect();
+    if events > 0 && is_patient {
+        parts.push(format!("events: {events} (until {until})"));
+    }
+    (!parts.is_empty()).then(|| format!("hibernation waits for {}", parts.join(", ")))
 }
 
 /// Time from the end of the sale to its hibernation by the clock.

@@ -22,6 +22,8 @@ pub(super) struct Inputs<'a> {
     pub stores_up: bool,
     /// Warnings about the spec; absent: they were not evaluated.
     pub warnings: Option<&'a [String]>,
+    /// What the pods run for although the sale should hibernate by the clock.
+    pub unfinished: Option<&'a str>,
     /// Time of the observation.
     pub now: Timestamp,
 }
@@ -71,6 +73,7 @@ pub(super) fn complete(inputs: &Inputs<'_>) -> (Vec<Condition>, Option<WaitingFo
     let ready = conditions.iter().find(|it| it.type_ == condition::READY).cloned();
     let Some(ready) = ready.filter(|ready| ready.status != "True") else {
         conditions.extend(warning(inputs));
+        conditions.extend(hibernation_delayed(inputs));
         return (conditions, None);
     };
     let unmet = candidate(inputs, &ready);
@@ -86,6 +89,7 @@ pub(super) fn complete(inputs: &Inputs<'_>) -> (Vec<Condition>, Option<WaitingFo
         conditions.push(raised(inputs, condition::DEGRADED, &ready.reason, &ready.message));
     }
     conditions.extend(warning(inputs));
+    conditions.extend(hibernation_delayed(inputs));
     (conditions, Some(WaitingFor { reason, since }))
 }
 
@@ -127,6 +131,11 @@ fn warning(inputs: &Inputs<'_>) -> Option<Condition> {
             previous.find(|it| it.type_ == condition::CONFIGURATION_WARNING).cloned()
         }
     }
+}
+
+fn hibernation_delayed(inputs: &Inputs<'_>) -> Option<Condition> {
+    let message = inputs.unfinished?;
+    Some(raised(inputs, condition::HIBERNATION_DELAYED, "Unfinished", message))
 }
 
 /// A condition that is present only while it is True.

@@ -17,8 +17,10 @@ use super::app_client::SaleReport;
 use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
 use super::context::Context;
+use super::hibernation;
 use super::names::{self, Component};
 use super::nodes::NodeChange;
+use crate::crd::FlashSale;
 
 /// Observations in addition to the applied objects.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +41,8 @@ pub struct Observed {
     pub node_change: Option<NodeChange>,
     /// When the operator's certificates are to be renewed.
     pub renewal: Option<Timestamp>,
+    /// What the pods run for although the sale should hibernate by the clock.
+    pub unfinished: Option<String>,
 }
 
 /// Pods or events could not be read.
@@ -55,6 +59,18 @@ impl Observed {
     pub fn cause(&self, component: Component, now: Timestamp) -> Option<Cause> {
         cause::find(component, &self.pods, &self.warnings, now)
     }
+}
+
+/// Before step 3: what the pods of a sale that should hibernate by the clock still run for.
+pub async fn unfinished(context: &Context, sale: &FlashSale, now: Timestamp) -> Option<String> {
+    let phase = sale.status.as_ref().map(|status| status.phase);
+    if !hibernation::is_due_by_clock(&sale.spec, phase, now) {
+        return None;
+    }
+    let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
+    let token = context.report_tokens.get(&namespace, &name);
+    let report = context.app.full_report(&namespace, &name, token.as_deref()).await;
+    hibernation::unfinished(&sale.spec, report.as_ref(), now)
 }
 
 /// All pods of a sale.

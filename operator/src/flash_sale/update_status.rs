@@ -107,6 +107,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         parts_evaluated: applied.is_some(),
         stores_up: applied.is_some_and(|(resources, _)| rollout::stores_are_up(resources)),
         warnings: applied.map(|(_, observed)| observed.configuration.as_slice()),
+        unfinished: applied.and_then(|(_, observed)| observed.unfinished.as_deref()),
         now,
     });
     status.conditions = conditions;

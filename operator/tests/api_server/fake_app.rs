@@ -3,18 +3,21 @@
 use std::sync::Mutex;
 
 use flashsale_operator::crd::ProductStatus;
-use flashsale_operator::flash_sale::app_client::{AppClient, DatabaseReport, SaleReport};
+use flashsale_operator::flash_sale::app_client::{
+    AppClient, DatabaseReport, SaleReport, Unfinished,
+};
 use flashsale_operator::flash_sale::nodes::{ChangeAnswer, LockNodes};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-/// A fake app whose counts, database and lock the test sets, and the last token that it was sent.
+/// A fake app whose counts, database, lock and unfinished work the test sets, and the last token that it was sent.
 #[derive(Default)]
 pub struct FakeApp(
     pub Mutex<Option<Vec<ProductStatus>>>,
     pub Mutex<Option<DatabaseReport>>,
     pub Mutex<Option<String>>,
     pub Mutex<FakeLock>,
+    pub Mutex<Option<Unfinished>>,
 );
 
 /// The nodes of the lock, and those for which the app was asked. Absent nodes: a version that cannot change them.
@@ -35,10 +38,12 @@ impl AppClient for FakeApp {
         let database = self.1.lock().unwrap().clone();
         let products = self.0.lock().unwrap().clone();
         let redis = self.3.lock().unwrap().nodes.clone();
+        let unfinished = *self.4.lock().unwrap();
         let report = products.map(|products| SaleReport {
             database,
             products,
             redis,
+            unfinished,
             ..SaleReport::default()
         });
         async move { report }.boxed()

@@ -1,6 +1,8 @@
 //! Sales without pods.
 
 use flashsale_operator::crd::{FlashSale, Phase, ProductStatus};
+use flashsale_operator::flash_sale::app_client::Unfinished;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::Job;
@@ -257,4 +259,42 @@ async fn only_a_sale_that_is_over_hibernates_by_the_clock() {
     reconcile_once(&operator, &client, &namespace).await;
     assert_eq!(replicas(&client, &namespace).await, [3, 5, 1]);
     assert_ne!(phase(&sale(&client, &namespace).await), Phase::Hibernated);
+}
+
+#[tokio::test]
+async fn a_sale_that_is_over_keeps_its_pods_while_holds_are_open() {
+    let (client, namespace) = namespace("hibernate-unfinished").await;
+    let operator = Operator::idle().await;
+    open_sale(&operator, &client, &namespace).await;
+    let unfinished = |holds| Some(Unfinished { holds, ..Unfinished::default() });
+    *operator.app.4.lock().unwrap() = unfinished(2);
+    // Without an answer, the pods would wait for another half an hour.
+    let ended = Timestamp::now().as_second() - 90 * 60;
+    let mut declared = with_mode("AfterEnd");
+    declared["spec"]["endsAt"] = json!(Timestamp::from_second(ended).unwrap().to_string());
+    apply(&client, &namespace, &declared).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(phase(&sale(&client, &namespace).await), Phase::Ended);
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(replicas(&client, &namespace).await, [3, 5, 1]);
+    let said = sale(&client, &namespace).await;
+    assert_eq!(phase(&said), Phase::Ended);
+    assert_eq!(condition(&said, "HibernationDelayed"), ("True", "Unfinished"));
+    let mut conditions = said.status.as_ref().unwrap().conditions.iter();
+    let delayed = conditions.find(|it| it.type_ == "HibernationDelayed").unwrap();
+    assert_eq!(delayed.message, "hibernation waits for holds: 2");
+
+    *operator.app.4.lock().unwrap() = unfinished(0);
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(replicas(&client, &namespace).await, [0, 0, 0]);
+    let said = sale(&client, &namespace).await;
+    assert_eq!(phase(&said), Phase::Hibernated);
+    assert_eq!(condition(&said, "HibernationDelayed"), ("", ""));
+
+    // The status may not have been written, and nobody can be asked any more.
+    *operator.app.0.lock().unwrap() = None;
+    let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
+    report(&sales, NAME, json!({ "phase": "Ended" })).await;
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_eq!(replicas(&client, &namespace).await, [0, 0, 0]);
 }

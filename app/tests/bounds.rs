@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use flashsale_app::config::{SeedConfig, ServeConfig};
+use clap::{Args, Command};
+use flashsale_app::config::{LogConfig, SeedArgs, SeedConfig, ServeArgs, ServeConfig};
 use flashsale_app::seed::read_catalog;
 use sale::LeaseBounds;
 use serde::Deserialize;
@@ -96,8 +97,11 @@ fn the_app_and_the_seed_refuse_what_the_resource_refuses_and_name_the_field() {
             if let Some(product) = product.as_ref().filter(|_| is_seeded) {
                 answers.push((case.catalog(), format!(": {product} must")));
             } else if let Some(setting) = setting.as_ref().filter(|_| !case.env.is_empty()) {
-                answers.push((case.serve(), format!("{setting}: ")));
-                if setting.starts_with("LOCK_") {
+                let only_seed = field.starts_with("spec.seed.");
+                if !only_seed {
+                    answers.push((case.serve(), format!("{setting}: ")));
+                }
+                if only_seed || setting.starts_with("LOCK_") {
                     answers.push((case.seed().map(|_| ()), format!("{setting}: ")));
                 }
             }
@@ -110,6 +114,30 @@ fn the_app_and_the_seed_refuse_what_the_resource_refuses_and_name_the_field() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Settings that take any text, and `RUST_LOG`: no rule of the definition reads the language of log filters.
+const WITHOUT_BOUNDS: [&str; 3] = ["HOSTNAME", "OTEL_SERVICE_NAME", "RUST_LOG"];
+
+#[test]
+fn each_setting_is_the_operators_or_has_its_bounds_in_the_table() {
+    let reserved = include_str!("../../operator/src/crd/reserved.rs");
+    let bounds = bounds();
+    let commands = [
+        ServeArgs::augment_args(Command::new("serve")),
+        SeedArgs::augment_args(Command::new("seed")),
+        LogConfig::augment_args(Command::new("log")),
+    ];
+    for argument in commands.iter().flat_map(Command::get_arguments) {
+        let name = argument.get_env().unwrap().to_str().unwrap();
+        let is_bounded = bounds.iter().any(|it| it.setting.as_deref() == Some(name));
+        let is_known = is_bounded || reserved.contains(&format!("\"{name}\""));
+        assert_ne!(
+            is_known,
+            WITHOUT_BOUNDS.contains(&name),
+            "{name}: see operator/src/crd/settings.rs"
+        );
+    }
 }
 
 #[test]

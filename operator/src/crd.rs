@@ -22,6 +22,7 @@ mod pod_template;
 pub mod probes;
 pub mod reserved;
 mod schema;
+pub mod settings;
 mod spec;
 mod status;
 mod stores_tls;

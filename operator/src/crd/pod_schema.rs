@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::reserved::{self, Reserved};
 use super::schema::{OBJECT_NAME, rules};
+use super::settings::Setting;
 
 /// Names of volumes: DNS labels.
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -57,18 +58,18 @@ fn template<T: JsonSchema>(generator: &mut SchemaGenerator, reserved: &Reserved)
 
 /// Rules of one environment variable.
 fn env_rules(reserved: &Reserved) -> Value {
-    json!([
-        {
-            "rule": format!("!(self.name in {})", json!(reserved.env())),
-            "message": "the operator sets this variable",
-            "messageExpression": "'the operator sets ' + self.name",
-            "fieldPath": ".name",
-        },
-        {
-            "rule": "!(has(self.value) && has(self.valueFrom))",
-            "message": "a variable has a value or a valueFrom, not both",
-        },
-    ])
+    let not_reserved = json!({
+        "rule": format!("!(self.name in {})", json!(reserved.env())),
+        "message": "the operator sets this variable",
+        "messageExpression": "'the operator sets ' + self.name",
+        "fieldPath": ".name",
+    });
+    let one_source = json!({
+        "rule": "!(has(self.value) && has(self.valueFrom))",
+        "message": "a variable has a value or a valueFrom, not both",
+    });
+    let settings = reserved.settings.iter().map(Setting::rule);
+    [not_reserved, one_source].into_iter().chain(settings).collect()
 }
 
 /// Rules of one more container.
@@ -216,7 +217,8 @@ pub(super) fn env(_: &mut SchemaGenerator) -> Schema {
             "required": ["name"],
             "properties": {
                 "name": { "type": "string", "maxLength": 128, "pattern": "^[-._a-zA-Z][-._a-zA-Z0-9]*$" },
-                "value": { "type": "string" },
+                // The API server estimates the cost of rules from this bound.
+                "value": { "type": "string", "maxLength": 32_768 },
                 "valueFrom": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
             },
         },

@@ -1,6 +1,8 @@
 //! Names in the pods of a sale that belong to the operator. A pod template that declares one of them is refused. A test
 //! compares them with the built pods.
 
+use super::settings::{self, Setting};
+
 /// Names that belong to the operator in the pods of one part.
 #[derive(Clone, Copy, Debug)]
 pub struct Reserved {
@@ -8,6 +10,8 @@ pub struct Reserved {
     shared_env: &'static [&'static str],
     /// Its other environment variables, including those that only some sales have.
     own_env: &'static [&'static str],
+    /// Settings of its program that are left to users.
+    pub settings: &'static [Setting],
     /// Volumes.
     pub volumes: &'static [&'static str],
     /// Folders that the operator mounts.
@@ -44,6 +48,7 @@ const STORES_TLS: &str = "/etc/flashsale-stores";
 pub const REDIS: Reserved = Reserved {
     shared_env: &[],
     own_env: &["REDIS_PASSWORD", "REDIS_PASSWORD_ACCEPTED", "REDISCLI_AUTH"],
+    settings: &[],
     volumes: &["data", "stores-tls"],
     paths: &["/data", STORES_TLS],
     container: "redis",
@@ -54,6 +59,7 @@ pub const REDIS: Reserved = Reserved {
 pub const DATABASE: Reserved = Reserved {
     shared_env: &[],
     own_env: &["POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "PGDATA"],
+    settings: &[],
     volumes: &["data", "run", "tmp", "stores-tls"],
     paths: &["/var/lib/postgresql/data", "/var/run/postgresql", "/tmp", STORES_TLS],
     container: "postgres",
@@ -128,6 +134,7 @@ pub const APP: Reserved = Reserved {
         "EVENTS_NATS_NKEY",
         "EVENTS_NATS_CREDENTIALS",
     ],
+    settings: settings::APP,
     volumes: &["jwks", "tls", "stripe", "stores-tls", "events-ca", "events-nats-ca"],
     paths: &["/etc/flashsale", "/etc/flashsale-events", "/etc/flashsale-events-nats", STORES_TLS],
     container: "app",
@@ -138,6 +145,7 @@ pub const APP: Reserved = Reserved {
 pub const SEED: Reserved = Reserved {
     shared_env: STORES_AND_LOCK,
     own_env: &["CATALOG_FILE", "ADMIN_ID", "ADMIN_PASSWORD", "DATABASE_ID", "TAKE_OVER_DATABASE"],
+    settings: settings::SEED,
     volumes: &["catalog", "stores-tls"],
     paths: &["/etc/flashsale", STORES_TLS],
     container: "seed",

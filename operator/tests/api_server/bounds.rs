@@ -81,11 +81,16 @@ fn secrets(sale: &FlashSale) -> References {
     }
 }
 
-/// What differs between the case and what the operator makes of the sale.
-fn differences(sale: &FlashSale, case: &Case) -> Vec<String> {
+/// What differs between the case of this field and what the operator makes of the sale.
+fn differences(sale: &FlashSale, field: &str, case: &Case) -> Vec<String> {
     let valid = validate(sale, secrets(sale), &images()).unwrap();
     let built = build(&valid, &Passwords::generate()).unwrap();
-    let pod = built.app.spec.and_then(|app| app.template.spec).unwrap();
+    let pod = if field.starts_with("spec.seed.") {
+        built.seed.spec.and_then(|seed| seed.template.spec)
+    } else {
+        built.app.spec.and_then(|app| app.template.spec)
+    };
+    let pod = pod.unwrap();
     let env = pod.containers[0].env.clone().unwrap();
     let made = |name: &str| env.iter().find(|it| it.name == name).and_then(|it| it.value.clone());
     let settings = case.env.iter().filter_map(|(name, value)| {
@@ -114,7 +119,7 @@ async fn what_is_within_the_bounds_is_taken_and_means_what_the_app_reads() {
         for case in takes {
             let Some(spec) = &case.spec else { continue };
             let differences = match ask(&client, &namespace, spec).await {
-                Ok(sale) => differences(&sale, &case),
+                Ok(sale) => differences(&sale, &field, &case),
                 Err(error) => vec![error.to_string()],
             };
             wrong.extend(differences.into_iter().map(|why| format!("{field} {spec}: {why}")));

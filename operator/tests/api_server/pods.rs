@@ -242,7 +242,15 @@ async fn what_belongs_to_the_operator_is_refused_with_field_and_rule() {
 #[tokio::test]
 async fn malformed_pod_templates_are_refused_with_field_and_rule() {
     let (client, namespace) = namespace("pods-malformed").await;
-    let cases: [(Value, &[&str]); 13] = [
+    let cases: [(Value, &[&str]); 15] = [
+        (
+            part("app", &env("DATABASE_MAX_CONNECTIONS")),
+            &["DATABASE_MAX_CONNECTIONS must be a whole number from 1 to 10000"],
+        ),
+        (
+            part("seed", &env("SEED_TIMEOUT_SECONDS")),
+            &["spec.seed.podTemplate.env[0].value", "SEED_TIMEOUT_SECONDS", "from 0.001 to 3600"],
+        ),
         (part("app", &env("1 A")), &["spec.app.podTemplate.env[0].name", "should match"]),
         (
             part("app", &json!({ "env": [{ "name": "A", "value": "", "valueFrom": {} }] })),

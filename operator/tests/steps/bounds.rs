@@ -55,11 +55,29 @@ const NOT_DECLARED: [&str; 31] = [
 fn each_setting_that_a_field_declares_has_its_bounds_in_the_table() {
     let bounds = bounds();
     let bounded: BTreeSet<&str> = bounds.iter().filter_map(|it| it.setting.as_deref()).collect();
-    let set: BTreeSet<&str> = reserved::APP.env().into_iter().collect();
+    let left_to_users = [reserved::APP, reserved::SEED]
+        .into_iter()
+        .flat_map(|part| part.settings)
+        .map(|it| it.name);
+    let set: BTreeSet<&str> = reserved::APP.env().into_iter().chain(left_to_users).collect();
     let unbounded: Vec<&str> = set.difference(&bounded).copied().collect();
     assert_eq!(unbounded, NOT_DECLARED, "all others need cases in bounds.yaml");
     let unknown: Vec<&&str> = bounded.difference(&set).collect();
     assert!(unknown.is_empty(), "no setting of the operator: {unknown:?}");
+}
+
+#[test]
+fn each_setting_that_a_pod_template_may_give_has_its_bounds_in_the_table() {
+    let bounds = bounds();
+    for (part, reserved) in [("app", reserved::APP), ("seed", reserved::SEED)] {
+        let field = format!("spec.{part}.podTemplate.env[0]");
+        assert!(!reserved.settings.is_empty(), "{part}");
+        for name in reserved.settings.iter().map(|it| it.name) {
+            let is_bounded = |it: &Bound| it.field == field && it.setting.as_deref() == Some(name);
+            assert!(bounds.iter().any(is_bounded), "{part}: {name} needs cases in bounds.yaml");
+            assert!(!reserved.env().contains(&name), "{part}: {name} is the operator's");
+        }
+    }
 }
 
 #[test]

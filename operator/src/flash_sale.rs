@@ -61,6 +61,7 @@ pub mod unreadable;
 mod unreadable_volume;
 pub mod update_status;
 pub mod validate;
+pub mod validity;
 mod volume_size;
 pub mod volumes;
 
@@ -294,6 +295,7 @@ async fn validate_and_apply(
         _ => None,
     };
     let node_change = valid.nodes.change.clone();
+    let in_use = valid.stores_tls.filter(|_| !valid.hibernates);
     let observed = Box::new(Observed {
         report,
         secret_versions,
@@ -301,6 +303,7 @@ async fn validate_and_apply(
         node_change,
         renewal,
         unfinished,
+        stores_not_after: in_use.and_then(|secret| secret.not_after),
         ..Observed::default()
     });
     Ok(Outcome::Applied { resources, seed, observed, refusals })
@@ -327,6 +330,9 @@ fn renew_certificates(
     let managed = sale.spec.stores.tls_mode() == StoresTlsMode::Managed;
     let Some(secret) = sale.stores_tls.as_mut().filter(|_| managed) else { return Ok(None) };
     let renewal = certificates::renew(secret.found.as_ref(), &hosts, now)?;
+    if let Some(changed) = &renewal.changed {
+        secret.not_after = validity::not_after(&changed.data);
+    }
     secret.changed = renewal.changed;
     Ok(Some(renewal.next))
 }

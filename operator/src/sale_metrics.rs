@@ -37,6 +37,7 @@ struct Gauges {
     units: IntGaugeVec,
     replicas: IntGaugeVec,
     redis_nodes: IntGaugeVec,
+    stores_certificate: IntGaugeVec,
 }
 
 impl Gauges {
@@ -62,6 +63,13 @@ impl Gauges {
                 "redis_nodes",
                 "Redis nodes of the sale: declared, voting.",
                 "count",
+            )?,
+            stores_certificate: IntGaugeVec::new(
+                Opts::new(
+                    "flashsale_operator_sale_stores_certificate_expiration_timestamp_seconds",
+                    "End of validity of the certificate of the Redis nodes and of the sale's own database, as Unix time.",
+                ),
+                &["namespace", "flashsale"],
             )?,
         })
     }
@@ -89,10 +97,21 @@ impl Gauges {
             set(&self.redis_nodes, "voting", redis.ready.into());
             set(&self.redis_nodes, "declared", redis.nodes.into());
         }
+        if let Some(end) = &status.stores_certificate_not_after {
+            let gauge = self.stores_certificate.with_label_values(&[namespace, name]);
+            gauge.set(end.0.as_second());
+        }
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let all = [&self.phase, &self.condition, &self.units, &self.replicas, &self.redis_nodes];
+        let all = [
+            &self.phase,
+            &self.condition,
+            &self.units,
+            &self.replicas,
+            &self.redis_nodes,
+            &self.stores_certificate,
+        ];
         let families = all.into_iter().flat_map(Collector::collect);
         // A family without a sale cannot be encoded.
         families.filter(|family| !family.get_metric().is_empty()).collect()

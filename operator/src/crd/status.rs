@@ -46,6 +46,10 @@ pub struct FlashSaleStatus {
     /// new version is listed here and `Ready` is True.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
+    /// End of validity of the certificate of the Redis nodes and of the sale's own database. Absent without
+    /// `stores.tls`, and while the sale hibernates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stores_certificate_not_after: Option<Time>,
     /// Counts per product, from the database: the declared products, then others by id, 100 in total. They are
     /// refreshed every few seconds, not with each purchase.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

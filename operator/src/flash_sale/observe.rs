@@ -43,6 +43,8 @@ pub struct Observed {
     pub renewal: Option<Timestamp>,
     /// What the pods run for although the sale should hibernate by the clock.
     pub unfinished: Option<String>,
+    /// End of validity of the certificate that the Redis nodes and the sale's own database use.
+    pub stores_not_after: Option<Timestamp>,
 }
 
 /// Pods or events could not be read.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -50,6 +51,7 @@ pub fn status(sale: &FlashSale, outcome: &Outcome, now: Timestamp) -> FlashSaleS
         }
         Outcome::Applied { resources, seed, observed, refusals } => {
             status.secrets = secret_versions(resources, observed);
+            status.stores_certificate_not_after = observed.stores_not_after.map(Time);
             status.redis = Some(redis(sale, resources, observed));
             status.app = Some(app_status(&sale.name_any(), &resources.app));
             let report = observed.report.as_ref();

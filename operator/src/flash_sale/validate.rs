@@ -3,6 +3,7 @@
 //!
 //! Rules that the API server enforces (schema and CEL) are not checked again.
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
@@ -21,6 +22,7 @@ use super::operator_pods::OperatorPods;
 use super::pinned_images::{PinnedImages, reports_its_end};
 use super::retained::{self, adopted_name};
 use super::secrets;
+use super::validity;
 use crate::config::DefaultImages;
 use crate::crd::{DatabaseStatus, FlashSale, FlashSaleSpec, StoresTlsMode};
 
@@ -98,6 +100,8 @@ pub struct StoresTlsSecret {
     pub found: Option<Certificates>,
     /// Those that it writes now. The clock decides it after the validation.
     pub changed: Option<Certificates>,
+    /// End of validity of the certificate, whoever made it; absent: it is not known.
+    pub not_after: Option<Timestamp>,
 }
 
 /// Validates the sale against its references.
@@ -207,6 +211,7 @@ fn stores_tls(
     found: Option<Secret>,
 ) -> Result<Option<StoresTlsSecret>, NotReady> {
     let name = names::stores_tls_secret(name, spec.stores.declared_tls_secret());
+    let not_after = found.as_ref().and_then(|secret| validity::not_after(secret.data.as_ref()?));
     let found = match spec.stores.tls_mode() {
         StoresTlsMode::Disabled => return Ok(None),
         StoresTlsMode::Managed => found.as_ref().map(Certificates::of),
@@ -221,7 +226,7 @@ fn stores_tls(
             None
         }
     };
-    Ok(Some(StoresTlsSecret { name, found, changed: None }))
+    Ok(Some(StoresTlsSecret { name, found, changed: None, not_after }))
 }
 
 /// The images, and a declared one that is refused.

@@ -43,6 +43,9 @@ async fn the_operator_makes_certificates_and_renews_them_in_two_steps() {
     let sales: Api<FlashSale> = Api::namespaced(client.clone(), &namespace);
     let status = sales.get(NAME).await.unwrap().status.unwrap();
     assert_eq!(status.secrets.get(SECRET), first.metadata.resource_version.as_ref());
+    let end: Timestamp = first.annotations()[EXPIRES].parse().unwrap();
+    let known = status.stores_certificate_not_after.map(|end| end.0.as_second());
+    assert_eq!(known, Some(end.as_second()));
 
     // Nothing is due, and nothing is written.
     reconcile_once(&operator, &client, &namespace).await;

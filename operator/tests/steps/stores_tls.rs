@@ -4,13 +4,16 @@ use flashsale_operator::flash_sale::build::credentials::Passwords;
 use flashsale_operator::flash_sale::build::{KubernetesResources, Prepared, build};
 use flashsale_operator::flash_sale::dereference::References;
 use flashsale_operator::flash_sale::not_ready::NotReady;
+use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::secret_names::SecretNames;
+use flashsale_operator::flash_sale::seed::Seed;
 use flashsale_operator::flash_sale::validate::validate;
 use k8s_openapi::api::core::v1::{Container, PodSpec, Secret};
 use kube::ResourceExt;
 
 use crate::build::{built, value};
 use crate::certificates::first;
+use crate::status::{NOON, after, outcome};
 use crate::{data, images, references, sale};
 
 pub(super) const MANAGED: &str = "stores: {tls: {mode: Managed}}";
@@ -138,4 +141,26 @@ fn a_named_secret_without_usable_certificates_is_refused_by_key() {
     let invalid = why(named(&[("tls.crt", certificate), ("tls.key", key), ("ca.crt", key)]));
     assert_eq!(invalid.reason, "SecretInvalid");
     assert!(invalid.message.starts_with("Secret shop-stores: ca.crt must be the certificates"));
+}
+
+#[test]
+fn the_end_of_the_certificate_is_read_whoever_made_it_and_is_in_the_status() {
+    let made = first("2026-11-27T00:00:00Z".parse().unwrap());
+    let secret = Secret { data: Some(made.data), ..Secret::default() };
+    let end = Some("2027-02-25T00:00:00Z".parse().unwrap());
+    for changes in [MANAGED, NAMED] {
+        let found = References { stores_tls: Some(secret.clone()), ..references() };
+        let valid = validate(&sale(changes), found, &images()).unwrap();
+        assert_eq!(valid.stores_tls.unwrap().not_after, end, "{changes}");
+    }
+    let malformed = validate(&sale(NAMED), usable(), &images()).unwrap();
+    assert_eq!(malformed.stores_tls.unwrap().not_after, None);
+
+    let mut known = outcome(5, 1, 3, Seed::Done);
+    let Outcome::Applied { observed, .. } = &mut known else { panic!("it was applied") };
+    observed.stores_not_after = end;
+    let before = after(None, &known, NOON);
+    assert_eq!(before.stores_certificate_not_after.as_ref().map(|end| end.0), end);
+    let plain = after(Some(before), &outcome(5, 1, 3, Seed::Done), NOON);
+    assert_eq!(plain.stores_certificate_not_after, None);
 }

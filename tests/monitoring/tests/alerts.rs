@@ -9,12 +9,12 @@ use flashsale_monitoring::{
     Buyers, Live, NAMESPACE, Receiver, SALE, Shop, event_given_up, event_not_taken, events_taken,
     eventually, spec, webhook_settings,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Authority, TlsFolder};
 
 const SOON: Duration = Duration::from_mins(1);
 /// What fires below.
-const FIRE: [&str; 12] = [
+const FIRE: [&str; 13] = [
     "FlashSaleCertificateExpires",
     "FlashSaleCertificateRefused",
     "FlashSaleDatabaseUnavailable",
@@ -24,6 +24,7 @@ const FIRE: [&str; 12] = [
     "FlashSaleOversold",
     "FlashSaleQuorumUnavailable",
     "FlashSaleStalled",
+    "FlashSaleStoresCertificateExpires",
     "FlashSaleStoresDiffer",
     "FlashSaleStuck",
     "FlashSaleUndersold",
@@ -65,6 +66,7 @@ async fn each_fault_fires_its_alert_and_its_end_silences_it() -> Result<()> {
     oversold(&live).await?;
     end_with_unpaid_orders(&live).await?;
     stalled(&live).await?;
+    certificate_of_the_stores(&live, &authority).await?;
     undersold(&live).await?;
     replicas_gone(&mut live).await?;
     operator_gone(&mut live).await?;
@@ -195,6 +197,30 @@ async fn stalled(live: &Live) -> Result<()> {
         ensure!(sale == Some("outlet"), "{labels:?}");
     }
     Ok(())
+}
+
+/// A sale whose stores have a certificate for one more day.
+async fn certificate_of_the_stores(live: &Live, authority: &Authority) -> Result<()> {
+    let secret = |days: i32| -> Result<Value> {
+        let issued = authority.issue("localhost", days)?;
+        Ok(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": NAMESPACE, "name": "vault-tls" },
+            "stringData": {
+                "tls.crt": issued.certificate, "tls.key": issued.key, "ca.crt": authority.certificate(),
+            },
+        }))
+    };
+    live.cluster.apply(&secret(1)?).await?;
+    let tls = json!({ "mode": "Secret", "secretRef": { "name": "vault-tls" } });
+    let sale = json!({
+        "apiVersion": "flashsale.dev/v1beta1", "kind": "FlashSale",
+        "metadata": { "namespace": NAMESPACE, "name": "vault" },
+        "spec": { "products": [{ "id": "1", "stock": 10 }], "stores": { "tls": tls } },
+    });
+    live.cluster.apply(&sale).await?;
+    live.await_alert("FlashSaleStoresCertificateExpires", true).await?;
+    live.cluster.apply(&secret(30)?).await?;
+    live.await_alert("FlashSaleStoresCertificateExpires", false).await
 }
 
 async fn replicas_gone(live: &mut Live) -> Result<()> {

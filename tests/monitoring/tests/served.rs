@@ -62,7 +62,8 @@ struct Served {
 }
 
 impl Served {
-    /// A replica with TLS and traces, because their metrics are there only with them, and an operator with a sale.
+    /// A replica with TLS and traces, because their metrics are there only with them, and an operator with a sale that has
+    /// TLS to its stores.
     async fn start() -> Result<Self> {
         let mut shop = Shop::open(0).await?;
         let authority = Authority::new()?;
@@ -78,7 +79,10 @@ impl Served {
         let replica = &shop.replicas[0];
         let cluster = Cluster::start(replica).await?;
         shop.await_ready(replica).await?;
-        let spec = json!({ "products": [{ "id": "1", "stock": 1_000_000 }] });
+        let spec = json!({
+            "products": [{ "id": "1", "stock": 1_000_000 }],
+            "stores": { "tls": { "mode": "Managed" } },
+        });
         cluster.apply_sale(SALE, &spec, "Open").await?;
         let app = shop.metrics(replica).await?;
         let operator = eventually("the operator has the counts of the sale", SOON, async || {

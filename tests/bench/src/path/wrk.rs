@@ -148,16 +148,17 @@ impl Load<'_> {
         let said = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "wrk failed: {}\n{said}{complaint}", output.status);
-        let report = parse(&said).with_context(|| format!("wrk said\n{said}{complaint}"))?;
-        ensure!(report.broken == 0, "{} connections broke: {report:?}", report.broken);
-        ensure!(report.timed_out == 0, "{} answers timed out: {report:?}", report.timed_out);
-        Ok(report)
+        parse(&said).with_context(|| format!("wrk said\n{said}{complaint}"))
     }
 }
 
+/// Reads the report of a load in which no connection broke and no answer timed out.
 fn parse(said: &str) -> Result<Report> {
     let line = said.lines().find_map(|line| line.strip_prefix(MARK));
-    Ok(serde_json::from_str(line.context("no line of the script")?)?)
+    let report: Report = serde_json::from_str(line.context("no line of the script")?)?;
+    ensure!(report.broken == 0, "{} connections broke: {report:?}", report.broken);
+    ensure!(report.timed_out == 0, "{} answers timed out: {report:?}", report.timed_out);
+    Ok(report)
 }
 
 impl Report {
@@ -206,6 +207,21 @@ mod tests {
         assert!(parse("Requests/sec: 12\n").is_err());
         assert!(report.ensure_nothing_refused().is_err());
         assert!(Report { refused: 0, ..report }.ensure_nothing_refused().is_ok());
+    }
+
+    /// Their times are missing in the percentiles.
+    #[test]
+    fn connections_that_broke_and_answers_that_timed_out_fail_the_load() {
+        let error = |broken: u64, timed_out: u64| {
+            let said = format!(
+                "{MARK}{{\"duration_us\":5000000,\"answers\":100,\"refused\":0,\"broken\":{broken},\
+                 \"timed_out\":{timed_out},\"p50_us\":900,\"p99_us\":4500}}\n"
+            );
+            parse(&said).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(error(0, 0), "");
+        assert!(error(2, 0).starts_with("2 connections broke: "), "{}", error(2, 0));
+        assert!(error(0, 1).starts_with("1 answers timed out: "), "{}", error(0, 1));
     }
 
     /// As a sale whose lock is away for 2.6 s: longer than the time-out that `wrk` has by itself.

@@ -75,7 +75,7 @@ impl Cluster {
         let hosts = format!("127.0.0.1 localhost\n{} {SALE}-pods.{NAMESPACE}.svc\n", replica.host);
         std::fs::write(folder.path().join("hosts"), hosts)?;
         let metrics = format!("127.0.0.1:{}", testkit::free_port()?);
-        let operator = spawn_operator(&folder, &metrics)?;
+        let operator = spawn_operator(&folder, &metrics, &[])?;
         let controllers = tokio::spawn(run_controllers(client.clone()));
         Ok(Self { client, operator, metrics, controllers, folder, _server: server })
     }
@@ -132,7 +132,26 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started.
     pub fn start_operator(&mut self) -> Result<()> {
-        self.operator = spawn_operator(&self.folder, &self.metrics)?;
+        self.operator = spawn_operator(&self.folder, &self.metrics, &[])?;
+        Ok(())
+    }
+
+    /// Starts a killed operator again, which waits for a Lease that somebody else holds.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_standby(&mut self) -> Result<()> {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "namespace": OPERATOR_NAMESPACE, "name": "flashsale-operator" },
+            "spec": {
+                "holderIdentity": "somebody", "leaseDurationSeconds": 15,
+                "renewTime": "2100-01-01T00:00:00.000000Z",
+            },
+        });
+        self.apply(&lease).await?;
+        let settings = [("LEADER_ELECTION", "true"), ("POD_NAMESPACE", OPERATOR_NAMESPACE)];
+        self.operator = spawn_operator(&self.folder, &self.metrics, &settings)?;
         Ok(())
     }
 }
@@ -145,7 +164,7 @@ impl Drop for Cluster {
     }
 }
 
-fn spawn_operator(folder: &TempDir, metrics: &str) -> Result<Child> {
+fn spawn_operator(folder: &TempDir, metrics: &str, settings: &[(&str, &str)]) -> Result<Child> {
     let file = |name: &str| folder.path().join(name);
     Command::new("unshare")
         .args(["--mount", "sh", "-c", WITH_OWN_HOSTS])
@@ -155,6 +174,7 @@ fn spawn_operator(folder: &TempDir, metrics: &str) -> Result<Child> {
         .env("LISTEN", metrics)
         .envs(["APP", "REDIS", "POSTGRES"].map(|part| (format!("DEFAULT_{part}_IMAGE"), "a:1")))
         .env("RUST_LOG", "warn")
+        .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(file("log"))?)

@@ -6,28 +6,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flashsale_monitoring::{
-    Buyers, Live, NAMESPACE, Receiver, SALE, Shop, event_given_up, event_not_taken, events_taken,
-    eventually, spec, webhook_settings,
+    Buyers, Live, NAMESPACE, Receiver, SALE, Shop, certificate_of_the_stores_expires,
+    event_given_up, event_not_taken, events_taken, eventually, no_operator_leads, sale_unreadable,
+    spec, webhook_settings,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{Authority, TlsFolder};
 
 const SOON: Duration = Duration::from_mins(1);
 /// What fires below.
-const FIRE: [&str; 13] = [
+const FIRE: [&str; 17] = [
     "FlashSaleCertificateExpires",
     "FlashSaleCertificateRefused",
     "FlashSaleDatabaseUnavailable",
     "FlashSaleLockNodesMissing",
+    "FlashSaleLockTimeouts",
+    "FlashSaleNoOperatorLeads",
     "FlashSaleNoReplicas",
     "FlashSaleOperatorGone",
     "FlashSaleOversold",
     "FlashSaleQuorumUnavailable",
     "FlashSaleStalled",
+    "FlashSaleStoreRepairsFail",
     "FlashSaleStoresCertificateExpires",
     "FlashSaleStoresDiffer",
     "FlashSaleStuck",
     "FlashSaleUndersold",
+    "FlashSaleUnreadable",
 ];
 /// What fires because something stays open.
 const STAYS_OPEN: [&str; 4] = [
@@ -59,17 +64,21 @@ async fn each_fault_fires_its_alert_and_its_end_silences_it() -> Result<()> {
     certificates(&live, &tls, &authority).await?;
     fires_alone(&live, &[]).await?;
     let buyers = Buyers::start(&live.shop).await?;
+    lock_held(&live).await?;
     quorum(&mut live).await?;
     database(&live).await?;
     buyers.stop().await;
     value_changed_by_hand(&live).await?;
+    repairs_fail(&live).await?;
     oversold(&live).await?;
     end_with_unpaid_orders(&live).await?;
     stalled(&live).await?;
-    certificate_of_the_stores(&live, &authority).await?;
+    certificate_of_the_stores_expires(&live, &authority).await?;
+    sale_unreadable(&live).await?;
     undersold(&live).await?;
     replicas_gone(&mut live).await?;
     operator_gone(&mut live).await?;
+    no_operator_leads(&mut live).await?;
     nothing_else_fired(&live, &FIRE, began).await
 }
 
@@ -101,6 +110,25 @@ async fn certificates(live: &Live, tls: &TlsFolder, authority: &Authority) -> Re
     live.await_alert("FlashSaleCertificateRefused", true).await?;
     tls.replace(&authority.issue("localhost", 30)?, authority.certificate())?;
     live.await_alert("FlashSaleCertificateRefused", false).await
+}
+
+/// Somebody else holds the lock of a product for longer than buyers wait.
+async fn lock_held(live: &Live) -> Result<()> {
+    for prometheus in &live.prometheus {
+        eventually("FlashSaleLockTimeouts fires", SOON, async || {
+            for node in &live.shop.nodes {
+                // No longer than a lease: a lock with more time left counts as expired.
+                node.command("SET lock:stock:1 somebody PX 2000")?;
+            }
+            let firing = prometheus.firing_names().await?;
+            ensure!(firing.iter().any(|name| name == "FlashSaleLockTimeouts"), "{firing:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    live.await_alert("FlashSaleLockTimeouts", false).await?;
+    // All orders failed.
+    live.await_alert("FlashSaleStuck", false).await
 }
 
 /// Three of five nodes stop, with buyers at work.
@@ -140,13 +168,38 @@ async fn value_changed_by_hand(live: &Live) -> Result<()> {
         let kinds = firing.iter().filter_map(|labels| labels.get("kind"));
         ensure!(kinds.count() > 0, "no kind: {firing:?}");
     }
+    await_stock(live, before.as_deref()).await?;
+    live.await_alert("FlashSaleStoresDiffer", false).await
+}
+
+/// Waits until the fifth node has this value of the second product.
+async fn await_stock(live: &Live, expected: Option<&str>) -> Result<()> {
     eventually("the value is repaired", SOON, async || {
-        let now = node.get("stock:2")?;
-        ensure!(now == before, "{now:?}");
+        let now = live.shop.nodes[4].get("stock:2")?;
+        ensure!(now.as_deref() == expected, "{now:?}");
         Ok(())
     })
-    .await?;
-    live.await_alert("FlashSaleStoresDiffer", false).await
+    .await
+}
+
+/// A value that differs, while the database refuses the token of each repair.
+async fn repairs_fail(live: &Live) -> Result<()> {
+    let shop = &live.shop;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'refused'; END $$; \
+         CREATE TRIGGER refuse BEFORE UPDATE ON stock FOR EACH ROW \
+         WHEN (NEW.product_id = '2') EXECUTE FUNCTION refuse()";
+    shop.sql(refuse).await?;
+    let node = &shop.nodes[4];
+    let before = node.get("stock:2")?;
+    node.command("SET stock:2 777")?;
+    live.await_alert("FlashSaleStoreRepairsFail", true).await?;
+    shop.sql("DROP TRIGGER refuse ON stock; DROP FUNCTION refuse()").await?;
+    await_stock(live, before.as_deref()).await?;
+    for alert in ["FlashSaleStoreRepairsFail", "FlashSaleStoresDiffer"] {
+        live.await_alert(alert, false).await?;
+    }
+    Ok(())
 }
 
 /// Somebody writes to the database.
@@ -197,30 +250,6 @@ async fn stalled(live: &Live) -> Result<()> {
         ensure!(sale == Some("outlet"), "{labels:?}");
     }
     Ok(())
-}
-
-/// A sale whose stores have a certificate for one more day.
-async fn certificate_of_the_stores(live: &Live, authority: &Authority) -> Result<()> {
-    let secret = |days: i32| -> Result<Value> {
-        let issued = authority.issue("localhost", days)?;
-        Ok(json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": NAMESPACE, "name": "vault-tls" },
-            "stringData": {
-                "tls.crt": issued.certificate, "tls.key": issued.key, "ca.crt": authority.certificate(),
-            },
-        }))
-    };
-    live.cluster.apply(&secret(1)?).await?;
-    let tls = json!({ "mode": "Secret", "secretRef": { "name": "vault-tls" } });
-    let sale = json!({
-        "apiVersion": "flashsale.dev/v1beta1", "kind": "FlashSale",
-        "metadata": { "namespace": NAMESPACE, "name": "vault" },
-        "spec": { "products": [{ "id": "1", "stock": 10 }], "stores": { "tls": tls } },
-    });
-    live.cluster.apply(&sale).await?;
-    live.await_alert("FlashSaleStoresCertificateExpires", true).await?;
-    live.cluster.apply(&secret(30)?).await?;
-    live.await_alert("FlashSaleStoresCertificateExpires", false).await
 }
 
 async fn replicas_gone(live: &mut Live) -> Result<()> {

@@ -39,7 +39,7 @@ pub async fn check(options: Options) -> Result<()> {
     // Without a list, the system's roots are loaded, and the image has none.
     endpoint.root_cert = Some(Vec::new());
     let operator = Client::try_from(endpoint).context("cannot connect to the operator")?;
-    let scope = Scope::of(options.watch.namespaces);
+    let scope = Scope::of(options.watch.names());
 
     let mut reason = "no answer".to_owned();
     let attempts = async {

@@ -61,6 +61,31 @@ pub struct WatchedNamespaces {
         value_parser = namespace
     )]
     pub namespaces: Vec<String>,
+    /// Namespaces of the `OperatorGroup` as OLM writes them into an annotation of the pod, separated by commas.
+    /// Empty: all namespaces.
+    #[arg(
+        long,
+        env = "OLM_TARGET_NAMESPACES",
+        value_name = "NAMESPACES",
+        value_parser = target_namespaces,
+        conflicts_with = "namespaces"
+    )]
+    pub olm_target_namespaces: Option<TargetNamespaces>,
+}
+
+impl WatchedNamespaces {
+    /// Their names; none: all namespaces.
+    #[must_use]
+    pub fn names(self) -> Vec<String> {
+        self.olm_target_namespaces.unwrap_or(self.namespaces)
+    }
+}
+
+/// Namespaces of an `OperatorGroup`.
+pub type TargetNamespaces = Vec<String>;
+
+fn target_namespaces(text: &str) -> Result<TargetNamespaces, String> {
+    if text.is_empty() { Ok(Vec::new()) } else { text.split(',').map(namespace).collect() }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -141,7 +166,7 @@ mod tests {
     fn namespaces(arguments: &[&str]) -> Result<Vec<String>, String> {
         let arguments = std::iter::once(&"operator").chain(arguments);
         let parsed = Cli::try_parse_from(arguments).map_err(|error| error.to_string())?;
-        Ok(parsed.watch.namespaces)
+        Ok(parsed.watch.names())
     }
 
     #[test]
@@ -150,6 +175,18 @@ mod tests {
         assert_eq!(namespaces(&["--watch-namespace", "a, b"]).unwrap(), ["a", "b"]);
         let repeated = ["--watch-namespace=a,b", "--watch-namespace=c"];
         assert_eq!(namespaces(&repeated).unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_empty_list_of_olm_means_all_namespaces() {
+        assert_eq!(namespaces(&["--olm-target-namespaces="]).unwrap(), Vec::<String>::new());
+        assert_eq!(namespaces(&["--olm-target-namespaces=a,b"]).unwrap(), ["a", "b"]);
+        for wrong in ["a,,b", ",", "A"] {
+            let error = namespaces(&[&format!("--olm-target-namespaces={wrong}")]).unwrap_err();
+            assert!(error.contains("name of a namespace"), "{wrong:?}: {error}");
+        }
+        let both = ["--olm-target-namespaces=a", "--watch-namespace=b"];
+        assert!(namespaces(&both).unwrap_err().contains("cannot be used with"));
     }
 
     #[test]

@@ -71,7 +71,7 @@ async fn reconcile(
     readiness: watch::Sender<Readiness>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
-    let scope = Scope::of(config.watch.namespaces);
+    let scope = Scope::of(config.watch.names());
     let app = Arc::new(HttpAppClient::new()?);
     let identity = config.pod_name.clone();
     let pods = own_pods(config.pod_namespace.as_deref(), config.pod_labels);

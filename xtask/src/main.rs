@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask demo | test | local | bench | layers | cluster up/down | generate |
-//! dashboards | plugin | sbom`.
+//! bundle | dashboards | plugin | sbom`.
 //!
 //! Each command is a module. They drive the same tools a person would (cargo, kubectl, helm, a container
 //! engine or `tests/cluster`), say what they do on stderr, and know no more of the product than its
@@ -11,6 +11,7 @@ mod background;
 mod bench;
 mod binaries;
 mod built;
+mod bundle;
 mod cleanup;
 mod cluster;
 mod demo;
@@ -71,7 +72,9 @@ enum Command {
     /// The cluster that demo and test use.
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Writes the generated files: the CRD and the API's description.
+    /// Writes the operator as a bundle for the Operator Lifecycle Manager, with values of the chart.
+    Bundle(bundle::Options),
+    /// Writes the generated files, such as the CRD, the API's description and the OLM bundle.
     Generate(generate::Options),
 }
 
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Sbom(options) => sbom::run(&options),
         Command::Cluster(ClusterCommand::Up) => cluster::up(),
         Command::Cluster(ClusterCommand::Down) => cluster::down(),
+        Command::Bundle(options) => bundle::run(&options),
         Command::Generate(options) => generate::run(&options),
     };
     let code = result.unwrap_or_else(|error| {

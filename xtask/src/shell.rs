@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -156,6 +156,17 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and gives its stdout; its stderr is part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
+    let output = captured(command)?;
+    String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", line(command)))
+}
+
+/// Runs a command and gives its stderr, which is part of the error as well.
+pub fn complaints(command: &mut Command) -> Result<String> {
+    let output = captured(command)?;
+    String::from_utf8(output.stderr).with_context(|| format!("{} printed no text", line(command)))
+}
+
+fn captured(command: &mut Command) -> Result<Output> {
     interrupt::admit(command)?;
     let output = command
         .stdin(Stdio::null())
@@ -167,7 +178,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{} failed: {}\n{}", line(command), output.status, said.trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{} printed no text", line(command)))
+    Ok(output)
 }
 
 /// Runs a command and gives its stdout; its stderr is shown meanwhile, because it takes long.

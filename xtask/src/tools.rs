@@ -123,6 +123,13 @@ pub fn ensure_helm_docs() -> Result<()> {
     ensure_go_program("helm-docs", &source, "about half a minute")
 }
 
+/// operator-verify, which judges the OLM bundle.
+pub fn ensure_operator_verify() -> Result<()> {
+    let module = "github.com/operator-framework/api@v0.44.0";
+    let source = Source { module, package: "./cmd/operator-verify" };
+    ensure_go_program("operator-verify", &source, "about 2 minutes on 2 cores")
+}
+
 /// Prometheus 2 as Debian 12 has it, and Prometheus 3: `prometheus2`, `promtool2` and the same with 3.
 pub fn ensure_prometheus() -> Result<()> {
     for (suite, number) in [(&["bookworm"], '2'), (&["forky"], '3')] {

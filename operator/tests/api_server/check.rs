@@ -119,6 +119,17 @@ async fn the_check_fails_with_the_reason() {
     assert!(said.contains("cannot list FlashSale objects"), "{said}");
 }
 
+/// OLM writes an empty annotation for an `OperatorGroup` of all namespaces, so the variable that holds it is set and empty.
+#[test]
+fn only_the_variable_of_olm_may_be_empty() {
+    for (variable, code) in [("OLM_TARGET_NAMESPACES", 1), ("WATCH_NAMESPACE", 2)] {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_flashsale-operator"));
+        check.args(["check", "--operator", "http://localhost:1"]).env("KUBECONFIG", "/not/there");
+        let ended = check.env(variable, "").output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{variable}: {}", text(&ended.stderr));
+    }
+}
+
 #[test]
 fn a_definition_that_nobody_reads_is_an_error() {
     let (reader, writer) = std::io::pipe().unwrap();

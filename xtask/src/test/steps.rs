@@ -1,5 +1,6 @@
 //! The steps that run one after the other.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use super::count::Count;
 use super::{clients, load_tools, neighbours, openapi, plugin, unit};
 use crate::binaries::Build;
 use crate::shell::{self, cargo, command, output, say};
-use crate::{deny, fuzz, generate, install, interrupt, layers, sbom, tools};
+use crate::{bundle, deny, fuzz, generate, install, interrupt, layers, sbom, tools};
 
 /// A part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -37,7 +38,7 @@ pub enum Step {
     Clients,
     /// `kubectl flashsale` as one static binary, on a machine with other name services
     Plugin,
-    /// the chart: lint, template and its unit tests
+    /// the chart: lint, template and its unit tests; the OLM bundle
     Chart,
     /// metrics, dashboards and alerts with Prometheus 2 and 3
     Monitoring,
@@ -107,6 +108,7 @@ impl Step {
                 count.check(template(None).map(drop));
                 count.check(template(Some("monitoring.enabled=true")).map(drop));
                 count.check(unit_tests_of_the_chart());
+                count.check(bundle::verify(Path::new(bundle::FOLDER)));
             }
             Self::Policies => count.check(policies()),
             Self::LoadTools => load_tools::run(count),

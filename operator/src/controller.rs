@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -199,6 +199,7 @@ impl Watch<'_> {
         let controller = owns::<Service>(controller, namespace, &client);
         let controller = owns::<StatefulSet>(controller, namespace, &client);
         let controller = owns::<Job>(controller, namespace, &client);
+        let controller = owns::<CronJob>(controller, namespace, &client);
         let controller = owns::<Deployment>(controller, namespace, &client);
         let controller = owns::<HorizontalPodAutoscaler>(controller, namespace, &client);
         let controller = owns::<PodDisruptionBudget>(controller, namespace, &client);

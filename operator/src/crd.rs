@@ -4,6 +4,7 @@
 //! server; `crd/schema.rs` holds the rules that types cannot express.
 
 mod app;
+mod backup;
 mod common;
 pub mod condition;
 mod definition;
@@ -30,6 +31,7 @@ mod strict;
 mod tracing;
 
 pub use app::{App, AppTls, Autoscaling, Cors, Prewarm, SignUp};
+pub use backup::Backup;
 pub use common::{Amounts, Resources, SecretKey, SecretName, Storage};
 pub use definition::{MAX_NAME_LENGTH, UNOBSERVED, custom_resource_definition};
 pub use event_state::EventState;

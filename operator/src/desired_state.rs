@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::watched::Watched;
 
 /// Kinds whose status the operator does not read.
-const STATUS_UNREAD: [&str; 2] = ["HorizontalPodAutoscaler", "PodDisruptionBudget"];
+const STATUS_UNREAD: [&str; 3] = ["CronJob", "HorizontalPodAutoscaler", "PodDisruptionBudget"];
 
 /// Whether the operator does not read the status of this kind.
 #[must_use]

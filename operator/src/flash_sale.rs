@@ -14,6 +14,7 @@ pub mod app_client;
 pub mod applied_versions;
 pub mod apply;
 mod apply_error;
+pub mod backup;
 pub mod build;
 pub mod cause;
 pub mod certificates;

@@ -9,10 +9,11 @@ use super::schema;
 /// What becomes of a sale's orders when the sale is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub enum DeletionPolicy {
-    /// The volume and the Secret of the sale's own database are kept and labelled `flashsale.dev/retained`.
+    /// The volume and the Secret of the sale's own database are kept and labelled `flashsale.dev/retained`. The volume of
+    /// its backups is kept too.
     #[default]
     Retain,
-    /// The volume and the Secret are deleted with the sale, and so are all orders.
+    /// The volumes and the Secret are deleted with the sale, and so are all orders and backups.
     Delete,
 }
 

@@ -126,8 +126,9 @@ pub(super) fn database_rules() -> Value {
     rules(&[
         (
             "!has(self.secretRef) || (!has(self.image) && !has(self.resources) && !has(self.storage) && !has(self.probes) && \
-             !has(self.podTemplate))",
-            "database.secretRef names an external database: image, resources, storage, probes and podTemplate must be absent",
+             !has(self.podTemplate) && !has(self.backup))",
+            "database.secretRef names an external database: image, resources, storage, probes, podTemplate and backup must be \
+             absent",
             None,
         ),
         (

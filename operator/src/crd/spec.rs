@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::app::App;
+use super::backup::Backup;
 use super::common::{Resources, SecretKey, SecretName, Storage};
 use super::events::OrderEvents;
 use super::lifetime::{DeletionPolicy, Hibernation};
@@ -285,10 +286,14 @@ pub struct Database {
     /// Times and thresholds of the probes of the sale's own database. A change restarts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<Box<StoreProbes>>,
-    /// Changes to the pod of the sale's own database. A change restarts it.
+    /// Changes to the pod of the sale's own database. A change restarts it. The pods of `backup` have the same labels,
+    /// placement and security, but neither its containers nor its volumes and variables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pod_schema::database_template::<PodTemplate>")]
     pub pod_template: Option<Box<PodTemplate>>,
+    /// Scheduled dumps of the sale's own database. Absent: none. The volume of earlier ones stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Box<Backup>>,
     /// What becomes of the orders of the sale's own database when the sale is deleted. With strategy `Atomic` this
     /// includes the Redis volume, which can hold orders too.
     #[serde(default)]

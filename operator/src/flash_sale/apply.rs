@@ -1,5 +1,7 @@
 //! Step 4: applies the objects. The only step that changes anything except the status.
 
+mod backup;
+
 use std::marker::PhantomData;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -36,7 +38,7 @@ pub struct Existing<'a> {
     pub parts: ExistingParts,
     /// Uid of the sale's autoscaler.
     pub autoscaler: Option<String>,
-    /// Network parts of the sale that are no longer declared.
+    /// Parts of the sale that are no longer declared.
     pub undeclared: ExistingParts,
     /// What earlier reconciles applied.
     pub applied: AppliedVersions,
@@ -74,6 +76,7 @@ pub async fn apply(
         network,
         redis,
         database,
+        backup,
         seed,
         app,
         autoscaler,
@@ -101,6 +104,7 @@ pub async fn apply(
         Some(database) => applier.apply_workload(database, secrets_exist).await?.map(Some),
         None => Some(None),
     };
+    let backup = Box::pin(applier.apply_backup(backup)).await?;
     let seed = if hibernates {
         // Without pods nothing can be seeded. The Job is created when the sale wakes.
         applier.current(&seed).await?.or(Some(seed))
@@ -133,6 +137,7 @@ pub async fn apply(
         network,
         redis,
         database,
+        backup,
         seed,
         app,
         autoscaler,

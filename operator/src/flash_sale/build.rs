@@ -1,6 +1,7 @@
 //! Step 3: builds all objects of a validated sale. Takes no client and no clock.
 
 mod app;
+mod backup;
 mod catalog;
 mod checksum;
 pub mod credentials;
@@ -31,6 +32,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use thiserror::Error;
 
+use super::backup::BackupParts;
 use super::names::{self, Component};
 use super::network::NetworkParts;
 use super::validate::ValidatedSale;
@@ -60,6 +62,8 @@ pub struct KubernetesResources<State> {
     pub redis: StatefulSet,
     /// The sale's own database; absent if it is external.
     pub database: Option<StatefulSet>,
+    /// Backups of that database.
+    pub backup: Box<BackupParts>,
     /// Job that seeds this stock.
     pub seed: Job,
     /// The purchase API.
@@ -104,6 +108,7 @@ pub fn build(
             let checksum = sale.database_checksum.as_ref().unwrap_or(&secrets.database_checksum);
             database::stateful_set(sale, image, checksum)
         }),
+        backup: Box::new(backup::parts(sale)),
         seed: seed::job(sale, &catalog, &secrets),
         app: app::deployment(sale, &secrets),
         autoscaler: app::autoscaler(sale),

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use futures::try_join;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -84,7 +84,7 @@ pub struct References {
     pub seed_jobs: Vec<Job>,
     /// Existing objects with the names of the sale's parts.
     pub parts: ExistingParts,
-    /// Network parts of the sale that it no longer declares.
+    /// Parts of the sale that it no longer declares.
     pub undeclared: ExistingParts,
     /// The operator's own pods. They are no object of the sale's namespace; the driver adds them.
     pub operator_pods: Option<OperatorPods>,
@@ -145,8 +145,8 @@ pub async fn dereference(client: &Client, sale: &FlashSale) -> Result<References
     // An undeclared autoscaler of another owner does not matter.
     let wanted = autoscaler.iter().filter(|_| spec.app.autoscaling.is_some());
     parts.0.extend(wanted.map(|autoscaler| ExistingPart::of_child(sale, autoscaler)));
-    let (network, undeclared) = from.network_parts(sale).await?;
-    parts.0.extend(network.0);
+    let (optional, undeclared) = from.optional_parts(sale).await?;
+    parts.0.extend(optional.0);
     // Secrets are only read, so any owner is fine, except an earlier sale. Seed Jobs of an earlier sale
     // must not count as seeded stock.
     let of_events = [&events_key, &events_ca, &events_nats, &events_nats_ca];
@@ -281,13 +281,18 @@ impl Namespace<'_> {
             try_join_all(sets),
         )?;
         let (sets, claims): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
-        let parts = ExistingParts([catalog, services, budgets, sets.concat()].concat());
+        let mut parts = ExistingParts([catalog, services, budgets, sets.concat()].concat());
+        if sale.spec.database.backup.is_some() {
+            let claim = names::backup_claim(&adopted_name(sale));
+            let claim = self.metadata::<PersistentVolumeClaim>(&claim).await?;
+            parts.0.extend(claim.map(|it| ExistingPart::volume(sale, &it.metadata)));
+        }
         Ok((parts, claims.concat()))
     }
 
-    /// Existing network parts: those with the name of a declared part, and the sale's own that are no longer declared.
-    /// An undeclared part of another owner does not matter.
-    async fn network_parts(
+    /// Existing parts that a sale can stop declaring: those with the name of a declared part, and the sale's own that are
+    /// no longer declared. An undeclared part of another owner does not matter.
+    async fn optional_parts(
         &self,
         sale: &FlashSale,
     ) -> Result<(ExistingParts, ExistingParts), Error> {
@@ -295,9 +300,11 @@ impl Namespace<'_> {
         let finder = PartFinder { from: self, sale };
         let policies = [names::app_policy(&name), names::redis(&name)];
         let database = [names::database(&name)];
-        let (policies, database, ingress, route) = try_join!(
+        let backup = [names::backup_cron_job(&name)];
+        let (policies, database, backup, ingress, route) = try_join!(
             finder.all::<NetworkPolicy>(&policies),
             finder.all::<NetworkPolicy>(&database),
+            finder.children::<CronJob>(&backup),
             finder.all::<Ingress>(std::slice::from_ref(&name)),
             finder.all::<HttpRoute>(std::slice::from_ref(&name)),
         )?;
@@ -306,6 +313,7 @@ impl Namespace<'_> {
         for (found, is_declared) in [
             (policies, enabled),
             (database, enabled && spec.database.secret_ref.is_none()),
+            (backup, spec.database.backup.is_some()),
             (ingress, spec.app.ingress.is_some()),
             (route, spec.app.http_route.is_some()),
         ] {

@@ -72,6 +72,8 @@ pub enum Component {
     App,
     /// The seed Job.
     Seed,
+    /// Backups of the sale's own database.
+    Backup,
 }
 
 impl Component {
@@ -83,6 +85,7 @@ impl Component {
             Self::Database => "database",
             Self::App => "app",
             Self::Seed => "seed",
+            Self::Backup => "backup",
         }
     }
 
@@ -115,6 +118,18 @@ pub fn redis_secret(name: &str) -> String {
 #[must_use]
 pub fn database(name: &str) -> String {
     format!("{name}-db")
+}
+
+/// The `CronJob` that backs the sale's own database up.
+#[must_use]
+pub fn backup_cron_job(name: &str) -> String {
+    format!("{name}-backup")
+}
+
+/// The volume claim of the backups.
+#[must_use]
+pub fn backup_claim(name: &str) -> String {
+    format!("{name}-backups")
 }
 
 /// The Secret with the connection URI, own or external.

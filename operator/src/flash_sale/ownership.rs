@@ -84,8 +84,8 @@ impl ExistingPart {
         Self { version: version(object).unwrap_or_default(), ..Self::new(sale, object) }
     }
 
-    /// A volume claim that a `StatefulSet` of the sale would adopt. The claim's owner is the `StatefulSet`, which may
-    /// have been deleted with `--cascade=orphan`, so ownership follows the labels.
+    /// A volume claim that a `StatefulSet` of the sale would adopt, or that of its backups. The owner of the former is the
+    /// `StatefulSet`, which may have been deleted with `--cascade=orphan`, so ownership follows the labels.
     #[must_use]
     pub fn volume(sale: &FlashSale, metadata: &ObjectMeta) -> Self {
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
@@ -98,7 +98,7 @@ impl ExistingPart {
         let is_owned = metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
         let owner = match metadata.deletion_timestamp {
             _ if !is_ours => Owner::Other(None),
-            None if !is_owned => Owner::ThisSale,
+            None if !is_owned || Owner::of(sale, metadata) == Owner::ThisSale => Owner::ThisSale,
             _ => Owner::EarlierSale,
         };
         Self {

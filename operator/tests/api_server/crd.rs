@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use crate::support::{admin_kubeconfig, apply, minimal, namespace, run_program};
 
+/// What the message about an external database names.
+const OF_OWN_DATABASE: &str =
+    "image, resources, storage, probes, podTemplate and backup must be absent";
+
 /// Sets the value at `path` (JSON pointer below spec) of a minimal sale.
 fn with(path: &str, value: Value) -> Value {
     let mut sale = minimal("black-friday");
@@ -144,7 +148,7 @@ async fn invalid_sales_are_refused_with_field_and_rule() {
         ),
         (
             with("database", json!({ "secretRef": { "name": "db" }, "image": "postgres" })),
-            &["spec.database", "image, resources, storage, probes and podTemplate must be absent"],
+            &["spec.database", OF_OWN_DATABASE],
         ),
         (with("redis/storage", json!({ "size": "big" })), &["spec.redis.storage.size"]),
         (minimal("black.friday"), &["metadata.name must be at most 40 characters"]),

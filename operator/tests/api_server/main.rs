@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod backup;
 mod bounds;
 mod chart;
 mod check;

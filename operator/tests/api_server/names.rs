@@ -68,6 +68,8 @@ fn of_others() -> Vec<Value> {
             "spec": { "selector": selector, "serviceName": "other", "template": pod_template() },
         })
     };
+    let mut of_job = pod_template();
+    of_job["spec"]["restartPolicy"] = json!("Never");
     let claim = |name: &str| {
         json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": { "name": name },
@@ -90,6 +92,12 @@ fn of_others() -> Vec<Value> {
         stateful_set("black-friday-db"),
         claim("data-black-friday-redis-4"),
         claim("data-black-friday-db-0"),
+        claim("black-friday-backups"),
+        json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": { "name": "black-friday-backup" },
+            "spec": { "schedule": "@daily", "jobTemplate": { "spec": { "template": of_job } } },
+        }),
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "black-friday" },
             "spec": { "selector": selector, "template": pod_template() },
@@ -130,6 +138,7 @@ async fn a_name_that_another_object_has_is_not_taken_over() {
             "resources": { "requests": { "cpu": "1" } },
             "ingress": { "hosts": ["sale.example"] },
         });
+        sale["spec"]["database"] = json!({ "backup": { "schedule": "@daily" } });
         apply(&client, &namespace, &sale).await.unwrap();
         let action = reconcile_once(&operator, &client, &namespace).await;
         assert_eq!(action, Action::requeue(Duration::from_secs(10)), "{what}");

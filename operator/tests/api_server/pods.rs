@@ -221,7 +221,7 @@ async fn what_belongs_to_the_operator_is_refused_with_field_and_rule() {
         ),
         (
             json!({ "database": { "secretRef": { "name": "db" }, "podTemplate": {} } }),
-            &["spec.database", "podTemplate must be absent"],
+            &["spec.database", "podTemplate and backup must be absent"],
         ),
     ];
     assert_refused(&client, &namespace, &cases).await;

@@ -89,10 +89,12 @@ async fn a_life(client: &Client, operator: &Operator) {
         "ingress": { "hosts": ["sale.example"] },
         "httpRoute": { "parentRefs": [{ "name": "public" }] },
     });
-    apply(client, SHOP, &sale("typo", autoscaled, 100)).await.unwrap();
+    let mut all = sale("typo", autoscaled, 100);
+    all["spec"]["database"] = json!({ "backup": { "schedule": "@daily" } });
+    apply(client, SHOP, &all).await.unwrap();
     wait_for(&sales, NAME, in_phase(Phase::Provisioning)).await;
 
-    // Another storage class, and neither autoscaler nor ways from outside: all are deleted.
+    // Another storage class, and neither backups, autoscaler nor ways from outside: all are deleted.
     let mut plain = sale("fast", json!({}), 100);
     plain["spec"]["networkPolicy"] = json!({ "enabled": false });
     apply(client, SHOP, &plain).await.unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod argocd;
+mod backup;
 mod bounds;
 mod build;
 mod cause;

@@ -191,6 +191,15 @@ fn declared_peers_replace_the_defaults_of_the_app_and_add_to_the_stores() {
     assert!(!admits(&policies, &elsewhere, &own("redis"), 6379));
 }
 
+#[test]
+fn a_declared_backup_reaches_the_database_and_nothing_else() {
+    let own = |component| part("shop", "black-friday", component);
+    let declared = policies("database: {backup: {schedule: '@daily'}}", None);
+    assert!(admits(&declared, &own("backup"), &own("database"), 5432));
+    assert!(!admits(&declared, &own("backup"), &own("redis"), 6379));
+    assert!(!admits(&policies("", None), &own("backup"), &own("database"), 5432));
+}
+
 /// An empty `from` of the API admits everyone, so such a rule must not be built.
 #[test]
 fn nobody_is_admitted_to_the_metrics_if_nobody_is_named_and_the_operator_is_outside() {

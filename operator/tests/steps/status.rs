@@ -48,6 +48,7 @@ pub fn applied(redis: i32, database: i32, app: i32) -> Box<KubernetesResources<A
         network: built.network,
         redis: built.redis,
         database: built.database,
+        backup: built.backup,
         seed: built.seed,
         app: built.app,
         autoscaler: built.autoscaler,

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, Explained as _};
 use crate::logs::OPERATOR;
 
 /// Kinds of a sale's parts: group, version, kind, plural.
-const KINDS: [(&str, &str, &str, &str); 14] = [
+const KINDS: [(&str, &str, &str, &str); 15] = [
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "ReplicaSet", "replicasets"),
     ("apps", "v1", "StatefulSet", "statefulsets"),
@@ -30,6 +30,7 @@ const KINDS: [(&str, &str, &str, &str); 14] = [
     ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    ("batch", "v1", "CronJob", "cronjobs"),
 ];
 /// A group that a cluster need not have.
 const OPTIONAL: &str = "gateway.networking.k8s.io";

@@ -87,6 +87,12 @@ impl Postgres {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The folder of its programs, such as `pg_dump`.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
+        &self.binaries
+    }
+
     /// Makes an empty database with a name that no other one has, and gives its URL.
     ///
     /// # Errors

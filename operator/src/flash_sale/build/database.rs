@@ -17,7 +17,7 @@ use crate::flash_sale::names::{self, Component, DATABASE_CONTAINER, DATABASE_POR
 use crate::flash_sale::validate::ValidatedSale;
 
 /// The user of the usual `PostgreSQL` images.
-const USER: i64 = 999;
+pub(super) const USER: i64 = 999;
 
 /// Asks the server over TCP, because during initialization the image runs a server that listens on the Unix socket only.
 /// Succeeds when it accepts connections; 1: it refuses them, such as during a recovery; 2: it does not reply in this many

@@ -36,12 +36,13 @@ pub(super) fn policies(sale: &ValidatedSale) -> Vec<NetworkPolicy> {
     let metrics = metrics.into_iter().chain(operator.clone()).collect();
     // Without `from`, a rule allows everyone.
     let app = declared.app_from.as_ref().map(|declared| declared.iter().map(peer).collect());
-    let own = [Component::App, Component::Seed].map(|component| NetworkPolicyPeer {
+    let own = |component| NetworkPolicyPeer {
         pod_selector: Some(names::label_selector(&sale.name, component)),
         ..NetworkPolicyPeer::default()
-    });
+    };
+    let clients = [Component::App, Component::Seed].map(own).into_iter().chain(operator);
     let stores: Vec<NetworkPolicyPeer> =
-        own.into_iter().chain(operator).chain(declared.stores_from.iter().map(peer)).collect();
+        clients.chain(declared.stores_from.iter().map(peer)).collect();
 
     let app = [rule(HTTP_PORT, app), rule(METRICS_PORT, Some(metrics))];
     let redis = [rule(REDIS_PORT, Some(stores.clone()))];
@@ -50,7 +51,8 @@ pub(super) fn policies(sale: &ValidatedSale) -> Vec<NetworkPolicy> {
         policy(sale, names::redis(&sale.name), Component::Redis, &redis),
     ];
     if sale.images.postgres.is_some() {
-        let database = [rule(DATABASE_PORT, Some(stores))];
+        let backup = sale.spec.database.backup.as_ref().map(|_| own(Component::Backup));
+        let database = [rule(DATABASE_PORT, Some(stores.into_iter().chain(backup).collect()))];
         policies.push(policy(sale, names::database(&sale.name), Component::Database, &database));
     }
     policies

@@ -1,6 +1,8 @@
 //! Declared changes of a part's pods. The schema refuses what belongs to the operator (`crd/reserved.rs`), so nothing
 //! here replaces a label, a variable or a volume of the operator.
 
+use std::borrow::Cow;
+
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
     Affinity, Container, LocalObjectReference, PodSpec, PodTemplateSpec, TopologySpreadConstraint,
@@ -28,9 +30,9 @@ pub(super) fn customized(
         security.run_as_group = None;
         security.fs_group = None;
     }
-    let own = declared.map_or(&[][..], |declared| &declared.image_pull_secrets);
+    let own = declared.as_deref().map_or(&[][..], |declared| &declared.image_pull_secrets);
     pod.image_pull_secrets = pull_secrets(&sale.spec.image_pull_secrets, own);
-    let Some(declared) = declared else { return template };
+    let Some(declared) = declared.as_deref() else { return template };
     customize_pod(sale, part, pod, declared);
     for container in &mut pod.containers {
         customize_container(container, declared);
@@ -51,13 +53,31 @@ pub(super) fn customized(
     template
 }
 
-fn declared(sale: &ValidatedSale, part: Component) -> Option<&PodTemplate> {
+fn declared(sale: &ValidatedSale, part: Component) -> Option<Cow<'_, PodTemplate>> {
     let spec = &sale.spec;
-    match part {
+    let declared = match part {
         Component::Redis => spec.redis.pod_template.as_deref(),
         Component::Database => spec.database.pod_template.as_deref(),
         Component::App => spec.app.pod_template.as_deref(),
         Component::Seed => spec.seed.as_ref()?.pod_template.as_deref(),
+        Component::Backup => {
+            let of_database = spec.database.pod_template.as_deref()?;
+            return Some(Cow::Owned(without_containers(of_database)));
+        }
+    };
+    declared.map(Cow::Borrowed)
+}
+
+/// What a backup takes from the database's template. A sidecar would keep its Job from ending.
+fn without_containers(template: &PodTemplate) -> PodTemplate {
+    PodTemplate {
+        env: Vec::new(),
+        volumes: Vec::new(),
+        volume_mounts: Vec::new(),
+        containers: Vec::new(),
+        init_containers: Vec::new(),
+        termination_grace_period_seconds: None,
+        ..template.clone()
     }
 }
 

@@ -12,7 +12,7 @@ const fn defaults(part: Component) -> (&'static str, &'static str) {
         Component::Redis => ("20m", "32Mi"),
         Component::Database => ("100m", "128Mi"),
         Component::App => ("100m", "64Mi"),
-        Component::Seed => ("50m", "64Mi"),
+        Component::Seed | Component::Backup => ("50m", "64Mi"),
     }
 }
 

@@ -66,6 +66,15 @@ pub(super) fn mount(sale: &ValidatedSale) -> Option<VolumeMount> {
     })
 }
 
+/// Settings of PostgreSQL's own programs. They verify as the app does.
+pub(super) fn libpq_environment(sale: &ValidatedSale) -> Vec<EnvVar> {
+    let Some(_) = &sale.stores_tls else { return Vec::new() };
+    vec![
+        pods::env("PGSSLMODE", "verify-full"),
+        pods::env("PGSSLROOTCERT", format!("{FOLDER}/{CA_CERTIFICATE}")),
+    ]
+}
+
 /// The app's settings. The parameters of an external database's URI decide about its TLS.
 pub(super) fn environment(sale: &ValidatedSale) -> Vec<EnvVar> {
     let Some(_) = &sale.stores_tls else { return Vec::new() };

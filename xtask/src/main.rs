@@ -67,7 +67,7 @@ enum Command {
     Dashboards,
     /// Packs `kubectl flashsale` for krew: one static binary for this machine's processor, and the licence.
     Plugin,
-    /// Writes a bill of materials (SBOM, CycloneDX) for each program that users get.
+    /// Writes a bill of materials (an SBOM) for each program that users get.
     Sbom(sbom::Options),
     /// The cluster that demo and test use.
     #[command(subcommand)]

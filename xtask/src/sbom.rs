@@ -1,4 +1,4 @@
-//! `cargo xtask sbom`: a bill of materials for each program that users get, as CycloneDX JSON: the crates that are
+//! `cargo xtask sbom`: a bill of materials for each program that users get, as `CycloneDX` JSON: the crates that are
 //! linked into it. `cargo tree` names them. `cargo metadata`, which `cargo cyclonedx` and others read, also names crates
 //! of features that are off (`sqlx-mysql`, `x509-parser`), in which scanners would find weaknesses.
 

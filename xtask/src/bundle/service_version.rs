@@ -19,6 +19,8 @@ const CREATED: &[(&str, &str, &str)] = &[
     ("ingresses", "Ingress", "v1"),
     ("httproutes", "HTTPRoute", "v1"),
     ("jobs", "Job", "v1"),
+    ("cronjobs", "CronJob", "v1"),
+    ("persistentvolumeclaims", "PersistentVolumeClaim", "v1"),
 ];
 /// The custom resources among them.
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -146,8 +148,8 @@ fn owned(chart: &Chart, definition: &Value, resources: &[Value]) -> Result<Value
 /// The resources that these rules permit to create, but events.
 fn created(rules: &[Value]) -> Result<Vec<Value>> {
     let mut created = Vec::new();
-    let creates = |rule: &&Value| words(&rule["verbs"]).any(|verb| verb == "create");
-    for rule in rules.iter().filter(creates) {
+    let is_of_created = |rule: &&Value| words(&rule["verbs"]).any(|verb| verb == "create");
+    for rule in rules.iter().filter(is_of_created) {
         let group = words(&rule["apiGroups"]).next().unwrap_or_default();
         for resource in words(&rule["resources"]).filter(|resource| *resource != "events") {
             let (_, kind, version) =

@@ -285,7 +285,7 @@ impl Namespace<'_> {
         if sale.spec.database.backup.is_some() {
             let claim = names::backup_claim(&adopted_name(sale));
             let claim = self.metadata::<PersistentVolumeClaim>(&claim).await?;
-            parts.0.extend(claim.map(|it| ExistingPart::volume(sale, &it.metadata)));
+            parts.0.extend(claim.map(|it| ExistingPart::backups(sale, &it.metadata)));
         }
         Ok((parts, claims.concat()))
     }

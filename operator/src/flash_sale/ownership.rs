@@ -84,6 +84,12 @@ impl ExistingPart {
         Self { version: version(object).unwrap_or_default(), ..Self::new(sale, object) }
     }
 
+    /// The volume claim of the sale's backups. One that is being deleted does not stop the sale, even if a pod still uses it.
+    #[must_use]
+    pub fn backups(sale: &FlashSale, metadata: &ObjectMeta) -> Self {
+        Self::volume(sale, &ObjectMeta { deletion_timestamp: None, ..metadata.clone() })
+    }
+
     /// A volume claim that a `StatefulSet` of the sale would adopt, or that of its backups. The owner of the former is the
     /// `StatefulSet`, which may have been deleted with `--cascade=orphan`, so ownership follows the labels.
     #[must_use]

@@ -3,6 +3,7 @@
 use flashsale_operator::flash_sale::app_client::DatabaseReport;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -83,4 +84,25 @@ async fn the_volume_of_backups_belongs_to_the_sale_by_the_policy_and_is_never_re
         let claim = claims.get(CLAIM).await.unwrap();
         assert_eq!((claim.uid(), claim.spec), (first.uid(), first.spec.clone()), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_deleted_volume_of_backups_stops_no_sale_and_is_made_again() {
+    let (client, namespace) = namespace("backup-deleted").await;
+    let operator = Operator::idle().await;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let cron_jobs: Api<CronJob> = Api::namespaced(client.clone(), &namespace);
+    let backup = |schedule: &str| json!({ "backup": { "schedule": schedule } });
+    change(&operator, &client, &namespace, backup("@daily"), "Never").await;
+    // Its finalizer stays while a pod uses it.
+    claims.delete(CLAIM, &DeleteParams::default()).await.unwrap();
+    let leaving = claims.get(CLAIM).await.unwrap();
+    assert!(leaving.metadata.deletion_timestamp.is_some());
+    change(&operator, &client, &namespace, backup("@weekly"), "Never").await;
+    assert_eq!(cron_jobs.get(CRON_JOB).await.unwrap().spec.unwrap().schedule, "@weekly");
+
+    let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    claims.patch(CLAIM, &PatchParams::default(), &free).await.unwrap();
+    reconcile_once(&operator, &client, &namespace).await;
+    assert_ne!(claims.get(CLAIM).await.unwrap().uid(), leaving.uid());
 }

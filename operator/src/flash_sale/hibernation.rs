@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use super::app_client::{SaleReport, Unfinished};
 use super::build::{Applied, KubernetesResources};
+use super::names::Component;
 use crate::crd::{FlashSaleSpec, HibernationMode, Phase};
 
 /// Default of `hibernation.delay`.
@@ -90,12 +91,14 @@ pub fn is_applied<State>(resources: &KubernetesResources<State>) -> bool {
     resources.redis.spec.as_ref().and_then(|spec| spec.replicas) == Some(0)
 }
 
-/// A pod that has not ended yet, or a workload whose controller has not seen the change; `None`: all pods are gone.
+/// A pod that has not ended yet, other than those of backups, or a workload whose controller has not seen the change;
+/// `None`: all pods are gone.
 #[must_use]
 pub fn remaining(resources: &KubernetesResources<Applied>, pods: &[Pod]) -> Option<String> {
     let pod = pods.iter().find(|pod| {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        !matches!(phase, Some("Succeeded" | "Failed"))
+        // A backup without its database fails, and its Job gives up by itself, which can take an hour.
+        !Component::Backup.has(pod) && !matches!(phase, Some("Succeeded" | "Failed"))
     });
     if let Some(pod) = pod {
         return Some(format!("pod {} is still terminating", pod.name_any()));

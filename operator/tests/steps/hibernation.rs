@@ -2,12 +2,14 @@
 
 use flashsale_operator::crd::{FlashSale, FlashSaleStatus, Phase};
 use flashsale_operator::flash_sale::app_client::{SaleReport, Unfinished};
-use flashsale_operator::flash_sale::hibernation::{is_due, is_due_by_clock, unfinished};
+use flashsale_operator::flash_sale::hibernation::{is_due, is_due_by_clock, remaining, unfinished};
 use flashsale_operator::flash_sale::observe::Observed;
 use flashsale_operator::flash_sale::outcome::Outcome;
 use flashsale_operator::flash_sale::phase::until_next_change;
 use flashsale_operator::flash_sale::seed::Seed;
 use flashsale_operator::flash_sale::update_status::status;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 use crate::sale;
 use crate::status::{after, applied, at, condition, outcome};
@@ -124,4 +126,17 @@ fn a_hibernating_sale_tells_how_it_is_reached() {
     assert_eq!(condition(&declared, "Exposed").1, "IngressPending");
     let removed = asleep("", Some(declared));
     assert!(removed.conditions.iter().all(|it| it.type_ != "Exposed"), "{removed:#?}");
+}
+
+#[test]
+fn a_pod_of_a_backup_keeps_no_sale_from_hibernation() {
+    let mut resources = applied(0, 0, 0);
+    resources.redis.spec.as_mut().unwrap().replicas = Some(0);
+    let pending = |component: &str| -> Vec<Pod> {
+        let labels = json!({ "app.kubernetes.io/component": component });
+        let pod = json!({ "metadata": { "labels": labels }, "status": { "phase": "Pending" } });
+        vec![serde_json::from_value(pod).unwrap()]
+    };
+    assert_eq!(remaining(&resources, &pending("backup")), None);
+    assert!(remaining(&resources, &pending("app")).is_some());
 }

@@ -93,10 +93,20 @@ pub(super) fn disruption_budget(
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
             selector: Some(names::label_selector(&sale.name, component)),
-            // A pod that is not ready can always be evicted.
-            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            unhealthy_pod_eviction_policy: Some(unhealthy_pods(component).to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
         status: None,
+    }
+}
+
+/// Whether pods that are not ready can be evicted. All pods of a machine whose state the control plane does not know are
+/// taken for such, as after an outage of the API server, although they run.
+const fn unhealthy_pods(component: Component) -> &'static str {
+    match component {
+        // Nodes that vote are the quorum, whatever the control plane knows of them. One that does not vote can go while the
+        // others do.
+        Component::Redis => "IfHealthyBudget",
+        _ => "AlwaysAllow",
     }
 }

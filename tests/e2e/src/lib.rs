@@ -21,4 +21,4 @@ pub use load::{Load, Verdict};
 pub use manifest::objects;
 pub use operator::reconciliations;
 pub use shop::{GONE, READY, SALE, SOON, Shop, Stores, holds};
-pub use wait::{unbroken, within};
+pub use wait::{condition, unbroken, within};

@@ -37,7 +37,10 @@ pub fn unbroken<T>(
 }
 
 /// Watches an object until it is as wanted.
-pub(crate) async fn condition<K>(api: Api<K>, name: &str, met: impl Condition<K>) -> Result<()>
+///
+/// # Errors
+/// When the watch ends.
+pub async fn condition<K>(api: Api<K>, name: &str, met: impl Condition<K>) -> Result<()>
 where
     K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
 {

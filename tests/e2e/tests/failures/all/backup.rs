@@ -1,13 +1,13 @@
 //! A backup of the sale's own database, and its restoration, by the commands of `docs/OPERATIONS.md`.
 
 use anyhow::{Context, Result, ensure};
-use flashsale_tests::{READY, SALE, Shop, holds, unbroken, within};
+use flashsale_tests::{READY, SALE, Shop, condition, holds, unbroken, within};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
-use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::wait::conditions;
 use kube::runtime::watcher::watch_object;
 use serde_json::{Value, json};
 
@@ -36,7 +36,8 @@ async fn a_lost_database_is_restored_from_a_scheduled_backup() -> Result<()> {
         shop.open_sale(&sale).await?;
         // Texts pass through the API server as they are; a dump does not.
         let restore = "base64 -d | pg_restore -U flashsale -d flashsale --clean --if-exists --single-transaction";
-        lose_and_restore(shop, async || scheduled_dump(shop).await, restore).await
+        let dump = async || scheduled_dump(shop).await;
+        Box::pin(lose_and_restore(shop, dump, restore)).await
     })
     .await
 }
@@ -76,16 +77,16 @@ async fn scheduled_dump(shop: &Shop) -> Result<String> {
     job.metadata.name = Some("backup-now".to_owned());
     job.metadata.labels = labels;
     shop.api::<Job>().create(&PostParams::default(), &job).await?;
-    let done = await_condition(shop.api::<Job>(), "backup-now", conditions::is_job_completed());
-    within(READY, "the dump", async { Ok(done.await?) }).await?;
+    let done = condition(shop.api::<Job>(), "backup-now", conditions::is_job_completed());
+    within(READY, "the dump", done).await?;
 
     let server = shop.api::<StatefulSet>().get(&format!("{SALE}-db")).await?;
     let image =
         server.spec.and_then(|it| it.template.spec).map(|it| it.containers[0].image.clone());
     let reader: Pod = serde_json::from_value(reader(image.flatten().as_deref()))?;
     shop.api::<Pod>().create(&PostParams::default(), &reader).await?;
-    let runs = await_condition(shop.api::<Pod>(), "backups", conditions::is_pod_running());
-    within(READY, "the pod that reads the dump", async { Ok(runs.await?) }).await?;
+    let runs = condition(shop.api::<Pod>(), "backups", conditions::is_pod_running());
+    within(READY, "the pod that reads the dump", runs).await?;
     let dump = format!("base64 /backups/{SALE}-????????T??????Z.dump");
     shop.exec("backups", &["sh", "-c", &dump]).await
 }

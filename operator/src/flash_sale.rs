@@ -291,7 +291,8 @@ async fn validate_and_apply(
     let report = match app {
         Some(1..) => {
             let token = context.report_tokens.get(namespace, name);
-            context.app.sale_report(namespace, name, token.as_deref()).await
+            let scope = app_client::ReportScope::Status;
+            context.app.sale_report(namespace, name, token.as_deref(), scope).await
         }
         _ => None,
     };

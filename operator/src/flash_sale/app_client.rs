@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 
 use super::names;
@@ -28,6 +29,25 @@ pub struct SaleReport {
     /// What is unfinished; absent: nobody asked for it, or the version of the app does not report it.
     #[serde(default)]
     pub unfinished: Option<Unfinished>,
+}
+
+/// What a report has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportScope {
+    /// What the status needs.
+    Status,
+    /// What is unfinished as well, which the app counts only then.
+    Unfinished,
+}
+
+impl ReportScope {
+    /// A version of the app that does not report what is unfinished ignores the query.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Status => "/sale",
+            Self::Unfinished => "/sale?unfinished=true",
+        }
+    }
 }
 
 /// What a sale without pods leaves undone.
@@ -78,17 +98,8 @@ pub trait AppClient: Send + Sync {
         namespace: &'a str,
         sale: &'a str,
         token: Option<&'a str>,
+        scope: ReportScope,
     ) -> BoxFuture<'a, Option<SaleReport>>;
-
-    /// As [`AppClient::sale_report`], and what is unfinished.
-    fn full_report<'a>(
-        &'a self,
-        namespace: &'a str,
-        sale: &'a str,
-        token: Option<&'a str>,
-    ) -> BoxFuture<'a, Option<SaleReport>> {
-        self.sale_report(namespace, sale, token)
-    }
 
     /// Requests these nodes for the lock, and returns the progress. A repeated request continues the change.
     fn change_nodes<'a>(
@@ -113,11 +124,6 @@ pub struct HttpAppClient {
     client: reqwest::Client,
 }
 
-/// Path of the report.
-const REPORT: &str = "/sale";
-/// Path of the report with what is unfinished: other requests need not count that. A version of the app that does not
-/// report it ignores the query.
-const FULL_REPORT: &str = "/sale?unfinished=true";
 /// Longer than the app waits for a database connection, so that the app can report a missing one.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Divided among the addresses of the replicas, one of which may be gone.
@@ -138,40 +144,36 @@ impl HttpAppClient {
         Ok(Self { client })
     }
 
-    /// The token is sent to every version of the app; one that requires none ignores it.
+    /// A request to the replicas of a sale. The token is sent to every version of the app; one that requires none ignores it.
+    fn request(
+        &self,
+        method: Method,
+        namespace: &str,
+        sale: &str,
+        token: Option<&str>,
+        path: &str,
+    ) -> RequestBuilder {
+        // Any type of the public Service: the replicas' own has the metrics port.
+        let host = names::pods_host(namespace, sale);
+        let url = format!("http://{host}:{}{path}", names::METRICS_PORT);
+        let request = self.client.request(method, url);
+        match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
     async fn fetch_sale(
         &self,
         namespace: &str,
         sale: &str,
         token: Option<&str>,
-        path: &str,
+        scope: ReportScope,
     ) -> reqwest::Result<Option<SaleReport>> {
-        // Any type of the public Service: the replicas' own has the metrics port.
-        let host = names::pods_host(namespace, sale);
-        let url = format!("http://{host}:{}{path}", names::METRICS_PORT);
-        let mut request = self.client.get(url);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
+        let request = self.request(Method::GET, namespace, sale, token, scope.path());
         let answer = request.send().await?;
         let http_status = answer.status().as_u16();
         Ok(SaleReport::from_response(http_status, &answer.bytes().await?))
-    }
-
-    async fn report(
-        &self,
-        namespace: &str,
-        sale: &str,
-        token: Option<&str>,
-        path: &str,
-    ) -> Option<SaleReport> {
-        match self.fetch_sale(namespace, sale, token, path).await {
-            Ok(report) => report,
-            Err(error) => {
-                tracing::debug!(namespace, sale, %error, "cannot read the report of the app");
-                None
-            }
-        }
     }
 
     async fn request_nodes(
@@ -181,14 +183,9 @@ impl HttpAppClient {
         token: Option<&str>,
         nodes: Vec<String>,
     ) -> reqwest::Result<ChangeAnswer> {
-        let host = names::pods_host(namespace, sale);
-        let url = format!("http://{host}:{}/redis-nodes", names::METRICS_PORT);
         let body = serde_json::json!({ "nodes": nodes });
-        let mut request = self.client.put(url).json(&body);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await?;
+        let request = self.request(Method::PUT, namespace, sale, token, "/redis-nodes");
+        let answer = request.json(&body).send().await?;
         if answer.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(ChangeAnswer::Unsupported);
         }
@@ -213,17 +210,18 @@ impl AppClient for HttpAppClient {
         namespace: &'a str,
         sale: &'a str,
         token: Option<&'a str>,
+        scope: ReportScope,
     ) -> BoxFuture<'a, Option<SaleReport>> {
-        self.report(namespace, sale, token, REPORT).boxed()
-    }
-
-    fn full_report<'a>(
-        &'a self,
-        namespace: &'a str,
-        sale: &'a str,
-        token: Option<&'a str>,
-    ) -> BoxFuture<'a, Option<SaleReport>> {
-        self.report(namespace, sale, token, FULL_REPORT).boxed()
+        async move {
+            match self.fetch_sale(namespace, sale, token, scope).await {
+                Ok(report) => report,
+                Err(error) => {
+                    tracing::debug!(namespace, sale, %error, "cannot read the report of the app");
+                    None
+                }
+            }
+        }
+        .boxed()
     }
 
     fn change_nodes<'a>(
@@ -286,11 +284,18 @@ mod tests {
             _ => (StatusCode::UNAUTHORIZED, REFUSED),
         });
         let client = client("127.90.90.1", Router::new().route("/sale", sale)).await;
-        let report = client.sale_report("shop", "black-friday", Some("right")).await.unwrap();
+        let report = client
+            .sale_report("shop", "black-friday", Some("right"), ReportScope::Status)
+            .await
+            .unwrap();
         assert_eq!(report.database.unwrap().id.as_deref(), Some("2026-11-27T00:00:00Z"));
         // A refusal is no report, and no outage of the database: the status stays.
         for token in [None, Some("wrong")] {
-            assert_eq!(client.sale_report("shop", "black-friday", token).await, None, "{token:?}");
+            assert_eq!(
+                client.sale_report("shop", "black-friday", token, ReportScope::Status).await,
+                None,
+                "{token:?}"
+            );
         }
     }
 
@@ -303,9 +308,13 @@ mod tests {
             _ => BODY,
         });
         let client = client("127.90.90.3", Router::new().route("/sale", sale)).await;
-        let report = client.sale_report("shop", "black-friday", None).await.unwrap();
+        let report =
+            client.sale_report("shop", "black-friday", None, ReportScope::Status).await.unwrap();
         assert_eq!(report.unfinished, None);
-        let report = client.full_report("shop", "black-friday", None).await.unwrap();
+        let report = client
+            .sale_report("shop", "black-friday", None, ReportScope::Unfinished)
+            .await
+            .unwrap();
         let unfinished = Unfinished { holds: 2, waitlists: 0, events: 7 };
         assert_eq!(report.unfinished, Some(unfinished));
     }
@@ -316,8 +325,16 @@ mod tests {
         let app = Router::new().route("/sale", get(async || BODY));
         let client = client("127.90.90.2", app).await;
         for token in [None, Some("any")] {
-            assert!(client.sale_report("shop", "black-friday", token).await.is_some());
-            let report = client.full_report("shop", "black-friday", token).await.unwrap();
+            assert!(
+                client
+                    .sale_report("shop", "black-friday", token, ReportScope::Status)
+                    .await
+                    .is_some()
+            );
+            let report = client
+                .sale_report("shop", "black-friday", token, ReportScope::Unfinished)
+                .await
+                .unwrap();
             assert_eq!(report.unfinished, None, "it ignores the query");
         }
     }

@@ -13,7 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::app_client::SaleReport;
+use super::app_client::{ReportScope, SaleReport};
 use super::build::{Applied, KubernetesResources};
 use super::cause::{self, Cause, Warning};
 use super::context::Context;
@@ -71,7 +71,8 @@ pub async fn unfinished(context: &Context, sale: &FlashSale, now: Timestamp) -> 
     }
     let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
     let token = context.report_tokens.get(&namespace, &name);
-    let report = context.app.full_report(&namespace, &name, token.as_deref()).await;
+    let report =
+        context.app.sale_report(&namespace, &name, token.as_deref(), ReportScope::Unfinished).await;
     hibernation::unfinished(&sale.spec, report.as_ref(), now)
 }
 

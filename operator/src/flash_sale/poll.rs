@@ -11,7 +11,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
-use super::app_client::{AppClient, SaleReport};
+use super::app_client::{AppClient, ReportScope, SaleReport};
 use super::context::Context;
 use super::counts;
 use super::report_tokens::{ReportTokens, SaleKey};
@@ -73,7 +73,7 @@ async fn counts_changed(
     }
     let (namespace, name) = (sale.namespace().unwrap_or_default(), sale.name_any());
     let token = tokens.get(&namespace, &name);
-    let now = app.sale_report(&namespace, &name, token.as_deref()).await;
+    let now = app.sale_report(&namespace, &name, token.as_deref(), ReportScope::Status).await;
     now.is_some_and(|now| has_changed(now, &sale.spec, status))
 }
 

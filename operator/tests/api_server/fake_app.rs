@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use flashsale_operator::crd::ProductStatus;
 use flashsale_operator::flash_sale::app_client::{
-    AppClient, DatabaseReport, SaleReport, Unfinished,
+    AppClient, DatabaseReport, ReportScope, SaleReport, Unfinished,
 };
 use flashsale_operator::flash_sale::nodes::{ChangeAnswer, LockNodes};
 use futures::FutureExt;
@@ -33,6 +33,7 @@ impl AppClient for FakeApp {
         _namespace: &'a str,
         _sale: &'a str,
         token: Option<&'a str>,
+        _scope: ReportScope,
     ) -> BoxFuture<'a, Option<SaleReport>> {
         *self.2.lock().unwrap() = token.map(str::to_owned);
         let database = self.1.lock().unwrap().clone();

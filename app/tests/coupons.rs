@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use futures::future::join_all;
 use ledger::coupons::Issued;
 use ledger::{Applicant, LedgerError};
-use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
@@ -191,13 +189,7 @@ async fn coupons_wait_for_their_lock_and_fail_with_the_same_codes() {
     let settings = vec![("LOCK_WAIT_SECONDS", "3".to_owned())];
     let mut sale = TestSale::start(SaleSpec { settings, ..SaleSpec::on(Database::Sqlite) }).await;
     create(&sale, &json!({"id": "ten", "quantity": 10})).await;
-    let policy = Policy {
-        wait_timeout: Duration::from_secs(20),
-        lease_time: Duration::from_secs(2),
-        discipline: QueueDiscipline::Unordered,
-    };
-    let blocker = sale.redlock().await.acquire("coupon:issue:ten", policy).await.unwrap();
-    blocker.keep_extended();
+    let blocker = sale.block("coupon:issue:ten").await;
     let answer = issue(&sale.buyer("ann"), 0, "ten").await;
     assert_eq!(answer.problem(), (423, "lock_timeout"));
     blocker.release().await;

@@ -2,11 +2,9 @@
 //! replicas; who waits in the waiting list comes before all who ask. A restock has its place among those who ask, and
 //! what these leave of it is for the list.
 
-use std::time::Duration;
-
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::{FuturesOrdered, StreamExt};
-use redlock::{Lease, Policy, QueueDiscipline};
+use redlock::Lease;
 use serde_json::json;
 use testkit::RedisServer;
 
@@ -41,13 +39,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     /// From now on nobody is served.
     async fn begin(sale: &'a TestSale) -> Self {
-        let policy = Policy {
-            wait_timeout: Duration::from_secs(20),
-            lease_time: Duration::from_secs(2),
-            discipline: QueueDiscipline::Unordered,
-        };
-        let blocker = sale.redlock().await.acquire("stock:1", policy).await.unwrap();
-        blocker.keep_extended();
+        let blocker = sale.block("stock:1").await;
         let newest = tickets(sale).into_iter().max().unwrap();
         Self { sale, blocker, newest, calls: FuturesOrdered::new() }
     }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use ledger::orders::{NewOrder, OrderLine, OrderState, Settled, Task};
 use ledger::{Demand, LedgerError, Outcome, Purchase};
-use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
 use crate::common::{BOTH, Database, SaleSpec, TestSale, eventually, value};
@@ -38,21 +37,11 @@ async fn sale_of(
     TestSale::start(SaleSpec { products, settings, ..SaleSpec::on(database) }).await
 }
 
-fn holding(lease_time: Duration) -> Policy {
-    Policy {
-        wait_timeout: Duration::from_secs(20),
-        lease_time,
-        discipline: QueueDiscipline::Unordered,
-    }
-}
-
 #[tokio::test]
 async fn a_lock_that_is_held_for_the_whole_wait_fails_the_order_and_frees_the_others() {
     let sale = sale(Database::Sqlite, &[("LOCK_WAIT_SECONDS", "3")]).await;
     let ann = sale.buyer("ann");
-    let lease = holding(Duration::from_secs(2));
-    let blocker = sale.redlock().await.acquire("stock:B", lease).await.unwrap();
-    blocker.keep_extended();
+    let blocker = sale.block("stock:B").await;
     let answer = ann.send(0, DISTRIBUTED, Some(&a_and_b()), None).await;
     assert_eq!(answer.problem(), (423, "lock_timeout"));
     assert_eq!(answer.headers["retry-after"], "1");
@@ -66,9 +55,7 @@ async fn a_lock_that_is_held_for_the_whole_wait_fails_the_order_and_frees_the_ot
 async fn held_locks_are_extended_while_others_are_waited_for() {
     let sale = sale(Database::Sqlite, &[("LOCK_TIMEOUT_SECONDS", "2")]).await;
     let ann = sale.buyer("ann");
-    let lease = holding(Duration::from_secs(2));
-    let blocker = sale.redlock().await.acquire("stock:B", lease).await.unwrap();
-    blocker.keep_extended();
+    let blocker = sale.block("stock:B").await;
     let body = a_and_b();
     let ordering = ann.send(0, DISTRIBUTED, Some(&body), None);
     let blocking = async {
@@ -112,9 +99,7 @@ async fn locks_that_are_free_are_taken_and_given_back_together() {
 async fn locks_that_are_not_free_together_are_taken_one_by_one() {
     let sale = sale_of(&["A", "B", "C"], Database::Sqlite, &[]).await;
     let ann = sale.buyer("ann");
-    let lease = holding(Duration::from_secs(2));
-    let blocker = sale.redlock().await.acquire("stock:C", lease).await.unwrap();
-    blocker.keep_extended();
+    let blocker = sale.block("stock:C").await;
     let body = one_of_each(&["A", "B", "C"]);
     let ordering = ann.send(0, DISTRIBUTED, Some(&body), None);
     let blocking = async {
@@ -275,9 +260,7 @@ async fn a_product_whose_lock_cannot_be_had_does_not_delay_the_holds_of_others()
         ann.call("POST", "/v1/orders", Some(&body)).await.order().to_owned()
     };
     let [of_a, of_b, later_of_b] = [order("A").await, order("B").await, order("B").await];
-    let redlock = sale.redlock().await;
-    let blocker = redlock.acquire("stock:A", holding(Duration::from_secs(2))).await.unwrap();
-    blocker.keep_extended();
+    let blocker = sale.block("stock:A").await;
     let end = async |order: &str| {
         sale.execute(&format!("UPDATE orders SET expires_at_ms = 1 WHERE id = '{order}'")).await;
     };

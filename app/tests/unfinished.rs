@@ -1,8 +1,5 @@
 //! What the operator asks before it ends the pods of a sale.
 
-use std::time::Duration;
-
-use redlock::{Policy, QueueDiscipline};
 use serde_json::{Value, json};
 
 use crate::common::{BOTH, OPERATOR_TOKEN, SaleSpec, TestSale, eventually};
@@ -41,13 +38,7 @@ async fn the_report_counts_what_a_sale_without_replicas_leaves_undone() {
         assert_eq!(unfinished(&sale).await, counts(1, 0, 1), "{database:?}: nothing is left");
 
         // Nobody hands out the unit that comes back.
-        let policy = Policy {
-            wait_timeout: Duration::from_secs(20),
-            lease_time: Duration::from_secs(2),
-            discipline: QueueDiscipline::Unordered,
-        };
-        let blocker = sale.redlock().await.acquire("stock:1", policy).await.unwrap();
-        blocker.keep_extended();
+        let blocker = sale.block("stock:1").await;
         sale.execute("UPDATE stock SET declared = 2, available = 1").await;
         assert_eq!(unfinished(&sale).await, counts(1, 1, 1), "{database:?}");
         sale.execute("UPDATE event_sinks SET disabled_at_ms = 1").await;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use flashsale_app::config::{SeedConfig, ServeConfig};
 use flashsale_app::{auth, seed, serve};
 use ledger::Ledger;
-use redlock::Redlock;
+use redlock::{Lease, Policy, QueueDiscipline, Redlock};
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -273,6 +273,18 @@ impl TestSale {
         })
         .await;
         redlock
+    }
+
+    /// Takes this lock with another client, and keeps it until it is released.
+    pub async fn block(&self, resource: &str) -> Lease {
+        let policy = Policy {
+            wait_timeout: Duration::from_secs(20),
+            lease_time: Duration::from_secs(2),
+            discipline: QueueDiscipline::Unordered,
+        };
+        let lease = self.redlock().await.acquire(resource, policy).await.unwrap();
+        lease.keep_extended();
+        lease
     }
 
     /// What `/sale` tells the operator.
